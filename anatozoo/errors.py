@@ -1,0 +1,49 @@
+"""Every error that anatozoo raises on purpose; the message says what to do next."""
+
+
+class AnatozooError(Exception):
+    """Base class: catch this to catch every deliberate error of the package."""
+
+
+class UnknownCheckpoint(AnatozooError):
+    """No checkpoint of this name; the message lists close matches."""
+
+
+class ManifestError(AnatozooError):
+    """The manifest breaks its schema; the message names the line."""
+
+
+class ChecksumMismatch(AnatozooError):
+    """A file's size or SHA-256 differs from the manifest; both digests are named."""
+
+
+class OfflineMiss(AnatozooError):
+    """A file is neither bundled nor cached and the network may not be used."""
+
+
+class DownloadError(AnatozooError):
+    """The Hub could not deliver a file: no network, no such repository, gated, wrong token."""
+
+
+class WeightsError(AnatozooError):
+    """Tensors are missing, unexpected or misshapen; the message lists them."""
+
+
+class ImageError(AnatozooError):
+    """An image is unreadable, empty, corrupt or of a kind that the model does not take."""
+
+
+class GeometryError(AnatozooError):
+    """Sizes, spacings or coordinates contradict one another."""
+
+
+class DataError(AnatozooError):
+    """A data set's folder, split or annotation is not as documented."""
+
+
+class ConfigError(AnatozooError):
+    """A hyper-parameter or combination of them is not possible."""
+
+
+class OutputError(AnatozooError):
+    """A result cannot be written: no permission, disk full, name taken."""

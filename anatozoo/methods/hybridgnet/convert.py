@@ -1,0 +1,189 @@
+"""The HybridGNet authors' released weights in anatozoo's format.
+
+Two styles of names exist for the same networks: that of the TMI 2022 release (``graphConv_pre1``) and that
+of CheXmask (``SC_1.graphConv_pre``). The two also use different up-sampling matrices, which their files do
+not hold. Which encoder levels feed the skips is not in the files either, but for the number of channels.
+
+Given the authors' positions, a converted network with ``lookup="roi_align"`` gives their outputs to float
+precision. Left to itself it cannot on every machine: the last bit of a position decides how many samples
+RoIAlign takes there (torchvision's own operator in our place differs by up to 3e-3 of the frame from outputs
+made on another machine, with random weights). Converted networks therefore take the even window.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from anatozoo.errors import WeightsError
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.nn import graphs
+from anatozoo.nn.blocks import PAPER_WIDTHS
+
+Style = Literal["tmi", "chexmask"]
+
+_PARTS = {"block.0": "norm1", "block.2": "conv1", "block.3": "norm2", "block.5": "conv2"}
+_GRAPH = {
+    "graphConv_up6": "coarse1.conv",
+    "graphConv_up5": "coarse2.conv",
+    "graphConv_up4": "coarse3.conv",
+    "graphConv_up3": "fine1.conv",
+    "graphConv_up2": "fine2.conv",
+    "graphConv_up1": "head",
+    "SC_1.graphConv_pre": "skip1.position",
+    "SC_2.graphConv_pre": "skip2.position",
+    "graphConv_pre1": "skip1.position",
+    "graphConv_pre2": "skip2.position",
+    "graphConv_pre": "skip1.position",
+    "dec_lin": "expand",
+}
+
+
+def rename(key: str) -> str:
+    """Our name of one of the authors' tensors.
+
+    Raises:
+        WeightsError: the name is none of theirs.
+    """
+    if match := re.fullmatch(r"encoder\.dconv_down(\d)\.(.+)\.(weight|bias)", key):
+        level, part, kind = match.groups()
+        if part in _PARTS:
+            return f"encoder.blocks.{int(level) - 1}.{_PARTS[part]}.{kind}"
+        if part in ("skip.0", "skip.1"):
+            return f"encoder.blocks.{int(level) - 1}.shortcut.{part[-1]}.{kind}"
+    if match := re.fullmatch(r"encoder\.(fc_mu|fc_logvar)\.(weight|bias)", key):
+        return f"{match[1]}.{match[2]}"
+    for theirs, ours in _GRAPH.items():
+        if key.startswith(f"{theirs}."):
+            return ours + key.removeprefix(theirs)
+    raise WeightsError(f"{key!r} is no tensor of a HybridGNet of the TMI 2022 or CheXmask release.")
+
+
+def _split_chebyshev(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One tensor per Chebyshev term: PyG before 2.0 kept all K in one, transposed."""
+    result = {}
+    for key, value in state.items():
+        if key.endswith(".weight") and value.ndim == 3:
+            for k, term in enumerate(value):
+                result[f"{key.removesuffix('weight')}lins.{k}.weight"] = term.T.contiguous()
+        else:
+            result[key] = value
+    return result
+
+
+def _skip_levels(state: Mapping[str, Tensor], features: int) -> list[int]:
+    """Encoder levels of the skips from the channels that enter the layer behind each.
+
+    Levels 5 and 6 have the same width in the paper's encoder; the published pairs tell them apart.
+    """
+    by_width = {width: level for level, width in enumerate(PAPER_WIDTHS, 1)}  # 128 maps to level 6
+    levels = []
+    for skip, layer, width in (("skip1", "coarse3", features // 2), ("skip2", "fine2", features)):
+        if f"{skip}.position.lins.0.weight" in state:
+            extra = state[f"{layer}.conv.lins.0.weight"].shape[1] - width - 2
+            if extra not in by_width:
+                raise WeightsError(f"{skip} takes {extra} image channels; the paper's encoder has {PAPER_WIDTHS}.")
+            levels.append(by_width[extra])
+    if len(levels) == 2:
+        levels[1] = levels[0] - 1 if levels[1] == 6 else levels[1]
+        levels[0] = levels[1] + 1
+    return levels
+
+
+def _organs(coarse_nodes: int) -> dict[str, int]:
+    for organs in (graphs.LUNGS, graphs.LUNGS_HEART, graphs.LUNGS_HEART_CLAVICLES):
+        if sum(graphs.coarse(organs).values()) == coarse_nodes:
+            return dict(organs)
+    raise WeightsError(
+        f"the decoder has {coarse_nodes} coarse nodes; known organ sets have 47, 60 or 84. Pass organs={{…}}."
+    )
+
+
+def convert_state(
+    state: Mapping[str, Tensor],
+    style: Style,
+    *,
+    skips: list[int] | None = None,
+    organs: Mapping[str, int] | None = None,
+) -> HybridGNetModule:
+    """Build the network that an authors' state dict belongs to, and fill it, strictly.
+
+    Args:
+        state: the authors' tensors under their names.
+        style: ``"tmi"`` or ``"chexmask"``; decides the up-sampling matrix.
+        skips: encoder levels of the skips. Needed for a single skip at level 5, which cannot be told from
+            one at level 6; otherwise found from the shapes.
+        organs: landmarks per organ, if not one of the published sets.
+
+    Returns:
+        The module in eval mode.
+
+    Raises:
+        WeightsError: names or shapes are not those of a HybridGNet.
+    """
+    if style not in ("tmi", "chexmask"):
+        raise WeightsError(f"style={style!r} is unknown; choose 'tmi' or 'chexmask'.")
+    ours = {rename(key): value for key, value in _split_chebyshev(state).items()}
+    required = ("expand.weight", "fc_mu.weight", "fine1.conv.bias", "encoder.blocks.5.conv2.weight")
+    absent = [name for name in required if name not in ours]
+    if absent:
+        raise WeightsError(f"this is no complete HybridGNet: {', '.join(absent)} missing.")
+    features = ours["fine1.conv.bias"].numel()
+    latents, flat = ours["fc_mu.weight"].shape
+    cells = flat // PAPER_WIDTHS[-1]
+    side = round(cells**0.5)
+    if side * side * PAPER_WIDTHS[-1] != flat:
+        raise WeightsError(f"fc_mu takes {flat} values, which no square input of the paper's encoder gives.")
+    module = HybridGNetModule(
+        organs=dict(organs) if organs else _organs(ours["expand.bias"].numel() // (features // 2)),
+        image_size=32 * side,
+        latents=latents,
+        features=features,
+        order=sum(1 for key in ours if re.fullmatch(r"fine1\.conv\.lins\.\d+\.weight", key)),
+        skips=_skip_levels(ours, features) if skips is None else list(skips),
+        upsampling="copy" if style == "tmi" else "wrap",
+    )
+    own = module.network.state_dict()
+    ours["up"] = own["up"]
+    wrong = sorted(set(own) ^ set(ours))
+    wrong += [f"{k} {tuple(ours[k].shape)}" for k in own if k in ours and own[k].shape != ours[k].shape]
+    if wrong:
+        raise WeightsError(f"{len(wrong)} tensors do not fit, first {'; '.join(wrong[:5])}.")
+    module.network.load_state_dict(ours)
+    return module.eval()
+
+
+def convert_file(
+    weights: str | Path, directory: str | Path, style: Style, *, name: str | None = None, **options: Any
+) -> Path:
+    """Turn an authors' ``.pt`` file into a checkpoint folder that `anatozoo.load` reads.
+
+    Args:
+        weights: file written by ``torch.save(model.state_dict())``; read without unpickling code.
+        directory: folder to write.
+        style: ``"tmi"`` or ``"chexmask"``.
+        name: name of the checkpoint, by default the file's stem.
+        **options: `skips` and `organs` of `convert_state`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: the file is no state dict, or not of a HybridGNet.
+    """
+    from anatozoo.zoo.folder import write_checkpoint_folder
+
+    path = Path(weights)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} is not a plain PyTorch state dict: {error}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} holds more than tensors; save model.state_dict() alone.")
+    module = convert_state(state, style, **options)
+    folder = Path(directory)
+    write_checkpoint_folder(module, folder, name=name or path.stem, version="1.0.0", half=False)
+    return folder

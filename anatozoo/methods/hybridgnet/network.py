@@ -1,0 +1,206 @@
+"""HybridGNet: an image encoder, a latent shape code and a graph decoder of organ contours.
+
+Gaggion, Mansilla, Mosquera, Milone, Ferrante: "Improving anatomical plausibility in medical image
+segmentation via hybrid graph neural networks", IEEE TMI 2022 (image-to-graph skip connections), and
+"CheXmask", Scientific Data 2024.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError
+from anatozoo.methods.hybridgnet.refinement import ContourRefiner, RefinerOutput
+from anatozoo.nn import graphs
+from anatozoo.nn.blocks import build_encoder
+from anatozoo.nn.cheb import graph_convolution, node_norm
+from anatozoo.nn.igsc import window_average
+
+
+class HybridGNetOutput(NamedTuple):
+    """What a forward pass gives; all positions are x, y in [0, 1] of the network's square frame."""
+
+    landmarks: Tensor
+    """(B, N, 2) final contour nodes."""
+    positions: tuple[Tensor, ...]
+    """Intermediate node positions for deep supervision: coarse (B, M, 2) first, fine (B, N, 2) after."""
+    mu: Tensor
+    """(B, latents) mean of the latent code."""
+    logvar: Tensor
+    """(B, latents) log-variance of the latent code."""
+    dense: Tensor | None
+    """(B, organs, S/4, S/4) organ logits of the refiner's auxiliary head, or None."""
+
+
+class GraphConvBlock(nn.Module):
+    """Chebyshev convolution, feature standardisation per node, ReLU."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to (B, N, F)."""
+        return F.relu(node_norm(self.conv(x)))
+
+
+class SkipConnection(nn.Module):
+    """Image-to-graph skip connection: predict positions, look the image up there, concatenate all three."""
+
+    def __init__(self, level: int, window: int, lookup: str, conv: nn.Module) -> None:
+        super().__init__()
+        self.level, self.window, self.lookup = level, window, lookup
+        self.position = conv
+
+    def forward(self, x: Tensor, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return features (B, N, F + C + 2) and positions (B, N, 2)."""
+        position = self.position(x)
+        sampled = window_average(maps[self.level], position, self.window, lookup=self.lookup)
+        return torch.cat([x, sampled, position], -1), position
+
+
+class HybridGNet(nn.Module):
+    """Encoder, variational bottleneck and graph decoder with optional skips and contour refinement.
+
+    Args:
+        organs: landmarks per organ, in output order.
+        image_size: side of the square input; ties the paper's encoder to it.
+        encoder: ``"residual"`` (the paper's) or a timm model name.
+        latents: length of the shape code.
+        features: width of the fine graph layers; the coarse ones have half.
+        order: Chebyshev terms K.
+        skips: encoder levels of the image-to-graph skips, coarse graph first: ``()``, ``(l,)`` or
+            ``(l1, l2)`` with levels 2 … 6 (stride 2^(level-1)).
+        window: side of the look-up window in pixels of the map.
+        lookup: ``"average"`` or ``"roi_align"``, see `anatozoo.nn.igsc.window_average`.
+        upsampling: ``"wrap"`` or ``"copy"``, see `anatozoo.nn.graphs.upsampling`.
+        graph_conv: ``"static"`` or ``"pyg"``.
+        refine: ranges of the contour refinement steps as fractions of the frame, empty for the paper's
+            network (see `ContourRefiner`; not part of the paper).
+        refine_features: width of the refiner.
+        dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
+
+    Raises:
+        ConfigError: a combination that cannot be built.
+    """
+
+    up: Tensor
+
+    def __init__(
+        self,
+        organs: Mapping[str, int],
+        image_size: int,
+        *,
+        encoder: str = "residual",
+        latents: int = 64,
+        features: int = 32,
+        order: int = 6,
+        skips: Sequence[int] = (6, 5),
+        window: int = 3,
+        lookup: str = "average",
+        upsampling: graphs.Upsampling = "wrap",
+        graph_conv: str = "static",
+        refine: Sequence[float] = (),
+        refine_features: int = 64,
+        dense_organs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.organs = graphs.check_organs(organs)
+        if image_size % 32 or image_size < 64:
+            raise ConfigError(f"image_size={image_size} must be a multiple of 32, at least 64.")
+        if len(skips) > 2:
+            raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
+        if window < 1 or window % 2 == 0:
+            raise ConfigError(f"window={window} must be odd and positive.")
+        if lookup not in ("average", "roi_align"):
+            raise ConfigError(f"lookup={lookup!r} is unknown; choose 'average' or 'roi_align'.")
+        self.image_size, self.features = image_size, features
+        self.encoder = build_encoder(encoder)
+        channels = self.encoder.channels
+        unknown = [level for level in skips if level not in channels or level < 2]
+        if unknown:
+            raise ConfigError(f"skips={tuple(skips)}: this encoder has the levels {sorted(channels)}, from 2 on.")
+
+        deepest = channels[6]
+        self.reduce: nn.Module = nn.Identity()
+        if encoder == "residual":
+            flat = deepest * (image_size // 32) ** 2
+        else:
+            # A fixed 8 × 8 grid unties the weights from the input size and keeps the heads small.
+            flat = 64 * 64
+            self.reduce = nn.Sequential(nn.Conv2d(deepest, 64, 1), nn.AdaptiveAvgPool2d(8))
+        self.fc_mu = nn.Linear(flat, latents)
+        self.fc_logvar = nn.Linear(flat, latents)
+
+        half = features // 2
+        fine, coarse = graphs.adjacency(self.organs), graphs.adjacency(graphs.coarse(self.organs))
+        self.register_buffer("up", graphs.upsampling(self.organs, upsampling))
+
+        def conv(i: int, o: int, graph: Tensor, k: int = order, bias: bool = True) -> nn.Module:
+            return graph_convolution(graph_conv, i, o, graph, k, bias=bias)
+
+        self.expand = nn.Linear(latents, half * len(coarse))
+        nn.init.normal_(self.expand.weight, 0.0, 0.1)
+        self.coarse1 = GraphConvBlock(conv(half, half, coarse))
+        self.coarse2 = GraphConvBlock(conv(half, half, coarse))
+        self.skip1 = self.skip2 = None
+        extra1 = extra2 = 0
+        if len(skips) > 0:
+            self.skip1 = SkipConnection(skips[0], window, lookup, conv(half, 2, coarse, 1, False))
+            extra1 = channels[skips[0]] + 2
+        self.coarse3 = GraphConvBlock(conv(half + extra1, features, coarse))
+        self.fine1 = GraphConvBlock(conv(features, features, fine))
+        if len(skips) > 1:
+            self.skip2 = SkipConnection(skips[1], window, lookup, conv(features, 2, fine, 1, False))
+            extra2 = channels[skips[1]] + 2
+        self.fine2 = GraphConvBlock(conv(features + extra2, features, fine))
+        self.head = conv(features, 2, fine, 1, False)
+        self.refiner = None
+        if refine:
+            self.refiner = ContourRefiner(
+                self.organs,
+                channels,
+                features,
+                refine,
+                width=refine_features,
+                order=order,
+                graph_conv=graph_conv,
+                dense_organs=dense_organs,
+            )
+
+    def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent code, (B, latents) each."""
+        flat = self.reduce(maps[6]).flatten(1)
+        return self.fc_mu(flat), self.fc_logvar(flat)
+
+    def decode(self, z: Tensor, maps: Mapping[int, Tensor]) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Landmarks, intermediate positions and the last node features from a latent code."""
+        positions: tuple[Tensor, ...] = ()
+        x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], self.features // 2)
+        x = self.coarse2(self.coarse1(x))
+        if self.skip1 is not None:
+            x, position = self.skip1(x, maps)
+            positions += (position,)
+        x = self.coarse3(x)
+        x = self.fine1(self.up.to(x.dtype) @ x)
+        if self.skip2 is not None:
+            x, position = self.skip2(x, maps)
+            positions += (position,)
+        x = self.fine2(x)
+        return self.head(x), positions, x
+
+    def forward(self, image: Tensor) -> HybridGNetOutput:
+        """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
+        maps = self.encoder(image)
+        mu, logvar = self.encode(maps)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
+        landmarks, positions, nodes = self.decode(z, maps)
+        dense = None
+        if self.refiner is not None:
+            refined: RefinerOutput = self.refiner(landmarks, nodes, maps)
+            positions += (landmarks, *refined.steps[:-1])
+            landmarks, dense = refined.steps[-1], refined.dense
+        return HybridGNetOutput(landmarks, positions, mu, logvar, dense)

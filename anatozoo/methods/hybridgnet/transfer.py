@@ -1,0 +1,108 @@
+"""Starting weights from another checkpoint, also one with other organs.
+
+The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
+first linear layer, the up-sampling matrix and the refiner's node embeddings. Organs that both networks
+have keep their rows; for a subset of the organs the network then computes exactly the same contours.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.nn import graphs
+
+
+def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[str]]:
+    """State dict, organs and dense organs of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
+
+    Raises:
+        ConfigError: the source is not a HybridGNet checkpoint.
+    """
+    from anatozoo.methods.hybridgnet.module import organ_counts
+
+    hparams: Mapping[str, Any]
+    if source.endswith(".ckpt"):
+        if not Path(source).is_file():
+            raise ConfigError(f"init_weights={source!r}: there is no such file.")
+        stored = torch.load(source, map_location="cpu", weights_only=True)
+        state, hparams = stored["state_dict"], stored["hyper_parameters"]
+    else:
+        from safetensors.torch import load_file
+
+        from anatozoo.zoo.hub import resolve
+
+        folder = resolve(source)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config["method"] != "hybridgnet":
+            raise ConfigError(f"init_weights={source!r} is a {config['method']} checkpoint, not a HybridGNet.")
+        state, hparams = load_file(folder / "model.safetensors"), config["hparams"]
+    organs = organ_counts(hparams["organs"])
+    return state, organs, list(hparams.get("dense_organs") or organs)
+
+
+def _take(value: Tensor, like: Tensor, source: Mapping[str, slice], target: Mapping[str, slice]) -> Tensor:
+    """Rows of the organs that both have; the others keep what a fresh network has."""
+    result = like.clone()
+    for organ, rows in target.items():
+        if organ in source and source[organ].stop - source[organ].start == rows.stop - rows.start:
+            result[rows] = value[source[organ]].to(like.dtype)
+    return result
+
+
+def adapt_state(
+    state: Mapping[str, Tensor],
+    organs: Mapping[str, int],
+    dense: Sequence[str],
+    own: Mapping[str, Tensor],
+    own_organs: Mapping[str, int],
+    own_dense: Sequence[str],
+) -> dict[str, Tensor]:
+    """Fit `state` of a network for `organs` to one for `own_organs` whose fresh state is `own`.
+
+    Args:
+        state: tensors to start from.
+        organs: their landmarks per organ.
+        dense: their auxiliary organs.
+        own: fresh tensors of the network to fill, under the same names.
+        own_organs: its landmarks per organ.
+        own_dense: its auxiliary organs.
+
+    Raises:
+        WeightsError: anything but the organs differs; the message lists the tensors.
+    """
+    nodes = graphs.organ_slices(organs), graphs.organ_slices(own_organs)
+    coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
+    result, wrong = {}, sorted(set(own) - set(state))
+    for name, like in own.items():
+        value = state.get(name)
+        if value is None:
+            continue
+        if name.endswith("network.up"):
+            result[name] = like
+            continue
+        if "network.expand." in name:
+            shape = (sum(graphs.coarse(own_organs).values()), -1, *like.shape[1:])
+            old = value.view(sum(graphs.coarse(organs).values()), -1, *value.shape[1:])
+            fits = old.shape[1:] == like.view(shape).shape[1:]
+            value = _take(old, like.view(shape), *coarse).view_as(like) if fits else value
+        elif name.endswith(".embedding"):
+            value = _take(value, like, *nodes)
+        elif list(dense) != list(own_dense) and value.shape != like.shape:
+            raise WeightsError(
+                f"the checkpoint's refiner sees masks of {', '.join(dense)}: set model.dense_organs to these."
+            )
+        if value.shape != like.shape:
+            wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")
+        else:
+            result[name] = value.to(like.dtype)
+    if wrong:
+        raise WeightsError(
+            "the starting weights are of another architecture; "
+            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
+        )
+    return result

@@ -1,0 +1,117 @@
+"""Contour graphs of organs: one closed cycle per organ, and its coarse version.
+
+The matrices follow Gaggion et al., "Improving anatomical plausibility in medical image segmentation via
+hybrid graph neural networks", IEEE TMI 2022.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+
+Upsampling = Literal["wrap", "copy"]
+
+LUNGS = {"lung_right": 44, "lung_left": 50}
+LUNGS_HEART = {**LUNGS, "heart": 26}
+LUNGS_HEART_CLAVICLES = {**LUNGS_HEART, "clavicle_right": 23, "clavicle_left": 23}
+
+
+def check_organs(organs: Mapping[str, int]) -> dict[str, int]:
+    """Return `organs` as a plain dict, or say what is wrong with it.
+
+    Args:
+        organs: number of landmarks of each organ, in the order of the network's output.
+
+    Raises:
+        ConfigError: there is no organ, or one has fewer than four landmarks.
+    """
+    if not organs:
+        raise ConfigError("organs is empty: give at least one, for example {'heart': 26}.")
+    for name, count in organs.items():
+        if int(count) != count or count < 4:
+            raise ConfigError(f"organ {name!r} has {count} landmarks; a closed contour needs at least 4.")
+    return {str(name): int(count) for name, count in organs.items()}
+
+
+def coarse(organs: Mapping[str, int]) -> dict[str, int]:
+    """Number of nodes of each organ after pooling: half, rounded up."""
+    return {name: (count + 1) // 2 for name, count in organs.items()}
+
+
+def organ_slices(organs: Mapping[str, int]) -> dict[str, slice]:
+    """Where each organ's nodes lie on the node axis."""
+    slices, start = {}, 0
+    for name, count in organs.items():
+        slices[name] = slice(start, start + count)
+        start += count
+    return slices
+
+
+def neighbours(organs: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Indices of each node's predecessor and successor along its closed contour, both (N,) int64."""
+    previous, following = [], []
+    for part in organ_slices(organs).values():
+        nodes = torch.arange(part.start, part.stop)
+        previous.append(nodes.roll(1))
+        following.append(nodes.roll(-1))
+    return torch.cat(previous), torch.cat(following)
+
+
+def adjacency(organs: Mapping[str, int]) -> Tensor:
+    """Adjacency of the closed contours, (N, N) float32 with ones beside the (cyclic) diagonal."""
+    previous, following = neighbours(organs)
+    matrix = torch.zeros(len(previous), len(previous))
+    nodes = torch.arange(len(previous))
+    matrix[nodes, previous] = 1.0
+    matrix[nodes, following] = 1.0
+    return matrix
+
+
+def downsampling(organs: Mapping[str, int]) -> Tensor:
+    """Pooling matrix (M, N): coarse node i is the mean of the nodes 2i and 2i + 1.
+
+    The last coarse node of an organ with an odd number of landmarks copies its last landmark.
+    """
+    blocks = []
+    for count in organs.values():
+        block = torch.zeros((count + 1) // 2, count)
+        for i in range(len(block)):
+            pair = [j for j in (2 * i, 2 * i + 1) if j < count]
+            block[i, pair] = 1.0 / len(pair)
+        blocks.append(block)
+    return torch.block_diag(*blocks)
+
+
+def upsampling(organs: Mapping[str, int], mode: Upsampling = "wrap") -> Tensor:
+    """Unpooling matrix (N, M): even nodes copy their coarse node, odd ones average its two neighbours.
+
+    Args:
+        organs: landmarks of each organ on the fine graph.
+        mode: what the last odd node of an organ does, where there is no next coarse node. ``"wrap"`` closes
+            the contour (CheXmask and later work); ``"copy"`` repeats the last coarse node (the TMI 2022
+            release). Weights trained with one give other landmarks with the other.
+
+    Raises:
+        ConfigError: the mode is neither of the two.
+    """
+    if mode not in ("wrap", "copy"):
+        raise ConfigError(f"upsampling={mode!r} is unknown; choose 'wrap' (CheXmask) or 'copy' (TMI 2022).")
+    blocks = []
+    for count in organs.values():
+        half = (count + 1) // 2
+        block = torch.zeros(count, half)
+        for i in range(count):
+            low = i // 2
+            if i % 2 == 0:
+                block[i, low] = 1.0
+                continue
+            high = low + 1
+            if high == half:
+                high = 0 if mode == "wrap" else low
+            block[i, low] += 0.5
+            block[i, high] += 0.5
+        blocks.append(block)
+    return torch.block_diag(*blocks)

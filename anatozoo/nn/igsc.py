@@ -1,0 +1,67 @@
+"""Image-to-graph skip connections: image features looked up where the graph's nodes lie.
+
+Gaggion et al., IEEE TMI 2022. The authors call torchvision's RoIAlign one image at a time; here one
+``grid_sample`` serves the batch.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sample_points(features: Tensor, points: Tensor, *, align: str = "index") -> Tensor:
+    """Bilinear look-up of a feature map at points, clamped at the border.
+
+    Args:
+        features: (B, C, H, W).
+        points: (B, ..., 2) x, y in [0, 1] of the map's width and height.
+        align: ``"index"`` reads the point u at the pixel index u·W (the authors' convention);
+            ``"frame"`` reads it at u·W - 1/2, where maps of every resolution agree on the place.
+
+    Returns:
+        (B, ..., C) features. Points more than one pixel outside the map give zeros.
+    """
+    batch, channels, height, width = features.shape
+    size = points.new_tensor([width, height])
+    index = points * size - (0.0 if align == "index" else 0.5)
+    inside = ((index >= -1) & (index <= size)).all(-1)
+    grid = ((2 * index + 1) / size - 1).reshape(batch, 1, -1, 2)
+    values = F.grid_sample(
+        features, grid.to(features.dtype), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    values = values[:, :, 0].transpose(1, 2).reshape(*points.shape[:-1], channels)
+    return values * inside[..., None].to(values.dtype)
+
+
+def window_average(features: Tensor, positions: Tensor, window: int = 3, *, lookup: str = "average") -> Tensor:
+    """Mean of a window of bilinear samples around each position: RoIAlign with a 1 × 1 output.
+
+    Args:
+        features: (B, C, H, W) encoder map.
+        positions: (B, N, 2) x, y in [0, 1]; no gradient flows to them, as in the paper.
+        window: side of the window in pixels of the map, odd.
+        lookup: ``"average"`` takes window × window samples. ``"roi_align"`` repeats what torchvision's
+            operator does to the authors' boxes: where rounding makes a box wider than `window` by one ulp,
+            it takes one more sample a side. That reproduces the authors' outputs to float precision, at
+            the price that a rounding error can move a landmark by a thousandth of the frame.
+
+    Returns:
+        (B, N, C).
+    """
+    height, width = features.shape[-2:]
+    size = positions.new_tensor([width, height])
+    centre = positions.detach() * size
+    slots = torch.arange(window + 1, dtype=positions.dtype, device=positions.device)
+    count = torch.full_like(centre, window)
+    if lookup == "roi_align":
+        low, high = centre - window // 2, centre + (window // 2 + 1)
+        count = torch.ceil((high - 0.5) - (low - 0.5))
+    else:
+        slots = slots[:-1]
+    offsets = (slots[:, None] + 0.5) * (window / count)[:, :, None] - window / 2
+    weight = (slots[:, None] < count[:, :, None]) / count[:, :, None]
+    x = centre[:, :, None, None, 0] + offsets[:, :, None, :, 0]
+    y = centre[:, :, None, None, 1] + offsets[:, :, :, None, 1]
+    samples = sample_points(features, torch.stack(torch.broadcast_tensors(x, y), -1) / size)
+    weight = weight[:, :, :, None, 1] * weight[:, :, None, :, 0]
+    return (samples * weight[..., None].to(samples.dtype)).sum((2, 3))
