@@ -165,7 +165,7 @@ def convert_file(
         weights: file written by ``torch.save(model.state_dict())``; read without unpickling code.
         directory: folder to write.
         style: ``"tmi"`` or ``"chexmask"``.
-        name: name of the checkpoint, by default the file's stem.
+        name: name of the checkpoint, by default ``hybridgnet-`` and the style.
         **options: `skips` and `organs` of `convert_state`.
 
     Returns:
@@ -174,7 +174,7 @@ def convert_file(
     Raises:
         WeightsError: the file is no state dict, or not of a HybridGNet.
     """
-    from anatozoo.zoo.folder import write_checkpoint_folder
+    from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
     path = Path(weights)
     try:
@@ -185,5 +185,5 @@ def convert_file(
         raise WeightsError(f"{path} holds more than tensors; save model.state_dict() alone.")
     module = convert_state(state, style, **options)
     folder = Path(directory)
-    write_checkpoint_folder(module, folder, name=name or path.stem, version="1.0.0", half=False)
+    write_checkpoint_folder(module, folder, name=name or f"hybridgnet-{style}", version="1.0.0", half=False)
     return folder

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
-from anatozoo.io.images import read_image, to_network
+from anatozoo.io.images import to_network
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import AugmentConfig, augment
 from anatozoo.nn.graphs import organ_slices
@@ -52,7 +52,7 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
     def _read(self, case: ChestCase) -> dict[str, Tensor]:
         if case.image is None:
             raise DataError(f"case {case.id} has annotations but no image.")
-        frame, geometry = to_network(read_image(case.image), self.image_size)
+        frame, geometry = to_network(case.read_image(), self.image_size)
         landmarks = np.zeros((self.count, 2), np.float32)
         weight = np.zeros(self.count, np.float32)
         for organ, points in case.landmarks.items():
@@ -142,6 +142,13 @@ class HybridGNetDataModule(L.LightningDataModule):
                         "`anatozoo doctor --data ROOT` shows what was found."
                     )
                 self.sets[split] = ChestDataset(cases, self.organs, self.mask_organs, self.hparams.image_size)
+
+    def mean_landmarks(self) -> Tensor:
+        """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
+        items = [self.sets["train"][i] for i in range(len(self.sets["train"]))]
+        weight = torch.stack([item["landmark_weight"] for item in items])[..., None]
+        total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)
+        return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
 
     def _eval_layouts(self) -> list[str]:
         return self.hparams.eval_layouts or self.hparams.layouts[:1]

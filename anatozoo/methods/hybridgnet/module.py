@@ -46,6 +46,7 @@ class HybridGNetModule(LandmarkModule):
         lookup: ``"average"``, or ``"roi_align"`` for the authors' outputs to float precision.
         upsampling: ``"wrap"`` (CheXmask) or ``"copy"`` (TMI 2022).
         graph_conv: ``"static"`` or ``"pyg"``.
+        template: positions are corrections of the training data's mean shape.
         refine: reaches of the contour refinement steps; empty for the published network.
         refine_features: width of the refiner.
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
@@ -82,6 +83,7 @@ class HybridGNetModule(LandmarkModule):
         lookup: Literal["average", "roi_align"] = "average",
         upsampling: Literal["wrap", "copy"] = "wrap",
         graph_conv: Literal["static", "pyg"] = "static",
+        template: bool = False,
         refine: list[float] = [],  # noqa: B006
         refine_features: int = 64,
         dense_organs: list[str] | None = None,
@@ -123,6 +125,7 @@ class HybridGNetModule(LandmarkModule):
             lookup=h.lookup,
             upsampling=h.upsampling,
             graph_conv=h.graph_conv,
+            template=h.template,
             refine=h.refine,
             refine_features=h.refine_features,
             dense_organs=len(self.dense_organs),
@@ -155,6 +158,14 @@ class HybridGNetModule(LandmarkModule):
             state, organs, dense = read_weights(self.hparams.init_weights)
             own = self.state_dict()
             self.load_state_dict(adapt_state(state, organs, dense, own, self.organs, self.dense_organs))
+
+    def on_fit_start(self) -> None:
+        """Start a fresh network's template from the mean shape of the training data."""
+        template = self.network.template
+        if template is None or self.trainer.ckpt_path or not bool((template == 0.5).all()):
+            return
+        with torch.no_grad():
+            template.copy_(self.trainer.datamodule.mean_landmarks())  # type: ignore[attr-defined]
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """All outputs for images (B, 1, S, S) in [0, 1]."""

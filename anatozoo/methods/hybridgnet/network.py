@@ -55,9 +55,9 @@ class SkipConnection(nn.Module):
         self.level, self.window, self.lookup = level, window, lookup
         self.position = conv
 
-    def forward(self, x: Tensor, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return features (B, N, F + C + 2) and positions (B, N, 2)."""
-        position = self.position(x)
+    def forward(self, x: Tensor, maps: Mapping[int, Tensor], template: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return features (B, N, F + C + 2) and positions (B, N, 2), which start from `template`."""
+        position = self.position(x) + template
         sampled = window_average(maps[self.level], position, self.window, lookup=self.lookup)
         return torch.cat([x, sampled, position], -1), position
 
@@ -78,6 +78,7 @@ class HybridGNet(nn.Module):
         lookup: ``"average"`` or ``"roi_align"``, see `anatozoo.nn.igsc.window_average`.
         upsampling: ``"wrap"`` or ``"copy"``, see `anatozoo.nn.graphs.upsampling`.
         graph_conv: ``"static"`` or ``"pyg"``.
+        template: whether positions are corrections of a learned mean shape (not part of the paper).
         refine: ranges of the contour refinement steps as fractions of the frame, empty for the paper's
             network (see `ContourRefiner`; not part of the paper).
         refine_features: width of the refiner.
@@ -88,6 +89,7 @@ class HybridGNet(nn.Module):
     """
 
     up: Tensor
+    down: Tensor
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class HybridGNet(nn.Module):
         lookup: str = "average",
         upsampling: graphs.Upsampling = "wrap",
         graph_conv: str = "static",
+        template: bool = False,
         refine: Sequence[float] = (),
         refine_features: int = 64,
         dense_organs: int | None = None,
@@ -158,6 +161,14 @@ class HybridGNet(nn.Module):
             extra2 = channels[skips[1]] + 2
         self.fine2 = GraphConvBlock(conv(features + extra2, features, fine))
         self.head = conv(features, 2, fine, 1, False)
+        self.template = None
+        if template:
+            # Positions are corrections of a mean shape, and start as that shape.
+            self.template = nn.Parameter(torch.full((len(fine), 2), 0.5))
+            self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
+            for layer in (self.head, *(s.position for s in (self.skip1, self.skip2) if s is not None)):
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
         self.refiner = None
         if refine:
             self.refiner = ContourRefiner(
@@ -179,18 +190,20 @@ class HybridGNet(nn.Module):
     def decode(self, z: Tensor, maps: Mapping[int, Tensor]) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
         """Landmarks, intermediate positions and the last node features from a latent code."""
         positions: tuple[Tensor, ...] = ()
+        fine: Tensor | float = 0.0 if self.template is None else self.template
+        coarse = 0.0 if self.template is None else self.down @ self.template
         x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], self.features // 2)
         x = self.coarse2(self.coarse1(x))
         if self.skip1 is not None:
-            x, position = self.skip1(x, maps)
+            x, position = self.skip1(x, maps, coarse)
             positions += (position,)
         x = self.coarse3(x)
         x = self.fine1(self.up.to(x.dtype) @ x)
         if self.skip2 is not None:
-            x, position = self.skip2(x, maps)
+            x, position = self.skip2(x, maps, fine)
             positions += (position,)
         x = self.fine2(x)
-        return self.head(x), positions, x
+        return self.head(x) + fine, positions, x
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""

@@ -1,11 +1,10 @@
 """Starting weights from another checkpoint, also one with other organs.
 
 The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
-first linear layer, the up-sampling matrix and the refiner's node embeddings. Organs that both networks
+first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Organs that both networks
 have keep their rows; for a subset of the organs the network then computes exactly the same contours.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,14 @@ def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[s
         stored = torch.load(source, map_location="cpu", weights_only=True)
         state, hparams = stored["state_dict"], stored["hyper_parameters"]
     else:
-        from safetensors.torch import load_file
-
+        from anatozoo.zoo.checkpoint import read_config, read_tensors
         from anatozoo.zoo.hub import resolve
 
         folder = resolve(source)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config["method"] != "hybridgnet":
-            raise ConfigError(f"init_weights={source!r} is a {config['method']} checkpoint, not a HybridGNet.")
-        state, hparams = load_file(folder / "model.safetensors"), config["hparams"]
+        config = read_config(folder)
+        if config.method != "hybridgnet":
+            raise ConfigError(f"init_weights={source!r} is a {config.method} checkpoint, not a HybridGNet.")
+        state, hparams = read_tensors(folder / "model.safetensors"), config.hparams
     organs = organ_counts(hparams["organs"])
     return state, organs, list(hparams.get("dense_organs") or organs)
 
@@ -90,7 +88,7 @@ def adapt_state(
             old = value.view(sum(graphs.coarse(organs).values()), -1, *value.shape[1:])
             fits = old.shape[1:] == like.view(shape).shape[1:]
             value = _take(old, like.view(shape), *coarse).view_as(like) if fits else value
-        elif name.endswith(".embedding"):
+        elif name.endswith((".embedding", ".template")):
             value = _take(value, like, *nodes)
         elif list(dense) != list(own_dense) and value.shape != like.shape:
             raise WeightsError(

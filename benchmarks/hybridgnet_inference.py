@@ -1,0 +1,81 @@
+"""Images per second of HybridGNet (2-IGSC 6-5, 120 nodes) against the authors' way of computing it.
+
+    python benchmarks/hybridgnet_inference.py [--sizes 512 1024] [--batches 1 8] [--threads 2] [--seconds 8]
+
+Every row is a ratio to the reference of the same run; landmarks are compared with fp32 in pixels.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from hybridgnet_reference import Reference
+
+from anatozoo.methods.hybridgnet.network import HybridGNet
+from anatozoo.nn.graphs import LUNGS_HEART
+
+
+def rate(run: Callable[[], object], images: int, seconds: float) -> float:
+    """Images per second: the median over calls within the given time, after one call to warm up."""
+    run()
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        durations.append(time.perf_counter() - start)
+    return images / sorted(durations)[len(durations) // 2]
+
+
+def spread_out(model: HybridGNet) -> HybridGNet:
+    """Weights as after training in what matters for comparison: landmarks spread over the frame."""
+    with torch.no_grad():
+        for parameter in (model.head, model.skip1.position, model.skip2.position):  # type: ignore[union-attr]
+            parameter.lins[0].weight.mul_(0.2)
+    return model
+
+
+@torch.inference_mode()
+def measure(size: int, batches: list[int], seconds: float) -> None:
+    """Print one table for one image size."""
+    settings = {"skips": (6, 5)}
+    torch.manual_seed(0)
+    model = spread_out(HybridGNet(LUNGS_HEART, size, **settings)).eval()  # type: ignore[arg-type]
+    reference = Reference(model, **settings).eval()
+    images = torch.rand(max(batches), 1, size, size)
+    truth = model(images).landmarks
+    base = rate(lambda: reference(images[:1]), 1, seconds)
+    print(f"\n{size} x {size}: reference (PyG, RoIAlign per image, batch 1) {base:.2f} images/s")
+    print(f"{'batch':>5} {'type':>5} {'how':>9} {'images/s':>9} {'ratio':>6} {'max diff px':>12}")
+    compiled = torch.compile(model, fullgraph=True)
+    for batch in batches:
+        for dtype in (torch.float32, torch.bfloat16):
+            for how, run in (("eager", model), ("compiled", compiled)):
+                x = images[:batch].contiguous(memory_format=torch.channels_last)
+
+                def call(run: Callable[..., object] = run, x: torch.Tensor = x, dtype: torch.dtype = dtype) -> object:
+                    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+                        return run(x)
+
+                speed = rate(call, batch, seconds)
+                difference = (call().landmarks.float() - truth[:batch]).abs().max().item() * size  # type: ignore[attr-defined]
+                label = "fp32" if dtype == torch.float32 else "bf16"
+                print(f"{batch:>5} {label:>5} {how:>9} {speed:>9.2f} {speed / base:>5.2f}x {difference:>12.4f}", flush=True)
+
+
+def main() -> None:
+    """Parse the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for size in options.sizes:
+        measure(size, options.batches, options.seconds)
+
+
+if __name__ == "__main__":
+    main()
