@@ -1,7 +1,5 @@
 """Means over images that do not change with the number of processes."""
 
-from typing import Any
-
 import torch
 import torchmetrics
 from torch import Tensor
@@ -44,7 +42,7 @@ class PerImageMean(torchmetrics.Metric):
         self.index.append(index.detach().long().reshape(-1))
         self.values.append(values.detach().float())
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
+    def sync(self, *args: object, **kwargs: object) -> None:
         """Gather the rows of all processes, those without any image included.
 
         torchmetrics stands in for a process without data with an empty float vector, whose type and
@@ -53,10 +51,10 @@ class PerImageMean(torchmetrics.Metric):
         if isinstance(self.index, list) and not self.index:
             self.index.append(torch.empty(0, dtype=torch.long, device=self.device))
             self.values.append(torch.empty(0, self.columns, device=self.device))
-        super().sync(*args, **kwargs)
+        super().sync(*args, **kwargs)  # type: ignore[arg-type]
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """Sorted distinct indices (n,) and their values (n, columns), on the CPU; of repeats the first counts."""
+        """Sorted distinct indices (n,) and values (n, columns) on the CPU; of repeats the first counts."""
         if isinstance(self.index, list) and not self.index:
             return torch.empty(0, dtype=torch.long), torch.empty(0, self.columns)
         # After gathering, a list has become one tensor.

@@ -208,6 +208,13 @@ class HybridGNet(nn.Module):
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
         maps = self.encoder(image)
+        if torch.is_autocast_enabled(image.device.type):
+            # The graph's part costs next to nothing, and half precision there would cost whole pixels.
+            with torch.autocast(image.device.type, enabled=False):
+                return self._contours({level: x.float() for level, x in maps.items()})
+        return self._contours(maps)
+
+    def _contours(self, maps: Mapping[int, Tensor]) -> HybridGNetOutput:
         mu, logvar = self.encode(maps)
         z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
         landmarks, positions, nodes = self.decode(z, maps)

@@ -1,0 +1,65 @@
+"""``anatozoo demo``: segment a radiograph that anyone may have, without looking for one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from anatozoo.cli import predict
+from anatozoo.errors import DataError
+
+RADIOGRAPH = "RG1_UNCR.dcm"
+CHECKPOINT = "hybridgnet-chexmask"
+
+_WHAT = {
+    "_overlay.png": "picture",
+    "_mask.png": "label mask",
+    "_landmarks.csv": "landmarks",
+    ".json": "JSON",
+    "manifest.csv": "table",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``anatozoo demo``."""
+    parser.add_argument("name", metavar="NAME", nargs="?", default=CHECKPOINT, help=f"default: {CHECKPOINT}")
+    parser.add_argument("--out", metavar="DIR", default="anatozoo-demo", help="folder (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anatozoo demo``; returns an exit code as ``anatozoo predict`` does.
+
+    Raises:
+        AnatozooError: the radiograph is not installed, or see `anatozoo.cli.predict.run`.
+    """
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    options = ["--out", args.out, "--device", args.device, "--format", "png,json,csv"]
+    code = predict.run(parser.parse_args([*options, "--", args.name, str(radiograph())]))
+    if code == 0:
+        print(_where(Path(args.out)))
+    return code
+
+
+def radiograph() -> Path:
+    """The chest radiograph of the package pydicom-data (MIT licence); the network is not used.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    from pydicom.data import get_testdata_file
+
+    found = get_testdata_file(RADIOGRAPH, download=False)
+    if not isinstance(found, str) or not Path(found).is_file():
+        raise DataError(
+            f"the radiograph {RADIOGRAPH} comes with the package pydicom-data; run `pip install "
+            "pydicom-data`, or segment an image of yours: `anatozoo predict NAME IMAGE --out DIR`."
+        )
+    return Path(found)
+
+
+def _where(out: Path) -> str:
+    stem = Path(RADIOGRAPH).stem
+    files = {what: out / (end if end == "manifest.csv" else stem + end) for end, what in _WHAT.items()}
+    return "\n".join(f"  {what:<11}{path}" for what, path in files.items())

@@ -1,0 +1,33 @@
+"""``anatozoo download``: bring checkpoints here, or into a folder for a machine without a network."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from anatozoo.zoo.catalogue import list_models
+from anatozoo.zoo.hub import download, resolve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    # An empty default, not None: argparse then knows that the group was not used.
+    which.add_argument("names", metavar="NAME", nargs="*", default=[], help="names of checkpoints")
+    which.add_argument("--all", action="store_true", help="all checkpoints of the manifest")
+    parser.add_argument(
+        "--to",
+        metavar="DIR",
+        type=Path,
+        help="write DIR/NAME/; copy DIR to another machine and set ANATOZOO_HOME=DIR there",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch, verify and, with ``--to``, copy."""
+    names = list_models() if args.all else args.names
+    if not names:
+        print("The manifest lists no checkpoint.", file=sys.stderr)
+    for name in names:
+        folder = resolve(name) if args.to is None else download(name, args.to)
+        print(f"{name}: verified, in {folder}")
+    return 0

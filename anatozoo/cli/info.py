@@ -1,0 +1,55 @@
+"""``anatozoo info``: what the manifest says about a checkpoint."""
+
+import argparse
+import json
+
+from anatozoo.cli.table import format_fields, format_table
+from anatozoo.zoo.catalogue import info
+from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.tables import input_words, license_words, megabytes, value_words
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument("name", metavar="NAME", help="a checkpoint's name; `anatozoo list` shows them")
+    parser.add_argument("--json", action="store_true", help="print the manifest's entry as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one entry of the manifest."""
+    spec = info(args.name)
+    if args.json:
+        print(json.dumps(spec.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print(describe(spec), end="")
+    return 0
+
+
+def describe(spec: CheckpointSpec) -> str:
+    """The entry in 80 columns."""
+    landmarks = spec.output.landmarks or {}
+    classes = [f"{c} ({landmarks[c]})" if c in landmarks else c for c in spec.output.classes]
+    hub = f"{spec.hub.repo_id}@{spec.hub.revision}" if spec.hub.repo_id else "never published"
+    fields = [
+        ("name", spec.name),
+        ("version", f"{spec.version}, {spec.status}"),
+        ("method", find_method(spec.method).title),
+        ("summary", spec.summary),
+        ("input", input_words(spec)),
+        ("grey values", spec.input.intensity),
+        ("output", f"{spec.output.kind}: {', '.join(classes)}"),
+        ("size", f"{megabytes(spec)} MB"),
+        ("hub", hub),
+        ("weights", license_words(spec)),
+        ("data", "\n".join(f"{data.name}: {data.license}" for data in spec.training_data)),
+        ("intended use", spec.intended_use),
+        ("limitations", "\n".join(f"- {text}" for text in spec.limitations)),
+    ]
+    text = format_fields(fields)
+    if spec.metrics:
+        rows = [
+            (m.dataset, m.split, str(m.n or ""), m.metric, m.class_, value_words(m)) for m in spec.metrics
+        ]
+        text += "\n" + format_table(("DATA SET", "SPLIT", "N", "METRIC", "CLASS", "VALUE"), rows)
+    return text + f"\nTerms, commands behind the numbers, citation: anatozoo card {spec.name}\n"

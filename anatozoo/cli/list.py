@@ -1,0 +1,49 @@
+"""``anatozoo list``: names and outlines of the checkpoints."""
+
+import argparse
+import json
+
+from anatozoo.cli.table import format_table
+from anatozoo.zoo.catalogue import select
+from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.tables import input_words, megabytes, organ_words
+
+HEADER = ("NAME", "INPUT", "OUTPUT", "MB", "COMMERCIAL")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "pattern", nargs="?", default="*", help="shell pattern of the names, as 'hybridgnet*'"
+    )
+    parser.add_argument("--method", help="only this method, as hybridgnet")
+    parser.add_argument("--anatomy", help="only this anatomy, as chest")
+    parser.add_argument("--modality", help="only this modality, as x-ray")
+    parser.add_argument(
+        "--commercial", action="store_true", help="only weights whose terms allow commercial use"
+    )
+    parser.add_argument("--json", action="store_true", help="print the manifest's entries as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the checkpoints that fit."""
+    specs = select(
+        args.pattern,
+        method=args.method,
+        anatomy=args.anatomy,
+        modality=args.modality,
+        commercial=True if args.commercial else None,
+    )
+    if args.json:
+        print(json.dumps([spec.to_dict() for spec in specs], indent=2, ensure_ascii=False))
+    elif specs:
+        print(format_table(HEADER, [_row(spec) for spec in specs]), end="")
+    else:
+        print("No checkpoint fits. `anatozoo list` shows all.")
+    return 0
+
+
+def _row(spec: CheckpointSpec) -> tuple[str, ...]:
+    name = f"{spec.name} (deprecated)" if spec.status == "deprecated" else spec.name
+    commercial = "yes" if spec.license.commercial_use else "no"
+    return (name, input_words(spec, views=False), organ_words(spec), megabytes(spec), commercial)

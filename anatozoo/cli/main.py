@@ -1,0 +1,140 @@
+"""The command line ``anatozoo``: one binary, each command imported only when it is chosen.
+
+A command is a module with ``add_arguments(parser)`` and ``run(args) -> int``. Exit codes: 0 ok, 1 error,
+2 usage, 3 finished with failed images, 130 interrupted.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anatozoo
+from anatozoo.errors import AnatozooError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where it lives and what it does, one line."""
+
+    module: str
+    summary: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "Segment images": {
+        "predict": Command("anatozoo.cli.predict", "segment files, folders and globs with a checkpoint"),
+        "demo": Command("anatozoo.cli.demo", "segment one freely available radiograph"),
+        "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
+    },
+    "Checkpoints": {
+        "list": Command("anatozoo.cli.list", "list the checkpoints"),
+        "info": Command("anatozoo.cli.info", "describe a checkpoint"),
+        "card": Command("anatozoo.cli.card", "print a checkpoint's model card"),
+        "download": Command(
+            "anatozoo.cli.download", "fetch checkpoints, also for a machine without a network"
+        ),
+        "verify": Command(
+            "anatozoo.cli.verify", "check the files of checkpoints, and that they still compute"
+        ),
+        "doctor": Command("anatozoo.cli.doctor", "examine this installation, or a data set's folder"),
+    },
+    "Train (Lightning's command line)": {
+        "fit": Command("anatozoo.cli.train", "train or fine-tune a method"),
+        "validate": Command("anatozoo.cli.train", "measure a trained model on the validation split"),
+        "test": Command("anatozoo.cli.train", "measure a trained model on the test split"),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+FORWARDED = ("fit", "validate", "test")
+
+_EXAMPLES = """\
+examples:
+  anatozoo demo --out demo
+  anatozoo predict hybridgnet-chexmask scans/ --out out
+  anatozoo list --anatomy chest
+
+`anatozoo COMMAND --help` explains a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments without the program's name; default is ``sys.argv[1:]``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        # Flushed here, where a closed pipe can still be answered quietly.
+        sys.stdout.flush()
+        return code
+    except AnatozooError as error:
+        print(f"anatozoo: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("anatozoo: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # `anatozoo list | head -1`: nobody reads on, so the interpreter must not flush into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except SystemExit as stop:
+        # argparse ends the process after --help and usage errors; callers of `main` get a number instead.
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        _top_parser().print_help()
+        return EXIT_USAGE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        if not name.startswith("-"):
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see `anatozoo --help`."
+            _top_parser().error(f"there is no command {name!r}; {hint}")
+        _top_parser().parse_args(arguments)
+        _top_parser().error("write a command first; see `anatozoo --help`.")
+    command = importlib.import_module(COMMANDS[name].module)
+    if name in FORWARDED:
+        return int(command.main(arguments) or 0)
+    parser = argparse.ArgumentParser(
+        prog=f"anatozoo {name}",
+        description=_sentence(COMMANDS[name].summary),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(rest)))
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    lines = ["Anatomically plausible segmentation of medical images.", ""]
+    for title, commands in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<10}{c.summary}" for name, c in commands.items()), ""]
+    parser = argparse.ArgumentParser(
+        prog="anatozoo",
+        usage="anatozoo COMMAND [options]",
+        description="\n".join(lines).rstrip(),
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"anatozoo {anatozoo.__version__}")
+    return parser
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."

@@ -1,0 +1,49 @@
+"""``anatozoo verify``: are the weights the published ones, and do they still compute the same?"""
+
+import argparse
+import sys
+
+from anatozoo.errors import AnatozooError
+from anatozoo.zoo.catalogue import manifest
+from anatozoo.zoo.golden import verify
+from anatozoo.zoo.hub import is_local
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="names or folders of checkpoints; default is all that are on this machine",
+    )
+    parser.add_argument(
+        "--golden", action="store_true", help="also run the stored image and compare with the stored result"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check each checkpoint; one that fails does not stop the others."""
+    specs = manifest().checkpoints
+    names = args.names or [spec.name for spec in specs if is_local(spec)]
+    absent = [] if args.names else [spec.name for spec in specs if spec.name not in names]
+    failed = 0
+    for name in names:
+        try:
+            found = verify(name, golden=args.golden)
+        except AnatozooError as error:
+            print(f"{name}: FAILED: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        compared = (
+            "as in the manifest" if found.checked else "not in the manifest, so nothing to compare with"
+        )
+        print(f"{found.name} {found.folder}")
+        for file, record in found.files.items():
+            print(f"  {file:<20}{record.size:>10} bytes  {record.sha256[:16]}...")
+        print(f"  files: {compared}")
+        if found.golden_px is not None:
+            print(f"  golden test: {found.golden_px:.4f} px away at most, {found.tolerance_px:g} px allowed")
+    for name in absent:
+        print(f"{name}: not on this machine; `anatozoo download {name}` fetches it")
+    return 1 if failed else 0

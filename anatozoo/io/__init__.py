@@ -1,0 +1,1 @@
+"""Reading images, carrying geometry, writing results."""

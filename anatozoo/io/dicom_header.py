@@ -1,0 +1,129 @@
+"""Judge a DICOM header: is it a chest radiograph, how large is a pixel, what is worth keeping."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from anatozoo.errors import ImageError
+from anatozoo.io.decoded import Metadata, valid_spacing
+
+# CR and DX are the standard's radiographs, RG its older digitised films; XR, DR and CXR are not in the
+# standard, but in archives.
+_RADIOGRAPHS = {"CR", "DX", "RG", "XR", "DR", "CXR"}
+_SECONDARY_CAPTURE = "OT"
+_CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TORAC", "LUNG", "PULMO", "RIB", "CLAVIC", "STERN", "HEART", "CXR")
+_NOT_STATED = {"", "UNKNOWN", "UNSPECIFIED", "UNDEFINED", "DEFAULT", "NONE", "NA"}
+_OVERRIDE = "if it is a chest X-ray all the same, pass allow_any_modality=True (--allow-any-modality)."
+_YEARS = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
+# Attributes that matter for fairness audits and for finding a cause, and that identify nobody.
+_KEPT = (
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "PatientSex",
+    "PatientPosition",
+    "PatientOrientation",
+    "PhotometricInterpretation",
+    "Manufacturer",
+    "ManufacturerModelName",
+)
+
+
+def check_is_chest_xray(header: Dataset, label: str) -> None:
+    """Refuse what is surely no radiograph of the chest; empty attributes are given the benefit of the doubt.
+
+    Raises:
+        ImageError: another modality or another part of the body.
+    """
+    modality = _text(header, "Modality").upper()
+    part = _letters(_text(header, "BodyPartExamined"))
+    is_chest = any(word in part for word in _CHEST_WORDS) and "SPINE" not in part
+    if modality == _SECONDARY_CAPTURE and not is_chest:
+        raise ImageError(
+            f"{label} has modality OT and body part {part or 'not stated'}, so it may show anything; "
+            f"{_OVERRIDE}"
+        )
+    if modality and modality not in _RADIOGRAPHS | {_SECONDARY_CAPTURE}:
+        raise ImageError(f"{label} has modality {modality}, not CR or DX; {_OVERRIDE}")
+    if part not in _NOT_STATED and not is_chest:
+        raise ImageError(f"{label} shows {_text(header, 'BodyPartExamined')!r}, not the chest; {_OVERRIDE}")
+
+
+def flags_of(header: Dataset) -> tuple[str, ...]:
+    """Remarks that the header alone calls for.
+
+    ``"lateral_view"``; ``"mirrored"`` and ``"upside_down"`` where PatientOrientation says that the patient's
+    right is not on the image's left or the head not up; ``"modality_unknown"`` where it is not stated.
+    """
+    flags = []
+    if not _text(header, "Modality"):
+        flags.append("modality_unknown")
+    orientation = [str(direction).upper() for direction in _values(header, "PatientOrientation")]
+    rows, columns = orientation if len(orientation) == 2 else ("", "")
+    if _is_lateral(header) or rows.startswith(("A", "P")):
+        flags.append("lateral_view")
+    if rows.startswith("R"):
+        flags.append("mirrored")
+    if columns.startswith("H"):
+        flags.append("upside_down")
+    return tuple(flags)
+
+
+def spacing_of(header: Dataset) -> tuple[float, float] | None:
+    """Millimetres per pixel as ``(x, y)``; DICOM itself writes row spacing, which is y, first.
+
+    PixelSpacing first, else ImagerPixelSpacing, which is measured at the detector and therefore divided by
+    EstimatedRadiographicMagnificationFactor where there is one. ``None`` where neither is two positive
+    numbers.
+    """
+    calibrated = valid_spacing(_values(header, "PixelSpacing")[::-1])
+    if calibrated is not None:
+        return calibrated
+    at_detector = valid_spacing(_values(header, "ImagerPixelSpacing")[::-1])
+    factors = valid_spacing(_values(header, "EstimatedRadiographicMagnificationFactor")[:1] * 2)
+    if at_detector is None or factors is None:
+        return at_detector
+    return at_detector[0] / factors[0], at_detector[1] / factors[0]
+
+
+def metadata_of(header: Dataset) -> Metadata:
+    """Attributes worth keeping, as JSON values; PatientAge in years as a float."""
+    kept: Metadata = {key: _text(header, key) for key in _KEPT if _text(header, key)}
+    age = re.fullmatch(r"(\d{1,3})([YMWD])", _text(header, "PatientAge").upper())
+    if age:
+        kept["PatientAge"] = round(int(age[1]) / _YEARS[age[2]], 3)
+    return kept
+
+
+def _is_lateral(header: Dataset) -> bool:
+    view = _letters(_text(header, "ViewPosition"))
+    codes = header.get("ViewCodeSequence") or []
+    meanings = " ".join(_letters(_text(code, "CodeMeaning")) for code in codes)
+    # A decubitus film is taken from the side of the bed, yet shows the chest from the front.
+    said = [text for text in (view, meanings) if "DECUB" not in text and "BILAT" not in text]
+    return view in ("LL", "RL") or any("LAT" in text for text in said)
+
+
+def _letters(text: str) -> str:
+    """Upper-case letters only, accents removed, so that spellings compare."""
+    plain = unicodedata.normalize("NFKD", text).upper()
+    return "".join(letter for letter in plain if "A" <= letter <= "Z")
+
+
+def _values(header: Dataset, keyword: str) -> list[Any]:
+    """All values of an attribute; empty where it is absent, empty or not decodable."""
+    try:
+        value = header.get(keyword)
+    except (ValueError, TypeError, NotImplementedError):  # the value breaks its own VR: as good as absent
+        return []
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, (str, int, float)) or not hasattr(value, "__iter__") else list(value)
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    return "\\".join(str(value) for value in _values(header, keyword)).strip().strip("\0")

@@ -1,0 +1,92 @@
+"""Decode image files, told apart by their content."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
+
+from anatozoo.errors import ImageError
+from anatozoo.io import tiff
+from anatozoo.io.decoded import MAX_PIXELS, Decoded
+from anatozoo.io.pictures import decode_picture
+from anatozoo.io.volumes import decode_volume, is_volume
+
+# Pillow knows more formats, but some of them start other programs or are never X-rays.
+_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "WEBP", "PPM", "GIF")
+_DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
+# Without the preamble, DICOM begins with an element of group 2 or 8, little endian, or of 8, big endian.
+_DICOM_BARE = (b"\x02\0\0\0", b"\x02\0\x01\0", b"\x02\0\x10\0", b"\x08\0", b"\0\x08\0")
+_HEAD_BYTES = 512
+_DOUBLE_SUFFIXES = (".nii.gz", ".img.gz")
+
+
+def stem_of(path: Path) -> str:
+    """File name without its suffix, ``.nii.gz`` counting as one."""
+    for suffix in _DOUBLE_SUFFIXES:
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:
+    """Decode an image file.
+
+    Raises:
+        ImageError: the file is missing, a folder, empty, damaged or no image.
+    """
+    label = repr(str(path))
+    head = _read_head(path, label)
+    # SimpleITK and pydicom take most of a second to import: not before a file needs them.
+    if _is_dicom(head):
+        from anatozoo.io.dicom import decode_dicom
+
+        return decode_dicom(path, allow_any_modality=allow_any_modality)
+    if is_volume(head, path):
+        return decode_volume(path, label)
+    return _decode_picture_file(path, label, head)
+
+
+def _is_dicom(head: bytes) -> bool:
+    return head[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC) or head.startswith(_DICOM_BARE)
+
+
+def _read_head(path: Path, label: str) -> bytes:
+    try:
+        if path.is_dir():
+            raise ImageError(f"{label} is a folder; give one file, or run `anatozoo predict` on the folder.")
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{label} is a device or a pipe; give a regular file.")
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{label} cannot be opened: {reason}. Check the path.") from error
+    if not head:
+        raise ImageError(f"{label} is empty (zero bytes); copy or export it again.")
+    return head
+
+
+def _decode_picture_file(path: Path, label: str, head: bytes) -> Decoded:
+    try:
+        with warnings.catch_warnings():
+            # The size limit below is ours; Pillow's warning would only say the same less clearly.
+            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
+            with PILImage.open(path, formats=_PICTURE_FORMATS) as picture:
+                return decode_picture(picture, label)
+    except ImageError:
+        raise
+    except PILImage.DecompressionBombError as error:
+        raise ImageError(
+            f"{label} has over {MAX_PIXELS} (2**27) pixels, the limit; shrink it first."
+        ) from error
+    except UnidentifiedImageError as error:
+        if head.startswith(tiff.MAGICS):
+            return tiff.decode_tiff(path, label)
+        raise ImageError(
+            f"{label} is not an image that can be read; give PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA or NRRD."
+        ) from error
+    except Exception as error:  # a hostile file makes decoders fail in any way they like
+        raise ImageError(f"{label} is damaged or truncated ({error}); copy or export it again.") from error

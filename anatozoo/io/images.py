@@ -1,0 +1,188 @@
+"""Read an X-ray from a file or from memory, and turn it into the input of a network.
+
+Everything is read to one form, `Image`: one finite float32 plane with bone white and air dark. Network input
+is stretched between percentiles, so whether values run to 1, 255 or 65535 never matters.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.arrays import decode_object
+from anatozoo.io.decoded import Decoded, Metadata, check_size
+from anatozoo.io.files import decode_file, stem_of
+from anatozoo.io.geometry import Geometry
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
+_MEGAPIXEL, _PERCENTILE_SAMPLE = 2**20, 2**19
+_MAX_NON_FINITE = 0.05
+# No X-ray has such values; files use them for "no data", and float32 arithmetic overflows beyond.
+_LARGEST_VALUE = 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A greyscale X-ray as read.
+
+    Attributes:
+        pixels: ``(H, W)`` float32, finite, bone white and air dark, in the units of the source.
+        spacing_mm: ``(x, y)`` millimetres per pixel, ``None`` where unknown.
+        name: the file name without its suffix, or ``"array"``.
+        source: the path as given, ``None`` for an image from memory.
+        metadata: JSON values; for DICOM a few attributes that identify nobody, under their DICOM keywords,
+            with `PatientAge` in years.
+        flags: remarks on the input, such as ``"colour"``, ``"non_finite"`` or ``"lateral_view"``.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None = None
+    name: str = "array"
+    source: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def read_image(
+    x: Any,
+    *,
+    spacing_mm: tuple[float, float] | None = None,
+    invert: bool | None = None,
+    allow_any_modality: bool = False,
+) -> Image:
+    """Read an X-ray from a path or from an object in memory.
+
+    Args:
+        x: a path to PNG, JPEG, TIFF, BMP, JPEG 2000, WebP, PGM, DICOM, NIfTI, MetaImage or NRRD, told apart
+            by content; or an array, torch tensor, PIL or SimpleITK image of shape ``(H, W)``,
+            ``(H, W, 1|3|4)`` or ``(1|3, H, W)``; or an `Image`, which is returned as it is.
+            Colour becomes luminance (Rec. 601) and is flagged; an alpha channel is dropped.
+        spacing_mm: ``(x, y)`` millimetres per pixel, in place of what the source says. The dpi of picture
+            formats is about printing and never taken for a spacing.
+        invert: whether stored values show air bright, so that they must become ``max - x``. ``None``
+            follows the source (DICOM MONOCHROME1 and TIFF WhiteIsZero are inverted); ``True`` and
+            ``False`` overrule it.
+        allow_any_modality: take DICOM of other modalities and body parts too.
+
+    Raises:
+        ImageError: the input is missing, damaged, constant, under 16 or over 2**27 pixels, longer than
+            20 times its width, not a single plane, a mask, more than 5 % NaN, or not a chest X-ray; the
+            message says what to do.
+        GeometryError: `spacing_mm` is not two positive numbers.
+    """
+    if isinstance(x, Image):
+        if invert is not None:
+            raise ImageError(f"{x.name!r} is already read; give invert where the file is read.")
+        return x if spacing_mm is None else replace(x, spacing_mm=_checked_spacing(spacing_mm))
+    if isinstance(x, (str, os.PathLike)):
+        path = Path(os.fsdecode(x))
+        name, source, label = stem_of(path), str(path), repr(str(path))
+        decoded = decode_file(path, allow_any_modality=allow_any_modality)
+    else:
+        name, source, label = "array", None, "the array"
+        decoded = decode_object(x)
+    pixels, flags = _finish(decoded, invert, label)
+    given = _checked_spacing(spacing_mm) if spacing_mm is not None else decoded.spacing_mm
+    return Image(pixels, given, name, source, decoded.metadata, flags)
+
+
+def normalize_intensity(pixels: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Stretch intensities linearly so that percentiles 0.5 and 99.5 become 0 and 1; clip beyond.
+
+    Invariant to scale and offset of the input. Percentiles of images over a megapixel are taken on a regular
+    grid of pixels. Where the two percentiles coincide, as in images of few grey levels,
+    minimum and maximum take their place.
+
+    Args:
+        pixels: ``(H, W)``, any real dtype, finite.
+
+    Returns:
+        ``(H, W)`` float32 in [0, 1].
+
+    Raises:
+        ImageError: the image is empty, constant or not finite.
+    """
+    values = np.asarray(pixels).astype(np.float32, copy=False)
+    if values.ndim != 2 or values.size == 0:
+        raise ImageError(f"intensities have shape (H, W), not {values.shape}.")
+    minimum, maximum = float(values.min()), float(values.max())
+    if not math.isfinite(maximum - minimum):
+        raise ImageError("intensities are not finite; replace NaN and infinity first.")
+    if minimum == maximum:
+        raise ImageError(f"every pixel has the value {minimum:g}; a constant image shows nothing.")
+    step = math.ceil(math.sqrt(values.size / _PERCENTILE_SAMPLE)) if values.size > _MEGAPIXEL else 1
+    low, high = (float(p) for p in np.percentile(values[::step, ::step], (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    if high <= low:
+        low, high = minimum, maximum
+    stretched = values - np.float32(low)
+    stretched /= np.float32(high - low)
+    return np.clip(stretched, 0.0, 1.0, out=stretched)
+
+
+def to_network(image: Image, size: int) -> tuple[npt.NDArray[np.float32], Geometry]:
+    """Make a network's square input: normalise, centre on black, resize with the aspect kept.
+
+    Args:
+        image: the image as read.
+        size: side of the network's frame in pixels.
+
+    Returns:
+        ``(size, size)`` float32 in [0, 1], and the geometry from the image to it.
+
+    Raises:
+        ImageError: the image is constant.
+        GeometryError: `size` is not positive.
+    """
+    geometry = Geometry.fit(image.size, (size, size))
+    return geometry.image_to_target(normalize_intensity(image.pixels)), geometry
+
+
+def _finish(
+    decoded: Decoded, invert: bool | None, label: str
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """Check decoded pixels and bring them to finite float32 of the agreed polarity."""
+    height, width = decoded.pixels.shape
+    check_size(width, height, label)
+    with np.errstate(over="ignore"):
+        pixels = decoded.pixels.astype(np.float32)
+    flags = decoded.flags
+    usable = np.abs(pixels) < _LARGEST_VALUE
+    share = 1.0 - np.count_nonzero(usable) / usable.size
+    if share > _MAX_NON_FINITE:
+        raise ImageError(
+            f"{label}: {share:.0%} of the pixels are NaN or infinite; replace them by the value of air."
+        )
+    low, high = pixels.min(where=usable, initial=np.inf), pixels.max(where=usable, initial=-np.inf)
+    if low == high:
+        raise ImageError(f"{label}: every pixel has the value {low:g}; a constant image shows nothing.")
+    if share > 0:
+        pixels[~usable] = high if (decoded.inverted if invert is None else invert) else low
+        flags = (*flags, "non_finite")
+    if decoded.inverted if invert is None else invert:
+        pixels = high - pixels
+    if decoded.background is not None:
+        # Padding is no tissue: whatever its stored value, it must end up dark.
+        pixels[decoded.background] = pixels.min(where=~decoded.background, initial=np.inf)
+    return np.ascontiguousarray(pixels), flags
+
+
+def _checked_spacing(spacing_mm: Any) -> tuple[float, float]:
+    try:
+        x, y = (float(value) for value in spacing_mm)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"spacing_mm must be (x, y) in millimetres, not {spacing_mm!r}.") from error
+    if not (0 < x < np.inf and 0 < y < np.inf):
+        raise GeometryError(f"spacing_mm must be positive, not {spacing_mm!r}; leave it out if unknown.")
+    return x, y

@@ -1,0 +1,47 @@
+"""Decode PIL images: every mode to one grey plane, the right way up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from PIL import ImageOps
+
+from anatozoo.errors import ImageError
+from anatozoo.io.decoded import Decoded, check_size, grey_plane
+
+_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_DIRECT_MODES = ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def decode_picture(picture: PILImage.Image, label: str) -> Decoded:
+    """Decode an opened PIL image of any mode; EXIF orientation and palettes are honoured.
+
+    Raises:
+        ImageError: the size is not that of an X-ray, there are several pages, it is a 1-bit mask, or its
+            file is damaged.
+    """
+    check_size(*picture.size, label)
+    try:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(f"{label} holds {frames} pages or frames; save the one to read as its own file.")
+        if picture.mode == "1":
+            raise ImageError(f"{label} holds only black and white; that is a mask, not an X-ray.")
+        # Pillow inverts WhiteIsZero itself for up to 8 bits only.
+        is_deep = picture.mode.startswith(("I", "F"))
+        inverted = is_deep and getattr(picture, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+        array = _upright_array(picture)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow reads lazily, and hostile files make it fail in any way they like
+        raise ImageError(f"{label} is damaged or truncated ({error}); copy or export it again.") from error
+    pixels, flags = grey_plane(array, label)
+    return Decoded(pixels, flags=flags, inverted=inverted)
+
+
+def _upright_array(picture: PILImage.Image) -> npt.NDArray[Any]:
+    picture = ImageOps.exif_transpose(picture)
+    return np.asarray(picture if picture.mode in _DIRECT_MODES else picture.convert("RGB"))

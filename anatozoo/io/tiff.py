@@ -1,0 +1,45 @@
+"""Decode the TIFF files that Pillow does not know, such as 64-bit floats, through OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from anatozoo.errors import ImageError
+from anatozoo.io.decoded import Decoded, check_size, grey_plane
+
+MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WIDTH, _HEIGHT, _PHOTOMETRIC = 256, 257, 262
+_WHITE_IS_ZERO = 0
+_HEADER, _BIG_HEADER = 8, 16
+
+
+def decode_tiff(path: Path, label: str) -> Decoded:
+    """Decode the first page after its tags have been checked.
+
+    Raises:
+        ImageError: the file is damaged, truncated, or of a kind that OpenCV does not know either.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_BIG_HEADER)
+            tags = ImageFileDirectory_v2(head if head.startswith(MAGICS[2:]) else head[:_HEADER])
+            file.seek(tags.next)
+            tags.load(file)
+        width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
+        check_size(width, height, label)
+        # From memory, because OpenCV cannot open every path that Python can.
+        array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except ImageError:
+        raise
+    except Exception as error:  # a hostile file makes decoders fail in any way they like
+        raise ImageError(f"{label} is a damaged or truncated TIFF; copy or export it again.") from error
+    if array is None or array.shape[:2] != (height, width):
+        raise ImageError(f"{label} is a TIFF that cannot be decoded; save it with 8 or 16 bits per pixel.")
+    if array.ndim == 3:
+        array = np.concatenate([array[..., 2::-1], array[..., 3:]], axis=2)  # OpenCV gives blue first
+    pixels, flags = grey_plane(array, label)
+    return Decoded(pixels, flags=flags, inverted=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)

@@ -1,0 +1,212 @@
+"""The folder of a checkpoint: ``model.safetensors`` and ``config.json``, written and read.
+
+Weights are safetensors and hyper-parameters JSON, so reading a folder runs no code of whoever wrote it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.zoo.files import write_atomically, write_text
+from anatozoo.zoo.manifest import is_name
+from anatozoo.zoo.registry import find_method, methods
+
+if TYPE_CHECKING:
+    from lightning import LightningModule
+    from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+SCHEMA_VERSION = 1
+START_SETTINGS = ("init_weights", "encoder_weights")
+"""Hyper-parameters that fill a fresh network. Stored as null: the weights are there already, and fitting a
+loaded checkpoint must go on from them."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What ``config.json`` says: the method, the checkpoint's name and version, and the hyper-parameters."""
+
+    method: str
+    name: str
+    version: str
+    anatozoo_version: str
+    hparams: Mapping[str, Any]
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """Read the ``config.json`` of a checkpoint's folder.
+
+    Raises:
+        WeightsError: it is missing, no JSON, or lacks something.
+    """
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} is no checkpoint folder: it holds no {CONFIG}.") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read as JSON: {error}. Get the checkpoint again.") from error
+    kinds = {"method": str, "name": str, "version": str, "anatozoo_version": str, "hparams": dict}
+    if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
+        raise WeightsError(f"{path} has no schema_version {SCHEMA_VERSION}; this anatozoo reads no other.")
+    wrong = [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]
+    if wrong:
+        raise WeightsError(f"{path} lacks {', '.join(wrong)}; write it with `write_checkpoint_folder`.")
+    if not is_name(values["name"]):
+        # The name becomes the name of a folder, so "../x" must go no further than here.
+        raise WeightsError(f"{path}: name {values['name']!r} is not <method>-<data>[-<variant>].")
+    return CheckpointConfig(**{key: values[key] for key in kinds})
+
+
+def write_checkpoint_folder(
+    module: "LightningModule",
+    directory: str | os.PathLike[str],
+    *,
+    name: str,
+    version: str,
+    half: bool = True,
+) -> Path:
+    """Write a module's weights and configuration; other files of the folder stay.
+
+    Args:
+        module: a module of a registered method; its ``state_dict`` and ``hparams`` are stored.
+        directory: the checkpoint's folder, made where missing.
+        name: the checkpoint's name, ``<method>-<data>[-<variant>]``.
+        version: three numbers, as ``"1.0.0"``.
+        half: store floating-point tensors as float16; loading brings them back to the module's type.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the name does not fit, no method has this class, or hyper-parameters are not JSON.
+        WeightsError: a value is not finite, or too large for float16.
+        OutputError: the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    import anatozoo
+
+    method = _method_of(module)
+    if not is_name(name) or name.partition("-")[0] != method:
+        raise ConfigError(f"name {name!r} must be {method}-<data>[-<variant>] in lower case.")
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "method": method,
+        "name": name,
+        "version": version,
+        "anatozoo_version": anatozoo.__version__,
+        "hparams": {key: None if key in START_SETTINGS else value for key, value in module.hparams.items()},
+    }
+    try:
+        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"hyper-parameters must be finite JSON values: {error}.") from error
+    tensors = {key: _stored(key, value, half) for key, value in module.state_dict().items()}
+    folder = Path(directory)
+    metadata = {"format": "pt", "name": name, "version": version}
+    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata=metadata))
+    write_text(folder / CONFIG, text)
+    return folder
+
+
+def _method_of(module: "LightningModule") -> str:
+    own = type(module)
+    for entry in methods().values():
+        # By name first, so that methods whose packages do not import are no hindrance.
+        if entry.module.rpartition(":")[2] == own.__name__ and entry.module_class() is own:
+            return entry.name
+    raise ConfigError(f"{own.__module__}.{own.__name__} is the module of no registered method; register it.")
+
+
+def _stored(key: str, value: "Tensor", half: bool) -> "Tensor":
+    import torch
+
+    value = value.detach().cpu()
+    if value.is_floating_point():
+        if not torch.isfinite(value).all():
+            raise WeightsError(f"{key} holds NaN or infinity; such weights are not worth keeping.")
+        if half:
+            largest = float(value.abs().max()) if value.numel() else 0.0
+            if largest > torch.finfo(torch.half).max:
+                raise WeightsError(f"{key} reaches {largest:.3g}, too large for float16; use half=False.")
+            value = value.half()
+    # A copy of its own: safetensors refuses tensors that share memory.
+    return value.clone(memory_format=torch.contiguous_format)
+
+
+def build_module(folder: Path) -> "LightningModule":
+    """The module of a checkpoint's folder, with its weights, in evaluation mode on the CPU.
+
+    The state of the random number generator is left as it was.
+
+    Raises:
+        WeightsError: the folder is no checkpoint, or tensors are missing, unexpected or misshapen.
+        ConfigError: the method is unknown or refuses the hyper-parameters.
+    """
+    import torch
+
+    config = read_config(folder)
+    cls = find_method(config.method).module_class()
+    state = read_tensors(folder / WEIGHTS)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            module: LightningModule = cls(**config.hparams)
+        except TypeError as error:
+            raise ConfigError(
+                f"{folder / CONFIG}: {cls.__name__} does not take these hyper-parameters: {error}. They were "
+                f"written by anatozoo {config.anatozoo_version}; use that version or a newer one."
+            ) from error
+    own = module.state_dict()
+    _require_same(state, own, folder / WEIGHTS)
+    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=True)
+    module.checkpoint_name = config.name  # type: ignore[assignment]  # torch types attributes as Tensor | Module
+    module.checkpoint_version = config.version  # type: ignore[assignment]
+    return module.eval()
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        WeightsError: the file is missing, cut short or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} does not exist; get the checkpoint again.") from error
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}). Get it again; pickled weights (.pt, .pth, "
+            ".ckpt) are not read from here."
+        ) from error
+
+
+def _require_same(state: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"], path: Path) -> None:
+    problems = []
+    if missing := sorted(own.keys() - state.keys()):
+        problems.append(f"missing {_some(missing)}")
+    if extra := sorted(state.keys() - own.keys()):
+        problems.append(f"unexpected {_some(extra)}")
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in sorted(state.keys() & own.keys())
+        if state[key].shape != own[key].shape
+    ]
+    if shapes:
+        problems.append(f"misshapen {_some(shapes)}")
+    if problems:
+        raise WeightsError(f"{path} does not fit its {CONFIG}: {'; '.join(problems)}.")
+
+
+def _some(names: list[str], most: int = 10) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{rest}"

@@ -1,0 +1,227 @@
+"""The manifest `checkpoints_manifest.yaml`: its schema, and its validation by line.
+
+Top level: ``schema_version``, ``hub_organisation``, ``checkpoints``. The keys of a checkpoint are the
+fields of `anatozoo.zoo.spec.CheckpointSpec`; all but `remarks` are required, unknown ones are refused.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from anatozoo.errors import ConfigError
+from anatozoo.zoo.marked_yaml import Marked
+from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.spec import (
+    STATUSES,
+    CheckpointSpec,
+    FileRecord,
+    HubSpec,
+    InputSpec,
+    LicenseSpec,
+    Metric,
+    OutputSpec,
+    Training,
+    TrainingData,
+)
+
+SCHEMA_VERSION = 1
+FILE_NAME = "checkpoints_manifest.yaml"
+NAME = r"[a-z0-9]+(-[a-z0-9][a-z0-9._]*)+"
+COMMIT = r"[0-9a-f]{40}"
+SHA256 = r"[0-9a-f]{64}"
+REPO_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+FILES = ("model.safetensors", "config.json", "golden.safetensors")
+"""What every checkpoint consists of, besides its card. Anything else, above all a pickle, is refused."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A validated manifest: its file, the organisation that publishes, and the checkpoints in file order."""
+
+    path: Path
+    hub_organisation: str | None
+    checkpoints: tuple[CheckpointSpec, ...]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Raises:
+        ManifestError: anything breaks the schema; the message names file and line and says what is expected.
+    """
+    top = Marked.read(path).fields(("schema_version", "hub_organisation", "checkpoints"))
+    version = top["schema_version"].natural()
+    if version != SCHEMA_VERSION:
+        top["schema_version"].fail(f"this anatozoo reads version {SCHEMA_VERSION}, not {version}.")
+    checkpoints = []
+    lines: dict[str, int] = {}
+    for item in top["checkpoints"].items():
+        spec = _checkpoint(item)
+        if spec.name in lines:
+            item.mapping()["name"].fail(f"{spec.name} stands in line {lines[spec.name]} already; rename one.")
+        lines[spec.name] = item.line
+        checkpoints.append(spec)
+    organisation = top["hub_organisation"].or_null(lambda v: v.matching(r"[\w.-]+", "an organisation's name"))
+    return Manifest(path, organisation, tuple(checkpoints))
+
+
+def _keys(record: type) -> tuple[str, ...]:
+    return tuple(field.name.rstrip("_") for field in fields(record))
+
+
+def _checkpoint(item: Marked) -> CheckpointSpec:
+    *required, optional = _keys(CheckpointSpec)
+    values = item.fields(required, [optional])
+    name = values["name"].matching(NAME, "<method>-<data>[-<variant>] in lower case")
+    for key, value in values.items():
+        value.where = f"{name}.{key}"
+    spec = CheckpointSpec(
+        name=name,
+        method=_method(values["method"], name),
+        version=values["version"].matching(r"\d+\.\d+\.\d+", "three numbers, as 1.0.0"),
+        status=values["status"].one_of(STATUSES),
+        summary=values["summary"].text(),
+        hub=_hub(values["hub"]),
+        bundled=values["bundled"].of_type(bool),
+        license=_license(values["license"]),
+        input=_input(values["input"]),
+        output=_output(values["output"]),
+        metrics=values["metrics"].list_of(_metric),
+        training_data=values["training_data"].list_of(_training_data, least=1),
+        training=_training(values["training"]),
+        intended_use=values["intended_use"].text(),
+        out_of_scope=values["out_of_scope"].list_of(Marked.text, least=1),
+        limitations=values["limitations"].list_of(Marked.text, least=1),
+        citation=values["citation"].text(),
+        remarks=values["remarks"].or_null(Marked.text) if "remarks" in values else None,
+    )
+    if spec.status == "bundled" and not spec.bundled:
+        values["bundled"].fail("must be true where status is bundled, for there is no other source.")
+    if not spec.bundled and spec.hub.revision is None:
+        values["hub"].fail("needs repo_id and revision, for the weights are not bundled.")
+    if spec.status == "published" and spec.hub.revision is None:
+        values["hub"].fail("needs repo_id and revision where status is published.")
+    if not spec.citation.startswith("@"):
+        values["citation"].fail("must be BibTeX, starting with '@'.")
+    return spec
+
+
+def _method(value: Marked, name: str) -> str:
+    method = value.text()
+    try:
+        find_method(method)
+    except ConfigError as error:
+        value.fail(str(error))
+    if name.partition("-")[0] != method:
+        value.fail(f"the name must start with the method: {method}-...")
+    return method
+
+
+def _hub(item: Marked) -> HubSpec:
+    values = item.fields(_keys(HubSpec))
+    repo_id = values["repo_id"].or_null(lambda v: v.matching(REPO_ID, "organisation/name"))
+    revision = values["revision"].or_null(
+        lambda v: v.matching(COMMIT, "a full commit of 40 hex digits (a branch or tag can move)")
+    )
+    if (repo_id is None) != (revision is None):
+        values["revision"].fail("repo_id and revision are either both given or both null.")
+    files = values["files"].dict_of(_file)
+    for name in files.keys() - set(FILES):
+        values["files"].mapping()[name].fail(f"unknown file; a checkpoint consists of {', '.join(FILES)}.")
+    for name in (name for name in FILES if name not in files):
+        values["files"].fail(f"{name} missing.")
+    return HubSpec(repo_id, revision, files)
+
+
+def _file(item: Marked) -> FileRecord:
+    values = item.fields(_keys(FileRecord))
+    sha256 = values["sha256"].matching(SHA256, "a SHA-256 of 64 lower-case hex digits")
+    return FileRecord(sha256, values["size"].natural(least=1))
+
+
+def _license(item: Marked) -> LicenseSpec:
+    values = item.fields(_keys(LicenseSpec))
+    return LicenseSpec(
+        weights=values["weights"].text(),
+        training_data=values["training_data"].text(),
+        code_origin=values["code_origin"].text(),
+        commercial_use=values["commercial_use"].of_type(bool),
+        note=values["note"].or_null(Marked.text),
+    )
+
+
+def _input(item: Marked) -> InputSpec:
+    values = item.fields(_keys(InputSpec))
+    size = values["size"].list_of(lambda v: v.natural(least=1))
+    if len(size) != 2:
+        values["size"].fail("must be [width, height] in pixels.")
+    spacing = values["spacing_mm"].or_null(lambda v: v.of_type(float))
+    if spacing is not None and not 0 < spacing < math.inf:
+        values["spacing_mm"].fail("must be positive, or null where any spacing will do.")
+    return InputSpec(
+        modality=values["modality"].text(),
+        anatomy=values["anatomy"].text(),
+        views=values["views"].list_of(Marked.text),
+        size=(size[0], size[1]),
+        fit=values["fit"].one_of(("pad", "stretch")),
+        intensity=values["intensity"].text(),
+        polarity=values["polarity"].one_of(("bone-white", "bone-black", "any")),
+        spacing_mm=spacing,
+    )
+
+
+def _output(item: Marked) -> OutputSpec:
+    values = item.fields(_keys(OutputSpec))
+    classes = values["classes"].list_of(Marked.text, least=1)
+    landmarks = values["landmarks"].or_null(lambda v: v.dict_of(lambda n: n.natural(least=1)))
+    if landmarks is not None and tuple(landmarks) != classes:
+        values["landmarks"].fail("must name the classes in their order, each with its number of landmarks.")
+    return OutputSpec(
+        kind=values["kind"].one_of(("landmarks", "mask", "displacement", "score")),
+        classes=classes,
+        landmarks=landmarks,
+    )
+
+
+def _metric(item: Marked) -> Metric:
+    values = item.fields(_keys(Metric))
+    value = values["value"].or_null(lambda v: v.of_type(float))
+    if value is not None and not math.isfinite(value):
+        values["value"].fail("must be finite, or null where not measured.")
+    return Metric(
+        dataset=values["dataset"].text(),
+        split=values["split"].text(),
+        n=values["n"].or_null(lambda v: v.natural(least=1)),
+        metric=values["metric"].matching(r"[a-z][a-z0-9_]*", "a name such as dice or hd_mm, with its unit"),
+        class_=values["class"].text(),
+        value=value,
+        source=values["source"].text(),
+        report=values["report"].or_null(Marked.text),
+    )
+
+
+def _training_data(item: Marked) -> TrainingData:
+    values = item.fields(_keys(TrainingData))
+    return TrainingData(
+        name=values["name"].text(),
+        url=values["url"].matching(r"https?://\S+", "a web address"),
+        license=values["license"].text(),
+        n=values["n"].or_null(lambda v: v.natural(least=1)),
+    )
+
+
+def _training(item: Marked) -> Training:
+    values = item.fields(_keys(Training))
+    return Training(
+        config=values["config"].text(),
+        git_sha=values["git_sha"].or_null(lambda v: v.matching(COMMIT, "a full commit of 40 hex digits")),
+        versions=values["versions"].dict_of(Marked.text),
+        hardware=values["hardware"].text(),
+        seed=values["seed"].or_null(lambda v: v.natural()),
+    )
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a checkpoint's name."""
+    return re.fullmatch(NAME, text) is not None

@@ -1,0 +1,90 @@
+"""What every test shares: no network, few threads, a generated radiograph, the path of the real data."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Before anything imports torch or matplotlib: test machines are small and have no screen.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+from tests.phantoms import ChestPhantom, make_chest_phantom
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class NetworkUsed(BaseException):
+    """A test tried to leave this machine. Not an Exception, so that no code under test can swallow it."""
+
+
+def _is_local(host: object) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host in (None, "", "localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(str(host).split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Let sockets reach this machine only; looking up another machine's name counts as reaching it."""
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def check(host: object) -> None:
+        if not _is_local(host):
+            raise NetworkUsed(f"a test tried to reach {host!r}; replace the download by a fixture")
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            check(address[0])
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        if self.family != socket.AF_UNIX:
+            check(address[0])
+        return connect_ex(self, address)
+
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        check(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests away from the caches of whoever runs them."""
+    home = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANATOZOO_HOME", str(home / "anatozoo"))
+        patch.setenv("HF_HOME", str(home / "huggingface"))
+        patch.setenv("TORCH_HOME", str(home / "torch"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of the real data sets, which are not part of this repository."""
+    path = Path(os.environ.get("ANATOZOO_SHARED", PROJECT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path} (set ANATOZOO_SHARED to the folder that holds them)")
+    return path
+
+
+@pytest.fixture
+def chest_phantom() -> ChestPhantom:
+    """A generated frontal radiograph, 240 wide and 256 high, with the contours of its five organs."""
+    return make_chest_phantom(width=240, height=256)

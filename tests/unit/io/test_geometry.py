@@ -1,0 +1,192 @@
+"""Geometry: exact inverses, and images that land where points do."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anatozoo.errors import GeometryError
+from anatozoo.io.geometry import Geometry
+
+sides = st.integers(1, 5000)
+modes = st.sampled_from(["pad", "stretch"])
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    source, target = (draw(sides), draw(sides)), (draw(sides), draw(sides))
+    left, top = draw(st.integers(-50, 4000)), draw(st.integers(-50, 4000))
+    crop = (left, top, left + draw(sides), top + draw(sides)) if draw(st.booleans()) else None
+    return Geometry.fit(source, target, crop=crop, mode=draw(modes))
+
+
+@given(geometries(), st.integers(0, 2**32 - 1))
+def test_points_come_back(geometry: Geometry, seed: int) -> None:
+    points = np.random.default_rng(seed).uniform(-10, 5000, (20, 2))
+    np.testing.assert_allclose(geometry.points_to_source(geometry.points_to_target(points)), points, atol=1e-6)
+    np.testing.assert_allclose(geometry.points_to_target(geometry.points_to_source(points)), points, atol=1e-6)
+
+
+@given(geometries())
+def test_dictionary_round_trip_is_exact(geometry: Geometry) -> None:
+    assert Geometry.from_dict(geometry.to_dict()) == geometry
+
+
+def test_pixel_centres_of_a_halved_image() -> None:
+    # Target pixel 0 covers source pixels 0 and 1, so its centre lies between theirs.
+    geometry = Geometry.fit((100, 100), (50, 50))
+    np.testing.assert_allclose(geometry.points_to_target([[0.5, 0.5], [98.5, 98.5]]), [[0, 0], [49, 49]])
+
+
+def test_pad_centres_and_keeps_the_aspect() -> None:
+    geometry = Geometry.fit((200, 100), (100, 100))
+    assert geometry.scale == (0.5, 0.5)
+    assert geometry.offset == (0.0, 25.0)
+
+
+def test_stretch_fills_the_frame() -> None:
+    geometry = Geometry.fit((200, 100), (100, 100), mode="stretch")
+    assert geometry.scale == (0.5, 1.0) and geometry.offset == (0.0, 0.0)
+
+
+def test_crop_maps_its_corners_to_the_corners_of_the_frame() -> None:
+    geometry = Geometry.fit((300, 200), (64, 32), crop=(10, 20, 138, 84))
+    corners = geometry.points_to_target([[9.5, 19.5], [137.5, 83.5]])
+    np.testing.assert_allclose(corners, [[-0.5, -0.5], [63.5, 31.5]])
+
+
+def blob(size: tuple[int, int], centre: tuple[float, float], sigma: float) -> npt.NDArray[np.float64]:
+    y, x = np.mgrid[: size[1], : size[0]]
+    return np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * sigma**2))
+
+
+def centroid(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    weights = image.astype(np.float64)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    return np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()
+
+
+@pytest.mark.parametrize("mode", ["pad", "stretch"])
+@pytest.mark.parametrize("target", [(128, 128), (37, 150), (313, 200), (512, 511), (201, 149)])
+@pytest.mark.parametrize("source", [(201, 150), (150, 201), (173, 173)])
+def test_image_lands_where_its_points_do(source: tuple[int, int], target: tuple[int, int], mode: str) -> None:
+    geometry = Geometry.fit(source, target, mode=mode)  # type: ignore[arg-type]
+    centre = (source[0] * 0.52 + 0.37, source[1] * 0.47)
+    moved = geometry.image_to_target(blob(source, centre, 9.0))
+    assert moved.shape == (target[1], target[0]) and moved.dtype == np.float32
+    assert np.abs(centroid(moved) - geometry.points_to_target(centre)).max() < 0.01
+
+
+def test_shrinking_averages_instead_of_picking_pixels() -> None:
+    stripes = np.tile(np.array([0.0, 1.0], np.float32), (64, 32))
+    np.testing.assert_allclose(Geometry.fit((64, 64), (16, 16)).image_to_target(stripes), 0.5, atol=1e-6)
+
+
+def test_whole_factors_are_block_means() -> None:
+    image = np.random.default_rng(0).random((40, 60), dtype=np.float32)
+    small = Geometry.fit((60, 40), (15, 10)).image_to_target(image)
+    np.testing.assert_allclose(small, image.reshape(10, 4, 15, 4).mean(axis=(1, 3)), atol=1e-6)
+
+
+def test_same_size_is_the_identity() -> None:
+    image = np.random.default_rng(0).random((40, 60), dtype=np.float32)
+    np.testing.assert_allclose(Geometry.fit((60, 40), (60, 40)).image_to_target(image), image, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [(400, 400), (25, 25)])
+def test_padding_is_fill_and_the_image_is_not_darkened(target: tuple[int, int]) -> None:
+    moved = Geometry.fit((100, 50), target).image_to_target(np.full((50, 100), 3.0), fill=-1.0)
+    quarter = target[1] // 4
+    assert (moved[: quarter - 1] == -1).all() and (moved[-quarter + 1 :] == -1).all()
+    np.testing.assert_allclose(moved[quarter + 1 : -quarter - 1], 3.0, atol=1e-6)
+
+
+def test_crop_reaching_outside_is_filled() -> None:
+    moved = Geometry.fit((10, 10), (40, 40), crop=(-10, -10, 30, 30)).image_to_target(np.ones((10, 10)))
+    expected = np.zeros((40, 40))
+    expected[10:20, 10:20] = 1
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+def test_crop_beside_the_image_shows_only_fill() -> None:
+    geometry = Geometry.fit((10, 10), (8, 8), crop=(50, 50, 60, 60))
+    assert (geometry.image_to_target(np.ones((10, 10)), fill=7.0) == 7.0).all()
+
+
+def test_mask_comes_back_through_a_finer_frame() -> None:
+    labels = np.random.default_rng(0).integers(0, 6, (31, 47)).astype(np.uint8)
+    geometry = Geometry.fit((47, 31), (300, 300))
+    back = geometry.mask_to_source(geometry.mask_to_target(labels))
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, labels)
+
+
+def test_mask_outside_the_frame_is_background() -> None:
+    geometry = Geometry.fit((40, 30), (8, 8), crop=(10, 10, 18, 18))
+    back = geometry.mask_to_source(np.ones((8, 8), np.uint8))
+    expected = np.zeros((30, 40), np.uint8)
+    expected[10:18, 10:18] = 1
+    np.testing.assert_array_equal(back, expected)
+
+
+def test_displacement_agrees_with_moved_points() -> None:
+    geometry = Geometry.fit((90, 40), (128, 100))
+    y, x = np.mgrid[:100, :128]
+    field = np.stack([0.1 * x + 1, -0.2 * y + 0.05 * x], axis=-1)
+    back = geometry.displacement_to_source(field)
+    assert back.shape == (40, 90, 2)
+    for column, row in [(3, 5), (44, 20), (80, 33)]:
+        at = geometry.points_to_target([column, row])
+        moved = at + [0.1 * at[0] + 1, -0.2 * at[1] + 0.05 * at[0]]
+        np.testing.assert_allclose([column, row] + back[row, column], geometry.points_to_source(moved), atol=1e-9)
+
+
+def test_tensors_keep_type_and_gradient() -> None:
+    geometry = Geometry.fit((300, 200), (64, 64))
+    points = torch.tensor([[[10.0, 20.0]]], requires_grad=True)
+    moved = geometry.points_to_target(points)
+    np.testing.assert_allclose(moved.detach(), geometry.points_to_target([[[10.0, 20.0]]]), rtol=1e-6)
+    moved.sum().backward()
+    assert moved.dtype == torch.float32 and points.grad is not None
+    np.testing.assert_allclose(points.grad[0, 0], geometry.scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "crop"),
+    [
+        ((0, 5), (5, 5), None),
+        ((5, 5), (5, -1), None),
+        ((5.5, 5), (5, 5), None),
+        ((5, 5), (float("nan"), 5), None),
+        ((5,), (5, 5), None),
+        ((5, 5), (5, 5), (3, 0, 3, 5)),
+    ],
+)
+def test_impossible_sizes_are_refused(source: tuple, target: tuple, crop: tuple | None) -> None:
+    with pytest.raises(GeometryError):
+        Geometry.fit(source, target, crop=crop)
+
+
+def test_impossible_values_are_refused() -> None:
+    with pytest.raises(GeometryError, match="mode"):
+        Geometry.fit((5, 5), (5, 5), mode="squeeze")  # type: ignore[arg-type]
+    with pytest.raises(GeometryError, match="positive"):
+        Geometry((5, 5), (5, 5), (0.0, 1.0), (0.0, 0.0))
+    with pytest.raises(GeometryError, match="fields"):
+        Geometry.from_dict({"source_size": [1, 1]})
+
+
+def test_arrays_of_another_image_are_refused() -> None:
+    geometry = Geometry.fit((40, 30), (8, 8))
+    for call in (
+        lambda: geometry.image_to_target(np.zeros((40, 30))),
+        lambda: geometry.mask_to_target(np.zeros((40, 30), np.uint8)),
+        lambda: geometry.mask_to_source(np.zeros((30, 40), np.uint8)),
+        lambda: geometry.displacement_to_source(np.zeros((2, 8, 8))),
+        lambda: geometry.points_to_source([1.0, 2.0, 3.0]),
+        lambda: geometry.points_to_source(torch.zeros(2, dtype=torch.int64)),
+    ):
+        with pytest.raises(GeometryError):
+            call()

@@ -1,0 +1,432 @@
+"""read_image on every kind of source, good and bad; intensities; the network's input."""
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK as sitk
+import torch
+from PIL import Image as PILImage
+
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.images import Image, normalize_intensity, read_image, to_network
+
+Pixels = npt.NDArray[np.uint16]
+
+
+def write_float_tiff(path: Path, pixels: npt.NDArray[np.float64], photometric: int = 1) -> Path:
+    """A little-endian TIFF of one strip of 64-bit floats, directory first."""
+    height, width = pixels.shape
+    data_at = 8 + 2 + 10 * 12 + 4
+    tags = [(256, width), (257, height), (258, 64), (259, 1), (262, photometric), (273, data_at), (277, 1)]
+    tags += [(278, height), (279, pixels.nbytes), (339, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + directory + pixels.astype("<f8").tobytes())
+    return path
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jp2", "pgm"])
+def test_8_bit_files_are_exact(tmp_path: Path, xray: Pixels, suffix: str) -> None:
+    pixels = (xray // 16).astype(np.uint8)
+    PILImage.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    image = read_image(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.pixels.dtype == np.float32 and image.flags == () and image.spacing_mm is None
+    assert (image.name, image.source, image.size) == ("a", str(tmp_path / f"a.{suffix}"), (48, 60))
+
+
+def test_jpeg_is_close(tmp_path: Path, xray: Pixels) -> None:
+    pixels = (xray // 16).astype(np.uint8)
+    PILImage.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").pixels - pixels).max() < 6
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_files_keep_all_bits(tmp_path: Path, xray: Pixels, suffix: str) -> None:
+    PILImage.fromarray(xray * 16).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}").pixels, xray.astype(np.float32) * 16)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint32", "int32", "float32", "float64"])
+def test_tiff_of_every_number_type(tmp_path: Path, xray: Pixels, dtype: str) -> None:
+    pixels = xray.astype(dtype) if dtype == "uint32" else xray.astype(dtype) - 1000
+    assert cv2.imwrite(str(tmp_path / "a.tif"), pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, pixels)
+
+
+def test_white_is_zero_tiff_is_inverted(tmp_path: Path, xray: Pixels) -> None:
+    PILImage.fromarray(xray).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    float_path = write_float_tiff(tmp_path / "b.tif", xray.astype(np.float64), photometric=0)
+    expected = xray.max() - xray.astype(np.float32)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, expected)
+    np.testing.assert_array_equal(read_image(float_path).pixels, expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", invert=False).pixels, xray)
+
+
+def test_resolution_of_pictures_is_no_spacing(tmp_path: Path, xray: Pixels) -> None:
+    for name in ("a.png", "a.tif"):
+        PILImage.fromarray(xray).save(tmp_path / name, dpi=(254, 254))
+        assert read_image(tmp_path / name).spacing_mm is None
+
+
+@pytest.mark.parametrize("name", ["with space.png", "Röntgen 胸部.png", "line\nbreak.png", "no_suffix", "wrong.dcm"])
+def test_names_and_suffixes_do_not_matter(tmp_path: Path, xray: Pixels, name: str) -> None:
+    PILImage.fromarray(xray).save(tmp_path / name, format="PNG")
+    np.testing.assert_array_equal(read_image(str(tmp_path / name)).pixels, xray)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path, xray: Pixels) -> None:
+    pixels = (xray // 16).astype(np.uint8)
+    exif = PILImage.Exif()
+    exif[0x0112] = 6  # stored on its side: to be shown turned clockwise
+    PILImage.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, np.rot90(pixels, -1))
+
+
+# ---- colour
+
+
+def test_grey_stored_as_colour_is_not_flagged(tmp_path: Path, xray: Pixels) -> None:
+    grey = (xray // 16).astype(np.uint8)
+    for name, picture in {
+        "rgb.png": PILImage.fromarray(np.dstack([grey] * 3)),
+        "rgba.png": PILImage.fromarray(np.dstack([grey] * 3 + [255 - grey])),
+        "la.png": PILImage.merge("LA", [PILImage.fromarray(grey), PILImage.fromarray(255 - grey)]),
+    }.items():
+        picture.save(tmp_path / name)
+        image = read_image(tmp_path / name)
+        np.testing.assert_array_equal(image.pixels, grey)
+        assert image.flags == ()
+
+
+def test_colour_becomes_luminance_with_a_flag() -> None:
+    colour = np.zeros((20, 20, 3), np.uint8)
+    colour[:10, :, 0], colour[10:, :, 1] = 100, 100
+    image = read_image(colour)
+    assert image.flags == ("colour",)
+    np.testing.assert_allclose(image.pixels[[0, -1], 0], [29.9, 58.7], rtol=1e-5)
+
+
+def test_palette_is_looked_up(tmp_path: Path, xray: Pixels) -> None:
+    indices = (xray // 16).astype(np.uint8)
+    picture = PILImage.fromarray(indices).convert("P")
+    picture.putpalette([255 - value for value in range(256) for _ in range(3)])
+    picture.save(tmp_path / "a.png")
+    assert PILImage.open(tmp_path / "a.png").mode == "P"
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, 255 - indices)
+
+
+# ---- volumes
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "mha", "mhd", "nrrd"])
+def test_itk_files_with_their_spacing(tmp_path: Path, xray: Pixels, suffix: str) -> None:
+    for name, array in {"flat": xray, "slice": xray[None]}.items():
+        volume = sitk.GetImageFromArray(array)
+        volume.SetSpacing((0.5, 0.25, 3.0)[: array.ndim])
+        path = tmp_path / f"{name} ö.{suffix}"
+        sitk.WriteImage(volume, str(path))
+        image = read_image(path)
+        np.testing.assert_array_equal(image.pixels, xray)
+        assert image.spacing_mm == (0.5, 0.25) and image.name == f"{name} ö"
+
+
+def test_slice_across_another_axis(tmp_path: Path, xray: Pixels) -> None:
+    volume = sitk.GetImageFromArray(xray[:, None, :])
+    volume.SetSpacing((0.5, 9.0, 0.25))
+    sitk.WriteImage(volume, str(tmp_path / "a.nii.gz"))
+    image = read_image(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(image.pixels, xray)
+    assert image.spacing_mm == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(("at", "value"), [(123, b"\0"), (80, b"\0\0\0\0")], ids=["no unit", "zero step"])
+def test_nifti_without_a_usable_spacing(tmp_path: Path, xray: Pixels, at: int, value: bytes) -> None:
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(xray), str(path))
+    data = bytearray(path.read_bytes())
+    assert read_image(path).spacing_mm == (1.0, 1.0)
+    data[at : at + len(value)] = value
+    path.write_bytes(data)
+    assert read_image(path).spacing_mm is None
+
+
+def test_metaimage_without_a_spacing(tmp_path: Path, xray: Pixels) -> None:
+    path = tmp_path / "a.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(xray), str(path))
+    data = path.read_bytes()
+    assert b"ElementSpacing = 1 1\n" in data
+    path.write_bytes(data.replace(b"ElementSpacing = 1 1\n", b""))
+    assert read_image(path).spacing_mm is None
+
+
+def test_volume_is_refused(tmp_path: Path) -> None:
+    volume = sitk.GetImageFromArray(np.random.default_rng(0).random((5, 30, 30)))
+    sitk.WriteImage(volume, str(tmp_path / "a.nii.gz"))
+    for source in (tmp_path / "a.nii.gz", volume):
+        with pytest.raises(ImageError, match="volume of 30 x 30 x 5"):
+            read_image(source)
+
+
+# ---- objects
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda a: a,
+        lambda a: a[..., None],
+        lambda a: a[None],
+        lambda a: a[None, None],
+        lambda a: np.dstack([a] * 3),
+        lambda a: np.dstack([a] * 4),
+        lambda a: np.stack([a] * 3),
+        lambda a: a.astype(">u2"),
+        lambda a: a.T.copy().T,
+        lambda a: np.ma.masked_array(a, mask=False),
+        lambda a: torch.from_numpy(a.astype(np.int32)),
+        lambda a: torch.from_numpy(a.astype(np.float32))[None].requires_grad_(),
+        lambda a: torch.nn.Parameter(torch.from_numpy(a.astype(np.float64))),
+        PILImage.fromarray,
+        sitk.GetImageFromArray,
+    ],
+)
+def test_objects_in_memory(xray: Pixels, convert: Callable[[Pixels], Any]) -> None:
+    image = read_image(convert(xray))
+    np.testing.assert_array_equal(image.pixels, xray)
+    assert image.pixels.flags.c_contiguous and image.pixels.dtype == np.float32
+    assert (image.name, image.source, image.flags) == ("array", None, ())
+
+
+def test_half_precision_tensors(xray: Pixels) -> None:
+    small = torch.from_numpy((xray // 16).astype(np.float32))
+    for dtype in (torch.float16, torch.bfloat16):
+        np.testing.assert_array_equal(read_image(small.to(dtype)).pixels, small.numpy())
+
+
+def test_itk_image_keeps_its_spacing_and_argument_wins(xray: Pixels) -> None:
+    volume = sitk.GetImageFromArray(xray)
+    volume.SetSpacing((0.2, 0.3))
+    assert read_image(volume).spacing_mm == (0.2, 0.3)
+    assert read_image(volume, spacing_mm=(0.4, 0.5)).spacing_mm == (0.4, 0.5)
+
+
+def test_an_image_is_returned_as_it_is(xray: Pixels) -> None:
+    image = read_image(xray)
+    assert read_image(image) is image
+    assert read_image(image, spacing_mm=(1, 2)).spacing_mm == (1.0, 2.0)
+    with pytest.raises(ImageError, match="already read"):
+        read_image(image, invert=True)
+
+
+def test_reading_does_not_change_or_share_the_array(xray: Pixels) -> None:
+    pixels = xray.astype(np.float32)
+    pixels[3, 3] = np.nan
+    before = pixels.copy()
+    image = read_image(pixels, invert=True)
+    np.testing.assert_array_equal(pixels, before)
+    assert not np.shares_memory(image.pixels, pixels)
+
+
+def test_invert_flips_and_negative_values_are_fine(xray: Pixels) -> None:
+    values = xray.astype(np.float32) - 1000
+    np.testing.assert_array_equal(read_image(values).pixels, values)
+    np.testing.assert_array_equal(read_image(values, invert=True).pixels, values.max() - values)
+    np.testing.assert_array_equal(read_image(values, invert=False).pixels, values)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -3.4e38])
+@pytest.mark.parametrize("invert", [None, True])
+def test_few_bad_values_become_the_darkest(xray: Pixels, bad: float, invert: bool | None) -> None:
+    values = xray.astype(np.float32)
+    values[20:25, 30:35] = bad
+    image = read_image(values, invert=invert)
+    assert image.flags == ("non_finite",) and np.isfinite(image.pixels).all()
+    assert (image.pixels[20:25, 30:35] == image.pixels.min()).all()
+    assert image.pixels.max() < 1e4
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, anatozoo.io.images as m, numpy as n; m.read_image(n.eye(20)); print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((30, 30), bool), "mask"),
+        (np.full((30, 30), 7), "constant"),
+        (np.full((30, 30), np.nan), "NaN"),
+        (np.eye(30, dtype=complex), "real numbers"),
+        (np.array([["a"] * 30] * 30), "real numbers"),
+        (np.eye(15), "at least 16"),
+        (np.zeros((1, 1)), "at least 16"),
+        (np.zeros((0, 30)), "at least 16"),
+        (np.random.default_rng(0).random((16, 321)), "20 times"),
+        (np.random.default_rng(0).random((1, 20000)), "at least 16"),
+        (np.broadcast_to(np.float32(1), (20000, 20000)), r"2\*\*27"),
+        (np.zeros((2, 30, 30)), "predict_batch"),
+        (np.zeros((4, 1, 30, 30)), "predict_batch"),
+        (np.zeros(30), "not one image"),
+        (None, "cannot be read from NoneType"),
+        ([[1, 2], [3, 4]], "cannot be read from list"),
+        (b"bytes", "cannot be read from bytes"),
+        (torch.ones(30, 30, dtype=torch.bool), "mask"),
+        (PILImage.new("1", (30, 30)), "mask"),
+        (sitk.Image(30, 30, sitk.sitkComplexFloat32), "real numbers"),
+        (sitk.Image([30, 30], sitk.sitkVectorFloat32, 2), "2 values per pixel"),
+    ],
+)
+def test_bad_objects_are_refused(array: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_image(array)
+
+
+def test_more_than_five_percent_nan_is_refused(xray: Pixels) -> None:
+    values = xray.astype(np.float64)
+    values[:4] = np.nan  # 4 of 60 rows
+    with pytest.raises(ImageError, match="7% of the pixels are NaN"):
+        read_image(values)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "nii", "nii.gz", "mha", "nrrd"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.5, 0.9, 0.97])
+def test_truncated_files_are_errors(tmp_path: Path, suffix: str, kept: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 70)).astype(np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    if suffix in ("png", "jpg", "tif", "bmp"):
+        PILImage.fromarray(pixels).save(path)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(path))
+    read_image(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(ImageError, match=r"a\." + suffix):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
+def test_truncated_float_tiff_is_an_error(tmp_path: Path, kept: float) -> None:
+    path = write_float_tiff(tmp_path / "a.tif", np.random.default_rng(0).random((80, 70)))
+    read_image(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(ImageError, match="TIFF"):
+        read_image(path)
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not an image, only words " * 40)
+    (tmp_path / "words.nii").write_text("not an image, only words " * 40)
+    (tmp_path / "empty.dcm").touch()
+    for name, message in {
+        "text.png": "not an image",
+        "words.nii": "ITK cannot read",
+        "empty.dcm": "zero bytes",
+        "missing.png": "No such file",
+        "nul\0byte.png": "cannot be opened",
+        ".": "is a folder",
+    }.items():
+        with pytest.raises(ImageError, match=message):
+            read_image(tmp_path / name)
+
+
+def test_several_pages_are_refused(tmp_path: Path, xray: Pixels) -> None:
+    page = PILImage.fromarray(xray)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    with pytest.raises(ImageError, match="2 pages"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000])
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    # Only the header claims the size: an attempt to decode would end in another error.
+    PILImage.new("L", (16, 16), 3).save(tmp_path / "a.bmp")
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[18:26] = struct.pack("<ii", side, side)
+    (tmp_path / "a.bmp").write_bytes(data)
+    (tmp_path / "a.mha").write_text(
+        f"ObjectType = Image\nNDims = 2\nDimSize = {side} {side}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    )
+    for name in ("a.bmp", "a.mha"):
+        with pytest.raises(ImageError, match=r"2\*\*27"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("spacing", [(0, 1), (-1, 1), (float("nan"), 1), (1,), "ab", 1.0, (1, float("inf"))])
+def test_impossible_spacings_are_refused(xray: Pixels, spacing: Any) -> None:
+    with pytest.raises(GeometryError, match="spacing_mm"):
+        read_image(xray, spacing_mm=spacing)
+
+
+# ---- intensities
+
+
+def test_percentiles_become_zero_and_one() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(10_000.0)).reshape(100, 100)
+    stretched = normalize_intensity(values)
+    low, high = np.percentile(values, (0.5, 99.5))
+    np.testing.assert_allclose(stretched, np.clip((values - low) / (high - low), 0, 1), atol=1e-6)
+    assert stretched.dtype == np.float32
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0), (257, 0), (1, -1000), (1e-6, 3e-5)])
+def test_scale_and_offset_do_not_matter(xray: Pixels, scale: float, offset: float) -> None:
+    np.testing.assert_allclose(normalize_intensity(xray * scale + offset), normalize_intensity(xray), atol=1e-4)
+
+
+def test_few_grey_levels_fall_back_to_the_extremes() -> None:
+    values = np.zeros((100, 100))
+    values[0, :3] = [1, 2, 4]  # under 0.5 % of the pixels
+    np.testing.assert_array_equal(normalize_intensity(values)[0, :4], [0.25, 0.5, 1, 0])
+
+
+def test_large_images_are_sampled_closely() -> None:
+    values = np.random.default_rng(0).normal(size=(1500, 1600)).astype(np.float32)
+    low, high = np.percentile(values, (0.5, 99.5))
+    expected = np.clip((values - low) / (high - low), 0, 1)
+    assert np.abs(normalize_intensity(values) - expected).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((20, 20), 3), np.full((20, 20), np.nan), np.zeros((0, 5)), np.zeros(9), np.zeros((2, 9, 9))]
+)
+def test_nothing_to_stretch(values: npt.NDArray[Any]) -> None:
+    with pytest.raises(ImageError):
+        normalize_intensity(values)
+
+
+def test_one_bad_value_of_a_large_image_is_noticed() -> None:
+    values = np.random.default_rng(0).random((1500, 1600))
+    values[1, 1] = np.nan  # on no sampling grid
+    with pytest.raises(ImageError, match="finite"):
+        normalize_intensity(values)
+
+
+def test_network_input_is_the_normalised_image_padded_with_black() -> None:
+    pixels = np.random.default_rng(0).random((40, 80)).astype(np.float32) + 5
+    frame, geometry = to_network(Image(pixels), 80)
+    assert frame.shape == (80, 80) and frame.dtype == np.float32
+    np.testing.assert_allclose(frame[20:60], normalize_intensity(pixels), atol=1e-6)
+    assert not frame[:20].any() and not frame[60:].any()
+    assert geometry.source_size == (80, 40) and geometry.offset == (0.0, 20.0)
+
+
+def test_network_input_stays_in_range_when_enlarged(xray: Pixels) -> None:
+    frame, _ = to_network(read_image(xray), 256)
+    assert 0 <= frame.min() < 0.01 and 0.99 < frame.max() <= 1

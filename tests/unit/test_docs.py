@@ -1,0 +1,149 @@
+"""README and documentation against the package: links, commands, code and names must be real."""
+
+import argparse
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from anatozoo.cli.main import COMMANDS, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, FORWARDED
+from anatozoo.cli.predict import EXIT_SOME_FAILED
+from anatozoo.zoo.catalogue import list_models, manifest
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = [
+    PROJECT / "README.md",
+    PROJECT / "CONTRIBUTING.md",
+    PROJECT / "examples/slurm/README.md",
+    *sorted((PROJECT / "docs").glob("*.md")),
+]
+TEXTS = {page.relative_to(PROJECT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+EVERYTHING = "\n".join(TEXTS.values())
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Bodies of the fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Arguments of every `anatozoo` command in shell blocks and in running text."""
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"`([^`\n]+)`", text)
+    found = []
+    for line in lines:
+        words = line.split("#")[0].split("&&")[-1].strip()
+        if match := re.match(r"(?:srun [^\n]*?|(?:python3 -m )?uv run )?anatozoo ([a-z-].*)", words):
+            found.append(shlex.split(match[1]))
+    return found
+
+
+ALL_COMMANDS = [(page, command) for page, text in TEXTS.items() for command in commands(text)]
+
+
+def test_the_pages_show_commands() -> None:
+    assert len(ALL_COMMANDS) > 20
+    assert ["demo", "--out", "demo"] in [command for _, command in ALL_COMMANDS]
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page: str) -> None:
+    prose = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#\s]+)", prose):
+        if not target.startswith(("http://", "https://")):
+            assert (PROJECT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_python_blocks_are_python(page: str) -> None:
+    for code in blocks(TEXTS[page], "python"):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[" ".join(c) for _, c in ALL_COMMANDS])
+def test_every_command_is_understood(page: str, command: list[str]) -> None:
+    name, *rest = command
+    if name == "--version" or rest == ["..."]:
+        return
+    assert name in COMMANDS
+    if name in FORWARDED:
+        assert rest == [] or "--config" in rest
+        return
+    parser = argparse.ArgumentParser(prog=name)
+    importlib.import_module(COMMANDS[name].module).add_arguments(parser)
+    if rest:  # a name alone, as in "`anatozoo fit` trains", is prose
+        parser.parse_args(rest)
+
+
+def test_every_named_checkpoint_exists() -> None:
+    names = set(re.findall(r"\bhybridgnet-[a-z0-9-]*[a-z0-9]", EVERYTHING))
+    assert names, "the pages name no checkpoint"
+    assert names - set(list_models()) <= {"hybridgnet-jsrt-v2"}
+
+
+def test_every_named_configuration_exists() -> None:
+    names = set(re.findall(r"--config ([a-z]+/[\w.-]+\.yaml)", EVERYTHING))
+    assert names
+    for name in names:
+        method, _, file = name.partition("/")
+        path = PROJECT / "anatozoo/methods" / method / "configs" / file
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), name
+
+
+def test_options_of_training_commands_exist() -> None:
+    from anatozoo.methods.hybridgnet import HybridGNetDataModule, HybridGNetModule
+
+    sources = {"model": HybridGNetModule, "data": HybridGNetDataModule}
+    seen = 0
+    job = (PROJECT / "examples/slurm/fit_hybridgnet.sbatch").read_text(encoding="utf-8")
+    for kind, option in re.findall(r"--(model|data)\.(\w+)", EVERYTHING + job):
+        assert option in inspect.signature(sources[kind]).parameters, f"--{kind}.{option}"
+        seen += 1
+    assert seen > 5
+
+
+def test_every_extra_in_the_pages_is_declared() -> None:
+    config = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = set(config["project"]["optional-dependencies"])
+    used = {
+        extra
+        for group in re.findall(r'"(?:anatozoo|\.)\[([a-z,]+)\]"', EVERYTHING)
+        for extra in group.split(",")
+    }
+    assert used
+    assert used <= declared
+
+
+def test_api_page_lists_every_top_module() -> None:
+    listed = set(re.findall(r"^   (anatozoo\.\w+)$", TEXTS["docs/api.md"], flags=re.MULTILINE))
+    package = PROJECT / "anatozoo"
+    modules = {f"anatozoo.{p.stem}" for p in package.glob("*.py") if not p.stem.startswith("_")}
+    folders = {f"anatozoo.{p.parent.name}" for p in package.glob("*/__init__.py")}
+    assert listed == modules | folders
+
+
+def test_readme_shows_every_checkpoint_and_nothing_else() -> None:
+    table = TEXTS["README.md"].split("<!-- checkpoints:begin -->")[1].split("<!-- checkpoints:end -->")[0]
+    shown = set(re.findall(r"`([a-z0-9]+-[a-z0-9-]+)`", table))
+    assert shown >= {spec.name for spec in manifest().checkpoints}
+
+
+def test_exit_codes_of_the_page_are_those_of_the_program() -> None:
+    table = TEXTS["docs/conventions.md"].split("## Exit codes")[1]
+    shown = {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.MULTILINE)}
+    assert shown == {0, EXIT_ERROR, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED}
+
+
+def test_slurm_job_asks_for_as_many_processes_as_gpus() -> None:
+    job = (PROJECT / "examples/slurm/fit_hybridgnet.sbatch").read_text(encoding="utf-8")
+    option = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", job, flags=re.MULTILINE))
+    assert option["nodes"] == "2"
+    assert option["ntasks-per-node"] == option["gpus-per-node"] == "4"
+    assert "SLURM_NTASKS_PER_NODE" in job
+    assert "--ckpt_path" in job
