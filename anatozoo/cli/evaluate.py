@@ -162,7 +162,7 @@ def _evaluate_pass(
     centre: "np.ndarray | None",
     extra: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one pass over the images, in their order except that unreadable ones come when they are met."""
+    """Rows of one pass over the images in their order, the unreadable ones last."""
     from rich.console import Console
     from rich.progress import track
 
@@ -186,9 +186,8 @@ def _evaluate_pass(
         results, "evaluating", len(cases), console=Console(stderr=True), disable=not sys.stderr.isatty()
     )
     for index, result in enumerate(shown):
-        yield _identity(read[index], extra) | case_metrics(
-            read[index], result, args.spacing_mm, args.rounding
-        )
+        case = read[index]
+        yield _identity(case, extra) | case_metrics(case, result, args.spacing_mm, args.rounding)
     yield from unread
 
 
@@ -196,10 +195,12 @@ def case_metrics(
     case: "ChestCase", result: "SegmentationResult", spacing_mm: float | None, rounding: "Rounding"
 ) -> dict[str, float]:
     """Metrics of one prediction: against the landmarks, at 1024 x 1024, or else against the masks."""
-    from anatozoo.metrics.chest import FRAME, landmark_metrics, mask_metrics, to_frame
+    from anatozoo.metrics.chest import FRAME, draw_masks, landmark_metrics, mask_metrics, to_frame
 
     if not case.landmarks:
-        return mask_metrics(result.masks, {organ: case.read_mask(organ) for organ in case.masks})
+        truth = {organ: case.read_mask(organ) for organ in case.masks}
+        height, width = next(iter(truth.values())).shape
+        return mask_metrics(draw_masks(result.landmarks, result.size, (width, height)), truth)
     if spacing_mm is None and case.spacing_mm is not None:
         spacing_mm = case.spacing_mm[0] * case.size[0] / FRAME
     prediction, reference = to_frame(result.landmarks, result.size), to_frame(case.landmarks, case.size)

@@ -241,8 +241,8 @@ def _landmark_case(name: str, found: Found) -> ChestCase:
     # what was cut is not published.
     if size[0] != size[1] or (size[0] != FRAME and not is_jsrt(name)):
         raise DataError(
-            f"{image}: {size[0]} x {size[1]} pixels, but the landmarks refer to the {FRAME} x {FRAME} frame of "
-            "the preprocessed image (black border cropped, padded to a square, resized); store that image here."
+            f"{image}: {size[0]} x {size[1]} pixels, but its landmarks refer to the {FRAME} x {FRAME} "
+            "preprocessed image (black border cropped, padded to a square, resized); store that one here."
         )
     scale = size[0] / FRAME
     points, masks = found.landmarks.get(name, {}), found.masks.get(name, {})

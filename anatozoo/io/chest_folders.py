@@ -75,10 +75,10 @@ class Found:
         return (
             f"Looked {DEPTH} levels deep and found: {jsrt} JSRT radiographs (JPCLN001.IMG anywhere, or .png "
             f"in the folder itself or in one named images/), {len(self.masks)} cases with masks "
-            f"(masks/heart/NAME.png or .gif), {len(self.separate)} with landmarks (landmarks/RL/NAME.npy) and "
-            f"{len(self.vectors)} with landmark vectors (Train/landmarks/NAME.npy), {len(self.splits)} names in "
-            f"split lists (splits/train.txt or train_files.txt), {len(self.covid)} rows of a metadata.csv with "
-            f"the columns {', '.join(COVID_COLUMNS)}."
+            f"(masks/heart/NAME.png or .gif), {len(self.separate)} with landmarks (landmarks/RL/NAME.npy), "
+            f"{len(self.vectors)} with landmark vectors (Train/landmarks/NAME.npy), {len(self.splits)} names "
+            f"in split lists (splits/train.txt or train_files.txt), {len(self.covid)} rows of a metadata.csv "
+            f"with the columns {', '.join(COVID_COLUMNS)}."
         )
 
 

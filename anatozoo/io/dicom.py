@@ -60,14 +60,14 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
         else:
             pixels, flags = _for_display(dataset, stored)
             background = _padding(dataset, stored)
-    return Decoded(
-        pixels,
-        spacing_of(dataset),
-        metadata_of(dataset),
-        (*flags, *flags_of(dataset)),
-        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
-        background=background,
-    )
+        return Decoded(
+            pixels,
+            spacing_of(dataset),
+            metadata_of(dataset),
+            (*flags, *flags_of(dataset)),
+            inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+            background=background,
+        )
 
 
 def _read(path: Path, label: str) -> FileDataset:

@@ -45,6 +45,9 @@ def stored_pixels_by_itk(dataset: Dataset) -> npt.NDArray[Any]:
     for keyword in _IMAGE_PIXEL_MODULE:
         if keyword in dataset:
             bare[keyword] = dataset[keyword]
+    if bare.get("PhotometricInterpretation") == "MONOCHROME1":
+        # ITK would invert, but that must follow the window. A new element: the old one is shared.
+        bare.add_new("PhotometricInterpretation", "CS", "MONOCHROME2")
     bare.SOPClassUID, bare.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID

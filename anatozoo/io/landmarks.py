@@ -218,7 +218,7 @@ def _parse_csv(text: str) -> dict[str, Points]:
 
 def _parse_json(text: str) -> dict[str, Points]:
     value = json.loads(text)
-    landmarks = value.get("landmarks", value)
+    landmarks = value.get("landmarks", value) if isinstance(value, dict) else None
     if not isinstance(landmarks, dict) or not landmarks:
         raise ValueError("there is no object of organs")
     return {organ: check_points(points, organ) for organ, points in landmarks.items()}

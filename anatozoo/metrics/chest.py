@@ -20,6 +20,21 @@ def to_frame(points: Points, size: tuple[int, int]) -> dict[str, np.ndarray]:
     return {organ: (p + 0.5) * (FRAME / size[0]) - 0.5 for organ, p in points.items()}
 
 
+def draw_masks(points: Points, size: tuple[int, int], target: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Fill contours on another grid of the same view.
+
+    Args:
+        points: organ -> (N, 2) pixels of an image of `size`.
+        size: (width, height) of that image.
+        target: (width, height) of the masks.
+
+    Returns:
+        organ -> (H, W) bool.
+    """
+    scale = np.array(target) / size
+    return {organ: draw_organ_mask((p + 0.5) * scale - 0.5, target) for organ, p in points.items()}
+
+
 def landmark_metrics(
     prediction: Points, reference: Points, spacing_mm: float | None = None, rounding: Rounding = "truncate"
 ) -> dict[str, float]:

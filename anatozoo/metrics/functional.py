@@ -48,7 +48,7 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
     """
     a, b = pair(prediction, reference)
     total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / total if total else float("nan")
+    return float(2 * np.count_nonzero(a & b) / total) if total else float("nan")
 
 
 def iou(prediction: ArrayLike, reference: ArrayLike) -> float:
@@ -59,7 +59,7 @@ def iou(prediction: ArrayLike, reference: ArrayLike) -> float:
     """
     a, b = pair(prediction, reference)
     union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else float("nan")
+    return float(np.count_nonzero(a & b) / union) if union else float("nan")
 
 
 def hausdorff(

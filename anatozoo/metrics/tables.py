@@ -41,7 +41,7 @@ def failures(rows: Sequence[Row]) -> dict[str, float | int | str] | None:
     values = [row[FAILURE_METRIC] for row in rows if not np.isnan(row.get(FAILURE_METRIC, np.nan))]
     if not values:
         return None
-    failed = sum(value < FAILURE_DICE for value in values)
+    failed = int(np.count_nonzero(np.array(values) < FAILURE_DICE))
     return {
         "metric": FAILURE_METRIC,
         "below": FAILURE_DICE,

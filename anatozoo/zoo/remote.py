@@ -107,7 +107,9 @@ def _translated(error: Exception, repo_id: str, revision: str, name: str) -> Ana
         return DownloadError(f"{page} has no {name} at commit {revision}: it is no anatozoo checkpoint.")
     if isinstance(error, errors.HFValidationError):
         return DownloadError(f"{repo_id!r} is no repository name: write organisation/name.")
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    # A refusal without the Hub's own code arrives as "not in the cache", the refusal being its cause.
+    responses = (getattr(e, "response", None) for e in (error, error.__cause__))
+    status = next((response.status_code for response in responses if response is not None), None)
     if status in (401, 403):
         return DownloadError(f"{page} refuses this token ({status}): check HF_TOKEN and its rights.")
     if status == 429:

@@ -25,8 +25,12 @@ def geometries(draw: st.DrawFn) -> Geometry:
 @given(geometries(), st.integers(0, 2**32 - 1))
 def test_points_come_back(geometry: Geometry, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(-10, 5000, (20, 2))
-    np.testing.assert_allclose(geometry.points_to_source(geometry.points_to_target(points)), points, atol=1e-6)
-    np.testing.assert_allclose(geometry.points_to_target(geometry.points_to_source(points)), points, atol=1e-6)
+    np.testing.assert_allclose(
+        geometry.points_to_source(geometry.points_to_target(points)), points, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        geometry.points_to_target(geometry.points_to_source(points)), points, atol=1e-6
+    )
 
 
 @given(geometries())
@@ -48,7 +52,8 @@ def test_pad_centres_and_keeps_the_aspect() -> None:
 
 def test_stretch_fills_the_frame() -> None:
     geometry = Geometry.fit((200, 100), (100, 100), mode="stretch")
-    assert geometry.scale == (0.5, 1.0) and geometry.offset == (0.0, 0.0)
+    assert geometry.scale == (0.5, 1.0)
+    assert geometry.offset == (0.0, 0.0)
 
 
 def test_crop_maps_its_corners_to_the_corners_of_the_frame() -> None:
@@ -75,7 +80,8 @@ def test_image_lands_where_its_points_do(source: tuple[int, int], target: tuple[
     geometry = Geometry.fit(source, target, mode=mode)  # type: ignore[arg-type]
     centre = (source[0] * 0.52 + 0.37, source[1] * 0.47)
     moved = geometry.image_to_target(blob(source, centre, 9.0))
-    assert moved.shape == (target[1], target[0]) and moved.dtype == np.float32
+    assert moved.shape == (target[1], target[0])
+    assert moved.dtype == np.float32
     assert np.abs(centroid(moved) - geometry.points_to_target(centre)).max() < 0.01
 
 
@@ -99,7 +105,8 @@ def test_same_size_is_the_identity() -> None:
 def test_padding_is_fill_and_the_image_is_not_darkened(target: tuple[int, int]) -> None:
     moved = Geometry.fit((100, 50), target).image_to_target(np.full((50, 100), 3.0), fill=-1.0)
     quarter = target[1] // 4
-    assert (moved[: quarter - 1] == -1).all() and (moved[-quarter + 1 :] == -1).all()
+    assert (moved[: quarter - 1] == -1).all()
+    assert (moved[-quarter + 1 :] == -1).all()
     np.testing.assert_allclose(moved[quarter + 1 : -quarter - 1], 3.0, atol=1e-6)
 
 
@@ -140,7 +147,9 @@ def test_displacement_agrees_with_moved_points() -> None:
     for column, row in [(3, 5), (44, 20), (80, 33)]:
         at = geometry.points_to_target([column, row])
         moved = at + [0.1 * at[0] + 1, -0.2 * at[1] + 0.05 * at[0]]
-        np.testing.assert_allclose([column, row] + back[row, column], geometry.points_to_source(moved), atol=1e-9)
+        np.testing.assert_allclose(
+            [column, row] + back[row, column], geometry.points_to_source(moved), atol=1e-9
+        )
 
 
 def test_tensors_keep_type_and_gradient() -> None:
@@ -149,7 +158,8 @@ def test_tensors_keep_type_and_gradient() -> None:
     moved = geometry.points_to_target(points)
     np.testing.assert_allclose(moved.detach(), geometry.points_to_target([[[10.0, 20.0]]]), rtol=1e-6)
     moved.sum().backward()
-    assert moved.dtype == torch.float32 and points.grad is not None
+    assert moved.dtype == torch.float32
+    assert points.grad is not None
     np.testing.assert_allclose(points.grad[0, 0], geometry.scale, rtol=1e-6)
 
 

@@ -1,6 +1,5 @@
-"""read_image on every kind of source, good and bad; intensities; the network's input."""
+"""read_image on every kind of source; intensities; the network's input."""
 
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,22 +14,11 @@ import SimpleITK as sitk
 import torch
 from PIL import Image as PILImage
 
-from anatozoo.errors import GeometryError, ImageError
+from anatozoo.errors import ImageError
 from anatozoo.io.images import Image, normalize_intensity, read_image, to_network
+from tests.unit.io.conftest import write_float_tiff
 
 Pixels = npt.NDArray[np.uint16]
-
-
-def write_float_tiff(path: Path, pixels: npt.NDArray[np.float64], photometric: int = 1) -> Path:
-    """A little-endian TIFF of one strip of 64-bit floats, directory first."""
-    height, width = pixels.shape
-    data_at = 8 + 2 + 10 * 12 + 4
-    tags = [(256, width), (257, height), (258, 64), (259, 1), (262, photometric), (273, data_at), (277, 1)]
-    tags += [(278, height), (279, pixels.nbytes), (339, 3)]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
-    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + directory + pixels.astype("<f8").tobytes())
-    return path
 
 
 # ---- files
@@ -42,7 +30,9 @@ def test_8_bit_files_are_exact(tmp_path: Path, xray: Pixels, suffix: str) -> Non
     PILImage.fromarray(pixels).save(tmp_path / f"a.{suffix}")
     image = read_image(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(image.pixels, pixels)
-    assert image.pixels.dtype == np.float32 and image.flags == () and image.spacing_mm is None
+    assert image.pixels.dtype == np.float32
+    assert image.flags == ()
+    assert image.spacing_mm is None
     assert (image.name, image.source, image.size) == ("a", str(tmp_path / f"a.{suffix}"), (48, 60))
 
 
@@ -80,7 +70,9 @@ def test_resolution_of_pictures_is_no_spacing(tmp_path: Path, xray: Pixels) -> N
         assert read_image(tmp_path / name).spacing_mm is None
 
 
-@pytest.mark.parametrize("name", ["with space.png", "Röntgen 胸部.png", "line\nbreak.png", "no_suffix", "wrong.dcm"])
+@pytest.mark.parametrize(
+    "name", ["with space.png", "Röntgen 胸部.png", "line\nbreak.png", "no_suffix", "wrong.dcm"]
+)
 def test_names_and_suffixes_do_not_matter(tmp_path: Path, xray: Pixels, name: str) -> None:
     PILImage.fromarray(xray).save(tmp_path / name, format="PNG")
     np.testing.assert_array_equal(read_image(str(tmp_path / name)).pixels, xray)
@@ -123,7 +115,8 @@ def test_palette_is_looked_up(tmp_path: Path, xray: Pixels) -> None:
     picture = PILImage.fromarray(indices).convert("P")
     picture.putpalette([255 - value for value in range(256) for _ in range(3)])
     picture.save(tmp_path / "a.png")
-    assert PILImage.open(tmp_path / "a.png").mode == "P"
+    with PILImage.open(tmp_path / "a.png") as stored:
+        assert stored.mode == "P"
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, 255 - indices)
 
 
@@ -139,7 +132,8 @@ def test_itk_files_with_their_spacing(tmp_path: Path, xray: Pixels, suffix: str)
         sitk.WriteImage(volume, str(path))
         image = read_image(path)
         np.testing.assert_array_equal(image.pixels, xray)
-        assert image.spacing_mm == (0.5, 0.25) and image.name == f"{name} ö"
+        assert image.spacing_mm == (0.5, 0.25)
+        assert image.name == f"{name} ö"
 
 
 def test_slice_across_another_axis(tmp_path: Path, xray: Pixels) -> None:
@@ -205,7 +199,8 @@ def test_volume_is_refused(tmp_path: Path) -> None:
 def test_objects_in_memory(xray: Pixels, convert: Callable[[Pixels], Any]) -> None:
     image = read_image(convert(xray))
     np.testing.assert_array_equal(image.pixels, xray)
-    assert image.pixels.flags.c_contiguous and image.pixels.dtype == np.float32
+    assert image.pixels.flags.c_contiguous
+    assert image.pixels.dtype == np.float32
     assert (image.name, image.source, image.flags) == ("array", None, ())
 
 
@@ -252,126 +247,20 @@ def test_few_bad_values_become_the_darkest(xray: Pixels, bad: float, invert: boo
     values = xray.astype(np.float32)
     values[20:25, 30:35] = bad
     image = read_image(values, invert=invert)
-    assert image.flags == ("non_finite",) and np.isfinite(image.pixels).all()
+    assert image.flags == ("non_finite",)
+    assert np.isfinite(image.pixels).all()
     assert (image.pixels[20:25, 30:35] == image.pixels.min()).all()
     assert image.pixels.max() < 1e4
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, anatozoo.io.images as m, numpy as n; m.read_image(n.eye(20)); print('torch' in sys.modules)"
+    code = (
+        "import sys, anatozoo.io.images, numpy;"
+        "anatozoo.io.images.read_image(numpy.eye(20));"
+        "print('torch' in sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
-
-
-# ---- bad input
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.ones((30, 30), bool), "mask"),
-        (np.full((30, 30), 7), "constant"),
-        (np.full((30, 30), np.nan), "NaN"),
-        (np.eye(30, dtype=complex), "real numbers"),
-        (np.array([["a"] * 30] * 30), "real numbers"),
-        (np.eye(15), "at least 16"),
-        (np.zeros((1, 1)), "at least 16"),
-        (np.zeros((0, 30)), "at least 16"),
-        (np.random.default_rng(0).random((16, 321)), "20 times"),
-        (np.random.default_rng(0).random((1, 20000)), "at least 16"),
-        (np.broadcast_to(np.float32(1), (20000, 20000)), r"2\*\*27"),
-        (np.zeros((2, 30, 30)), "predict_batch"),
-        (np.zeros((4, 1, 30, 30)), "predict_batch"),
-        (np.zeros(30), "not one image"),
-        (None, "cannot be read from NoneType"),
-        ([[1, 2], [3, 4]], "cannot be read from list"),
-        (b"bytes", "cannot be read from bytes"),
-        (torch.ones(30, 30, dtype=torch.bool), "mask"),
-        (PILImage.new("1", (30, 30)), "mask"),
-        (sitk.Image(30, 30, sitk.sitkComplexFloat32), "real numbers"),
-        (sitk.Image([30, 30], sitk.sitkVectorFloat32, 2), "2 values per pixel"),
-    ],
-)
-def test_bad_objects_are_refused(array: Any, message: str) -> None:
-    with pytest.raises(ImageError, match=message):
-        read_image(array)
-
-
-def test_more_than_five_percent_nan_is_refused(xray: Pixels) -> None:
-    values = xray.astype(np.float64)
-    values[:4] = np.nan  # 4 of 60 rows
-    with pytest.raises(ImageError, match="7% of the pixels are NaN"):
-        read_image(values)
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "nii", "nii.gz", "mha", "nrrd"])
-@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.5, 0.9, 0.97])
-def test_truncated_files_are_errors(tmp_path: Path, suffix: str, kept: float) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (80, 70)).astype(np.uint8)
-    path = tmp_path / f"a.{suffix}"
-    if suffix in ("png", "jpg", "tif", "bmp"):
-        PILImage.fromarray(pixels).save(path)
-    else:
-        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(path))
-    read_image(path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ImageError, match=r"a\." + suffix):
-        read_image(path)
-
-
-@pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
-def test_truncated_float_tiff_is_an_error(tmp_path: Path, kept: float) -> None:
-    path = write_float_tiff(tmp_path / "a.tif", np.random.default_rng(0).random((80, 70)))
-    read_image(path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ImageError, match="TIFF"):
-        read_image(path)
-
-
-def test_files_that_are_no_images(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("not an image, only words " * 40)
-    (tmp_path / "words.nii").write_text("not an image, only words " * 40)
-    (tmp_path / "empty.dcm").touch()
-    for name, message in {
-        "text.png": "not an image",
-        "words.nii": "ITK cannot read",
-        "empty.dcm": "zero bytes",
-        "missing.png": "No such file",
-        "nul\0byte.png": "cannot be opened",
-        ".": "is a folder",
-    }.items():
-        with pytest.raises(ImageError, match=message):
-            read_image(tmp_path / name)
-
-
-def test_several_pages_are_refused(tmp_path: Path, xray: Pixels) -> None:
-    page = PILImage.fromarray(xray)
-    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
-    with pytest.raises(ImageError, match="2 pages"):
-        read_image(tmp_path / "a.tif")
-
-
-@pytest.mark.parametrize("side", [12_000, 20_000])
-def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
-    # Only the header claims the size: an attempt to decode would end in another error.
-    PILImage.new("L", (16, 16), 3).save(tmp_path / "a.bmp")
-    data = bytearray((tmp_path / "a.bmp").read_bytes())
-    data[18:26] = struct.pack("<ii", side, side)
-    (tmp_path / "a.bmp").write_bytes(data)
-    (tmp_path / "a.mha").write_text(
-        f"ObjectType = Image\nNDims = 2\nDimSize = {side} {side}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
-    )
-    for name in ("a.bmp", "a.mha"):
-        with pytest.raises(ImageError, match=r"2\*\*27"):
-            read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize("spacing", [(0, 1), (-1, 1), (float("nan"), 1), (1,), "ab", 1.0, (1, float("inf"))])
-def test_impossible_spacings_are_refused(xray: Pixels, spacing: Any) -> None:
-    with pytest.raises(GeometryError, match="spacing_mm"):
-        read_image(xray, spacing_mm=spacing)
 
 
 # ---- intensities
@@ -387,7 +276,8 @@ def test_percentiles_become_zero_and_one() -> None:
 
 @pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0), (257, 0), (1, -1000), (1e-6, 3e-5)])
 def test_scale_and_offset_do_not_matter(xray: Pixels, scale: float, offset: float) -> None:
-    np.testing.assert_allclose(normalize_intensity(xray * scale + offset), normalize_intensity(xray), atol=1e-4)
+    changed = normalize_intensity(xray.astype(np.float64) * scale + offset)
+    np.testing.assert_allclose(changed, normalize_intensity(xray), atol=1e-4)
 
 
 def test_few_grey_levels_fall_back_to_the_extremes() -> None:
@@ -404,7 +294,8 @@ def test_large_images_are_sampled_closely() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.full((20, 20), 3), np.full((20, 20), np.nan), np.zeros((0, 5)), np.zeros(9), np.zeros((2, 9, 9))]
+    "values",
+    [np.full((20, 20), 3), np.full((20, 20), np.nan), np.zeros((0, 5)), np.zeros(9), np.zeros((2, 9, 9))],
 )
 def test_nothing_to_stretch(values: npt.NDArray[Any]) -> None:
     with pytest.raises(ImageError):
@@ -421,12 +312,16 @@ def test_one_bad_value_of_a_large_image_is_noticed() -> None:
 def test_network_input_is_the_normalised_image_padded_with_black() -> None:
     pixels = np.random.default_rng(0).random((40, 80)).astype(np.float32) + 5
     frame, geometry = to_network(Image(pixels), 80)
-    assert frame.shape == (80, 80) and frame.dtype == np.float32
+    assert frame.shape == (80, 80)
+    assert frame.dtype == np.float32
     np.testing.assert_allclose(frame[20:60], normalize_intensity(pixels), atol=1e-6)
-    assert not frame[:20].any() and not frame[60:].any()
-    assert geometry.source_size == (80, 40) and geometry.offset == (0.0, 20.0)
+    assert not frame[:20].any()
+    assert not frame[60:].any()
+    assert geometry.source_size == (80, 40)
+    assert geometry.offset == (0.0, 20.0)
 
 
 def test_network_input_stays_in_range_when_enlarged(xray: Pixels) -> None:
     frame, _ = to_network(read_image(xray), 256)
-    assert 0 <= frame.min() < 0.01 and 0.99 < frame.max() <= 1
+    assert 0 <= frame.min() < 0.01
+    assert 0.99 < frame.max() <= 1

@@ -1,0 +1,176 @@
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from anatozoo.cli.main import main
+from anatozoo.io.images import Image
+from anatozoo.results import SegmentationResult
+from tests.phantoms import make_chest_phantom
+
+FOLDERS = {
+    "RL": "lung_right",
+    "LL": "lung_left",
+    "H": "heart",
+    "RCLA": "clavicle_right",
+    "LCLA": "clavicle_left",
+}
+NAMES = ["JPCLN001", "JPCLN002", "JPCLN003"]
+
+
+class ShiftedTruth:
+    """Stands in for a model: draws the phantom's contours, some pixels to the right."""
+
+    checkpoint_name = "shifted"
+    checkpoint_version = "2.0.0"
+
+    def __init__(self) -> None:
+        self.seen: list[Image] = []
+
+    def predict_batch(self, xs: Iterable[Image], batch_size: int) -> Iterator[SegmentationResult]:
+        for image in xs:
+            self.seen.append(image)
+            points = make_chest_phantom(*image.size).landmarks
+            moved = {organ: p + [2.0, 0.0] for organ, p in points.items()}
+            yield SegmentationResult("shifted", "2.0.0", image.name, image.size, image.spacing_mm, moved)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ShiftedTruth:
+    stand_in = ShiftedTruth()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def jsrt(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    phantom = make_chest_phantom(1024, 1024)
+    (root / "images").mkdir(parents=True)
+    (root / "splits").mkdir()
+    (root / "splits/val.txt").write_text("\n".join(NAMES))
+    (root / "clinical.csv").write_text(
+        "File,Dataset,Sex,Age\n"
+        + "\n".join(f"{n}.png,JSRT,{s},50" for n, s in zip(NAMES, "MMF", strict=True))
+    )
+    for name in NAMES:
+        PIL.Image.fromarray(phantom.image).save(root / "images" / f"{name}.png")
+        for folder, organ in FOLDERS.items():
+            (root / "landmarks" / folder).mkdir(parents=True, exist_ok=True)
+            np.save(root / "landmarks" / folder / f"{name}.npy", np.rint(phantom.landmarks[organ]))
+    return root
+
+
+def test_landmark_data(
+    model: ShiftedTruth, jsrt: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--split", "val"]
+    assert main([*command, "--out", str(out), "--rounding", "nearest"]) == 0
+    summary = json.loads((out / "shifted_jsrt_val.json").read_text())
+    assert (summary["checkpoint"], summary["version"], summary["images"]) == ("shifted", "2.0.0", 3)
+    assert summary["command"] == (
+        "anatozoo evaluate shifted --data jsrt --root DIR --split val --rounding nearest"
+    )
+    assert set(summary["versions"]) == {"anatozoo", "torch", "numpy", "python"}
+    assert str(tmp_path) not in (out / "shifted_jsrt_val.json").read_text()
+    metrics = summary["metrics"]
+    assert metrics["mse_px2"]["mean"] == pytest.approx(2.0, abs=0.5)
+    assert metrics["dice/lungs"]["mean"] > 0.98
+    assert metrics["hd_mm/heart"]["median"] == pytest.approx(0.35 * metrics["hd_px/heart"]["median"])
+    assert {value: part["images"] for value, part in summary["groups"]["sex"].items()} == {"F": 1, "M": 2}
+    rows = list(csv.DictReader((out / "shifted_jsrt_val.csv").read_text().splitlines()))
+    assert [(row["id"], row["sex"], row["age"]) for row in rows] == [
+        ("JPCLN001", "M", "50.0"),
+        ("JPCLN002", "M", "50.0"),
+        ("JPCLN003", "F", "50.0"),
+    ]
+    assert "| dice/lungs | 3 |" in capsys.readouterr().out
+
+
+def test_mask_data_of_any_shape(model: ShiftedTruth, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = ["image,mask,patient,sex,age,view"]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for i in range(4):
+        phantom = make_chest_phantom(300, 240)
+        PIL.Image.fromarray(phantom.image).save(tmp_path / "images" / f"c{i}.png")
+        result = SegmentationResult("t", "1", "t", (300, 240), None, phantom.landmarks)
+        labels = np.zeros((240, 300), np.uint8)
+        if i != 3:
+            labels[result.masks["lung_right"]], labels[result.masks["lung_left"]] = 1, 2
+        else:
+            labels[:5, :5], labels[:5, -5:] = 1, 2
+        PIL.Image.fromarray(labels).save(tmp_path / "masks" / f"c{i}.png")
+        rows.append(f"c{i}.png,c{i}.png,p{i},M,40,{'PA' if i < 2 else 'AP'}")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    assert main(["evaluate", "shifted", "--data", str(tmp_path), "--split", "all", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert list(summary["metrics"]) == ["dice/lung_right", "dice/lung_left", "dice/lungs"]
+    assert summary["failures"]["failed"] == 1
+    assert summary["groups"]["view"]["AP"]["failures"]["rate"] == 0.5
+    assert summary["groups"]["view"]["PA"]["metrics"]["dice/lungs"]["min"] > 0.9
+    assert summary["data"] == tmp_path.name
+
+
+def test_occlusion_repeats_every_image_at_every_position(
+    model: ShiftedTruth, jsrt: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--json"]
+    assert main([*command, "--occlusion", "96", "--occlusion-positions", "2"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["images"] == 3
+    assert summary["metrics"]["dice/heart"]["n"] == 6
+    assert summary["occlusion"]["dice"]["mean"] > 0.9
+    assert summary["occlusion"]["hd_mm"]["sd"] == pytest.approx(0.0)
+    assert summary["command"].endswith("--occlusion 96 --occlusion-positions 2 --seed 0")
+    first, other = model.seen[0].pixels, model.seen[3].pixels
+    assert (first != other).sum() > 96 * 96 / 2
+    np.testing.assert_array_equal(first == first.min(), model.seen[1].pixels == first.min())
+
+
+def test_an_unreadable_image_does_not_stop_the_others(
+    model: ShiftedTruth, jsrt: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = jsrt / "images/JPCLN002.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--out", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert list(summary["unread"]) == ["JPCLN002"]
+    assert summary["images"] == summary["metrics"]["mse_px2"]["n"] == 2
+    rows = list(csv.DictReader((tmp_path / "out/shifted_jsrt_val.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows if row["error"]] == ["JPCLN002"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "jsrt"], "needs --root"),
+        (["--data", "nowhere"], "neither one of"),
+        (["--data", "jsrt", "--root", "ROOT", "--split", "test"], "is in split 'test'"),
+        (["--data", "covid", "--root", "ROOT"], "nothing of layout 'covid'"),
+    ],
+)
+def test_nothing_to_evaluate(
+    model: ShiftedTruth, jsrt: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["evaluate", "shifted", *(str(jsrt) if a == "ROOT" else a for a in arguments)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_annotations_without_images(model: ShiftedTruth, jsrt: Path, capsys: pytest.CaptureFixture) -> None:
+    for path in (jsrt / "images").iterdir():
+        path.unlink()
+    assert main(["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt)]) == 1
+    assert "3 lack the image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--spacing-mm", "-1"], ["--occlusion", "nan"]])
+def test_wrong_arguments_are_usage_errors(wrong: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", "shifted", "--data", "jsrt", *wrong]) == 2
+    assert wrong[0] in capsys.readouterr().err

@@ -1,0 +1,122 @@
+import os
+
+import pytest
+
+from anatozoo.serve.inputs import find_images, image_suffix
+from anatozoo.serve.manifest import COLUMNS, MANIFEST_NAME
+
+
+def touch(path, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def dicom(path):
+    return touch(path, b"\0" * 128 + b"DICM" + b"\0" * 8)
+
+
+def found(tmp_path, *inputs, out="out"):
+    return [str(path.relative_to(tmp_path)) for path in find_images(inputs, tmp_path / out).images]
+
+
+def test_folders_are_searched_to_the_bottom_for_images(tmp_path):
+    for name in ("b.PNG", "a.jpg", "x/c.nii.gz", "x/y/d.dcm", "x/e.tiff", "notes.txt", "x/labels.csv", "z.gz"):
+        touch(tmp_path / "in" / name)
+    touch(tmp_path / "in" / ".hidden.png")
+    touch(tmp_path / "in" / ".thumbnails" / "a.png")
+    touch(tmp_path / "in" / "__MACOSX" / "a.png")
+    names = found(tmp_path, tmp_path / "in")
+    assert names == ["in/a.jpg", "in/b.PNG", "in/x/c.nii.gz", "in/x/e.tiff", "in/x/y/d.dcm"]
+
+
+def test_dicom_without_a_suffix_is_known_by_its_content(tmp_path):
+    dicom(tmp_path / "in" / "IM0001")
+    dicom(tmp_path / "in" / "1.2.840.113619.2.55")
+    dicom(tmp_path / "in" / "DICOMDIR")
+    dicom(tmp_path / "in" / "backup.old")
+    touch(tmp_path / "in" / "README")
+    touch(tmp_path / "in" / "1.2.3", b"")
+    assert found(tmp_path, tmp_path / "in") == ["in/1.2.840.113619.2.55", "in/IM0001"]
+
+
+def test_a_named_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert found(tmp_path, tmp_path) == []
+
+
+def test_a_file_that_is_named_is_always_taken_and_only_once(tmp_path, monkeypatch):
+    touch(tmp_path / "odd.xyz")
+    touch(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert found(tmp_path, "odd.xyz", "a.png", tmp_path / "a.png", tmp_path, "./a.png") == ["odd.xyz", "a.png"]
+
+
+def test_patterns(tmp_path):
+    for name in ("a.png", "b.jpg", "notes.txt", "x/c.png", "x/y/d.png"):
+        touch(tmp_path / name)
+    assert found(tmp_path, f"{tmp_path}/*.png") == ["a.png"]
+    assert found(tmp_path, f"{tmp_path}/**/*.png") == ["a.png", "x/c.png", "x/y/d.png"]
+    assert found(tmp_path, f"{tmp_path}/*") == ["a.png", "b.jpg", "x/c.png", "x/y/d.png"]
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path):
+    touch(tmp_path / "a[1].png")
+    touch(tmp_path / "a1.png")
+    assert found(tmp_path, tmp_path / "a[1].png") == ["a[1].png"]
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    touch(tmp_path / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert found(tmp_path, "~/a.png") == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a b.png", "line\nbreak.png", "心臓.png", "Ünï.png", "'quote\".png"])
+def test_odd_names(tmp_path, name):
+    touch(tmp_path / name)
+    assert found(tmp_path, tmp_path) == [name]
+
+
+def test_links_are_followed_but_never_in_circles(tmp_path):
+    touch(tmp_path / "data" / "a.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "in")
+    assert found(tmp_path, tmp_path / "in") == ["in/link/a.png"]
+
+
+def test_arguments_without_an_image_have_reasons(tmp_path):
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path / "a.png")
+    gone, empty, pattern = tmp_path / "gone.png", tmp_path / "empty", f"{tmp_path}/*.bmp"
+    result = find_images([gone, tmp_path / "a.png", empty, pattern], tmp_path / "out")
+    assert len(result) == 4
+    assert result.images == (tmp_path / "a.png",)
+    assert "no such file" in result.missing[str(gone)]
+    assert "no image in this folder" in result.missing[str(empty)]
+    assert "pattern" in result.missing[pattern]
+
+
+def test_a_broken_link_is_taken_so_that_reading_says_why(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    assert found(tmp_path, tmp_path / "a.png") == ["a.png"]
+
+
+def test_results_are_no_inputs(tmp_path):
+    touch(tmp_path / "in" / "a.png")
+    touch(tmp_path / "in" / "out" / "a_overlay.png")
+    assert found(tmp_path, tmp_path / "in", out="in/out") == ["in/a.png"]
+    # Results beside the images: known by their names where there was a run.
+    touch(tmp_path / "in" / "a_mask.png")
+    assert found(tmp_path, tmp_path / "in", out="in") == ["in/a.png", "in/a_mask.png", "in/out/a_overlay.png"]
+    touch(tmp_path / "in" / MANIFEST_NAME, ",".join(COLUMNS).encode() + b"\n")
+    assert found(tmp_path, tmp_path / "in", out="in") == ["in/a.png", "in/out/a_overlay.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("a.nii.gz", ".nii.gz"), ("a.b.PNG", ".PNG"), ("1.2.840", ""), ("plain", ""), (".png", ""), ("a.txt", "")],
+)
+def test_image_suffix(name, suffix):
+    assert image_suffix(name) == suffix
