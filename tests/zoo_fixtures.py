@@ -77,7 +77,7 @@ def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) ->
         "hub": {
             "repo_id": None,
             "revision": None,
-            "files": {file: file_record(folder / file) if folder else blank for file in files},
+            "files": {file: file_record(folder / file) if folder else dict(blank) for file in files},
         },
         "bundled": True,
         "license": {

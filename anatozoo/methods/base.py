@@ -88,6 +88,8 @@ class LandmarkModule(ZooModule):
         """
         from anatozoo.io.images import read_image
 
+        if isinstance(spacing_mm, int | float):
+            spacing_mm = (spacing_mm, spacing_mm)
         image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
         return self._segment([image])[0]
 

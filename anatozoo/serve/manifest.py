@@ -127,7 +127,8 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{str(path)!r} cannot be read: {reason}; choose another folder.") from error
-    lines = csv.reader(io.StringIO(text, newline=""))
+    # What follows the last end of line was being written when a run was killed.
+    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     if tuple(next(lines, ())) != COLUMNS:
         raise OutputError(f"{str(path)!r} is no table of anatozoo and is left alone; choose another folder.")
     rows = (Row.from_fields(fields) for fields in _readable(lines))

@@ -38,7 +38,12 @@ def legend_rows(picture, height):
 
 @pytest.mark.parametrize(
     ("size", "drawn"),
-    [((240, 256), (938, 1000)), ((3000, 2000), (1400, 933)), ((1200, 1000), (1200, 1000)), ((60, 1100), (60, 1100))],
+    [
+        ((240, 256), (938, 1000)),
+        ((3000, 2000), (1400, 933)),
+        ((1200, 1000), (1200, 1000)),
+        ((60, 1100), (60, 1100)),
+    ],
 )
 def test_overlay_has_a_bounded_size_and_a_legend_below(size, drawn):
     picture = draw_overlay(make(*size))
@@ -99,7 +104,13 @@ def test_landmarks_far_outside_do_not_stop_the_drawing():
 
 
 def test_palette_gives_labels_their_organs_colours():
-    assert label_palette(["heart", "lung_left"]) == [0, 0, 0, *ORGAN_COLORS["heart"], *ORGAN_COLORS["lung_left"]]
+    assert label_palette(["heart", "lung_left"]) == [
+        0,
+        0,
+        0,
+        *ORGAN_COLORS["heart"],
+        *ORGAN_COLORS["lung_left"],
+    ]
 
 
 def test_organs_without_a_colour_get_one_each():
@@ -110,7 +121,12 @@ def test_organs_without_a_colour_get_one_each():
 
 @pytest.mark.parametrize(
     ("organ", "words"),
-    [("lung_right", "Right lung"), ("heart", "Heart"), ("left_ventricle", "Left ventricle"), ("aorta_arch", "Aorta arch")],
+    [
+        ("lung_right", "Right lung"),
+        ("heart", "Heart"),
+        ("left_ventricle", "Left ventricle"),
+        ("aorta_arch", "Aorta arch"),
+    ],
 )
 def test_display_name(organ, words):
     assert display_name(organ) == words

@@ -170,12 +170,8 @@ def test_default_formats_are_png_and_json(tmp_path):
     assert {p.name for p in make().save(tmp_path, stem="x")} == {"x_mask.png", "x_overlay.png", "x.json"}
 
 
-@pytest.mark.parametrize("stem", ["", "a/b", ".."])
+@pytest.mark.parametrize("stem", ["", "a/b", "../a", "/a"])
 def test_stem_cannot_leave_the_folder(tmp_path, stem):
-    if stem == "..":
-        # A name such as ".._mask.png" is odd but stays inside.
-        assert all(path.parent == tmp_path for path in make().save(tmp_path, stem=stem))
-        return
     with pytest.raises(ConfigError, match="start of a file name"):
         make().save(tmp_path, stem=stem)
 

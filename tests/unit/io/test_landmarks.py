@@ -60,7 +60,9 @@ def test_area_is_close_to_the_polygons_own():
         area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
         perimeter = np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).sum()
         # Drawing the boundary adds about half a pixel all around.
-        assert draw_organ_mask(points, (640, 512)).sum() == pytest.approx(area + perimeter / 2, rel=0.03), organ
+        assert draw_organ_mask(points, (640, 512)).sum() == pytest.approx(area + perimeter / 2, rel=0.03), (
+            organ
+        )
 
 
 def test_too_many_organs_for_a_byte():

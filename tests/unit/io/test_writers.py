@@ -25,12 +25,16 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
     class Stop(BaseException):
         pass
 
-    for kind in (ValueError, KeyboardInterrupt, Stop):
-        with pytest.raises(kind), writers.atomic_path(target) as temporary:
+    def write_and_fail(kind):
+        with writers.atomic_path(target) as temporary:
             temporary.write_text("half")
             assert temporary.parent == tmp_path
             assert target.read_text() == "old"
             raise kind
+
+    for kind in (ValueError, KeyboardInterrupt, Stop):
+        with pytest.raises(kind):
+            write_and_fail(kind)
         assert target.read_text() == "old"
         assert names(tmp_path) == ["a.txt"]
 
@@ -93,7 +97,15 @@ def test_json_is_strict(tmp_path, bad):
 
 
 def test_json_keeps_points_on_one_line_and_reads_back(tmp_path):
-    value = {"é": {}, "p": [[1.5, 2], [3, 4]], "e": [], "n": None, "s": ["a", "b"], "t": (1, 2), "o": {"k": True}}
+    value = {
+        "é": {},
+        "p": [[1.5, 2], [3, 4]],
+        "e": [],
+        "n": None,
+        "s": ["a", "b"],
+        "t": (1, 2),
+        "o": {"k": True},
+    }
     path = writers.write_json(tmp_path / "a.json", value)
     text = path.read_text(encoding="utf-8")
     assert "    [1.5, 2],\n    [3, 4]\n" in text

@@ -21,7 +21,16 @@ def found(tmp_path, *inputs, out="out"):
 
 
 def test_folders_are_searched_to_the_bottom_for_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", "x/c.nii.gz", "x/y/d.dcm", "x/e.tiff", "notes.txt", "x/labels.csv", "z.gz"):
+    for name in (
+        "b.PNG",
+        "a.jpg",
+        "x/c.nii.gz",
+        "x/y/d.dcm",
+        "x/e.tiff",
+        "notes.txt",
+        "x/labels.csv",
+        "z.gz",
+    ):
         touch(tmp_path / "in" / name)
     touch(tmp_path / "in" / ".hidden.png")
     touch(tmp_path / "in" / ".thumbnails" / "a.png")
@@ -49,7 +58,10 @@ def test_a_file_that_is_named_is_always_taken_and_only_once(tmp_path, monkeypatc
     touch(tmp_path / "odd.xyz")
     touch(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert found(tmp_path, "odd.xyz", "a.png", tmp_path / "a.png", tmp_path, "./a.png") == ["odd.xyz", "a.png"]
+    assert found(tmp_path, "odd.xyz", "a.png", tmp_path / "a.png", tmp_path, "./a.png") == [
+        "odd.xyz",
+        "a.png",
+    ]
 
 
 def test_patterns(tmp_path):
@@ -116,7 +128,14 @@ def test_results_are_no_inputs(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [("a.nii.gz", ".nii.gz"), ("a.b.PNG", ".PNG"), ("1.2.840", ""), ("plain", ""), (".png", ""), ("a.txt", "")],
+    [
+        ("a.nii.gz", ".nii.gz"),
+        ("a.b.PNG", ".PNG"),
+        ("1.2.840", ""),
+        ("plain", ""),
+        (".png", ""),
+        ("a.txt", ""),
+    ],
 )
 def test_image_suffix(name, suffix):
     assert image_suffix(name) == suffix

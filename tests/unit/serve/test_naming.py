@@ -10,7 +10,7 @@ from anatozoo.serve.naming import assign_stems
 def stems(*names, known=None):
     paths = [Path("/data") / name for name in names]
     chosen = assign_stems(paths, {f"/data/{k}": v for k, v in (known or {}).items()})
-    assert list(chosen) and set(chosen) == set(paths)
+    assert set(chosen) == set(paths)
     return [chosen[path] for path in paths]
 
 
@@ -64,7 +64,11 @@ def test_very_long_names_leave_room_for_endings():
 
 @given(
     st.sets(
-        st.tuples(st.sampled_from("xyz"), st.sampled_from(["a", "A", "a_png", "b"]), st.sampled_from([".png", ".jpg", ""])),
+        st.tuples(
+            st.sampled_from("xyz"),
+            st.sampled_from(["a", "A", "a_png", "b"]),
+            st.sampled_from([".png", ".jpg", ""]),
+        ),
         min_size=1,
         max_size=12,
     )

@@ -139,7 +139,9 @@ def test_another_checkpoint_or_other_options_do_it_again(folder, tmp_path):
     run_folder(newer, [folder], out, formats=("json",), options=ReadOptions(spacing_mm=(0.5, 0.5)))
     assert len(newer.seen) == 10
     assert json.loads((out / "scan0.json").read_text())["spacing_mm"] == [0.5, 0.5]
-    run_folder(newer, [folder], out, formats=("json",), options=ReadOptions(spacing_mm=(0.5, 0.5)), overwrite=True)
+    run_folder(
+        newer, [folder], out, formats=("json",), options=ReadOptions(spacing_mm=(0.5, 0.5)), overwrite=True
+    )
     assert len(newer.seen) == 15
 
 
@@ -345,7 +347,12 @@ def test_only_a_few_images_are_in_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "read_image", counted)
     run_folder(
-        Watching(), [tmp_path / "in"], tmp_path / "out", formats=("json",), batch_size=2, on_row=written.append
+        Watching(),
+        [tmp_path / "in"],
+        tmp_path / "out",
+        formats=("json",),
+        batch_size=2,
+        on_row=written.append,
     )
     assert len(written) == 24
     assert 2 <= most <= 3 * 2 + 1
