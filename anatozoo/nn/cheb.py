@@ -79,44 +79,24 @@ class StaticChebConv(nn.Module):
         return nn.functional.linear(features, weight, self.bias)
 
 
-class PyGChebConv(nn.Module):
-    """The same layer computed by PyG's message passing: the oracle, and the engine for large sparse meshes.
-
-    Arguments, parameters and results are those of `StaticChebConv`.
-    """
-
-    edges: Tensor
-
-    def __init__(
-        self, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
-    ) -> None:
-        super().__init__()
-        from torch_geometric.nn import ChebConv
-
-        layer = ChebConv(in_channels, out_channels, K=order, normalization="sym", bias=bias)
-        self._layer = [layer]  # in a list, so that the names of its parameters stay those of StaticChebConv
-        self.lins, self.bias = layer.lins, layer.bias
-        self.register_buffer("edges", adjacency.nonzero().T.contiguous(), persistent=False)
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, 0.0, 0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Filter the node features `x` (B, N, in_channels)."""
-        layer = self._layer[0]
-        layer.bias = self.bias
-        return layer(x, self.edges)
-
-
-GRAPH_CONVOLUTIONS: dict[str, type[nn.Module]] = {"static": StaticChebConv, "pyg": PyGChebConv}
+GRAPH_CONVOLUTIONS = ("static", "pyg")
 
 
 def graph_convolution(
     kind: str, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
 ) -> nn.Module:
-    """Build a graph convolution by name: ``"static"`` (dense, fast) or ``"pyg"`` (message passing)."""
-    if kind not in GRAPH_CONVOLUTIONS:
+    """Build a graph convolution by name: ``"static"`` (dense, fast) or ``"pyg"`` (message passing).
+
+    Raises:
+        ConfigError: the kind is neither of the two, or `order` is below 1.
+    """
+    if kind == "static":
+        return StaticChebConv(in_channels, out_channels, adjacency, order, bias=bias)
+    if kind != "pyg":
         raise ConfigError(f"graph_conv={kind!r} is unknown; choose one of {', '.join(GRAPH_CONVOLUTIONS)}.")
-    return GRAPH_CONVOLUTIONS[kind](in_channels, out_channels, adjacency, order, bias=bias)
+    from anatozoo.nn.cheb_pyg import PyGChebConv
+
+    return PyGChebConv(in_channels, out_channels, adjacency, order, bias=bias)
 
 
 def node_norm(x: Tensor, eps: float = 1e-5) -> Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
+from anatozoo.io.geometry import Geometry
 from anatozoo.io.images import to_network
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import AugmentConfig, augment
@@ -70,9 +71,7 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
         mask_weight = np.zeros(len(self.mask_organs), np.float32)
         for channel, organ in enumerate(self.mask_organs):
             if organ in case.masks and organ not in case.landmarks:
-                full = geometry.image_to_target(case.read_mask(organ).astype(np.float32))
-                small = full.reshape(side, 4, side, 4).mean((1, 3))
-                masks[channel] = np.round(255 * small)
+                masks[channel] = np.round(255 * self._mask(case, organ, side))
                 mask_weight[channel] = 1.0
         return {
             "image": torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None],
@@ -81,6 +80,13 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
             "masks": torch.from_numpy(masks),
             "mask_weight": torch.from_numpy(mask_weight),
         }
+
+    @staticmethod
+    def _mask(case: ChestCase, organ: str, side: int) -> np.ndarray:
+        """Coverage of an organ's mask, of whatever resolution, on a grid of the square frame."""
+        mask = case.read_mask(organ)
+        height, width = mask.shape
+        return Geometry.fit((width, height), (side, side)).image_to_target(mask.astype(np.float32)).clip(0, 1)
 
 
 class HybridGNetDataModule(L.LightningDataModule):

@@ -1,0 +1,28 @@
+"""The same graph convolution by PyG's message passing; apart, because PyG takes seconds to import."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import ChebConv
+
+
+class PyGChebConv(ChebConv):
+    """PyG's ``ChebConv`` on a fixed graph: the oracle of `StaticChebConv`, and its like on large sparse meshes.
+
+    Arguments, parameters and results are those of `anatozoo.nn.cheb.StaticChebConv`.
+    """
+
+    edges: Tensor
+    edge_weight: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, K=order, normalization="sym", bias=bias)
+        edges = adjacency.nonzero().T.contiguous()
+        self.register_buffer("edges", edges, persistent=False)
+        self.register_buffer("edge_weight", adjacency[edges[0], edges[1]], persistent=False)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, 0.0, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter the node features `x` (B, N, in_channels)."""
+        return super().forward(x, self.edges, self.edge_weight, lambda_max=2.0)

@@ -1,0 +1,354 @@
+"""The commands about checkpoints, in-process; the light ones also in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from anatozoo.cli import doctor
+from anatozoo.cli.doctor_data import describe_folder
+from anatozoo.cli.main import COMMANDS, FORWARDED, main
+from anatozoo.cli.table import format_fields, format_table
+from anatozoo.errors import DataError
+from tests.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
+
+Capture = pytest.CaptureFixture[str]
+HEAVY = ("torch", "lightning", "numpy", "pandas", "rich", "huggingface_hub", "matplotlib")
+
+
+def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "anatozoo", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def long_lines(text: str, width: int = 80) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > width]
+
+
+# --- the binary -------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_in_80_columns(capsys: Capture) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert f"\n  {name:<10}{command.summary}\n" in text
+    assert long_lines(text) == []
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("anatozoo 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ""),
+        (["lits"], "there is no command 'lits'; did you mean list?"),
+        (["xyz"], "see `anatozoo --help`"),
+        (["--json", "list"], "unrecognized arguments: --json"),
+        (["info"], "the following arguments are required: NAME"),
+        (["list", "--comm"], "unrecognized arguments: --comm"),
+        (["download"], "one of the arguments NAME --all is required"),
+        (["download", "--all", "tiny-toy"], "not allowed with argument"),
+    ],
+)
+def test_usage_errors_are_2(capsys: Capture, arguments: list[str], words: str) -> None:
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_error_is_one_sentence_and_1(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    assert main(["info", "tiny-toi"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "anatozoo: error: no checkpoint is called 'tiny-toi'; did you mean tiny-toy?\n"
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in FORWARDED])
+def test_every_command_explains_itself_in_80_columns(
+    name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: anatozoo {name} [-h]")
+    assert long_lines(text) == []
+
+
+def test_training_commands_are_handed_on_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    class Train:
+        @staticmethod
+        def main(argv: list[str]) -> int:
+            seen.append(argv)
+            return 0
+
+    monkeypatch.setitem(sys.modules, COMMANDS["fit"].module, Train)
+    assert main(["fit", "--config", "hybridgnet/jsrt.yaml", "--data.root", "DIR"]) == 0
+    assert main(["test", "--help"]) == 0
+    assert seen == [["fit", "--config", "hybridgnet/jsrt.yaml", "--data.root", "DIR"], ["test", "--help"]]
+
+
+def test_an_interruption_is_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupt(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anatozoo.cli.list.run", interrupt)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "anatozoo: interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    command = f"{sys.executable} -m anatozoo --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("usage: anatozoo")
+    # A pipe that is closed before the first word.
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        closed = subprocess.run(
+            [sys.executable, "-m", "anatozoo", "list"],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (closed.returncode, closed.stderr) == (141, "")
+
+
+# --- light and quick --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["list", "--help"]])
+def test_light_commands_import_nothing_heavy_and_are_quick(arguments: list[str]) -> None:
+    code = (
+        "import sys; from anatozoo.cli.main import main; code = main(sys.argv[1:]); "
+        f"print(sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr); sys.exit(code)"
+    )
+    seconds = []
+    for _ in range(3):  # the quickest of three, for the machine has other things to do
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        seconds.append(time.perf_counter() - start)
+        assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert min(seconds) <= 0.5
+
+
+@pytest.mark.parametrize("command", ["info", "card", "verify", "download"])
+def test_commands_about_one_checkpoint_import_no_torch(
+    package: Path, bundled: TinyModule, command: str
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from anatozoo.zoo import catalogue, registry\n"
+        f"catalogue.PACKAGE = Path({str(package)!r})\n"
+        "registry.METHODS['tiny'] = registry.MethodEntry('tiny', 'nowhere:No', None, 't', 'Tiny', 'none')\n"
+        "from anatozoo.cli.main import main\n"
+        f"code = main([{command!r}, 'tiny-toy'])\n"
+        "sys.exit(', '.join({'torch', 'lightning'} & set(sys.modules)) or code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tiny-toy" in done.stdout
+
+
+# --- list, info, card -------------------------------------------------------------------------------------
+
+
+def test_list_is_a_table_of_80_columns(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    organs = {
+        "kind": "mask",
+        "classes": ["lung_right", "lung_left", "heart", "clavicle_right", "clavicle_left"],
+    }
+    many = [entry(name=f"tiny-toy{i}", output={**organs, "landmarks": None}) for i in range(3)]
+    write_manifest(package / "checkpoints_manifest.yaml", *many)
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "INPUT", "OUTPUT", "MB", "COMMERCIAL"]
+    assert [line.split()[0] for line in lines[1:]] == ["tiny-toy0", "tiny-toy1", "tiny-toy2"]
+    assert "lungs, heart, clavicles" in lines[1]
+    assert long_lines("\n".join(lines)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ([], 1),
+        (["tiny*"], 1),
+        (["hybrid*"], 0),
+        (["--method", "tiny", "--anatomy", "chest", "--modality", "x-ray"], 1),
+        (["--anatomy", "knee"], 0),
+        (["--commercial"], 0),
+    ],
+)
+def test_list_json_filters(
+    package: Path, bundled: TinyModule, capsys: Capture, arguments: list[str], count: int
+) -> None:
+    assert main(["list", "--json", *arguments]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == count
+    assert main(["list", *arguments]) == 0
+    assert ("No checkpoint fits" in capsys.readouterr().out) == (count == 0)
+
+
+def test_json_is_the_manifests_entry(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    expected = {**entry(package / "checkpoints" / "tiny-toy"), "remarks": None}
+    assert main(["info", "tiny-toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [expected]
+
+
+def test_info_tells_what_matters(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    assert main(["info", "tiny-toy"]) == 0
+    text = capsys.readouterr().out
+    for words in ["1.0.0, bundled", "heart (5)", "never published", "CC-BY-NC-4.0, non-commercial", "0.912"]:
+        assert words in text
+    assert "not measured" in text
+    assert long_lines(text) == []
+
+
+def test_card_is_printed_as_markdown(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    assert main(["card", "tiny-toy"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("---\nlibrary_name: anatozoo\n")
+    assert text.endswith("```\n")
+
+
+# --- verify, download -------------------------------------------------------------------------------------
+
+
+def test_verify_checks_all_that_is_here(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    here = entry(package / "checkpoints" / "tiny-toy")
+    write_manifest(package / "checkpoints_manifest.yaml", here, entry(name="tiny-gone"))
+    assert main(["verify", "--golden"]) == 0
+    text = capsys.readouterr().out
+    assert "files: as in the manifest" in text
+    assert "golden test: 0.00" in text
+    assert "tiny-gone: not on this machine" in text
+
+
+def test_verify_goes_on_after_a_failure(
+    package: Path, bundled: TinyModule, tmp_path: Path, capsys: Capture
+) -> None:
+    write_tiny(tmp_path / "mine", name="tiny-mine")
+    (package / "checkpoints" / "tiny-toy" / "config.json").write_text("{}")
+    assert main(["verify", "tiny-toy", str(tmp_path / "mine")]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tiny-toy: FAILED: ")
+    assert "tiny-mine" in captured.out
+    assert "not in the manifest" in captured.out
+
+
+def test_download_copies_for_a_machine_without_a_network(
+    package: Path, bundled: TinyModule, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["download", "--all", "--to", str(tmp_path / "usb")]) == 0
+    copy = tmp_path / "usb" / "tiny-toy"
+    assert capsys.readouterr().out == f"tiny-toy: verified, in {copy}\n"
+    assert read_json(copy / "config.json")["name"] == "tiny-toy"
+    assert main(["download", "tiny-toy"]) == 0
+    assert capsys.readouterr().out == f"tiny-toy: verified, in {package / 'checkpoints' / 'tiny-toy'}\n"
+
+
+# --- doctor -----------------------------------------------------------------------------------------------
+
+
+def test_doctor_reports_and_finds_nothing_wrong(package: Path, bundled: TinyModule, capsys: Capture) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for words in [
+        "anatozoo",
+        "torch 2.",
+        "cpu (",
+        "not inside a job",
+        "(writable)",
+        "1 of 1",
+        "JPEG 2000 yes",
+    ]:
+        assert words in text
+    assert "PROBLEM" not in text
+
+
+def test_doctor_survives_a_torch_that_does_not_import(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so: cannot open shared object file')\n")
+    done = run(["doctor"], PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]))
+    assert done.returncode == 1
+    assert "PROBLEM: torch cannot be imported (ImportError: libcudart.so" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({}, None),
+        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_GPUS_ON_NODE": "4"}, None),
+        ({"SLURM_NTASKS": "2"}, None),
+        ({"SLURM_NTASKS": "1", "SLURM_GPUS_ON_NODE": "4"}, "#SBATCH --ntasks-per-node=4"),
+        ({"SLURM_NTASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0,1"}, "4 tasks but 2 GPUs"),
+    ],
+)
+def test_doctor_compares_slurm_tasks_with_gpus(environment: dict[str, str], problem: str | None) -> None:
+    found = doctor.slurm({"SLURM_JOB_ID": "7", **environment}).problem
+    assert (found is None) == (problem is None)
+    assert problem is None or problem in str(found)
+
+
+def test_doctor_names_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.cache(tmp_path / "not" / "yet").problem is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "set ANATOZOO_HOME" in str(doctor.cache(tmp_path / "not" / "yet").problem)
+
+
+def test_doctor_shows_what_it_recognises_in_a_data_folder(tmp_path: Path) -> None:
+    for name in ("images/JPCLN001.png", "images/JPCLN002.png", "masks/right lung/JPCLN001.gif", "scan.IMG"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "landmarks" / "RL").mkdir(parents=True)
+    for name in ("JPCLN001.png.npy", "JPCLN002.npy", "MCUCXR_0001_0.npy"):
+        (tmp_path / "landmarks" / "RL" / name).write_bytes(b"x")
+    (tmp_path / "train.txt").write_text("JPCLN001\n\nJPCLN002\n")
+    text = "\n".join(describe_folder(tmp_path))
+    for words in [
+        "8 files",
+        "2 images .png in images/",
+        "0 raw JSRT radiographs",
+        "1 .IMG files of another size, as scan.IMG",
+        "landmarks landmarks/RL/: 3, 2 of them with an image",
+        "masks of right_lung: 1",
+        "split train.txt: 2 entries",
+    ]:
+        assert words in text
+
+
+def test_doctor_says_when_nothing_is_recognised(tmp_path: Path) -> None:
+    assert "nothing recognised" in describe_folder(tmp_path)[1]
+    with pytest.raises(DataError, match="there is no such folder"):
+        describe_folder(tmp_path / "gone")
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+def test_a_table_wraps_its_wide_columns_and_keeps_the_names() -> None:
+    name = "a-very-long-checkpoint-name-that-must-stay-whole"
+    text = format_table(("NAME", "TEXT"), [(name, "word " * 20), ("b", "short")])
+    assert name in text
+    assert long_lines(text) == []
+    assert text.count("word") == 20
+
+
+def test_fields_keep_line_breaks_and_align() -> None:
+    assert format_fields([("a", "one\ntwo"), ("long", "")]) == "a     one\n      two\nlong\n"

@@ -1,0 +1,121 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import ChebConv
+
+from anatozoo.errors import ConfigError
+from anatozoo.nn import graphs
+from anatozoo.nn.cheb import GRAPH_CONVOLUTIONS, StaticChebConv, chebyshev_basis, graph_convolution, node_norm
+
+GRAPHS = {
+    "lungs": graphs.adjacency(graphs.LUNGS),
+    "lungs_heart": graphs.adjacency(graphs.LUNGS_HEART),
+    "all": graphs.adjacency(graphs.LUNGS_HEART_CLAVICLES),
+    "all_coarse": graphs.adjacency(graphs.coarse(graphs.LUNGS_HEART_CLAVICLES)),
+    "smallest": graphs.adjacency({"a": 4}),
+}
+
+
+def irregular() -> Tensor:
+    """A weighted graph of nodes with 0, 1, 2 and 3 neighbours."""
+    matrix = torch.zeros(6, 6)
+    for a, b, weight in [(0, 1, 1.0), (1, 2, 0.5), (1, 3, 2.0), (3, 4, 0.25)]:
+        matrix[a, b] = matrix[b, a] = weight
+    return matrix
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_both_kinds_equal_pyg(graph: str, order: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    adjacency = GRAPHS[graph]
+    oracle = ChebConv(7, 5, K=order, bias=bias)
+    x = torch.randn(3, len(adjacency), 7)
+    edges = adjacency.nonzero().T
+    for kind in GRAPH_CONVOLUTIONS:
+        ours = graph_convolution(kind, 7, 5, adjacency, order, bias=bias)
+        assert {k: v.shape for k, v in ours.state_dict().items()} == {
+            k: v.shape for k, v in oracle.state_dict().items()
+        }
+        oracle.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(ours(x), oracle(x, edges), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", GRAPH_CONVOLUTIONS)
+def test_weights_and_isolated_nodes_count_as_in_pyg(kind: str) -> None:
+    torch.manual_seed(0)
+    adjacency = irregular()
+    ours = graph_convolution(kind, 3, 4, adjacency, 5)
+    oracle = ChebConv(3, 4, K=5)
+    oracle.load_state_dict(ours.state_dict())
+    x, edges = torch.randn(2, 6, 3), adjacency.nonzero().T
+    expected = oracle(x, edges, adjacency[tuple(edges)], lambda_max=torch.tensor(2.0))
+    torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-5)
+
+
+def test_on_a_cycle_the_scaled_laplacian_is_minus_half_the_adjacency() -> None:
+    adjacency = GRAPHS["lungs"]
+    torch.testing.assert_close(chebyshev_basis(adjacency, 2)[1], -adjacency / 2)
+
+
+def test_basis_follows_the_chebyshev_recursion_of_cosines() -> None:
+    adjacency = GRAPHS["smallest"]
+    values, vectors = torch.linalg.eigh(-adjacency.double() / 2)
+    for k, term in enumerate(chebyshev_basis(adjacency, 6)):
+        cosines = torch.cos(k * torch.acos(values.clamp(-1, 1)))
+        torch.testing.assert_close(term.double(), vectors @ cosines.diag() @ vectors.T, rtol=0, atol=1e-6)
+
+
+def test_start_weights_are_normal_with_deviation_a_tenth() -> None:
+    torch.manual_seed(0)
+    for kind in GRAPH_CONVOLUTIONS:
+        layer = graph_convolution(kind, 64, 64, GRAPHS["smallest"], 6)
+        weights = torch.cat([p.flatten() for p in layer.parameters()])
+        assert float(weights.detach().std()) == pytest.approx(0.1, rel=0.05)
+        assert float(weights.detach().mean()) == pytest.approx(0.0, abs=0.005)
+
+
+@pytest.mark.parametrize("kind", GRAPH_CONVOLUTIONS)
+def test_layers_copy_and_change_type_with_their_parameters(kind: str) -> None:
+    layer = graph_convolution(kind, 3, 2, GRAPHS["smallest"], 3)
+    other = copy.deepcopy(layer).double()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    x = torch.randn(1, 4, 3)
+    assert not layer(x).eq(0).any()
+    assert torch.equal(other(x.double()), torch.zeros(1, 4, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", GRAPH_CONVOLUTIONS)
+def test_layers_take_parameters_from_outside(kind: str) -> None:
+    layer = graph_convolution(kind, 3, 2, GRAPHS["smallest"], 3)
+    state = {name: torch.zeros_like(p) for name, p in layer.named_parameters()} | {"bias": torch.tensor([1.0, 2.0])}
+    out = torch.func.functional_call(layer, state, (torch.randn(1, 4, 3),))
+    assert torch.equal(out, torch.tensor([1.0, 2.0]).expand(1, 4, 2))
+
+
+def test_gradients_reach_every_parameter_and_the_input() -> None:
+    layer = StaticChebConv(3, 2, GRAPHS["smallest"], 4)
+    x = torch.randn(2, 4, 3, requires_grad=True)
+    layer(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
+    assert x.grad is not None
+
+
+def test_node_norm_is_the_authors_instance_norm() -> None:
+    torch.manual_seed(0)
+    x = 3 * torch.randn(2, 120, 16) + 1
+    torch.testing.assert_close(node_norm(x), nn.InstanceNorm1d(16)(x), rtol=0, atol=1e-5)
+
+
+def test_impossible_layers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="K=0"):
+        StaticChebConv(3, 2, GRAPHS["smallest"], 0)
+    with pytest.raises(ConfigError, match="square"):
+        chebyshev_basis(torch.zeros(3, 4), 2)
+    with pytest.raises(ConfigError, match="static"):
+        graph_convolution("dense", 3, 2, GRAPHS["smallest"], 2)
