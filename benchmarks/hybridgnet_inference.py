@@ -54,19 +54,26 @@ def measure(size: int, batches: list[int], seconds: float) -> None:
             for how, run in (("eager", model), ("compiled", compiled)):
                 x = images[:batch].contiguous(memory_format=torch.channels_last)
 
-                def call(run: Callable[..., object] = run, x: torch.Tensor = x, dtype: torch.dtype = dtype) -> object:
+                def call(
+                    run: Callable[..., object] = run, x: torch.Tensor = x, dtype: torch.dtype = dtype
+                ) -> object:
                     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
                         return run(x)
 
                 speed = rate(call, batch, seconds)
                 difference = (call().landmarks.float() - truth[:batch]).abs().max().item() * size  # type: ignore[attr-defined]
                 label = "fp32" if dtype == torch.float32 else "bf16"
-                print(f"{batch:>5} {label:>5} {how:>9} {speed:>9.2f} {speed / base:>5.2f}x {difference:>12.4f}", flush=True)
+                print(
+                    f"{batch:>5} {label:>5} {how:>9} {speed:>9.2f} {speed / base:>5.2f}x {difference:>12.4f}",
+                    flush=True,
+                )
 
 
 def main() -> None:
     """Parse the options and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--threads", type=int, default=2)

@@ -38,7 +38,9 @@ def shipped_config(name: str) -> str:
     if rest and path.is_file():
         return str(path)
     shipped = sorted(f"{p.parts[-3]}/{p.name}" for p in METHODS_FOLDER.glob("*/configs/*.yaml"))
-    raise ConfigError(f"--config {name}: no such file, and no shipped configuration; those are {', '.join(shipped)}.")
+    raise ConfigError(
+        f"--config {name}: no such file, and no shipped configuration; those are {', '.join(shipped)}."
+    )
 
 
 def with_shipped_configs(argv: list[str]) -> list[str]:

@@ -69,7 +69,9 @@ def warp(
     grid = 2 * source
     warped = F.grid_sample(image, grid, padding_mode="zeros", align_corners=False)
     if masks is not None:
-        small = F.interpolate(grid.permute(0, 3, 1, 2), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        small = F.interpolate(
+            grid.permute(0, 3, 1, 2), size=masks.shape[-2:], mode="bilinear", align_corners=False
+        )
         masks = F.grid_sample(masks, small.permute(0, 2, 3, 1), padding_mode="zeros", align_corners=False)
     # Landmarks go the other way: solve M (p - t) + d(p) = q for p by fixed-point iteration.
     inverse = torch.linalg.inv(matrix).transpose(1, 2)
@@ -83,7 +85,7 @@ def warp(
 
 
 def rectangles(like: Tensor, low: float, high: float) -> Tensor:
-    """One random axis-aligned rectangle per image as a mask (B, 1, S, S); sides in [low, high] of the frame."""
+    """One random upright rectangle per image, mask (B, 1, S, S); sides in [low, high] of the frame."""
     batch, size = len(like), like.shape[-1]
     side = uniform((batch, 2), low, high, like)
     centre = uniform((batch, 2), 0.0, 1.0, like)

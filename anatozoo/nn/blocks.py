@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class TimmEncoder(nn.Module):
                 "timm.list_models() lists the names."
             )
         self.body = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
-        info = self.body.feature_info
+        info: Any = self.body.feature_info
         self.levels = [int(r).bit_length() for r in info.reduction()]
         self.channels = dict(zip(self.levels, info.channels(), strict=True))
         self.train()  # a fresh module counts as training without train() ever being called
@@ -122,14 +123,16 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
     if source == "timm":
         import timm
 
-        name = body.default_cfg["architecture"]
+        name = str(body.default_cfg["architecture"])  # type: ignore[index]
         state = timm.create_model(name, features_only=True, pretrained=True, in_chans=1).state_dict()
     elif source == "package":
         state = _package_state(body)
     else:
         path = Path(source)
         if not path.is_file():
-            raise ConfigError(f"encoder_weights={source!r} is neither 'timm', 'package' nor an existing file.")
+            raise ConfigError(
+                f"encoder_weights={source!r} is neither 'timm', 'package' nor an existing file."
+            )
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -140,7 +143,9 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
     state = {k: _as_one_channel(v, own[k]) for k, v in state.items() if k in own}
     wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
     if wrong:
-        raise ConfigError(f"{source} does not fit this encoder: {len(wrong)} tensors differ, first {wrong[0]!r}.")
+        raise ConfigError(
+            f"{source} does not fit this encoder: {len(wrong)} tensors differ, first {wrong[0]!r}."
+        )
     body.load_state_dict(state)
 
 

@@ -5,7 +5,7 @@ from torch_geometric.nn import ChebConv
 
 
 class PyGChebConv(ChebConv):
-    """PyG's ``ChebConv`` on a fixed graph: the oracle of `StaticChebConv`, and its like on large sparse meshes.
+    """PyG's ``ChebConv`` on a fixed graph: the oracle of `StaticChebConv`, and for large sparse meshes.
 
     Arguments, parameters and results are those of `anatozoo.nn.cheb.StaticChebConv`.
     """

@@ -33,7 +33,9 @@ def sample_points(features: Tensor, points: Tensor, *, align: str = "index") -> 
     return values * inside[..., None].to(values.dtype)
 
 
-def window_average(features: Tensor, positions: Tensor, window: int = 3, *, lookup: str = "average") -> Tensor:
+def window_average(
+    features: Tensor, positions: Tensor, window: int = 3, *, lookup: str = "average"
+) -> Tensor:
     """Mean of a window of bilinear samples around each position: RoIAlign with a 1 × 1 output.
 
     Args:

@@ -31,7 +31,13 @@ def landmark_smooth_l1(prediction: Tensor, truth: Tensor, weight: Tensor, *, bet
 
 
 def contour_loss(
-    prediction: Tensor, truth: Tensor, weight: Tensor, previous: Tensor, following: Tensor, *, beta: float = 0.01
+    prediction: Tensor,
+    truth: Tensor,
+    weight: Tensor,
+    previous: Tensor,
+    following: Tensor,
+    *,
+    beta: float = 0.01,
 ) -> Tensor:
     """Smooth L1 error of landmarks plus the same error across the contour alone, in units of `beta`.
 

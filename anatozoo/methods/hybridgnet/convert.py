@@ -85,7 +85,9 @@ def _skip_levels(state: Mapping[str, Tensor], features: int) -> list[int]:
         if f"{skip}.position.lins.0.weight" in state:
             extra = state[f"{layer}.conv.lins.0.weight"].shape[1] - width - 2
             if extra not in by_width:
-                raise WeightsError(f"{skip} takes {extra} image channels; the paper's encoder has {PAPER_WIDTHS}.")
+                raise WeightsError(
+                    f"{skip} takes {extra} image channels; the paper's encoder has {PAPER_WIDTHS}."
+                )
             levels.append(by_width[extra])
     if len(levels) == 2:
         levels[1] = levels[0] - 1 if levels[1] == 6 else levels[1]

@@ -31,7 +31,11 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, cases: Sequence[ChestCase], organs: Mapping[str, int], mask_organs: Sequence[str], image_size: int
+        self,
+        cases: Sequence[ChestCase],
+        organs: Mapping[str, int],
+        mask_organs: Sequence[str],
+        image_size: int,
     ) -> None:
         self.cases = list(cases)
         self.parts, self.count = organ_slices(organs), sum(organs.values())
@@ -42,7 +46,12 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """image (1, S, S), landmarks (N, 2), landmark_weight (N,), masks (C, S/4, S/4), mask_weight (C,), index."""
+        """One case.
+
+        Returns:
+            ``image`` (1, S, S), ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), ``masks``
+            (C, S/4, S/4), ``mask_weight`` (C,) and ``index``.
+        """
         if index not in self._memory:
             self._memory[index] = self._read(self.cases[index])
         stored = self._memory[index]
@@ -62,7 +71,8 @@ class ChestDataset(Dataset[dict[str, Tensor]]):
             part = self.parts[organ]
             if len(points) != part.stop - part.start:
                 raise DataError(
-                    f"{case.id}: {organ} has {len(points)} landmarks, the network wants {part.stop - part.start}."
+                    f"{case.id}: {organ} has {len(points)} landmarks, the network has "
+                    f"{part.stop - part.start}."
                 )
             landmarks[part] = geometry.points_to_target(points) / self.image_size
             weight[part] = 1.0
@@ -137,17 +147,18 @@ class HybridGNetDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Index the folders; images are read when first needed."""
+        h: Any = self.hparams
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for split in wanted:
             if split not in self.sets:
-                layouts = self.hparams.layouts if split == "train" else self._eval_layouts()
+                layouts = h.layouts if split == "train" else self._eval_layouts()
                 cases = [case for layout in layouts for case in self._cases(layout, split)]
                 if not cases:
                     raise DataError(
-                        f"{self.hparams.root}: no images with annotations in the split {split!r} of {layouts}. "
+                        f"{h.root}: no images with annotations in the split {split!r} of {layouts}. "
                         "`anatozoo doctor --data ROOT` shows what was found."
                     )
-                self.sets[split] = ChestDataset(cases, self.organs, self.mask_organs, self.hparams.image_size)
+                self.sets[split] = ChestDataset(cases, self.organs, self.mask_organs, h.image_size)
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
@@ -157,28 +168,32 @@ class HybridGNetDataModule(L.LightningDataModule):
         return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
 
     def _eval_layouts(self) -> list[str]:
-        return self.hparams.eval_layouts or self.hparams.layouts[:1]
+        h: Any = self.hparams
+        return list(h.eval_layouts or h.layouts[:1])
 
     def _cases(self, layout: str, split: str) -> list[ChestCase]:
-        cases = [c for c in index_chest(Path(self.hparams.root), layout) if c.image is not None]
+        h: Any = self.hparams
+        found = index_chest(Path(h.root), layout)
+        cases = [case for case in found if case.image is not None and (case.landmarks or case.masks)]
         if any(case.split for case in cases):
             return [case for case in cases if case.split == split]
         return split_by_patient(cases).get(split, [])
 
     def _loader(self, dataset: Dataset[Any], *, train: bool = False) -> DataLoader[Any]:
-        workers = self.hparams.num_workers
+        h: Any = self.hparams
         return DataLoader(
             dataset,
-            batch_size=self.hparams.batch_size,
+            batch_size=h.batch_size,
             shuffle=train,
-            drop_last=train and len(dataset) >= self.hparams.batch_size,  # type: ignore[arg-type]
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            drop_last=train and len(dataset) >= h.batch_size,  # type: ignore[arg-type]
+            num_workers=h.num_workers,
+            persistent_workers=h.num_workers > 0,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training images."""
-        return self._loader(ConcatDataset([self.sets["train"]] * self.hparams.repeat), train=True)
+        h: Any = self.hparams
+        return self._loader(ConcatDataset([self.sets["train"]] * h.repeat), train=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation images, in order."""

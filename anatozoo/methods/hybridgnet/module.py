@@ -58,7 +58,7 @@ class HybridGNetModule(LandmarkModule):
         lr: learning rate.
         weight_decay: weight decay.
         encoder_lr_scale: factor on the encoder's learning rate.
-        schedule: ``"step"`` (×`lr_gamma` every `lr_step` epochs) or ``"cosine"`` (to 1 % at the end of the fit).
+        schedule: ``"step"`` (×`lr_gamma` every `lr_step` epochs) or ``"cosine"`` (to 1 % at the fit's end).
         lr_step: epochs between steps.
         lr_gamma: factor of a step.
         warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
@@ -66,6 +66,10 @@ class HybridGNetModule(LandmarkModule):
     Raises:
         ConfigError: settings that contradict one another.
     """
+
+    previous: Tensor
+    following: Tensor
+    down: Tensor
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ class HybridGNetModule(LandmarkModule):
 
     def configure_network(self) -> None:
         """Build the network and the organ tables."""
-        h = self.hparams
+        h: Any = self.hparams
         self.organs = organ_counts(h.organs)
         self.dense_organs = list(h.dense_organs or self.organs)
         missing = set(self.organs) - set(self.dense_organs)
@@ -152,10 +156,11 @@ class HybridGNetModule(LandmarkModule):
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
         if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
             return
-        if self.hparams.encoder_weights:
-            load_imagenet_weights(self.network.encoder, self.hparams.encoder_weights)
-        if self.hparams.init_weights:
-            state, organs, dense = read_weights(self.hparams.init_weights)
+        h: Any = self.hparams
+        if h.encoder_weights:
+            load_imagenet_weights(self.network.encoder, h.encoder_weights)
+        if h.init_weights:
+            state, organs, dense = read_weights(h.init_weights)
             own = self.state_dict()
             self.load_state_dict(adapt_state(state, organs, dense, own, self.organs, self.dense_organs))
 
@@ -176,11 +181,12 @@ class HybridGNetModule(LandmarkModule):
         return self.network(image).landmarks
 
     def _landmark_loss(self, prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        h: Any = self.hparams
         coarse = prediction.shape[1] != truth.shape[1]
         if coarse:
             weight = ((self.down @ weight[..., None])[..., 0] > 0.99).to(truth.dtype)
             truth = self.down @ truth
-        if self.hparams.loss == "paper":
+        if h.loss == "paper":
             return losses.landmark_mse(prediction, truth, weight)
         if coarse:
             return losses.landmark_smooth_l1(prediction, truth, weight)
@@ -188,7 +194,7 @@ class HybridGNetModule(LandmarkModule):
 
     def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised."""
-        h = self.hparams
+        h: Any = self.hparams
         truth, weight = batch["landmarks"], batch["landmark_weight"]
         terms = {
             "landmarks": self._landmark_loss(output.landmarks, truth, weight),
@@ -202,7 +208,7 @@ class HybridGNetModule(LandmarkModule):
         if output.dense is not None:
             target, where = self._dense_truth(output.dense, batch, masks, counts)
             terms["dense"] = h.dense_weight * losses.dense_loss(output.dense, target, where)
-        if masks is not None and h.region_weight:
+        if masks is not None and counts is not None and h.region_weight:
             terms["region"] = h.region_weight * self._region_loss(output, masks, counts)
         return terms
 
@@ -255,7 +261,12 @@ class HybridGNetModule(LandmarkModule):
         terms = self.losses(self.network(batch["image"]), batch)
         loss = torch.stack(list(terms.values())).sum()
         size = len(batch["image"])
-        self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()}, on_step=False, on_epoch=True, batch_size=size)
+        self.log_dict(
+            {f"train/{k}": v.detach() for k, v in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+        )
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         return loss
 
@@ -273,7 +284,9 @@ class HybridGNetModule(LandmarkModule):
             dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + b.sum((1, 2))).clamp_min(1)
             if "masks" in batch and organ in self.dense_organs:
                 channel = self.dense_organs.index(organ)
-                given = F.interpolate(batch["masks"][:, channel, None], size=(256, 256), mode="area")[:, 0] > 0.5
+                given = (
+                    F.interpolate(batch["masks"][:, channel, None], size=(256, 256), mode="area")[:, 0] > 0.5
+                )
                 other = 2 * (a & given).sum((1, 2)) / (a.sum((1, 2)) + given.sum((1, 2))).clamp_min(1)
                 dice = torch.where(batch["mask_weight"][:, channel] > 0, other, dice)
                 judged = known[:, part].all(1) | (batch["mask_weight"][:, channel] > 0)
@@ -294,7 +307,13 @@ class HybridGNetModule(LandmarkModule):
         means = metric.compute()
         metric.reset()
         for column, value in zip(self.columns, means, strict=True):
-            self.log(f"{stage}/{column}", value, prog_bar=column == "mse_px2", rank_zero_only=False, sync_dist=False)
+            self.log(
+                f"{stage}/{column}",
+                value,
+                prog_bar=column == "mse_px2",
+                rank_zero_only=False,
+                sync_dist=False,
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the validation images."""
@@ -306,7 +325,7 @@ class HybridGNetModule(LandmarkModule):
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
-        h = self.hparams
+        h: Any = self.hparams
         encoder = [p for p in self.network.encoder.parameters() if p.requires_grad]
         own = {id(p) for p in encoder}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
@@ -318,7 +337,9 @@ class HybridGNetModule(LandmarkModule):
         total = int(self.trainer.estimated_stepping_batches)
         warmup = min(h.warmup_steps, max(total // 4, 1))
         ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warmup)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total - warmup, 1), eta_min=h.lr * 0.01)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(total - warmup, 1), eta_min=h.lr * 0.01
+        )
         chain = torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, decay], [warmup])
         return [optimizer], [{"scheduler": chain, "interval": "step"}]
 
@@ -331,7 +352,8 @@ def organ_counts(organs: str | Mapping[str, int]) -> dict[str, int]:
     """
     if isinstance(organs, str):
         if organs not in ORGAN_SETS:
-            raise ConfigError(f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a mapping.")
+            raise ConfigError(
+                f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a mapping."
+            )
         return dict(ORGAN_SETS[organs])
     return graphs.check_organs(organs)
-

@@ -55,7 +55,9 @@ class SkipConnection(nn.Module):
         self.level, self.window, self.lookup = level, window, lookup
         self.position = conv
 
-    def forward(self, x: Tensor, maps: Mapping[int, Tensor], template: Tensor | float) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, maps: Mapping[int, Tensor], template: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
         """Return features (B, N, F + C + 2) and positions (B, N, 2), which start from `template`."""
         position = self.position(x) + template
         sampled = window_average(maps[self.level], position, self.window, lookup=self.lookup)
@@ -125,7 +127,9 @@ class HybridGNet(nn.Module):
         channels = self.encoder.channels
         unknown = [level for level in skips if level not in channels or level < 2]
         if unknown:
-            raise ConfigError(f"skips={tuple(skips)}: this encoder has the levels {sorted(channels)}, from 2 on.")
+            raise ConfigError(
+                f"skips={tuple(skips)}: this encoder has the levels {sorted(channels)}, from 2 on."
+            )
 
         deepest = channels[6]
         self.reduce: nn.Module = nn.Identity()

@@ -150,7 +150,9 @@ class ContourRefiner(nn.Module):
     ) -> None:
         super().__init__()
         if any(not 0 < reach < 0.5 for reach in reaches):
-            raise ConfigError(f"refine={tuple(reaches)}: each reach is a fraction of the frame, 0 < reach < 0.5.")
+            raise ConfigError(
+                f"refine={tuple(reaches)}: each reach is a fraction of the frame, 0 < reach < 0.5."
+            )
         dense = dense_organs or len(organs)
         self.pyramid = Pyramid(channels, width, dense)
         self.compress = nn.Conv2d(width, 24, 1)

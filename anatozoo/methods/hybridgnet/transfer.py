@@ -1,8 +1,9 @@
 """Starting weights from another checkpoint, also one with other organs.
 
 The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
-first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Organs that both networks
-have keep their rows; for a subset of the organs the network then computes exactly the same contours.
+first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Organs that
+both networks have keep their rows; for a subset of the organs the network then computes exactly the same
+contours.
 """
 
 from collections.abc import Mapping, Sequence

@@ -106,6 +106,7 @@ def test_gradients_reach_every_parameter_and_the_input() -> None:
     assert x.grad is not None
 
 
+@pytest.mark.filterwarnings("ignore:input's size at dim=1 does not match")  # nodes stand where it expects channels
 def test_node_norm_is_the_authors_instance_norm() -> None:
     torch.manual_seed(0)
     x = 3 * torch.randn(2, 120, 16) + 1
