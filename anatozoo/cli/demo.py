@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from anatozoo.cli import predict
-from anatozoo.errors import DataError
+from anatozoo.io.samples import RADIOGRAPH, sample_radiograph
 
-RADIOGRAPH = "RG1_UNCR.dcm"
 CHECKPOINT = "hybridgnet-chexmask"
 
 _WHAT = {
@@ -36,27 +35,10 @@ def run(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser()
     predict.add_arguments(parser)
     options = ["--out", args.out, "--device", args.device, "--format", "png,json,csv"]
-    code = predict.run(parser.parse_args([*options, "--", args.name, str(radiograph())]))
+    code = predict.run(parser.parse_args([*options, "--", args.name, str(sample_radiograph())]))
     if code == 0:
         print(_where(Path(args.out)))
     return code
-
-
-def radiograph() -> Path:
-    """The chest radiograph of the package pydicom-data (MIT licence); the network is not used.
-
-    Raises:
-        DataError: the package is not installed.
-    """
-    from pydicom.data import get_testdata_file
-
-    found = get_testdata_file(RADIOGRAPH, download=False)
-    if not isinstance(found, str) or not Path(found).is_file():
-        raise DataError(
-            f"the radiograph {RADIOGRAPH} comes with the package pydicom-data; run `pip install "
-            "pydicom-data`, or segment an image of yours: `anatozoo predict NAME IMAGE --out DIR`."
-        )
-    return Path(found)
 
 
 def _where(out: Path) -> str:

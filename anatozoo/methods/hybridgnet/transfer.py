@@ -6,6 +6,7 @@ both networks have keep their rows; for a subset of the organs the network then 
 contours.
 """
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[s
     if source.endswith(".ckpt"):
         if not Path(source).is_file():
             raise ConfigError(f"init_weights={source!r}: there is no such file.")
-        stored = torch.load(source, map_location="cpu", weights_only=True)
-        state, hparams = stored["state_dict"], stored["hyper_parameters"]
+        try:
+            stored = torch.load(source, map_location="cpu", weights_only=True)
+            state, hparams = stored["state_dict"], stored["hyper_parameters"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise ConfigError(f"init_weights={source!r} is no checkpoint of a fit: {error}.") from error
     else:
         from anatozoo.zoo.checkpoint import read_config, read_tensors
         from anatozoo.zoo.hub import resolve
@@ -76,7 +80,8 @@ def adapt_state(
     """
     nodes = graphs.organ_slices(organs), graphs.organ_slices(own_organs)
     coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
-    result, wrong = {}, sorted(set(own) - set(state))
+    # Tensors left over count too: a network without them computes something else from the same weights.
+    result, wrong = {}, sorted(set(own) ^ set(state))
     for name, like in own.items():
         value = state.get(name)
         if value is None:

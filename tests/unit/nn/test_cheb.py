@@ -93,7 +93,8 @@ def test_layers_copy_and_change_type_with_their_parameters(kind: str) -> None:
 @pytest.mark.parametrize("kind", GRAPH_CONVOLUTIONS)
 def test_layers_take_parameters_from_outside(kind: str) -> None:
     layer = graph_convolution(kind, 3, 2, GRAPHS["smallest"], 3)
-    state = {name: torch.zeros_like(p) for name, p in layer.named_parameters()} | {"bias": torch.tensor([1.0, 2.0])}
+    state = {name: torch.zeros_like(p) for name, p in layer.named_parameters()}
+    state["bias"] = torch.tensor([1.0, 2.0])
     out = torch.func.functional_call(layer, state, (torch.randn(1, 4, 3),))
     assert torch.equal(out, torch.tensor([1.0, 2.0]).expand(1, 4, 2))
 
@@ -106,10 +107,10 @@ def test_gradients_reach_every_parameter_and_the_input() -> None:
     assert x.grad is not None
 
 
-@pytest.mark.filterwarnings("ignore:input's size at dim=1 does not match")  # nodes stand where it expects channels
+@pytest.mark.filterwarnings("ignore:input's size at dim=1 does not match")
 def test_node_norm_is_the_authors_instance_norm() -> None:
     torch.manual_seed(0)
-    x = 3 * torch.randn(2, 120, 16) + 1
+    x = 3 * torch.randn(2, 120, 16) + 1  # nodes stand where the layer expects channels
     torch.testing.assert_close(node_norm(x), nn.InstanceNorm1d(16)(x), rtol=0, atol=1e-5)
 
 

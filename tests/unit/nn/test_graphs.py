@@ -12,7 +12,9 @@ def rows(*values: list[float]) -> Tensor:
     return torch.tensor(values)
 
 
-@pytest.mark.parametrize(("name", "nodes", "halved"), [("lungs", 94, 47), ("heart", 120, 60), ("clavicles", 166, 84)])
+@pytest.mark.parametrize(
+    ("name", "nodes", "halved"), [("lungs", 94, 47), ("heart", 120, 60), ("clavicles", 166, 84)]
+)
 def test_published_graphs_have_the_published_sizes(name: str, nodes: int, halved: int) -> None:
     organs = SETS[name]
     assert graphs.adjacency(organs).shape == (nodes, nodes)
@@ -66,7 +68,8 @@ def test_the_two_published_matrices_differ_in_three_nodes() -> None:
 
 @pytest.mark.parametrize("organs", SETS.values(), ids=SETS)
 def test_matrices_keep_constants(organs: dict[str, int]) -> None:
-    for matrix in (graphs.downsampling(organs), graphs.upsampling(organs, "wrap"), graphs.upsampling(organs, "copy")):
+    ups = [graphs.upsampling(organs, mode) for mode in ("wrap", "copy")]
+    for matrix in (graphs.downsampling(organs), *ups):
         torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
 
 
@@ -84,5 +87,5 @@ def test_impossible_organs_are_refused(organs: dict[str, int], message: str) -> 
 
 
 def test_unknown_upsampling_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'wrap'.*'copy'"):
+    with pytest.raises(ConfigError, match=r"'wrap'.*'copy'"):
         graphs.upsampling(graphs.LUNGS, "other")  # type: ignore[arg-type]

@@ -39,14 +39,14 @@ def test_weighted_mean_by_hand() -> None:
 
 def test_landmark_mse_by_hand() -> None:
     error = torch.tensor([[[0.1, 0.0], [0.0, 0.2], [0.0, 0.0], [0.3, 0.4]]])
-    assert float(losses.landmark_mse(SQUARE + error, SQUARE, ones())) == pytest.approx((0.01 + 0.04 + 0.25) / 8)
+    assert float(losses.landmark_mse(SQUARE + error, SQUARE, ones())) == pytest.approx(0.3 / 8)
     weight = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
     assert float(losses.landmark_mse(SQUARE + error, SQUARE, weight)) == pytest.approx(0.05 / 6)
 
 
 def test_smooth_l1_by_hand() -> None:
     error = torch.tensor([[[0.005, 0.0], [0.03, 0.0], [0.0, 0.0], [0.0, 0.0]]])
-    # Quadratic below beta, 0.005² / (2 · 0.01²) = 0.125; linear above, 0.03 / 0.01 - 1/2 = 2.5; 8 coordinates.
+    # Quadratic below beta: 0.005² / (2 · 0.01²) = 0.125. Linear above: 0.03 / 0.01 - 1/2 = 2.5.
     value = losses.landmark_smooth_l1(SQUARE + error, SQUARE, ones(), beta=0.01)
     assert float(value) == pytest.approx((0.125 + 2.5) / 8, rel=1e-4)
 
@@ -89,21 +89,22 @@ def test_dense_loss_of_undecided_logits() -> None:
     truth = torch.zeros(1, 1, 4, 4)
     truth[..., :2] = 1
     expected = math.log(2) + 1 - (2 * 8 * 0.5 + 1) / (8 + 16 * 0.5 + 1)
-    assert float(losses.dense_loss(torch.zeros_like(truth), truth, torch.ones_like(truth))) == pytest.approx(expected)
+    value = losses.dense_loss(torch.zeros_like(truth), truth, torch.ones_like(truth))
+    assert float(value) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["landmark_mse", "landmark_smooth_l1", "contour_loss", "masked_dice", "dense"])
+@pytest.mark.parametrize("name", ["landmark_mse", "landmark_smooth_l1", "contour", "masked_dice", "dense"])
 def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None:
     points = SQUARE.clone().requires_grad_()
     maps = torch.randn(1, 2, 4, 4, requires_grad=True)
-    nowhere = torch.zeros(1, 4)
+    # All landmarks at one place have no tangent, which must not give NaN either.
+    origin, nowhere, empty = torch.zeros(1, 4, 2), torch.zeros(1, 4), torch.zeros(1, 2, 4, 4)
     value = {
-        "landmark_mse": lambda: losses.landmark_mse(points, torch.zeros_like(SQUARE), nowhere),
-        "landmark_smooth_l1": lambda: losses.landmark_smooth_l1(points, torch.zeros_like(SQUARE), nowhere),
-        # All landmarks at one place have no tangent, which must not give NaN.
-        "contour_loss": lambda: losses.contour_loss(points, torch.zeros_like(SQUARE), nowhere, PREVIOUS, FOLLOWING),
-        "masked_dice": lambda: losses.masked_dice_loss(maps, torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)),
-        "dense": lambda: losses.dense_loss(maps, torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)),
+        "landmark_mse": lambda: losses.landmark_mse(points, origin, nowhere),
+        "landmark_smooth_l1": lambda: losses.landmark_smooth_l1(points, origin, nowhere),
+        "contour": lambda: losses.contour_loss(points, origin, nowhere, PREVIOUS, FOLLOWING),
+        "masked_dice": lambda: losses.masked_dice_loss(maps, empty, empty),
+        "dense": lambda: losses.dense_loss(maps, empty, empty),
     }[name]()
     assert float(value.detach()) == 0.0
     value.backward()

@@ -1,0 +1,42 @@
+"""Settings under which the contract tests build each method: small, and every branch once."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_LITE = {"encoder": "tf_efficientnet_lite0"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build a method.
+
+    Args:
+        settings: arguments of the LightningModule.
+        quick: whether the expensive checks run on it by default; they run on all variants with ``-m slow``.
+        exact: whether the same image alone and in a batch gives the same to float precision.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    quick: bool = False
+    exact: bool = True
+
+
+VARIANTS: dict[str, dict[str, Variant]] = {
+    "hybridgnet": {
+        "published": Variant({"image_size": 64}, quick=True),
+        **{
+            f"skips {' '.join(map(str, skips)) or 'none'}": Variant({"image_size": 64, "skips": skips})
+            for skips in ([], [2], [3], [4], [5], [6], [5, 4], [4, 3])
+        },
+        # The last bit of a position changes how many samples RoIAlign takes; see `anatozoo.nn.igsc`.
+        "roi align": Variant({"image_size": 64, "lookup": "roi_align"}, exact=False),
+        "tmi": Variant({"image_size": 64, "upsampling": "copy", "organs": "lungs"}),
+        "pyg": Variant({"image_size": 64, "graph_conv": "pyg"}),
+        "refined": Variant({"image_size": 64, "template": True, "refine": [0.05, 0.02]}),
+        "recipe": Variant(
+            {"image_size": 64, "template": True, "refine": [0.05], "loss": "contour"} | _LITE, quick=True
+        ),
+        "timm": Variant({"image_size": 64, "organs": {"heart": 26, "aorta": 31}} | _LITE),
+    }
+}
+"""Method -> name -> variant. A method that is missing here fails the tests."""
