@@ -37,6 +37,8 @@ class ZooModule(L.LightningModule):
         except TypeError as error:
             raise ConfigError(f"hyper-parameters must be JSON values: {error}.") from error
         self.hparams.update(plain)
+        # Lightning's command line notes here how it made the module, which is no argument of ours.
+        self.hparams.pop("_instantiator", None)
         self.configure_network()
         self.configure_losses()
         self.configure_metrics()

@@ -15,6 +15,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.images import to_network
+from anatozoo.methods.base_data import EpochSampler, seed_training_step
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import AugmentConfig, augment
 from anatozoo.nn.graphs import organ_slices
@@ -184,7 +185,7 @@ class HybridGNetDataModule(L.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=h.batch_size,
-            shuffle=train,
+            sampler=EpochSampler(dataset) if train else None,  # type: ignore[arg-type]
             drop_last=train and len(dataset) >= h.batch_size,  # type: ignore[arg-type]
             num_workers=h.num_workers,
             persistent_workers=h.num_workers > 0,
@@ -205,12 +206,14 @@ class HybridGNetDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Augment training batches on the device; drop masks that no image of the batch has."""
-        if self.trainer is not None and self.trainer.training and self.augment_config is not None:
-            image, landmarks, masks = augment(
-                batch["image"], batch["landmarks"], batch["masks"], self.augment_config
-            )
-            assert masks is not None
-            batch = batch | {"image": image, "landmarks": landmarks, "masks": masks}
+        if self.trainer is not None and self.trainer.training:
+            seed_training_step(self.trainer)
+            if self.augment_config is not None:
+                image, landmarks, masks = augment(
+                    batch["image"], batch["landmarks"], batch["masks"], self.augment_config
+                )
+                assert masks is not None
+                batch = batch | {"image": image, "landmarks": landmarks, "masks": masks}
         if not bool((batch["mask_weight"] > 0).any()):
             batch = {k: v for k, v in batch.items() if k not in ("masks", "mask_weight")}
         return batch

