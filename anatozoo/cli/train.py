@@ -5,6 +5,7 @@ the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, 
 """
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Mapping
@@ -155,6 +156,10 @@ def in_order(argv: list[str]) -> tuple[list[str], Path | None]:
     return [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights
 
 
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
+
+
 def _as_config(hparams: Mapping[str, Any]) -> str:
     return json.dumps({"model": dict(hparams)}) if hparams else ""
 
@@ -167,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments, weights = in_order(list(sys.argv[1:] if argv is None else argv))
     torch.set_float32_matmul_precision("high")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     with warnings.catch_warnings():
         for message in NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message)

@@ -197,7 +197,7 @@ def run(command: list[str], out: Path) -> None:
         cwd=out,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -75,6 +75,7 @@ def _read_training_checkpoint(source: str) -> tuple[dict[str, Tensor], dict[str,
         state = stored["state_dict"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
+    hparams.pop("_instantiator", None)  # Lightning's command line notes there how it made the module
     return state, hparams
 
 
