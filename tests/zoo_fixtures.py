@@ -120,7 +120,9 @@ def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) ->
                 "report": None,
             },
         ],
-        "training_data": [{"name": "Toy set", "url": "https://example.org/toy", "license": "CC0-1.0", "n": 7}],
+        "training_data": [
+            {"name": "Toy set", "url": "https://example.org/toy", "license": "CC0-1.0", "n": 7}
+        ],
         "training": {
             "config": "tiny/toy.yaml",
             "git_sha": None,

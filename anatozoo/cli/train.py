@@ -30,7 +30,7 @@ LIGHTNING_NAMES = ("best", "last", "hpc", "registry")
 NOT_FOR_USERS = (
     # How Lightning calls jsonargparse and torch.
     r"(?s).*JSONARGPARSE_DEPRECATION_WARNINGS",
-    r"(?s)\s*``\w+`` was deprecated in v4",
+    r"(?s).*was deprecated in v4\.\d+\.\d+ and will be removed in v5",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # The batch normalisation of timm encoders, which stays in evaluation mode on purpose.
     r"Found \d+ module\(s\) in eval mode at the start of training",
@@ -38,6 +38,11 @@ NOT_FOR_USERS = (
     r"The '\w+_dataloader' does not have many workers",
 )
 """Warnings about what no user can or should change."""
+NOT_FOR_MEASURING = (
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    r"The dirpath has changed from",
+)
+"""Warnings that matter where a fit is resumed: measuring needs no callbacks and writes no checkpoints."""
 
 
 class ZooCLI(LightningCLI):
@@ -174,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     with warnings.catch_warnings():
-        for message in NOT_FOR_USERS:
+        for message in NOT_FOR_USERS if arguments[:1] == ["fit"] else (*NOT_FOR_USERS, *NOT_FOR_MEASURING):
             warnings.filterwarnings("ignore", message)
         ZooCLI(
             HybridGNetModule,

@@ -116,6 +116,7 @@ def test_the_loss_falls_and_is_logged_term_by_term(trained: Path) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # on purpose: both runs' files are compared
 def test_a_resumed_fit_gives_the_same_curve(trained: Path, data: Path, tmp_path: Path) -> None:
     options = ["--ckpt_path", str(checkpoint(trained, 1)), "--config", str(trained / "keep.yaml")]
     assert (

@@ -1,4 +1,4 @@
-"""From a training run to a checkpoint folder: ``python -m anatozoo.methods.hybridgnet.export CKPT NAME --to DIR``.
+"""From a training run to a checkpoint: ``python -m anatozoo.methods.hybridgnet.export CKPT NAME --to DIR``.
 
 Stores the weights in float16, then writes what the stored weights make of a radiograph as the golden result.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
@@ -45,6 +46,25 @@ def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGN
     return part.eval()
 
 
+def read_run(ckpt: str, *, averaged: bool = True) -> HybridGNetModule:
+    """The module of a Lightning checkpoint.
+
+    Args:
+        ckpt: file of a training run; read without unpickling code.
+        averaged: take the average of weights that the run kept, else the weights of its last step.
+
+    Raises:
+        ConfigError: the run kept no average, so that there is nothing to choose.
+    """
+    module = HybridGNetModule.load_from_checkpoint(ckpt, map_location="cpu", weights_only=True)
+    if not averaged:
+        stored = torch.load(ckpt, map_location="cpu", weights_only=True)
+        if "current_model_state" not in stored:
+            raise ConfigError(f"{ckpt} holds no average of weights; leave --last-weights out.")
+        module.load_state_dict({key: stored["current_model_state"][key] for key in module.state_dict()})
+    return module.eval()
+
+
 def golden_radiograph() -> np.ndarray:
     """The MIT-licensed radiograph of ``pydicom-data``, 8 bits, long side 512, bone white."""
     import cv2
@@ -69,9 +89,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--organs", nargs="+", help="keep these organs only")
+    parser.add_argument(
+        "--last-weights", action="store_true", help="the last step's weights in place of their average"
+    )
     options = parser.parse_args(argv)
     try:
-        module = HybridGNetModule.load_from_checkpoint(options.ckpt, map_location="cpu", weights_only=True)
+        module = read_run(options.ckpt, averaged=not options.last_weights)
         if options.organs:
             module = restrict_organs(module, options.organs)
         folder = write_checkpoint_folder(module, options.to, name=options.name, version=options.version)
