@@ -158,12 +158,14 @@ class LandmarkModule(ZooModule):
 
     def _flags(self, contours: dict[str, np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
         """Cheap signs that a result should be looked at."""
+        from anatozoo.metrics.contours import self_intersections
+
         limit = np.asarray(size, dtype=float)
         every = np.concatenate(list(contours.values()))
         flags = []
         if ((every < -1) | (every > limit)).any(1).mean() > 0.05:
             flags.append("landmarks_outside_image")
-        spread = np.ptp(every, axis=0) / limit.max()
-        if spread.max() < 0.2:
+        if np.ptp(every, axis=0).max() < 0.2 * limit.max():
             flags.append("very_small_anatomy")
+        flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
         return tuple(flags)

@@ -60,6 +60,33 @@ def contour_loss(
     return landmark_smooth_l1(prediction, truth, weight, beta=beta) + weighted_mean(normal, weight)
 
 
+def bending_loss(
+    prediction: Tensor,
+    reference: Tensor,
+    weight: Tensor,
+    previous: Tensor,
+    following: Tensor,
+    *,
+    beta: float = 0.01,
+) -> Tensor:
+    """Smooth L1 difference of a contour's bending from a reference shape's, in units of `beta`.
+
+    Bending is the second difference along the contour. A region alone does not forbid loops and spikes of no
+    area; this does, and leaves position and size free.
+
+    Args:
+        prediction: (B, N, 2) in [0, 1].
+        reference: (N, 2), for example the mean shape.
+        weight: (B, N), 0 where a landmark is not to be judged.
+        previous: (N,) index of each node's predecessor on its contour.
+        following: (N,) index of its successor.
+        beta: difference, as a fraction of the frame, where the loss turns from quadratic to linear.
+    """
+    bend = prediction[:, previous] + prediction[:, following] - 2 * prediction
+    usual = reference[previous] + reference[following] - 2 * reference
+    return landmark_smooth_l1(bend, usual.expand_as(bend), weight, beta=beta)
+
+
 def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """One minus soft Dice per channel over the pixels that count.
 

@@ -54,6 +54,7 @@ class HybridGNetModule(LandmarkModule):
         kl_weight: weight of the KL divergence.
         dense_weight: weight of the auxiliary masks' loss.
         region_weight: weight of the soft Dice between predicted polygons and masks without landmarks.
+        bending_weight: weight of the bending loss on contours without landmarks; needs `template`.
         optimizer: ``"adam"`` (L2 in the gradient, as the authors) or ``"adamw"``.
         lr: learning rate.
         weight_decay: weight decay.
@@ -95,6 +96,7 @@ class HybridGNetModule(LandmarkModule):
         kl_weight: float = 1e-5,
         dense_weight: float = 0.1,
         region_weight: float = 0.1,
+        bending_weight: float = 0.0,
         optimizer: Literal["adam", "adamw"] = "adam",
         lr: float = 1e-4,
         weight_decay: float = 1e-5,
@@ -134,6 +136,8 @@ class HybridGNetModule(LandmarkModule):
             refine_features=h.refine_features,
             dense_organs=len(self.dense_organs),
         )
+        if h.bending_weight and not h.template:
+            raise ConfigError("bending_weight needs template: true, whose bending is the usual one.")
         for name, parameter in self.network.encoder.named_parameters():
             if any(name.startswith(prefix) for prefix in h.freeze):
                 parameter.requires_grad_(False)
@@ -210,6 +214,12 @@ class HybridGNetModule(LandmarkModule):
             terms["dense"] = h.dense_weight * losses.dense_loss(output.dense, target, where)
         if masks is not None and counts is not None and h.region_weight:
             terms["region"] = h.region_weight * self._region_loss(output, masks, counts)
+        template = self.network.template
+        if template is not None and h.bending_weight:
+            free = (weight == 0).to(truth.dtype)
+            terms["bending"] = h.bending_weight * losses.bending_loss(
+                output.landmarks, template.detach(), free, self.previous, self.following
+            )
         return terms
 
     def _mask_weight(self, output: HybridGNetOutput, weight: Tensor, size: int) -> Tensor:

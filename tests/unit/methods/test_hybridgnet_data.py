@@ -130,7 +130,8 @@ def test_training_is_shuffled_and_repeated_and_validation_is_in_order(root: Path
 
 
 def transferred(module: HybridGNetDataModule, training: bool) -> dict[str, torch.Tensor]:
-    module.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    loop = SimpleNamespace(total_batch_idx=0)
+    module.trainer = SimpleNamespace(training=training, fit_loop=loop, global_rank=0)  # type: ignore[assignment]
     batch = next(iter(module.val_dataloader()))
     return module.on_after_batch_transfer(batch, 0)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.nn import losses
+from anatozoo.nn import graphs, losses
 
 PREVIOUS, FOLLOWING = torch.tensor([3, 0, 1, 2]), torch.tensor([1, 2, 3, 0])
 SQUARE = torch.tensor([[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]])
@@ -111,3 +111,17 @@ def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None
     source = points if name.startswith(("landmark", "contour")) else maps
     assert source.grad is not None
     assert torch.equal(source.grad, torch.zeros_like(source.grad))
+
+
+def test_bending_ignores_a_shift_but_not_a_spike() -> None:
+    organs = {"ring": 12}
+    previous, following = graphs.neighbours(organs)
+    angle = torch.arange(12) * 2 * torch.pi / 12
+    ring = 0.5 + 0.2 * torch.stack([angle.cos(), angle.sin()], -1)
+    weight = torch.ones(1, 12)
+    moved = (ring + 0.1)[None]
+    assert losses.bending_loss(moved, ring, weight, previous, following) < 1e-6
+    spike = moved.clone()
+    spike[0, 3] += 0.1
+    assert losses.bending_loss(spike, ring, weight, previous, following) > 1
+    assert losses.bending_loss(spike, ring, 0 * weight, previous, following) == 0

@@ -1,0 +1,49 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from anatozoo.methods.base_data import EpochSampler, derived_seed, seed_training_step
+
+
+def order(sampler: EpochSampler, epoch: int) -> list[int]:
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def noise(step: int, rank: int = 0) -> float:
+    trainer: Any = SimpleNamespace(fit_loop=SimpleNamespace(total_batch_idx=step), global_rank=rank)
+    seed_training_step(trainer)
+    return float(torch.rand(()))
+
+
+def test_an_epoch_has_one_order_whatever_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    whole = EpochSampler(range(20))
+    curve = [order(whole, epoch) for epoch in range(3)]
+    torch.rand(5)
+    assert order(EpochSampler(range(20)), 2) == curve[2]
+    assert all(sorted(epoch) == list(range(20)) for epoch in curve)
+    assert len({tuple(epoch) for epoch in curve}) == 3
+    monkeypatch.setenv("PL_GLOBAL_SEED", "8")
+    assert order(whole, 2) != curve[2]
+
+
+def test_a_step_has_one_noise_and_processes_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert noise(3) == noise(3)
+    assert len({noise(3), noise(4), noise(3, rank=1), noise(4, rank=1)}) == 4
+
+
+def test_without_a_seed_everything_stays_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    sampler = EpochSampler(range(50))
+    assert order(sampler, 1) != order(sampler, 1)
+    assert noise(3) != noise(3)
+
+
+def test_derived_seeds_fit_torch_and_tell_their_parts_apart() -> None:
+    assert derived_seed(1, 23) != derived_seed(12, 3)
+    for parts in ((0,), (2**40, 5), (1, 2, 3)):
+        torch.Generator().manual_seed(derived_seed(*parts))
