@@ -26,7 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "evidence"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring links to it, or is plain code where it is no object
 
