@@ -41,7 +41,7 @@ __all__ = [
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Dice coefficient 2|A∩B| / (|A| + |B|) in 0..1; NaN where both are empty.
+    """Dice coefficient ``2|A∩B| / (|A| + |B|)`` in 0..1; NaN where both are empty.
 
     Raises:
         GeometryError: shapes differ or a value is neither 0 nor 1.
@@ -52,7 +52,7 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
 
 
 def iou(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Intersection over union |A∩B| / (|A| + |B| − |A∩B|) in 0..1; NaN where both are empty.
+    """Intersection over union ``|A∩B| / (|A| + |B| − |A∩B|)`` in 0..1; NaN where both are empty.
 
     Raises:
         GeometryError: shapes differ or a value is neither 0 nor 1.
