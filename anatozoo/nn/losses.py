@@ -1,5 +1,7 @@
 """Losses shared by the methods; all are means over the batch of the items that have a truth."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,10 +26,18 @@ def landmark_mse(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean((prediction - truth).square(), weight[..., None])
 
 
-def landmark_smooth_l1(prediction: Tensor, truth: Tensor, weight: Tensor, *, beta: float = 0.01) -> Tensor:
-    """Smooth L1 error over coordinates in units of `beta`, (B, N, 2) against (B, N, 2), weight (B, N)."""
-    error = F.smooth_l1_loss(prediction, truth, beta=beta, reduction="none") / beta
-    return weighted_mean(error, weight[..., None])
+LANDMARK_UNIT = 0.01
+"""Landmark errors are measured in this fraction of the frame, about 10 pixels of 1024."""
+
+
+def landmark_huber(prediction: Tensor, truth: Tensor, weight: Tensor, *, delta: float = 1.0) -> Tensor:
+    """Huber error over coordinates, (B, N, 2) against (B, N, 2), weight (B, N).
+
+    Errors are in units of 1 % of the frame; `delta` is where the loss turns from quadratic to linear.
+    """
+    error = (prediction - truth) / LANDMARK_UNIT
+    value = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
+    return weighted_mean(value, weight[..., None])
 
 
 def contour_loss(
@@ -37,9 +47,9 @@ def contour_loss(
     previous: Tensor,
     following: Tensor,
     *,
-    beta: float = 0.01,
+    delta: float = 1.0,
 ) -> Tensor:
-    """Smooth L1 error of landmarks plus the same error across the contour alone, in units of `beta`.
+    """Huber error of landmarks plus the same error across the contour alone.
 
     Sliding along the contour does not change the organ's outline, leaving it does: the second term counts
     only the component along the truth's normal.
@@ -50,41 +60,60 @@ def contour_loss(
         weight: (B, N), 0 where a landmark has no truth.
         previous: (N,) index of each node's predecessor on its contour.
         following: (N,) index of its successor.
-        beta: error, as a fraction of the frame, where the loss turns from quadratic to linear.
+        delta: error, in units of 1 % of the frame, where the loss turns from quadratic to linear.
     """
-    error = prediction - truth
+    error = (prediction - truth) / LANDMARK_UNIT
     tangent = truth[:, following] - truth[:, previous]
     tangent = tangent / tangent.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     across = error[..., 0] * tangent[..., 1] - error[..., 1] * tangent[..., 0]
-    normal = F.smooth_l1_loss(across, torch.zeros_like(across), beta=beta, reduction="none") / beta
-    return landmark_smooth_l1(prediction, truth, weight, beta=beta) + weighted_mean(normal, weight)
+    normal = F.huber_loss(across, torch.zeros_like(across), reduction="none", delta=delta)
+    return landmark_huber(prediction, truth, weight, delta=delta) + weighted_mean(normal, weight)
 
 
-def bending_loss(
-    prediction: Tensor,
-    reference: Tensor,
-    weight: Tensor,
-    previous: Tensor,
-    following: Tensor,
-    *,
-    beta: float = 0.01,
-) -> Tensor:
-    """Smooth L1 difference of a contour's bending from a reference shape's, in units of `beta`.
+def untangled(points: Tensor) -> Tensor:
+    """Where the nodes of a closed contour's loops belong: spread evenly over the gap that each loop leaves.
 
-    Bending is the second difference along the contour. A region alone does not forbid loops and spikes of no
-    area; this does, and leaves position and size free.
+    Two edges that cross close a loop between them; of the two parts of the contour the one with fewer nodes
+    counts as the loop.
+
+    Args:
+        points: (B, N, 2) vertices in order, the last joined to the first; N of at least 4.
+
+    Returns:
+        (B, N, 2), `points` itself wherever no loop is. One pass: a loop within a loop needs another.
+    """
+    count = points.shape[1]
+    start, end = points, points.roll(-1, 1)
+
+    def side(point: Tensor) -> Tensor:
+        edge, to = (end - start)[:, :, None], point[:, None] - start[:, :, None]
+        return torch.sign(edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0])
+
+    separated = side(start) * side(end) < 0
+    result = points.clone()
+    for b, i, j in (separated & separated.transpose(1, 2)).triu().nonzero().tolist():
+        # Edges i and j cross: the nodes i+1 … j lie on one side of the crossing, the others on the other.
+        first, inside = (i + 1, j - i) if 2 * (j - i) <= count else (j + 1, count - (j - i))
+        loop = (torch.arange(first - 1, first + inside + 1, device=points.device)) % count
+        share = torch.linspace(0, 1, inside + 2, device=points.device, dtype=points.dtype)[:, None]
+        result[b, loop[1:-1]] = torch.lerp(points[b, loop[:1]], points[b, loop[-1:]], share)[1:-1]
+    return result
+
+
+def uncrossing_loss(prediction: Tensor, contours: Iterable[slice], *, delta: float = 1.0) -> Tensor:
+    """Huber distance of the nodes in a contour's loops from where they would not cross, mean over them.
+
+    A region alone does not forbid loops of no area; this does, and leaves simple contours alone.
 
     Args:
         prediction: (B, N, 2) in [0, 1].
-        reference: (N, 2), for example the mean shape.
-        weight: (B, N), 0 where a landmark is not to be judged.
-        previous: (N,) index of each node's predecessor on its contour.
-        following: (N,) index of its successor.
-        beta: difference, as a fraction of the frame, where the loss turns from quadratic to linear.
+        contours: where each closed contour's nodes lie on the node axis.
+        delta: as in `landmark_huber`.
     """
-    bend = prediction[:, previous] + prediction[:, following] - 2 * prediction
-    usual = reference[previous] + reference[following] - 2 * reference
-    return landmark_smooth_l1(bend, usual.expand_as(bend), weight, beta=beta)
+    target = prediction.detach().clone()
+    for part in contours:
+        target[:, part] = untangled(target[:, part])
+    return landmark_huber(prediction, target, (target != prediction.detach()).any(-1).float(), delta=delta)
 
 
 def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from anatozoo.errors import ConfigError
 from anatozoo.nn.blocks import (
     PAPER_WIDTHS,
+    DepthwiseConv2d,
     ResidualBlock,
     ResidualEncoder,
     TimmEncoder,
@@ -179,3 +181,20 @@ def test_package_weights_fit_one_encoder_only() -> None:
     package_tensors()
     with pytest.raises(ConfigError, match=r"fits only encoder='tf_efficientnet_lite0'"):
         load_imagenet_weights(TimmEncoder("resnet18"), "package")
+
+
+def test_depthwise_convolutions_of_a_timm_encoder_stay_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    encoder = TimmEncoder(LITE)
+    wide = [m for m in encoder.modules() if isinstance(m, DepthwiseConv2d)]
+    assert wide
+    assert all(m.kernel_size == (5, 5) and m.groups == m.in_channels for m in wide)
+    x = torch.rand(1, wide[0].in_channels, 12, 12)
+    expected = nn.functional.conv2d(
+        x, wide[0].weight, None, wide[0].stride, wide[0].padding, groups=x.shape[1]
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(wide[0](x), expected)
+        assert encoder(torch.rand(1, 1, 64, 64))[6].dtype in (torch.bfloat16, torch.float32)
+    copied = copy.deepcopy(encoder)
+    assert next(m for m in copied.modules() if isinstance(m, DepthwiseConv2d)).weight is not wide[0].weight

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.nn import graphs, losses
+from anatozoo.metrics.contours import self_intersections
+from anatozoo.nn import losses
 
 PREVIOUS, FOLLOWING = torch.tensor([3, 0, 1, 2]), torch.tensor([1, 2, 3, 0])
 SQUARE = torch.tensor([[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]])
@@ -44,18 +45,22 @@ def test_landmark_mse_by_hand() -> None:
     assert float(losses.landmark_mse(SQUARE + error, SQUARE, weight)) == pytest.approx(0.05 / 6)
 
 
-def test_smooth_l1_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("delta", "expected"),
+    # Errors of 0.5 and 3 units: x² / 2 below delta, delta (x - delta / 2) above.
+    [(1.0, 0.125 + 2.5), (2.0, 0.125 + 4.0), (4.0, 0.125 + 4.5)],
+)
+def test_huber_by_hand(delta: float, expected: float) -> None:
     error = torch.tensor([[[0.005, 0.0], [0.03, 0.0], [0.0, 0.0], [0.0, 0.0]]])
-    # Quadratic below beta: 0.005² / (2 · 0.01²) = 0.125. Linear above: 0.03 / 0.01 - 1/2 = 2.5.
-    value = losses.landmark_smooth_l1(SQUARE + error, SQUARE, ones(), beta=0.01)
-    assert float(value) == pytest.approx((0.125 + 2.5) / 8, rel=1e-4)
+    value = losses.landmark_huber(SQUARE + error, SQUARE, ones(), delta=delta)
+    assert float(value) == pytest.approx(expected / 8, rel=1e-4)
 
 
 def test_contour_loss_forgives_sliding_more_than_leaving() -> None:
     # At each corner of the square the tangent is a diagonal.
     along = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]]) * 0.02
     across = torch.stack([along[:, 1], -along[:, 0]], 1)
-    point = losses.landmark_smooth_l1(SQUARE + along, SQUARE, ones())
+    point = losses.landmark_huber(SQUARE + along, SQUARE, ones())
     sliding = losses.contour_loss(SQUARE + along, SQUARE, ones(), PREVIOUS, FOLLOWING)
     leaving = losses.contour_loss(SQUARE + across, SQUARE, ones(), PREVIOUS, FOLLOWING)
     torch.testing.assert_close(sliding, point)
@@ -93,7 +98,7 @@ def test_dense_loss_of_undecided_logits() -> None:
     assert float(value) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["landmark_mse", "landmark_smooth_l1", "contour", "masked_dice", "dense"])
+@pytest.mark.parametrize("name", ["landmark_mse", "landmark_huber", "contour", "masked_dice", "dense"])
 def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None:
     points = SQUARE.clone().requires_grad_()
     maps = torch.randn(1, 2, 4, 4, requires_grad=True)
@@ -101,7 +106,7 @@ def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None
     origin, nowhere, empty = torch.zeros(1, 4, 2), torch.zeros(1, 4), torch.zeros(1, 2, 4, 4)
     value = {
         "landmark_mse": lambda: losses.landmark_mse(points, origin, nowhere),
-        "landmark_smooth_l1": lambda: losses.landmark_smooth_l1(points, origin, nowhere),
+        "landmark_huber": lambda: losses.landmark_huber(points, origin, nowhere),
         "contour": lambda: losses.contour_loss(points, origin, nowhere, PREVIOUS, FOLLOWING),
         "masked_dice": lambda: losses.masked_dice_loss(maps, empty, empty),
         "dense": lambda: losses.dense_loss(maps, empty, empty),
@@ -113,15 +118,43 @@ def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None
     assert torch.equal(source.grad, torch.zeros_like(source.grad))
 
 
-def test_bending_ignores_a_shift_but_not_a_spike() -> None:
-    organs = {"ring": 12}
-    previous, following = graphs.neighbours(organs)
-    angle = torch.arange(12) * 2 * torch.pi / 12
-    ring = 0.5 + 0.2 * torch.stack([angle.cos(), angle.sin()], -1)
-    weight = torch.ones(1, 12)
-    moved = (ring + 0.1)[None]
-    assert losses.bending_loss(moved, ring, weight, previous, following) < 1e-6
-    spike = moved.clone()
-    spike[0, 3] += 0.1
-    assert losses.bending_loss(spike, ring, weight, previous, following) > 1
-    assert losses.bending_loss(spike, ring, 0 * weight, previous, following) == 0
+def ring(count: int = 12) -> Tensor:
+    angle = torch.arange(count) * 2 * torch.pi / count
+    return (0.5 + 0.2 * torch.stack([angle.cos(), angle.sin()], -1))[None]
+
+
+@pytest.mark.parametrize("swap", [(3, 4), (0, 11), (10, 11), (0, 1)])
+def test_nodes_of_a_loop_are_spread_over_its_gap(swap: tuple[int, int]) -> None:
+    crossed = ring()
+    crossed[:, list(swap)] = crossed[:, list(swap[::-1])]
+    assert self_intersections(crossed[0]) == 1
+    straight = losses.untangled(crossed)
+    assert self_intersections(straight[0]) == 0
+    moved = (straight != crossed).any(-1)[0].nonzero()[:, 0].tolist()
+    assert moved == sorted(swap)
+    first = 11 if swap == (0, 11) else min(swap)
+    before, after = crossed[0, first - 1], crossed[0, (first + 2) % 12]
+    torch.testing.assert_close(straight[0, first], torch.lerp(before, after, 1 / 3))
+    torch.testing.assert_close(straight[0, (first + 1) % 12], torch.lerp(before, after, 2 / 3))
+
+
+def test_untangling_leaves_simple_contours_alone() -> None:
+    assert torch.equal(losses.untangled(ring()), ring())
+    assert torch.equal(losses.untangled(SQUARE), SQUARE)
+    degenerate = torch.full((1, 6, 2), 0.5)
+    assert torch.equal(losses.untangled(degenerate), degenerate)
+
+
+def test_uncrossing_judges_the_loops_alone_and_gradient_descent_opens_them() -> None:
+    points = torch.cat([ring(), ring() + 0.1], 1)
+    parts = (slice(0, 12), slice(12, 24))
+    assert losses.uncrossing_loss(points, parts) == 0, "two contours may overlap"
+    points[:, [3, 4]] = points[:, [4, 3]]
+    points = points.requires_grad_()
+    losses.uncrossing_loss(points, parts).backward()
+    assert points.grad is not None
+    assert points.grad.abs().sum(-1)[0].nonzero()[:, 0].tolist() == [3, 4]
+    for _ in range(200):
+        (gradient,) = torch.autograd.grad(losses.uncrossing_loss(points, parts, delta=3.0), points)
+        points = (points - 1e-4 * gradient).detach().requires_grad_()
+    assert self_intersections(points.detach()[0, :12]) == 0
