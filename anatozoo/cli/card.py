@@ -3,7 +3,7 @@
 import argparse
 
 from anatozoo.zoo.card import card
-from anatozoo.zoo.catalogue import info
+from anatozoo.zoo.catalogue import info, is_private
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,5 +13,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the card as Markdown."""
-    print(card(info(args.name)), end="")
+    print(card(info(args.name), private=is_private(args.name)), end="")
     return 0

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from anatozoo.cli.table import format_fields, format_table
-from anatozoo.zoo.catalogue import info
-from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.catalogue import info, listed_in
+from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import input_words, license_words, megabytes, value_words
 
@@ -22,25 +23,31 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(spec.to_dict(), indent=2, ensure_ascii=False))
     else:
-        print(describe(spec), end="")
+        print(describe(spec, listed_in(spec.name)), end="")
     return 0
 
 
-def describe(spec: CheckpointSpec) -> str:
-    """The entry in 80 columns."""
+def describe(spec: CheckpointSpec, private: Path | None = None) -> str:
+    """The entry in 80 columns.
+
+    Args:
+        spec: the manifest's entry.
+        private: the private manifest that holds it, None for the package's own.
+    """
     landmarks = spec.output.landmarks or {}
     classes = [f"{c} ({landmarks[c]})" if c in landmarks else c for c in spec.output.classes]
     hub = f"{spec.hub.repo_id}@{spec.hub.revision}" if spec.hub.repo_id else "never published"
     fields = [
         ("name", spec.name),
         ("version", f"{spec.version}, {spec.status}"),
-        ("method", find_method(spec.method).title),
+        ("method", describe_method(spec.method).title),
         ("summary", spec.summary),
         ("input", input_words(spec)),
         ("grey values", spec.input.intensity),
         ("output", f"{spec.output.kind}: {', '.join(classes)}"),
         ("size", f"{megabytes(spec)} MB"),
         ("hub", hub),
+        *([("private zoo", str(private))] if private else []),
         ("weights", license_words(spec)),
         ("data", "\n".join(f"{data.name}: {data.license}" for data in spec.training_data)),
         ("intended use", spec.intended_use),

@@ -4,18 +4,25 @@ import argparse
 import sys
 
 from anatozoo.errors import AnatozooError
-from anatozoo.zoo.catalogue import manifest
+from anatozoo.zoo.catalogue import checkpoints
 from anatozoo.zoo.golden import verify
 from anatozoo.zoo.hub import is_local
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "names",
         metavar="NAME",
         nargs="*",
+        default=[],
         help="names or folders of checkpoints; default is all that are on this machine",
+    )
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="all checkpoints of the manifest; one that is not on this machine is a failure",
     )
     parser.add_argument(
         "--golden", action="store_true", help="also run the stored image and compare with the stored result"
@@ -24,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check each checkpoint; one that fails does not stop the others."""
-    specs = manifest().checkpoints
-    names = args.names or [spec.name for spec in specs if is_local(spec)]
-    absent = [] if args.names else [spec.name for spec in specs if spec.name not in names]
+    specs = [] if args.names else checkpoints()
+    names = args.names or [spec.name for spec in specs if args.all or is_local(spec)]
+    absent = [spec.name for spec in specs if spec.name not in names]
     failed = 0
     for name in names:
         try:
@@ -42,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
         for file, record in found.files.items():
             print(f"  {file:<20}{record.size:>10} bytes  {record.sha256[:16]}...")
         print(f"  files: {compared}")
-        if found.golden_px is not None:
-            print(f"  golden test: {found.golden_px:.4f} px away at most, {found.tolerance_px:g} px allowed")
+        if found.golden is not None:
+            print(f"  golden test: {found.golden}")
     for name in absent:
         print(f"{name}: not on this machine; `anatozoo download {name}` fetches it")
+    if args.all:
+        print(f"{len(names) - failed} of {len(names)} checkpoints are as the manifest says")
     return 1 if failed else 0

@@ -1,10 +1,11 @@
 """The model card of a checkpoint, from the manifest: the Hub's page and its folder's `README.md`."""
 
+import re
 from typing import Any
 
 import yaml
 
-from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import (
     input_words,
@@ -37,11 +38,34 @@ _HUB_LICENSES = frozenset(
 )
 
 
-def card(spec: CheckpointSpec) -> str:
-    """The card as Markdown with the Hub's front matter."""
+# The Hub's own words for tasks; it has none for registration and for quality control.
+_TAG_OF_TASK = {
+    "segmentation": "image-segmentation",
+    "registration": "image-to-image",
+    "post-processing": "image-to-image",
+    "quality": None,
+}
+_TAG_OF_OUTPUT = {
+    "landmarks": "image-segmentation",
+    "mask": "image-segmentation",
+    "displacement": "image-to-image",
+    "score": None,
+}
+
+
+def card(spec: CheckpointSpec, *, private: bool = False) -> str:
+    """The card as Markdown with the Hub's front matter.
+
+    Args:
+        spec: the manifest's entry.
+        private: whether the entry comes from a private manifest, not from this package's.
+
+    Raises:
+        ConfigError: the method's package says about it what it must not.
+    """
     sections = [
         f"---\n{_front_matter(spec)}---\n",
-        f"# {spec.name}\n\n{spec.summary}\n\n{_status(spec)}",
+        f"# {spec.name}\n\n{spec.summary}\n\n{_status(spec, private)}",
         *([f"{spec.remarks}\n"] if spec.remarks else []),
         f"## Use\n\n{_example(spec)}",
         f"## What goes in and what comes out\n\n{_input_output(spec)}",
@@ -58,15 +82,22 @@ def card(spec: CheckpointSpec) -> str:
     return "\n".join(sections)
 
 
+def pipeline_tag(spec: CheckpointSpec) -> str | None:
+    """The Hub's word for what the checkpoint does, the nearest one; None where none is near."""
+    task = describe_method(spec.method).task
+    return _TAG_OF_TASK[task] if task in _TAG_OF_TASK else _TAG_OF_OUTPUT[spec.output.kind]
+
+
 def _front_matter(spec: CheckpointSpec) -> str:
     tags = ["anatozoo", spec.method, spec.input.anatomy, spec.input.modality, "medical-imaging", "pytorch"]
+    tag = pipeline_tag(spec)
     values: dict[str, Any] = {
         "library_name": "anatozoo",
-        "pipeline_tag": "image-segmentation",
+        **({"pipeline_tag": tag} if tag else {}),
         **_hub_license(spec),
-        "tags": tags,
+        "tags": list(dict.fromkeys(tags)),
     }
-    results = _model_index(spec)
+    results = _model_index(spec, tag)
     if results:
         values["model-index"] = [{"name": spec.name, "results": results}]
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
@@ -77,11 +108,22 @@ def _hub_license(spec: CheckpointSpec) -> dict[str, str]:
     identifier = spec.license.weights.lower()
     if identifier in _HUB_LICENSES:
         return {"license": identifier}
-    return {"license": "other", "license_name": "-".join(identifier.split()), "license_link": "README.md"}
+    values = {"license": "other", "license_name": _slug(identifier)}
+    # The Hub takes a web address here, or a file LICENSE, which a checkpoint does not have.
+    if spec.hub.repo_id is not None:
+        values["license_link"] = f"https://huggingface.co/{spec.hub.repo_id}#licences"
+    return values
 
 
-def _model_index(spec: CheckpointSpec) -> list[dict[str, Any]]:
+def _slug(text: str) -> str:
+    """A text as the Hub's identifiers are: lower case, no spaces or brackets."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def _model_index(spec: CheckpointSpec, tag: str | None) -> list[dict[str, Any]]:
     """The Hub's form of the measured numbers: one result for each data set and split."""
+    # A result needs a task, even where the Hub has no word for it.
+    task = tag or "other"
     results: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for m in spec.metrics:
         if m.value is not None:
@@ -89,18 +131,19 @@ def _model_index(spec: CheckpointSpec) -> list[dict[str, Any]]:
             results.setdefault((m.dataset, m.split), []).append(entry)
     return [
         {
-            "task": {"type": "image-segmentation", "name": "Image segmentation"},
-            "dataset": {"type": "-".join(dataset.lower().split()), "name": dataset, "split": split},
+            "task": {"type": task, "name": task.replace("-", " ").capitalize()},
+            "dataset": {"type": _slug(dataset), "name": dataset, "split": split},
             "metrics": metrics,
         }
         for (dataset, split), metrics in results.items()
     ]
 
 
-def _status(spec: CheckpointSpec) -> str:
-    method = find_method(spec.method)
+def _status(spec: CheckpointSpec, private: bool) -> str:
+    method = describe_method(spec.method)
+    home = "a private zoo" if private else "the Python package anatozoo"
     where = {
-        "bundled": "Part of the Python package anatozoo; never published anywhere else.",
+        "bundled": f"Part of {home}; never published anywhere else.",
         "published": f"Published as `{spec.hub.repo_id}` at commit `{spec.hub.revision}`.",
         "deprecated": "**Deprecated**: kept so that old results can be reproduced; use a newer checkpoint.",
     }[spec.status]
@@ -108,20 +151,40 @@ def _status(spec: CheckpointSpec) -> str:
 
 
 def _example(spec: CheckpointSpec) -> str:
-    organ = spec.output.classes[0]
+    pair = spec.output.kind == "displacement"
+    post = describe_method(spec.method).task == "post-processing"
+    arguments = '"moving.dcm", "fixed.dcm"' if pair else '"mask.png"' if post else '"patient.dcm"'
     lines = [
         "```python",
         "import anatozoo",
         "",
         f'model = anatozoo.load("{spec.name}")',
-        'result = model.predict("patient.dcm")  # path, array, tensor, PIL or SimpleITK image of any size',
+        f"result = model.predict({arguments})  # path, array, tensor, PIL or SimpleITK image of any size",
+        *_answer(spec),
+        "```",
+        "",
     ]
-    if spec.output.landmarks is not None:
-        count = spec.output.landmarks[organ]
-        lines.append(f'result.landmarks["{organ}"]  # ({count}, 2): x, y in pixels of the source image')
-    lines += ['result.save("out/")', "```", "", "or, on a folder:", "", "```bash"]
-    lines += [f"anatozoo predict {spec.name} scans/ --out out/", "```", ""]
+    if not pair:  # the command takes one image at a time
+        command = f"anatozoo predict {spec.name} {'masks' if post else 'scans'}/ --out out/"
+        lines += ["or, on a folder:", "", "```bash", command, "```", ""]
     return "\n".join(lines)
+
+
+def _answer(spec: CheckpointSpec) -> list[str]:
+    """Lines of the example about what `predict` gives."""
+    axes = len(spec.input.size)
+    save = 'result.save("out/")'
+    if spec.output.landmarks is not None:
+        organ = spec.output.classes[0]
+        what = f"({spec.output.landmarks[organ]}, {axes}): {', '.join('xyz'[:axes])} in pixels"
+        return [f'result.landmarks["{organ}"]  # {what} of the source image', save]
+    if spec.output.kind == "mask":
+        labels = ", ".join(f"{value} {name}" for value, name in enumerate(spec.output.classes, start=1))
+        grid = "(H, W)" if axes == 2 else "(D, H, W)"
+        return [f"result.mask  # {grid} uint8 on the source grid: 0 background, {labels}", save]
+    if spec.output.kind == "displacement":
+        return ["result.displacement_px  # from each pixel of the fixed image to its place in the moving one"]
+    return ["print(result)"]
 
 
 def _input_output(spec: CheckpointSpec) -> str:

@@ -1,10 +1,23 @@
-"""The golden test of a checkpoint: a stored raw image must give the stored landmarks.
+"""The golden test of a checkpoint: stored raw images must give the stored result.
 
 It starts from raw pixels, so it covers reading, preprocessing, network and the way back to source pixels.
+``golden.safetensors`` holds
+
+* the input: ``image``, or ``moving`` and ``fixed`` of a registration, for which the module's
+  ``predict(image)`` or ``predict(moving, fixed)`` is called. Raw source pixels, (H, W) or (D, H, W), uint8,
+  uint16 or int16;
+* one kind of result, the first of these that the module's answer has:
+  ``landmarks/ORGAN`` (N, 2) or (N, 3) float64 in pixels, from ``result.landmarks``;
+  ``mask`` uint8 label map of the input's shape, from ``result.mask``;
+  ``displacement_px`` float32, the fixed image's shape with an axis for x, y[, z] before or after it, from
+  ``result.displacement_px``;
+* in its metadata ``tolerance_px``, the largest accepted distance of a landmark or between displacements in
+  pixels, or for masks ``tolerance``, the largest accepted share of differing pixels.
 """
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +34,35 @@ if TYPE_CHECKING:
 
 GOLDEN = "golden.safetensors"
 PREFIX = "landmarks/"
+MASK = "mask"
+DISPLACEMENT = "displacement_px"
+INPUTS = (("image",), ("moving", "fixed"))
+"""The arguments of ``predict``, as the file names them."""
+PIXELS = ("uint8", "uint16", "int16")
 TOLERANCE_PX = 0.5
 """Room for float16 storage and other processors' rounding, far below what anyone sees in a contour."""
+TOLERANCE_SHARE = 0.001
+"""The same for masks: a pixel on the border may change sides."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """How far a result is from the stored one.
+
+    Args:
+        difference: the largest distance in pixels, or the share of pixels that differ.
+        tolerance: what it may be.
+        unit: ``"px"`` or ``"share"``.
+    """
+
+    difference: float
+    tolerance: float
+    unit: str
+
+    def __str__(self) -> str:
+        if self.unit == "px":
+            return f"{self.difference:.4f} px away at most, {self.tolerance:g} px allowed"
+        return f"{self.difference:.4%} of the pixels differ, {self.tolerance:.4g} of all allowed"
 
 
 @dataclass(frozen=True)
@@ -34,84 +74,205 @@ class Verification:
         folder: where its files lie.
         files: fingerprint of each file.
         checked: whether the manifest lists the files, so that the fingerprints were compared.
-        golden_px: largest distance of a landmark of the golden test in pixels, None where it was not run.
-        tolerance_px: what it may be.
+        golden: outcome of the golden test, None where it was not run.
     """
 
     name: str
     folder: Path
     files: dict[str, FileRecord]
     checked: bool
-    golden_px: float | None
-    tolerance_px: float | None
+    golden: Golden | None
+
+    @property
+    def golden_px(self) -> float | None:
+        """Largest distance of the golden test in pixels, None where it was not run or compares masks."""
+        return self.golden.difference if self.golden and self.golden.unit == "px" else None
+
+    @property
+    def tolerance_px(self) -> float | None:
+        """What `golden_px` may be."""
+        return self.golden.tolerance if self.golden and self.golden.unit == "px" else None
 
 
 def write_golden(
-    module: Any, image: "np.ndarray", directory: str | os.PathLike[str], *, tolerance_px: float = TOLERANCE_PX
+    module: Any,
+    image: "np.ndarray | Mapping[str, np.ndarray]",
+    directory: str | os.PathLike[str],
+    *,
+    tolerance_px: float = TOLERANCE_PX,
+    tolerance: float = TOLERANCE_SHARE,
 ) -> Path:
-    """Store an image and what the module makes of it.
+    """Store raw images and what the module makes of them.
 
     Args:
         module: the module as users will load it, that is after storage in float16.
-        image: raw source pixels, (H, W) uint8. Its terms must allow redistribution.
+        image: raw source pixels, (H, W) or (D, H, W), uint8, uint16 or int16; of a registration
+            ``{"moving": ..., "fixed": ...}``. Their terms must allow redistribution.
         directory: the checkpoint's folder.
-        tolerance_px: largest accepted distance of a landmark, in pixels of `image`.
+        tolerance_px: largest accepted distance of a landmark or between displacements, in pixels.
+        tolerance: largest accepted share of pixels that differ between masks.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: the image is not (H, W) uint8.
+        ConfigError: the images are of another form, a tolerance is not finite, or the result is of no kind
+            that can be stored.
         OutputError: the folder cannot be written.
     """
     import numpy as np
     from safetensors.numpy import save_file
 
-    if image.ndim != 2 or image.dtype != np.uint8:
-        raise ConfigError(f"a golden image is (H, W) uint8, not {image.shape} {image.dtype}.")
-    tensors = {"image": np.ascontiguousarray(image)}
-    for organ, points in module.predict(image).landmarks.items():
-        tensors[PREFIX + organ] = np.ascontiguousarray(points, dtype=np.float64)
+    given = dict(image) if isinstance(image, Mapping) else {"image": image}
+    names = next((names for names in INPUTS if set(names) == set(given)), None)
+    if names is None:
+        raise ConfigError(f"golden inputs are image, or moving and fixed, not {', '.join(given) or 'none'}.")
+    inputs = {name: np.asarray(given[name]) for name in names}
+    if not (0 <= tolerance_px < math.inf and 0 <= tolerance < 1):
+        raise ConfigError("a tolerance must be finite and not negative, and a share below 1.")
+    for name, pixels in inputs.items():
+        _check_pixels(name, pixels)
+    result = _result(module.predict(*inputs.values()))
+    if not result:
+        raise ConfigError(
+            f"{type(module).__name__}.predict gives no landmarks, mask or displacement_px; nothing to store."
+        )
+    _check_result(result, inputs)
+    tensors = {key: np.ascontiguousarray(value) for key, value in {**inputs, **result}.items()}
     path = Path(directory) / GOLDEN
-    metadata = {"tolerance_px": str(tolerance_px)}
+    metadata = {"tolerance": str(tolerance)} if MASK in result else {"tolerance_px": str(tolerance_px)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     return path
 
 
-def golden_distance(module: Any, folder: Path) -> tuple[float, float]:
+def run_golden(module: Any, folder: Path) -> Golden:
     """Run the golden test of a folder.
 
-    Returns:
-        Largest distance of a landmark to the stored one and the tolerance, both in pixels.
-
     Raises:
-        WeightsError: the landmarks are further away than the tolerance, or the file is missing or broken.
+        WeightsError: the result is further away than the tolerance, or the file is missing or broken.
     """
-    import numpy as np
+    path = folder / GOLDEN
+    inputs, stored, tolerance = _read(path)
+    found = _result(module.predict(*inputs.values()))
+    shapes = {key: value.shape for key, value in stored.items()}
+    if {key: value.shape for key, value in found.items()} != shapes:
+        raise WeightsError(
+            f"{path} holds other landmarks or shapes ({_words(stored)}) than predicted ({_words(found)})."
+        )
+    differences = {key: _difference(key, stored[key], found[key], inputs) for key in stored}
+    worst = max(differences, key=lambda key: (math.isnan(differences[key]), differences[key]))
+    golden = Golden(differences[worst], tolerance, "share" if worst == MASK else "px")
+    # Written so that NaN fails too.
+    if not golden.difference <= tolerance:
+        raise WeightsError(
+            f"{folder.name} fails its golden test: {_complaint(worst, golden)}. This installation does not "
+            "compute what was published; report it with the output of `anatozoo doctor`."
+        )
+    return golden
+
+
+def golden_distance(module: Any, folder: Path) -> tuple[float, float]:
+    """The difference and the tolerance of `run_golden`, in pixels, or of a mask as shares of its pixels."""
+    golden = run_golden(module, folder)
+    return golden.difference, golden.tolerance
+
+
+def _check_pixels(name: str, pixels: "np.ndarray") -> None:
+    colour = pixels.ndim == 3 and pixels.shape[-1] <= 4
+    if pixels.ndim not in (2, 3) or colour or not pixels.size or str(pixels.dtype) not in PIXELS:
+        raise ConfigError(
+            f"a golden {name} is grey, (H, W) or (D, H, W), and {', '.join(PIXELS)}, not {pixels.shape} "
+            f"{pixels.dtype}."
+        )
+
+
+def _check_result(result: Mapping[str, "np.ndarray"], inputs: Mapping[str, "np.ndarray"]) -> None:
+    shape = list(inputs.values())[-1].shape
+    if MASK in result and result[MASK].shape != shape:
+        raise ConfigError(f"the mask {result[MASK].shape} is not on the grid of the image {shape}.")
+    if DISPLACEMENT in result and _component_axis(result[DISPLACEMENT].shape, shape) is None:
+        raise ConfigError(
+            f"displacement_px {result[DISPLACEMENT].shape} is not the fixed image's shape {shape} with an "
+            f"axis of {len(shape)} before or after it."
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, "np.ndarray"], dict[str, "np.ndarray"], float]:
+    """Inputs in the order of `predict`'s arguments, stored result, tolerance."""
     from safetensors import safe_open
 
-    path = folder / GOLDEN
     tensors = {key: value.numpy() for key, value in read_tensors(path).items()}
     with safe_open(path, framework="np") as stream:
-        tolerance = float((stream.metadata() or {}).get("tolerance_px", "nan"))
-    stored = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
-    if "image" not in tensors or not stored or not math.isfinite(tolerance):
-        raise WeightsError(f"{path} is no golden test: it needs an image, landmarks and tolerance_px.")
-    found = module.predict(tensors["image"]).landmarks
-    if {organ: points.shape for organ, points in found.items()} != {k: v.shape for k, v in stored.items()}:
-        stored_organs, found_organs = ", ".join(stored), ", ".join(found)
-        raise WeightsError(f"{path} holds other landmarks ({stored_organs}) than predicted ({found_organs}).")
-    distances = {organ: np.linalg.norm(found[organ] - stored[organ], axis=1).max() for organ in stored}
-    worst = max(distances, key=lambda organ: (math.isnan(distances[organ]), distances[organ]))
-    distance = float(distances[worst])
-    # Written so that NaN fails too.
-    if not distance <= tolerance:
+        metadata = stream.metadata() or {}
+    names = next((names for names in INPUTS if tensors.keys() >= set(names)), ())
+    inputs = {name: tensors.pop(name) for name in names}
+    landmarks = all(key.startswith(PREFIX) for key in tensors)
+    alone = len(tensors) == 1 and tensors.keys() <= {MASK, DISPLACEMENT}
+    key = "tolerance" if MASK in tensors else "tolerance_px"
+    try:
+        tolerance = float(metadata.get(key, "nan"))
+    except ValueError:
+        tolerance = math.nan
+    if not inputs or not tensors or not (landmarks or alone) or not math.isfinite(tolerance):
         raise WeightsError(
-            f"{folder.name} fails its golden test: a landmark of {worst} is {distance:.3f} px from where it "
-            f"was, more than {tolerance:g} px. This installation does not compute what was published; report "
-            "it with the output of `anatozoo doctor`."
+            f"{path} is no golden test: it needs an image, or moving and fixed, one kind of result "
+            f"(landmarks, mask or displacement_px), and {key}."
         )
-    return distance, tolerance
+    try:
+        _check_result(tensors, inputs)
+    except ConfigError as error:
+        raise WeightsError(f"{path} is no golden test: {error}") from error
+    return inputs, tensors, tolerance
+
+
+def _result(result: Any) -> dict[str, "np.ndarray"]:
+    """The arrays of the first kind that a result has; empty where it has none."""
+    import numpy as np
+
+    if landmarks := getattr(result, "landmarks", None):
+        return {PREFIX + organ: np.asarray(points, np.float64) for organ, points in landmarks.items()}
+    if (mask := getattr(result, "mask", None)) is not None:
+        labels = np.asarray(mask)
+        if labels.dtype not in (np.uint8, np.bool_):
+            raise ConfigError(f"result.mask must be a uint8 label map, not {labels.dtype}.")
+        return {MASK: labels.astype(np.uint8)}
+    if (field := getattr(result, "displacement_px", None)) is not None:
+        return {DISPLACEMENT: np.asarray(field, np.float32)}
+    return {}
+
+
+def _difference(
+    key: str, stored: "np.ndarray", found: "np.ndarray", inputs: Mapping[str, "np.ndarray"]
+) -> float:
+    import numpy as np
+
+    if key == MASK:
+        return float(np.mean(stored != found))
+    axis = -1
+    if key == DISPLACEMENT:
+        component = _component_axis(stored.shape, list(inputs.values())[-1].shape)
+        axis = -1 if component is None else component
+    distances = np.linalg.norm(found.astype(np.float64) - stored, axis=axis)
+    return float(distances.max(initial=0.0)) if not np.isnan(distances).any() else math.nan
+
+
+def _component_axis(field: tuple[int, ...], image: tuple[int, ...]) -> int | None:
+    """Which axis of a displacement field holds x, y[, z]: the last or the first; None where neither fits."""
+    if field == (*image, len(image)):
+        return -1
+    return 0 if field == (len(image), *image) else None
+
+
+def _complaint(key: str, golden: Golden) -> str:
+    if key == MASK:
+        return f"{golden.difference:.3%} of the mask's pixels differ, more than {golden.tolerance:.3%}"
+    what = "a displacement" if key == DISPLACEMENT else f"a landmark of {key.removeprefix(PREFIX)}"
+    return f"{what} is {golden.difference:.3f} px from where it was, more than {golden.tolerance:g} px"
+
+
+def _words(result: Mapping[str, "np.ndarray"]) -> str:
+    words = [f"{key.removeprefix(PREFIX)} {value.shape}" for key, value in result.items()]
+    return ", ".join(words) or "nothing"
 
 
 def verify(
@@ -136,10 +297,10 @@ def verify(
             f"{located.folder} says that it is {config.name} {config.version}, but the manifest lists it as "
             f"{spec.name} {spec.version}; correct the manifest."
         )
-    distance = tolerance = None
+    outcome = None
     if golden:
         module = hub.load(name, cache_dir=cache_dir, offline=True)
-        distance, tolerance = golden_distance(module, located.folder)
+        outcome = run_golden(module, located.folder)
     present = [located.folder / name for name in FILES if (located.folder / name).is_file()]
     files = {path.name: fingerprint(path) for path in present}
-    return Verification(located.name, located.folder, files, spec is not None, distance, tolerance)
+    return Verification(located.name, located.folder, files, spec is not None, outcome)

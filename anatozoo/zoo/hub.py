@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import ConfigError, DownloadError, OfflineMiss, UnknownCheckpoint, WeightsError
-from anatozoo.zoo import catalogue
+from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.checkpoint import CONFIG, WEIGHTS, build_module, read_config
 from anatozoo.zoo.files import verify_file, write_atomically
 from anatozoo.zoo.manifest import COMMIT, FILES, REPO_ID
-from anatozoo.zoo.remote import cached_file, fetch_file, matches
+from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
 from anatozoo.zoo.spec import CheckpointSpec
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
     revision: str | None = None,
+    golden_check: bool = False,
 ) -> Any:
     """Load a checkpoint: the LightningModule itself, verified, strict, in evaluation mode.
+
+    Processes of one job may all call this at once: one of them downloads, the others wait.
 
     Args:
         name: a name of the manifest, ``"hf:organisation/name@commit"``, or a folder.
@@ -61,6 +64,7 @@ def load(
         cache_dir: where downloads are kept; default is ``$ANATOZOO_HOME``, else huggingface_hub's cache.
         offline: never reach the network; default is whether ``HF_HUB_OFFLINE`` is set.
         revision: another full commit than the manifest's; a warning says that its files are not verified.
+        golden_check: also run the golden test on `device`: the stored image must give the stored result.
 
     Returns:
         The module with ``predict`` and ``predict_batch``, its ``checkpoint_name`` and ``checkpoint_version``.
@@ -71,13 +75,19 @@ def load(
         ChecksumMismatch: a file is not the one that the manifest describes.
         OfflineMiss: the files are not here and the network may not be used.
         DownloadError: the Hub did not deliver them.
-        WeightsError: tensors are missing, unexpected or misshapen.
+        WeightsError: tensors are missing, unexpected or misshapen, a repository holds pickled files, or the
+            golden test fails.
         ConfigError: the device is not available, or the method is unknown.
     """
     target = _available(device)
     located = locate(name, cache_dir=cache_dir, offline=offline, revision=revision)
     module: LightningModule = build_module(located.folder)
-    return module.to(target)
+    module = module.to(target)
+    if golden_check:
+        from anatozoo.zoo.golden import run_golden
+
+        run_golden(module, located.folder)
+    return module
 
 
 def resolve(
@@ -101,7 +111,7 @@ def locate(
     """Find and verify a checkpoint without importing torch; arguments and errors are those of `load`."""
     cache = cache_root(cache_dir)
     if offline is None:
-        offline = _offline_by_environment()
+        offline = offline_by_environment()
     if revision is not None and not re.fullmatch(COMMIT, revision):
         raise ConfigError(
             f"revision {revision!r} must be a full commit of 40 hex digits: a branch or tag can move."
@@ -109,10 +119,13 @@ def locate(
     text = os.fspath(name)
     if text.startswith("hf:"):
         return _repository(text, cache, offline, revision)
-    if isinstance(name, str) and text in catalogue.list_models():
-        return _listed(catalogue.info(text), cache, offline, revision)
-    if isinstance(name, str) and not _looks_like_path(text):
-        catalogue.info(text)  # raises with close matches
+    if isinstance(name, str):
+        # A private manifest on the Hub obeys the same cache and `offline` as the weights.
+        specs = {spec.name: spec for spec in catalogue.checkpoints(cache_dir=cache, offline=offline)}
+        if text in specs:
+            return _listed(specs[text], cache, offline, revision)
+        if not _looks_like_path(text):
+            raise catalogue.unknown(text, specs)
     if revision is not None:
         raise ConfigError(f"{text} is a folder; `revision` is for checkpoints on the Hub.")
     return _local(Path(text).expanduser())
@@ -129,8 +142,8 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def bundled_folder(name: str) -> Path:
-    """Where this package holds a checkpoint's files, if it does."""
-    return catalogue.PACKAGE / "checkpoints" / name
+    """Where this package, or the private zoo that lists it, holds a checkpoint's files, if it does."""
+    return catalogue.bundled_folder(name)
 
 
 def is_local(spec: CheckpointSpec, cache_dir: str | os.PathLike[str] | None = None) -> bool:
@@ -154,6 +167,7 @@ def download(name: Name, to: Path, *, offline: bool | None = None) -> Path:
         OutputError: the folder cannot be written.
     """
     located = locate(name, offline=offline)
+    private.carry(to, offline=offline)
     target = to / located.name
     if located.spec is not None and matches(target, located.spec.hub.files):
         return target
@@ -176,7 +190,7 @@ def _listed(spec: CheckpointSpec, cache: Path, offline: bool, revision: str | No
             "cannot be verified against the manifest.",
             stacklevel=4,
         )
-        return _repository(f"hf:{hub.repo_id}@{revision}", cache, offline, None)
+        return _unlisted(str(hub.repo_id), str(revision), cache, offline)
     folder = _plain_folder(spec, cache)
     if folder is None:
         return Located(_from_hub(spec, cache, offline), spec.name, spec.version, spec)
@@ -204,6 +218,11 @@ def _is_cached(spec: CheckpointSpec, cache: Path) -> bool:
 def _from_hub(spec: CheckpointSpec, cache: Path, offline: bool) -> Path:
     hub = spec.hub
     if hub.repo_id is None or hub.revision is None:
+        if catalogue.is_private(spec.name):
+            raise DownloadError(
+                f"{spec.name} was never published, so its files must lie beside the private manifest, in "
+                f"{bundled_folder(spec.name)}; copy {', '.join(hub.files)} there."
+            )
         raise DownloadError(
             f"{spec.name} comes with anatozoo and was never published, but its files are missing from this "
             f"installation; install anatozoo again, or copy them to {cache / spec.name}."
@@ -215,11 +234,7 @@ def _from_hub(spec: CheckpointSpec, cache: Path, offline: bool) -> Path:
             f"run `anatozoo download {spec.name} --to DIR`, copy DIR here and set ANATOZOO_HOME=DIR. "
             f"Expected files: {expected}."
         )
-    paths = [
-        fetch_file(hub.repo_id, hub.revision, name, cache, expected=record, offline=offline)
-        for name, record in hub.files.items()
-    ]
-    return paths[0].parent
+    return fetch_files(hub.repo_id, hub.revision, hub.files, cache, offline=offline)[0].parent
 
 
 def _repository(text: str, cache: Path, offline: bool, revision: str | None) -> Located:
@@ -231,12 +246,37 @@ def _repository(text: str, cache: Path, offline: bool, revision: str | None) -> 
         )
     if revision not in (None, match["commit"]):
         raise ConfigError(f"{text} names its commit already; leave `revision` out.")
+    repo_id, commit = match["repo"], match["commit"]
+    specs = catalogue.checkpoints(cache_dir=cache, offline=offline)
+    listed = [spec for spec in specs if spec.hub.repo_id == repo_id]
+    for spec in listed:
+        if spec.hub.revision == commit:
+            return Located(_from_hub(spec, cache, offline), spec.name, spec.version, spec)
+    if listed:
+        warnings.warn(
+            f"{repo_id} at commit {commit} is not what the manifest lists as {listed[0].name} "
+            f"({listed[0].hub.revision}); its files cannot be verified against the manifest.",
+            stacklevel=4,
+        )
+    return _unlisted(repo_id, commit, cache, offline)
+
+
+def _unlisted(repo_id: str, commit: str, cache: Path, offline: bool) -> Located:
+    """A commit that no manifest describes: checked by what the Hub says, and for what must not be in it."""
+    from anatozoo.zoo.golden import GOLDEN
+
     # The configuration first: a repository that is no checkpoint is then refused before the large file comes.
-    paths = [
-        fetch_file(match["repo"], match["commit"], name, cache, expected=None, offline=offline)
-        for name in (CONFIG, WEIGHTS)
-    ]
-    return _local(paths[0].parent)
+    config = fetch_file(repo_id, commit, CONFIG, cache, expected=None, offline=offline)
+    weights = cached_file(repo_id, commit, WEIGHTS, cache)
+    if weights is None and not offline:
+        files = list_files(repo_id, commit)
+        refuse_unsafe(files, f"{repo_id} at commit {commit}")
+        # The weights last: where they are, all else is.
+        names = [name for name in (GOLDEN, WEIGHTS) if name in files or name == WEIGHTS]
+        fetch_files(repo_id, commit, {name: files.get(name) for name in names}, cache, offline=offline)
+    else:
+        fetch_file(repo_id, commit, WEIGHTS, cache, expected=None, offline=offline)
+    return _local(config.parent)
 
 
 def _local(folder: Path) -> Located:
@@ -256,13 +296,14 @@ def _looks_like_path(text: str) -> bool:
     return "/" in text or os.sep in text or text.startswith((".", "~")) or Path(text).exists()
 
 
-def _offline_by_environment() -> bool:
+def offline_by_environment() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _advice(folder: Path, spec: CheckpointSpec) -> str:
     if folder == bundled_folder(spec.name):
-        return "Install anatozoo again."
+        return catalogue.repair(spec.name)
     return f"Delete {folder} and run `anatozoo download {spec.name}`."
 
 

@@ -1,10 +1,13 @@
 """Keep manifest, cards and tables in step: ``python -m anatozoo.zoo.maintain hashes|cards|readme|all|check``.
 
 Hashes are written from bytes, never by hand; cards and tables are generated. ``check`` tells what differs.
+``--manifest FILE`` does the same for a private zoo, whose weights lie in ``checkpoints/NAME`` beside the file
+and which has cards only.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -14,6 +17,8 @@ from anatozoo.zoo.card import card
 from anatozoo.zoo.catalogue import PACKAGE
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.manifest import FILE_NAME, read_manifest
+from anatozoo.zoo.private import WEIGHTS_FOLDER
+from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import README_BEGIN, README_END, docs_page, insert_between_markers, readme_table
 
 PROJECT = PACKAGE.parent
@@ -32,12 +37,19 @@ def refresh_manifest_hashes(project: Path = PROJECT) -> list[str]:
     Raises:
         ManifestError: a listed file is missing in its folder, or the manifest is not valid.
     """
-    path = project / FILE_NAME
-    text = path.read_text(encoding="utf-8")
+    return _refresh(project / FILE_NAME, project / "anatozoo" / WEIGHTS_FOLDER)
+
+
+def _refresh(path: Path, folders: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        read_manifest(path)  # says precisely what is wrong where
+        raise
     edits: list[tuple[int, int, str]] = []
     changed = []
     for name, file, node in _listed_files(text, path):
-        source = project / "anatozoo" / "checkpoints" / name / file
+        source = folders / name / file
         if not source.is_file():
             raise ManifestError(
                 f"{path}:{node.start_mark.line + 1}: {source} is missing; export the checkpoint."
@@ -67,8 +79,7 @@ def generated(project: Path = PROJECT) -> dict[Path, str]:
         ManifestError: the manifest is not valid, or the README lacks the markers of its table.
     """
     specs = read_manifest(project / FILE_NAME).checkpoints
-    bundled = [spec for spec in specs if spec.bundled]
-    files = {project / "anatozoo" / "checkpoints" / spec.name / "README.md": card(spec) for spec in bundled}
+    files = _cards(specs, project / "anatozoo" / WEIGHTS_FOLDER, private=False)
     files[project / "docs" / "checkpoints.md"] = docs_page(specs)
     readme = project / "README.md"
     text = insert_between_markers(readme.read_text(encoding="utf-8"), readme_table(specs))
@@ -78,37 +89,72 @@ def generated(project: Path = PROJECT) -> dict[Path, str]:
     return files
 
 
+def private_cards(path: Path) -> dict[Path, str]:
+    """The cards of a private zoo's bundled checkpoints with the text that they should hold.
+
+    Raises:
+        ManifestError: the manifest is not valid.
+    """
+    return _cards(read_manifest(path).checkpoints, path.parent / WEIGHTS_FOLDER, private=True)
+
+
+def _cards(specs: Iterable[CheckpointSpec], folders: Path, *, private: bool) -> dict[Path, str]:
+    bundled = [spec for spec in specs if spec.bundled]
+    return {folders / spec.name / "README.md": card(spec, private=private) for spec in bundled}
+
+
 def stale(project: Path = PROJECT) -> list[Path]:
     """Generated files that differ from what the manifest says now."""
-    return [path for path, text in generated(project).items() if not _holds(path, text)]
+    return _differing(generated(project))
+
+
+def _differing(files: Mapping[Path, str]) -> list[Path]:
+    return [path for path, text in files.items() if not _holds(path, text)]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one of the tasks; 0 where all is well, 1 where `check` finds a difference or an error occurs."""
     parser = argparse.ArgumentParser(prog="python -m anatozoo.zoo.maintain", description=__doc__)
     parser.add_argument("task", choices=("hashes", "cards", "readme", "all", "check"))
-    task = parser.parse_args(argv).task
+    parser.add_argument("--manifest", metavar="FILE", type=Path, help="the manifest of a private zoo")
+    args = parser.parse_args(argv)
+    task, path = args.task, args.manifest
+    if path is not None and task == "readme":
+        parser.error("a private zoo has no README to fill; write cards or all.")
     try:
         if task in ("hashes", "all"):
-            print("\n".join(refresh_manifest_hashes()) or "hashes: nothing changed")
-        differing = [] if task == "hashes" else stale()
-        texts = generated() if differing else {}
+            if path is None:
+                changed = refresh_manifest_hashes()
+            else:
+                changed = _refresh(path, path.parent / WEIGHTS_FOLDER)
+            print("\n".join(changed) or "hashes: nothing changed")
+        if task == "hashes":
+            return 0
+        texts = generated() if path is None else private_cards(path)
+        return _complain(texts) if task == "check" else _write(texts, task)
     except AnatozooError as error:
         print(f"maintain: error: {error}", file=sys.stderr)
         return 1
-    if task == "check":
-        for path in differing:
-            print(
-                f"{path.relative_to(PROJECT)} is out of date; run `maintain all`",
-                file=sys.stderr,
-            )
-        return 1 if differing else 0
+
+
+def _complain(texts: Mapping[Path, str]) -> int:
+    differing = _differing(texts)
     for path in differing:
-        is_card = path.parent.parent.name == "checkpoints"
+        print(f"{_short(path)} is out of date; run `maintain all`", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def _write(texts: Mapping[Path, str], task: str) -> int:
+    for path in _differing(texts):
+        is_card = path.parent.parent.name == WEIGHTS_FOLDER
         if task == "all" or is_card == (task == "cards"):
             write_text(path, texts[path])
-            print(f"wrote {path.relative_to(PROJECT)}")
+            print(f"wrote {_short(path)}")
     return 0
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
 
 
 def _holds(path: Path, text: str) -> bool:

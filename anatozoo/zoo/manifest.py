@@ -6,7 +6,8 @@ fields of `anatozoo.zoo.spec.CheckpointSpec`; all but `remarks` are required, un
 
 import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from anatozoo.errors import ConfigError
@@ -37,15 +38,27 @@ FILES = ("model.safetensors", "config.json", "golden.safetensors")
 
 @dataclass(frozen=True)
 class Manifest:
-    """A validated manifest: its file, the organisation that publishes, and the checkpoints in file order."""
+    """A validated manifest.
+
+    Args:
+        path: its file.
+        hub_organisation: the organisation that publishes, None where there is none.
+        checkpoints: the entries in the file's order.
+        lines: line of each entry by its name, for messages.
+    """
 
     path: Path
     hub_organisation: str | None
     checkpoints: tuple[CheckpointSpec, ...]
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, *, alone: bool = False) -> Manifest:
     """Read and validate a manifest.
+
+    Args:
+        path: the file.
+        alone: it came without the folders beside it, as from the Hub, so nothing in it can be bundled.
 
     Raises:
         ManifestError: anything breaks the schema; the message names file and line and says what is expected.
@@ -60,14 +73,18 @@ def read_manifest(path: Path) -> Manifest:
         spec = _checkpoint(item)
         if spec.name in lines:
             item.mapping()["name"].fail(f"{spec.name} stands in line {lines[spec.name]} already; rename one.")
+        if alone and spec.bundled:
+            item.mapping()["bundled"].fail(
+                f"{spec.name} must be published: no folder of weights comes with a manifest from the Hub."
+            )
         lines[spec.name] = item.line
         checkpoints.append(spec)
     organisation = top["hub_organisation"].or_null(lambda v: v.matching(r"[\w.-]+", "an organisation's name"))
-    return Manifest(path, organisation, tuple(checkpoints))
+    return Manifest(path, organisation, tuple(checkpoints), lines)
 
 
 def _keys(record: type) -> tuple[str, ...]:
-    return tuple(field.name.rstrip("_") for field in fields(record))
+    return tuple(item.name.rstrip("_") for item in fields(record))
 
 
 def _checkpoint(item: Marked) -> CheckpointSpec:
@@ -112,7 +129,7 @@ def _method(value: Marked, name: str) -> str:
     try:
         find_method(method)
     except ConfigError as error:
-        value.fail(str(error))
+        value.fail(f"{error} Other packages' methods are known once the package is installed.")
     if name.partition("-")[0] != method:
         value.fail(f"the name must start with the method: {method}-...")
     return method
@@ -154,8 +171,8 @@ def _license(item: Marked) -> LicenseSpec:
 def _input(item: Marked) -> InputSpec:
     values = item.fields(_keys(InputSpec))
     size = values["size"].list_of(lambda v: v.natural(least=1))
-    if len(size) != 2:
-        values["size"].fail("must be [width, height] in pixels.")
+    if len(size) not in (2, 3):
+        values["size"].fail("must be [width, height] in pixels, or [width, height, depth].")
     spacing = values["spacing_mm"].or_null(lambda v: v.of_type(float))
     if spacing is not None and not 0 < spacing < math.inf:
         values["spacing_mm"].fail("must be positive, or null where any spacing will do.")
@@ -163,7 +180,7 @@ def _input(item: Marked) -> InputSpec:
         modality=values["modality"].text(),
         anatomy=values["anatomy"].text(),
         views=values["views"].list_of(Marked.text),
-        size=(size[0], size[1]),
+        size=size,
         fit=values["fit"].one_of(("pad", "stretch")),
         intensity=values["intensity"].text(),
         polarity=values["polarity"].one_of(("bone-white", "bone-black", "any")),

@@ -11,7 +11,11 @@ from anatozoo.errors import ManifestError
 
 # The C parser is several times faster; PyYAML may be built without it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALARS = yaml.constructor.SafeConstructor()
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+# Quoted YAML can spell characters that command a terminal, which prints what a manifest says.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MOST_VALUES = 300_000
+"""Values of a file with its aliases written out: far above any zoo, far below what fills a memory."""
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 T = TypeVar("T")
@@ -24,12 +28,14 @@ class Marked:
         node: the parsed node.
         path: the file, for messages.
         where: dotted position in the file, for messages.
+        key: the node of its key, for values of a mapping.
     """
 
-    def __init__(self, node: yaml.Node, path: Path, where: str = "") -> None:
+    def __init__(self, node: yaml.Node, path: Path, where: str = "", key: yaml.Node | None = None) -> None:
         self.node = node
         self.path = path
         self.where = where
+        self.key = key
 
     @classmethod
     def read(cls, path: Path) -> "Marked":
@@ -39,18 +45,28 @@ class Marked:
             ManifestError: the file cannot be read, is empty or is no YAML.
         """
         try:
-            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+            data = path.read_bytes()
         except OSError as error:
             raise ManifestError(f"cannot read the manifest {path}: {error.strerror}.") from error
+        try:
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ManifestError(f"{path}: not UTF-8 text; save it as UTF-8.") from error
+            line = data[: error.start].count(b"\n") + 1
+            raise ManifestError(f"{path}:{line}: not UTF-8 text; save it as UTF-8.") from error
+        if found := _UNPRINTABLE.search(text):
+            line = text[: found.start()].count("\n") + 1
+            raise ManifestError(f"{path}:{line}: holds the control character {found[0]!r}; remove it.")
+        try:
+            node = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ManifestError(f"{path}:{line}: not valid YAML: {error.problem}.") from error
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            raise ManifestError(f"{path}:{line}: not valid YAML: {_problem(error, text, line)}.") from error
         except (yaml.YAMLError, RecursionError) as error:
-            raise ManifestError(f"{path}: not valid YAML: {error}.") from error
+            raise ManifestError(f"{path}:1: not valid YAML: {error}.") from error
         if node is None:
-            raise ManifestError(f"{path}: the manifest is empty.")
+            raise ManifestError(f"{path}:1: the manifest is empty.")
+        _refuse_bombs(node, path)
         return cls(node, path)
 
     @property
@@ -63,13 +79,17 @@ class Marked:
         where = f"{self.where}: " if self.where else ""
         raise ManifestError(f"{self.path}:{self.line}: {where}{message}")
 
+    def fail_key(self, message: str) -> NoReturn:
+        """The same about the key of a value, whose line may be an earlier one."""
+        Marked(self.key or self.node, self.path, self.where).fail(message)
+
     def fields(self, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, "Marked"]:
         """The values of a mapping, refusing unknown, repeated and missing keys."""
         values = self.mapping()
         known = [*required, *optional]
         for key, value in values.items():
             if key not in known:
-                value.fail(f"unknown key; the keys here are {', '.join(known)}.")
+                value.fail_key(f"unknown key; the keys here are {', '.join(known)}.")
         missing = [key for key in required if key not in values]
         if missing:
             self.fail(f"{', '.join(missing)} missing; write null where there is no value.")
@@ -81,11 +101,13 @@ class Marked:
             self.fail("must be a mapping (key: value).")
         values: dict[str, Marked] = {}
         for key_node, node in self.node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                Marked(key_node, self.path, self.where).fail("a key must be a plain word.")
             key = str(key_node.value)
             here = Marked(key_node, self.path, f"{self.where}.{key}".lstrip("."))
             if key in values:
                 here.fail("this key stands twice; keep one.")
-            values[key] = Marked(node, self.path, here.where)
+            values[key] = Marked(node, self.path, here.where, key_node)
         return values
 
     def items(self) -> list["Marked"]:
@@ -99,8 +121,9 @@ class Marked:
         if not isinstance(self.node, yaml.ScalarNode):
             self.fail("must be a single value.")
         try:
-            return _SCALARS.construct_object(self.node)
-        except (yaml.YAMLError, ValueError):
+            return yaml.constructor.SafeConstructor().construct_object(self.node)
+        # A tag such as !!bool on other text makes PyYAML stumble in its own ways.
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError):
             self.fail(f"{self.node.value!r} is no value of a type that a manifest holds; quote it.")
 
     def of_type(self, kind: type[T]) -> T:
@@ -108,6 +131,8 @@ class Marked:
         value = self.scalar()
         if kind is float and type(value) is int:
             value = float(value)
+        if value is None:
+            self.fail(f"must be {_KINDS[kind]}; a value is needed here.")
         if type(value) is not kind:
             self.fail(f"must be {_KINDS[kind]}, not {self.node.value!r}{_quote_hint(kind)}.")
         return value
@@ -117,6 +142,8 @@ class Marked:
         value = self.of_type(str).strip()
         if not value:
             self.fail("must not be blank.")
+        if found := _CONTROL.search(value):
+            self.fail(f"must not hold the control character {found[0]!r}.")
         return value
 
     def matching(self, pattern: str, what: str) -> str:
@@ -159,3 +186,45 @@ class Marked:
 
 def _quote_hint(kind: type) -> str:
     return "; put it in quotes if it is text" if kind is str else ""
+
+
+def _problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
+    problem = error.problem or error.context or "it cannot be read"
+    lines = text.splitlines()
+    if "\t" in "".join(lines[line - 1 : line]):
+        return f"{problem}; a tab stands in this line, and YAML is indented with spaces"
+    return problem
+
+
+def _refuse_bombs(root: yaml.Node, path: Path) -> None:
+    """Refuse aliases that contain themselves or multiply a small file to a huge one.
+
+    Each node is visited once, children before parents, so the check itself is quick.
+    """
+    sizes: dict[int, int] = {}
+    being_counted: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        if id(node) in sizes:
+            stack.pop()
+            continue
+        children = _children(node)
+        if id(node) not in being_counted:
+            being_counted.add(id(node))
+            if any(id(child) in being_counted and id(child) not in sizes for child in children):
+                Marked(node, path).fail("an alias (*name) stands inside of what it repeats; write it out.")
+            stack += children
+            continue
+        sizes[id(node)] = 1 + sum(sizes[id(child)] for child in children)
+        if sizes[id(node)] > _MOST_VALUES:
+            Marked(node, path).fail(
+                f"aliases (*name) repeat this to more than {_MOST_VALUES} values; write it out."
+            )
+        stack.pop()
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []

@@ -4,9 +4,8 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from anatozoo.errors import ConfigError
@@ -15,8 +14,19 @@ MODULE_GROUP = "anatozoo.methods"
 """Entry points ``method = "package.module:LightningModuleClass"`` of other packages."""
 DATA_GROUP = "anatozoo.datamodules"
 """Entry points ``method = "package.module:LightningDataModuleClass"`` of the same methods, optional."""
+ABOUT_GROUP = "anatozoo.about"
+"""Entry points ``method = "package.module:MAPPING"`` of the same methods, optional: what cards say about one.
+
+The mapping holds texts under ``title``, ``paper`` and ``task``, each of which may be left out. Its module is
+imported when a card is made, so it should import nothing heavy.
+"""
+
+TASKS = ("segmentation", "registration", "post-processing", "quality")
+"""What methods do; a card's tag on the Hub follows from it."""
+UNKNOWN_TASK = "unspecified"
 
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_METHOD_NAME = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,10 @@ class MethodEntry:
         name: short name, the first part of its checkpoints' names.
         module: ``"package.module:Class"`` of its LightningModule.
         data: the same of its LightningDataModule, or None where users bring their own.
-        task: what it does: ``"segmentation"``, ``"registration"`` or ``"quality"``.
+        task: one of `TASKS`, or ``"unspecified"`` where its package does not say.
         title: its name in prose.
         paper: the publication, one line.
+        about: ``"package.module:MAPPING"`` with better texts for the last three, see `ABOUT_GROUP`.
     """
 
     name: str
@@ -38,6 +49,7 @@ class MethodEntry:
     task: str
     title: str
     paper: str
+    about: str | None = None
 
     def module_class(self) -> Any:
         """Import and return the LightningModule class."""
@@ -63,27 +75,50 @@ METHODS: dict[str, MethodEntry] = {
         title="HybridGNet",
         paper="Gaggion et al., IEEE Transactions on Medical Imaging 2022, doi:10.1109/TMI.2022.3224660",
     ),
+    "unet": MethodEntry(
+        name="unet",
+        module="anatozoo.methods.unet:UNetModule",
+        data="anatozoo.methods.unet:UNetDataModule",
+        task="segmentation",
+        title="U-Net",
+        paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
 }
 """The methods of this package, by name."""
 
 
 @cache
 def _third_party() -> Mapping[str, MethodEntry]:
+    # Only here: no command about this package's own methods needs it.
+    from importlib.metadata import entry_points
+
     data = {point.name: point.value for point in entry_points(group=DATA_GROUP)}
-    found = {}
+    about = {point.name: point.value for point in entry_points(group=ABOUT_GROUP)}
+    found: dict[str, MethodEntry] = {}
     for point in entry_points(group=MODULE_GROUP):
         owner = point.dist.name if point.dist else "an installed package"
         if not _CLASS_PATH.fullmatch(point.value):
             raise ConfigError(
                 f"{owner} registers method {point.name} as {point.value!r}; write 'package.module:Class'."
             )
+        if not _METHOD_NAME.fullmatch(point.name):
+            raise ConfigError(
+                f"{owner} registers a method as {point.name!r}; the names of checkpoints start with it, so "
+                "write lower-case letters and digits only."
+            )
+        if point.name in found and found[point.name].module != point.value:
+            raise ConfigError(
+                f"two packages offer method {point.name!r}: {found[point.name].module} and {point.value}; "
+                "uninstall one."
+            )
         found[point.name] = MethodEntry(
             name=point.name,
             module=point.value,
             data=data.get(point.name),
-            task="unspecified",
+            task=UNKNOWN_TASK,
             title=point.name,
             paper=f"see the package {owner}",
+            about=about.get(point.name),
         )
     return found
 
@@ -116,6 +151,26 @@ def find_method(name: str) -> MethodEntry:
         return known[name]
     close = difflib.get_close_matches(name, known, n=3) or sorted(known)
     raise ConfigError(f"no method is called {name!r}; did you mean {' or '.join(close)}?")
+
+
+def describe_method(name: str) -> MethodEntry:
+    """The method of this name with what its package says about it, which may import a module of that package.
+
+    Raises:
+        ConfigError: there is none, or what the package says is not as `ABOUT_GROUP` asks.
+    """
+    entry = find_method(name)
+    if entry.about is None:
+        return entry
+    about = import_class(entry.about)
+    keys = ("title", "paper", "task")
+    if not isinstance(about, Mapping) or not all(
+        key in keys and isinstance(text, str) and text.strip() for key, text in about.items()
+    ):
+        raise ConfigError(f"{entry.about} must be a mapping with texts under {', '.join(keys)}.")
+    if about.get("task", entry.task) not in (*TASKS, UNKNOWN_TASK):
+        raise ConfigError(f"{entry.about}: task {about['task']!r} must be one of {', '.join(TASKS)}.")
+    return replace(entry, **about)
 
 
 def import_class(path: str) -> Any:

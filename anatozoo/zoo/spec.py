@@ -51,7 +51,7 @@ class InputSpec:
         modality: e.g. ``"x-ray"``.
         anatomy: e.g. ``"chest"``.
         views: e.g. ``("PA", "AP")``.
-        size: (width, height) of the network's frame in pixels.
+        size: (width, height) of the network's frame in pixels, or (width, height, depth).
         fit: how an image gets there: ``"pad"`` keeps its aspect, ``"stretch"`` does not.
         intensity: how grey values are brought to the network's range, in words.
         polarity: ``"bone-white"``, ``"bone-black"`` or ``"any"``.
@@ -61,7 +61,7 @@ class InputSpec:
     modality: str
     anatomy: str
     views: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     fit: str
     intensity: str
     polarity: str

@@ -79,8 +79,7 @@ def megabytes(spec: CheckpointSpec) -> str:
 def input_words(spec: CheckpointSpec, *, views: bool = True) -> str:
     """Input in a few words, as ``"chest x-ray (PA, AP), 1024×1024"``."""
     seen = f" ({', '.join(spec.input.views)})" if views and spec.input.views else ""
-    width, height = spec.input.size
-    return f"{spec.input.anatomy} {spec.input.modality}{seen}, {width}×{height}"
+    return f"{spec.input.anatomy} {spec.input.modality}{seen}, {'×'.join(map(str, spec.input.size))}"
 
 
 def organ_words(spec: CheckpointSpec) -> str:
