@@ -32,6 +32,8 @@ ORGAN_COLORS: dict[str, Color] = {
     "heart": (230, 100, 30),
     "clavicle_right": (240, 228, 66),
     "clavicle_left": (214, 130, 180),
+    "lungs": (86, 180, 233),
+    "clavicles": (240, 228, 66),
 }
 """Red, green and blue (0..255) of the organs of the chest."""
 
@@ -95,11 +97,28 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     scale = _drawing_scale(result.size)
     canvas = _grey_canvas(result, scale)
     colors = organ_colors(result.organs)
-    # Landmarks are pixel centres: the half pixel keeps them in place when the grid changes.
-    contours = {organ: (points + 0.5) * scale - 0.5 for organ, points in result.landmarks.items()}
+    # Points are pixel centres: the half pixel keeps them in place when the grid changes.
+    contours = {
+        organ: [(points + 0.5) * scale - 0.5 for points in lines] for organ, lines in outlines(result).items()
+    }
     canvas = _fill_organs(canvas, contours, colors)
     _draw_contours(canvas, contours, colors)
     return _add_legend(canvas, result, colors)
+
+
+def outlines(result: SegmentationResult) -> dict[str, list[npt.NDArray[np.float64]]]:
+    """Closed lines around each organ, ``(N, 2)`` each, x and y in pixels of the source.
+
+    One for each organ that landmarks mark. Around a label map as many as it has parts and holes, through the
+    centres of the outermost pixels, and none for an organ without any pixel.
+    """
+    if result.landmarks:
+        return {organ: [points] for organ, points in result.landmarks.items()}
+    found = {}
+    for organ, mask in result.masks.items():
+        lines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        found[organ] = [line.reshape(-1, 2).astype(np.float64) for line in lines]
+    return found
 
 
 def png_bytes(picture: npt.NDArray[np.uint8]) -> bytes:
@@ -133,24 +152,31 @@ def _fixed_point(contour: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
 
 
 def _fill_organs(
-    canvas: npt.NDArray[np.uint8], contours: dict[str, npt.NDArray[np.float64]], colors: dict[str, Color]
+    canvas: npt.NDArray[np.uint8],
+    contours: dict[str, list[npt.NDArray[np.float64]]],
+    colors: dict[str, Color],
 ) -> npt.NDArray[np.uint8]:
-    for organ, contour in contours.items():
+    for organ, lines in contours.items():
         filled = canvas.copy()
-        cv2.fillPoly(filled, [_fixed_point(contour)], colors[organ], cv2.LINE_AA, _SUBPIXEL_BITS)
+        # All lines at once: the even-odd rule then leaves holes open.
+        cv2.fillPoly(
+            filled, [_fixed_point(line) for line in lines], colors[organ], cv2.LINE_AA, _SUBPIXEL_BITS
+        )
         canvas = np.asarray(cv2.addWeighted(filled, _FILL, canvas, 1.0 - _FILL, 0.0), dtype=np.uint8)
     return canvas
 
 
 def _draw_contours(
-    canvas: npt.NDArray[np.uint8], contours: dict[str, npt.NDArray[np.float64]], colors: dict[str, Color]
+    canvas: npt.NDArray[np.uint8],
+    contours: dict[str, list[npt.NDArray[np.float64]]],
+    colors: dict[str, Color],
 ) -> None:
     """Contours with a thin dark rim, so that they stand out on bone and on air alike."""
     width = max(2, round(max(canvas.shape) / 500))
-    for organ, contour in contours.items():
-        line = [_fixed_point(contour)]
-        cv2.polylines(canvas, line, True, _PANEL, width + 2, cv2.LINE_AA, _SUBPIXEL_BITS)
-        cv2.polylines(canvas, line, True, colors[organ], width, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for organ, lines in contours.items():
+        fixed = [_fixed_point(line) for line in lines]
+        cv2.polylines(canvas, fixed, True, _PANEL, width + 2, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.polylines(canvas, fixed, True, colors[organ], width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _add_legend(
@@ -223,6 +249,8 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
         The figure that holds the axes.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     width, height = result.size
     if ax is None:
@@ -231,11 +259,15 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
         ax = figure.add_subplot()
     grey = np.zeros((height, width), np.uint8) if result.pixels is None else display_grey(result.pixels)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    for organ, (red, green, blue) in organ_colors(result.organs).items():
-        color = (red / 255, green / 255, blue / 255)
-        closed = np.vstack([result.landmarks[organ], result.landmarks[organ][:1]])
-        ax.fill(closed[:, 0], closed[:, 1], facecolor=(*color, _FILL), edgecolor="none")
-        ax.plot(closed[:, 0], closed[:, 1], color=color, linewidth=1.6, label=display_name(organ))
+    colors, gap = organ_colors(result.organs), np.full((1, 2), np.nan)
+    for organ, lines in outlines(result).items():
+        color = tuple(value / 255 for value in colors[organ])
+        closed = [np.vstack([line, line[:1]]) for line in lines]
+        if closed:
+            area = Path.make_compound_path(*(Path(line, closed=True) for line in closed))
+            ax.add_patch(PathPatch(area, facecolor=(*color, _FILL), edgecolor="none"))
+        line = np.vstack([gap, *(part for each in closed for part in (each, gap))])
+        ax.plot(line[:, 0], line[:, 1], color=color, linewidth=1.6, label=display_name(organ))
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     if result.flags:

@@ -53,7 +53,10 @@ def output_names(stem: str, formats: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """Contours of organs on one image, in pixels of the image as it was given.
+    """Organs on one image, in pixels of the image as it was given: their contours, or a label map.
+
+    Models that mark contours give `landmarks`; models that label pixels give `label_map` and `classes`, and
+    no landmarks. All else is computed from what there is.
 
     Attributes:
         checkpoint: name of the checkpoint.
@@ -62,12 +65,16 @@ class SegmentationResult:
         size: ``(width, height)`` of the source in pixels.
         spacing_mm: ``(x, y)`` millimetres per pixel, None where unknown.
         landmarks: organ -> ``(N, 2)`` float64, ``(x, y)`` in source pixels, pixel centres being whole
-            numbers; read-only. Points may lie outside the image.
+            numbers; read-only. Points may lie outside the image. Empty for a label map.
         flags: remarks of reader and model, such as ``"lateral_view"``; empty is good.
         pixels: ``(H, W)`` float32 of the source for plotting, bone white, read-only; or None.
+        label_map: ``(H, W)`` uint8 on the source grid, 0 for background and 1, 2, ... for `classes`,
+            read-only; None where there are landmarks.
+        classes: organs of the label map, in the order of their labels; empty where there are landmarks.
 
     Raises:
-        GeometryError: landmarks are not ``(N, 2)`` and finite, or size, spacing and pixels contradict.
+        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing, pixels and label map
+            contradict, a label has no class, or there are both landmarks and a label map, or neither.
     """
 
     checkpoint: str
@@ -78,15 +85,23 @@ class SegmentationResult:
     landmarks: dict[str, npt.NDArray[np.float64]]
     flags: tuple[str, ...] = ()
     pixels: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         from anatozoo.io.landmarks import check_points
 
-        if not self.landmarks or not all(isinstance(organ, str) and organ for organ in self.landmarks):
-            raise GeometryError("a result needs landmarks of at least one named organ.")
+        object.__setattr__(self, "size", _checked_size(self.size))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        organs = tuple(self.landmarks) or self.classes
+        if not organs or not all(isinstance(organ, str) and organ for organ in organs):
+            raise GeometryError("a result needs landmarks of at least one named organ, or a label map.")
+        if self.landmarks and (self.classes or self.label_map is not None):
+            raise GeometryError("a result has landmarks or a label map with its classes, not both.")
         checked = {organ: check_points(points, organ) for organ, points in self.landmarks.items()}
         object.__setattr__(self, "landmarks", checked)
-        object.__setattr__(self, "size", _checked_size(self.size))
+        if not self.landmarks:
+            object.__setattr__(self, "label_map", _checked_labels(self.label_map, self.classes, self.size))
         object.__setattr__(self, "spacing_mm", _checked_spacing(self.spacing_mm))
         object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
         if self.pixels is not None:
@@ -95,17 +110,17 @@ class SegmentationResult:
     @property
     def organs(self) -> tuple[str, ...]:
         """Names of the organs, in the order of their labels."""
-        return tuple(self.landmarks)
+        return tuple(self.landmarks) or self.classes
 
     @property
     def labels(self) -> dict[str, int]:
         """Value of each organ in `mask`; 0 is background."""
-        return {organ: value for value, organ in enumerate(self.landmarks, start=1)}
+        return {organ: value for value, organ in enumerate(self.organs, start=1)}
 
     @property
     def landmarks_mm(self) -> dict[str, npt.NDArray[np.float64]] | None:
-        """Landmarks in mm from the centre of the top left pixel; None where the spacing is unknown."""
-        if self.spacing_mm is None:
+        """Landmarks in mm from the centre of the top left pixel; None without landmarks or spacing."""
+        if self.spacing_mm is None or not self.landmarks:
             return None
         return {organ: points * self.spacing_mm for organ, points in self.landmarks.items()}
 
@@ -114,13 +129,21 @@ class SegmentationResult:
         """Label map ``(H, W)`` uint8 on the source grid, values of `labels`; later organs cover earlier."""
         from anatozoo.io.landmarks import draw_label_map
 
+        if self.label_map is not None:
+            return self.label_map
         return _read_only(draw_label_map(self.landmarks, self.size))
 
     @cached_property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Mask of each organ, ``(H, W)`` bool, each whole: a lung is not cut by the heart before it."""
+        """Mask of each organ, ``(H, W)`` bool.
+
+        From landmarks each is whole: a lung is not cut by the heart before it. In a label map a pixel
+        belongs to one organ alone.
+        """
         from anatozoo.io.landmarks import draw_organ_mask
 
+        if self.label_map is not None:
+            return {organ: _read_only(self.label_map == value) for organ, value in self.labels.items()}
         drawn = {organ: draw_organ_mask(points, self.size) for organ, points in self.landmarks.items()}
         return {organ: _read_only(mask) for organ, mask in drawn.items()}
 
@@ -138,16 +161,25 @@ class SegmentationResult:
 
     @property
     def cardiothoracic_ratio(self) -> float | None:
-        """Width of the heart over width of the thorax, from the outermost landmarks of heart and lungs.
+        """Width of the heart over width of the thorax, from the outermost points of heart and lungs.
 
         None without a heart or one of the lungs. On supine and anteroposterior images the heart is magnified,
         and the usual limit of 0.5 does not hold.
         """
-        if not {"heart", "lung_right", "lung_left"} <= set(self.landmarks):
+        lungs = ("lungs",) if "lungs" in self.organs else ("lung_right", "lung_left")
+        if not {"heart", *lungs} <= set(self.organs):
             return None
-        lungs = np.concatenate([self.landmarks["lung_right"], self.landmarks["lung_left"]])
-        thorax = float(np.ptp(lungs[:, 0]))
-        return float(np.ptp(self.landmarks["heart"][:, 0])) / thorax if thorax > 0 else None
+        columns = {organ: self._columns(organ) for organ in ("heart", *lungs)}
+        if not all(len(x) for x in columns.values()):
+            return None
+        thorax = float(np.ptp(np.concatenate([columns[organ] for organ in lungs])))
+        return float(np.ptp(columns["heart"])) / thorax if thorax > 0 else None
+
+    def _columns(self, organ: str) -> npt.NDArray[Any]:
+        """Every x of an organ's landmarks, or of the columns in which a label map shows it."""
+        if self.landmarks:
+            return self.landmarks[organ][:, 0]
+        return np.flatnonzero(self.masks[organ].any(axis=0))
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the image and the organs with matplotlib.
@@ -175,7 +207,7 @@ class SegmentationResult:
             directory: folder, created if it does not exist.
             formats: ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels, and
                 ``_overlay.png``), ``"json"``, ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``),
-                ``"csv"`` (``_landmarks.csv``).
+                ``"csv"`` (``_landmarks.csv``; of a label map, which has no landmarks, the header alone).
             stem: start of the file names; None takes the name of the image without its suffix.
 
         Returns:
@@ -233,10 +265,14 @@ class SegmentationResult:
         """The result that `to_dict` described, without pixels; what can be computed is computed again.
 
         Raises:
-            DataError: a key is missing.
+            DataError: a key is missing, or the result was a label map, which is not part of the JSON.
             GeometryError: the values are not possible, see the class.
         """
         try:
+            if not value["landmarks"]:
+                raise DataError(
+                    f"{value['image']}: this result has no landmarks; its label map is in the _mask file."
+                )
             return cls(
                 checkpoint=value["checkpoint"],
                 version=value["version"],
@@ -266,6 +302,18 @@ def _checked_size(size: Any) -> tuple[int, int]:
     if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
         raise GeometryError(f"size must be (width, height) in whole pixels, not {size!r}.")
     return int(values[0]), int(values[1])
+
+
+def _checked_labels(label_map: Any, classes: tuple[str, ...], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    array = np.asarray(label_map)
+    if array.dtype != np.uint8 or array.shape != (size[1], size[0]):
+        raise GeometryError(
+            f"a label map of {array.dtype} and shape {array.shape} does not fit (width, height) = {size}; "
+            "give (H, W) uint8."
+        )
+    if len(set(classes)) != len(classes) or array.max() > len(classes):
+        raise GeometryError(f"labels up to {array.max()} need as many different classes, not {classes}.")
+    return _read_only(array.view())
 
 
 def _checked_spacing(spacing_mm: Any) -> tuple[float, float] | None:

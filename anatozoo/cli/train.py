@@ -1,5 +1,9 @@
 """``anatozoo fit | validate | test``: Lightning's own command line with short method names.
 
+The method follows from ``--method NAME``, the ``method`` of a configuration file, a shipped configuration's
+folder, the checkpoint in ``--ckpt_path`` or ``--model.init_weights``, or else from settings that only one
+method has. They may not contradict one another.
+
 What decides a setting, from weakest to strongest: the defaults, the architecture of ``--model.init_weights``,
 the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, the other options.
 """
@@ -10,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -18,10 +22,10 @@ import yaml
 from lightning.pytorch.cli import LightningCLI
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.hybridgnet import HybridGNetDataModule, HybridGNetModule
-from anatozoo.methods.hybridgnet.transfer import ARCHITECTURE, read_hparams
+from anatozoo.methods.sources import read_hparams, takes
 from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
+from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
 
 METHODS_FOLDER = Path(__file__).resolve().parents[1] / "methods"
 LIGHTNING_NAMES = ("best", "last", "hpc", "registry")
@@ -45,24 +49,35 @@ NOT_FOR_MEASURING = (
 """Warnings that matter where a fit is resumed: measuring needs no callbacks and writes no checkpoints."""
 
 
+class Plan(NamedTuple):
+    """What a command line comes to."""
+
+    method: str
+    """Name of the method."""
+    arguments: list[str]
+    """Arguments for Lightning: the subcommand, then settings from weak to strong."""
+    weights: Path | None
+    """Folder of the zoo's checkpoint that ``--ckpt_path`` names."""
+
+
 class ZooCLI(LightningCLI):
     """LightningCLI that links what module and data must agree on.
 
     Args:
-        *args: passed on.
+        method: the method to train.
         weights: a checkpoint's folder whose weights the module starts with, for measuring them.
         **kwargs: passed on.
     """
 
-    def __init__(self, *args: Any, weights: Path | None = None, **kwargs: Any) -> None:
-        self.weights = weights
-        super().__init__(*args, **kwargs)
+    def __init__(self, method: MethodEntry, *, weights: Path | None = None, **kwargs: Any) -> None:
+        self.method, self.weights = method, weights
+        super().__init__(method.module_class(), method.data_class(), **kwargs)
 
     def add_arguments_to_parser(self, parser: Any) -> None:
-        """Organs and image size are given once, on the model."""
-        for name in ("organs", "image_size"):
-            parser.link_arguments(f"model.{name}", f"data.{name}")
-        parser.link_arguments("model.dense_organs", "data.mask_organs")
+        """What model and data share is given once, on the model."""
+        for ours, theirs in getattr(self.method.module_class(), "links", {}).items():
+            parser.link_arguments(f"model.{ours}", f"data.{theirs}")
+        parser.add_argument("--method", type=str, default=self.method.name, help="method to train")
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -123,32 +138,36 @@ def _setting(files: list[str], *keys: str) -> Any:
     return found
 
 
-def in_order(argv: list[str]) -> tuple[list[str], Path | None]:
-    """Arrange arguments by strength, with the settings of checkpoints in between.
+def in_order(argv: list[str]) -> Plan:
+    """Find the method and arrange arguments by strength, with the settings of checkpoints in between.
 
     Args:
         argv: subcommand and options.
 
-    Returns:
-        The arguments for Lightning, and the folder of the zoo's checkpoint that ``--ckpt_path`` names.
-
     Raises:
-        ConfigError: a configuration or checkpoint does not exist, or a fit is to resume a zoo checkpoint.
+        ConfigError: a configuration or checkpoint does not exist, a fit is to resume a zoo checkpoint, or the
+            method cannot be told.
     """
     names, options = split_options(argv[1:], "--config")
     files = [shipped_config(name) for name in names]
+    said, options = split_options(options, "--method")
+    # Where each method comes from, for the message if they differ.
+    found = {f"--method {name}": name for name in said[-1:]}
+    if named := _setting(files, "method"):
+        found["the configuration file"] = str(named)
+    found |= {f"--config {n}": Path(f).parts[-3] for n, f in zip(names, files, strict=True) if f != n}
     weak: dict[str, Any] = {}
     strong: dict[str, Any] = {}
     weights = None
 
     given, _ = split_options(options, "--model.init_weights")
     start = given[-1] if given else _setting(files, "model", "init_weights")
-    if start and argv[:1] == ["fit"]:
-        weak = {k: v for k, v in read_hparams(start).items() if k in ARCHITECTURE}
+    if start and start != "null" and argv[:1] == ["fit"]:
+        found[f"--model.init_weights {start}"], weak = read_hparams(start)
 
     given, others = split_options(options, "--ckpt_path")
     checkpoint = given[-1] if given else _setting(files, "ckpt_path")
-    if checkpoint and checkpoint not in LIGHTNING_NAMES:
+    if checkpoint and checkpoint != "null" and checkpoint not in LIGHTNING_NAMES:
         if not checkpoint.endswith(".ckpt"):
             if argv[0] == "fit":
                 raise ConfigError(
@@ -156,9 +175,38 @@ def in_order(argv: list[str]) -> tuple[list[str], Path | None]:
                     f"from published weights use --model.init_weights {checkpoint}."
                 )
             weights, options = resolve(checkpoint), [*others, "--ckpt_path=null"]
-        strong = dict(read_hparams(checkpoint)) | dict.fromkeys(START_SETTINGS)
+        found[f"--ckpt_path {checkpoint}"], hparams = read_hparams(checkpoint)
+        strong = hparams | {key: None for key in START_SETTINGS if key in hparams}
+    method = _one_method(found, files, options)
+    module = find_method(method).module_class()
+    weak = {k: v for k, v in weak.items() if k in getattr(module, "architecture", ())}
     levels = [_as_config(weak), *files, _as_config(strong)]
-    return [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights
+    options = [*options, f"--method={method}"]
+    return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
+
+
+def _one_method(found: Mapping[str, str], files: list[str], options: list[str]) -> str:
+    """The method that all sources name, or the only one that has the settings given."""
+    if len(set(found.values())) > 1:
+        told = "; ".join(f"{source} means {name}" for source, name in found.items())
+        raise ConfigError(f"the method is not clear: {told}. Leave all but one of them out.")
+    if found:
+        return find_method(next(iter(found.values()))).name
+    names = {
+        o.removeprefix("--model.").split("=")[0].split(".")[0] for o in options if o.startswith("--model.")
+    }
+    for file in files:
+        names |= set(_setting([file], "model") or {})
+    able = [entry.name for entry in methods().values() if names and takes(entry, names)]
+    if len(able) == 1:
+        return able[0]
+    if not able and names:
+        # Lightning's own message on an unknown option is the better one, whatever the method.
+        return next(iter(METHODS))
+    raise ConfigError(
+        f"which method? Say --method NAME with one of {', '.join(able or methods())}, or start from a "
+        "configuration such as --config hybridgnet/jsrt.yaml."
+    )
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
@@ -175,20 +223,34 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         AnatozooError: what the user can correct; the message says how.
     """
-    arguments, weights = in_order(list(sys.argv[1:] if argv is None else argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(given) and not _names_a_method(given):
+        # Help needs a method; the first one stands for all.
+        given.append(f"--method={next(iter(METHODS))}")
+        print(f"Options of {given[-1].partition('=')[2]}; --method NAME --help shows those of {_others()}.\n")
+    plan = in_order(given)
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     with warnings.catch_warnings():
-        for message in NOT_FOR_USERS if arguments[:1] == ["fit"] else (*NOT_FOR_USERS, *NOT_FOR_MEASURING):
+        measuring = plan.arguments[:1] != ["fit"]
+        for message in (*NOT_FOR_USERS, *NOT_FOR_MEASURING) if measuring else NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message)
         ZooCLI(
-            HybridGNetModule,
-            HybridGNetDataModule,
-            args=arguments,
-            weights=weights,
+            find_method(plan.method),
+            args=plan.arguments,
+            weights=plan.weights,
             seed_everything_default=0,
             trainer_class=L.Trainer,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "anatozoo"},
         )
     return 0
+
+
+def _names_a_method(argv: list[str]) -> bool:
+    options = ("--method", "--config", "--ckpt_path", "--model.init_weights")
+    return any(argument.split("=")[0] in options for argument in argv)
+
+
+def _others() -> str:
+    return " and ".join(name for name in methods() if name != next(iter(METHODS)))

@@ -154,6 +154,34 @@ class Geometry:
         self._check_shape(labels, self.target_size, "label map")
         return _nearest(labels, *self._source_grid_in_target())
 
+    def image_to_source(self, image: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Resample smooth values of the target frame, such as probabilities, onto the source grid.
+
+        Linear where the source is the finer grid, an average over each source pixel's area where it is the
+        coarser one; 0 beyond the frame.
+
+        Args:
+            image: ``(h, w)`` of `target_size`, any real dtype.
+
+        Returns:
+            ``(H, W)`` float32 of `source_size`.
+
+        Raises:
+            GeometryError: the array is not of `target_size`.
+        """
+        values = np.asarray(image)
+        self._check_shape(values, self.target_size, "image")
+        if min(self.scale) > 1:
+            (sx, sy), (ox, oy) = self.scale, self.offset
+            back = Geometry(self.target_size, self.source_size, (1 / sx, 1 / sy), (-ox / sx, -oy / sy))
+            return back.image_to_target(values)
+        xs, ys = (p.astype(np.float32) for p in self._source_grid_in_target())
+        # Columns first: rows are then copied whole, which is most of the work and fast.
+        result = _interpolate(_interpolate(values.astype(np.float32), xs, axis=1), ys, axis=0)
+        result[(ys < -0.5) | (ys > values.shape[0] - 0.5)] = 0
+        result[:, (xs < -0.5) | (xs > values.shape[1] - 0.5)] = 0
+        return result
+
     def displacement_to_source(self, field: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Carry a displacement field of the target frame to the source image.
 
@@ -265,10 +293,8 @@ class _Footprint:
         return np.moveaxis(nodes[-count:] - nodes[:count], 0, axis)
 
 
-def _interpolate(
-    values: npt.NDArray[np.float64], positions: npt.NDArray[np.float64], axis: int
-) -> npt.NDArray[np.float64]:
-    """Interpolate linearly along one axis at float indices, clamped to the ends."""
+def _interpolate(values: npt.NDArray[Any], positions: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """Interpolate linearly along one axis at float indices, clamped to the ends; keeps the type of values."""
     positions = np.clip(positions, 0, values.shape[axis] - 1)
     lower = np.minimum(positions.astype(np.intp), max(values.shape[axis] - 2, 0))
     upper = np.minimum(lower + 1, values.shape[axis] - 1)

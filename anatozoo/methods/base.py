@@ -1,8 +1,10 @@
 """What the LightningModules of all methods share."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -16,12 +18,26 @@ if TYPE_CHECKING:
     from anatozoo.io.images import Image
     from anatozoo.results import SegmentationResult
 
+PAIRED = ("lungs", "clavicles")
+"""Names of organs that are two parts under one label."""
+FRAGMENT = 0.05
+"""Share of an organ's area outside its largest part from which on a result is flagged."""
+
 
 class ZooModule(L.LightningModule):
     """A method of the zoo: network, losses and metrics set up in this order, JSON hyper-parameters only.
 
     Subclasses call ``super().__init__()`` and then `initialise` with their arguments.
+
+    Attributes:
+        architecture: hyper-parameters that make the network; a fit takes them over from its starting
+            weights (``init_weights``) unless it is told otherwise.
+        links: hyper-parameter -> setting of the data module that always has the same value; users give it
+            once, on the model.
     """
+
+    architecture: ClassVar[tuple[str, ...]] = ()
+    links: ClassVar[Mapping[str, str]] = {}
 
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
@@ -43,6 +59,14 @@ class ZooModule(L.LightningModule):
         self.configure_losses()
         self.configure_metrics()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the method in a training run's file, so that the command line knows it again."""
+        from anatozoo.methods.sources import METHOD_KEY
+        from anatozoo.zoo.checkpoint import method_of
+
+        with suppress(ConfigError):  # a module that nobody registered has no name
+            checkpoint[METHOD_KEY] = method_of(self)
+
     def configure_network(self) -> None:
         """Build the network from ``self.hparams``."""
 
@@ -53,18 +77,14 @@ class ZooModule(L.LightningModule):
         """Build the metrics."""
 
 
-class LandmarkModule(ZooModule):
-    """A method that marks organ contours by landmarks on one 2-D image.
+class SegmentationModule(ZooModule):
+    """A method that finds organs on one 2-D image; subclasses say what the network answers.
 
-    Subclasses set `organs` and `image_size` and implement `forward_landmarks`.
+    Subclasses set `organs` and `image_size`.
     """
 
-    organs: dict[str, int]
+    organs: Any
     image_size: int
-
-    def forward_landmarks(self, image: Tensor) -> Tensor:
-        """Landmarks (B, N, 2) in [0, 1] of the frame from images (B, 1, S, S) in [0, 1]."""
-        raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
 
     def predict(
         self,
@@ -83,7 +103,7 @@ class LandmarkModule(ZooModule):
             allow_any_modality: accept DICOM files that say they are no chest radiograph.
 
         Returns:
-            Landmarks and masks in pixels of the source image.
+            Landmarks or a label map, in pixels of the source image.
 
         Raises:
             ImageError: the image cannot be read or is not of a kind that the model takes.
@@ -131,19 +151,44 @@ class LandmarkModule(ZooModule):
         was_training = self.training
         self.eval()
         try:
-            landmarks = self.forward_landmarks(batch).double().cpu().numpy() * self.image_size
+            answers = self._answers(batch)
         finally:
             self.train(was_training)
-        return [self._result(*item) for item in zip(images, geometries, landmarks, strict=True)]
+        return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]
 
     def _input_dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def _result(self, image: "Image", geometry: "Geometry", landmarks: np.ndarray) -> "SegmentationResult":
+    @abstractmethod
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        """What the network says about images (B, 1, S, S), one answer per image."""
+
+    @abstractmethod
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        """Bring one answer to the source image."""
+
+
+class LandmarkModule(SegmentationModule):
+    """A method that marks organ contours by landmarks on one 2-D image.
+
+    Subclasses set `organs` (landmarks per organ, in order) and `image_size`, and implement
+    `forward_landmarks`.
+    """
+
+    organs: dict[str, int]
+
+    def forward_landmarks(self, image: Tensor) -> Tensor:
+        """Landmarks (B, N, 2) in [0, 1] of the frame from images (B, 1, S, S) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
+
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        return self.forward_landmarks(batch).double().cpu().numpy() * self.image_size
+
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.nn.graphs import organ_slices
         from anatozoo.results import SegmentationResult
 
-        points = geometry.points_to_source(landmarks)
+        points = geometry.points_to_source(answer)
         contours = {organ: points[part] for organ, part in organ_slices(self.organs).items()}
         return SegmentationResult(
             checkpoint=self.checkpoint_name,
@@ -168,4 +213,61 @@ class LandmarkModule(ZooModule):
         if np.ptp(every, axis=0).max() < 0.2 * limit.max():
             flags.append("very_small_anatomy")
         flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
+        return tuple(flags)
+
+
+class MaskModule(SegmentationModule):
+    """A method that gives each pixel of one 2-D image one label.
+
+    Subclasses set `organs` (in the order of their labels 1, 2, ...) and `image_size`, and implement
+    `forward_logits`. Labels exclude one another: where the heart covers a lung, the pixel is heart.
+    """
+
+    organs: list[str]
+
+    def forward_logits(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + organs, S, S), background first, from images (B, 1, S, S) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward_logits.")
+
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        return self.forward_logits(batch).float().softmax(1).cpu().numpy()
+
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        from anatozoo.results import SegmentationResult
+
+        # Probabilities are resampled and then compared: a label map itself has no values in between.
+        best = geometry.image_to_source(answer[0])
+        labels = np.zeros(best.shape, np.uint8)
+        for value, plane in enumerate(answer[1:], start=1):
+            probability = geometry.image_to_source(plane)
+            labels[probability > best] = value
+            np.maximum(best, probability, out=best)
+        return SegmentationResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=image.source or image.name,
+            size=image.size,
+            spacing_mm=image.spacing_mm,
+            landmarks={},
+            flags=(*image.flags, *self._flags(labels)),
+            pixels=image.pixels,
+            label_map=labels,
+            classes=tuple(self.organs),
+        )
+
+    def _flags(self, labels: np.ndarray) -> tuple[str, ...]:
+        """Cheap signs that a result should be looked at."""
+        import cv2
+
+        flags = []
+        rows, columns = (np.flatnonzero((labels > 0).any(axis)) for axis in (1, 0))
+        if not len(rows) or max(np.ptp(rows), np.ptp(columns)) < 0.2 * max(labels.shape):
+            flags.append("very_small_anatomy")
+        for value, organ in enumerate(self.organs, start=1):
+            _, _, parts, _ = cv2.connectedComponentsWithStats((labels == value).view(np.uint8))
+            areas = np.sort(parts[1:, cv2.CC_STAT_AREA])[::-1]
+            if not len(areas):
+                flags.append(f"missing_{organ}")
+            elif areas[2 if organ in PAIRED else 1 :].sum() > FRAGMENT * areas.sum():
+                flags.append(f"fragmented_{organ}")
         return tuple(flags)

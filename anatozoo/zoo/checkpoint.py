@@ -92,7 +92,7 @@ def write_checkpoint_folder(
 
     import anatozoo
 
-    method = _method_of(module)
+    method = method_of(module)
     if not is_name(name) or name.partition("-")[0] != method:
         raise ConfigError(f"name {name!r} must be {method}-<data>[-<variant>] in lower case.")
     config = {
@@ -115,7 +115,12 @@ def write_checkpoint_folder(
     return folder
 
 
-def _method_of(module: "LightningModule") -> str:
+def method_of(module: "LightningModule") -> str:
+    """Name of the method whose module this is.
+
+    Raises:
+        ConfigError: no method registers its class.
+    """
     own = type(module)
     for entry in methods().values():
         # By name first, so that methods whose packages do not import are no hindrance.

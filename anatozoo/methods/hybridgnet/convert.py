@@ -1,4 +1,4 @@
-"""The HybridGNet authors' released weights in anatozoo's format.
+"""The HybridGNet authors' released weights in anatozoo's format; see `anatozoo.methods.conversion`.
 
 Two styles of names exist for the same networks: that of the TMI 2022 release (``graphConv_pre1``) and that
 of CheXmask (``SC_1.graphConv_pre``). The two also use different up-sampling matrices, which their files do
@@ -11,19 +11,21 @@ made on another machine, with random weights). Converted networks therefore take
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from anatozoo.errors import WeightsError
-from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.methods import conversion
+from anatozoo.methods.hybridgnet.module import HybridGNetModule, organ_counts
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import PAPER_WIDTHS
 
 Style = Literal["tmi", "chexmask"]
+STYLES = ("tmi", "chexmask")
+OPTIONS = ("organs", "skips")
 
 _PARTS = {"block.0": "norm1", "block.2": "conv1", "block.3": "norm2", "block.5": "conv2"}
 _GRAPH = {
@@ -40,6 +42,15 @@ _GRAPH = {
     "graphConv_pre": "skip1.position",
     "dec_lin": "expand",
 }
+
+
+def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The releases whose names these are: both where there is no skip, whose names alone differ."""
+    if "dec_lin.weight" not in state:
+        return ()
+    if any(key.startswith("graphConv_pre") for key in state):
+        return ("tmi",)
+    return ("chexmask",) if any(key.startswith("SC_") for key in state) else STYLES
 
 
 def rename(key: str) -> str:
@@ -106,10 +117,10 @@ def _organs(coarse_nodes: int) -> dict[str, int]:
 
 def convert_state(
     state: Mapping[str, Tensor],
-    style: Style,
+    style: str,
     *,
-    skips: list[int] | None = None,
-    organs: Mapping[str, int] | None = None,
+    skips: Sequence[int] | None = None,
+    organs: str | Mapping[str, int] | None = None,
 ) -> HybridGNetModule:
     """Build the network that an authors' state dict belongs to, and fill it, strictly.
 
@@ -118,15 +129,18 @@ def convert_state(
         style: ``"tmi"`` or ``"chexmask"``; decides the up-sampling matrix.
         skips: encoder levels of the skips. Needed for a single skip at level 5, which cannot be told from
             one at level 6; otherwise found from the shapes.
-        organs: landmarks per organ, if not one of the published sets.
+        organs: landmarks per organ, or a set's name, if not one of the published sets.
 
     Returns:
         The module in eval mode.
 
     Raises:
         WeightsError: names or shapes are not those of a HybridGNet.
+        ConfigError: organs or skips are not possible.
     """
-    if style not in ("tmi", "chexmask"):
+    if organs is not None and not isinstance(organs, str | Mapping):
+        raise ConfigError("a HybridGNet needs the number of landmarks per organ: heart=26,lung_left=50,...")
+    if style not in STYLES:
         raise WeightsError(f"style={style!r} is unknown; choose 'tmi' or 'chexmask'.")
     ours = {rename(key): value for key, value in _split_chebyshev(state).items()}
     required = ("expand.weight", "fc_mu.weight", "fine1.conv.bias", "encoder.blocks.5.conv2.weight")
@@ -140,7 +154,7 @@ def convert_state(
     if side * side * PAPER_WIDTHS[-1] != flat:
         raise WeightsError(f"fc_mu takes {flat} values, which no square input of the paper's encoder gives.")
     module = HybridGNetModule(
-        organs=dict(organs) if organs else _organs(ours["expand.bias"].numel() // (features // 2)),
+        organs=organ_counts(organs) if organs else _organs(ours["expand.bias"].numel() // (features // 2)),
         image_size=32 * side,
         latents=latents,
         features=features,
@@ -148,25 +162,25 @@ def convert_state(
         skips=_skip_levels(ours, features) if skips is None else list(skips),
         upsampling="copy" if style == "tmi" else "wrap",
     )
-    own = module.network.state_dict()
-    ours["up"] = own["up"]
-    wrong = sorted(set(own) ^ set(ours))
-    wrong += [f"{k} {tuple(ours[k].shape)}" for k in own if k in ours and own[k].shape != ours[k].shape]
-    if wrong:
-        raise WeightsError(f"{len(wrong)} tensors do not fit, first {'; '.join(wrong[:5])}.")
-    module.network.load_state_dict(ours)
+    # The up-sampling matrix is not in the authors' files: the style decides it.
+    conversion.fill(module.network, ours, kept=["up"])
     return module.eval()
 
 
 def convert_file(
-    weights: str | Path, directory: str | Path, style: Style, *, name: str | None = None, **options: Any
+    weights: str | Path,
+    directory: str | Path,
+    style: Style | None = None,
+    *,
+    name: str | None = None,
+    **options: Any,
 ) -> Path:
     """Turn an authors' ``.pt`` file into a checkpoint folder that `anatozoo.load` reads.
 
     Args:
         weights: file written by ``torch.save(model.state_dict())``; read without unpickling code.
-        directory: folder to write.
-        style: ``"tmi"`` or ``"chexmask"``.
+        directory: folder to write; it must not hold a checkpoint.
+        style: ``"tmi"`` or ``"chexmask"``; None finds it from the names, which are the same without skips.
         name: name of the checkpoint, by default ``hybridgnet-`` and the style.
         **options: `skips` and `organs` of `convert_state`.
 
@@ -175,17 +189,7 @@ def convert_file(
 
     Raises:
         WeightsError: the file is no state dict, or not of a HybridGNet.
+        ConfigError: the style has to be said, or an option is not possible.
+        OutputError: the folder holds a checkpoint, or cannot be written.
     """
-    from anatozoo.zoo.checkpoint import write_checkpoint_folder
-
-    path = Path(weights)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path} is not a plain PyTorch state dict: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds more than tensors; save model.state_dict() alone.")
-    module = convert_state(state, style, **options)
-    folder = Path(directory)
-    write_checkpoint_folder(module, folder, name=name or f"hybridgnet-{style}", version="1.0.0", half=False)
-    return folder
+    return conversion.convert_file("hybridgnet", weights, directory, style=style, name=name, **options)

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.methods.base import LandmarkModule
 from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
-from anatozoo.methods.hybridgnet.transfer import adapt_state, read_weights
+from anatozoo.methods.hybridgnet.transfer import ARCHITECTURE, adapt_state, read_weights
+from anatozoo.methods.optimisation import adam_with_schedule
 from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.blocks import load_imagenet_weights
@@ -68,6 +69,9 @@ class HybridGNetModule(LandmarkModule):
     Raises:
         ConfigError: settings that contradict one another.
     """
+
+    architecture = ARCHITECTURE
+    links = {"organs": "organs", "image_size": "image_size", "dense_organs": "mask_organs"}  # noqa: RUF012
 
     previous: Tensor
     following: Tensor
@@ -337,23 +341,7 @@ class HybridGNetModule(LandmarkModule):
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
-        h: Any = self.hparams
-        encoder = [p for p in self.network.encoder.parameters() if p.requires_grad]
-        own = {id(p) for p in encoder}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        groups = [{"params": rest}, {"params": encoder, "lr": h.lr * h.encoder_lr_scale}]
-        kind = torch.optim.Adam if h.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=h.lr, weight_decay=h.weight_decay)
-        if h.schedule == "step":
-            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, h.lr_step, h.lr_gamma)]
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = min(h.warmup_steps, max(total // 4, 1))
-        ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warmup)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(total - warmup, 1), eta_min=h.lr * 0.01
-        )
-        chain = torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, decay], [warmup])
-        return [optimizer], [{"scheduler": chain, "interval": "step"}]
+        return adam_with_schedule(self, self.network.encoder)
 
 
 def organ_counts(organs: str | Mapping[str, int]) -> dict[str, int]:

@@ -6,15 +6,12 @@ both networks have keep their rows; for a subset of the organs the network then 
 contours.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.errors import WeightsError
+from anatozoo.methods import sources
 from anatozoo.nn import graphs
 
 ARCHITECTURE = (
@@ -31,20 +28,10 @@ ARCHITECTURE = (
     "template",
     "refine",
     "refine_features",
+    "anchors",
     "dense_organs",
 )
 """Hyper-parameters that a fit takes over from its starting weights unless it is told otherwise."""
-
-
-def read_hparams(source: str) -> dict[str, Any]:
-    """Hyper-parameters of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
-
-    Raises:
-        ConfigError: the source is not a HybridGNet checkpoint.
-    """
-    if source.endswith(".ckpt"):
-        return _read_training_checkpoint(source)[1]
-    return _read_folder_config(source)[1]
 
 
 def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[str]]:
@@ -55,39 +42,9 @@ def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[s
     """
     from anatozoo.methods.hybridgnet.module import organ_counts
 
-    if source.endswith(".ckpt"):
-        state, hparams = _read_training_checkpoint(source)
-    else:
-        from anatozoo.zoo.checkpoint import WEIGHTS, read_tensors
-
-        folder, hparams = _read_folder_config(source)
-        state = read_tensors(folder / WEIGHTS)
+    state, hparams = sources.read_weights(source, "hybridgnet")
     organs = organ_counts(hparams["organs"])
     return state, organs, list(hparams.get("dense_organs") or organs)
-
-
-def _read_training_checkpoint(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not Path(source).is_file():
-        raise ConfigError(f"{source}: there is no such file.")
-    try:
-        stored = torch.load(source, map_location="cpu", weights_only=True)
-        hparams = dict(stored["hyper_parameters"])
-        state = stored["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
-    hparams.pop("_instantiator", None)  # Lightning's command line notes there how it made the module
-    return state, hparams
-
-
-def _read_folder_config(source: str) -> tuple[Path, dict[str, Any]]:
-    from anatozoo.zoo.checkpoint import read_config
-    from anatozoo.zoo.hub import resolve
-
-    folder = resolve(source)
-    config = read_config(folder)
-    if config.method != "hybridgnet":
-        raise ConfigError(f"{source} is a {config.method} checkpoint, not a HybridGNet.")
-    return folder, dict(config.hparams)
 
 
 def _take(value: Tensor, like: Tensor, source: Mapping[str, slice], target: Mapping[str, slice]) -> Tensor:
@@ -123,7 +80,9 @@ def adapt_state(
     nodes = graphs.organ_slices(organs), graphs.organ_slices(own_organs)
     coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
     # Tensors left over count too: a network without them computes something else from the same weights.
-    result, wrong = {}, sorted(set(own) ^ set(state))
+    # The spacing of landmarks is taken from the training data, so starting weights may lack it.
+    spacing = {name for name in own if ".spacing." in name and name not in state}
+    result, wrong = {name: own[name] for name in spacing}, sorted((set(own) - spacing) ^ set(state))
     for name, like in own.items():
         value = state.get(name)
         if value is None:
@@ -136,8 +95,12 @@ def adapt_state(
             old = value.view(sum(graphs.coarse(organs).values()), -1, *value.shape[1:])
             fits = old.shape[1:] == like.view(shape).shape[1:]
             value = _take(old, like.view(shape), *coarse).view_as(like) if fits else value
-        elif name.endswith((".embedding", ".template")):
+        elif name.endswith((".embedding", ".template", ".wrap")):
             value = _take(value, like, *nodes)
+        elif name.endswith(".projection"):
+            # Blocks of the organs on the diagonal, zeros elsewhere: rows, then columns.
+            rows = _take(value, like.new_zeros(len(like), value.shape[1]), *nodes)
+            value = _take(rows.T, like.T, *nodes).T.contiguous()
         elif list(dense) != list(own_dense) and value.shape != like.shape:
             raise WeightsError(
                 f"the checkpoint's refiner sees masks of {', '.join(dense)}: set model.dense_organs to these."

@@ -1,0 +1,174 @@
+"""What the LightningDataModules on chest radiographs share: folders, splits, the network frame, loaders."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
+from anatozoo.io.geometry import Geometry
+from anatozoo.io.images import to_network
+from anatozoo.methods.base_data import EpochSampler, seed_training_step
+from anatozoo.nn.augment import AugmentConfig
+
+
+class FrameDataset(Dataset[dict[str, Tensor]]):
+    """Radiographs in the square network frame, kept in memory once read; subclasses add the annotations.
+
+    Args:
+        cases: the cases; each needs an image.
+        image_size: side S of the frame.
+    """
+
+    def __init__(self, cases: Sequence[ChestCase], image_size: int) -> None:
+        self.cases = list(cases)
+        self.image_size = image_size
+        self._memory: dict[int, dict[str, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One case: ``image`` (1, S, S) in [0, 1], ``index``, and what `unpack` gives."""
+        if index not in self._memory:
+            self._memory[index] = self._read(self.cases[index])
+        stored = self._memory[index]
+        image = stored["image"].float() / 255
+        return self.unpack(stored) | {"image": image, "index": torch.tensor(index)}
+
+    def _read(self, case: ChestCase) -> dict[str, Tensor]:
+        if case.image is None:
+            raise DataError(f"case {case.id} has annotations but no image.")
+        frame, geometry = to_network(case.read_image(), self.image_size)
+        image = torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None]
+        return {"image": image} | self.annotations(case, geometry)
+
+    @abstractmethod
+    def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:
+        """What is known of a case, in a form that needs little memory.
+
+        Args:
+            case: the case.
+            geometry: from the image to the frame.
+        """
+
+    @abstractmethod
+    def unpack(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Annotations for the caller to keep: tensors of their own, of the types that the losses take."""
+
+
+class ChestDataModule(L.LightningDataModule):
+    """Chest radiographs from the folders that users download; augmentation runs in batches on the device.
+
+    Subclasses call ``super().__init__()``, ``self.save_hyperparameters()`` and `check_settings` with the
+    arguments ``root``, ``layouts``, ``eval_layouts``, ``image_size``, ``batch_size``, ``num_workers``,
+    ``repeat`` and ``augment`` among theirs, and implement `make_dataset` and `prepare`.
+    """
+
+    augment_config: AugmentConfig | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sets: dict[str, Any] = {}
+
+    def check_settings(self) -> None:
+        """Check the settings that all have, and read the augmentation's strengths.
+
+        Raises:
+            ConfigError: one of them is not possible.
+        """
+        h: Any = self.hparams
+        known = [f.name for f in fields(AugmentConfig)]
+        unknown = set(h.augment or {}) - set(known)
+        if unknown:
+            raise ConfigError(
+                f"data.augment does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}."
+            )
+        if h.repeat < 1 or h.batch_size < 1:
+            raise ConfigError("data.repeat and data.batch_size must be at least 1.")
+        self.augment_config = None if h.augment is None else AugmentConfig(**h.augment)
+
+    @abstractmethod
+    def make_dataset(self, cases: Sequence[ChestCase]) -> FrameDataset:
+        """The data set of these cases."""
+
+    def usable(self, case: ChestCase) -> bool:
+        """Whether a case with an image has an annotation to learn from."""
+        return bool(case.landmarks or case.masks)
+
+    @abstractmethod
+    def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
+        """Finish a batch on the device: augmentation in training, then whatever the losses need."""
+
+    def setup(self, stage: str) -> None:
+        """Index the folders; images are read when first needed."""
+        h: Any = self.hparams
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        for split in wanted:
+            if split not in self.sets:
+                layouts = h.layouts if split == "train" else list(h.eval_layouts or h.layouts[:1])
+                cases = [case for layout in layouts for case in self._cases(layout, split)]
+                if not cases:
+                    raise DataError(
+                        f"{h.root}: no images with annotations in the split {split!r} of {layouts}. "
+                        "`anatozoo doctor --data ROOT` shows what was found."
+                    )
+                self.sets[split] = self.make_dataset(cases)
+
+    def _cases(self, layout: str, split: str) -> list[ChestCase]:
+        h: Any = self.hparams
+        found = index_chest(Path(h.root), layout)
+        cases = [case for case in found if case.image is not None and self.usable(case)]
+        if any(case.split for case in cases):
+            return [case for case in cases if case.split == split]
+        return split_by_patient(cases).get(split, [])
+
+    def _loader(self, dataset: Dataset[Any], *, train: bool = False) -> DataLoader[Any]:
+        h: Any = self.hparams
+        return DataLoader(
+            dataset,
+            batch_size=h.batch_size,
+            sampler=EpochSampler(dataset) if train else None,  # type: ignore[arg-type]
+            drop_last=train and len(dataset) >= h.batch_size,  # type: ignore[arg-type]
+            num_workers=h.num_workers,
+            persistent_workers=h.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled training images."""
+        h: Any = self.hparams
+        return self._loader(ConcatDataset([self.sets["train"]] * h.repeat), train=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation images, in order."""
+        return self._loader(self.sets["val"])
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test images, in order."""
+        return self._loader(self.sets["test"])
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Finish a batch on the device, with random numbers that a resumed fit repeats."""
+        if self.trainer is None or not self.trainer.training:
+            return self.prepare(batch, training=False)
+        seed_training_step(self.trainer)
+        return self.prepare(batch, training=True)
+
+
+def mask_coverage(case: ChestCase, organ: str, side: int) -> np.ndarray:
+    """Share of each cell that an organ's mask, of whatever resolution, covers on a grid of the square frame.
+
+    Returns:
+        (side, side) float32 in [0, 1].
+    """
+    mask = case.read_mask(organ)
+    height, width = mask.shape
+    return Geometry.fit((width, height), (side, side)).image_to_target(mask.astype(np.float32)).clip(0, 1)

@@ -1,0 +1,247 @@
+"""Other people's released weights in anatozoo's format: what the methods' ``convert.py`` have in common.
+
+A method whose authors published weights has a module ``convert`` in its package, beside the module that the
+registry names. It offers what `Converter` lists: four names, no class. Everything else is here: reading the
+file without running code in it, finding the style, writing a folder that `anatozoo.load` reads. The command
+``anatozoo convert METHOD FILE --to DIR`` finds the converter by the method's name.
+"""
+
+import importlib
+import importlib.util
+import os
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from anatozoo.errors import ConfigError, OutputError, WeightsError
+from anatozoo.zoo.registry import find_method, methods
+
+if TYPE_CHECKING:
+    from lightning import LightningModule
+
+_MOST_NAMES = 10
+
+
+class Converter(Protocol):
+    """What a method's ``convert.py`` offers."""
+
+    STYLES: tuple[str, ...]
+    """Names of the releases that it reads. Two releases with the same tensors may mean different networks."""
+
+    OPTIONS: tuple[str, ...]
+    """Keyword arguments of `convert_state` beside the style, each with a default: what tensors do not tell.
+
+    The command line knows ``organs``, ``labels``, ``skips`` and ``image_size``.
+    """
+
+    def styles_of(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """The styles that these tensors' names can be of: none of them, one, or several that look alike."""
+
+    def convert_state(self, state: Mapping[str, Tensor], style: str, **options: Any) -> "LightningModule":
+        """Build the module that the tensors belong to and fill it, strictly; it is in evaluation mode.
+
+        Raises:
+            WeightsError: a tensor is missing, unknown or misshapen; the message lists them.
+        """
+
+
+def find_converter(method: str) -> Converter:
+    """The ``convert`` module in the package of a method.
+
+    Raises:
+        ConfigError: there is no such method, or it has no converter.
+    """
+    entry = find_method(method)
+    name = f"{_package(entry.module)}.convert"
+    if importlib.util.find_spec(name) is None:
+        able = [
+            e.name for e in methods().values() if importlib.util.find_spec(f"{_package(e.module)}.convert")
+        ]
+        raise ConfigError(f"no weights of others are known for {method}; convert reads {', '.join(able)}.")
+    return cast("Converter", importlib.import_module(name))
+
+
+def _package(module: str) -> str:
+    return module.partition(":")[0]
+
+
+def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a file that ``torch.save(model.state_dict())`` wrote; no code in it is run.
+
+    Raises:
+        WeightsError: the file is missing, empty, cut short or no such file, holds more than tensors, or could
+            only be read by running code that is in it.
+    """
+    path = Path(weights)
+    try:
+        size = path.stat().st_size
+        if path.is_dir() or not size:
+            what = "a folder" if path.is_dir() else "empty"
+            raise WeightsError(f"{path} is {what}; give the authors' .pt file.")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path} {_why_refused(str(error))}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # What torch's reader raises on damaged files depends on where the damage is.
+        raise WeightsError(
+            f"{path} is no whole PyTorch file ({_first_line(error)}). Download it again."
+        ) from error
+    if not isinstance(state, Mapping):
+        raise WeightsError(
+            f"{path} holds a {type(state).__name__}, not tensors; save model.state_dict() alone."
+        )
+    others = [str(key) for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]
+    if others:
+        raise WeightsError(
+            f"{path} holds more than tensors ({some(others)}); save model.state_dict() alone, as by "
+            "torch.save(torch.load(FILE)['state_dict'], NEW) where you trust FILE."
+        )
+    if not state:
+        raise WeightsError(f"{path} holds no tensor.")
+    return dict(state)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+
+
+def _why_refused(message: str) -> str:
+    if match := re.search(r"(?:Unsupported global: GLOBAL |Unsupported class )([\w.]+)", message):
+        return (
+            f"is refused: reading it would run {match[1]}, and a file of weights needs no code. It may be a "
+            "whole model or a run's checkpoint: load it where you trust it, and save model.state_dict() alone."
+        )
+    return f"is refused: it is no file of tensors alone ({_first_line(message)}). Download it again."
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+
+
+def some(names: Iterable[str], most: int = _MOST_NAMES) -> str:
+    """A list of names for a message, cut where it gets long."""
+    every = list(names)
+    rest = f" and {len(every) - most} more" if len(every) > most else ""
+    return f"{', '.join(every[:most])}{rest}"
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str] = ()) -> None:
+    """Load tensors into a network, all of them and nothing else.
+
+    Args:
+        network: the network.
+        state: tensors under the network's names.
+        kept: the network's own tensors that others' files do not hold, such as fixed matrices.
+
+    Raises:
+        WeightsError: tensors are missing, unknown or misshapen; the message lists them.
+    """
+    own = network.state_dict()
+    needed = own.keys() - set(kept)
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = {
+        "missing": [key for key in own if key in needed and key not in state],
+        "unknown": [key for key in state if key not in own],
+        "misshapen": shapes,
+    }
+    wrong = {what: names for what, names in problems.items() if names}
+    if wrong:
+        count = sum(len(names) for names in wrong.values())
+        told = "; ".join(f"{what}: {some(names)}" for what, names in wrong.items())
+        raise WeightsError(f"{count} tensors do not fit; {told}.")
+    network.load_state_dict({**own, **state})
+
+
+def choose_style(method: str, converter: Converter, state: Mapping[str, Tensor], style: str | None) -> str:
+    """The style to read tensors by: the one given, or the only one that they can be of.
+
+    Raises:
+        ConfigError: the style is unknown, or has to be said.
+        WeightsError: the tensors are not of this method; the message names the method whose they are.
+    """
+    if style is not None and style not in converter.STYLES:
+        raise ConfigError(f"style {style!r} is unknown for {method}; choose {' or '.join(converter.STYLES)}.")
+    possible = converter.styles_of(state)
+    if not possible:
+        raise WeightsError(f"{some(state, 3)}: these are no tensors of {method}.{_whose(method, state)}")
+    if style is None:
+        if len(possible) > 1:
+            raise ConfigError(
+                f"the names in the file fit several releases of {method} that mean different networks: say "
+                f"--style {' or --style '.join(possible)}, whichever wrote it."
+            )
+        return possible[0]
+    if style not in possible:
+        raise WeightsError(f"the names in the file are those of {' or '.join(possible)}, not of {style}.")
+    return style
+
+
+def _whose(method: str, state: Mapping[str, Tensor]) -> str:
+    for entry in methods().values():
+        name = f"{_package(entry.module)}.convert"
+        if entry.name == method or importlib.util.find_spec(name) is None:
+            continue
+        if find_converter(entry.name).styles_of(state):
+            return f" They are those of `anatozoo convert {entry.name}`."
+    return ""
+
+
+def convert_file(
+    method: str,
+    weights: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    style: str | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Path:
+    """Turn an authors' ``.pt`` file into a checkpoint folder that `anatozoo.load` reads.
+
+    Args:
+        method: name of the method.
+        weights: file written by ``torch.save(model.state_dict())``.
+        directory: folder to write; it must not hold a checkpoint.
+        style: release that wrote the file; None finds it from the names.
+        name: name of the checkpoint, by default the method and the style.
+        **options: what the tensors do not tell; see the converter's `OPTIONS`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: the file is no state dict, or not of this method.
+        ConfigError: an option, style or name is not possible.
+        OutputError: the folder holds a checkpoint, or cannot be written.
+    """
+    from anatozoo.zoo.checkpoint import WEIGHTS, method_of, write_checkpoint_folder
+
+    converter = find_converter(method)
+    unknown = [key for key in options if key not in converter.OPTIONS]
+    if unknown:
+        raise ConfigError(
+            f"{method} does not take {some(unknown)}; it takes {some(converter.OPTIONS) or 'no option'}."
+        )
+    folder = Path(directory)
+    if (folder / WEIGHTS).exists():
+        raise OutputError(f"{folder} holds a checkpoint already; choose another folder.")
+    state = read_state(weights)
+    chosen = choose_style(method, converter, state, style)
+    try:
+        module = converter.convert_state(state, chosen, **options)
+    except WeightsError as error:
+        raise WeightsError(f"{weights}: {error}") from error
+    return write_checkpoint_folder(
+        module, folder, name=name or f"{method_of(module)}-{chosen}", version="1.0.0", half=False
+    )

@@ -1,0 +1,113 @@
+"""Hyper-parameters and tensors of a checkpoint, given as a name, a folder or a training run's file."""
+
+import inspect
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.zoo.registry import MethodEntry, find_method, methods
+
+TRAINING_SUFFIX = ".ckpt"
+METHOD_KEY = "anatozoo_method"
+"""Where a training checkpoint names its method."""
+
+
+def read_hparams(source: str) -> tuple[str, dict[str, Any]]:
+    """Method and hyper-parameters of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
+
+    Raises:
+        ConfigError: there is no such file, `anatozoo fit` did not write it, or its method cannot be told.
+        AnatozooError: no such checkpoint.
+    """
+    if source.endswith(TRAINING_SUFFIX):
+        stored = _read_training_checkpoint(source)
+        return _method_of(source, stored), _hparams_of(stored)
+    _, method, hparams = _read_folder_config(source)
+    return method, hparams
+
+
+def read_weights(source: str, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and hyper-parameters of a checkpoint of this method.
+
+    Args:
+        source: checkpoint name, folder or ``.ckpt`` file.
+        method: name of the method that it must be of.
+
+    Raises:
+        ConfigError: the source is no checkpoint, or one of another method.
+    """
+    if source.endswith(TRAINING_SUFFIX):
+        stored = _read_training_checkpoint(source)
+        found, state, hparams = _method_of(source, stored), stored["state_dict"], _hparams_of(stored)
+    else:
+        from anatozoo.zoo.checkpoint import WEIGHTS, read_tensors
+
+        folder, found, hparams = _read_folder_config(source)
+        state = {} if found != method else read_tensors(folder / WEIGHTS)
+    if found != method:
+        raise ConfigError(f"{source} is a {found} checkpoint, not a {find_method(method).title}.")
+    return state, hparams
+
+
+def _read_training_checkpoint(source: str) -> dict[str, Any]:
+    if not Path(source).is_file():
+        raise ConfigError(f"{source}: there is no such file.")
+    try:
+        stored = torch.load(source, map_location="cpu", weights_only=True)
+        dict(stored["hyper_parameters"])
+        dict(stored["state_dict"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
+    return stored
+
+
+def _hparams_of(stored: dict[str, Any]) -> dict[str, Any]:
+    hparams = dict(stored["hyper_parameters"])
+    hparams.pop("_instantiator", None)  # Lightning's command line notes there how it made the module
+    return hparams
+
+
+def _method_of(source: str, stored: dict[str, Any]) -> str:
+    """The method that the file names, or the one whose module has just these settings."""
+    if METHOD_KEY in stored:
+        return str(stored[METHOD_KEY])
+    # Files written before the method was noted: the network's settings tell it.
+    names = _hparams_of(stored).keys()
+    fits = [entry.name for entry in methods().values() if _could_have(entry, names)]
+    if len(fits) != 1:
+        raise ConfigError(
+            f"{source} does not say which method it is of, and its settings fit {', '.join(fits) or 'none'}."
+        )
+    return fits[0]
+
+
+def _could_have(entry: MethodEntry, names: Iterable[str]) -> bool:
+    architecture = getattr(_module_class(entry), "architecture", ())
+    return bool(architecture) and set(architecture) <= set(names)
+
+
+def _module_class(entry: MethodEntry) -> Any:
+    try:
+        return entry.module_class()
+    except ConfigError:  # another package's method that does not import is none to choose from
+        return None
+
+
+def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
+    from anatozoo.zoo.checkpoint import read_config
+    from anatozoo.zoo.hub import resolve
+
+    folder = resolve(source)
+    config = read_config(folder)
+    return folder, config.method, dict(config.hparams)
+
+
+def takes(entry: MethodEntry, names: Iterable[str]) -> bool:
+    """Whether a method's module has all of these settings."""
+    module = _module_class(entry)
+    return module is not None and set(names) <= set(inspect.signature(module.__init__).parameters)

@@ -1,0 +1,92 @@
+"""The U-Net of the TMI 2022 release (HybridGNet's baseline) in anatozoo's format.
+
+See `anatozoo.methods.conversion` for what a converter offers.
+
+The later repositories of the authors have the same network. Not in the file: the names of the labels, which
+are the authors' (lungs, heart, clavicles) in their order, and the size of the input, which does not matter to
+the tensors; theirs is 1024.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from anatozoo.errors import WeightsError
+from anatozoo.methods.conversion import fill
+from anatozoo.methods.unet.module import UNetModule, organ_names
+
+STYLES = ("tmi",)
+OPTIONS = ("organs", "image_size")
+
+_LABELS = ("lungs", "heart", "clavicles")
+_BOTTLENECK = 6
+_PARTS = {
+    "block.0": "norm1",
+    "block.2": "conv1",
+    "block.3": "norm2",
+    "block.5": "conv2",
+    "skip.0": "shortcut.0",
+    "skip.1": "shortcut.1",
+}
+
+
+def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """``("tmi",)`` where the names are those of a U-Net, else none."""
+    return STYLES if any(re.match(r"dconv_up\d\.", key) for key in state) else ()
+
+
+def rename(key: str) -> str:
+    """Our name of one of the authors' tensors.
+
+    Raises:
+        WeightsError: the name is none of theirs.
+    """
+    if match := re.fullmatch(r"conv_last\.(weight|bias)", key):
+        return f"head.{match[1]}"
+    match = re.fullmatch(r"(dconv_down|dconv_up|bottleneck)(\d?)\.(\w+\.\d)\.(weight|bias)", key)
+    if match and match[3] in _PARTS and (match[1] == "bottleneck") == (match[2] == ""):
+        part = f"{_PARTS[match[3]]}.{match[4]}"
+        if match[1] == "dconv_up":
+            return f"blocks.{match[2]}.{part}"
+        return f"encoder.blocks.{int(match[2] or _BOTTLENECK) - 1}.{part}"
+    raise WeightsError(f"{key!r} is no tensor of the U-Net of the TMI 2022 release.")
+
+
+def convert_state(
+    state: Mapping[str, Tensor],
+    style: str = "tmi",
+    *,
+    organs: str | Sequence[str] | None = None,
+    image_size: int = 1024,
+) -> UNetModule:
+    """Build the network that an authors' state dict belongs to, and fill it, strictly.
+
+    Args:
+        state: the authors' tensors under their names.
+        style: ``"tmi"``.
+        organs: organs in the order of their labels; None takes the authors' lungs, heart and clavicles, as
+            many as there are.
+        image_size: side of the square input in pixels.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        WeightsError: names, shapes or the number of organs are not those of this U-Net.
+        ConfigError: the size or an organ's name is not possible.
+    """
+    if style not in STYLES:
+        raise WeightsError(f"style={style!r} is unknown; choose {' or '.join(STYLES)}.")
+    ours = {rename(key): value for key, value in state.items()}
+    if "head.bias" not in ours:
+        raise WeightsError("this is no complete U-Net: conv_last.bias is missing.")
+    count = ours["head.bias"].numel() - 1
+    names = list(_LABELS[:count]) if organs is None else organ_names(organs)
+    if len(names) != count:
+        raise WeightsError(
+            f"the network has {count} labels beside background, not {len(names)}: name them by organs."
+        )
+    module = UNetModule(organs=names, image_size=image_size)
+    fill(module.network, ours)
+    return module.eval()

@@ -1,0 +1,290 @@
+"""U-Net as a LightningModule: loss, optimisation, validation, prediction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.methods.base import MaskModule
+from anatozoo.methods.optimisation import adam_with_schedule
+from anatozoo.methods.sources import read_weights
+from anatozoo.methods.unet.network import UNet, check_size
+from anatozoo.metrics.per_image import PerImageMean
+from anatozoo.nn import graphs
+from anatozoo.nn.blocks import load_imagenet_weights
+from anatozoo.nn.losses import masked_dice_loss
+
+ORGAN_SETS = {
+    "lungs": list(graphs.LUNGS),
+    "lungs_heart": list(graphs.LUNGS_HEART),
+    "lungs_heart_clavicles": list(graphs.LUNGS_HEART_CLAVICLES),
+}
+
+
+class UNetModule(MaskModule):
+    """Segments chest radiographs by labelling each pixel.
+
+    The baseline of Gaggion et al., IEEE TMI 2022: with ``organs=["lungs", "heart"]``, ``encoder="residual"``
+    and ``loss="paper"`` this is theirs; the other settings are anatozoo's. Nothing makes its shapes
+    plausible: parts may lie apart and organs may have holes, which results are flagged for.
+
+    Args:
+        organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``, each side a label of its
+            own) or names of organs in the order of their labels; later ones cover earlier ones. ``"lungs"``
+            and ``"clavicles"`` in such a list are both sides under one label.
+        image_size: side S of the square input in pixels.
+        encoder: ``"residual"`` or any timm feature extractor.
+        encoder_weights: ImageNet weights for a fresh fit: ``"timm"``, ``"package"`` or a file.
+        freeze: prefixes of encoder parameters that stay as they are, such as ``body.conv_stem``.
+        init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
+        decoder_widths: channels of the decoder at strides 1, 2, 4, ...
+        loss: ``"paper"`` (cross-entropy and one soft Dice over all labels, background included) or
+            ``"organs"`` (cross-entropy and the mean over the organs of a soft Dice each).
+        dice_weight: weight of the Dice term.
+        optimizer: ``"adam"`` (L2 in the gradient, as the authors) or ``"adamw"``.
+        lr: learning rate.
+        weight_decay: weight decay.
+        encoder_lr_scale: factor on the encoder's learning rate.
+        schedule: ``"step"`` (×`lr_gamma` every `lr_step` epochs) or ``"cosine"`` (to 1 % at the fit's end).
+        lr_step: epochs between steps.
+        lr_gamma: factor of a step.
+        warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
+
+    Raises:
+        ConfigError: settings that contradict one another.
+    """
+
+    architecture = ("organs", "image_size", "encoder", "decoder_widths")
+    links = {"organs": "organs", "image_size": "image_size"}  # noqa: RUF012 - declared in the base class
+
+    def __init__(
+        self,
+        organs: str | list[str] = "lungs_heart_clavicles",
+        image_size: int = 1024,
+        encoder: str = "residual",
+        encoder_weights: str | None = None,
+        freeze: list[str] = [],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        init_weights: str | None = None,
+        decoder_widths: list[int] = [8, 16, 32, 64, 128],  # noqa: B006
+        loss: Literal["paper", "organs"] = "paper",
+        dice_weight: float = 1.0,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        lr: float = 1e-4,
+        weight_decay: float = 1e-5,
+        encoder_lr_scale: float = 1.0,
+        schedule: Literal["step", "cosine"] = "step",
+        lr_step: int = 50,
+        lr_gamma: float = 0.9,
+        warmup_steps: int = 200,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.initialise()
+
+    def configure_network(self) -> None:
+        """Build the network."""
+        h: Any = self.hparams
+        self.organs = organ_names(h.organs)
+        check_size(h.image_size)
+        self.image_size = h.image_size
+        self.network = UNet(1 + len(self.organs), encoder=h.encoder, decoder_widths=h.decoder_widths)
+        for name, parameter in self.network.encoder.named_parameters():
+            if any(name.startswith(prefix) for prefix in h.freeze):
+                parameter.requires_grad_(False)
+
+    def configure_metrics(self) -> None:
+        """One value per image and column, whatever the number of processes."""
+        self.columns = ["dice", *(f"dice/{organ}" for organ in self.organs)]
+        self.val_metrics = PerImageMean(len(self.columns))
+        self.test_metrics = PerImageMean(len(self.columns))
+
+    def setup(self, stage: str) -> None:
+        """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
+        if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
+            return
+        h: Any = self.hparams
+        if h.encoder_weights:
+            load_imagenet_weights(self.network.encoder, h.encoder_weights)
+        if h.init_weights:
+            state, hparams = read_weights(h.init_weights, "unet")
+            self.load_state_dict(
+                adapt_state(state, organ_names(hparams["organs"]), self.state_dict(), self.organs)
+            )
+
+    def on_fit_start(self) -> None:
+        """Choose the memory format in which convolutions train fastest, on CPUs and tensor cores alike."""
+        self.network.to(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + organs, S, S), background first, for images (B, 1, S, S) in [0, 1]."""
+        return self.network(image)
+
+    def forward_logits(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + organs, S, S), background first."""
+        return self.network(image)
+
+    def losses(self, logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the loss; their sum is minimised.
+
+        Where an organ is not annotated in an image, its pixels carry another label: the background's, or that
+        of an organ which it would cover. Such a pixel counts as right under either, so that an organ that
+        one data set lacks is not learnt as background.
+
+        Args:
+            logits: (B, 1 + organs, S, S).
+            batch: ``labels`` (B, S, S) int64, 0 for background, and ``known`` (B, organs), above 0 where the
+                organ is annotated.
+        """
+        h: Any = self.hparams
+        labels, known = batch["labels"], batch["known"] > 0
+        log_probability = logits.float().log_softmax(1)
+        right = log_probability.masked_fill(~admissible(labels, known), -torch.inf).logsumexp(1)
+        if h.loss == "paper":
+            # Probabilities and one-hot labels both sum to 1 at each pixel, so that Dice over all labels
+            # together is the mean probability of what is right.
+            dice = 1 - right.exp().mean()
+        else:
+            truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(right.dtype)
+            probability = torch.where(truth > 0, right.exp()[:, None], log_probability[:, 1:].exp())
+            dice = masked_dice_loss(
+                probability, truth, known[:, :, None, None].to(right.dtype).expand_as(truth)
+            )
+        return {"cross_entropy": -right.mean(), "dice": h.dice_weight * dice}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step; logs every term of the loss."""
+        terms = self.losses(self.network(batch["image"]), batch)
+        loss = torch.stack(list(terms.values())).sum()
+        size = len(batch["image"])
+        self.log_dict(
+            {f"train/{k}": v.detach() for k, v in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+        )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
+        return loss
+
+    def _evaluate(self, batch: dict[str, Tensor], metric: PerImageMean) -> None:
+        values = dice_per_image(self.network(batch["image"]).argmax(1), batch["labels"], batch["known"] > 0)
+        metric.update(batch["index"], torch.cat([values.nanmean(1, keepdim=True), values], 1))
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the metrics of each image."""
+        self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the metrics of each image."""
+        self._evaluate(batch, self.test_metrics)
+
+    def _report(self, stage: str, metric: PerImageMean) -> None:
+        means = metric.compute()
+        metric.reset()
+        for column, value in zip(self.columns, means, strict=True):
+            self.log(
+                f"{stage}/{column}", value, prog_bar=column == "dice", rank_zero_only=False, sync_dist=False
+            )
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the validation images."""
+        self._report("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over the test images."""
+        self._report("test", self.test_metrics)
+
+    def configure_optimizers(self) -> Any:
+        """Adam or AdamW with a step or cosine schedule."""
+        return adam_with_schedule(self, self.network.encoder)
+
+
+def organ_names(organs: str | Sequence[str]) -> list[str]:
+    """Organs in the order of their labels, from a set's name or a list.
+
+    Raises:
+        ConfigError: the name is unknown, the list is empty or names an organ twice.
+    """
+    if isinstance(organs, str):
+        if organs not in ORGAN_SETS:
+            raise ConfigError(
+                f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a list such as "
+                "[lungs, heart]."
+            )
+        return list(ORGAN_SETS[organs])
+    names = [str(organ) for organ in organs]
+    if not names or len(set(names)) != len(names) or not all(names) or len(names) > 254:
+        raise ConfigError(f"organs={names} must be 1 to 254 different names.")
+    return names
+
+
+def admissible(labels: Tensor, known: Tensor) -> Tensor:
+    """Which labels may be true at each pixel, given what is annotated.
+
+    Args:
+        labels: (B, H, W) int64, 0 for background.
+        known: (B, C) bool, whether each organ is annotated in the image.
+
+    Returns:
+        (B, 1 + C, H, W) bool: the label itself, and every organ without annotation that would cover it.
+    """
+    values = torch.arange(1 + known.shape[1], device=labels.device)[None, :, None, None]
+    given = labels[:, None]
+    unknown = F.pad(~known, (1, 0))[:, :, None, None]
+    return (values == given) | (unknown & (values > given))
+
+
+def dice_per_image(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Dice of each organ, (B, C) float32; NaN where it is not annotated, or annotated as absent.
+
+    Args:
+        prediction: (B, H, W) int64.
+        labels: (B, H, W) int64.
+        known: (B, C) bool.
+    """
+    allowed = admissible(labels, known).gather(1, prediction[:, None])[:, 0]
+    corrected = torch.where(allowed, labels, prediction)
+    columns = []
+    for value in range(1, 1 + known.shape[1]):
+        a, b = corrected == value, labels == value
+        size = b.sum((1, 2))
+        dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + size).clamp_min(1)
+        columns.append(dice.masked_fill(~known[:, value - 1] | (size == 0), torch.nan))
+    return torch.stack(columns, 1)
+
+
+def adapt_state(
+    state: Mapping[str, Tensor], organs: Sequence[str], own: Mapping[str, Tensor], own_organs: Sequence[str]
+) -> dict[str, Tensor]:
+    """Fit `state` of a network for `organs` to one for `own_organs` whose fresh state is `own`.
+
+    Only the last convolution depends on the organs: those that both have keep their channel.
+
+    Raises:
+        WeightsError: anything but the organs differs; the message lists the tensors.
+    """
+    result, wrong = {}, sorted(set(own) ^ set(state))
+    for name, like in own.items():
+        value = state.get(name)
+        if value is None:
+            continue
+        if name.startswith("network.head."):
+            merged = like.clone()
+            if value.shape[1:] == like.shape[1:]:
+                merged[0] = value[0]
+                for channel, organ in enumerate(own_organs, start=1):
+                    if organ in organs:
+                        merged[channel] = value[1 + list(organs).index(organ)]
+                value = merged
+        if value.shape != like.shape:
+            wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")
+        else:
+            result[name] = value.to(like.dtype)
+    if wrong:
+        raise WeightsError(
+            "the starting weights are of another architecture; "
+            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
+        )
+    return result
