@@ -183,7 +183,8 @@ def _answer(spec: CheckpointSpec) -> list[str]:
         grid = "(H, W)" if axes == 2 else "(D, H, W)"
         return [f"result.mask  # {grid} uint8 on the source grid: 0 background, {labels}", save]
     if spec.output.kind == "displacement":
-        return ["result.displacement_px  # from each pixel of the fixed image to its place in the moving one"]
+        what = "from each pixel of the fixed image to its place in the moving one"
+        return [f"result.displacement_px  # {what}", save]
     return ["print(result)"]
 
 
