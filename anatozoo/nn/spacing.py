@@ -1,9 +1,9 @@
 """Landmarks evenly spaced between anatomical anchors.
 
-Annotators mark a few anchors, such as the costophrenic angle, and the landmarks between two of them follow at
-fixed shares of the way along the contour. A network that places each landmark by itself finds the contour but
-slides along it; here all landmarks of a stretch vote for its two ends, and are spaced between them. Not part of
-the HybridGNet papers.
+Annotators mark a few anchors, such as the costophrenic angle, and the landmarks between two of them follow
+at fixed shares of the way along the contour. A network that places each landmark by itself finds the contour
+but slides along it; here all landmarks of a stretch vote for its two ends, and are spaced between them. Not
+part of the HybridGNet papers.
 """
 
 from collections.abc import Mapping, Sequence
