@@ -1,17 +1,39 @@
-"""Files from the Hugging Face Hub, pinned to a commit; every failure becomes one sentence."""
+"""Files from the Hugging Face Hub, pinned to a commit, in the layout of huggingface_hub's cache.
 
-import errno
-import os
+A file gets its final name only after its bytes were compared, so whoever reads the cache at the same time
+sees the right file or none.
+"""
+
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from anatozoo.errors import AnatozooError, ChecksumMismatch, DownloadError, OfflineMiss, OutputError
-from anatozoo.zoo.files import fingerprint, verify_file
+from anatozoo.errors import ChecksumMismatch, OfflineMiss, WeightsError
+from anatozoo.zoo.files import fingerprint, is_being_written, verify_file, write_atomically
+from anatozoo.zoo.progress import Progress, progress_bar
+from anatozoo.zoo.ranks import one_at_a_time, wait_for_first_rank
+from anatozoo.zoo.refusals import client_errors, endpoint, translated
 from anatozoo.zoo.spec import FileRecord
+from anatozoo.zoo.transfer import Announced, ask, receive
 
 DOWNLOAD_AGAIN = "Load again; if it happens again, the file on the Hub is not the right one."
+OTHER_CACHE = "Set ANATOZOO_HOME to another folder, or make room."
+PICKLED = (
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".dill",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".keras",
+)
+"""Endings of files that can hold code which runs when they are read."""
 
 
 def cached_file(repo_id: str, revision: str, name: str, cache: Path) -> Path | None:
@@ -25,108 +47,103 @@ def cached_file(repo_id: str, revision: str, name: str, cache: Path) -> Path | N
 def fetch_file(
     repo_id: str, revision: str, name: str, cache: Path, *, expected: FileRecord | None, offline: bool
 ) -> Path:
-    """A verified file of a repository: from the cache without a request, else from the Hub.
+    """One verified file of a repository; arguments and errors are those of `fetch_files`."""
+    return fetch_files(repo_id, revision, {name: expected}, cache, offline=offline)[0]
+
+
+def fetch_files(
+    repo_id: str, revision: str, files: Mapping[str, FileRecord | None], cache: Path, *, offline: bool
+) -> list[Path]:
+    """Verified files of a repository: from the cache without a request, else from the Hub.
+
+    Of several processes that want the same files one downloads; the others wait and read the cache.
 
     Args:
         repo_id: ``"organisation/name"``.
         revision: full commit.
-        name: file in the repository.
+        files: names in the repository with the manifest's records. Without a record the Hub's own SHA-256
+            is checked, where it gives one.
         cache: root of the cache, in huggingface_hub's layout.
-        expected: the manifest's record. Without one the Hub's own SHA-256 is checked, where it gives one.
         offline: never reach the network.
 
+    Returns:
+        The files in their order.
+
     Raises:
-        OfflineMiss: it is not cached and the network may not be used.
-        DownloadError: the Hub did not deliver it.
+        OfflineMiss: one is not cached and the network may not be used.
+        DownloadError: the Hub did not deliver one.
         ChecksumMismatch: twice in a row not the expected bytes; nothing is kept.
         OutputError: the cache cannot be written.
     """
-    for last in (False, True):
-        path = cached_file(repo_id, revision, name, cache)
-        path = path or _download(repo_id, revision, name, cache, offline)
-        try:
-            if expected is not None:
-                verify_file(path, expected, DOWNLOAD_AGAIN)
-            else:
-                _verify_blob(path)
-            return path
-        except ChecksumMismatch:
-            _discard(path)
-            # Offline there is no second try: the cached file was all there is.
-            if last or offline:
-                raise
-    raise AssertionError("unreachable: the loop returns or raises")
+
+    def all_cached() -> bool:
+        return all(cached_file(repo_id, revision, name, cache) for name in files)
+
+    def fetch(progress: Progress | None) -> list[Path]:
+        return [_fetch(repo_id, revision, name, cache, record, progress) for name, record in files.items()]
+
+    if offline or all_cached():
+        found = [_cached(repo_id, revision, name, cache, record, offline) for name, record in files.items()]
+        if all(found):
+            return [path for path in found if path is not None]
+    blobs = _repository_folder(cache, repo_id) / "blobs"
+    wait_for_first_rank(all_cached, lambda: is_being_written(blobs))
+    with one_at_a_time(cache / ".locks" / blobs.parent.name / f"{revision}.anatozoo.lock"):
+        # Whoever waited for the lock finds the files now, and shows no bar.
+        if all_cached():
+            return fetch(None)
+        with progress_bar(repo_id) as progress:
+            return fetch(progress)
 
 
-def _download(repo_id: str, revision: str, name: str, cache: Path, offline: bool) -> Path:
-    from huggingface_hub import hf_hub_download
+def list_files(repo_id: str, revision: str) -> dict[str, FileRecord | None]:
+    """Names of the files of a repository, with the records that the Hub has of the large ones.
 
-    # HTTPError is the transport's own base class: httpx or httpx2, as huggingface_hub chooses.
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-    )
+    Raises:
+        DownloadError: the repository or the commit is not there, not for us, or nobody answers.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
-    import anatozoo
-
-    if offline:
-        raise OfflineMiss(offline_message(repo_id, revision, name, cache))
     try:
-        return Path(
-            hf_hub_download(
-                repo_id,
-                name,
-                revision=revision,
-                cache_dir=cache,
-                endpoint=_endpoint(),
-                library_name="anatozoo",
-                library_version=anatozoo.__version__,
-            )
+        items = list(HfApi(endpoint=endpoint()).list_repo_tree(repo_id, revision=revision, recursive=True))
+    except client_errors() as error:
+        raise translated(error, repo_id, revision, "list of files") from error
+    found: dict[str, FileRecord | None] = {}
+    for item in items:
+        if isinstance(item, RepoFile):
+            large = item.lfs
+            found[item.path] = FileRecord(large.sha256, large.size) if large else None
+    return found
+
+
+def refuse_unsafe(names: Mapping[str, object], where: str) -> None:
+    """Refuse a repository or folder with pickled files, or with names that lead out of it.
+
+    Args:
+        names: names of its files.
+        where: what the message calls it.
+
+    Raises:
+        WeightsError: a name is unsafe; the message lists them.
+    """
+    outside = [name for name in names if _leads_out(name)]
+    if outside:
+        raise WeightsError(
+            f"{where} holds {_some(outside)}, which is no name inside of it: nothing of it was used. Do not "
+            "trust it."
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, HTTPError) as error:
-        raise _translated(error, repo_id, revision, name) from error
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        advice = "Set ANATOZOO_HOME to another folder."
-        raise OutputError(f"cannot store {name} in {cache}: {reason}. {advice}") from error
+    pickled = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLED]
+    if pickled:
+        raise WeightsError(
+            f"{where} holds {_some(pickled)}, which may run code when it is read, so nothing of it was used. "
+            "Ask its owner for a repository of model.safetensors, config.json and golden.safetensors alone."
+        )
 
 
-def _translated(error: Exception, repo_id: str, revision: str, name: str) -> AnatozooError:
-    from huggingface_hub import errors
-
-    page = f"{_endpoint()}/{repo_id}"
-    if isinstance(error, errors.GatedRepoError):
-        return DownloadError(f"{page} is gated: accept its terms there, then set HF_TOKEN to your token.")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return DownloadError(f"{page} does not exist or is private: check the name, or set HF_TOKEN.")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return DownloadError(f"{page} has no commit {revision}: check the 40 digits.")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return DownloadError(f"{page} has no {name} at commit {revision}: it is no anatozoo checkpoint.")
-    if isinstance(error, errors.HFValidationError):
-        return DownloadError(f"{repo_id!r} is no repository name: write organisation/name.")
-    # A refusal without the Hub's own code arrives as "not in the cache", the refusal being its cause.
-    responses = (getattr(e, "response", None) for e in (error, error.__cause__))
-    status = next((response.status_code for response in responses if response is not None), None)
-    if status in (401, 403):
-        return DownloadError(f"{page} refuses this token ({status}): check HF_TOKEN and its rights.")
-    if status == 429:
-        return DownloadError(f"{_endpoint()} is overloaded (429): wait a minute, or set HF_TOKEN.")
-    if status is not None:
-        return DownloadError(f"{_endpoint()} answered {status} for {name}: try again later.")
-    return DownloadError(
-        f"cannot reach {_endpoint()}: check the network, the proxy and HF_ENDPOINT, or get the weights "
-        "elsewhere by `anatozoo download NAME --to DIR`, copy DIR here and set ANATOZOO_HOME=DIR."
-    )
-
-
-def _endpoint() -> str:
-    """The Hub or its mirror, from the environment as it is now: huggingface_hub looks only when imported."""
-    from huggingface_hub import constants
-
-    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+def matches(folder: Path, files: Mapping[str, FileRecord]) -> bool:
+    """Whether a folder holds exactly these bytes under these names."""
+    return all((folder / n).is_file() and fingerprint(folder / n) == record for n, record in files.items())
 
 
 def offline_message(repo_id: str, revision: str, name: str, cache: Path) -> str:
@@ -138,11 +155,100 @@ def offline_message(repo_id: str, revision: str, name: str, cache: Path) -> str:
     )
 
 
-def _verify_blob(path: Path) -> None:
-    """The Hub names a large file's blob by its SHA-256, so even without a manifest it can be checked."""
+def _cached(
+    repo_id: str, revision: str, name: str, cache: Path, record: FileRecord | None, offline: bool
+) -> Path | None:
+    """A cached file if it is right; a wrong one is removed. Offline that is an error: nothing replaces it."""
+    path = cached_file(repo_id, revision, name, cache)
+    if path is None:
+        if offline:
+            raise OfflineMiss(offline_message(repo_id, revision, name, cache))
+        return None
+    try:
+        _verify_cached(path, record)
+    except ChecksumMismatch:
+        _discard(path)
+        if offline:
+            raise
+        return None
+    return path
+
+
+def _fetch(
+    repo_id: str, revision: str, name: str, cache: Path, record: FileRecord | None, progress: Progress | None
+) -> Path:
+    for last in (False, True):
+        path = _cached(repo_id, revision, name, cache, record, offline=False)
+        if path is not None:
+            return path
+        try:
+            if progress is not None:
+                return _download(repo_id, revision, name, cache, record, progress)
+            with progress_bar(repo_id) as bar:
+                return _download(repo_id, revision, name, cache, record, bar)
+        except ChecksumMismatch:
+            if last:
+                raise
+    raise AssertionError("unreachable: the loop returns or raises")
+
+
+def _download(
+    repo_id: str, revision: str, name: str, cache: Path, record: FileRecord | None, progress: Progress
+) -> Path:
+    announced = ask(repo_id, revision, name)
+    progress.expect(announced.size)
+    expected, source = record, "the manifest describes"
+    if record is None and announced.sha256 is not None and announced.size is not None:
+        expected, source = FileRecord(announced.sha256, announced.size), "the Hub announces"
+
+    def write(part: Path) -> None:
+        with part.open("r+b") as stream:
+            receive(repo_id, revision, name, announced, stream, progress)
+        if expected is not None:
+            called = f"{name} of {repo_id} at commit {revision}"
+            verify_file(part, expected, DOWNLOAD_AGAIN, called=called, source=source)
+
+    folder = _repository_folder(cache, repo_id)
+    blob = folder / "blobs" / _blob_name(expected, announced, revision, name)
+    # Another commit may have brought the same bytes.
+    if expected is None or not matches(blob.parent, {blob.name: expected}):
+        write_atomically(blob, write, advice=OTHER_CACHE)
+    pointer = folder / "snapshots" / revision / name
+    write_atomically(pointer, lambda part: _link(blob, part), advice=OTHER_CACHE)
+    return pointer
+
+
+def _blob_name(expected: FileRecord | None, announced: Announced, revision: str, name: str) -> str:
+    """As huggingface_hub names a file's content: by SHA-256, small ones by git's SHA-1."""
+    if expected is not None:
+        return expected.sha256
+    # What a server calls its content becomes part of a path only where it is harmless.
+    return announced.etag if re.fullmatch(r"[0-9a-f]{40}", announced.etag) else f"{revision}-{name}"
+
+
+def _link(blob: Path, part: Path) -> None:
+    """Make `part`, an empty file, a link to a blob two folders up, or a copy where there are no links."""
+    target = Path("..", "..", "blobs", blob.name)
+    part.unlink()
+    try:
+        part.symlink_to(target)
+    except (OSError, NotImplementedError):
+        part.write_bytes(blob.read_bytes())
+
+
+def _repository_folder(cache: Path, repo_id: str) -> Path:
+    return cache / f"models--{repo_id.replace('/', '--')}"
+
+
+def _verify_cached(path: Path, record: FileRecord | None) -> None:
+    if record is not None:
+        return verify_file(path, record, DOWNLOAD_AGAIN)
+    # A large file's blob has its SHA-256 for a name, so even without a manifest it can be checked.
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        verify_file(blob, FileRecord(blob.name, blob.stat().st_size), DOWNLOAD_AGAIN)
+        expected = FileRecord(blob.name, blob.stat().st_size)
+        return verify_file(blob, expected, DOWNLOAD_AGAIN, source="the Hub announced")
+    return None
 
 
 def _discard(path: Path) -> None:
@@ -153,6 +259,11 @@ def _discard(path: Path) -> None:
         blob.unlink(missing_ok=True)
 
 
-def matches(folder: Path, files: Mapping[str, FileRecord]) -> bool:
-    """Whether a folder holds exactly these bytes under these names."""
-    return all((folder / n).is_file() and fingerprint(folder / n) == record for n, record in files.items())
+def _leads_out(name: str) -> bool:
+    parts = re.split(r"[/\\]", name)
+    return ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name) is not None or "\0" in name
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(map(repr, names[:most]))}{rest}"

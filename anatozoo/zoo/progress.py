@@ -1,0 +1,38 @@
+"""One progress bar for all files of a checkpoint, and none where nobody looks."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from anatozoo.zoo.ranks import rank
+
+
+class Progress:
+    """The bar, or nothing.
+
+    Args:
+        bar: huggingface_hub's tqdm.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def expect(self, size: int | None) -> None:
+        """Say that a file of `size` bytes will come."""
+        self.bar.total = (self.bar.total or 0) + (size or 0)
+        self.bar.refresh()
+
+    def move(self, size: int) -> None:
+        """Say that `size` bytes came; a file that starts again takes its bytes back."""
+        self.bar.update(size)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """One bar on the error stream; none in files and pipes, and only the first rank of a job shows one."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    hidden = not sys.stderr.isatty() or rank() > 0
+    with tqdm(desc=title, total=0, unit="B", unit_scale=True, disable=hidden, leave=False) as bar:
+        yield Progress(bar)
