@@ -34,9 +34,20 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "pyg": Variant({"image_size": 64, "graph_conv": "pyg"}),
         "refined": Variant({"image_size": 64, "template": True, "refine": [0.05, 0.02]}),
         "recipe": Variant(
-            {"image_size": 64, "template": True, "refine": [0.05], "loss": "contour"} | _LITE, quick=True
+            {"image_size": 64, "template": True, "refine": [0.05], "loss": "contour"}
+            | {"anchors": {"heart": [0, 5, 12, 18]}}
+            | _LITE,
+            quick=True,
         ),
         "timm": Variant({"image_size": 64, "organs": {"heart": 26, "aorta": 31}} | _LITE),
-    }
+    },
+    "unet": {
+        "published": Variant({"image_size": 64, "organs": ["lungs", "heart"]}, quick=True),
+        "one organ": Variant({"image_size": 64, "organs": ["heart"], "loss": "organs"}),
+        "wide": Variant({"image_size": 96, "decoder_widths": [4, 8, 16, 16, 24], "dice_weight": 0.5}),
+        "recipe": Variant({"image_size": 64, "loss": "organs"} | _LITE, quick=True),
+        # Its finest map has a stride of 4.
+        "coarse encoder": Variant({"image_size": 64, "encoder": "convnext_atto", "organs": "lungs_heart"}),
+    },
 }
-"""Method -> name -> variant. A method that is missing here fails the tests."""
+"""Method -> name -> variant. A method that segments and is missing here fails the tests."""

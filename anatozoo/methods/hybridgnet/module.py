@@ -50,6 +50,7 @@ class HybridGNetModule(LandmarkModule):
         template: positions are corrections of the training data's mean shape.
         refine: reaches of the contour refinement steps; empty for the published network.
         refine_features: width of the refiner.
+        anchors: organ -> landmarks between which the others are spaced; empty for the published network.
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
         loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also weighs leaving the contour).
         kl_weight: weight of the KL divergence.
@@ -96,6 +97,7 @@ class HybridGNetModule(LandmarkModule):
         template: bool = False,
         refine: list[float] = [],  # noqa: B006
         refine_features: int = 64,
+        anchors: dict[str, list[int]] = {},  # noqa: B006
         dense_organs: list[str] | None = None,
         loss: Literal["paper", "contour"] = "paper",
         kl_weight: float = 1e-5,
@@ -140,6 +142,7 @@ class HybridGNetModule(LandmarkModule):
             template=h.template,
             refine=h.refine,
             refine_features=h.refine_features,
+            anchors=h.anchors,
             dense_organs=len(self.dense_organs),
         )
         for name, parameter in self.network.encoder.named_parameters():
@@ -173,14 +176,19 @@ class HybridGNetModule(LandmarkModule):
             self.load_state_dict(adapt_state(state, organs, dense, own, self.organs, self.dense_organs))
 
     def on_fit_start(self) -> None:
-        """Choose the memory format; start a fresh template from the mean shape of the training data."""
+        """Choose the memory format; take template and spacing from the mean shape of the training data."""
         # Convolutions train fastest so, on CPUs and tensor cores alike: the maps follow the weights' format.
         self.network.to(memory_format=torch.channels_last)
-        template = self.network.template
-        if template is None or self.trainer.ckpt_path or not bool((template == 0.5).all()):
+        template, spacing = self.network.template, self.network.spacing
+        fresh = template is not None and bool((template == 0.5).all())
+        if self.trainer.ckpt_path or not (fresh or spacing is not None):
             return
+        mean = self.trainer.datamodule.mean_landmarks().to(self.device)  # type: ignore[attr-defined]
         with torch.no_grad():
-            template.copy_(self.trainer.datamodule.mean_landmarks())  # type: ignore[attr-defined]
+            if spacing is not None:
+                spacing.take_from(mean)
+            if template is not None and fresh:
+                template.copy_(mean)
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """All outputs for images (B, 1, S, S) in [0, 1]."""

@@ -18,6 +18,7 @@ from anatozoo.nn import graphs
 from anatozoo.nn.blocks import build_encoder
 from anatozoo.nn.cheb import graph_convolution, node_norm
 from anatozoo.nn.igsc import window_average
+from anatozoo.nn.spacing import Spacing
 
 
 class HybridGNetOutput(NamedTuple):
@@ -84,6 +85,8 @@ class HybridGNet(nn.Module):
         refine: ranges of the contour refinement steps as fractions of the frame, empty for the paper's
             network (see `ContourRefiner`; not part of the paper).
         refine_features: width of the refiner.
+        anchors: anchor landmarks per organ between which the others are spaced, empty for the paper's network
+            (see `anatozoo.nn.spacing`; not part of the paper).
         dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
 
     Raises:
@@ -110,6 +113,7 @@ class HybridGNet(nn.Module):
         template: bool = False,
         refine: Sequence[float] = (),
         refine_features: int = 64,
+        anchors: Mapping[str, Sequence[int]] | None = None,
         dense_organs: int | None = None,
     ) -> None:
         super().__init__()
@@ -173,6 +177,7 @@ class HybridGNet(nn.Module):
             for layer in (self.head, *(s.position for s in (self.skip1, self.skip2) if s is not None)):
                 for parameter in layer.parameters():
                     nn.init.zeros_(parameter)
+        self.spacing = Spacing(self.organs, anchors) if anchors else None
         self.refiner = None
         if refine:
             self.refiner = ContourRefiner(
@@ -207,7 +212,10 @@ class HybridGNet(nn.Module):
             x, position = self.skip2(x, maps, fine)
             positions += (position,)
         x = self.fine2(x)
-        return self.head(x) + fine, positions, x
+        return self._spaced(self.head(x) + fine), positions, x
+
+    def _spaced(self, landmarks: Tensor) -> Tensor:
+        return landmarks if self.spacing is None else self.spacing(landmarks)
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
@@ -224,7 +232,7 @@ class HybridGNet(nn.Module):
         landmarks, positions, nodes = self.decode(z, maps)
         dense = None
         if self.refiner is not None:
-            refined: RefinerOutput = self.refiner(landmarks, nodes, maps)
+            refined: RefinerOutput = self.refiner(landmarks, nodes, maps, self._spaced)
             positions += (landmarks, *refined.steps[:-1])
             landmarks, dense = refined.steps[-1], refined.dense
         return HybridGNetOutput(landmarks, positions, mu, logvar, dense)

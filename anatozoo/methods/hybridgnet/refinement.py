@@ -4,7 +4,7 @@ Not part of the HybridGNet papers. The idea is that of active contours with a le
 "Snakes", IJCV 1988; Peng et al., "Deep Snake", CVPR 2020), on the HybridGNet's own organ graph.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -162,13 +162,23 @@ class ContourRefiner(nn.Module):
             for reach in reaches
         )
 
-    def forward(self, landmarks: Tensor, nodes: Tensor, maps: Mapping[int, Tensor]) -> RefinerOutput:
-        """Refine (B, N, 2) landmarks with node features (B, N, node_features) and the encoder's maps."""
+    def forward(
+        self,
+        landmarks: Tensor,
+        nodes: Tensor,
+        maps: Mapping[int, Tensor],
+        settle: Callable[[Tensor], Tensor],
+    ) -> RefinerOutput:
+        """Refine (B, N, 2) landmarks with node features (B, N, node_features) and the encoder's maps.
+
+        `settle` is applied to the landmarks after each step.
+        """
         features, dense = self.pyramid(maps)
         features = torch.cat([self.compress(features), dense.sigmoid()], 1)
         nodes = self.enter(nodes)
         steps: list[Tensor] = []
         for step in self.steps:
             landmarks, nodes = step(landmarks.detach(), nodes, features)
+            landmarks = settle(landmarks)
             steps.append(landmarks)
         return RefinerOutput(tuple(steps), dense)
