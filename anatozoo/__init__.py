@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anatozoo.io.images import read_image
     from anatozoo.results import SegmentationResult
+    from anatozoo.results_registration import RegistrationResult
     from anatozoo.zoo.catalogue import info, list_models
     from anatozoo.zoo.hub import load
 
 __version__ = "0.1.0"
 
-__all__ = ["SegmentationResult", "__version__", "info", "list_models", "load", "read_image"]
+__all__ = ["RegistrationResult", "SegmentationResult", "__version__", "info", "list_models", "load", "read_image"]
 
 _HOME = {
+    "RegistrationResult": "anatozoo.results_registration",
     "SegmentationResult": "anatozoo.results",
     "info": "anatozoo.zoo.catalogue",
     "list_models": "anatozoo.zoo.catalogue",

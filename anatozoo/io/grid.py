@@ -1,0 +1,321 @@
+"""Images with their place in space, 2-D or 3-D: what registration needs beside the pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.decoded import MAX_PIXELS
+from anatozoo.io.files import stem_of
+
+MIN_VOLUME_SIDE = 4
+_AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of an image lie: ``physical = origin + direction @ (spacing * index)``, as in ITK.
+
+    Indices and sizes are ``(x, y[, z])``, whole numbers being pixel centres.
+
+    Attributes:
+        size: pixels along each axis.
+        spacing_mm: millimetres per pixel, None where unknown; physical coordinates are then in pixels.
+        origin: physical position of the first pixel's centre; None is zero.
+        direction: rows of the n × n matrix whose columns are the axes' directions; None is the identity.
+
+    Raises:
+        GeometryError: the numbers are of different dimensions, a size or spacing is not positive, or the
+            directions do not span the space.
+    """
+
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None = None
+    origin: tuple[float, ...] | None = None
+    direction: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.size)
+        if n not in (2, 3) or any(int(s) != s or s < 1 for s in self.size):
+            raise GeometryError(f"size must be two or three positive whole numbers, not {self.size!r}.")
+        object.__setattr__(self, "size", tuple(int(s) for s in self.size))
+        for name, count in (("spacing_mm", n), ("origin", n), ("direction", n * n)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            numbers = tuple(float(v) for v in value)
+            if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
+                raise GeometryError(f"{name} must be {count} finite numbers in {n}-D, not {value!r}.")
+            object.__setattr__(self, name, numbers)
+        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
+            raise GeometryError(f"spacing_mm must be positive, not {self.spacing_mm!r}; None if unknown.")
+        if abs(np.linalg.det(self.axes)) < 1e-6:
+            raise GeometryError(f"the directions {self.direction!r} do not span the space.")
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+        return len(self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array: (H, W) or (D, H, W)."""
+        return self.size[::-1]
+
+    @property
+    def axes(self) -> npt.NDArray[np.float64]:
+        """Direction of each axis, one column each; the identity where unknown."""
+        n = self.dims
+        return np.eye(n) if self.direction is None else np.asarray(self.direction).reshape(n, n)
+
+    @property
+    def steps(self) -> npt.NDArray[np.float64]:
+        """(n, n): the physical step from one pixel to the next along each axis, one column each."""
+        return self.axes * (1.0 if self.spacing_mm is None else np.asarray(self.spacing_mm))
+
+    def to_physical(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Physical positions (..., n) of pixel positions (..., n)."""
+        return np.asarray(index) @ self.steps.T + (0.0 if self.origin is None else np.asarray(self.origin))
+
+    def in_pixels(self) -> Grid:
+        """The same grid with everything about space forgotten."""
+        return Grid(self.size)
+
+    def differs_from(self, other: Grid) -> str | None:
+        """What two grids do not share, in words; None if nothing. What one does not know is no difference."""
+        if self.size != other.size:
+            return f"{' x '.join(map(str, self.size))} against {' x '.join(map(str, other.size))} pixels"
+        for name in ("spacing_mm", "origin", "direction"):
+            a, b = getattr(self, name), getattr(other, name)
+            if a is not None and b is not None and not np.allclose(a, b, rtol=1e-3, atol=1e-3):
+                return f"{name} {a} against {b}"
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class GridImage:
+    """An image as read, with its grid.
+
+    Attributes:
+        pixels: (H, W) or (D, H, W) float32, finite, in the units of the source; 2-D radiographs bone white.
+        grid: where the pixels lie.
+        name: file name without its suffix, or ``"array"``.
+        source: the path as given, None for an image from memory.
+        flags: remarks of the reader.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    grid: Grid
+    name: str = "array"
+    source: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+def read_grid_image(
+    x: Any,
+    dims: int,
+    *,
+    spacing_mm: float | Sequence[float] | None = None,
+    invert: bool | None = None,
+    allow_any_modality: bool = False,
+) -> GridImage:
+    """Read a 2-D radiograph or a 3-D volume with its place in space.
+
+    Args:
+        x: in 2-D whatever `anatozoo.io.images.read_image` takes; in 3-D a path to NIfTI, MetaImage or NRRD,
+            a SimpleITK image, an array or tensor (D, H, W); or a `GridImage`.
+        dims: 2 or 3, what is wanted.
+        spacing_mm: one number or (x, y[, z]), in place of what the source says.
+        invert: as for `read_image`; 2-D only.
+        allow_any_modality: as for `read_image`; 2-D only.
+
+    Raises:
+        ImageError: the input cannot be read, has another number of dimensions, is constant or not finite.
+        GeometryError: `spacing_mm` is not positive.
+    """
+    given = None
+    if spacing_mm is not None:
+        given = (float(spacing_mm),) * dims if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
+    if isinstance(x, GridImage):
+        if x.grid.dims != dims:
+            raise ImageError(f"{x.name!r} is {x.grid.dims}-D, but {dims}-D is needed.")
+        return x if given is None else replace(x, grid=replace(x.grid, spacing_mm=given))
+    if dims == 3:
+        if invert is not None:
+            raise ImageError("invert is for radiographs; turn a volume's intensities round before giving it.")
+        image = _read_volume(x)
+        _check_values(image)
+        return image if given is None else replace(image, grid=replace(image.grid, spacing_mm=given))
+    from anatozoo.io.images import read_image
+
+    flat = read_image(
+        x,
+        spacing_mm=None if given is None else (given[0], given[1]) if len(given) == 2 else given,  # type: ignore[arg-type]
+        invert=invert,
+        allow_any_modality=allow_any_modality,
+    )
+    origin, direction = _place_2d(x)
+    return GridImage(
+        flat.pixels, Grid(flat.size, flat.spacing_mm, origin, direction), flat.name, flat.source, flat.flags
+    )
+
+
+def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
+    """Read a label map, values as stored: whole numbers, 0 for background.
+
+    Args:
+        x: a path to a PNG or other picture (2-D; palette pictures give their indices), NIfTI, MetaImage or
+            NRRD; or an array, tensor, PIL or SimpleITK image of integers or booleans.
+        dims: 2 or 3, what is wanted.
+
+    Returns:
+        (H, W) or (D, H, W), booleans or integers, and its grid.
+
+    Raises:
+        ImageError: it cannot be read, has another number of dimensions, or holds fractions.
+    """
+    name, values, grid = _raw(x)
+    values = np.asarray(values)
+    if values.ndim != dims:
+        raise ImageError(f"the label map {name} is {values.ndim}-D, but {dims}-D is needed.")
+    if values.dtype.kind == "f":
+        # Label maps of some tools are stored as floating point.
+        whole = values.astype(np.int32) if np.isfinite(values).all() else values
+        if not np.array_equal(whole, values) or whole.dtype.kind == "f":
+            raise ImageError(f"the label map {name} holds fractions or NaN; labels are whole numbers.")
+        values = whole
+    if values.dtype.kind not in "biu":
+        raise ImageError(f"the label map {name} holds {values.dtype}; labels are whole numbers.")
+    return values, grid if grid is not None else Grid(values.shape[::-1])
+
+
+def grid_of_itk(image: Any) -> Grid:
+    """The grid of a SimpleITK image."""
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _is_itk(x: Any) -> bool:
+    return any((c.__module__.split(".")[0], c.__name__) == ("SimpleITK", "Image") for c in type(x).__mro__)
+
+
+def _is_volume_path(path: Path) -> bool:
+    from anatozoo.io.volumes import is_volume
+
+    try:
+        with path.open("rb") as file:
+            return is_volume(file.read(512), path)
+    except OSError as error:
+        raise ImageError(f"{str(path)!r} cannot be opened: {error.strerror}. Check the path.") from error
+
+
+def _place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Origin and direction, where the source is two-dimensional and has them."""
+    if _is_itk(x):
+        return (x.GetOrigin(), x.GetDirection()) if x.GetDimension() == 2 else (None, None)
+    if isinstance(x, str | os.PathLike) and _is_volume_path(Path(os.fsdecode(x))):
+        import SimpleITK as sitk
+
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(os.fsdecode(x))
+        reader.ReadImageInformation()
+        if reader.GetDimension() == 2:
+            return reader.GetOrigin(), reader.GetDirection()
+    return None, None
+
+
+def _read_itk_file(path: Path) -> tuple[Any, bool]:
+    """An ITK image and whether its file states a unit of length."""
+    import SimpleITK as sitk
+
+    from anatozoo.io.nifti import NiftiHeader
+
+    label = repr(str(path))
+    try:
+        header = NiftiHeader.read(path)
+        if header is not None:
+            header.check_complete(path, label)
+        image = sitk.ReadImage(str(path))
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise ImageError(f"{label} is damaged, truncated or of a kind that ITK cannot read.") from error
+    if math.prod(image.GetSize()) > MAX_PIXELS:
+        raise ImageError(f"{label} has over {MAX_PIXELS} (2**27) voxels; shrink it first.")
+    return image, header is None or header.has_units
+
+
+def _raw(x: Any) -> tuple[str, Any, Grid | None]:
+    """Name, values as stored and, where it is known, the grid of anything."""
+    import PIL.Image
+
+    if isinstance(x, str | os.PathLike):
+        path = Path(os.fsdecode(x))
+        if _is_volume_path(path):
+            image, stated = _read_itk_file(path)
+            _, values, grid = _raw(image)
+            return repr(str(path)), values, grid if stated or grid is None else replace(grid, spacing_mm=None)
+        try:
+            with PIL.Image.open(path) as picture:
+                picture.load()
+                return repr(str(path)), _picture_values(picture), None
+        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            raise ImageError(f"{str(path)!r} cannot be read as a picture or volume: {error}.") from error
+    if _is_itk(x):
+        import SimpleITK as sitk
+
+        if x.GetNumberOfComponentsPerPixel() != 1:
+            raise ImageError("an image with one value per pixel is needed, not a vector or colour image.")
+        return "the SimpleITK image", sitk.GetArrayFromImage(x), grid_of_itk(x)
+    if isinstance(x, PIL.Image.Image):
+        return "the PIL image", _picture_values(x), None
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        return "the tensor", (x.float() if x.is_floating_point() else x).numpy(), None
+    if isinstance(x, np.ndarray):
+        return "the array", x, None
+    raise ImageError(
+        f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
+        "image or a SimpleITK image."
+    )
+
+
+def _picture_values(picture: Any) -> npt.NDArray[Any]:
+    values = np.asarray(picture)
+    if values.ndim == 3 and all(
+        np.array_equal(values[..., 0], values[..., k]) for k in (1, 2)[: values.shape[2] - 1]
+    ):
+        values = values[..., 0]
+    return values
+
+
+def _read_volume(x: Any) -> GridImage:
+    name, values, grid = _raw(x)
+    values = np.asarray(values)
+    if values.ndim != 3:
+        raise ImageError(f"{name} is {values.ndim}-D, but this model registers 3-D volumes (D, H, W).")
+    if values.dtype.kind not in "uif":
+        raise ImageError(f"{name} holds values of type {values.dtype}; intensities are real numbers.")
+    source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
+    stem = "array" if source is None else stem_of(Path(source))
+    pixels = np.ascontiguousarray(values, dtype=np.float32)
+    return GridImage(pixels, grid if grid is not None else Grid(values.shape[::-1]), stem, source)
+
+
+def _check_values(image: GridImage) -> None:
+    what = image.source or "the volume"
+    if min(image.grid.size) < MIN_VOLUME_SIDE:
+        raise ImageError(
+            f"{what} has {image.grid.size} voxels; {MIN_VOLUME_SIDE} along every axis are needed."
+        )
+    low, high = float(image.pixels.min()), float(image.pixels.max())
+    if not math.isfinite(high - low):
+        raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
+    if low == high:
+        raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")

@@ -1,0 +1,206 @@
+"""From two images of any size to a `RegistrationResult`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.methods.acregnet.instance import optimise_field
+from anatozoo.methods.acregnet.network import Registration
+from anatozoo.methods.base import ZooModule
+from anatozoo.methods.frames import Frame, displacement_between
+from anatozoo.nn.registration_losses import ncc_loss, similarity_loss, smoothness_loss
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.results_registration import RegistrationResult
+
+Spacing = float | Sequence[float] | None
+
+LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
+"""How much the fields of view of two images may differ, and from what on a result is flagged."""
+OPPOSITE_NCC = -0.3
+"""Correlation before registration below which two images have opposite polarity."""
+NOTABLE_FOLDING = 0.005
+
+
+class PairModule(ZooModule):
+    """A method that registers a moving image to a fixed one.
+
+    Subclasses set `shape`, the network's frame, and implement `forward`.
+    """
+
+    shape: tuple[int, ...]
+
+    def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
+        """Register images (B, 1, *S) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def predict(
+        self,
+        moving: Any,
+        fixed: Any,
+        *,
+        moving_spacing_mm: Spacing = None,
+        fixed_spacing_mm: Spacing = None,
+        moving_invert: bool | None = None,
+        fixed_invert: bool | None = None,
+        ignore_spacing: bool = False,
+        allow_any_modality: bool = False,
+        instance_steps: int | None = None,
+    ) -> "RegistrationResult":
+        """Register one image to another, each of any size and spacing.
+
+        Both are centred in the network's frame first, as the setting ``fit`` says. Where origins and
+        directions are known, the result is correct in that space, but the network does not start from them.
+
+        Args:
+            moving: path, array, tensor, PIL or SimpleITK image; (H, W) for a 2-D model, (D, H, W) in 3-D.
+            fixed: the same; the result lies on its grid.
+            moving_spacing_mm: one number or (x, y[, z]), where the source has none.
+            fixed_spacing_mm: the same.
+            moving_invert: whether to flip the polarity of a radiograph; None follows the file.
+            fixed_invert: the same.
+            ignore_spacing: forget spacings, origins and directions and work in pixels, for pairs of which
+                only one has a spacing.
+            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            instance_steps: steps that refine the field for this pair; None takes the model's setting.
+
+        Raises:
+            ImageError: an image cannot be read, is constant, has another number of dimensions than the
+                model, or the two have opposite polarity.
+            GeometryError: the spacing of one image only is known, or they show fields of view that differ by
+                a factor of more than 2.5.
+        """
+        from anatozoo.io.grid import read_grid_image
+
+        dims = len(self.shape)
+        a = read_grid_image(
+            moving,
+            dims,
+            spacing_mm=moving_spacing_mm,
+            invert=moving_invert,
+            allow_any_modality=allow_any_modality,
+        )
+        b = read_grid_image(
+            fixed,
+            dims,
+            spacing_mm=fixed_spacing_mm,
+            invert=fixed_invert,
+            allow_any_modality=allow_any_modality,
+        )
+        if ignore_spacing:
+            a, b = (_without_space(image) for image in (a, b))
+        flags = _field_of_view_flags(a, b)
+        return self._register(a, b, flags, instance_steps)
+
+    def _register(
+        self, moving: "GridImage", fixed: "GridImage", flags: list[str], instance_steps: int | None
+    ) -> "RegistrationResult":
+        from anatozoo.results_registration import RegistrationResult
+
+        h: Any = self.hparams
+        steps = h.instance_steps if instance_steps is None else instance_steps
+        if steps < 0:
+            raise ConfigError(f"instance_steps={steps} must not be negative.")
+        frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
+        if any(frame.cuts for frame in frames):
+            flags.append("larger_than_the_models_frame")
+        kind = next(self.parameters()).dtype
+        tensors = [
+            torch.from_numpy(frame.image(image.pixels))[None, None].to(self.device, kind)
+            for frame, image in zip(frames, (moving, fixed), strict=True)
+        ]
+        field = self._field(tensors[0], tensors[1], steps, flags)
+        return RegistrationResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            moving=moving.source or moving.name,
+            fixed=fixed.source or fixed.name,
+            moving_grid=moving.grid,
+            fixed_grid=fixed.grid,
+            displacement_px=displacement_between(field, frames[0], frames[1]),
+            alignment=np.linalg.inv(frames[0].matrix) @ frames[1].matrix,
+            moving_pixels=moving.pixels,
+            fixed_pixels=fixed.pixels,
+            flags=(*moving.flags, *fixed.flags, *flags),
+        )
+
+    @torch.no_grad()
+    def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
+        """The field (n, *S) in pixels of the frame; adds to `flags` what there is to say about it."""
+        from anatozoo.nn.warp import folding_fraction, warp
+
+        h: Any = self.hparams
+        if h.similarity != "mi" and float(ncc_loss(moving, fixed)) > -OPPOSITE_NCC:
+            raise ImageError(
+                "moving and fixed image have opposite polarity: one shows bright what the other shows dark. "
+                "Give moving_invert or fixed_invert, or use a model for two modalities (similarity 'mi')."
+            )
+
+        def similarity(warped: Tensor) -> Tensor:
+            return similarity_loss(h.similarity, warped, fixed, window=h.window)
+
+        was_training = self.training
+        self.eval()
+        try:
+            answer = self(moving, fixed)
+        finally:
+            self.train(was_training)
+        field = answer.field
+        if steps:
+            field, _ = optimise_field(
+                moving,
+                fixed,
+                field,
+                answer.inverse,
+                lambda warped, f: similarity(warped) + h.smoothness_weight * smoothness_loss(h.smoothness, f),
+                steps=steps,
+                lr=h.instance_lr,
+                velocity_steps=h.velocity_steps,
+            )
+        if not bool(field.isfinite().all()):
+            raise ImageError("the model's field is not finite; report it with both images.")
+        if float(similarity(warp(moving, field))) >= float(similarity(moving)):
+            flags.append("not_more_similar_than_before")
+        if float(folding_fraction(field)) > NOTABLE_FOLDING:
+            flags.append("field_folds")
+        found: np.ndarray = field[0].float().cpu().numpy()
+        return found
+
+
+def _without_space(image: "GridImage") -> "GridImage":
+    from dataclasses import replace
+
+    return replace(image, grid=image.grid.in_pixels())
+
+
+def _field_of_view_flags(moving: "GridImage", fixed: "GridImage") -> list[str]:
+    """Refuse pairs that cannot belong together, and remark on those that may not.
+
+    With spacings the extents in millimetres are compared, without them the proportions.
+    """
+    known = [image.grid.spacing_mm is not None for image in (moving, fixed)]
+    if known[0] != known[1]:
+        which = "moving" if known[1] else "fixed"
+        raise GeometryError(
+            f"the spacing of the {which} image is unknown and that of the other is known. Give "
+            f"{which}_spacing_mm, or ignore_spacing=True to work in pixels alone."
+        )
+    sizes = [np.asarray(image.grid.size, dtype=float) for image in (moving, fixed)]
+    if known[0]:
+        sizes = [np.abs(image.grid.steps) @ size for image, size in zip((moving, fixed), sizes, strict=True)]
+    ratios = sizes[0] / sizes[1]
+    if not known[0]:
+        ratios = ratios / np.exp(np.log(ratios).mean())
+    ratio = float(np.maximum(ratios, 1 / ratios).max())
+    if ratio > LARGEST_RATIO:
+        what = "fields of view" if known[0] else "proportions"
+        raise GeometryError(
+            f"the {what} of moving and fixed image differ by a factor of {ratio:.1f}; crop the larger one to "
+            "the part that both show, or correct the spacings."
+        )
+    return ["field_of_view_differs"] if ratio > NOTABLE_RATIO else []

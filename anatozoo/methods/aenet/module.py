@@ -1,0 +1,139 @@
+"""The label autoencoder as a LightningModule: the first stage of AC-RegNet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError
+from anatozoo.methods.aenet.network import AENet
+from anatozoo.methods.base import ZooModule
+from anatozoo.methods.frames import frame_shape
+from anatozoo.methods.sources import read_weights
+from anatozoo.metrics.per_image import PerImageMean
+from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
+
+
+class AeNetModule(ZooModule):
+    """Learns a short code of plausible label maps by removing noise from them.
+
+    Mansilla et al., Neural Networks 2020; the defaults are the paper's.
+
+    Args:
+        labels: names of the foreground classes, in the order of their values 1, 2, ...
+        image_size: side S of a square frame, [H, W] or [D, H, W]; multiples of 8.
+        code: length of the code.
+        swap_probability: how often two neighbouring pixels change places in training.
+        lr: learning rate of Adam.
+
+    Raises:
+        ConfigError: settings out of range.
+    """
+
+    architecture = ("labels", "image_size", "code")
+    links = {"labels": "labels", "image_size": "image_size"}  # noqa: RUF012 - typed in the base class
+
+    def __init__(
+        self,
+        labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        image_size: int | list[int] = 64,
+        code: int = 32,
+        swap_probability: float = 0.1,
+        lr: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.initialise()
+
+    def configure_network(self) -> None:
+        """Build the autoencoder."""
+        h: Any = self.hparams
+        self.labels, self.shape = check_labels(h.labels), frame_shape(h.image_size)
+        if not self.labels or not 0 <= h.swap_probability <= 1:
+            raise ConfigError(
+                f"labels={h.labels} must not be empty, swap_probability={h.swap_probability} within 0 … 1."
+            )
+        self.network = AENet(self.shape, len(self.labels) + 1, h.code)
+
+    def configure_metrics(self) -> None:
+        """Dice of the reconstruction, over all labels and for each."""
+        self.columns = ["dice", *(f"dice/{name}" for name in self.labels)]
+        self.val_metrics = PerImageMean(len(self.columns))
+        self.test_metrics = PerImageMean(len(self.columns))
+
+    def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, K) and logits (B, C, *S) of one-hot or soft labels (B, C, *S)."""
+        return self.network(labels)
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Codes (B, K) of one-hot or soft labels (B, C, *S)."""
+        return self.network.encode(labels)
+
+    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of the reconstruction against the clean labels (B, *S)."""
+        return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step on noisy labels."""
+        clean = one_hot(batch["labels"], len(self.labels) + 1)
+        terms = self.losses(self.network(swap_neighbours(clean, self.hparams["swap_probability"])), batch)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["labels"])
+        )
+        return loss
+
+    def _evaluate(self, batch: Mapping[str, Tensor], metric: PerImageMean) -> None:
+        classes = len(self.labels) + 1
+        _, logits = self.network(one_hot(batch["labels"], classes))
+        dice = dice_per_label(logits.argmax(1), batch["labels"], classes)
+        metric.update(batch["index"], torch.cat([dice.nanmean(1, keepdim=True), dice], 1))
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the Dice of each label map."""
+        self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the Dice of each label map."""
+        self._evaluate(batch, self.test_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the validation label maps."""
+        log_means(self, "val", self.val_metrics, self.columns)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over the test label maps."""
+        log_means(self, "test", self.test_metrics, self.columns)
+
+    def configure_optimizers(self) -> Any:
+        """Adam at a constant rate."""
+        return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
+
+
+def log_means(module: ZooModule, stage: str, metric: PerImageMean, columns: list[str]) -> None:
+    """Log the means of a metric under ``STAGE/COLUMN`` and start it anew; the first column is shown."""
+    means = metric.compute()
+    metric.reset()
+    for column, value in zip(columns, means, strict=True):
+        module.log(
+            f"{stage}/{column}",
+            value,
+            prog_bar=column == columns[0],
+            rank_zero_only=False,
+            sync_dist=False,
+        )
+
+
+def load_shape_model(source: str) -> AeNetModule:
+    """An autoencoder from a checkpoint name, a folder or a ``.ckpt`` file of a fit of the first stage.
+
+    Raises:
+        ConfigError: the source is another method's or does not exist.
+    """
+    state, hparams = read_weights(source, "aenet")
+    module = AeNetModule(**hparams)
+    own = module.state_dict()
+    module.load_state_dict({k: v.to(own[k].dtype) if k in own else v for k, v in state.items()})
+    return module.eval()

@@ -1,0 +1,244 @@
+"""Images with label maps, 2-D or 3-D, found in the folders that users have."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.chest import ChestCase, index_chest
+from anatozoo.io.files import stem_of
+from anatozoo.io.geometry import Geometry
+from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.landmarks import draw_organ_mask
+
+IMAGE_FOLDERS = ("images", "imagesTr")
+LABEL_FOLDERS = ("labels", "labelsTr")
+SPLITS = ("train", "val", "test")
+SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+GROUPS = {
+    "lungs": ("lung_right", "lung_left"),
+    "clavicles": ("clavicle_right", "clavicle_left"),
+}
+"""Names for two organs under one label."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCase:
+    """One image and its label map, not read yet.
+
+    Attributes:
+        id: name, unique in its data set.
+        subject: cases of one subject share it, and a split.
+        split: ``"train"``, ``"val"``, ``"test"``, or None.
+        read: gives the image, and the label map on its grid, (*S) uint8, or None.
+    """
+
+    id: str
+    subject: str
+    split: str | None
+    read: Callable[[], tuple[GridImage, np.ndarray | None]]
+
+
+def find_cases(
+    root: str | Path,
+    layout: str,
+    labels: Sequence[str],
+    *,
+    dims: int,
+    label_values: Sequence[int] | None = None,
+    subject_pattern: str | None = None,
+) -> list[FrameCase]:
+    """Find cases below a folder and deal them to splits.
+
+    Args:
+        root: the folder.
+        layout: ``"jsrt"`` (`anatozoo.io.chest.index_chest`; labels are organs, or ``"lungs"`` and
+            ``"clavicles"``; later ones cover earlier ones) or ``"folders"``: ``images`` or ``imagesTr`` with
+            ``labels`` or ``labelsTr``, a label map having the name of its image; splits in
+            ``splits/{train,val,test}.txt`` or ``splits.json``, else dealt by subject.
+        labels: names of the classes; empty where label maps are not needed.
+        dims: 2 or 3.
+        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
+        subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
+            whole name.
+
+    Returns:
+        Cases sorted by name, each with a split.
+
+    Raises:
+        DataError: nothing is there, a file is missing, or a subject is in two splits.
+        ConfigError: the layout or pattern is unknown.
+    """
+    if layout == "jsrt":
+        if dims != 2:
+            raise ConfigError("layout 'jsrt' holds 2-D images; give image_size as one number or [H, W].")
+        cases = _jsrt_cases(Path(root), labels)
+    elif layout == "folders":
+        values = list(range(1, len(labels) + 1)) if label_values is None else list(label_values)
+        if len(values) != len(labels) or len({*values, 0}) != len(values) + 1:
+            raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(labels)}.")
+        cases = _folder_cases(Path(root), values, dims, _subject_of(subject_pattern))
+    else:
+        raise ConfigError(f"layout={layout!r} is unknown; choose jsrt or folders.")
+    _check_subjects(cases)
+    return cases
+
+
+def _jsrt_cases(root: Path, labels: Sequence[str]) -> list[FrameCase]:
+    needed = {organ for label in labels for organ in GROUPS.get(label, (label,))}
+    cases = [
+        FrameCase(case.id, case.patient, case.split, partial(_read_chest, case, tuple(labels)))
+        for case in index_chest(root, "jsrt")
+        if case.image is not None and case.split and needed <= {*case.masks, *case.landmarks}
+    ]
+    if not cases:
+        raise DataError(
+            f"{root}: no JSRT radiograph with {', '.join(sorted(needed)) or 'a split'} is in a split. "
+            "`anatozoo doctor --data ROOT` shows what was found."
+        )
+    return cases
+
+
+def _read_chest(case: ChestCase, labels: Sequence[str]) -> tuple[GridImage, np.ndarray | None]:
+    image = read_grid_image(case.read_image(), 2)
+    if not labels:
+        return image, None
+    drawn = np.zeros(image.pixels.shape, np.uint8)
+    for value, label in enumerate(labels, 1):
+        for organ in GROUPS.get(label, (label,)):
+            drawn[_organ(case, organ, image.grid)] = value
+    return image, drawn
+
+
+def _organ(case: ChestCase, organ: str, grid: Grid) -> np.ndarray:
+    size = (grid.size[0], grid.size[1])
+    if organ not in case.masks:
+        scale = np.asarray(size) / case.size
+        return draw_organ_mask((case.landmarks[organ] + 0.5) * scale - 0.5, size)
+    mask = case.read_mask(organ)
+    if mask.shape == grid.shape:
+        return mask
+    height, width = mask.shape
+    return Geometry.fit((width, height), size, mode="stretch").mask_to_target(mask)
+
+
+def _folder_cases(
+    root: Path, values: list[int], dims: int, subject_of: Callable[[str], str]
+) -> list[FrameCase]:
+    images, labels = _files(root, IMAGE_FOLDERS), _files(root, LABEL_FOLDERS) if values else {}
+    if not images:
+        raise DataError(f"{root}: no images in {' or '.join(IMAGE_FOLDERS)}; put them there.")
+    missing = sorted(set(images) - set(labels)) if values else []
+    if missing:
+        raise DataError(
+            f"{root}: {len(missing)} images have no label map of their name in {' or '.join(LABEL_FOLDERS)}, "
+            f"first {missing[0]}."
+        )
+    splits = _read_splits(root)
+    unknown = sorted(set(splits) - set(images))
+    if unknown:
+        raise DataError(f"{root}: the splits name {len(unknown)} cases without an image, first {unknown[0]}.")
+    return [
+        FrameCase(
+            name,
+            subject_of(name),
+            splits.get(name) if splits else _deal(subject_of(name)),
+            partial(_read_files, path, labels.get(name), values, dims),
+        )
+        for name, path in sorted(images.items())
+    ]
+
+
+def _files(root: Path, folders: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted((root / folder).glob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                name = stem_of(path)
+                if name in found:
+                    raise DataError(f"{found[name]} and {path} have the same name; keep one of them.")
+                found[name] = path
+    return found
+
+
+def _read_files(
+    image_path: Path, label_path: Path | None, values: list[int], dims: int
+) -> tuple[GridImage, np.ndarray | None]:
+    image = read_grid_image(image_path, dims, allow_any_modality=True)
+    if label_path is None:
+        return image, None
+    stored, grid = read_labels(label_path, dims)
+    if difference := image.grid.differs_from(grid):
+        raise DataError(f"{label_path} lies on another grid than its image: {difference}.")
+    unknown = sorted(set(np.unique(stored).tolist()) - {0, *values})
+    if unknown:
+        raise DataError(
+            f"{label_path} holds the values {unknown[:5]}, but the classes are {values}; give label_values."
+        )
+    drawn = np.zeros(stored.shape, np.uint8)
+    for label, value in enumerate(values, 1):
+        drawn[stored == value] = label
+    return image, drawn
+
+
+def _read_splits(root: Path) -> dict[str, str]:
+    table = root / "splits.json"
+    lists: Mapping[str, Any]
+    if table.is_file():
+        try:
+            lists = json.loads(table.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(f"{table} cannot be read as JSON: {error}.") from error
+    else:
+        files = {name: root / "splits" / f"{name}.txt" for name in SPLITS}
+        lists = {n: f.read_text(encoding="utf-8").split() for n, f in files.items() if f.is_file()}
+    splits: dict[str, str] = {}
+    for split in SPLITS:
+        for name in lists.get(split, ()):
+            case = stem_of(Path(str(name)))
+            if splits.setdefault(case, split) != split:
+                raise DataError(f"{root}: {case} is in the splits {splits[case]} and {split}; keep one.")
+    return splits
+
+
+def _deal(subject: str) -> str:
+    """A split that depends on the subject alone, so that adding cases moves no other."""
+    share = int.from_bytes(hashlib.sha256(f"0:{subject}".encode()).digest()[:8], "big") / 2**64
+    edges = np.cumsum(list(SHARES.values()))
+    return list(SHARES)[min(int(np.searchsorted(edges, share, side="right")), len(SHARES) - 1)]
+
+
+def _subject_of(pattern: str | None) -> Callable[[str], str]:
+    if pattern is None:
+        return str
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"subject_pattern={pattern!r} is no regular expression: {error}.") from error
+    if expression.groups < 1:
+        raise ConfigError(f"subject_pattern={pattern!r} needs a group, such as '(patient\\d+)_.*'.")
+
+    def subject(name: str) -> str:
+        match = expression.match(name)
+        if match is None:
+            raise DataError(f"subject_pattern={pattern!r} does not fit the name {name!r}.")
+        return match[1]
+
+    return subject
+
+
+def _check_subjects(cases: Sequence[FrameCase]) -> None:
+    seen: dict[str, str] = {}
+    for case in cases:
+        if case.split and seen.setdefault(case.subject, case.split) != case.split:
+            raise DataError(
+                f"subject {case.subject} is in the splits {seen[case.subject]} and {case.split}; a subject "
+                "belongs to one split."
+            )

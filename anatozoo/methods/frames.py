@@ -1,0 +1,187 @@
+"""The frame that a registration network sees: how images get into it and fields out of it.
+
+Positions are ``(x, y[, z])`` in pixels, whole numbers being pixel centres; arrays are (H, W) or (D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.io.geometry import Geometry
+from anatozoo.io.grid import Grid
+from anatozoo.io.images import normalize_intensity
+
+Fit = Literal["pad", "stretch", "spacing"]
+Array = npt.NDArray[np.float64]
+
+
+def frame_shape(image_size: int | Sequence[int]) -> tuple[int, ...]:
+    """Shape of a network's frame from the setting `image_size`: S is (S, S), lists are (H, W) or (D, H, W).
+
+    Raises:
+        ConfigError: it is neither a positive number nor two or three of them.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) not in (2, 3) or any(not isinstance(s, int) or s < 8 for s in sides):
+        raise ConfigError(f"image_size={image_size!r} must be a side, [H, W] or [D, H, W], each at least 8.")
+    return sides
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Affine way from the pixels of an image into a network's frame, centre on centre.
+
+    Volumes with known directions are turned so that x, y and z run to the patient's left, back and head,
+    along the nearest axis; oblique angles stay.
+
+    Attributes:
+        grid: the image's grid.
+        shape: the frame's shape, (H, W) or (D, H, W).
+        matrix: (n, n), frame pixels per image pixel.
+    """
+
+    grid: Grid
+    shape: tuple[int, ...]
+    matrix: Array
+
+    @classmethod
+    def fit(cls, grid: Grid, shape: tuple[int, ...], fit: Fit, spacing_mm: Sequence[float] | None) -> Self:
+        """Choose the scale.
+
+        Args:
+            grid: the image's grid.
+            shape: the frame's shape.
+            fit: ``"pad"`` shows the whole image with its proportions, ``"stretch"`` fills the frame with it,
+                ``"spacing"`` gives it the frame's resolution and cuts or pads.
+            spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
+
+        Raises:
+            GeometryError: ``"spacing"`` and the image's spacing is unknown.
+            ConfigError: the fit is unknown, or ``"spacing"`` has none.
+        """
+        turn = _orientation(grid)
+        size = np.abs(turn) @ np.asarray(grid.size, dtype=np.float64)
+        target = np.asarray(shape[::-1], dtype=np.float64)
+        if fit == "stretch":
+            scale = target / size
+        elif fit == "pad":
+            # Pixels need not be square: what has to keep its proportions is the body.
+            steps = np.ones(grid.dims) if grid.spacing_mm is None else np.abs(turn) @ grid.spacing_mm
+            scale = steps * (target / (size * steps)).min()
+        elif fit == "spacing":
+            if not spacing_mm or len(spacing_mm) != grid.dims:
+                raise ConfigError(f"fit='spacing' needs spacing_mm with {grid.dims} numbers.")
+            if grid.spacing_mm is None:
+                raise GeometryError(
+                    "this model works at a resolution in millimetres, but the image's spacing is unknown; "
+                    "give moving_spacing_mm and fixed_spacing_mm."
+                )
+            scale = np.abs(turn) @ grid.spacing_mm / np.asarray(spacing_mm)
+        else:
+            raise ConfigError(f"fit={fit!r} is unknown; choose pad, stretch or spacing.")
+        return cls(grid, shape, scale[:, None] * turn)
+
+    @property
+    def offset(self) -> Array:
+        """Where the image's first pixel falls in the frame."""
+        centre = (np.asarray(self.grid.size) - 1) / 2
+        result: Array = (np.asarray(self.shape[::-1]) - 1) / 2 - self.matrix @ centre
+        return result
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a part of the image lies beyond the frame, by more than half a pixel."""
+        size = np.abs(self.matrix) @ np.asarray(self.grid.size)
+        return bool((size > np.asarray(self.shape[::-1]) + 1).any())
+
+    def image(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """An image in the frame, percentiles 0.5 and 99.5 stretched to 0 and 1, 0 around it."""
+        flat = normalize_intensity(pixels.reshape(pixels.shape[0], -1)).reshape(pixels.shape)
+        if self.grid.dims == 2:
+            return self._geometry().image_to_target(flat)
+        from scipy.ndimage import gaussian_filter
+
+        scale = np.abs(self.matrix).sum(0)[::-1]  # along the axes of the array
+        if (scale < 1).any():
+            # Against aliasing, about what averaging over each frame voxel would blur.
+            flat = gaussian_filter(flat, np.where(scale < 1, 0.4 / scale, 0.0), mode="nearest")
+        return self._resample(flat, order=1).astype(np.float32)
+
+    def labels(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A label map in the frame, nearest neighbour, 0 around it."""
+        if self.grid.dims == 2:
+            return self._geometry().mask_to_target(values)
+        return self._resample(values, order=0)
+
+    def _geometry(self) -> Geometry:
+        scale = np.diag(self.matrix)
+        size, target = np.asarray(self.grid.size), np.asarray(self.shape[::-1])
+        corner = (target - size * scale) / 2
+        width, height = self.grid.size
+        return Geometry(
+            (width, height),
+            (int(target[0]), int(target[1])),
+            (float(scale[0]), float(scale[1])),
+            (float(corner[0]), float(corner[1])),
+        )
+
+    def _resample(self, values: npt.NDArray[Any], order: int) -> npt.NDArray[Any]:
+        from scipy.ndimage import affine_transform
+
+        back = np.linalg.inv(self.matrix)
+        start = -back @ self.offset
+        result: npt.NDArray[Any] = affine_transform(
+            values, back[::-1, ::-1], start[::-1], output_shape=self.shape, order=order, mode="grid-constant"
+        )
+        return result
+
+
+def _orientation(grid: Grid) -> Array:
+    """Signed permutation that turns a volume's axes nearest to ITK's x, y and z; the identity in 2-D.
+
+    Radiographs stay as they are stored: their directions say nothing about the patient's sides.
+    """
+    if grid.dims == 2 or grid.direction is None:
+        return np.eye(grid.dims)
+    axes, turn = grid.axes.copy(), np.zeros((3, 3))
+    for _ in range(3):
+        row, column = np.unravel_index(np.abs(axes).argmax(), axes.shape)
+        turn[row, column] = np.sign(axes[row, column])
+        axes[row, :], axes[:, column] = 0, 0
+    return turn
+
+
+def displacement_between(
+    field: npt.NDArray[np.floating[Any]], moving: Frame, fixed: Frame
+) -> npt.NDArray[np.float32]:
+    """Carry a field of the frame to the images themselves.
+
+    Args:
+        field: (n, *frame shape) frame pixels, axes in the order of the array.
+        moving: the moving image's frame.
+        fixed: the fixed image's frame, of the same shape.
+
+    Returns:
+        (*fixed shape, n) float32: what to add to a fixed pixel to get the position in moving pixels, (x, y[,
+        z]). Beyond the frame the field goes on as it is at its border.
+    """
+    from scipy.ndimage import map_coordinates
+
+    shape = fixed.grid.shape
+    axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in shape), indexing="ij")
+    index = np.stack(axes[::-1], -1)
+    place = index @ fixed.matrix.T + fixed.offset
+    at = np.moveaxis(place[..., ::-1], -1, 0)
+    parts = [
+        map_coordinates(component, at, order=1, mode="nearest", output=np.float64)
+        for component in field[::-1]
+    ]
+    place += np.stack(parts, -1)
+    back = np.linalg.inv(moving.matrix).T
+    return ((place - moving.offset) @ back - index).astype(np.float32)

@@ -1,0 +1,63 @@
+"""Label maps as the networks take them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError, DataError
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """Names of the foreground classes as a list.
+
+    Raises:
+        ConfigError: a name is empty or given twice.
+    """
+    names = list(labels)
+    if len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"labels={names} must be different names of the foreground classes.")
+    return names
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Label maps (B, *S) of whole numbers below `classes` as (B, classes, *S) float32.
+
+    Raises:
+        DataError: a label is negative or too large.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"label maps hold values from {low} to {high}, but there are {classes} classes, background "
+            "included; the values 1, 2, ... are those of `labels`, in order."
+        )
+    return F.one_hot(labels.long(), classes).movedim(-1, 1).float()
+
+
+def swap_neighbours(labels: Tensor, probability: float) -> Tensor:
+    """The paper's noise: pixels 2k and 2k + 1 of a row change places, each pair with this probability.
+
+    Args:
+        labels: (B, C, *S) one-hot, all channels of a pixel moving together. A last odd column stays.
+        probability: 0 … 1.
+    """
+    even = labels.shape[-1] // 2 * 2
+    pairs = labels[..., :even].unflatten(-1, (-1, 2))
+    draw = torch.rand(pairs[:, :1, ..., :1].shape, device=labels.device)
+    swapped = torch.where(draw < probability, pairs.flip(-1), pairs).flatten(-2)
+    return torch.cat([swapped, labels[..., even:]], -1)
+
+
+def dice_per_label(a: Tensor, b: Tensor, classes: int) -> Tensor:
+    """Dice of each foreground class, (B, classes - 1); NaN where neither map has it.
+
+    Args:
+        a: (B, *S) whole numbers.
+        b: (B, *S).
+        classes: background included.
+    """
+    first, second = (one_hot(x, classes).flatten(2)[:, 1:] for x in (a, b))
+    total = first.sum(2) + second.sum(2)
+    return torch.where(total > 0, 2 * (first * second).sum(2) / total.clamp_min(1), torch.nan)
