@@ -43,6 +43,7 @@ _TAG_OF_TASK = {
     "segmentation": "image-segmentation",
     "registration": "image-to-image",
     "post-processing": "image-to-image",
+    "shape": "image-to-image",
     "quality": None,
 }
 _TAG_OF_OUTPUT = {
@@ -89,7 +90,8 @@ def pipeline_tag(spec: CheckpointSpec) -> str | None:
 
 
 def _front_matter(spec: CheckpointSpec) -> str:
-    tags = ["anatozoo", spec.method, spec.input.anatomy, spec.input.modality, "medical-imaging", "pytorch"]
+    words = [_slug(word) for word in (spec.input.anatomy, spec.input.modality)]
+    tags = ["anatozoo", spec.method, *words, "medical-imaging", "pytorch"]
     tag = pipeline_tag(spec)
     values: dict[str, Any] = {
         "library_name": "anatozoo",
@@ -152,7 +154,7 @@ def _status(spec: CheckpointSpec, private: bool) -> str:
 
 def _example(spec: CheckpointSpec) -> str:
     pair = spec.output.kind == "displacement"
-    post = describe_method(spec.method).task == "post-processing"
+    post = describe_method(spec.method).task in ("post-processing", "shape")
     arguments = '"moving.dcm", "fixed.dcm"' if pair else '"mask.png"' if post else '"patient.dcm"'
     lines = [
         "```python",

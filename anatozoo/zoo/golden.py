@@ -62,7 +62,7 @@ class Golden:
     def __str__(self) -> str:
         if self.unit == "px":
             return f"{self.difference:.4f} px away at most, {self.tolerance:g} px allowed"
-        return f"{self.difference:.4%} of the pixels differ, {self.tolerance:.4g} of all allowed"
+        return f"{self.difference:.4%} of the pixels differ, {100 * self.tolerance:g}% allowed"
 
 
 @dataclass(frozen=True)

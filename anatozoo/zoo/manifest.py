@@ -74,9 +74,9 @@ def read_manifest(path: Path, *, alone: bool = False) -> Manifest:
         if spec.name in lines:
             item.mapping()["name"].fail(f"{spec.name} stands in line {lines[spec.name]} already; rename one.")
         if alone and spec.bundled:
-            item.mapping()["bundled"].fail(
-                f"{spec.name} must be published: no folder of weights comes with a manifest from the Hub."
-            )
+            bundled = item.mapping()["bundled"]
+            bundled.where = f"{spec.name}.bundled"
+            bundled.fail("must be false: no folder of weights comes with a manifest from the Hub.")
         lines[spec.name] = item.line
         checkpoints.append(spec)
     organisation = top["hub_organisation"].or_null(lambda v: v.matching(r"[\w.-]+", "an organisation's name"))

@@ -7,12 +7,10 @@ entries are added to those of the shipped manifest; no name may stand twice.
 
 import os
 import re
-import shutil
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from anatozoo.errors import ManifestError
-from anatozoo.zoo.files import write_atomically
 from anatozoo.zoo.manifest import COMMIT, FILE_NAME, REPO_ID, Manifest, read_manifest
 
 VARIABLE = "ANATOZOO_MANIFEST"
@@ -82,6 +80,12 @@ def carry(to: Path, *, offline: bool | None = None) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
+    # Only here, so that listing does not pay for what writes files.
+    import shutil
+    from functools import partial
+
+    from anatozoo.zoo.files import write_atomically
+
     for source in sources():
         if match := _ON_HUB.fullmatch(source):
             path = _from_hub(source, None, offline).path
@@ -94,9 +98,7 @@ def carry(to: Path, *, offline: bool | None = None) -> None:
 def _from_file(source: str) -> Manifest:
     path = Path(source).expanduser().absolute()
     if path.is_dir():
-        raise ManifestError(
-            f"{VARIABLE}: {path} is a folder; name the manifest in it, as {path / FILE_NAME}."
-        )
+        raise ManifestError(f"{VARIABLE}: {path} is a folder; name the file in it, as {path / FILE_NAME}.")
     try:
         changed_ns = path.stat().st_mtime_ns
     except OSError as error:

@@ -100,3 +100,44 @@ def test_a_readme_without_markers_is_an_error(project: Path, capsys: pytest.Capt
     (project / "README.md").write_text("# Zoo\n")
     assert maintain.main(["readme"]) == 1
     assert "needs the lines <!-- checkpoints:begin -->" in capsys.readouterr().err
+
+
+# --- a private zoo ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def private_zoo(tmp_path: Path, tiny_method: None) -> Path:
+    """A manifest with its weights beside it, hashes not written yet."""
+    write_tiny(tmp_path / "zoo" / "checkpoints" / "tiny-toy")
+    return write_manifest(tmp_path / "zoo" / "ours.yaml", entry())
+
+
+def test_hashes_and_cards_of_a_private_zoo_are_written_beside_its_manifest(
+    private_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = private_zoo.parent / "checkpoints" / "tiny-toy"
+    assert maintain.main(["check", "--manifest", str(private_zoo)]) == 1
+    assert f"{folder / 'README.md'} is out of date" in capsys.readouterr().err
+    assert maintain.main(["all", "--manifest", str(private_zoo)]) == 0
+    assert maintain.main(["check", "--manifest", str(private_zoo)]) == 0
+    (spec,) = read_manifest(private_zoo).checkpoints
+    assert {name: file_record(folder / name) for name in spec.hub.files} == spec.to_dict()["hub"]["files"]
+    assert "Part of a private zoo" in (folder / "README.md").read_text("utf-8")
+    assert sorted(path.name for path in private_zoo.parent.iterdir()) == ["checkpoints", "ours.yaml"]
+
+
+def test_a_private_zoo_has_no_tables(private_zoo: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        maintain.main(["readme", "--manifest", str(private_zoo)])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_a_private_manifest_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    path = tmp_path / "ours.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert maintain.main(["hashes", "--manifest", str(path)]) == 1
+    assert str(path) in capsys.readouterr().err

@@ -80,3 +80,60 @@ def test_a_name_in_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_third_party", lambda: {"hybridgnet": METHODS["hybridgnet"]})
     with pytest.raises(ConfigError, match="two packages offer method 'hybridgnet'"):
         methods()
+
+
+def _described_with(site: Path, about: str, code: str) -> subprocess.CompletedProcess[str]:
+    points = "[anatozoo.methods]\ntheirs = their_zoo:Module\n[anatozoo.about]\ntheirs = their_about:ABOUT\n"
+    _install(site, points)
+    (site / "their_about.py").write_text(f"ABOUT = {about}\n")
+    program = f"import sys; sys.path.append({str(site)!r})\nfrom anatozoo.zoo.registry import *\n{code}\n"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_another_package_says_what_cards_tell_about_its_method(tmp_path: Path) -> None:
+    done = _described_with(
+        tmp_path,
+        "{'title': 'Theirs', 'task': 'registration'}",
+        "m = describe_method('theirs'); print(m.title, m.task, find_method('theirs').title, m.paper)",
+    )
+    assert done.stdout.strip() == "Theirs registration theirs see the package their-zoo", done.stderr
+
+
+def test_without_a_word_of_the_package_a_method_is_called_by_its_name(tmp_path: Path) -> None:
+    _install(tmp_path, "[anatozoo.methods]\ntheirs = their_zoo:Module\n")
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\nfrom anatozoo.zoo.registry import describe_method\n"
+        "m = describe_method('theirs'); print(m.title, m.task)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "theirs unspecified", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ("'Theirs'", "must be a mapping with texts under title, paper, task"),
+        ("{'title': 3}", "must be a mapping with texts"),
+        ("{'name': 'Theirs'}", "must be a mapping with texts"),
+        ("{'task': 'magic'}", "task 'magic' must be one of segmentation, registration"),
+    ],
+)
+def test_what_a_package_must_not_say_is_refused(tmp_path: Path, about: str, words: str) -> None:
+    done = _described_with(tmp_path, about, "describe_method('theirs')")
+    assert "ConfigError: their_about:ABOUT" in done.stderr
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("name", ["Theirs", "their-method", "their_method"])
+def test_a_method_s_name_must_be_able_to_start_a_checkpoint_s(tmp_path: Path, name: str) -> None:
+    _install(tmp_path, f"[anatozoo.methods]\n{name} = their_zoo:Module\n")
+    assert f"their-zoo registers a method as '{name}'" in _methods_seen_with(tmp_path).stderr
+
+
+def test_two_packages_with_one_method_are_refused(tmp_path: Path) -> None:
+    _install(tmp_path, "[anatozoo.methods]\ntheirs = their_zoo:Module\n")
+    other = tmp_path / "other_zoo-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-zoo\nVersion: 1.0\n")
+    (other / "entry_points.txt").write_text("[anatozoo.methods]\ntheirs = other_zoo:Module\n")
+    assert "two packages offer method 'theirs'" in _methods_seen_with(tmp_path).stderr
