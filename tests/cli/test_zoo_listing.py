@@ -1,0 +1,85 @@
+"""What `anatozoo list` and `info` print for people and for programs, whatever the manifest holds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anatozoo.cli.main import main
+from anatozoo.cli.table import format_table
+from tests.zoo_fixtures import TinyModule, entry, write_manifest
+
+Capture = pytest.CaptureFixture[str]
+
+
+def long_lines(text: str, width: int = 80) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > width]
+
+
+def test_list_stays_readable_with_long_names_deprecated_ones_and_many(
+    package: Path, tiny_method: None, capsys: Capture
+) -> None:
+    longest = "tiny-" + "x" * 60
+    organs = {"kind": "mask", "classes": ["vertebral_column_lumbar", "heart"], "landmarks": None}
+    entries = [entry(name=f"tiny-{i:03}", output=organs) for i in range(40)]
+    manifest = package / "checkpoints_manifest.yaml"
+    write_manifest(manifest, *entries, entry(name="tiny-old-and-kept-for-tables", status="deprecated"))
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert long_lines("\n".join(lines)) == []
+    names = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
+    assert names == [*(f"tiny-{i:03}" for i in range(40)), "tiny-old-and-kept-for-tables", "(deprecated)"]
+    # A name that leaves no room stands above its row.
+    write_manifest(manifest, *entries, entry(name=longest, status="deprecated"))
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert long_lines("\n".join(lines)) == []
+    assert lines[-2] == f"{longest} (deprecated)"
+    assert lines[-1].split() == ["chest", "x-ray,", "30×20", "heart", "0.0", "no"]
+
+
+JSON_KEYS = {
+    "": "name method version status summary hub bundled license input output metrics training_data training "
+    "intended_use out_of_scope limitations citation remarks",
+    "hub": "repo_id revision files",
+    "hub.files": "model.safetensors config.json golden.safetensors",
+    "hub.files.config.json": "sha256 size",
+    "license": "weights training_data code_origin commercial_use note",
+    "input": "modality anatomy views size fit intensity polarity spacing_mm",
+    "output": "kind classes landmarks",
+    "metrics": "dataset split n metric class value source report",
+    "training_data": "name url license n",
+    "training": "config git_sha versions hardware seed",
+}
+"""What programs read: keys may be added at the end of a line, never renamed or taken away."""
+
+
+@pytest.mark.parametrize("arguments", [["list", "--json"], ["info", "tiny-toy", "--json"]])
+def test_the_keys_of_json_are_fixed(
+    package: Path, bundled: TinyModule, capsys: Capture, arguments: list[str]
+) -> None:
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    values = found[0] if isinstance(found, list) else found
+    inner = {
+        **{key: values[key] for key in ("hub", "license", "input", "output", "training")},
+        "": values,
+        "hub.files": values["hub"]["files"],
+        "hub.files.config.json": values["hub"]["files"]["config.json"],
+        "metrics": values["metrics"][0],
+        "training_data": values["training_data"][0],
+    }
+    assert {place: " ".join(value) for place, value in inner.items()} == JSON_KEYS
+
+
+def test_a_word_that_is_longer_than_its_column_is_broken() -> None:
+    text = format_table(("NAME", "A", "B"), [("x", "y" * 60, "z" * 60)])
+    assert long_lines(text) == []
+    assert text.count("y") == text.count("z") == 60
+
+
+def test_a_name_longer_than_the_screen_is_all_that_sticks_out() -> None:
+    text = format_table(("NAME", "A"), [("n" * 90, "word " * 30), ("b", "")])
+    assert long_lines(text) == ["n" * 90]
+    assert text.splitlines()[:2] == ["NAME", "  A"]
+    assert text.count("word") == 30
