@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -83,7 +84,10 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         if path.is_dir() or not size:
             what = "a folder" if path.is_dir() else "empty"
             raise WeightsError(f"{path} is {what}; give the authors' .pt file.")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Remarks on how odd the file is; whatever is not tensors alone is refused below.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
@@ -116,7 +120,7 @@ def _why_refused(message: str) -> str:
     if match := re.search(r"(?:Unsupported global: GLOBAL |Unsupported class )([\w.]+)", message):
         return (
             f"is refused: reading it would run {match[1]}, and a file of weights needs no code. It may be a "
-            "whole model or a run's checkpoint: load it where you trust it, and save model.state_dict() alone."
+            "whole model or a run's checkpoint: load it where you trust it and save model.state_dict() alone."
         )
     return f"is refused: it is no file of tensors alone ({_first_line(message)}). Download it again."
 

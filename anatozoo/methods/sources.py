@@ -15,6 +15,7 @@ from anatozoo.zoo.registry import MethodEntry, find_method, methods
 TRAINING_SUFFIX = ".ckpt"
 METHOD_KEY = "anatozoo_method"
 """Where a training checkpoint names its method."""
+_ALIKE = 0.5
 
 
 def read_hparams(source: str) -> tuple[str, dict[str, Any]]:
@@ -73,29 +74,29 @@ def _hparams_of(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _method_of(source: str, stored: dict[str, Any]) -> str:
-    """The method that the file names, or the one whose module has just these settings."""
+    """The method that the file names, or the one whose module's settings are most like the file's."""
     if METHOD_KEY in stored:
         return str(stored[METHOD_KEY])
-    # Files written before the method was noted: the network's settings tell it.
-    names = _hparams_of(stored).keys()
-    fits = [entry.name for entry in methods().values() if _could_have(entry, names)]
-    if len(fits) != 1:
-        raise ConfigError(
-            f"{source} does not say which method it is of, and its settings fit {', '.join(fits) or 'none'}."
-        )
-    return fits[0]
+    # Files written before the method was noted: their settings tell it, even if some have come or gone since.
+    names = set(_hparams_of(stored))
+    shares = {entry.name: _share_in_common(names, _settings(entry)) for entry in methods().values()}
+    best = max(shares, key=lambda name: shares[name])
+    if shares[best] < _ALIKE or list(shares.values()).count(shares[best]) > 1:
+        raise ConfigError(f"{source} does not say which method it is of, and its settings fit none.")
+    return best
 
 
-def _could_have(entry: MethodEntry, names: Iterable[str]) -> bool:
-    architecture = getattr(_module_class(entry), "architecture", ())
-    return bool(architecture) and set(architecture) <= set(names)
+def _share_in_common(a: set[str], b: set[str]) -> float:
+    return len(a & b) / max(len(a | b), 1)
 
 
-def _module_class(entry: MethodEntry) -> Any:
+def _settings(entry: MethodEntry) -> set[str]:
+    """Names of the settings of a method's module, none where another package's does not import."""
     try:
-        return entry.module_class()
-    except ConfigError:  # another package's method that does not import is none to choose from
-        return None
+        module = entry.module_class()
+    except ConfigError:
+        return set()
+    return set(inspect.signature(module.__init__).parameters) - {"self"}
 
 
 def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
@@ -109,5 +110,4 @@ def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
 
 def takes(entry: MethodEntry, names: Iterable[str]) -> bool:
     """Whether a method's module has all of these settings."""
-    module = _module_class(entry)
-    return module is not None and set(names) <= set(inspect.signature(module.__init__).parameters)
+    return set(names) <= _settings(entry)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from anatozoo.io.landmarks import draw_label_map
 from anatozoo.plotting import (
     ORGAN_COLORS,
     display_grey,
@@ -11,6 +12,7 @@ from anatozoo.plotting import (
     draw_overlay,
     label_palette,
     organ_colors,
+    outlines,
     png_bytes,
 )
 from anatozoo.results import SegmentationResult
@@ -176,3 +178,52 @@ def test_plot_draws_on_given_axes():
     assert make(pixels=None).plot(second) is figure
     assert not first.lines
     assert len(second.lines) == 5
+
+
+def labelled(**changes):
+    """The phantom's organs as a label map; the heart has a hole, and a part of the lung lies apart."""
+    phantom = make_chest_phantom(240, 256)
+    classes = [organ for organ in phantom.landmarks if organ != "clavicle_left"]
+    labels = draw_label_map({organ: phantom.landmarks[organ] for organ in classes}, (240, 256))
+    labels[155:165, 130:140] = 0
+    labels[240:250, 20:30] = classes.index("lung_right") + 1
+    values = {"landmarks": {}, "label_map": labels, "classes": [*classes, "clavicle_left"]}
+    return make(**(values | changes))
+
+
+def test_outlines_of_a_label_map_follow_every_part_and_hole():
+    lines = outlines(labelled())
+    assert {organ: len(each) for organ, each in lines.items()} == {
+        "lung_right": 3,  # its tip lies beyond the clavicle
+        "lung_left": 1,
+        "heart": 2,
+        "clavicle_right": 1,
+        "clavicle_left": 0,
+    }
+    part = next(line for line in lines["lung_right"] if line[:, 1].min() >= 240)
+    np.testing.assert_array_equal([part.min(axis=0), part.max(axis=0)], [[20, 240], [29, 249]])
+
+
+def test_outlines_of_landmarks_are_the_landmarks():
+    result = make()
+    assert all(np.array_equal(line, result.landmarks[o]) for o, [line] in outlines(result).items())
+
+
+def test_overlay_of_a_label_map_colours_organs_and_leaves_holes_open():
+    picture = draw_overlay(labelled(pixels=None)).astype(int)
+    scale = 1000 / 256
+    heart = picture[round(170 * scale), round(135 * scale)]
+    assert np.argmax(heart) == np.argmax(ORGAN_COLORS["heart"])
+    assert np.ptp(heart) > 10
+    assert np.ptp(picture[round(160 * scale), round(135 * scale)]) == 0  # in the hole
+    assert np.ptp(picture[round(245 * scale), round(25 * scale)]) > 10  # in the part that lies apart
+
+
+def test_plot_of_a_label_map_names_every_organ_once(tmp_path):
+    result = labelled()
+    (ax,) = result.plot().axes
+    assert [line.get_label() for line in ax.lines] == [display_name(organ) for organ in result.organs]
+    assert len(ax.patches) == 4  # the left clavicle has no pixel
+    [heart] = [line for line in ax.lines if line.get_label() == "Heart"]
+    x = heart.get_xdata()[np.isfinite(heart.get_xdata())]
+    assert (x.min(), x.max()) == tuple(np.flatnonzero(result.masks["heart"].any(axis=0))[[0, -1]])

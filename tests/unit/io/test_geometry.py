@@ -200,3 +200,36 @@ def test_arrays_of_another_image_are_refused() -> None:
     ):
         with pytest.raises(GeometryError):
             call()
+
+
+@pytest.mark.parametrize("size", [(700, 300), (64, 64), (61, 97), (20, 33), (31, 16), (1, 1)])
+def test_smooth_values_come_back_to_where_they_were(size):
+    geometry = Geometry.fit(size, (64, 64))
+    width, height = size
+    ramp = np.add.outer(np.arange(64.0), 2 * np.arange(64.0))  # y + 2 x, which linear interpolation keeps
+    found = geometry.image_to_source(ramp)
+    assert found.dtype == np.float32
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    points = geometry.points_to_target(np.stack([x, y], axis=-1))
+    expected = points[..., 1] + 2 * points[..., 0]
+    # Up to the frame's edge: beyond the outermost centres values are held. Averages over pixels that are cut
+    # take these as constant, which they are not on a ramp.
+    inside = ((points >= 0) & (points <= 63)).all(axis=-1)
+    np.testing.assert_allclose(found[inside], expected[inside], atol=2e-3 if max(size) >= 64 else 0.05)
+    assert np.abs(found - expected).max() <= 1.5
+
+
+def test_smooth_values_are_averaged_where_the_source_is_coarser():
+    geometry = Geometry.fit((8, 8), (64, 64))
+    values = np.random.default_rng(0).random((64, 64))
+    means = values.reshape(8, 8, 8, 8).mean(axis=(1, 3))
+    np.testing.assert_allclose(geometry.image_to_source(values), means, atol=1e-6)
+
+
+def test_smooth_values_are_zero_beyond_the_frame_and_need_its_size():
+    geometry = Geometry.fit((40, 40), (10, 10), crop=(10, 10, 30, 30))
+    found = geometry.image_to_source(np.ones((10, 10)))
+    assert (found[10:30, 10:30] == 1).all()
+    assert found.sum() == 400
+    with pytest.raises(GeometryError, match="made for this image"):
+        geometry.image_to_source(np.ones((40, 40)))
