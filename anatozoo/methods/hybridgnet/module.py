@@ -165,6 +165,10 @@ class HybridGNetModule(LandmarkModule):
 
     def setup(self, stage: str) -> None:
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
+        if stage == "fit":
+            # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
+            # Before processes are joined, for these share gradients by the layout that they find.
+            self.network.to(memory_format=torch.channels_last)
         if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
             return
         h: Any = self.hparams
@@ -176,9 +180,7 @@ class HybridGNetModule(LandmarkModule):
             self.load_state_dict(adapt_state(state, organs, dense, own, self.organs, self.dense_organs))
 
     def on_fit_start(self) -> None:
-        """Choose the memory format; take template and spacing from the mean shape of the training data."""
-        # Convolutions train fastest so, on CPUs and tensor cores alike: the maps follow the weights' format.
-        self.network.to(memory_format=torch.channels_last)
+        """Take template and spacing from the mean shape of the training data."""
         template, spacing = self.network.template, self.network.spacing
         fresh = template is not None and bool((template == 0.5).all())
         if self.trainer.ckpt_path or not (fresh or spacing is not None):
