@@ -47,3 +47,7 @@ class ConfigError(AnatozooError):
 
 class OutputError(AnatozooError):
     """A result cannot be written: no permission, disk full, name taken."""
+
+
+class PublishError(AnatozooError):
+    """The Hub did not take a checkpoint, or what it would replace is not ours to replace."""

@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "verify": Command(
             "anatozoo.cli.verify", "check the files of checkpoints, and that they still compute"
         ),
+        "publish": Command("anatozoo.cli.publish", "put a checkpoint on the Hugging Face Hub"),
         "convert": Command("anatozoo.cli.convert", "turn weights that others released into a checkpoint"),
         "doctor": Command("anatozoo.cli.doctor", "examine this installation, or a data set's folder"),
     },

@@ -14,6 +14,7 @@ from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.zoo.files import write_atomically, write_text
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import find_method, methods
+from anatozoo.zoo.reproducible import sort_metadata
 
 if TYPE_CHECKING:
     from lightning import LightningModule
@@ -110,7 +111,12 @@ def write_checkpoint_folder(
     tensors = {key: _stored(key, value, half) for key, value in module.state_dict().items()}
     folder = Path(directory)
     metadata = {"format": "pt", "name": name, "version": version}
-    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata=metadata))
+
+    def write(path: Path) -> None:
+        save_file(tensors, path, metadata=metadata)
+        sort_metadata(path)
+
+    write_atomically(folder / WEIGHTS, write)
     write_text(folder / CONFIG, text)
     return folder
 

@@ -9,8 +9,9 @@ import torch
 
 import anatozoo
 from anatozoo.errors import ConfigError
+from anatozoo.methods.export import golden_radiograph, read_run
 from anatozoo.methods.hybridgnet import HybridGNetModule
-from anatozoo.methods.hybridgnet.export import golden_radiograph, main, read_run, restrict_organs
+from anatozoo.methods.hybridgnet.export import main, restrict_organs
 
 
 def small_module(**settings: object) -> HybridGNetModule:
@@ -49,14 +50,14 @@ def test_average_or_last_weights_of_a_run(tmp_path: Path) -> None:
     last = {key: value + 1 for key, value in module.state_dict().items()}
     ckpt = write_run(tmp_path / "run.ckpt", module, current_model_state=last)
     key = "network.template"
-    assert torch.equal(read_run(str(ckpt)).state_dict()[key], module.state_dict()[key])
-    assert torch.equal(read_run(str(ckpt), averaged=False).state_dict()[key], last[key])
+    assert torch.equal(read_run(ckpt, "hybridgnet").state_dict()[key], module.state_dict()[key])
+    assert torch.equal(read_run(ckpt, "hybridgnet", averaged=False).state_dict()[key], last[key])
 
 
 def test_a_run_without_an_average_says_so(tmp_path: Path) -> None:
     ckpt = write_run(tmp_path / "run.ckpt", small_module())
     with pytest.raises(ConfigError, match="--last-weights"):
-        read_run(str(ckpt), averaged=False)
+        read_run(ckpt, "hybridgnet", averaged=False)
 
 
 def test_the_folder_loads_and_its_golden_result_holds(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""The card that is published with a checkpoint, and how to know later that nobody has edited it.
+
+The last line of a published card is a comment with the SHA-256 of the lines before. A card whose comment is
+right is as anatozoo wrote it and may be replaced; any other one has been edited, or is somebody's own.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from anatozoo.errors import ConfigError
+from anatozoo.zoo import catalogue
+from anatozoo.zoo.card import card
+from anatozoo.zoo.checkpoint import CheckpointConfig
+from anatozoo.zoo.registry import describe_method
+from anatozoo.zoo.spec import CheckpointSpec, FileRecord
+from anatozoo.zoo.tables import markdown_table
+
+CARD = "README.md"
+_SEAL = re.compile(r"\n<!-- written by anatozoo, sha256 (?P<sha256>[0-9a-f]{64}) -->\n\Z")
+_FRONT = re.compile(r"---\n(?P<values>.*?)^---\n", re.DOTALL | re.MULTILINE)
+_TAGS = {
+    "segmentation": "image-segmentation",
+    "registration": "image-to-image",
+    "post-processing": "image-to-image",
+}
+
+
+def sealed(text: str) -> str:
+    """The card with its comment; a comment that it has already is renewed."""
+    body = unsealed(text)
+    return f"{body}\n<!-- written by anatozoo, sha256 {_digest(body)} -->\n"
+
+
+def unsealed(text: str) -> str:
+    """The card without its comment, whether that is right or not."""
+    return _SEAL.sub("", _plain(text))
+
+
+def is_untouched(text: str) -> bool:
+    """Whether a card is as anatozoo published it."""
+    found = _SEAL.search(_plain(text))
+    return found is not None and found["sha256"] == _digest(unsealed(text))
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def card_of(spec: CheckpointSpec, repo_id: str) -> str:
+    """The manifest's card, as of a checkpoint that is published in this repository.
+
+    The commit cannot be in a file that belongs to it, so the tag of the version stands in its place.
+    """
+    hub = dataclasses.replace(spec.hub, repo_id=repo_id, revision="0" * 40)
+    status = "deprecated" if spec.status == "deprecated" else "published"
+    text = card(dataclasses.replace(spec, status=status, hub=hub), private=catalogue.is_private(spec.name))
+    return text.replace(f"at commit `{'0' * 40}`", f"with the tag `v{spec.version}`")
+
+
+def plain_card(config: CheckpointConfig, files: Mapping[str, FileRecord], repo_id: str) -> str:
+    """A card for a checkpoint that no manifest describes: what its files tell, and what nobody told.
+
+    Args:
+        config: its ``config.json``.
+        files: records of its files.
+        repo_id: where it is published.
+    """
+    method = describe_method(config.method)
+    tag = {"pipeline_tag": _TAGS[method.task]} if method.task in _TAGS else {}
+    values = {
+        "library_name": "anatozoo",
+        **tag,
+        "license": "unknown",
+        "tags": ["anatozoo", config.method, "medical-imaging", "pytorch"],
+    }
+    settings = [(f"`{key}`", f"`{value}`") for key, value in config.hparams.items()]
+    records = [(f"`{name}`", str(r.size), f"`{r.sha256}`") for name, r in files.items()]
+    sections = [
+        f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)}---\n",
+        f"# {config.name}\n\nVersion {config.version} of a {method.title} ({method.paper}), written by "
+        f"anatozoo {config.anatozoo_version}. Those who published it have not described it yet; this card "
+        "says what its files tell.\n",
+        '## Use\n\n```python\nimport anatozoo\n\n# COMMIT: the full commit of 40 hex digits, from "Files and '
+        f'versions"\nmodel = anatozoo.load("hf:{repo_id}@COMMIT")\n```\n',
+        "## Intended use\n\nNot stated. Research software; not a medical device. It must not be used to "
+        "diagnose or treat anybody.\n",
+        "## Measured\n\nNothing is stated.\n",
+        "## Training data and licences\n\nNot stated, neither for the weights nor for the data: ask those "
+        "who published it before you use or pass on anything.\n",
+        f"## Hyper-parameters\n\n{markdown_table(('name', 'value'), settings)}",
+        f"## Files\n\n{markdown_table(('file', 'bytes', 'SHA-256'), records)}",
+    ]
+    return "\n".join(sections)
+
+
+def read_card(path: Path) -> str:
+    """A card of the user's own.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks the front matter that the Hub needs.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the card {path} cannot be read: {error}.") from error
+    check_front_matter(text, path)
+    return text
+
+
+def check_front_matter(text: str, path: Path | str) -> None:
+    """Refuse a card that does not begin with YAML which names a licence.
+
+    Raises:
+        ConfigError: it does not; the message shows how it begins.
+    """
+    match = _FRONT.match(_plain(text))
+    try:
+        values = yaml.safe_load(match["values"]) if match else None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the front matter of {path} is no YAML: {' '.join(str(error).split())}."
+        ) from error
+    if not isinstance(values, dict) or "license" not in values:
+        raise ConfigError(
+            f"the card {path} must begin with front matter that names a licence: lines `---`, "
+            "`license: cc-by-4.0`, `library_name: anatozoo`, `---`."
+        )
