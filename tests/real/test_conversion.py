@@ -12,7 +12,7 @@ from anatozoo.methods.conversion import read_state
 
 # File -> method, then the arguments of `anatozoo convert` beyond the file and the folder.
 FILES: dict[str, tuple[str, list[str]]] = {
-    "acregnet_aenet_64": ("acregnet", []),
+    "acregnet_aenet_64": ("aenet", []),
     "acregnet_regnet_64": ("acregnet", []),
     "hybridgnet_chexmask_2igsc_128": ("hybridgnet", []),
     "hybridgnet_tmi_128": ("hybridgnet", ["--style", "tmi"]),

@@ -103,6 +103,10 @@ class UNetModule(MaskModule):
 
     def setup(self, stage: str) -> None:
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
+        if stage == "fit":
+            # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
+            # Before processes are joined, for these share gradients by the layout that they find.
+            self.network.to(memory_format=torch.channels_last)
         if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
             return
         h: Any = self.hparams
@@ -113,10 +117,6 @@ class UNetModule(MaskModule):
             self.load_state_dict(
                 adapt_state(state, organ_names(hparams["organs"]), self.state_dict(), self.organs)
             )
-
-    def on_fit_start(self) -> None:
-        """Choose the memory format in which convolutions train fastest, on CPUs and tensor cores alike."""
-        self.network.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + organs, S, S), background first, for images (B, 1, S, S) in [0, 1]."""
