@@ -21,8 +21,11 @@ The mapping holds texts under ``title``, ``paper`` and ``task``, each of which m
 imported when a card is made, so it should import nothing heavy.
 """
 
-TASKS = ("segmentation", "registration", "post-processing", "quality")
-"""What methods do; a card's tag on the Hub follows from it."""
+TASKS = ("segmentation", "registration", "post-processing", "shape", "quality")
+"""What methods do; a card's tag on the Hub and its example follow from it.
+
+``"post-processing"`` and ``"shape"`` take a label map, the others images.
+"""
 UNKNOWN_TASK = "unspecified"
 
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -82,6 +85,22 @@ METHODS: dict[str, MethodEntry] = {
         task="segmentation",
         title="U-Net",
         paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
+    "acregnet": MethodEntry(
+        name="acregnet",
+        module="anatozoo.methods.acregnet:AcRegNetModule",
+        data="anatozoo.methods.acregnet:AcRegNetDataModule",
+        task="registration",
+        title="AC-RegNet",
+        paper="Mansilla et al., Neural Networks 2020, doi:10.1016/j.neunet.2020.01.023",
+    ),
+    "aenet": MethodEntry(
+        name="aenet",
+        module="anatozoo.methods.aenet:AeNetModule",
+        data="anatozoo.methods.aenet:AeNetDataModule",
+        task="shape",
+        title="AENet",
+        paper="the label autoencoder of Mansilla et al., Neural Networks 2020",
     ),
 }
 """The methods of this package, by name."""
