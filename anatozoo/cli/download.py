@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from anatozoo.errors import AnatozooError
 from anatozoo.zoo.catalogue import list_models
 from anatozoo.zoo.hub import download, resolve
 
@@ -23,11 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch, verify and, with ``--to``, copy."""
+    """Fetch, verify and, with ``--to``, copy; one of several that fails does not stop the others."""
     names = list_models() if args.all else args.names
     if not names:
         print("The manifest lists no checkpoint.", file=sys.stderr)
+    failed = 0
     for name in names:
-        folder = resolve(name) if args.to is None else download(name, args.to)
+        try:
+            folder = resolve(name) if args.to is None else download(name, args.to)
+        except AnatozooError as error:
+            if len(names) == 1:
+                raise
+            print(f"{name}: FAILED: {error}", file=sys.stderr)
+            failed += 1
+            continue
         print(f"{name}: verified, in {folder}")
-    return 0
+    return 1 if failed else 0

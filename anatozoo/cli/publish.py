@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--last-weights", action="store_true", help="the last step's weights in place of their average"
     )
     parser.epilog = (
-        "The token comes from HF_TOKEN or `hf auth login`. After an interruption run the same\n"
-        "command again: what is there already is not sent twice."
+        "The token comes from HF_TOKEN or `hf auth login`. After an interruption run\n"
+        "the same command again: what is there already is not sent twice."
     )
 
 
