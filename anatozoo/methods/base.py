@@ -185,11 +185,16 @@ class LandmarkModule(SegmentationModule):
         return self.forward_landmarks(batch).double().cpu().numpy() * self.image_size
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        from anatozoo.nn.contours import open_loops
         from anatozoo.nn.graphs import organ_slices
         from anatozoo.results import SegmentationResult
 
-        points = geometry.points_to_source(answer)
-        contours = {organ: points[part] for organ, part in organ_slices(self.organs).items()}
+        contours, untangled = {}, []
+        for organ, part in organ_slices(self.organs).items():
+            opened = open_loops(torch.from_numpy(answer[None, part]))[0].numpy()
+            if not np.array_equal(opened, answer[part]):
+                untangled.append(f"untangled_{organ}")
+            contours[organ] = geometry.points_to_source(opened)
         return SegmentationResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
@@ -197,7 +202,7 @@ class LandmarkModule(SegmentationModule):
             size=image.size,
             spacing_mm=image.spacing_mm,
             landmarks=contours,
-            flags=(*image.flags, *self._flags(contours, image.size)),
+            flags=(*image.flags, *self._flags(contours, image.size), *untangled),
             pixels=image.pixels,
         )
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.nn.contours import untangled
+
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence of N(mu, exp(logvar)) from N(0, 1), mean over batch and latents.
@@ -68,36 +70,6 @@ def contour_loss(
     across = error[..., 0] * tangent[..., 1] - error[..., 1] * tangent[..., 0]
     normal = F.huber_loss(across, torch.zeros_like(across), reduction="none", delta=delta)
     return landmark_huber(prediction, truth, weight, delta=delta) + weighted_mean(normal, weight)
-
-
-def untangled(points: Tensor) -> Tensor:
-    """Where the nodes of a closed contour's loops belong: spread evenly over the gap that each loop leaves.
-
-    Two edges that cross close a loop between them; of the two parts of the contour the one with fewer nodes
-    counts as the loop.
-
-    Args:
-        points: (B, N, 2) vertices in order, the last joined to the first; N of at least 4.
-
-    Returns:
-        (B, N, 2), `points` itself wherever no loop is. One pass: a loop within a loop needs another.
-    """
-    count = points.shape[1]
-    start, end = points, points.roll(-1, 1)
-
-    def side(point: Tensor) -> Tensor:
-        edge, to = (end - start)[:, :, None], point[:, None] - start[:, :, None]
-        return torch.sign(edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0])
-
-    separated = side(start) * side(end) < 0
-    result = points.clone()
-    for b, i, j in (separated & separated.transpose(1, 2)).triu().nonzero().tolist():
-        # Edges i and j cross: the nodes i+1 … j lie on one side of the crossing, the others on the other.
-        first, inside = (i + 1, j - i) if 2 * (j - i) <= count else (j + 1, count - (j - i))
-        loop = (torch.arange(first - 1, first + inside + 1, device=points.device)) % count
-        share = torch.linspace(0, 1, inside + 2, device=points.device, dtype=points.dtype)[:, None]
-        result[b, loop[1:-1]] = torch.lerp(points[b, loop[:1]], points[b, loop[-1:]], share)[1:-1]
-    return result
 
 
 def uncrossing_loss(prediction: Tensor, contours: Iterable[slice], *, delta: float = 1.0) -> Tensor:

@@ -123,28 +123,6 @@ def ring(count: int = 12) -> Tensor:
     return (0.5 + 0.2 * torch.stack([angle.cos(), angle.sin()], -1))[None]
 
 
-@pytest.mark.parametrize("swap", [(3, 4), (0, 11), (10, 11), (0, 1)])
-def test_nodes_of_a_loop_are_spread_over_its_gap(swap: tuple[int, int]) -> None:
-    crossed = ring()
-    crossed[:, list(swap)] = crossed[:, list(swap[::-1])]
-    assert self_intersections(crossed[0]) == 1
-    straight = losses.untangled(crossed)
-    assert self_intersections(straight[0]) == 0
-    moved = (straight != crossed).any(-1)[0].nonzero()[:, 0].tolist()
-    assert moved == sorted(swap)
-    first = 11 if swap == (0, 11) else min(swap)
-    before, after = crossed[0, first - 1], crossed[0, (first + 2) % 12]
-    torch.testing.assert_close(straight[0, first], torch.lerp(before, after, 1 / 3))
-    torch.testing.assert_close(straight[0, (first + 1) % 12], torch.lerp(before, after, 2 / 3))
-
-
-def test_untangling_leaves_simple_contours_alone() -> None:
-    assert torch.equal(losses.untangled(ring()), ring())
-    assert torch.equal(losses.untangled(SQUARE), SQUARE)
-    degenerate = torch.full((1, 6, 2), 0.5)
-    assert torch.equal(losses.untangled(degenerate), degenerate)
-
-
 def test_uncrossing_judges_the_loops_alone_and_gradient_descent_opens_them() -> None:
     points = torch.cat([ring(), ring() + 0.1], 1)
     parts = (slice(0, 12), slice(12, 24))

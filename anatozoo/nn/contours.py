@@ -1,0 +1,52 @@
+"""Closed contours that cross themselves, and how their loops are opened."""
+
+import torch
+from torch import Tensor
+
+LONGEST_LOOP = 0.2
+"""Share of a contour's nodes up to which a loop is a slip; a larger one is no contour at all."""
+
+
+def open_loops(points: Tensor) -> Tensor:
+    """Closed contours (B, N, 2) without their small loops, see `untangled`; larger ones stay."""
+    longest = int(LONGEST_LOOP * points.shape[1])
+    # Opening a loop can lay its gap across another edge. The bound keeps a tangle from going on for ever.
+    for _ in range(points.shape[1]):
+        opened = untangled(points, longest=longest)
+        if torch.equal(opened, points):
+            break
+        points = opened
+    return points
+
+
+def untangled(points: Tensor, *, longest: int | None = None) -> Tensor:
+    """Where the nodes of a closed contour's loops belong: spread evenly over the gap that each loop leaves.
+
+    Two edges that cross close a loop between them; of the two parts of the contour the one with fewer nodes
+    counts as the loop.
+
+    Args:
+        points: (B, N, 2) vertices in order, the last joined to the first; N of at least 4.
+        longest: loops of more nodes than these are left as they are; None opens all.
+
+    Returns:
+        (B, N, 2), `points` itself wherever no loop is. One pass: a loop within a loop needs another.
+    """
+    count = points.shape[1]
+    start, end = points, points.roll(-1, 1)
+
+    def side(point: Tensor) -> Tensor:
+        edge, to = (end - start)[:, :, None], point[:, None] - start[:, :, None]
+        return torch.sign(edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0])
+
+    separated = side(start) * side(end) < 0
+    result = points.clone()
+    for b, i, j in (separated & separated.transpose(1, 2)).triu().nonzero().tolist():
+        # Edges i and j cross: the nodes i+1 … j lie on one side of the crossing, the others on the other.
+        first, inside = (i + 1, j - i) if 2 * (j - i) <= count else (j + 1, count - (j - i))
+        if longest is not None and inside > longest:
+            continue
+        loop = (torch.arange(first - 1, first + inside + 1, device=points.device)) % count
+        share = torch.linspace(0, 1, inside + 2, device=points.device, dtype=points.dtype)[:, None]
+        result[b, loop[1:-1]] = torch.lerp(points[b, loop[:1]], points[b, loop[-1:]], share)[1:-1]
+    return result
