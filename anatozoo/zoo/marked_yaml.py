@@ -1,5 +1,6 @@
 """YAML read with line numbers, so that a complaint about a value can name its line."""
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,7 +90,7 @@ class Marked:
         known = [*required, *optional]
         for key, value in values.items():
             if key not in known:
-                value.fail_key(f"unknown key; the keys here are {', '.join(known)}.")
+                value.fail_key(f"unknown key; {_hint(key, known)}the keys here are {', '.join(known)}.")
         missing = [key for key in required if key not in values]
         if missing:
             self.fail(f"{', '.join(missing)} missing; write null where there is no value.")
@@ -186,6 +187,11 @@ class Marked:
 
 def _quote_hint(kind: type) -> str:
     return "; put it in quotes if it is text" if kind is str else ""
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def _problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:

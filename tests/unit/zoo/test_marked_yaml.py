@@ -115,6 +115,12 @@ def test_an_unknown_key_is_named_at_its_own_line(tmp_path: Path) -> None:
         value.fields(["a"])
 
 
+def test_a_misspelt_key_gets_a_hint(tmp_path: Path) -> None:
+    value = read(tmp_path, "license: 1\nlicence: 2\n")
+    with pytest.raises(ManifestError, match=r"m\.yaml:2: licence: unknown key; did you mean license\?"):
+        value.fields(["license"])
+
+
 def test_a_key_that_is_no_word_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"m\.yaml:1: a key must be a plain word"):
         read(tmp_path, "? [a, b]\n: 1\n").mapping()
