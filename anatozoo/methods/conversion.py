@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, OutputError, WeightsError
-from anatozoo.zoo.registry import find_method, methods
+from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 if TYPE_CHECKING:
     from lightning import LightningModule
@@ -58,17 +58,21 @@ def find_converter(method: str) -> Converter:
         ConfigError: there is no such method, or it has no converter.
     """
     entry = find_method(method)
-    name = f"{_package(entry.module)}.convert"
-    if importlib.util.find_spec(name) is None:
-        able = [
-            e.name for e in methods().values() if importlib.util.find_spec(f"{_package(e.module)}.convert")
-        ]
+    if not _has_converter(entry):
+        able = [other.name for other in methods().values() if _has_converter(other)]
         raise ConfigError(f"no weights of others are known for {method}; convert reads {', '.join(able)}.")
-    return cast("Converter", importlib.import_module(name))
+    return cast("Converter", importlib.import_module(_converter_name(entry)))
 
 
-def _package(module: str) -> str:
-    return module.partition(":")[0]
+def _converter_name(entry: MethodEntry) -> str:
+    return f"{entry.module.partition(':')[0]}.convert"
+
+
+def _has_converter(entry: MethodEntry) -> bool:
+    try:
+        return importlib.util.find_spec(_converter_name(entry)) is not None
+    except ModuleNotFoundError:  # a package that is registered and does not import has nothing to offer
+        return False
 
 
 def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -194,10 +198,8 @@ def choose_style(method: str, converter: Converter, state: Mapping[str, Tensor],
 
 def _whose(method: str, state: Mapping[str, Tensor]) -> str:
     for entry in methods().values():
-        name = f"{_package(entry.module)}.convert"
-        if entry.name == method or importlib.util.find_spec(name) is None:
-            continue
-        if find_converter(entry.name).styles_of(state):
+        other = entry.name != method and _has_converter(entry)
+        if other and find_converter(entry.name).styles_of(state):
             return f" They are those of `anatozoo convert {entry.name}`."
     return ""
 

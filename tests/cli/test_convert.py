@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from PIL import Image as PILImage
 
 import anatozoo
 from anatozoo.cli.main import main
@@ -27,6 +31,38 @@ def test_a_converted_folder_loads_and_predicts(weights: Path, tmp_path: Path, ca
     result = module.predict(make_chest_phantom(90, 70).image)
     assert result.checkpoint == "unet-mine"
     assert result.organs == ("lungs", "heart")
+
+
+def test_a_model_without_landmarks_segments_a_folder_in_every_format(
+    weights: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert convert(weights, "--to", str(tmp_path / "unet-mine")) == 0
+    (tmp_path / "scans").mkdir()
+    for number, size in enumerate(((90, 70), (64, 128))):
+        PILImage.fromarray(make_chest_phantom(*size).image).save(tmp_path / "scans" / f"{number}.png")
+    command = [
+        "predict",
+        str(tmp_path / "unet-mine"),
+        str(tmp_path / "scans"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, "--format", "png,nifti,json,csv"]) == 0
+    assert "2 segmented" in capsys.readouterr().out
+    for number, (width, height) in enumerate(((90, 70), (64, 128))):
+        with PILImage.open(tmp_path / "out" / f"{number}_mask.png") as picture:
+            labels = np.array(picture)
+        assert labels.shape == (height, width)
+        volume = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"{number}_mask.nii.gz")))
+        np.testing.assert_array_equal(volume, labels)
+        values = json.loads((tmp_path / "out" / f"{number}.json").read_text())
+        assert (values["landmarks"], values["landmarks_mm"]) == ({}, None)
+        areas = {organ: int((labels == value).sum()) for organ, value in values["labels"].items()}
+        assert values["areas_px"] == areas
+        assert len((tmp_path / "out" / f"{number}_landmarks.csv").read_text().splitlines()) == 1
+        assert (tmp_path / "out" / f"{number}_overlay.png").is_file()
+    assert main([*command, "--format", "png,nifti,json,csv"]) == 0
+    assert "2 done already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

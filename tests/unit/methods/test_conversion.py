@@ -116,10 +116,11 @@ def test_converters_are_found_by_the_methods_name() -> None:
 def test_a_method_without_converter_says_who_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from anatozoo.zoo import registry
 
-    entry = registry.MethodEntry("plain", "json:X", None, "segmentation", "Plain", "")
-    monkeypatch.setitem(registry.METHODS, "plain", entry)
-    with pytest.raises(ConfigError, match=r"no weights of others are known for plain.*hybridgnet"):
-        find_converter("plain")
+    for name, path in (("plain", "json:X"), ("absent", "no_such_package:X")):
+        entry = registry.MethodEntry(name, path, None, "segmentation", "Plain", "")
+        monkeypatch.setitem(registry.METHODS, name, entry)
+        with pytest.raises(ConfigError, match=rf"no weights of others are known for {name}.*hybridgnet"):
+            find_converter(name)
 
 
 def test_a_converter_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
