@@ -8,13 +8,18 @@ from torch.nn import functional as F
 
 from anatozoo.nn.contours import untangled
 
+LARGEST_LOGVAR = 10.0
+
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence of N(mu, exp(logvar)) from N(0, 1), mean over batch and latents.
 
     Kingma & Welling, "Auto-encoding variational Bayes", 2014; the mean over latents is HybridGNet's choice.
+    Beyond a log-variance of 10 the exponential goes on as its tangent: one odd image must not overflow a fit.
     """
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
+    low = logvar.clamp(max=LARGEST_LOGVAR)
+    variance = low.exp() * (1 + logvar - low)
+    return -0.5 * (1 + logvar - mu.square() - variance).mean()
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

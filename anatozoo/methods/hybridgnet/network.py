@@ -18,6 +18,7 @@ from anatozoo.nn import graphs
 from anatozoo.nn.blocks import build_encoder
 from anatozoo.nn.cheb import graph_convolution, node_norm
 from anatozoo.nn.igsc import window_average
+from anatozoo.nn.losses import LARGEST_LOGVAR
 from anatozoo.nn.spacing import Spacing
 
 
@@ -228,7 +229,9 @@ class HybridGNet(nn.Module):
 
     def _contours(self, maps: Mapping[int, Tensor]) -> HybridGNetOutput:
         mu, logvar = self.encode(maps)
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
+        z = mu
+        if self.training:
+            z = mu + torch.randn_like(mu) * (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
         landmarks, positions, nodes = self.decode(z, maps)
         dense = None
         if self.refiner is not None:

@@ -31,6 +31,15 @@ def test_kl_is_torchs() -> None:
     torch.testing.assert_close(losses.kl_divergence(mu, logvar), expected)
 
 
+def test_kl_of_an_absurd_variance_is_finite_and_still_falls_with_it() -> None:
+    mu, logvar = torch.zeros(1, 2), torch.tensor([[10.0, 300.0]], requires_grad=True)
+    value = losses.kl_divergence(mu, logvar)
+    value.backward()
+    assert float(value.detach()) == pytest.approx((math.exp(10) * (1 + 291) - 312) / 4, rel=1e-5)
+    assert logvar.grad is not None
+    torch.testing.assert_close(logvar.grad, torch.full((1, 2), (math.exp(10) - 1) / 4))
+
+
 def test_weighted_mean_by_hand() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert losses.weighted_mean(values, torch.ones(2, 2)) == 2.5
