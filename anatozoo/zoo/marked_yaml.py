@@ -90,7 +90,7 @@ class Marked:
         known = [*required, *optional]
         for key, value in values.items():
             if key not in known:
-                value.fail_key(f"unknown key; {_hint(key, known)}the keys here are {', '.join(known)}.")
+                value.fail_key(f"unknown key; the keys here are {', '.join(known)}.{_hint(key, known)}")
         missing = [key for key in required if key not in values]
         if missing:
             self.fail(f"{', '.join(missing)} missing; write null where there is no value.")
@@ -191,7 +191,7 @@ def _quote_hint(kind: type) -> str:
 
 def _hint(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]}? " if close else ""
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
