@@ -44,6 +44,8 @@ def plot_registration(result: RegistrationResult) -> Figure:
         layout="constrained",
     )
     axes = figure.subplots(len(views), 5, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for ax in axes.flat:
+        ax.set_anchor("N")
     for row, view in zip(axes, views, strict=True):
         _draw_view(row, view)
     about = f"{_short(result.moving)} → {_short(result.fixed)}   {result.checkpoint} {result.version}"

@@ -347,8 +347,8 @@ class RegistrationResult:
             "version": self.version,
             "moving": self.moving,
             "fixed": self.fixed,
-            "moving_grid": _grid_dict(self.moving_grid),
-            "fixed_grid": _grid_dict(self.fixed_grid),
+            "moving_grid": self.moving_grid.to_dict(),
+            "fixed_grid": self.fixed_grid.to_dict(),
             "flags": list(self.flags),
             "deformation_px": _summary(np.linalg.norm(deformation, axis=-1)),
             "deformation_mm": in_mm,
@@ -397,12 +397,3 @@ def _checked_points(points: Any, dims: int) -> npt.NDArray[np.float64]:
 
 def _summary(length: npt.NDArray[np.float64]) -> dict[str, float]:
     return {"mean": round(float(length.mean()), 4), "max": round(float(length.max()), 4)}
-
-
-def _grid_dict(grid: Grid) -> dict[str, Any]:
-    return {
-        "size": list(grid.size),
-        "spacing_mm": None if grid.spacing_mm is None else list(grid.spacing_mm),
-        "origin": None if grid.origin is None else list(grid.origin),
-        "direction": None if grid.direction is None else list(grid.direction),
-    }

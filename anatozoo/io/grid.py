@@ -18,7 +18,6 @@ from anatozoo.io.decoded import MAX_PIXELS
 from anatozoo.io.files import stem_of
 
 MIN_VOLUME_SIDE = 4
-_AXES = "xyz"
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,12 @@ class Grid:
     def in_pixels(self) -> Grid:
         """The same grid with everything about space forgotten."""
         return Grid(self.size)
+
+    def to_dict(self) -> dict[str, list[float] | None]:
+        """The four fields as JSON values."""
+        names = ("size", "spacing_mm", "origin", "direction")
+        values = {name: getattr(self, name) for name in names}
+        return {name: None if value is None else list(value) for name, value in values.items()}
 
     def differs_from(self, other: Grid) -> str | None:
         """What two grids do not share, in words; None if nothing. What one does not know is no difference."""
@@ -287,11 +292,12 @@ def _raw(x: Any) -> tuple[str, Any, Grid | None]:
 
 
 def _picture_values(picture: Any) -> npt.NDArray[Any]:
+    """Values of a picture; of a colour picture whose channels agree, one of them, without its alpha."""
     values = np.asarray(picture)
-    if values.ndim == 3 and all(
-        np.array_equal(values[..., 0], values[..., k]) for k in (1, 2)[: values.shape[2] - 1]
-    ):
-        values = values[..., 0]
+    if values.ndim == 3:
+        colours = values[..., : 1 if values.shape[2] == 2 else 3]
+        if (colours == colours[..., :1]).all():
+            return colours[..., 0]
     return values
 
 
@@ -311,9 +317,7 @@ def _read_volume(x: Any) -> GridImage:
 def _check_values(image: GridImage) -> None:
     what = image.source or "the volume"
     if min(image.grid.size) < MIN_VOLUME_SIDE:
-        raise ImageError(
-            f"{what} has {image.grid.size} voxels; {MIN_VOLUME_SIDE} along every axis are needed."
-        )
+        raise ImageError(f"{what} has {image.grid.size} voxels; every axis needs {MIN_VOLUME_SIDE}.")
     low, high = float(image.pixels.min()), float(image.pixels.max())
     if not math.isfinite(high - low):
         raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")

@@ -1,12 +1,12 @@
-"""LightningDataModules on images in a network's frame with label maps, and on pairs of them."""
+"""What the LightningDataModules on images with label maps share, 2-D and 3-D."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.base_data import EpochSampler, seed_training_step
@@ -59,67 +59,13 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         return item | {"labels": torch.from_numpy(frame.labels(labels))}
 
 
-class PairDataset(Dataset[dict[str, Tensor]]):
-    """All ordered pairs of two different cases.
-
-    Args:
-        frames: the cases.
-    """
-
-    def __init__(self, frames: FrameDataset) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames) * (len(self.frames) - 1)
-
-    def pair(self, index: int) -> tuple[int, int]:
-        """Moving and fixed case of a pair."""
-        moving, rest = divmod(index, len(self.frames) - 1)
-        return moving, rest + (rest >= moving)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One pair: ``moving``, ``fixed`` (1, *S), ``moving_labels``, ``fixed_labels`` (*S), ``index``."""
-        item = {"index": torch.tensor(index)}
-        for role, case in zip(("moving", "fixed"), self.pair(index), strict=True):
-            found = self.frames[case]
-            item[role] = found["image"]
-            if "labels" in found:
-                item[f"{role}_labels"] = found["labels"]
-        return item
-
-
 class FrameDataModule(L.LightningDataModule):
-    """Label maps and images for networks that see one at a time, such as the label autoencoder.
+    """Images and label maps in a network's frame, from the folders that users have.
 
-    Args:
-        root: folder with the data; see `anatozoo.methods.frame_cases.find_cases` for the layouts.
-        layout: ``"jsrt"`` or ``"folders"``.
-        labels: as in the module.
-        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
-        subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        fit: as in the registration module.
-        spacing_mm: the same.
-        batch_size: items per process and step.
-        num_workers: loading processes; images are read once and kept in memory.
+    Subclasses call ``super().__init__()``, ``self.save_hyperparameters()`` and `check_settings` with the
+    arguments ``root``, ``layout``, ``labels``, ``label_values``, ``subject_pattern``, ``image_size``,
+    ``fit``, ``spacing_mm``, ``batch_size`` and ``num_workers`` among theirs.
     """
-
-    def __init__(
-        self,
-        root: str,
-        layout: Literal["jsrt", "folders"] = "jsrt",
-        labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
-        label_values: list[int] | None = None,
-        subject_pattern: str | None = None,
-        image_size: int | list[int] = 64,
-        fit: Literal["pad", "stretch", "spacing"] = "pad",
-        spacing_mm: list[float] | None = None,
-        batch_size: int = 16,
-        num_workers: int = 0,
-    ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.check_settings()
 
     def check_settings(self) -> None:
         """Check the settings that need no data.
@@ -193,52 +139,3 @@ class FrameDataModule(L.LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             seed_training_step(self.trainer)
         return batch
-
-
-class PairDataModule(FrameDataModule):
-    """Ordered pairs of two different images of a split, with their label maps.
-
-    An epoch goes through all of them; ``trainer.limit_train_batches`` makes it shorter, with other pairs
-    every time.
-
-    Args:
-        root: as in `FrameDataModule`, as all others but the last.
-        layout: see there.
-        labels: see there; empty where no label maps are needed.
-        label_values: see there.
-        subject_pattern: see there.
-        image_size: see there.
-        fit: see there.
-        spacing_mm: see there.
-        batch_size: see there.
-        num_workers: see there.
-        eval_pairs: how many pairs to validate and test on, always the same ones; None takes all.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        layout: Literal["jsrt", "folders"] = "jsrt",
-        labels: list[str] = ["lungs", "heart"],  # noqa: B006
-        label_values: list[int] | None = None,
-        subject_pattern: str | None = None,
-        image_size: int | list[int] = 64,
-        fit: Literal["pad", "stretch", "spacing"] = "pad",
-        spacing_mm: list[float] | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        eval_pairs: int | None = None,
-    ) -> None:
-        L.LightningDataModule.__init__(self)
-        self.save_hyperparameters()
-        self.check_settings()
-        if eval_pairs is not None and eval_pairs < 1:
-            raise ConfigError(f"data.eval_pairs={eval_pairs} must be at least 1, or null for all.")
-
-    def make_set(self, frames: FrameDataset, split: str) -> Dataset[Any]:
-        """All ordered pairs; of the others than training at most `eval_pairs`, drawn once."""
-        pairs, count = PairDataset(frames), self.hparams["eval_pairs"]
-        if split == "train" or count is None or count >= len(pairs):
-            return pairs
-        draw = torch.Generator().manual_seed(0)
-        return Subset(pairs, sorted(torch.randperm(len(pairs), generator=draw)[:count].tolist()))

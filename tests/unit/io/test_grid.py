@@ -1,0 +1,133 @@
+"""Grids, and images and label maps read with theirs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from PIL import Image as PILImage
+
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.grid import Grid, grid_of_itk, read_grid_image, read_labels
+from anatozoo.io.writers_registration import itk_image, write_itk
+
+ROTATED = (0.0, -1.0, 1.0, 0.0)
+
+
+def volume(shape: tuple[int, ...] = (5, 6, 7)) -> np.ndarray:
+    return np.random.default_rng(0).random(shape).astype(np.float32)
+
+
+def test_physical_positions_are_those_of_itk() -> None:
+    for grid in (
+        Grid((9, 7), (0.5, 2.0), (3.0, -1.0), ROTATED),
+        Grid((9, 7)),
+        Grid((4, 5, 6), (1.0, 2.0, 3.0), (7.0, 8.0, 9.0), (0, 0, 1, 1, 0, 0, 0, 1, 0)),
+    ):
+        image = itk_image(np.zeros(grid.shape, np.float32), grid)
+        index = tuple(range(1, grid.dims + 1))
+        np.testing.assert_allclose(grid.to_physical(index), image.TransformIndexToPhysicalPoint(index))
+        if grid.spacing_mm is not None:
+            assert grid_of_itk(image) == grid
+        assert grid.in_pixels() == Grid(grid.size)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ((4,),),
+        ((4, 0),),
+        ((4, 4), (1.0, -1.0)),
+        ((4, 4), (1.0,)),
+        ((4, 4), None, (0.0, float("nan"))),
+        ((4, 4), None, None, (1.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_impossible_grids_are_refused(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(GeometryError):
+        Grid(*arguments)  # type: ignore[arg-type]
+
+
+def test_differences_are_named_and_the_unknown_is_none() -> None:
+    grid = Grid((4, 5), (1.0, 1.0), (0.0, 0.0))
+    assert grid.differs_from(Grid((4, 5))) is None
+    assert grid.differs_from(Grid((5, 4))) == "4 x 5 against 5 x 4 pixels"
+    assert "spacing_mm" in str(grid.differs_from(Grid((4, 5), (1.0, 1.1))))
+    assert "origin" in str(grid.differs_from(Grid((4, 5), None, (9.0, 0.0))))
+
+
+def test_a_flat_image_keeps_its_place(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((20, 30)).astype(np.float32)
+    image = itk_image(pixels, Grid((30, 20), (0.5, 0.7), (3.0, 4.0), ROTATED))
+    write_itk(tmp_path / "x.nii.gz", image, units_known=True)
+    for source in (image, tmp_path / "x.nii.gz"):
+        found = read_grid_image(source, 2)
+        np.testing.assert_array_equal(found.pixels, pixels)
+        assert found.grid.origin == pytest.approx((3.0, 4.0))
+        assert found.grid.direction == pytest.approx(ROTATED, abs=1e-6)
+        assert found.grid.spacing_mm == pytest.approx((0.5, 0.7))
+    assert read_grid_image(pixels, 2).grid == Grid((30, 20))
+    assert read_grid_image(pixels, 2, spacing_mm=0.2).grid.spacing_mm == (0.2, 0.2)
+
+
+def test_a_volume_keeps_its_place_and_unknown_units_stay_unknown(tmp_path: Path) -> None:
+    grid = Grid((7, 6, 5), (1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
+    image = itk_image(volume(), grid)
+    write_itk(tmp_path / "known.nii.gz", image, units_known=True)
+    write_itk(tmp_path / "unknown.nii.gz", image, units_known=False)
+    found = read_grid_image(tmp_path / "known.nii.gz", 3)
+    assert found.grid.spacing_mm == pytest.approx(grid.spacing_mm)
+    assert found.name == "known"
+    assert found.source == str(tmp_path / "known.nii.gz")
+    unknown = read_grid_image(str(tmp_path / "unknown.nii.gz"), 3)
+    assert unknown.grid.spacing_mm is None
+    assert read_grid_image(found, 3) is found
+    for source in (volume(), torch.from_numpy(volume())):
+        np.testing.assert_array_equal(read_grid_image(source, 3).pixels, found.pixels)
+    assert read_grid_image(volume(), 3, spacing_mm=[1, 2, 3]).grid.spacing_mm == (1.0, 2.0, 3.0)
+
+
+def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="2-D, but this model registers 3-D"):
+        read_grid_image(volume()[0], 3)
+    with pytest.raises(ImageError, match="NaN"):
+        read_grid_image(np.full((5, 5, 5), np.nan), 3)
+    with pytest.raises(ImageError, match="constant"):
+        read_grid_image(np.ones((5, 5, 5)), 3)
+    with pytest.raises(ImageError, match="every axis needs 4"):
+        read_grid_image(volume((3, 8, 8)), 3)
+    with pytest.raises(ImageError, match="invert is for radiographs"):
+        read_grid_image(volume(), 3, invert=True)
+    with pytest.raises(ImageError, match="cannot be read from list"):
+        read_grid_image([[1]], 3)
+    with pytest.raises(ImageError, match="cannot be opened"):
+        read_grid_image(tmp_path / "absent.nii.gz", 3)
+    whole = write_itk(tmp_path / "cut.nii.gz", itk_image(volume(), Grid((7, 6, 5))), units_known=True)
+    whole.write_bytes(whole.read_bytes()[:-200])
+    with pytest.raises(ImageError, match="truncated"):
+        read_grid_image(whole, 3)
+    with pytest.raises(ImageError, match="vector or colour"):
+        read_grid_image(sitk.Image([8, 8, 8], sitk.sitkVectorFloat32, 3), 3)
+
+
+def test_label_maps_keep_their_values(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [7, 2]], np.uint8).repeat(8, 0).repeat(8, 1)
+    picture = PILImage.fromarray(labels).copy()
+    picture.putpalette([0, 0, 0] * 256)
+    picture.save(tmp_path / "palette.png")
+    PILImage.fromarray(labels).save(tmp_path / "grey.png")
+    write_itk(tmp_path / "x.nii.gz", itk_image(labels, Grid((16, 16))), units_known=False)
+    forms = [tmp_path / "palette.png", tmp_path / "grey.png", tmp_path / "x.nii.gz", labels, picture]
+    for form in [*forms, torch.from_numpy(labels), labels.astype(float)]:
+        values, grid = read_labels(form, 2)
+        np.testing.assert_array_equal(values, labels)
+        assert grid.size == (16, 16)
+        assert grid.spacing_mm is None
+    with pytest.raises(ImageError, match="fractions"):
+        read_labels(labels + 0.5, 2)
+    with pytest.raises(ImageError, match="2-D, but 3-D"):
+        read_labels(labels, 3)
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_labels(tmp_path / "x.png", 2)

@@ -1,0 +1,231 @@
+"""Cases, frames and pairs from generated folders in 2-D and 3-D."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.io.grid import Grid
+from anatozoo.methods.acregnet import AcRegNetDataModule
+from anatozoo.methods.aenet import AeNetDataModule
+from anatozoo.methods.frame_cases import find_cases
+from anatozoo.methods.frames import Frame, frame_shape
+from tests.chest_data import write_chest_data
+from tests.volume_data import write_volumes
+
+LABELS = ["anterior", "posterior"]
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chest_data(tmp_path_factory.mktemp("chest"), {"train": 3, "val": 4, "test": 2}, side=64)
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = [f"s{i}_{phase}" for i in range(3) for phase in "ab"]
+    splits = {"train": names[:2], "val": names[2:4], "test": names[4:]}
+    return write_volumes(tmp_path_factory.mktemp("volumes"), names, splits=splits)
+
+
+def pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
+    return AcRegNetDataModule(str(root), **({"image_size": 32, "batch_size": 2} | changes))
+
+
+def volume_pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
+    settings = {"layout": "folders", "labels": LABELS, "image_size": [16, 16, 16]}
+    return pairs(root, **(settings | {"fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]} | changes))
+
+
+def test_all_ordered_pairs_of_a_split(chest: Path) -> None:
+    data = pairs(chest)
+    data.setup("validate")
+    found = data.sets["val"]
+    assert len(found) == 12  # type: ignore[arg-type]
+    seen = {found.pair(i) for i in range(12)}  # type: ignore[attr-defined]
+    assert seen == {(a, b) for a in range(4) for b in range(4) if a != b}
+    item = found[5]
+    assert item["moving"].shape == item["fixed"].shape == (1, 32, 32)
+    assert item["moving_labels"].shape == (32, 32)
+    assert 0 <= float(item["moving"].min()) < float(item["moving"].max()) <= 1
+    assert not torch.equal(item["moving"], item["fixed"])
+    assert set(item["fixed_labels"].unique().tolist()) == {0, 1, 2}
+    assert int(item["index"]) == 5
+
+
+def test_a_fixed_choice_of_pairs_is_validated(chest: Path) -> None:
+    chosen = []
+    for _ in range(2):
+        data = pairs(chest, eval_pairs=5)
+        data.setup("fit")
+        chosen.append([int(i) for batch in data.val_dataloader() for i in batch["index"]])
+        assert len(data.sets["train"]) == 6  # type: ignore[arg-type]
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen[0])) == 5
+
+
+def test_labels_lie_on_their_image(chest: Path) -> None:
+    """Hearts and lungs of the phantom have grey levels of their own."""
+    data = AeNetDataModule(str(chest), image_size=64)
+    data.setup("fit")
+    for item in (data.sets["train"][i] for i in range(3)):
+        image, labels = item["image"][0], item["labels"]
+        lungs, heart = (float(image[labels == value].mean()) for value in (1, 2))
+        assert heart > lungs + 0.3
+        assert labels.dtype == torch.uint8
+
+
+def test_labels_are_named_and_ordered(chest: Path) -> None:
+    cases = find_cases(chest, "jsrt", ["heart", "lungs"], dims=2)
+    others = find_cases(chest, "jsrt", ["lung_left", "clavicles"], dims=2)
+    (_, a), (_, b) = cases[0].read(), others[0].read()
+    assert a is not None
+    assert b is not None
+    # The lungs come last and cover what the heart had of them.
+    assert (a == 1).sum() < (a == 2).sum()
+    assert set(np.unique(b)) == {0, 1, 2}
+    with pytest.raises(DataError, match="spleen"):
+        find_cases(chest, "jsrt", ["spleen"], dims=2)
+    with pytest.raises(ConfigError, match="2-D images"):
+        find_cases(chest, "jsrt", ["heart"], dims=3)
+
+
+def test_images_alone_need_no_labels(chest: Path) -> None:
+    data = pairs(chest, labels=[])
+    data.setup("test")
+    assert set(data.sets["test"][0]) == {"moving", "fixed", "index"}
+
+
+def test_volumes_in_folders(volumes: Path) -> None:
+    data = volume_pairs(volumes, subject_pattern=r"(s\d)_.")
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    assert batch["moving"].shape == (2, 1, 16, 16, 16)
+    labels, image = batch["fixed_labels"], batch["fixed"][:, 0]
+    assert set(labels.unique().tolist()) == {0, 1, 2}
+    # At 1 mm nothing is scaled: 4 × 6 × 4 voxels of each label arrive.
+    assert [int((labels[0] == v).sum()) for v in (1, 2)] == [96, 96]
+    assert float(image[labels > 0].mean()) > float(image[labels == 0].mean()) + 0.5
+
+
+def test_a_subject_belongs_to_one_split(volumes: Path, tmp_path: Path) -> None:
+    names = ["s0_a", "s0_b", "s1_a", "s1_b"]
+    root = write_volumes(tmp_path, names)
+    (root / "splits").mkdir()
+    (root / "splits/train.txt").write_text("s0_a\ns1_a\n")
+    (root / "splits/val.txt").write_text("s0_b\ns1_b\n")
+    find_cases(root, "folders", LABELS, dims=3)
+    with pytest.raises(DataError, match="subject s0 is in the splits train and val"):
+        find_cases(root, "folders", LABELS, dims=3, subject_pattern=r"(s\d)_.")
+    (root / "splits/val.txt").write_text("s0_a\n")
+    with pytest.raises(DataError, match="s0_a is in the splits"):
+        find_cases(root, "folders", LABELS, dims=3)
+    (root / "splits/val.txt").write_text("nobody\n")
+    with pytest.raises(DataError, match="without an image, first nobody"):
+        find_cases(root, "folders", LABELS, dims=3)
+
+
+def test_without_lists_subjects_are_dealt(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for i in range(60):
+        for side in "lr":
+            for folder in ("images", "labels"):
+                cv2.imwrite(str(tmp_path / folder / f"p{i}{side}.png"), np.eye(16, dtype=np.uint8) * 2)
+    cases = find_cases(tmp_path, "folders", ["x"], dims=2, label_values=[2], subject_pattern=r"(p\d+)")
+    by_subject: dict[str, set[str | None]] = {}
+    for case in cases:
+        by_subject.setdefault(case.subject, set()).add(case.split)
+    assert all(len(splits) == 1 for splits in by_subject.values())
+    counts = {s: sum(case.split == s for case in cases) for s in ("train", "val", "test")}
+    assert counts["train"] > 60
+    assert min(counts.values()) > 2
+    _, labels = cases[0].read()
+    assert labels is not None
+    assert labels.max() == 1
+
+
+def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in images or imagesTr"):
+        find_cases(tmp_path, "folders", LABELS, dims=3)
+    root = write_volumes(tmp_path / "a", ["x", "y"], values=(1, 7))
+    with pytest.raises(DataError, match=r"values \[7\].*label_values"):
+        find_cases(root, "folders", LABELS, dims=3)[0].read()
+    _, labels = find_cases(root, "folders", LABELS, dims=3, label_values=[7, 1])[0].read()
+    assert labels is not None
+    assert set(np.unique(labels)) == {0, 1, 2}
+    with pytest.raises(ConfigError, match="one number above 0"):
+        find_cases(root, "folders", LABELS, dims=3, label_values=[0, 1])
+    with pytest.raises(ConfigError, match="choose jsrt or folders"):
+        find_cases(root, "nifti", LABELS, dims=3)
+    with pytest.raises(ConfigError, match="needs a group"):
+        find_cases(root, "folders", LABELS, dims=3, subject_pattern="x")
+    other = sitk.ReadImage(str(root / "labelsTr/x.nii.gz"))
+    other.SetOrigin((5.0, 0.0, 0.0))
+    sitk.WriteImage(other, str(root / "labelsTr/x.nii.gz"))
+    with pytest.raises(DataError, match="another grid than its image"):
+        find_cases(root, "folders", LABELS, dims=3)[0].read()
+    (root / "labelsTr/y.nii.gz").unlink()
+    with pytest.raises(DataError, match="1 images have no label map"):
+        find_cases(root, "folders", LABELS, dims=3)
+
+
+def test_an_empty_label_map_is_named(tmp_path: Path) -> None:
+    root = write_volumes(tmp_path, ["x", "y"], values=(0, 0), splits={"val": ["x", "y"]})
+    data = volume_pairs(root)
+    data.setup("validate")
+    with pytest.raises(DataError, match="case x is empty"):
+        data.sets["val"][0]
+    with pytest.raises(DataError, match="'test' has 0 cases"):
+        data.setup("test")
+
+
+def test_settings_out_of_range_are_refused(chest: Path) -> None:
+    with pytest.raises(ConfigError, match="eval_pairs"):
+        pairs(chest, eval_pairs=0)
+    with pytest.raises(ConfigError, match="batch_size"):
+        pairs(chest, batch_size=0)
+    assert frame_shape(16) == (16, 16)
+    assert frame_shape([8, 16, 24]) == (8, 16, 24)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_frames_hold_the_whole_image(fit: Any) -> None:
+    grid = Grid((30, 20))
+    frame = Frame.fit(grid, (40, 40), fit, None)
+    corners = np.array([[-0.5, -0.5], [29.5, 19.5]]) @ frame.matrix.T + frame.offset
+    if fit == "stretch":
+        np.testing.assert_allclose(corners, [[-0.5, -0.5], [39.5, 39.5]])
+    else:
+        np.testing.assert_allclose(corners[:, 0], [-0.5, 39.5])
+        assert np.ptp(corners[:, 1]) == pytest.approx(40 * 20 / 30)
+    assert not frame.cuts
+
+
+def test_pad_keeps_the_proportions_of_the_body_not_of_pixels() -> None:
+    frame = Frame.fit(Grid((30, 20), (1.0, 1.5)), (40, 40), "pad", None)
+    assert np.diag(frame.matrix).tolist() == pytest.approx([40 / 30, 40 / 20])
+
+
+def test_a_model_in_millimetres_needs_millimetres() -> None:
+    with pytest.raises(GeometryError, match="moving_spacing_mm"):
+        Frame.fit(Grid((30, 20)), (40, 40), "spacing", [1.0, 1.0])
+    frame = Frame.fit(Grid((90, 20), (0.5, 2.0)), (40, 40), "spacing", [1.0, 1.0])
+    assert np.diag(frame.matrix).tolist() == [0.5, 2.0]
+    assert frame.cuts
+    with pytest.raises(ConfigError, match="needs spacing_mm with 2"):
+        Frame.fit(Grid((30, 20), (1.0, 1.0)), (40, 40), "spacing", None)
+    with pytest.raises(ConfigError, match="choose pad"):
+        Frame.fit(Grid((30, 20)), (40, 40), "crop", None)  # type: ignore[arg-type]
+
+
+def test_shrinking_a_volume_averages() -> None:
+    board = (np.indices((24, 24, 24)).sum(0) % 2).astype(np.float32)
+    frame = Frame.fit(Grid((24, 24, 24)), (8, 8, 8), "pad", None)
+    middle = frame.image(board)[2:-2, 2:-2, 2:-2]
+    np.testing.assert_allclose(middle, 0.5, atol=0.02)

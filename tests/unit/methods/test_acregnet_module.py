@@ -1,0 +1,402 @@
+"""Losses, gradients, training steps and prediction of AC-RegNet, on generated images."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
+from anatozoo.io.grid import Grid
+from anatozoo.io.writers_registration import itk_image
+from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
+from anatozoo.methods.acregnet.network import Registration
+from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
+from anatozoo.methods.aenet.module import load_shape_model
+from anatozoo.nn import warp as warping
+from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
+from tests.chest_data import write_chest_data
+from tests.phantoms import make_chest_phantom
+
+IMAGES_ONLY: dict[str, Any] = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
+
+
+def module(**changes: Any) -> AcRegNetModule:
+    torch.manual_seed(0)
+    return AcRegNetModule(**({"image_size": 32, "normalization": "none"} | changes))
+
+
+def batch(size: int = 32) -> dict[str, torch.Tensor]:
+    """A bright square with a brighter one inside, and the same three pixels further down."""
+    labels = torch.zeros(2, size, size, dtype=torch.long)
+    labels[:, 8:24, 8:24], labels[:, 12:20, 12:20] = 1, 2
+    other = labels.roll(3, 1)
+    images = [x[:, None] / 3 + 0.1 for x in (labels, other)]
+    return {
+        "moving": images[0],
+        "fixed": images[1],
+        "moving_labels": labels,
+        "fixed_labels": other,
+        "index": torch.arange(2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("weights", "terms"),
+    [
+        ((0.0, 0.0), {"similarity", "smoothness"}),
+        ((1.0, 0.0), {"similarity", "smoothness", "label"}),
+        ((0.0, 0.1), {"similarity", "smoothness", "shape"}),
+        ((1.0, 0.1), {"similarity", "smoothness", "label", "shape"}),
+    ],
+    ids=["RegNet", "CE-RegNet", "AE-RegNet", "AC-RegNet"],
+)
+def test_each_variant_has_its_terms(weights: tuple[float, float], terms: set[str]) -> None:
+    model = module(label_weight=weights[0], shape_weight=weights[1])
+    model.use_shape_model(AeNetModule(image_size=32))
+    data = batch()
+    found = model.losses(model(data["moving"], data["fixed"]), data)
+    assert set(found) == terms
+    doubled = module(label_weight=2 * weights[0], shape_weight=2 * weights[1], smoothness_weight=1e-4)
+    doubled.use_shape_model(model._shape_model[0])
+    doubled.load_state_dict(model.state_dict())
+    twice = doubled.eval().losses(doubled(data["moving"], data["fixed"]), data)
+    once = model.eval().losses(model(data["moving"], data["fixed"]), data)
+    for term in terms - {"similarity"}:
+        assert twice[term].item() == pytest.approx(2 * once[term].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("term", ["label", "shape"])
+def test_the_terms_of_labels_reach_the_network(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = module()
+    model.use_shape_model(AeNetModule(image_size=32))
+    data = batch()
+
+    def gradient() -> float:
+        model.zero_grad()
+        loss = model.losses(model(data["moving"], data["fixed"]), data)[term]
+        if not loss.requires_grad:
+            return 0.0
+        loss.backward()
+        found = [p.grad.abs().max() for p in model.network.parameters() if p.grad is not None]
+        return float(torch.stack(found).max()) if found else 0.0
+
+    assert gradient() > 1e-8
+    # What the authors' port does: labels of the nearest pixel do not change with a small displacement.
+    nearest = lambda image, field, **_: warping.warp(image, field, "nearest")  # noqa: E731
+    monkeypatch.setattr("anatozoo.methods.acregnet.module.warp", nearest)
+    assert gradient() == 0
+
+
+def test_the_shape_term_pulls_labels_together() -> None:
+    """Against the gradient of the field itself: moving towards the fixed shape must lower both terms."""
+    model = module()
+    model.use_shape_model(AeNetModule(image_size=32))
+    data = batch()
+    values = []
+    for rows in (0.0, -1.5, -3.0):
+        field = torch.zeros(2, 2, 32, 32)
+        field[:, 0] = rows
+        output = Registration(warping.warp(data["moving"], field), field, None)
+        values.append({k: float(v) for k, v in model.losses(output, data).items()})
+    for term in ("similarity", "label", "shape"):
+        assert values[0][term] > values[1][term] > values[2][term], term
+    assert values[2]["shape"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_shape_model_is_frozen_and_outside_of_everything() -> None:
+    model = module()
+    names = set(model.state_dict())
+    model.use_shape_model(AeNetModule(image_size=32))
+    assert set(model.state_dict()) == names
+    assert not [name for name, _ in model.named_parameters() if "shape" in name]
+    shape = model._shape_model[0]
+    assert not any(p.requires_grad for p in shape.parameters())
+    model.train()
+    assert not shape.training
+    before = {k: v.clone() for k, v in shape.state_dict().items()}
+    optimizer, data = torch.optim.SGD(model.parameters(), 0.1), batch()
+    torch.stack(list(model.losses(model(data["moving"], data["fixed"]), data).values())).sum().backward()
+    optimizer.step()
+    for name, value in shape.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_settings_that_contradict_one_another() -> None:
+    with pytest.raises(ConfigError, match="need labels"):
+        module(labels=[])
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        AeNetModule(image_size=60)
+    with pytest.raises(ConfigError, match="spacing_mm with 2"):
+        module(fit="spacing")
+    with pytest.raises(ConfigError, match="must be odd"):
+        module(window=4)
+    with pytest.raises(ConfigError, match="different names"):
+        module(labels=["heart", "heart"])
+    with pytest.raises(ConfigError, match=r"must be a side"):
+        module(image_size=[32, 32, 32, 32])
+    with pytest.raises(ConfigError, match="both must be the same"):
+        module().use_shape_model(AeNetModule(image_size=64))
+    with pytest.raises(ConfigError, match="both must be the same"):
+        module().use_shape_model(AeNetModule(image_size=32, labels=["heart"]))
+    with pytest.raises(ConfigError, match=r"\(stretch\).*both must be the same"):
+        module().use_shape_model(AeNetModule(image_size=32, fit="stretch"))
+    with pytest.raises(ConfigError, match="too small for 3 levels"):
+        module(levels=3, image_size=16, **IMAGES_ONLY)(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16))
+    data, model = batch(), module()
+    output = model(data["moving"], data["fixed"])
+    with pytest.raises(ConfigError, match="no autoencoder"):
+        model.losses(output, data)
+
+
+def trainer(**changes: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings = {"accelerator": "cpu", "enable_model_summary": False, "max_epochs": 1, **quiet, **changes}
+    return L.Trainer(**settings)
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chest_data(tmp_path_factory.mktemp("chest"), {"train": 3, "val": 2, "test": 2}, side=64)
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
+def test_both_stages_train_validate_and_test(chest: Path, tmp_path: Path) -> None:
+    size = {"root": str(chest), "image_size": 32}
+    first = AeNetModule(image_size=32)
+    one = trainer(limit_train_batches=2)
+    one.fit(first, AeNetDataModule(**size, batch_size=2))
+    assert 0 <= one.callback_metrics["val/dice"] <= 1
+    write_checkpoint_folder(first, tmp_path / "aenet", name="aenet-test", version="1.0.0", half=False)
+
+    second = module(shape_weights=str(tmp_path / "aenet"), normalization="all")
+    two = trainer(limit_train_batches=2)
+    two.fit(second, AcRegNetDataModule(**size, batch_size=2))
+    metrics = {k: float(v) for k, v in two.callback_metrics.items()}
+    assert {"train/shape", "train/label", "train/loss", "val/dice/heart", "val/dice_before"} <= set(metrics)
+    assert all(np.isfinite(v) for v in metrics.values())
+    loaded = second._shape_model[0].state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+    two.test(second, AcRegNetDataModule(**size, batch_size=2), verbose=False)
+    assert "test/folding_percent" in two.callback_metrics
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
+def test_a_fit_starts_from_given_weights_or_says_why_not(chest: Path, tmp_path: Path) -> None:
+    data = AcRegNetDataModule(root=str(chest), image_size=32, labels=[], batch_size=2)
+    with pytest.raises(ConfigError, match="needs shape_weights"):
+        trainer(fast_dev_run=True).fit(module(), AcRegNetDataModule(root=str(chest), image_size=32))
+    start = module(**IMAGES_ONLY)
+    write_checkpoint_folder(start, tmp_path, name="acregnet-test", version="1.0.0", half=False)
+    fresh = module(**IMAGES_ONLY, init_weights=str(tmp_path), lr=0.0, schedule="cosine")
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(1)
+    trainer(fast_dev_run=True).fit(fresh, data)
+    for name, value in start.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    other = module(**IMAGES_ONLY, init_weights=str(tmp_path), levels=2)
+    with pytest.raises(ConfigError, match="another network"):
+        trainer(fast_dev_run=True).fit(other, data)
+    with pytest.raises(ConfigError, match="not a"):
+        load_shape_model(str(tmp_path))
+
+
+def test_noise_swaps_neighbours_in_pairs() -> None:
+    labels = torch.arange(7).view(1, 1, 7).expand(2, 5, 7)
+    hot = one_hot(labels, 7)
+    always = swap_neighbours(hot, 1.0).argmax(1)
+    assert always[0, 0].tolist() == [1, 0, 3, 2, 5, 4, 6]
+    assert torch.equal(swap_neighbours(hot, 0.0), hot)
+    torch.manual_seed(0)
+    wide = one_hot(torch.arange(2).repeat(500).expand(1, 100, 1000), 2)
+    noisy = swap_neighbours(wide, 0.1)
+    changed = (noisy != wide).any(1)
+    assert float(changed.float().mean()) == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(changed[..., 0::2], changed[..., 1::2])
+    assert torch.equal(noisy.sum(1), torch.ones(1, 100, 1000))
+
+
+def test_the_autoencoder_answers_on_the_grid_of_the_mask() -> None:
+    model = AeNetModule(image_size=32).eval()
+    mask = np.zeros((50, 70), np.uint8)
+    mask[10:30, 20:60] = 2
+
+    def copy(given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return given, 9 * given
+
+    model.network.forward = copy  # type: ignore[method-assign]
+    result = model.predict(mask)
+    assert result.size == (70, 50)
+    assert result.classes == ("lungs", "heart")
+    assert (result.mask == mask).mean() > 0.97
+    assert model.reconstruct(mask > 0).max() == 1
+    with pytest.raises(DataError, match="3 classes"):
+        model.predict(mask * 2)
+    volume = AeNetModule(image_size=[16, 16, 16])
+    assert volume.reconstruct(np.ones((9, 10, 11), np.uint8)).shape == (9, 10, 11)
+    with pytest.raises(ConfigError, match="call reconstruct"):
+        volume.predict(np.ones((9, 10, 11), np.uint8))
+
+
+def test_labels_beyond_the_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="3 classes"):
+        one_hot(torch.tensor([[[0, 3]]]), 3)
+
+
+def test_dice_by_hand() -> None:
+    a, b = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 0, 0, 0]]])
+    found = dice_per_label(a, b, 3)
+    assert float(found[0, 0]) == pytest.approx(2 / 3)
+    assert bool(found[0, 1].isnan())
+
+
+# ---------------------------------------------------------------------------------------------- prediction
+
+
+class Constant(AcRegNetModule):
+    """Answers the same displacement, in pixels of the frame, for every pair."""
+
+    shift: tuple[float, ...] = (0.0, 0.0)
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> Registration:
+        field = torch.zeros(1, len(self.shape), *self.shape)
+        for axis, value in enumerate(self.shift):
+            field[:, axis] = value
+        return Registration(warping.warp(moving, field), field, None)
+
+
+def constant(shift: tuple[float, ...] = (0.0, 0.0), **changes: Any) -> Constant:
+    model = Constant(**({"image_size": 64, "normalization": "none", **IMAGES_ONLY} | changes))
+    model.shift = shift
+    return model
+
+
+@pytest.mark.parametrize(
+    ("moving", "fixed"), [((101, 60), (101, 60)), ((50, 30), (101, 60)), ((97, 64), (61, 97))]
+)
+def test_the_middle_stays_the_middle(moving: tuple[int, int], fixed: tuple[int, int]) -> None:
+    result = constant().predict(make_chest_phantom(*moving).image, make_chest_phantom(*fixed).image)
+    centre = (np.asarray(fixed) - 1) / 2
+    there = result.points_to_moving(centre[None])[0]
+    np.testing.assert_allclose(there, (np.asarray(moving) - 1) / 2, atol=1e-3)
+    np.testing.assert_allclose(result.jacobian, 1, atol=1e-4)
+    np.testing.assert_allclose(result.deformation_px, 0, atol=1e-4)
+
+
+def test_a_shift_of_the_frame_becomes_one_of_the_image() -> None:
+    image = make_chest_phantom(128, 128).image
+    result = constant((3.0, -1.0)).predict(image, image)
+    # 128 pixels in a frame of 64: one frame pixel is two of the image, and rows come second in the result.
+    np.testing.assert_allclose(result.displacement_px[20:100, 20:100], [[[-2.0, 6.0]]] * np.ones((80, 80, 1)))
+    np.testing.assert_allclose(result.warped[20:100, 20:100], image[26:106, 18:98], atol=1e-3)
+
+
+def test_volumes_are_turned_before_they_are_compared() -> None:
+    """One volume stored in two orders of axes is the same volume: nothing may move."""
+    draw = np.random.default_rng(0)
+    values = cv2.GaussianBlur(draw.random((18, 22 * 26)), (0, 0), 3).reshape(18, 22, 26).astype(np.float32)
+    fixed = itk_image(values, Grid((26, 22, 18), (1.0, 1.5, 2.0), (5.0, -3.0, 8.0)))
+    moving = sitk.DICOMOrient(fixed, "RIP")
+    assert moving.GetDirection() != fixed.GetDirection()
+    model = constant((0.0, 0.0, 0.0), image_size=[24, 24, 24])
+    result = model.predict(moving, fixed)
+    np.testing.assert_allclose(result.warped, values, atol=1e-4)
+    assert result.displacement_mm is not None
+    np.testing.assert_allclose(result.displacement_mm, 0, atol=1e-4)
+    np.testing.assert_allclose(result.jacobian, 1, atol=1e-4)
+    np.testing.assert_allclose(
+        sitk.GetArrayFromImage(sitk.Resample(moving, fixed, result.as_sitk_transform())), values, atol=1e-3
+    )
+
+
+def test_a_model_in_millimetres_keeps_millimetres() -> None:
+    draw = np.random.default_rng(0)
+    model = constant((1.0, 2.0, -1.0), image_size=[16, 16, 16], fit="spacing", spacing_mm=[2.0, 2.0, 2.0])
+    volumes = [draw.random(shape).astype(np.float32) for shape in ((16, 20, 18), (20, 16, 22))]
+    images = [
+        itk_image(v, Grid(v.shape[::-1], s))
+        for v, s in zip(volumes, ((1.5,) * 3, (1.2, 1.6, 1.0)), strict=True)
+    ]
+    result = model.predict(*images, allow_any_modality=True)
+    # The same step of the frame, in millimetres, wherever it is measured.
+    moved = result.deformation_px @ result.fixed_grid.steps.T
+    np.testing.assert_allclose(moved, np.broadcast_to([-2.0, 4.0, 2.0], moved.shape), atol=1e-3)
+    assert "larger_than_the_models_frame" not in result.flags
+    with pytest.raises(GeometryError, match="spacing is unknown"):
+        model.predict(volumes[0], volumes[1])
+
+
+@pytest.mark.parametrize("velocity", [False, True])
+def test_instance_optimisation_finds_a_shift(velocity: bool) -> None:
+    model = module(
+        **IMAGES_ONLY,
+        velocity=velocity,
+        image_size=64,
+        smoothness="diffusion",
+        smoothness_weight=0.05,
+        instance_lr=0.2,
+    ).eval()
+    image = cv2.GaussianBlur(make_chest_phantom(64, 64, noise=0).image, (0, 0), 2)
+    shifted = np.roll(image, 3, 0)
+    before, after = (model.predict(image, shifted, instance_steps=n) for n in (0, 60))
+    inside = (slice(8, 56), slice(8, 56))
+    errors = [np.abs(r.warped[inside] - shifted[inside]).mean() for r in (before, after)]
+    assert errors[1] < 0.5 * errors[0]
+    # What leaves at the bottom comes in at the top, where nothing fits: there it may fold, elsewhere not.
+    assert after.folding_fraction < 0.1
+
+
+def test_formats_and_sizes_of_a_pair(tmp_path: Path) -> None:
+    from PIL import Image as PILImage
+
+    model = constant()
+    image = make_chest_phantom(80, 64).image
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    expected = model.predict(image, image)
+    for form in (
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        torch.from_numpy(image),
+        PILImage.fromarray(image),
+    ):
+        np.testing.assert_array_equal(model.predict(form, image).warped, expected.warped)
+    assert model.predict(tmp_path / "a.png", image).moving == str(tmp_path / "a.png")
+    spaced = model.predict(sitk.GetImageFromArray(image), image, fixed_spacing_mm=1.0)
+    assert spaced.displacement_mm is not None
+
+
+def test_pairs_that_cannot_be_registered() -> None:
+    model = constant()
+    image = make_chest_phantom(80, 64, noise=0).image
+    with pytest.raises(ImageError, match="opposite polarity"):
+        model.predict(255 - image, image)
+    assert model.predict(255 - image, image, moving_invert=True).flags == ("not_more_similar_than_before",)
+    with pytest.raises(GeometryError, match="moving_spacing_mm"):
+        model.predict(image, image, fixed_spacing_mm=0.2)
+    assert model.predict(image, image, fixed_spacing_mm=0.2, ignore_spacing=True).displacement_mm is None
+    with pytest.raises(GeometryError, match="fields of view"):
+        model.predict(image, image, moving_spacing_mm=0.2, fixed_spacing_mm=0.6)
+    found = model.predict(image, image, moving_spacing_mm=0.2, fixed_spacing_mm=0.35)
+    assert "field_of_view_differs" in found.flags
+    with pytest.raises(GeometryError, match="proportions"):
+        model.predict(image, make_chest_phantom(200, 25).image)
+    with pytest.raises(ImageError, match="constant"):
+        model.predict(image, np.full((64, 80), 7, np.uint8))
+    with pytest.raises(ImageError, match="volume of"):
+        model.predict(sitk.GetImageFromArray(np.ones((20, 30, 30))), image)
+    with pytest.raises(ConfigError, match="instance_steps"):
+        model.predict(image, image, instance_steps=-1)
+    volume = constant((0.0, 0.0, 0.0), image_size=[16, 16, 16])
+    with pytest.raises(ImageError, match="registers 3-D volumes"):
+        volume.predict(image, image)
+    with pytest.raises(ImageError, match="constant image"):
+        volume.predict(np.zeros((8, 8, 8)), np.ones((8, 8, 8)))
