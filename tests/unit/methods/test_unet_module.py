@@ -1,0 +1,245 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.methods.unet import UNetModule
+from anatozoo.methods.unet.module import adapt_state, admissible, dice_per_image, organ_names
+from anatozoo.methods.unet.network import UNet
+from anatozoo.nn.blocks import ResidualBlock
+from tests.phantoms import make_chest_phantom
+
+SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64}
+
+
+def module(**settings: Any) -> UNetModule:
+    torch.manual_seed(0)
+    return UNetModule(**SMALL | settings).eval()
+
+
+def batch(known: list[list[float]] | None = None) -> dict[str, Tensor]:
+    """Two label maps: a lung from column 16 on, a heart on its lower half."""
+    labels = torch.zeros(2, 64, 64, dtype=torch.long)
+    labels[:, :, 16:48] = 1
+    labels[:, 32:, 24:40] = 2
+    return {"labels": labels, "known": torch.tensor(known or [[1.0, 1.0], [1.0, 1.0]])}
+
+
+def sure(labels: Tensor, value: float = 20.0) -> Tensor:
+    return value * F.one_hot(labels, 3).movedim(-1, 1).float()
+
+
+def test_the_papers_network_has_its_blocks_and_size() -> None:
+    network = UNet(3)
+    widths = {
+        level: (block.conv1.in_channels, block.conv2.out_channels)
+        for level, block in network.blocks.items()
+        if isinstance(block, ResidualBlock)
+    }
+    assert widths == {"5": (256, 128), "4": (192, 64), "3": (96, 32), "2": (48, 16), "1": (24, 8)}
+    assert sum(p.numel() for p in network.parameters()) == 1_292_749
+
+
+@pytest.mark.parametrize("encoder", ["residual", "tf_efficientnet_lite0", "convnext_atto"])
+def test_logits_have_the_size_of_the_image_whatever_the_encoder(encoder: str) -> None:
+    network = UNet(4, encoder=encoder).eval()
+    with torch.no_grad():
+        assert network(torch.rand(2, 1, 96, 64)).shape == (2, 4, 96, 64)
+
+
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "residual"])
+def test_what_the_network_sees_moves_with_the_image(encoder: str) -> None:
+    torch.manual_seed(0)
+    network = UNet(2, encoder=encoder).eval()
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        flipped = network(image.flip(-1)).flip(-1)
+        moved = network(image.roll(32, -1)).roll(-32, -1)
+        found = network(image)
+    # Untrained weights are not symmetric, but the answer to a mirrored image is no mirror image by chance.
+    assert not torch.allclose(flipped, found)
+    inside = (..., slice(20, 28), slice(8, 12))
+    assert float((moved[inside] - found[inside]).abs().mean()) < float(found.std())
+
+
+def test_hyper_parameters_are_json_and_build_the_same_network() -> None:
+    model = module(decoder_widths=[4, 4, 8, 8, 8])
+    assert json.loads(json.dumps(dict(model.hparams))) == dict(model.hparams)
+    UNetModule(**model.hparams).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 100}, "multiple of 32"),
+        ({"image_size": 32}, "at least 64"),
+        ({"organs": "liver"}, "choose one of lungs, lungs_heart"),
+        ({"organs": []}, "1 to 254 different"),
+        ({"organs": ["heart", "heart"]}, "different names"),
+        ({"decoder_widths": [8, 8]}, "must give 5 positive widths"),
+        ({"decoder_widths": [8, 8, 0, 8, 8]}, "positive"),
+        ({"encoder": "no_such_model"}, "neither 'residual'"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        module(**settings)
+
+
+def test_organ_sets_keep_the_sides_apart() -> None:
+    assert organ_names("lungs_heart") == ["lung_right", "lung_left", "heart"]
+    assert organ_names(["lungs", "heart"]) == ["lungs", "heart"]
+
+
+@pytest.mark.parametrize("loss", ["paper", "organs"])
+def test_a_right_answer_costs_nothing_and_a_wrong_one_does(loss: str) -> None:
+    model, truth = module(loss=loss), batch()
+    right = model.losses(sure(truth["labels"]), truth)
+    assert set(right) == {"cross_entropy", "dice"}
+    assert all(float(term) == pytest.approx(0, abs=1e-4) for term in right.values())
+    wrong = model.losses(sure(truth["labels"].roll(16, -1)), truth)
+    assert all(float(term) > 0.1 for term in wrong.values())
+
+
+def test_with_all_organs_annotated_it_is_the_plain_loss() -> None:
+    torch.manual_seed(1)
+    model, truth = module(dice_weight=0.5), batch()
+    logits = torch.randn(2, 3, 64, 64)
+    terms = model.losses(logits, truth)
+    torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(logits, truth["labels"]))
+    p, t = logits.softmax(1), F.one_hot(truth["labels"], 3).movedim(-1, 1).float()
+    joint = 2 * (p * t).sum((1, 2, 3)) / (p + t).sum((1, 2, 3))  # over all labels and pixels of an image
+    torch.testing.assert_close(terms["dice"], 0.5 * (1 - joint.mean()))
+    each = (2 * (p * t).sum((2, 3)) + 1) / ((p + t).sum((2, 3)) + 1)
+    organs = module(loss="organs").losses(logits, truth)["dice"]
+    torch.testing.assert_close(organs, 1 - each[:, 1:].mean())
+
+
+@pytest.mark.parametrize("loss", ["paper", "organs"])
+def test_an_organ_without_annotation_may_be_anywhere_it_would_cover(loss: str) -> None:
+    model = module(loss=loss)
+    truth = batch([[1.0, 0.0], [1.0, 0.0]])
+    seen, truth["labels"] = truth["labels"], truth["labels"].clone()
+    truth["labels"][truth["labels"] == 2] = 1  # its pixels carry the label of what it covers
+    for answer in (seen, truth["labels"]):
+        terms = model.losses(sure(answer), truth)
+        assert all(float(term) == pytest.approx(0, abs=1e-4) for term in terms.values())
+    # Background is no organ that may lie anywhere: the lung is annotated.
+    outside = torch.where(truth["labels"] == 1, 0, truth["labels"])
+    assert all(float(term) > 0.1 for term in model.losses(sure(outside), truth).values())
+
+
+def test_an_organ_below_one_that_is_annotated_must_give_way() -> None:
+    model = module()
+    truth = batch([[0.0, 1.0], [0.0, 1.0]])
+    truth["labels"] = torch.where(truth["labels"] == 1, 0, truth["labels"])
+    assert float(model.losses(sure(batch()["labels"]), truth)["cross_entropy"]) == pytest.approx(0, abs=1e-4)
+    lungs_over_heart = torch.where(batch()["labels"] > 0, 1, 0)
+    assert float(model.losses(sure(lungs_over_heart), truth)["cross_entropy"]) > 1
+
+
+def test_admissible_labels_by_hand() -> None:
+    labels = torch.tensor([[[0, 1, 2]]])
+    found = admissible(labels, torch.tensor([[True, False]]))[0, :, 0]
+    assert found.T.tolist() == [[True, False, True], [False, True, True], [False, False, True]]
+
+
+def test_nothing_annotated_gives_no_nan_and_a_gradient_of_zero() -> None:
+    model = module(loss="organs").train()
+    truth = batch([[0.0, 0.0], [0.0, 0.0]])
+    truth["labels"] = torch.zeros_like(truth["labels"])
+    total = torch.stack(list(model.losses(model(torch.rand(2, 1, 64, 64)), truth).values())).sum()
+    total.backward()
+    assert float(total.detach()) == pytest.approx(0, abs=1e-6)
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
+def test_dice_per_image_by_hand() -> None:
+    truth = torch.tensor([[[1, 1, 0, 2]], [[1, 1, 0, 0]]])
+    guess = torch.tensor([[[1, 0, 1, 2]], [[1, 2, 2, 0]]])
+    every = dice_per_image(guess, truth, torch.ones(2, 2, dtype=torch.bool))
+    assert every[0].tolist() == [0.5, 1.0]
+    assert every[1, 0] == pytest.approx(2 / 3)
+    assert bool(every[1, 1].isnan())  # annotated as absent: there is nothing to overlap with
+    heart_unknown = torch.tensor([[True, True], [True, False]])
+    part = dice_per_image(guess, truth, heart_unknown)
+    assert part[1, 0] == 1.0  # the heart may lie on the lung
+    assert bool(part[1, 1].isnan())
+
+
+def test_starting_weights_go_on_for_the_organs_in_common() -> None:
+    source = module(organs=["lungs", "heart", "aorta"])
+    target = module(organs=["aorta", "liver"])
+    fresh = target.network.head.weight[2].detach().clone()
+    state = adapt_state(source.state_dict(), source.organs, target.state_dict(), target.organs)
+    target.load_state_dict(state)
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        old, new = source(image), target(image)
+    torch.testing.assert_close(new[:, :2], old[:, [0, 3]])
+    assert torch.equal(target.network.head.weight[2].detach(), fresh)
+
+
+def test_starting_weights_of_another_architecture_are_refused() -> None:
+    source, target = module(decoder_widths=[8, 16, 16, 16, 16]), module()
+    with pytest.raises(WeightsError, match=r"network\.blocks\.5.*here.*needed"):
+        adapt_state(source.state_dict(), source.organs, target.state_dict(), target.organs)
+    with pytest.raises(WeightsError, match="another architecture"):
+        adapt_state({}, source.organs, target.state_dict(), target.organs)
+
+
+def test_frozen_layers_take_no_gradient() -> None:
+    model = module(encoder="tf_efficientnet_lite0", freeze=["body.conv_stem"])
+    frozen = {n for n, p in model.network.encoder.named_parameters() if not p.requires_grad}
+    assert frozen == {"body.conv_stem.weight"}
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module whose network answers with the given label map."""
+
+    def build(labels: np.ndarray) -> UNetModule:
+        model = module(organs=["lung_right", "heart"])
+        logits = sure(torch.from_numpy(labels)[None].long())
+        monkeypatch.setattr(model, "forward_logits", lambda image: logits.expand(len(image), -1, -1, -1))
+        return model
+
+    return build
+
+
+def test_results_are_flagged_where_shapes_are_not_plausible(answering: Any) -> None:
+    image = make_chest_phantom(64, 64).image
+    labels = np.zeros((64, 64), np.int64)
+    labels[10:50, 10:30], labels[20:50, 32:50] = 1, 2
+    assert answering(labels).predict(image).flags == ()
+    labels[55:60, 40:60] = 1
+    assert answering(labels).predict(image).flags == ("fragmented_lung_right",)
+    labels[labels == 2] = 0
+    assert answering(labels).predict(image).flags == ("fragmented_lung_right", "missing_heart")
+    labels[:] = 0
+    flags = answering(labels).predict(image).flags
+    assert flags == ("very_small_anatomy", "missing_lung_right", "missing_heart")
+
+
+def test_edges_lie_where_the_network_puts_them_at_any_size(answering: Any) -> None:
+    labels = np.zeros((64, 64), np.int64)
+    labels[16:48, 16:48] = 1
+    for width, height in ((640, 320), (97, 64), (31, 40)):
+        mask = answering(labels).predict(make_chest_phantom(width, height).image).mask
+        rows, columns = np.nonzero(mask)
+        scale = max(width, height) / 64
+        for values, middle in ((columns, (width - 1) / 2), (rows, (height - 1) / 2)):
+            reach = min(32 * scale, 2 * middle + 1)  # half of the frame, or all of the shorter side
+            assert (values.min() + values.max()) / 2 == pytest.approx(middle, abs=0.51)
+            assert values.max() - values.min() + 1 == pytest.approx(reach, abs=1.01 * max(scale / 2, 1))
+
+
+def test_training_mode_survives_a_prediction() -> None:
+    model = module().train()
+    model.predict(make_chest_phantom(64, 64).image)
+    assert model.training
