@@ -203,7 +203,8 @@ def _download(
 
     def write(part: Path) -> None:
         with part.open("r+b") as stream:
-            receive(repo_id, revision, name, announced, stream, progress)
+            most = expected.size if expected is not None else announced.size
+            receive(repo_id, revision, name, announced, stream, progress, most=most)
         if expected is not None:
             called = f"{name} of {repo_id} at commit {revision}"
             verify_file(part, expected, DOWNLOAD_AGAIN, called=called, source=source)

@@ -31,6 +31,8 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})
 ANSWER_S = 5.0
 """How long the Hub may think about a question, where HF_HUB_ETAG_TIMEOUT says nothing."""
 _LONGEST_PAUSE_S = 30
+_TOO_MUCH = 1 << 20
+"""Bytes beyond the expected size after which no more are taken: a wrong server must not fill the disk."""
 
 T = TypeVar("T")
 
@@ -78,7 +80,14 @@ def ask(repo_id: str, revision: str, name: str) -> Announced:
 
 
 def receive(
-    repo_id: str, revision: str, name: str, announced: Announced, part: BinaryIO, progress: Progress
+    repo_id: str,
+    revision: str,
+    name: str,
+    announced: Announced,
+    part: BinaryIO,
+    progress: Progress,
+    *,
+    most: int | None,
 ) -> None:
     """Write the bytes of a file; after a break the rest is asked for, not the whole.
 
@@ -89,6 +98,7 @@ def receive(
         announced: the answer of `ask`.
         part: an empty file, which is short if this raises.
         progress: the one bar.
+        most: bytes that are expected; of a file that is much longer only the beginning is taken.
 
     Raises:
         DownloadError: the connection broke again and again, or the Hub refuses.
@@ -126,6 +136,8 @@ def receive(
             for chunk in response.iter_bytes():
                 part.write(chunk)
                 progress.move(len(chunk))
+                if most is not None and part.tell() > most + _TOO_MUCH:
+                    return
 
     _sentences(lambda: _patiently(once, part.tell), repo_id, revision, name)
 

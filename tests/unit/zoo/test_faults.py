@@ -109,6 +109,16 @@ def other_checkpoint(tmp_path: Path) -> bytes:
     return (tmp_path / "another" / "model.safetensors").read_bytes()
 
 
+def test_a_file_without_end_does_not_fill_the_disk(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anatozoo.zoo.transfer._TOO_MUCH", 1000)
+    hub.fault("content", file=WEIGHTS, method="GET", content=bytes(30_000_000))
+    with pytest.raises(ChecksumMismatch) as caught:
+        resolve("tiny-toy")
+    came = re.search(r"SHA-256 \w+ \((\d+) bytes\)", str(caught.value))
+    assert came is not None
+    assert 1000 < int(came[1]) < 10_000_000
+
+
 @pytest.mark.parametrize("what", ["flipped", "longer", "shorter", "empty", "another"])
 def test_wrong_bytes_name_both_digests_and_are_not_kept(hub: HubServer, tmp_path: Path, what: str) -> None:
     right = weights(hub)
