@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -235,14 +234,16 @@ def test_private_and_gated_repositories(
 def test_no_network_and_wrong_addresses_are_said_soon(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
     monkeypatch.setattr("anatozoo.zoo.transfer.PAUSES_S", (0.5, 1.0, 2.0))
     monkeypatch.setenv("HF_ENDPOINT", address)
-    start = time.perf_counter()
     with pytest.raises(
         DownloadError, match=f"cannot reach {re.escape(address)}: check the network"
     ) as caught:
         resolve("tiny-toy")
-    assert time.perf_counter() - start < 3
+    # The pauses are all that takes time; the client's own would be 23 seconds.
+    assert sum(pauses) <= 0.5
     assert "\n" not in str(caught.value)
 
 

@@ -198,7 +198,7 @@ def test_a_rank_whose_first_never_comes_helps_itself(hub: HubServer, monkeypatch
     monkeypatch.setattr(ranks, "HEAD_START_S", 0.3)
     start = time.perf_counter()
     assert resolve("tiny-toy").is_dir()
-    assert 0.3 < time.perf_counter() - start < 5
+    assert 0.3 < time.perf_counter() - start < 60
 
 
 def test_a_rank_waits_as_long_as_something_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +207,8 @@ def test_a_rank_waits_as_long_as_something_comes(monkeypatch: pytest.MonkeyPatch
     signs = iter([True] * 6 + [False] * 1000)
     start = time.perf_counter()
     ranks.wait_for_first_rank(lambda: False, lambda: next(signs))
-    assert 0.6 < time.perf_counter() - start < 5
+    assert 0.6 < time.perf_counter() - start < 60
     monkeypatch.setattr(ranks, "LONGEST_S", 0.3)
     start = time.perf_counter()
     ranks.wait_for_first_rank(lambda: False, lambda: True)
-    assert 0.3 < time.perf_counter() - start < 5
+    assert 0.3 < time.perf_counter() - start < 60

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from anatozoo.zoo.hub import resolve
+from anatozoo.zoo.publish import publish
 from tests.hub_server import HubServer
 from tests.hub_server_fixtures import child, child_environment
 
@@ -38,7 +39,7 @@ def start(package: Path, hub: HubServer, code: str, **more: str) -> "subprocess.
 
 
 def finish(processes: "list[subprocess.Popen[str]]") -> list[str]:
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=900) for process in processes]
     assert [(p.returncode, errors) for p, (_, errors) in zip(processes, outputs, strict=True)] == [
         (0, "") for _ in processes
     ]
@@ -89,7 +90,7 @@ def test_a_download_that_is_killed_leaves_nothing_broken(
 ) -> None:
     fault = hub.fault("slow", file="*/model.safetensors", method="GET", times=1)
     process = start(package, hub, RESOLVE)
-    assert fault.reached.wait(60)
+    assert fault.reached.wait(600)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     fault.released.set()
@@ -100,3 +101,27 @@ def test_a_download_that_is_killed_leaves_nothing_broken(
     # What it left disturbs nobody, and goes when it is old.
     assert (resolve("tiny-toy") / "model.safetensors").read_bytes().hex() == whole(hub)
     assert resolve("tiny-toy", offline=True).is_dir()
+
+
+@pytest.mark.parametrize("place", ["/storage/*", "*/commit/main"])
+def test_a_publication_that_is_killed_goes_on(
+    hub: HubServer, package: Path, source: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    # Without the golden test, which needs torch: the child does not get as far as reading back.
+    code = "from anatozoo.zoo import publish\npublish.build_module = publish.run_golden = print\n"
+    code += f"publish.publish({str(source)!r}, 'toys/new')\n"
+    fault = hub.fault("slow", file=place, times=1, seconds=600)
+    process = start(package, hub, code)
+    assert fault.reached.wait(600)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    fault.released.set()
+    assert process.returncode == -signal.SIGKILL
+    repo = hub.repos["toys/new"]
+    # A commit that was on its way arrives all the same.
+    while place.endswith("main") and len(repo.commits) < 2:
+        time.sleep(0.05)
+    found = publish(source, "toys/new")
+    assert [commit.message for commit in repo.commits.values()] == ["initial commit", "tiny-toy 1.0.0"]
+    assert repo.tags == {"v1.0.0": repo.head} == {found.tag: found.release.revision}
