@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["RegistrationResult", "SegmentationResult", "__version__", "info", "list_models", "load", "read_image"]
+__all__ = [
+    "RegistrationResult",
+    "SegmentationResult",
+    "__version__",
+    "info",
+    "list_models",
+    "load",
+    "read_image",
+]
 
 _HOME = {
     "RegistrationResult": "anatozoo.results_registration",

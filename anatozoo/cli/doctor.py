@@ -15,7 +15,7 @@ from pathlib import Path
 import anatozoo
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.table import format_fields
-from anatozoo.zoo.catalogue import manifest
+from anatozoo.zoo import catalogue
 from anatozoo.zoo.hub import cache_root, is_local
 
 PACKAGES = ("torch", "lightning", "timm", "monai", "torchmetrics", "numpy", "pydicom", "SimpleITK")
@@ -141,7 +141,7 @@ def cache(root: Path) -> Finding:
 
 def checkpoints() -> str:
     """How many checkpoints are on this machine."""
-    specs = manifest().checkpoints
+    specs = catalogue.checkpoints()
     return f"{sum(is_local(spec) for spec in specs)} of {len(specs)} are on this machine"
 
 

@@ -39,7 +39,7 @@ _HUB_LICENSES = frozenset(
 
 
 # The Hub's own words for tasks; it has none for registration and for quality control.
-_TAG_OF_TASK = {
+TAG_OF_TASK = {
     "segmentation": "image-segmentation",
     "registration": "image-to-image",
     "post-processing": "image-to-image",
@@ -86,7 +86,7 @@ def card(spec: CheckpointSpec, *, private: bool = False) -> str:
 def pipeline_tag(spec: CheckpointSpec) -> str | None:
     """The Hub's word for what the checkpoint does, the nearest one; None where none is near."""
     task = describe_method(spec.method).task
-    return _TAG_OF_TASK[task] if task in _TAG_OF_TASK else _TAG_OF_OUTPUT[spec.output.kind]
+    return TAG_OF_TASK[task] if task in TAG_OF_TASK else _TAG_OF_OUTPUT[spec.output.kind]
 
 
 def _front_matter(spec: CheckpointSpec) -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo import catalogue
-from anatozoo.zoo.card import card
+from anatozoo.zoo.card import TAG_OF_TASK, card
 from anatozoo.zoo.checkpoint import CheckpointConfig
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec, FileRecord
@@ -23,11 +23,6 @@ from anatozoo.zoo.tables import markdown_table
 CARD = "README.md"
 _SEAL = re.compile(r"\n<!-- written by anatozoo, sha256 (?P<sha256>[0-9a-f]{64}) -->\n\Z")
 _FRONT = re.compile(r"---\n(?P<values>.*?)^---\n", re.DOTALL | re.MULTILINE)
-_TAGS = {
-    "segmentation": "image-segmentation",
-    "registration": "image-to-image",
-    "post-processing": "image-to-image",
-}
 
 
 def sealed(text: str) -> str:
@@ -75,7 +70,8 @@ def plain_card(config: CheckpointConfig, files: Mapping[str, FileRecord], repo_i
         repo_id: where it is published.
     """
     method = describe_method(config.method)
-    tag = {"pipeline_tag": _TAGS[method.task]} if method.task in _TAGS else {}
+    word = TAG_OF_TASK.get(method.task)
+    tag = {"pipeline_tag": word} if word else {}
     values = {
         "library_name": "anatozoo",
         **tag,

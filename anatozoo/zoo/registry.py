@@ -92,7 +92,7 @@ METHODS: dict[str, MethodEntry] = {
         data="anatozoo.methods.acregnet:AcRegNetDataModule",
         task="registration",
         title="AC-RegNet",
-        paper="Mansilla et al., Neural Networks 2020, doi:10.1016/j.neunet.2020.01.023",
+        paper="Mansilla et al., Neural Networks 2020",
     ),
     "aenet": MethodEntry(
         name="aenet",
