@@ -37,7 +37,7 @@ class FrameCase:
         id: name, unique in its data set.
         subject: cases of one subject share it, and a split.
         split: ``"train"``, ``"val"``, ``"test"``, or None.
-        read: gives the image, and the label map on its grid, (*S) uint8, or None.
+        read: gives the image, and the label map on its grid, (...) uint8, or None.
     """
 
     id: str

@@ -7,7 +7,7 @@ NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2
 
 
 class ConvNorm(nn.Module):
-    """Convolution of 3 pixels a side with batch normalisation, (B, C_in, *S) to (B, C_out, *S').
+    """Convolution of 3 pixels a side with batch normalisation, (B, C_in, ...) to (B, C_out, ...).
 
     Args:
         dims: 2 or 3.

@@ -22,7 +22,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Label maps (B, *S) of whole numbers below `classes` as (B, classes, *S) float32.
+    """Label maps (B, ...) of whole numbers below `classes` as (B, classes, ...) float32.
 
     Raises:
         DataError: a label is negative or too large.
@@ -40,7 +40,7 @@ def swap_neighbours(labels: Tensor, probability: float) -> Tensor:
     """The paper's noise: pixels 2k and 2k + 1 of a row change places, each pair with this probability.
 
     Args:
-        labels: (B, C, *S) one-hot, all channels of a pixel moving together. A last odd column stays.
+        labels: (B, C, ...) one-hot, all channels of a pixel moving together. A last odd column stays.
         probability: 0 … 1.
     """
     even = labels.shape[-1] // 2 * 2
@@ -54,8 +54,8 @@ def dice_per_label(a: Tensor, b: Tensor, classes: int) -> Tensor:
     """Dice of each foreground class, (B, classes - 1); NaN where neither map has it.
 
     Args:
-        a: (B, *S) whole numbers.
-        b: (B, *S).
+        a: (B, ...) whole numbers.
+        b: (B, ...).
         classes: background included.
     """
     first, second = (one_hot(x, classes).flatten(2)[:, 1:] for x in (a, b))

@@ -1,6 +1,6 @@
 """Losses of registration: similarity of images, smoothness of fields, agreement of labels.
 
-Images are ``(B, C, *S)`` in [0, 1], fields ``(B, n, *S)`` in pixels (see `anatozoo.nn.warp`); every loss is a
+Images are ``(B, C, ...)`` in [0, 1], fields ``(B, n, ...)`` in pixels (see `anatozoo.nn.warp`); every loss is a
 mean over the batch and is minimised.
 
 Local correlation and mutual information are MONAI's. Total variation and global correlation it does not
@@ -26,7 +26,7 @@ def ncc_loss(warped: Tensor, fixed: Tensor, eps: float = 1e-5) -> Tensor:
     """Minus the normalised cross-correlation of whole images, in -1 … 1.
 
     Args:
-        warped: (B, C, *S); each channel counts on its own.
+        warped: (B, C, ...); each channel counts on its own.
         fixed: the same.
         eps: added to the product of the standard deviations, so that a constant image gives 0. The authors'
             port has 1e-5, the paper's TensorFlow code none.
@@ -42,7 +42,7 @@ def local_ncc_loss(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     """Minus the squared cross-correlation in windows around every pixel, in -1 … 0.
 
     Args:
-        warped: (B, 1, *S).
+        warped: (B, 1, ...).
         fixed: the same.
         window: side of the square or cubic window in pixels, odd.
     """
@@ -56,7 +56,7 @@ def mutual_information_loss(warped: Tensor, fixed: Tensor, bins: int = 32) -> Te
     For images of different modalities. Values must be in [0, 1]; the rest is clipped.
 
     Args:
-        warped: (B, C, *S).
+        warped: (B, C, ...).
         fixed: the same.
         bins: number of bins of each image.
     """
@@ -82,7 +82,7 @@ def similarity_loss(kind: Similarity, warped: Tensor, fixed: Tensor, *, window: 
 
     Args:
         kind: ``"ncc"``, ``"lncc"``, ``"mse"`` or ``"mi"``.
-        warped: (B, 1, *S) in [0, 1].
+        warped: (B, 1, ...) in [0, 1].
         fixed: the same.
         window: side of the windows of ``"lncc"``.
 
@@ -105,7 +105,7 @@ def total_variation(field: Tensor, form: Literal["sum", "mean"] = "sum") -> Tens
     """Total variation, mean over the batch.
 
     Args:
-        field: (B, n, *S).
+        field: (B, n, ...).
         form: ``"sum"`` adds absolute differences of neighbours over pixels and channels, as the AC-RegNet
             paper's TensorFlow code does; ``"mean"`` averages them, and then over the axes, as the authors'
             PyTorch port does. At 64 × 64 the first is about 16,000 times the second, so their weights differ.
@@ -162,8 +162,8 @@ def label_cross_entropy(warped: Tensor, fixed: Tensor) -> Tensor:
     ``log(1 + (C - 1) / e)``.
 
     Args:
-        warped: (B, C, *S), one-hot labels warped linearly.
-        fixed: (B, C, *S), one-hot.
+        warped: (B, C, ...), one-hot labels warped linearly.
+        fixed: (B, C, ...), one-hot.
     """
     return F.cross_entropy(warped.float(), fixed.float())
 
@@ -172,8 +172,8 @@ def label_dice_loss(warped: Tensor, fixed: Tensor) -> Tensor:
     """One minus soft Dice, mean over the labels that either image has, background (channel 0) left out.
 
     Args:
-        warped: (B, C, *S), one-hot labels warped linearly.
-        fixed: (B, C, *S), one-hot.
+        warped: (B, C, ...), one-hot labels warped linearly.
+        fixed: (B, C, ...), one-hot.
     """
     a, b = warped.float().flatten(2)[:, 1:], fixed.float().flatten(2)[:, 1:]
     total = a.sum(2) + b.sum(2)

@@ -1,6 +1,6 @@
 """Displacement fields: warping, composition, integration of velocities, and what they do to areas.
 
-A field is ``(B, n, *S)`` in pixels of its own grid, one channel per axis in the order of the axes: rows then
+A field is ``(B, n, ...)`` in pixels of its own grid, one channel per axis in the order of the axes: rows then
 columns in 2-D; slices, rows, columns in 3-D. It says where to look: ``warped(p) = image(p + field(p))``.
 Positions are pixel indices, so the first and last pixel centres are the corners of the grid
 (``align_corners=True``).
@@ -25,7 +25,7 @@ _MODES = {"linear": "bilinear", "nearest": "nearest"}  # grid_sample says biline
 
 
 def identity_grid(field: Tensor) -> Tensor:
-    """Index of every pixel of a field's grid, (1, n, *S), of the field's type and device."""
+    """Index of every pixel of a field's grid, (1, n, ...), of the field's type and device."""
     axes = [torch.arange(size, dtype=field.dtype, device=field.device) for size in field.shape[2:]]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
@@ -37,13 +37,13 @@ def warp(image: Tensor, field: Tensor, mode: Mode = "linear", padding: Padding =
     to the field: a loss on labels that were warped so trains nothing.
 
     Args:
-        image: (B, C, *S).
-        field: (B, n, *S) pixels.
+        image: (B, C, ...).
+        field: (B, n, ...) pixels.
         mode: interpolation.
         padding: what lies beyond the border: ``"zeros"``, reached over one pixel, or the ``"border"`` itself.
 
     Returns:
-        (B, C, *S), at least float32 even under autocast: half a pixel of 256 is lost in bfloat16.
+        (B, C, ...), at least float32 even under autocast: half a pixel of 256 is lost in bfloat16.
 
     Raises:
         GeometryError: the shapes do not belong together.
@@ -71,7 +71,7 @@ def warp(image: Tensor, field: Tensor, mode: Mode = "linear", padding: Padding =
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """The one field that warps as `first` and then `second` do, (B, n, *S) each.
+    """The one field that warps as `first` and then `second` do, (B, n, ...) each.
 
     ``warp(image, compose(first, second))`` is ``warp(warp(image, first), second)`` but for the second
     interpolation. Beyond the border `first` goes on as it is there.
@@ -85,7 +85,7 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
     ``integrate(-velocity)`` is the inverse. Arsigny et al., MICCAI 2006.
 
     Args:
-        velocity: (B, n, *S) pixels per unit of time.
+        velocity: (B, n, ...) pixels per unit of time.
         steps: doublings; the first step is ``velocity / 2**steps`` and should stay well below a pixel.
 
     Raises:
@@ -100,7 +100,7 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
 
 
 def resize_field(field: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A field on a grid of another size over the same area, (B, n, *S) to (B, n, *shape).
+    """A field on a grid of another size over the same area, (B, n, ...) to (B, n, ...).
 
     Displacements are scaled with the grid. The corners are pixel edges here, for that is what a change of
     resolution keeps in place.
@@ -115,7 +115,7 @@ def resize_field(field: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def jacobian_determinant(field: Tensor) -> Tensor:
-    """How much the neighbourhood of each pixel grows when it is looked up, (B, *S).
+    """How much the neighbourhood of each pixel grows when it is looked up, (B, ...).
 
     1 keeps its area or volume, above 1 the moving image is compressed there, 0 or less is a fold. Central
     differences, one-sided at the border.

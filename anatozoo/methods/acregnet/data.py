@@ -29,7 +29,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return moving, rest + (rest >= moving)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One pair: ``moving``, ``fixed`` (1, *S), ``moving_labels``, ``fixed_labels`` (*S), ``index``."""
+        """One pair: ``moving``, ``fixed`` (1, ...), ``moving_labels``, ``fixed_labels`` (...), ``index``."""
         item = {"index": torch.tensor(index)}
         for role, case in zip(("moving", "fixed"), self.pair(index), strict=True):
             found = self.frames[case]

@@ -25,9 +25,9 @@ def optimise_field(
     so that the result has one too.
 
     Args:
-        moving: (B, 1, *S) in [0, 1].
+        moving: (B, 1, ...) in [0, 1].
         fixed: the same.
-        field: (B, n, *S) pixels.
+        field: (B, n, ...) pixels.
         inverse: its inverse, or None.
         objective: the loss of a warped image and a field.
         steps: number of steps.

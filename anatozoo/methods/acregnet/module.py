@@ -187,7 +187,7 @@ class AcRegNetModule(PairModule):
         self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
-        """Register images (B, 1, *S) in [0, 1]."""
+        """Register images (B, 1, ...) in [0, 1]."""
         return self.network(moving, fixed)
 
     def losses(self, output: Registration, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -197,8 +197,8 @@ class AcRegNetModule(PairModule):
 
         Args:
             output: the network's answer.
-            batch: ``moving`` and ``fixed`` (B, 1, *S) in [0, 1]; for the terms of labels ``moving_labels``
-                and ``fixed_labels`` (B, *S).
+            batch: ``moving`` and ``fixed`` (B, 1, ...) in [0, 1]; for the terms of labels ``moving_labels``
+                and ``fixed_labels`` (B, ...).
         """
         h: Any = self.hparams
         terms = {

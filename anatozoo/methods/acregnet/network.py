@@ -80,7 +80,7 @@ class VectorCNN(nn.Module):
         self.pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """Map two images (B, 1, *S) in [0, 1] to a field (B, n, *S) in pixels."""
+        """Map two images (B, 1, ...) in [0, 1] to a field (B, n, ...) in pixels."""
         x = torch.cat([moving, fixed], 1)
         skips = []
         for index, level in enumerate(self.encoder):
@@ -99,8 +99,8 @@ class Registration(NamedTuple):
     """What a registration network answers.
 
     Attributes:
-        warped: (B, 1, *S), the moving image on the fixed one's grid.
-        field: (B, n, *S) pixels, see `anatozoo.nn.warp`.
+        warped: (B, 1, ...), the moving image on the fixed one's grid.
+        field: (B, n, ...) pixels, see `anatozoo.nn.warp`.
         inverse: the field the other way; None where the network predicts displacements, which need have none.
     """
 
@@ -149,7 +149,7 @@ class RegNet(nn.Module):
         )
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
-        """Register images (B, 1, *S) in [0, 1]; every side needs ``8 * 2**(levels - 1)`` pixels.
+        """Register images (B, 1, ...) in [0, 1]; every side needs ``8 * 2**(levels - 1)`` pixels.
 
         Raises:
             ConfigError: the images are too small for the number of levels.

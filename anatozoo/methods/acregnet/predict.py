@@ -36,7 +36,7 @@ class PairModule(ZooModule):
     shape: tuple[int, ...]
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
-        """Register images (B, 1, *S) in [0, 1]."""
+        """Register images (B, 1, ...) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
 
     def predict(
@@ -131,7 +131,7 @@ class PairModule(ZooModule):
 
     @torch.no_grad()
     def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
-        """The field (n, *S) in pixels of the frame; adds to `flags` what there is to say about it."""
+        """The field (n, ...) in pixels of the frame; adds to `flags` what there is to say about it."""
         from anatozoo.nn.warp import folding_fraction, warp
 
         h: Any = self.hparams

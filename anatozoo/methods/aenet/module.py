@@ -81,11 +81,11 @@ class AeNetModule(ZooModule):
         self.test_metrics = PerImageMean(len(self.columns))
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B, K) and logits (B, C, *S) of one-hot or soft labels (B, C, *S)."""
+        """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
         return self.network(labels)
 
     def encode(self, labels: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, *S)."""
+        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
         return self.network.encode(labels)
 
     @torch.no_grad()
@@ -141,7 +141,7 @@ class AeNetModule(ZooModule):
         )
 
     def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of the reconstruction against the clean labels (B, *S)."""
+        """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
         return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -49,13 +49,13 @@ class AENet(nn.Module):
         self.head = CONV[dims](16, classes, 3, padding=1)
 
     def encode(self, labels: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, *S)."""
+        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
         for layer in self.encoder:
             labels = F.relu(layer(labels))
         return self.to_code(labels.flatten(1))
 
     def decode(self, code: Tensor) -> Tensor:
-        """Logits (B, C, *S) of codes (B, K)."""
+        """Logits (B, C, ...) of codes (B, K)."""
         x = F.relu(self.from_code(code)).unflatten(1, (1, *self.small))
         for index, layer in enumerate(self.decoder):
             # Every second layer enlarges its input first: the first, the third and the fifth.
@@ -63,6 +63,6 @@ class AENet(nn.Module):
         return self.head(x)
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B, K) and logits (B, C, *S) of one-hot or soft labels (B, C, *S)."""
+        """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
         code = self.encode(labels)
         return code, self.decode(code)
