@@ -43,7 +43,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One case: ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, and ``index``."""
+        """One case: ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, ``index``."""
         if index not in self._memory:
             self._memory[index] = self._read(self.cases[index])
         return self._memory[index] | {"index": torch.tensor(index)}

@@ -1,7 +1,7 @@
 """Losses of registration: similarity of images, smoothness of fields, agreement of labels.
 
-Images are ``(B, C, ...)`` in [0, 1], fields ``(B, n, ...)`` in pixels (see `anatozoo.nn.warp`); every loss is a
-mean over the batch and is minimised.
+Images are ``(B, C, ...)`` in [0, 1], fields ``(B, n, ...)`` in pixels (see `anatozoo.nn.warp`); every loss is
+a mean over the batch and is minimised.
 
 Local correlation and mutual information are MONAI's. Total variation and global correlation it does not
 have. Its diffusion loss takes central differences, which are zero for a field that alternates from pixel to
