@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--image-size", type=int, metavar="N", help="side of the network's square input")
     parser.epilog = (
-        "The file is read without running code in it, and every tensor must fit. Load the folder by\n"
-        "anatozoo.load(DIR). Converted weights keep the terms of those who published them."
+        "The file is read without running code in it, and every tensor must fit. Load the\n"
+        "folder by anatozoo.load(DIR). Converted weights keep the terms of those who\n"
+        "published them."
     )
 
 
