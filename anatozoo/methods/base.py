@@ -191,7 +191,10 @@ class LandmarkModule(SegmentationModule):
 
         contours, untangled = {}, []
         for organ, part in organ_slices(self.organs).items():
-            opened = open_loops(torch.from_numpy(answer[None, part]))[0].numpy()
+            opened = answer[part]
+            # A contour that has shrunk to a point has no loops, only rounding.
+            if np.ptp(opened, axis=0).max() > 0.01 * self.image_size:
+                opened = open_loops(torch.from_numpy(opened)[None])[0].numpy()
             if not np.array_equal(opened, answer[part]):
                 untangled.append(f"untangled_{organ}")
             contours[organ] = geometry.points_to_source(opened)

@@ -5,14 +5,29 @@ from torch import Tensor
 
 LONGEST_LOOP = 0.2
 """Share of a contour's nodes up to which a loop is a slip; a larger one is no contour at all."""
+MOST_CROSSINGS = 4
+"""A contour that crosses itself more often is a tangle, not a contour with slips."""
+
+
+def crossings(points: Tensor) -> Tensor:
+    """Which edges of closed contours (B, N, 2) cross in their interiors, (B, N, N) bool, i before j."""
+    start, end = points, points.roll(-1, 1)
+
+    def side(point: Tensor) -> Tensor:
+        edge, to = (end - start)[:, :, None], point[:, None] - start[:, :, None]
+        return torch.sign(edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0])
+
+    separated = side(start) * side(end) < 0
+    return (separated & separated.transpose(1, 2)).triu()
 
 
 def open_loops(points: Tensor) -> Tensor:
-    """Closed contours (B, N, 2) without their small loops, see `untangled`; larger ones stay."""
+    """Closed contours (B, N, 2) without their small loops, see `untangled`; larger ones and tangles stay."""
     longest = int(LONGEST_LOOP * points.shape[1])
-    # Opening a loop can lay its gap across another edge. The bound keeps a tangle from going on for ever.
+    few = crossings(points).sum((1, 2)) <= MOST_CROSSINGS
+    # Opening a loop can lay its gap across another edge. The bound keeps that from going on for ever.
     for _ in range(points.shape[1]):
-        opened = untangled(points, longest=longest)
+        opened = torch.where(few[:, None, None], untangled(points, longest=longest), points)
         if torch.equal(opened, points):
             break
         points = opened
@@ -33,15 +48,8 @@ def untangled(points: Tensor, *, longest: int | None = None) -> Tensor:
         (B, N, 2), `points` itself wherever no loop is. One pass: a loop within a loop needs another.
     """
     count = points.shape[1]
-    start, end = points, points.roll(-1, 1)
-
-    def side(point: Tensor) -> Tensor:
-        edge, to = (end - start)[:, :, None], point[:, None] - start[:, :, None]
-        return torch.sign(edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0])
-
-    separated = side(start) * side(end) < 0
     result = points.clone()
-    for b, i, j in (separated & separated.transpose(1, 2)).triu().nonzero().tolist():
+    for b, i, j in crossings(points).nonzero().tolist():
         # Edges i and j cross: the nodes i+1 … j lie on one side of the crossing, the others on the other.
         first, inside = (i + 1, j - i) if 2 * (j - i) <= count else (j + 1, count - (j - i))
         if longest is not None and inside > longest:

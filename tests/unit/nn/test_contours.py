@@ -47,10 +47,16 @@ def test_small_loops_are_opened_and_large_ones_stay() -> None:
     assert torch.equal(opened[1], large[0])
 
 
-def test_random_tangles_come_to_an_end() -> None:
+def test_a_tangle_is_left_as_it_is() -> None:
     torch.manual_seed(0)
     tangle = torch.rand(3, 30, 2, dtype=torch.float64)
-    assert bool(open_loops(tangle).isfinite().all())
-    rough = ring(60).double() + 0.02 * torch.randn(1, 60, 2, dtype=torch.float64)
-    assert self_intersections(rough[0]) > 0
-    assert self_intersections(open_loops(rough)[0]) == 0
+    assert self_intersections(tangle[0]) > 4
+    assert torch.equal(open_loops(tangle), tangle)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_slips_of_a_rough_contour_are_opened(seed: int) -> None:
+    torch.manual_seed(seed)
+    rough = ring(60).double() + 0.013 * torch.randn(1, 60, 2, dtype=torch.float64)
+    before = self_intersections(rough[0])
+    assert self_intersections(open_loops(rough)[0]) == (0 if before <= 4 else before)
