@@ -103,7 +103,7 @@ class RegistrationResult:
         return self.fixed_grid.spacing_mm is not None
 
     def _positions(self) -> npt.NDArray[np.float64]:
-        """Position in moving pixels that each fixed pixel shows, (*fixed shape, n)."""
+        """Position in moving pixels that each fixed pixel shows, ``(*fixed shape, n)``."""
         axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in self.fixed_grid.shape), indexing="ij")
         return np.stack(axes[::-1], -1) + self.displacement_px
 

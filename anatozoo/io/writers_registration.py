@@ -23,7 +23,7 @@ def itk_image(values: npt.NDArray[Any], grid: Grid, *, vector: bool = False) -> 
     """A SimpleITK image of an array on a grid.
 
     Args:
-        values: (*shape), or (*shape, n) with `vector`.
+        values: ``(*shape)``, or ``(*shape, n)`` with `vector`.
         grid: where it lies; where the spacing is unknown, ITK's 1.
         vector: whether the last axis holds the components of vectors.
     """

@@ -177,13 +177,13 @@ def displacement_between(
     """Carry a field of the frame to the images themselves.
 
     Args:
-        field: (n, *frame shape) frame pixels, axes in the order of the array.
+        field: ``(n, *frame shape)`` frame pixels, axes in the order of the array.
         moving: the moving image's frame.
         fixed: the fixed image's frame, of the same shape.
 
     Returns:
-        (*fixed shape, n) float32: what to add to a fixed pixel to get the position in moving pixels, (x, y[,
-        z]). Beyond the frame the field goes on as it is at its border.
+        ``(*fixed shape, n)`` float32: what to add to a fixed pixel to get the position in moving pixels,
+        (x, y[, z]). Beyond the frame the field goes on as it is at its border.
     """
     from scipy.ndimage import map_coordinates
 
