@@ -15,13 +15,17 @@ from torch import nn
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 
 
-def stepper(module: HybridGNetModule, network: nn.Module, batch: dict[str, torch.Tensor]) -> object:
+def stepper(
+    module: HybridGNetModule, network: nn.Module, batch: dict[str, torch.Tensor], *, bf16: bool = False
+) -> object:
     """A function that trains `network` by one step with the losses of `module`."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack(list(module.losses(network(batch["image"]), batch).values())).sum().backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            output = network(batch["image"])
+        torch.stack(list(module.losses(output, batch).values())).sum().backward()
         optimizer.step()
 
     return step
@@ -51,8 +55,14 @@ def main() -> None:
         print(f"{size:>5} {'reference':>10} {base:>9.2f} {1:>5.2f}x", flush=True)
         last = batch | {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
         module.network.encoder.to(memory_format=torch.channels_last)
-        for how, network in (("eager", module.network), ("compiled", torch.compile(module.network))):
-            speed = rate(stepper(module, network, last), options.batch, options.seconds)  # type: ignore[arg-type]
+        compiled = torch.compile(module.network)
+        for how, network in (
+            ("eager", module.network),
+            ("bf16 eager", module.network),
+            ("compiled", compiled),
+        ):
+            step = stepper(module, network, last, bf16=how.startswith("bf16"))  # type: ignore[arg-type]
+            speed = rate(step, options.batch, options.seconds)  # type: ignore[arg-type]
             print(f"{size:>5} {how:>10} {speed:>9.2f} {speed / base:>5.2f}x", flush=True)
 
 
