@@ -268,7 +268,7 @@ class RegistrationResult:
         )
 
     def _field_image(self, kind: type[np.floating[Any]] = np.float32) -> Any:
-        from anatozoo.io.writers_registration import itk_image
+        from anatozoo.io.grid import itk_image
 
         return itk_image(self._physical().astype(kind), self.fixed_grid, vector=True)
 
@@ -324,7 +324,8 @@ class RegistrationResult:
 
     def _write(self, path: Path, kind: str) -> Path:
         from anatozoo.io import writers
-        from anatozoo.io.writers_registration import itk_image, write_itk
+        from anatozoo.io.grid import itk_image
+        from anatozoo.io.writers import write_itk
 
         if kind == "json":
             return writers.write_json(path, self.to_dict())

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from anatozoo.io.grid import Grid
-from anatozoo.io.writers_registration import itk_image
+from anatozoo.io.grid import Grid, itk_image
 
 
 def write_volumes(

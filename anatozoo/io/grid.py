@@ -323,3 +323,23 @@ def _check_values(image: GridImage) -> None:
         raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
     if low == high:
         raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")
+
+
+def itk_image(values: npt.NDArray[Any], grid: Grid, *, vector: bool = False) -> Any:
+    """A SimpleITK image of an array on a grid.
+
+    Args:
+        values: ``(*shape)``, or ``(*shape, n)`` with `vector`.
+        grid: where it lies; where the spacing is unknown, ITK's 1.
+        vector: whether the last axis holds the components of vectors.
+    """
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values), isVector=vector)
+    if grid.spacing_mm is not None:
+        image.SetSpacing(grid.spacing_mm)
+    if grid.origin is not None:
+        image.SetOrigin(grid.origin)
+    if grid.direction is not None:
+        image.SetDirection(grid.direction)
+    return image

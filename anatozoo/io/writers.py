@@ -177,40 +177,54 @@ def write_volume(
         GeometryError: MetaImage without a spacing, which this format cannot express.
         OutputError: the file cannot be written.
     """
-    name = Path(path).name.lower()
-    if spacing_mm is None and name.endswith(".mha"):
-        raise GeometryError(
-            "MetaImage cannot say that the spacing is unknown, and 1 mm is never assumed; "
-            "give spacing_mm (--spacing-mm) or write NIfTI."
-        )
-    suffix = ".mha" if name.endswith(".mha") else ".nii"
-    content = _itk_bytes(Path(path), labels, spacing_mm, suffix)
-    if suffix == ".nii" and spacing_mm is None:
-        content = content[:_NIFTI_UNITS_AT] + b"\0" + content[_NIFTI_UNITS_AT + 1 :]
-    return write_bytes(path, gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
-
-
-def _itk_bytes(
-    path: Path, labels: npt.NDArray[np.uint8], spacing_mm: tuple[float, float] | None, suffix: str
-) -> bytes:
-    """The file that SimpleITK writes; it only writes to disk, so by way of a temporary file."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(labels)
     if spacing_mm is not None:
         image.SetSpacing([float(value) for value in spacing_mm])
-    temporary = make_folder(path.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{suffix}"
+    return write_itk(path, image, units_known=spacing_mm is not None)
+
+
+def write_itk(path: str | os.PathLike[str], image: Any, *, units_known: bool) -> Path:
+    """Write a SimpleITK image as NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
+
+    Args:
+        path: the file; its suffix chooses the format.
+        image: the image.
+        units_known: whether its spacing is in millimetres. If not, NIfTI says so by its unit code 0.
+
+    Raises:
+        GeometryError: MetaImage without known units, which this format cannot express.
+        OutputError: the file cannot be written.
+    """
+    import SimpleITK as sitk
+
+    final = Path(path)
+    name = final.name.lower()
+    suffix = ".mha" if name.endswith(".mha") else ".nii"
+    if suffix == ".mha" and not units_known:
+        raise GeometryError(
+            "MetaImage cannot say that the spacing is unknown, and 1 mm is never assumed; "
+            "give the spacing (--spacing-mm on the command line) or write NIfTI."
+        )
+    # ITK only writes to disk, so by way of a temporary file.
+    temporary = make_folder(final.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{suffix}"
     try:
         sitk.WriteImage(image, str(temporary))
         content = temporary.read_bytes()
     except (RuntimeError, OSError) as error:
-        raise OutputError(f"{str(path)!r} cannot be written: {error}. Choose another folder.") from error
+        raise OutputError(f"{str(final)!r} cannot be written: {error}. Choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
     # ITK's writers do not report a disk that fills up; a short file does.
-    if len(content) < labels.size + (_NIFTI_HEADER_BYTES if suffix == ".nii" else 0):
-        raise OutputError(explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path))
-    return content
+    values = (
+        image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
+    )
+    if len(content) < values + (_NIFTI_HEADER_BYTES if suffix == ".nii" else 0):
+        raise OutputError(explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), final))
+    if suffix == ".nii" and not units_known:
+        content = content[:_NIFTI_UNITS_AT] + b"\0" + content[_NIFTI_UNITS_AT + 1 :]
+    return write_bytes(final, gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
 
 
 def _json_text(value: Any, indent: str = "") -> str:

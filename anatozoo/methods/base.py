@@ -16,6 +16,7 @@ from anatozoo.errors import ConfigError, ImageError
 if TYPE_CHECKING:
     from anatozoo.io.geometry import Geometry
     from anatozoo.io.images import Image
+    from anatozoo.metrics.per_image import PerImageMean
     from anatozoo.results import SegmentationResult
 
 PAIRED = ("lungs", "clavicles")
@@ -39,6 +40,9 @@ class ZooModule(L.LightningModule):
     architecture: ClassVar[tuple[str, ...]] = ()
     links: ClassVar[Mapping[str, str]] = {}
 
+    columns: list[str]
+    val_metrics: "PerImageMean"
+    test_metrics: "PerImageMean"
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
 
@@ -74,7 +78,63 @@ class ZooModule(L.LightningModule):
         """Prepare what the losses need."""
 
     def configure_metrics(self) -> None:
-        """Build the metrics."""
+        """Say by `judge_by` what is measured."""
+
+    def judge_by(self, columns: Sequence[str]) -> None:
+        """Measure these columns in validation and test, one value per image over all processes.
+
+        The progress bar shows the first. Subclasses give the values by `measure`.
+        """
+        from anatozoo.metrics.per_image import PerImageMean
+
+        self.columns = list(columns)
+        self.val_metrics, self.test_metrics = PerImageMean(len(columns)), PerImageMean(len(columns))
+
+    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The values of a batch, (B, columns); NaN where a column does not apply."""
+        raise TypeError(f"{type(self).__name__} does not define measure.")
+
+    def total(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
+        """The sum of the terms of a training step's loss; logs it and every term."""
+        loss = torch.stack(list(terms.values())).sum()
+        values = {f"train/{k}": v.detach() for k, v in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
+        return loss
+
+    def begins_afresh(self, stage: str) -> bool:
+        """Prepare the network for a fit; whether the fit is fresh, so that it needs its starting weights."""
+        if stage != "fit":
+            return False
+        # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
+        # Before processes are joined, for these share gradients by the layout that they find.
+        for part in self.children():
+            part.to(memory_format=torch.channels_last)
+        return self._trainer is None or not self.trainer.ckpt_path
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the values of each image."""
+        self.val_metrics.update(batch["index"], self.measure(batch))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect the values of each image."""
+        self.test_metrics.update(batch["index"], self.measure(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the validation images."""
+        self._report("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over the test images."""
+        self._report("test", self.test_metrics)
+
+    def _report(self, stage: str, metric: "PerImageMean") -> None:
+        means = metric.compute()
+        metric.reset()
+        for column, value in zip(self.columns, means, strict=True):
+            shown = column == self.columns[0]
+            # The metric has gathered the processes already.
+            self.log(f"{stage}/{column}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
 
 
 class SegmentationModule(ZooModule):

@@ -2,14 +2,14 @@
 
 import inspect
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 TRAINING_SUFFIX = ".ckpt"
@@ -106,6 +106,22 @@ def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
     folder = resolve(source)
     config = read_config(folder)
     return folder, config.method, dict(config.hparams)
+
+
+def refuse_other_shapes(wrong: Sequence[str]) -> None:
+    """Refuse starting weights whose tensors are not those of the network to fill.
+
+    Args:
+        wrong: what is missing, unexpected or misshapen.
+
+    Raises:
+        WeightsError: there is any; the message lists the first.
+    """
+    if wrong:
+        raise WeightsError(
+            "the starting weights are of another architecture; "
+            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
+        )
 
 
 def takes(entry: MethodEntry, names: Iterable[str]) -> bool:

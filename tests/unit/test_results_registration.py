@@ -12,8 +12,7 @@ from PIL import Image as PILImage
 from scipy.ndimage import gaussian_filter, zoom
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
-from anatozoo.io.grid import Grid
-from anatozoo.io.writers_registration import itk_image
+from anatozoo.io.grid import Grid, itk_image
 from anatozoo.results_registration import RegistrationResult
 
 ANGLE = 0.3

@@ -9,10 +9,9 @@ from torch import Tensor
 from anatozoo.errors import ConfigError
 from anatozoo.methods.acregnet.network import Registration, RegNet
 from anatozoo.methods.acregnet.predict import PairModule
-from anatozoo.methods.aenet.module import AeNetModule, load_shape_model, log_means
+from anatozoo.methods.aenet.module import AeNetModule, load_shape_model
 from anatozoo.methods.frames import frame_shape
 from anatozoo.methods.sources import read_weights
-from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn import registration_losses as losses
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.warp import folding_fraction, warp
@@ -136,9 +135,7 @@ class AcRegNetModule(PairModule):
     def configure_metrics(self) -> None:
         """Columns of the validation table."""
         dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.labels)] if self.labels else []
-        self.columns = [*dice, "similarity", "folding_percent"]
-        self.val_metrics = PerImageMean(len(self.columns))
-        self.test_metrics = PerImageMean(len(self.columns))
+        self.judge_by([*dice, "similarity", "folding_percent"])
 
     def setup(self, stage: str) -> None:
         """Read the weights that a fit needs.
@@ -229,18 +226,10 @@ class AcRegNetModule(PairModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step; logs every term of the loss."""
         terms = self.losses(self.network(batch["moving"], batch["fixed"]), batch)
-        loss = torch.stack(list(terms.values())).sum()
-        size = len(batch["fixed"])
-        self.log_dict(
-            {f"train/{k}": v.detach() for k, v in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-        )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        return loss
+        return self.total(terms, len(batch["fixed"]))
 
-    def _evaluate(self, batch: Mapping[str, Tensor], metric: PerImageMean) -> None:
+    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice after and before, similarity and folding of each pair; see the base class."""
         h: Any = self.hparams
         output, classes = self.network(batch["moving"], batch["fixed"]), len(self.labels) + 1
         values = []
@@ -260,23 +249,7 @@ class AcRegNetModule(PairModule):
             ]
         )
         values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
-        metric.update(batch["index"], torch.cat(values, 1))
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each pair."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each pair."""
-        self._evaluate(batch, self.test_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation pairs."""
-        log_means(self, "val", self.val_metrics, self.columns)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over the test pairs."""
-        log_means(self, "test", self.test_metrics, self.columns)
+        return torch.cat(values, 1)
 
     def configure_optimizers(self) -> Any:
         """Adam, at a constant rate or with a cosine schedule."""

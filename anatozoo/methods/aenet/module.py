@@ -15,7 +15,6 @@ from anatozoo.methods.aenet.network import AENet
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, frame_shape
 from anatozoo.methods.sources import read_weights
-from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ class AeNetModule(ZooModule):
 
     def configure_metrics(self) -> None:
         """Dice of the reconstruction, over all labels and for each."""
-        self.columns = ["dice", *(f"dice/{name}" for name in self.labels)]
-        self.val_metrics = PerImageMean(len(self.columns))
-        self.test_metrics = PerImageMean(len(self.columns))
+        self.judge_by(["dice", *(f"dice/{name}" for name in self.labels)])
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
@@ -148,51 +145,18 @@ class AeNetModule(ZooModule):
         """One step on noisy labels."""
         clean = one_hot(batch["labels"], len(self.labels) + 1)
         terms = self.losses(self.network(swap_neighbours(clean, self.hparams["swap_probability"])), batch)
-        loss = torch.stack(list(terms.values())).sum()
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["labels"])
-        )
-        return loss
+        return self.total(terms, len(batch["labels"]))
 
-    def _evaluate(self, batch: Mapping[str, Tensor], metric: PerImageMean) -> None:
+    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice of the reconstruction of each label map; see the base class."""
         classes = len(self.labels) + 1
         _, logits = self.network(one_hot(batch["labels"], classes))
         dice = dice_per_label(logits.argmax(1), batch["labels"], classes)
-        metric.update(batch["index"], torch.cat([dice.nanmean(1, keepdim=True), dice], 1))
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the Dice of each label map."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the Dice of each label map."""
-        self._evaluate(batch, self.test_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation label maps."""
-        log_means(self, "val", self.val_metrics, self.columns)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over the test label maps."""
-        log_means(self, "test", self.test_metrics, self.columns)
+        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def configure_optimizers(self) -> Any:
         """Adam at a constant rate."""
         return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
-
-
-def log_means(module: ZooModule, stage: str, metric: PerImageMean, columns: list[str]) -> None:
-    """Log the means of a metric under ``STAGE/COLUMN`` and start it anew; the first column is shown."""
-    means = metric.compute()
-    metric.reset()
-    for column, value in zip(columns, means, strict=True):
-        module.log(
-            f"{stage}/{column}",
-            value,
-            prog_bar=column == columns[0],
-            rank_zero_only=False,
-            sync_dist=False,
-        )
 
 
 def load_shape_model(source: str) -> AeNetModule:

@@ -12,7 +12,6 @@ from anatozoo.methods.base import LandmarkModule
 from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
 from anatozoo.methods.hybridgnet.transfer import ARCHITECTURE, adapt_state, read_weights
 from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.raster import polygon_inside, soft_polygon
@@ -159,17 +158,11 @@ class HybridGNetModule(LandmarkModule):
 
     def configure_metrics(self) -> None:
         """One value per image and column, whatever the number of processes."""
-        self.columns = ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
-        self.val_metrics = PerImageMean(len(self.columns))
-        self.test_metrics = PerImageMean(len(self.columns))
+        self.judge_by(["mse_px2", *(f"dice/{organ}" for organ in self.organs)])
 
     def setup(self, stage: str) -> None:
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
-        if stage == "fit":
-            # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
-            # Before processes are joined, for these share gradients by the layout that they find.
-            self.network.to(memory_format=torch.channels_last)
-        if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
+        if not self.begins_afresh(stage):
             return
         h: Any = self.hparams
         if h.encoder_weights:
@@ -285,18 +278,10 @@ class HybridGNetModule(LandmarkModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step; logs every term of the loss."""
         terms = self.losses(self.network(batch["image"]), batch)
-        loss = torch.stack(list(terms.values())).sum()
-        size = len(batch["image"])
-        self.log_dict(
-            {f"train/{k}": v.detach() for k, v in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-        )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        return loss
+        return self.total(terms, len(batch["image"]))
 
-    def _evaluate(self, batch: dict[str, Tensor], metric: PerImageMean) -> None:
+    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ; see the base class."""
         prediction = self.network(batch["image"]).landmarks.float()
         truth, weight = batch["landmarks"], batch["landmark_weight"]
         square = (prediction - truth).square().mean(-1) * REPORT_FRAME**2
@@ -319,35 +304,7 @@ class HybridGNetModule(LandmarkModule):
             else:
                 judged = known[:, part].all(1)
             values.append(torch.where(judged, dice, none))
-        metric.update(batch["index"], torch.stack(values, 1))
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each image."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each image."""
-        self._evaluate(batch, self.test_metrics)
-
-    def _report(self, stage: str, metric: PerImageMean) -> None:
-        means = metric.compute()
-        metric.reset()
-        for column, value in zip(self.columns, means, strict=True):
-            self.log(
-                f"{stage}/{column}",
-                value,
-                prog_bar=column == "mse_px2",
-                rank_zero_only=False,
-                sync_dist=False,
-            )
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation images."""
-        self._report("val", self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over the test images."""
-        self._report("test", self.test_metrics)
+        return torch.stack(values, 1)
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""

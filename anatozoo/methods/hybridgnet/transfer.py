@@ -109,9 +109,5 @@ def adapt_state(
             wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")
         else:
             result[name] = value.to(like.dtype)
-    if wrong:
-        raise WeightsError(
-            "the starting weights are of another architecture; "
-            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
-        )
+    sources.refuse_other_shapes(wrong)
     return result

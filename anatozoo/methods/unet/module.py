@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.errors import ConfigError
 from anatozoo.methods.base import MaskModule
 from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import read_weights
+from anatozoo.methods.sources import read_weights, refuse_other_shapes
 from anatozoo.methods.unet.network import UNet, check_size
-from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.losses import masked_dice_loss
@@ -97,17 +96,11 @@ class UNetModule(MaskModule):
 
     def configure_metrics(self) -> None:
         """One value per image and column, whatever the number of processes."""
-        self.columns = ["dice", *(f"dice/{organ}" for organ in self.organs)]
-        self.val_metrics = PerImageMean(len(self.columns))
-        self.test_metrics = PerImageMean(len(self.columns))
+        self.judge_by(["dice", *(f"dice/{organ}" for organ in self.organs)])
 
     def setup(self, stage: str) -> None:
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
-        if stage == "fit":
-            # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
-            # Before processes are joined, for these share gradients by the layout that they find.
-            self.network.to(memory_format=torch.channels_last)
-        if stage != "fit" or (self._trainer is not None and self.trainer.ckpt_path):
+        if not self.begins_afresh(stage):
             return
         h: Any = self.hparams
         if h.encoder_weights:
@@ -157,44 +150,12 @@ class UNetModule(MaskModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step; logs every term of the loss."""
         terms = self.losses(self.network(batch["image"]), batch)
-        loss = torch.stack(list(terms.values())).sum()
-        size = len(batch["image"])
-        self.log_dict(
-            {f"train/{k}": v.detach() for k, v in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-        )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        return loss
+        return self.total(terms, len(batch["image"]))
 
-    def _evaluate(self, batch: dict[str, Tensor], metric: PerImageMean) -> None:
+    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice over all organs and of each; see the base class."""
         values = dice_per_image(self.network(batch["image"]).argmax(1), batch["labels"], batch["known"] > 0)
-        metric.update(batch["index"], torch.cat([values.nanmean(1, keepdim=True), values], 1))
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each image."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the metrics of each image."""
-        self._evaluate(batch, self.test_metrics)
-
-    def _report(self, stage: str, metric: PerImageMean) -> None:
-        means = metric.compute()
-        metric.reset()
-        for column, value in zip(self.columns, means, strict=True):
-            self.log(
-                f"{stage}/{column}", value, prog_bar=column == "dice", rank_zero_only=False, sync_dist=False
-            )
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation images."""
-        self._report("val", self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over the test images."""
-        self._report("test", self.test_metrics)
+        return torch.cat([values.nanmean(1, keepdim=True), values], 1)
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
@@ -282,9 +243,5 @@ def adapt_state(
             wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")
         else:
             result[name] = value.to(like.dtype)
-    if wrong:
-        raise WeightsError(
-            "the starting weights are of another architecture; "
-            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
-        )
+    refuse_other_shapes(wrong)
     return result

@@ -9,8 +9,8 @@ import torch
 from PIL import Image as PILImage
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.grid import Grid, grid_of_itk, read_grid_image, read_labels
-from anatozoo.io.writers_registration import itk_image, write_itk
+from anatozoo.io.grid import Grid, grid_of_itk, itk_image, read_grid_image, read_labels
+from anatozoo.io.writers import write_itk
 
 ROTATED = (0.0, -1.0, 1.0, 0.0)
 

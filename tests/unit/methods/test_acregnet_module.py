@@ -11,8 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
-from anatozoo.io.grid import Grid
-from anatozoo.io.writers_registration import itk_image
+from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
