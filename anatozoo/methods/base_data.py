@@ -1,4 +1,4 @@
-"""What the LightningDataModules of all methods share: randomness that a resumed fit repeats.
+"""What the LightningDataModules of all methods share: cases kept in memory, randomness that a fit repeats.
 
 Lightning stores no state of random number generators. Here the order of an epoch follows from the seed and
 the epoch, and the noise of a step from the seed, the step and the process, so that a fit that was interrupted
@@ -7,11 +7,14 @@ goes on exactly as it would have. Without ``seed_everything`` both stay random.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sized
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import RandomSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 
 def global_seed() -> int | None:
@@ -56,3 +59,44 @@ def seed_training_step(trainer: L.Trainer) -> None:
     seed = global_seed()
     if seed is not None:
         torch.manual_seed(derived_seed(seed, trainer.fit_loop.total_batch_idx, trainer.global_rank))
+
+
+class CaseDataset(Dataset[dict[str, Tensor]]):
+    """Cases that are read when first needed and kept in memory; subclasses say how one is read.
+
+    Args:
+        cases: the cases.
+    """
+
+    def __init__(self, cases: Sequence[Any]) -> None:
+        self.cases = list(cases)
+        self._memory: dict[int, dict[str, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """What `unpack` gives of a case, and its ``index``."""
+        if index not in self._memory:
+            self._memory[index] = self.read(self.cases[index])
+        return self.unpack(self._memory[index]) | {"index": torch.tensor(index)}
+
+    @abstractmethod
+    def read(self, case: Any) -> dict[str, Tensor]:
+        """Read a case, in a form that needs little memory."""
+
+    def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What was read, in tensors of the caller's own."""
+        return {key: value.clone() for key, value in stored.items()}
+
+
+def loader(dataset: Any, *, batch_size: int, num_workers: int, train: bool = False) -> DataLoader[Any]:
+    """Batches of a data set, in order, or for training shuffled anew every epoch and only whole ones."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(dataset) if train else None,
+        drop_last=train and len(dataset) >= batch_size,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+    )

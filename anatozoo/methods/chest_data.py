@@ -16,12 +16,14 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.images import to_network
-from anatozoo.methods.base_data import EpochSampler, seed_training_step
+from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.nn.augment import AugmentConfig
 
 
-class FrameDataset(Dataset[dict[str, Tensor]]):
-    """Radiographs in the square network frame, kept in memory once read; subclasses add the annotations.
+class RadiographDataset(CaseDataset):
+    """Radiographs in the square network frame; subclasses add the annotations.
+
+    Items hold ``image`` (1, S, S) in [0, 1], ``index``, and what `unpack` gives.
 
     Args:
         cases: the cases; each needs an image.
@@ -29,27 +31,24 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, cases: Sequence[ChestCase], image_size: int) -> None:
-        self.cases = list(cases)
+        super().__init__(cases)
         self.image_size = image_size
-        self._memory: dict[int, dict[str, Tensor]] = {}
 
-    def __len__(self) -> int:
-        return len(self.cases)
+    def read(self, case: ChestCase) -> dict[str, Tensor]:
+        """Image in 8 bits, and the annotations.
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One case: ``image`` (1, S, S) in [0, 1], ``index``, and what `unpack` gives."""
-        if index not in self._memory:
-            self._memory[index] = self._read(self.cases[index])
-        stored = self._memory[index]
-        image = stored["image"].float() / 255
-        return self.unpack(stored) | {"image": image, "index": torch.tensor(index)}
-
-    def _read(self, case: ChestCase) -> dict[str, Tensor]:
+        Raises:
+            DataError: the case has no image.
+        """
         if case.image is None:
             raise DataError(f"case {case.id} has annotations but no image.")
         frame, geometry = to_network(case.read_image(), self.image_size)
         image = torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None]
         return {"image": image} | self.annotations(case, geometry)
+
+    def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The image in [0, 1], and the annotations as the losses take them."""
+        return self.unpack_annotations(stored) | {"image": stored["image"].float() / 255}
 
     @abstractmethod
     def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:
@@ -61,7 +60,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         """
 
     @abstractmethod
-    def unpack(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Annotations for the caller to keep: tensors of their own, of the types that the losses take."""
 
 
@@ -97,7 +96,7 @@ class ChestDataModule(L.LightningDataModule):
         self.augment_config = None if h.augment is None else AugmentConfig(**h.augment)
 
     @abstractmethod
-    def make_dataset(self, cases: Sequence[ChestCase]) -> FrameDataset:
+    def make_dataset(self, cases: Sequence[ChestCase]) -> RadiographDataset:
         """The data set of these cases."""
 
     def usable(self, case: ChestCase) -> bool:
@@ -133,14 +132,7 @@ class ChestDataModule(L.LightningDataModule):
 
     def _loader(self, dataset: Dataset[Any], *, train: bool = False) -> DataLoader[Any]:
         h: Any = self.hparams
-        return DataLoader(
-            dataset,
-            batch_size=h.batch_size,
-            sampler=EpochSampler(dataset) if train else None,  # type: ignore[arg-type]
-            drop_last=train and len(dataset) >= h.batch_size,  # type: ignore[arg-type]
-            num_workers=h.num_workers,
-            persistent_workers=h.num_workers > 0,
-        )
+        return loader(dataset, batch_size=h.batch_size, num_workers=h.num_workers, train=train)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training images."""

@@ -9,14 +9,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.base_data import EpochSampler, seed_training_step
+from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.nn.labels import check_labels
 
 
-class FrameDataset(Dataset[dict[str, Tensor]]):
-    """Images and label maps in the frame, kept in memory once read.
+class FrameDataset(CaseDataset):
+    """Images and label maps in the frame.
+
+    Items hold ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, and ``index``.
 
     Args:
         cases: the cases.
@@ -35,20 +37,16 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         *,
         labelled: bool,
     ) -> None:
-        self.cases, self.shape, self.fit, self.spacing_mm = list(cases), shape, fit, spacing_mm
+        super().__init__(cases)
+        self.shape, self.fit, self.spacing_mm = shape, fit, spacing_mm
         self.labelled = labelled
-        self._memory: dict[int, dict[str, Tensor]] = {}
 
-    def __len__(self) -> int:
-        return len(self.cases)
+    def read(self, case: FrameCase) -> dict[str, Tensor]:
+        """Image and label map in the frame.
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One case: ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, ``index``."""
-        if index not in self._memory:
-            self._memory[index] = self._read(self.cases[index])
-        return self._memory[index] | {"index": torch.tensor(index)}
-
-    def _read(self, case: FrameCase) -> dict[str, Tensor]:
+        Raises:
+            DataError: the label map is empty.
+        """
         image, labels = case.read()
         frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
         item = {"image": torch.from_numpy(frame.image(image.pixels))[None]}
@@ -111,16 +109,8 @@ class FrameDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> DataLoader[Any]:
         h: Any = self.hparams
-        data: Any = self.sets[split]
         train = split == "train"
-        return DataLoader(
-            data,
-            batch_size=h.batch_size,
-            sampler=EpochSampler(data) if train else None,
-            drop_last=train and len(data) >= h.batch_size,
-            num_workers=h.num_workers,
-            persistent_workers=h.num_workers > 0,
-        )
+        return loader(self.sets[split], batch_size=h.batch_size, num_workers=h.num_workers, train=train)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training items, shuffled anew every epoch."""

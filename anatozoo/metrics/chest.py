@@ -48,8 +48,9 @@ def landmark_metrics(
             evaluations, or to the ``"nearest"`` pixel, as results are drawn.
 
     Returns:
-        ``mse_px2`` (all landmarks, and ``/lungs_heart`` without clavicles), ``error_px`` and, for each organ
-        and for ``lungs`` (both on one canvas), ``dice``, ``hd_px``, ``assd_px`` and their ``_mm``.
+        ``mse_px2`` (all landmarks, and ``/lungs_heart`` without clavicles), its parts ``/along`` the true
+        contour, which leaves the outline as it is, and ``/across`` it, ``error_px`` and, for each organ and
+        for ``lungs`` (both on one canvas), ``dice``, ``hd_px``, ``assd_px`` and their ``_mm``.
 
     Raises:
         DataError: the two sides share no organ.
@@ -62,6 +63,10 @@ def landmark_metrics(
         )
     a, b = _joined(prediction, organs), _joined(reference, organs)
     row = {"mse_px2": landmark_mse_px2(a, b), "error_px": landmark_error(a, b)}
+    # The squared error of a point is the sum of both parts; the published mean is over its two coordinates.
+    along = np.concatenate([_along(prediction[organ], reference[organ]) for organ in organs])
+    row["mse_px2/along"] = float(np.mean(along**2)) / 2
+    row["mse_px2/across"] = row["mse_px2"] - row["mse_px2/along"]
     core = [organ for organ in organs if not organ.startswith("clavicle")]
     if core and core != organs:
         row["mse_px2/lungs_heart"] = landmark_mse_px2(_joined(prediction, core), _joined(reference, core))
@@ -96,6 +101,13 @@ def mask_metrics(
         )
     ours, truth = (_and_lungs({organ: side[organ] for organ in organs}) for side in (prediction, reference))
     return {f"dice/{organ}": dice(ours[organ], truth[organ]) for organ in ours}
+
+
+def _along(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """How far landmarks (N, 2) slid along the true closed contour, (N,)."""
+    tangent = np.roll(truth, -1, axis=0) - np.roll(truth, 1, axis=0)
+    length = np.linalg.norm(tangent, axis=1, keepdims=True)
+    return ((points - truth) * tangent / np.maximum(length, 1e-12)).sum(1)
 
 
 def _joined(points: Points, organs: list[str]) -> np.ndarray:

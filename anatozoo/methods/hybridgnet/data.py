@@ -10,13 +10,13 @@ from torch import Tensor
 from anatozoo.errors import DataError
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.geometry import Geometry
-from anatozoo.methods.chest_data import ChestDataModule, FrameDataset, mask_coverage
+from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_slices
 
 
-class ChestDataset(FrameDataset):
+class ChestDataset(RadiographDataset):
     """Radiographs with landmarks, and with masks of the organs that lack them, in the square network frame.
 
     Items hold ``image`` (1, S, S), ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), ``masks``
@@ -40,7 +40,7 @@ class ChestDataset(FrameDataset):
         self.parts, self.count = organ_slices(organs), sum(organs.values())
         self.mask_organs = list(mask_organs)
 
-    def unpack(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Everything in float32, masks in [0, 1]."""
         item = {k: v.float() for k, v in stored.items() if k != "image"}
         return item | {"masks": item["masks"] / 255}

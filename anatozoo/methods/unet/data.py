@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.methods.chest_data import ChestDataModule, FrameDataset, mask_coverage
+from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.unet.module import organ_names
 from anatozoo.nn.augment import augment as augment_batch
 
@@ -22,7 +22,7 @@ PARTS = {
 """Organs that two organs of the data sets make up."""
 
 
-class LabelDataset(FrameDataset):
+class LabelDataset(RadiographDataset):
     """Radiographs with label maps in the square network frame.
 
     Items hold ``image`` (1, S, S), ``labels`` (S, S) int64 (0 for background, then the organs in order, later
@@ -38,7 +38,7 @@ class LabelDataset(FrameDataset):
         super().__init__(cases, image_size)
         self.organs = list(organs)
 
-    def unpack(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Labels as int64, which is what indexing takes."""
         return {"labels": stored["labels"].long(), "known": stored["known"].clone()}
 

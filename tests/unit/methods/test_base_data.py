@@ -3,8 +3,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from anatozoo.methods.base_data import EpochSampler, derived_seed, seed_training_step
+from anatozoo.methods.base_data import (
+    CaseDataset,
+    EpochSampler,
+    derived_seed,
+    loader,
+    seed_training_step,
+)
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[int]:
@@ -47,3 +54,31 @@ def test_derived_seeds_fit_torch_and_tell_their_parts_apart() -> None:
     assert derived_seed(1, 23) != derived_seed(12, 3)
     for parts in ((0,), (2**40, 5), (1, 2, 3)):
         torch.Generator().manual_seed(derived_seed(*parts))
+
+
+class Numbers(CaseDataset):
+    """Cases that are their own content, and count how often they are read."""
+
+    reads = 0
+
+    def read(self, case: int) -> dict[str, Tensor]:
+        self.reads += 1
+        return {"value": torch.tensor([case])}
+
+
+def test_cases_are_read_once_and_what_is_handed_out_belongs_to_the_caller() -> None:
+    dataset = Numbers([7, 8])
+    assert len(dataset) == 2
+    dataset[1]["value"].zero_()
+    again = dataset[1]
+    assert (int(again["value"]), int(again["index"]), dataset.reads) == (8, 1, 1)
+
+
+def test_training_batches_are_whole_unless_there_is_none() -> None:
+    def sizes(count: int, train: bool) -> list[int]:
+        batches = loader(Numbers(range(count)), batch_size=4, num_workers=0, train=train)
+        return [len(batch["index"]) for batch in batches]
+
+    assert sizes(9, train=True) == [4, 4]
+    assert sizes(3, train=True) == [3]
+    assert sizes(9, train=False) == [4, 4, 1]

@@ -175,7 +175,7 @@ def test_a_split_without_cases_says_where_it_looked(tmp_path: Path) -> None:
 def test_images_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = data(root).sets["val"]
     dataset[0]
-    monkeypatch.setattr(ChestDataset, "_read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(ChestDataset, "read", lambda *_: pytest.fail("read again"))
     first = dataset[0]["image"]
     first.zero_()  # what is handed out belongs to the caller
     assert bool(dataset[0]["image"].any())

@@ -146,7 +146,7 @@ def test_impossible_settings_are_refused(root: Path, settings: dict[str, Any], m
 def test_images_are_read_once_and_copies_are_handed_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = LabelDataset(index_chest(root, "jsrt", "val"), ["heart"], 64)
     first = dataset[0]
-    monkeypatch.setattr(LabelDataset, "_read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(LabelDataset, "read", lambda *_: pytest.fail("read again"))
     for value in first.values():
         value.zero_()
     second = dataset[0]
