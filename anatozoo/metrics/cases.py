@@ -1,0 +1,238 @@
+"""One prediction beside its reference, and the row of numbers that compares them.
+
+Whatever is evaluated, a folder of files, a checkpoint on a data set, or a validation epoch, ends here, so that
+the same two masks give the same numbers everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError, GeometryError
+from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.metrics.contours import self_intersections
+from anatozoo.metrics.functional import (
+    Missing,
+    dice,
+    landmark_distances,
+    landmark_error,
+    landmark_mse_px2,
+    surface_distances,
+)
+from anatozoo.metrics.plausibility import components, holes
+
+PAIRS = {
+    "lungs": ("lung_right", "lung_left"),
+    "clavicles": ("clavicle_right", "clavicle_left"),
+}
+"""Organs that two organs make up; both on one canvas are measured too."""
+Rounding = Literal["truncate", "nearest"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Organs of one image, as contours, as masks, or both.
+
+    Attributes:
+        size: (width, height[, depth]) in pixels.
+        landmarks: organ -> (N, 2), (x, y) in pixels.
+        masks: organ -> bool, (H, W) or (D, H, W); organs may overlap.
+        spacing_mm: (x, y[, z]) per pixel, or None where it is unknown.
+
+    Raises:
+        GeometryError: a mask has another shape than `size`.
+    """
+
+    size: tuple[int, ...]
+    landmarks: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    spacing_mm: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for organ, mask in self.masks.items():
+            if mask.shape != self.size[::-1]:
+                raise GeometryError(
+                    f"the mask of {organ} is {' x '.join(map(str, mask.shape[::-1]))} pixels, not "
+                    f"{' x '.join(map(str, self.size))}."
+                )
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: npt.ArrayLike,
+        classes: Sequence[str],
+        spacing_mm: tuple[float, ...] | None = None,
+    ) -> "Annotation":
+        """Masks from a label map (H, W) or (D, H, W) in which class number i, from 1, has the value i."""
+        array = np.asarray(labels)
+        masks = {organ: array == value for value, organ in enumerate(classes, start=1)}
+        return cls(array.shape[::-1], masks=masks, spacing_mm=spacing_mm)
+
+    @property
+    def organs(self) -> list[str]:
+        """Organs in order, those with landmarks first."""
+        return list(dict.fromkeys([*self.landmarks, *self.masks]))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured, and how.
+
+    Attributes:
+        missing: distance where an organ is in one of the two only: ``"worst"`` is the image's diagonal,
+            ``"nan"`` leaves the case out, a number is taken as it is (in the column's unit).
+        tolerance: of the normalised surface Dice, in millimetres where the spacing is known, else in pixels;
+            None leaves that metric out.
+        rounding: how contours meet the pixel grid: ``"truncate"`` towards zero, as in the published
+            evaluations, or to the ``"nearest"`` pixel, as results are drawn.
+        plausibility: count parts and holes of the predicted masks, and loops of the contours.
+    """
+
+    missing: Missing = "worst"
+    tolerance: float | None = None
+    rounding: Rounding = "truncate"
+    plausibility: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A prediction beside its reference.
+
+    Attributes:
+        prediction: what was found.
+        reference: what is there.
+        image: grey values, (H, W) or (D, H, W), for pictures; None where there are none.
+        numbers: further columns of the row, such as ``folding_percent``.
+    """
+
+    prediction: Annotation
+    reference: Annotation
+    image: npt.NDArray[Any] | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def case_row(case: Case, measures: Measures | None = None) -> Row:
+    """The numbers of one case.
+
+    Organs that both sides know are compared; an empty mask is known to be empty, an organ without mask and
+    landmarks is not known. Where both sides have the landmarks of an organ, these are compared, and masks
+    drawn from them.
+
+    Returns:
+        Columns ``METRIC/ORGAN`` and, for landmarks of all organs together, ``METRIC``:
+
+        * ``dice``; ``hd_px``, ``hd95_px``, ``assd_px``, and the same in ``_mm`` where the spacing is known;
+          ``nsd`` with a tolerance. NaN where the organ is in neither.
+        * ``missed``: 1 where the reference has the organ and the prediction has not, else 0; ``invented``:
+          the reverse.
+        * ``components``, ``holes`` of the predicted mask, ``self_intersections`` of the predicted contour.
+        * ``mse_px2``, its parts ``mse_px2/along`` the true contour, which leaves the outline as it is, and
+          ``mse_px2/across`` it, ``mse_px2/lungs_heart`` without clavicles, ``error_px``, ``error95_px``.
+
+        Where both lungs are known, they are compared together too, as ``lungs``; ``clavicles`` likewise.
+
+    Raises:
+        DataError: the two sides share no organ.
+        GeometryError: they differ in size or in the number of an organ's landmarks.
+    """
+    how = measures or Measures()
+    prediction, reference = case.prediction, case.reference
+    if prediction.size != reference.size:
+        raise GeometryError(
+            f"prediction of {' x '.join(map(str, prediction.size))} pixels against a reference of "
+            f"{' x '.join(map(str, reference.size))}; bring one to the other's grid first."
+        )
+    shared = [organ for organ in prediction.organs if organ in reference.organs]
+    if not shared:
+        raise DataError(
+            f"the prediction has {', '.join(prediction.organs) or 'nothing'}, the reference "
+            f"{', '.join(reference.organs) or 'nothing'}: no organ in common."
+        )
+    row: Row = {}
+    marked = [organ for organ in shared if organ in prediction.landmarks and organ in reference.landmarks]
+    if marked:
+        row |= _landmark_columns(prediction.landmarks, reference.landmarks, marked)
+    ours, truth = (_masks(side, shared, how.rounding) for side in (prediction, reference))
+    spacing = reference.spacing_mm if reference.spacing_mm is not None else prediction.spacing_mm
+    for organ in ours:
+        row |= _mask_columns(organ, ours[organ], truth[organ], spacing, how)
+        if how.plausibility:
+            row[f"components/{organ}"] = components(ours[organ])
+            row[f"holes/{organ}"] = holes(ours[organ])
+    if how.plausibility:
+        for organ in shared:
+            if organ in prediction.landmarks:
+                row[f"self_intersections/{organ}"] = self_intersections(prediction.landmarks[organ])
+    return row | dict(case.numbers)
+
+
+def _landmark_columns(
+    prediction: Mapping[str, npt.NDArray[np.float64]],
+    reference: Mapping[str, npt.NDArray[np.float64]],
+    organs: Sequence[str],
+) -> Row:
+    a, b = (np.concatenate([side[organ] for organ in organs]) for side in (prediction, reference))
+    row = {
+        "mse_px2": landmark_mse_px2(a, b),
+        "error_px": landmark_error(a, b),
+        "error95_px": float(np.percentile(landmark_distances(a, b), 95)),
+    }
+    # The squared error of a point is the sum of both parts; the published mean is over its two coordinates.
+    along = np.concatenate([_along(prediction[organ], reference[organ]) for organ in organs])
+    row["mse_px2/along"] = float(np.mean(along**2)) / 2
+    row["mse_px2/across"] = row["mse_px2"] - row["mse_px2/along"]
+    core = [organ for organ in organs if not organ.startswith("clavicle")]
+    if core and core != list(organs):
+        row["mse_px2/lungs_heart"] = landmark_mse_px2(
+            *(np.concatenate([side[organ] for organ in core]) for side in (prediction, reference))
+        )
+    return row
+
+
+def _along(points: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far landmarks (N, 2) slid along the true closed contour, (N,)."""
+    tangent = np.roll(truth, -1, axis=0) - np.roll(truth, 1, axis=0)
+    length = np.linalg.norm(tangent, axis=1, keepdims=True)
+    return ((points - truth) * tangent / np.maximum(length, 1e-12)).sum(1)
+
+
+def _masks(side: Annotation, organs: Sequence[str], rounding: Rounding) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks of organs, drawn where there is only a contour, and of the pairs that they make up."""
+    to_grid = np.trunc if rounding == "truncate" else np.rint
+    masks = {
+        organ: side.masks[organ]
+        if organ in side.masks
+        else draw_organ_mask(to_grid(side.landmarks[organ]), (side.size[0], side.size[1]))
+        for organ in organs
+    }
+    for both, (one, other) in PAIRS.items():
+        if one in masks and other in masks and both not in masks:
+            masks[both] = masks[one] | masks[other]
+    return masks
+
+
+def _mask_columns(
+    organ: str,
+    prediction: npt.NDArray[np.bool_],
+    reference: npt.NDArray[np.bool_],
+    spacing_mm: tuple[float, ...] | None,
+    how: Measures,
+) -> Row:
+    row: Row = {f"dice/{organ}": dice(prediction, reference)}
+    in_px = surface_distances(prediction, reference)
+    units = {"px": in_px}
+    if spacing_mm is not None:
+        units["mm"] = surface_distances(prediction, reference, spacing_mm)
+    for unit, distances in units.items():
+        row[f"hd_{unit}/{organ}"] = distances.hausdorff(missing=how.missing)
+        row[f"hd95_{unit}/{organ}"] = distances.hausdorff(95, missing=how.missing)
+        row[f"assd_{unit}/{organ}"] = distances.assd(missing=how.missing)
+    if how.tolerance is not None:
+        # An organ that was not found has no surface within any tolerance, whatever its distance is taken for.
+        row[f"nsd/{organ}"] = list(units.values())[-1].nsd(how.tolerance)
+    here, there = bool(prediction.any()), bool(reference.any())
+    return row | {f"missed/{organ}": int(there and not here), f"invented/{organ}": int(here and not there)}
