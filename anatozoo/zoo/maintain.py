@@ -18,6 +18,7 @@ from anatozoo.zoo.catalogue import PACKAGE
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.manifest import FILE_NAME, read_manifest
 from anatozoo.zoo.private import WEIGHTS_FOLDER
+from anatozoo.zoo.results_page import results_page
 from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import README_BEGIN, README_END, docs_page, insert_between_markers, readme_table
 
@@ -73,7 +74,7 @@ def _refresh(path: Path, folders: Path) -> list[str]:
 
 
 def generated(project: Path = PROJECT) -> dict[Path, str]:
-    """All generated files with the text that they should hold: cards, README, page of the documentation.
+    """All generated files with the text that they should hold: cards, README, pages of the documentation.
 
     Raises:
         ManifestError: the manifest is not valid, or the README lacks the markers of its table.
@@ -81,6 +82,7 @@ def generated(project: Path = PROJECT) -> dict[Path, str]:
     specs = read_manifest(project / FILE_NAME).checkpoints
     files = _cards(specs, project / "anatozoo" / WEIGHTS_FOLDER, private=False)
     files[project / "docs" / "checkpoints.md"] = docs_page(specs)
+    files[project / "docs" / "results.md"] = results_page(project / "docs", specs)
     readme = project / "README.md"
     text = insert_between_markers(readme.read_text(encoding="utf-8"), readme_table(specs))
     if text is None:

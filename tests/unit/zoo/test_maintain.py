@@ -20,6 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_method: None) 
     path.write_text(f"# ünder review\n{path.read_text('utf-8')}# the end\n", encoding="utf-8")
     (tmp_path / "README.md").write_text(README)
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "published.yaml").write_text("[]\n")
     for name in ("refresh_manifest_hashes", "generated", "stale"):
         monkeypatch.setattr(getattr(maintain, name), "__defaults__", (tmp_path,))
     monkeypatch.setattr(maintain, "PROJECT", tmp_path)

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from anatozoo.errors import ManifestError
+from anatozoo.zoo import maintain
+from anatozoo.zoo.manifest import read_manifest
+from anatozoo.zoo.results_page import read_evaluations, results_page
+from anatozoo.zoo.spec import CheckpointSpec
+
+EVIDENCE = maintain.PROJECT / "docs" / "evidence"
+TABLE = {
+    "title": "Toys",
+    "data": "toys",
+    "checkpoints": ["hybridgnet-jsrt", "hybridgnet-chexmask", "never-made"],
+    "columns": {"dice/lungs": "Dice, lungs", "hd_mm/lungs": "HD, mm"},
+    "note": "Wooden ones.",
+    "source": "A catalogue.",
+    "rows": [{"model": "Old", "split": "test", "n": 51, "values": [[0.9, 0.1], None]}],
+}
+EVALUATION = {
+    "checkpoint": "hybridgnet-jsrt",
+    "version": "1.0.0",
+    "data": "toys",
+    "split": "val",
+    "images": 3,
+    "command": "anatozoo evaluate hybridgnet-jsrt --data toys",
+    "versions": {"torch": "2"},
+    "metrics": {
+        "dice/lungs": {"n": 3, "mean": 0.95, "sd": 0.02, "median": 0.96, "min": 0.9, "max": 1.0, "missed": 1}
+    },
+}
+
+
+@pytest.fixture
+def specs() -> tuple[CheckpointSpec, ...]:
+    return tuple(read_manifest(maintain.PROJECT / "checkpoints_manifest.yaml").checkpoints)
+
+
+def write(docs: Path, tables: list[dict[str, Any]], **evaluations: dict[str, Any]) -> Path:
+    (docs / "evidence").mkdir()
+    (docs / "published.yaml").write_text(yaml.safe_dump(tables))
+    for name, evaluation in evaluations.items():
+        (docs / "evidence" / f"{name}.json").write_text(json.dumps(evaluation))
+    return docs
+
+
+def test_ours_stand_beside_published_and_gaps_are_named(tmp_path: Path, specs: Any) -> None:
+    text = results_page(write(tmp_path, [TABLE], one=EVALUATION), specs)
+    lines = text.splitlines()
+    assert "| Old | test | 51 | 0.900 (0.100) | – |" in lines
+    assert (
+        "| **hybridgnet-jsrt 1.0.0** | **val** | **3** | **0.950 (0.020), 1 missed** | **not measured** |"
+        in lines
+    )
+    assert "| **hybridgnet-chexmask** |  |  | **not measured** | **not measured** |" in lines
+    assert "never-made" not in text
+    assert "`anatozoo evaluate hybridgnet-jsrt --data toys` (torch 2)" in lines
+    assert "Without a published counterpart" not in text
+
+
+def test_other_evaluations_have_tables_of_their_own(tmp_path: Path, specs: Any) -> None:
+    other = EVALUATION | {"data": "zoo", "occlusion": {"side_px": 200.0}}
+    text = results_page(write(tmp_path, [TABLE], one=EVALUATION, two=other, note={"unrelated": 1}), specs)
+    assert "### hybridgnet-jsrt 1.0.0 on zoo, split val, with a black square of 200 px" in text
+    assert "| dice/lungs | 3 | 1 | 0.950 (0.020) |" in text
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TABLE | {"rows": [{"model": "Old", "split": "test", "n": 1, "values": [[0.9]]}]}, "1 values for 2"),
+        ({"title": "Toys"}, "has the keys"),
+    ],
+)
+def test_incomplete_tables_are_refused(tmp_path: Path, table: Any, message: str, specs: Any) -> None:
+    with pytest.raises(ManifestError, match=message):
+        results_page(write(tmp_path, [table]), specs)
+
+
+def test_damaged_evaluations_are_named(tmp_path: Path, specs: Any) -> None:
+    docs = write(tmp_path, [TABLE])
+    (docs / "evidence" / "half.json").write_text('{"checkpoint"')
+    with pytest.raises(ManifestError, match=r"half\.json: no JSON"):
+        results_page(docs, specs)
+
+
+def test_numbers_of_the_manifest_are_those_of_their_reports(specs: Any) -> None:
+    evaluations = {f"docs/evidence/{path.name}": e for path, e in read_evaluations(EVIDENCE).items()}
+    compared = 0
+    for spec in specs:
+        for metric in spec.metrics:
+            if metric.report in evaluations:
+                value, n = reported(evaluations[metric.report], metric.metric, metric.class_)
+                assert metric.value == pytest.approx(value, abs=6e-5), metric
+                assert metric.n == n, metric
+                compared += 1
+    assert compared > 10
+
+
+def reported(evaluation: dict[str, Any], metric: str, organ: str) -> tuple[float, int]:
+    """A number of the manifest as its report has it, and of how many images."""
+    metrics = evaluation["metrics"]
+    if metric == "failures_percent":
+        return 100 * evaluation["failures"]["rate"], evaluation["failures"]["n"]
+    name = {"all": metric, "lungs and heart": f"{metric}/lungs_heart"}.get(organ, f"{metric}/{organ}")
+    name = name.replace("_median", "")
+    # Without clavicles, lungs and heart are all there is.
+    statistics = metrics.get(name) or metrics[metric]
+    return statistics["median" if metric.endswith("_median") else "mean"], statistics["n"]
