@@ -16,6 +16,7 @@ from anatozoo.errors import ConfigError, ImageError
 if TYPE_CHECKING:
     from anatozoo.io.geometry import Geometry
     from anatozoo.io.images import Image
+    from anatozoo.metrics.cases import Case
     from anatozoo.metrics.per_image import PerImageMean
     from anatozoo.results import SegmentationResult
 
@@ -90,9 +91,27 @@ class ZooModule(L.LightningModule):
         self.columns = list(columns)
         self.val_metrics, self.test_metrics = PerImageMean(len(columns)), PerImageMean(len(columns))
 
-    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The values of a batch, (B, columns); NaN where a column does not apply."""
+    def infer(self, batch: Mapping[str, Tensor]) -> Any:
+        """The network's answer to a validation batch: computed once, for `measure` and `cases`."""
+        raise TypeError(f"{type(self).__name__} does not define infer.")
+
+    def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The values of a batch, (B, columns); NaN where a column does not apply.
+
+        Args:
+            output: what `infer` gave.
+            batch: the validation batch.
+        """
         raise TypeError(f"{type(self).__name__} does not define measure.")
+
+    def cases(self, output: Any, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Predictions beside what the data says, one per image of the batch, on the CPU.
+
+        Args:
+            output: what `infer` gave.
+            batch: the validation batch; its ``spacing_mm`` (B, n), NaN where unknown, gives millimetres.
+        """
+        raise TypeError(f"{type(self).__name__} does not define cases.")
 
     def total(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """The sum of the terms of a training step's loss; logs it and every term."""
@@ -112,13 +131,18 @@ class ZooModule(L.LightningModule):
             part.to(memory_format=torch.channels_last)
         return self._trainer is None or not self.trainer.ckpt_path
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the values of each image."""
-        self.val_metrics.update(batch["index"], self.measure(batch))
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Collect the values of each image; callbacks find the answer under ``output``."""
+        return self._judge(self.val_metrics, batch)
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Collect the values of each image."""
-        self.test_metrics.update(batch["index"], self.measure(batch))
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Collect the values of each image; callbacks find the answer under ``output``."""
+        return self._judge(self.test_metrics, batch)
+
+    def _judge(self, metric: "PerImageMean", batch: dict[str, Tensor]) -> dict[str, Any]:
+        output = self.infer(batch)
+        metric.update(batch["index"], self.measure(output, batch))
+        return {"output": output}
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the validation images."""
@@ -241,6 +265,16 @@ class LandmarkModule(SegmentationModule):
         """Landmarks (B, N, 2) in [0, 1] of the frame from images (B, 1, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
 
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Landmarks (B, N, 2) in [0, 1] of the batch's ``image``."""
+        return self.forward_landmarks(batch["image"])
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Contours in pixels of the 1024 x 1024 frame; see `anatozoo.methods.base_cases.landmark_cases`."""
+        from anatozoo.methods.base_cases import landmark_cases
+
+        return landmark_cases(output, batch, self.organs)
+
     def _answers(self, batch: Tensor) -> np.ndarray:
         return self.forward_landmarks(batch).double().cpu().numpy() * self.image_size
 
@@ -296,6 +330,10 @@ class MaskModule(SegmentationModule):
     def forward_logits(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + organs, S, S), background first, from images (B, 1, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_logits.")
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, 1 + organs, S, S) of the batch's ``image``."""
+        return self.forward_logits(batch["image"])
 
     def _answers(self, batch: Tensor) -> np.ndarray:
         return self.forward_logits(batch).float().softmax(1).cpu().numpy()

@@ -81,6 +81,10 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
             self._memory[index] = self.read(self.cases[index])
         return self.unpack(self._memory[index]) | {"index": torch.tensor(index)}
 
+    def identity(self, index: int) -> dict[str, Any]:
+        """Who a case is, in plain values: ``id`` first, then whatever subclasses know of it."""
+        return {"id": str(getattr(self.cases[index], "id", index))}
+
     @abstractmethod
     def read(self, case: Any) -> dict[str, Tensor]:
         """Read a case, in a form that needs little memory."""

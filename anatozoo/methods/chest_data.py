@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ from anatozoo.io.images import to_network
 from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.nn.augment import AugmentConfig
 
+METADATA = ("dataset", "sex", "age", "view")
+"""What a row of an evaluation says of its radiograph."""
+
 
 class RadiographDataset(CaseDataset):
     """Radiographs in the square network frame; subclasses add the annotations.
 
-    Items hold ``image`` (1, S, S) in [0, 1], ``index``, and what `unpack` gives.
+    Items hold ``image`` (1, S, S) in [0, 1], ``spacing_mm`` (x, y) float32 of the frame's pixels, NaN where
+    it is unknown, ``index``, and what `unpack` gives.
 
     Args:
         cases: the cases; each needs an image.
@@ -42,13 +46,24 @@ class RadiographDataset(CaseDataset):
         """
         if case.image is None:
             raise DataError(f"case {case.id} has annotations but no image.")
-        frame, geometry = to_network(case.read_image(), self.image_size)
+        source = case.read_image()
+        frame, geometry = to_network(source, self.image_size)
         image = torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None]
-        return {"image": image} | self.annotations(case, geometry)
+        spacing = torch.full((2,), torch.nan)
+        if source.spacing_mm is not None:
+            spacing = torch.from_numpy(np.divide(source.spacing_mm, geometry.scale)).float()
+        return {"image": image, "spacing_mm": spacing} | self.annotations(case, geometry)
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """The image in [0, 1], and the annotations as the losses take them."""
-        return self.unpack_annotations(stored) | {"image": stored["image"].float() / 255}
+        frame = {"image": stored["image"].float() / 255, "spacing_mm": stored["spacing_mm"].clone()}
+        return self.unpack_annotations(stored) | frame
+
+    def identity(self, index: int) -> dict[str, Any]:
+        """``id``, ``patient`` and, where known, ``split``, ``dataset``, ``sex``, ``age``, ``view``."""
+        case = self.cases[index]
+        known = {"split": case.split} | {key: case.metadata.get(key) for key in METADATA}
+        return {"id": case.id, "patient": case.patient} | {k: v for k, v in known.items() if v is not None}
 
     @abstractmethod
     def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:
@@ -128,7 +143,7 @@ class ChestDataModule(L.LightningDataModule):
         cases = [case for case in found if case.image is not None and self.usable(case)]
         if any(case.split for case in cases):
             return [case for case in cases if case.split == split]
-        return split_by_patient(cases).get(split, [])
+        return [replace(case, split=split) for case in split_by_patient(cases).get(split, [])]
 
     def _loader(self, dataset: Dataset[Any], *, train: bool = False) -> DataLoader[Any]:
         h: Any = self.hparams

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,7 +19,8 @@ from anatozoo.nn.labels import check_labels
 class FrameDataset(CaseDataset):
     """Images and label maps in the frame.
 
-    Items hold ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, and ``index``.
+    Items hold ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, ``spacing_mm``
+    (x, y[, z]) float32 of the frame's pixels, NaN where it is unknown, and ``index``.
 
     Args:
         cases: the cases.
@@ -49,12 +51,26 @@ class FrameDataset(CaseDataset):
         """
         image, labels = case.read()
         frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
-        item = {"image": torch.from_numpy(frame.image(image.pixels))[None]}
+        item = {"image": torch.from_numpy(frame.image(image.pixels))[None], "spacing_mm": _spacing(frame)}
         if not self.labelled:
             return item
         if labels is None or not labels.any():
             raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
         return item | {"labels": torch.from_numpy(frame.labels(labels))}
+
+    def identity(self, index: int) -> dict[str, Any]:
+        """``id``, ``subject`` and, where known, ``split``."""
+        case = self.cases[index]
+        known = {"id": case.id, "subject": case.subject, "split": case.split}
+        return {key: value for key, value in known.items() if value is not None}
+
+
+def _spacing(frame: Frame) -> Tensor:
+    """Millimetres per pixel of the frame, along its own axes."""
+    source = frame.grid.spacing_mm
+    if source is None:
+        return torch.full((frame.grid.dims,), torch.nan)
+    return torch.from_numpy(1 / (np.abs(frame.matrix) @ (1 / np.asarray(source)))).float()
 
 
 class FrameDataModule(L.LightningDataModule):

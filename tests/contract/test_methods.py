@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from anatozoo.methods.base import LandmarkModule, MaskModule
+from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import organ_slices
+from anatozoo.plotting_cases import case_picture
 from anatozoo.results import SegmentationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
@@ -203,6 +205,24 @@ def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant
     ]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
+
+
+@every_variant
+def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Variant) -> None:
+    module = build(method, variant)
+    batch = batch_for(module) | {"spacing_mm": torch.tensor([[0.5, 0.5], [torch.nan, torch.nan]])}
+    with torch.no_grad():
+        output = module.validation_step(batch, 0)["output"]
+        values, cases = module.measure(output, batch), module.cases(output, batch)
+    assert values.shape == (2, len(module.columns))
+    assert len(cases) == 2
+    for case, spaced in zip(cases, (True, False), strict=True):
+        row = case_row(case)
+        assert any(name.startswith("dice/") for name in row)
+        assert any(name.startswith("hd_mm/") for name in row) is spaced
+        assert set(case.reference.organs) <= set(case.prediction.organs) <= set(module.organs)
+        assert case.image is not None
+        assert case_picture(case).prediction
 
 
 @every_variant

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from anatozoo.metrics.cases import case_row
 from anatozoo.nn.labels import one_hot
+from anatozoo.plotting_cases import case_picture
 from anatozoo.results_registration import RegistrationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
@@ -171,6 +173,24 @@ def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant
     ]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
+
+
+@every_module
+def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Variant) -> None:
+    module = build(method, variant)
+    batch = batch_for(module, inputs(module))
+    with torch.no_grad():
+        output = module.validation_step(batch, 0)["output"]
+        values, cases = module.measure(output, batch), module.cases(output, batch)
+    assert values.shape == (2, len(module.columns))
+    assert len(cases) == 2
+    for case in cases:
+        assert case.prediction.size == case.reference.size == module.shape[::-1]
+        assert case.reference.organs == case.prediction.organs == module.labels
+        row = case_row(case) if module.labels else case.numbers
+        assert {f"dice/{label}" for label in module.labels} <= set(row)
+        assert method == "aenet" or {"similarity", "folding_percent"} <= set(row)
+        assert case_picture(case).image.ndim == 2
 
 
 @every_module

@@ -29,14 +29,22 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return moving, rest + (rest >= moving)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One pair: ``moving``, ``fixed`` (1, ...), ``moving_labels``, ``fixed_labels`` (...), ``index``."""
+        """One pair: ``moving``, ``fixed`` (1, ...), their ``_labels`` (...), ``spacing_mm``, ``index``."""
         item = {"index": torch.tensor(index)}
         for role, case in zip(("moving", "fixed"), self.pair(index), strict=True):
             found = self.frames[case]
             item[role] = found["image"]
+            item["spacing_mm"] = found["spacing_mm"]  # the fixed one's in the end, where results lie
             if "labels" in found:
                 item[f"{role}_labels"] = found["labels"]
         return item
+
+    def identity(self, index: int) -> dict[str, Any]:
+        """``id`` as ``MOVING->FIXED``, the two names and subjects, and, where known, the ``split``."""
+        moving, fixed = (self.frames.identity(case) for case in self.pair(index))
+        known = {"id": f"{moving['id']}->{fixed['id']}", "moving": moving["id"], "fixed": fixed["id"]}
+        known |= {"moving_subject": moving["subject"], "fixed_subject": fixed["subject"]}
+        return known | ({"split": fixed["split"]} if "split" in fixed else {})
 
 
 class AcRegNetDataModule(FrameDataModule):

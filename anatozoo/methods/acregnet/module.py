@@ -1,7 +1,8 @@
 """AC-RegNet as a LightningModule: losses, optimisation, validation."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,12 @@ from anatozoo.methods.sources import read_weights
 from anatozoo.nn import registration_losses as losses
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.warp import folding_fraction, warp
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
+
+NUMBERS = ("dice_before", "similarity", "folding_percent")
+"""Columns of `AcRegNetModule.measure` that masks do not give."""
 
 
 class AcRegNetModule(PairModule):
@@ -228,16 +235,13 @@ class AcRegNetModule(PairModule):
         terms = self.losses(self.network(batch["moving"], batch["fixed"]), batch)
         return self.total(terms, len(batch["fixed"]))
 
-    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def measure(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:
         """Dice after and before, similarity and folding of each pair; see the base class."""
         h: Any = self.hparams
-        output, classes = self.network(batch["moving"], batch["fixed"]), len(self.labels) + 1
-        values = []
+        classes, values = len(self.labels) + 1, []
         if self.labels and "fixed_labels" in batch:
             moving, fixed = batch["moving_labels"], batch["fixed_labels"]
-            # Linear interpolation of each class and then the largest, as the paper evaluates.
-            warped = warp(one_hot(moving, classes), output.field, padding="border").argmax(1)
-            dice = dice_per_label(warped, fixed, classes)
+            dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
             before = dice_per_label(moving, fixed, classes)
             values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
         elif self.labels:
@@ -250,6 +254,26 @@ class AcRegNetModule(PairModule):
         )
         values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
         return torch.cat(values, 1)
+
+    def cases(self, output: Registration, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
+        from anatozoo.methods.base_cases import bare_cases, label_cases
+
+        if self.labels and "fixed_labels" in batch:
+            warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
+            cases = label_cases(warped, fixed, self.labels, batch, image=batch["fixed"])
+        else:
+            cases = bare_cases(batch["fixed"])
+        values = self.measure(output, batch).cpu()
+        numbers = [
+            {k: float(row[self.columns.index(k)]) for k in NUMBERS if k in self.columns} for row in values
+        ]
+        return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
+
+    def _warped_labels(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:
+        """Linear interpolation of each class and then the largest, as the paper evaluates."""
+        moving = one_hot(batch["moving_labels"], len(self.labels) + 1)
+        return warp(moving, output.field, padding="border").argmax(1)
 
     def configure_optimizers(self) -> Any:
         """Adam, at a constant rate or with a cosine schedule."""

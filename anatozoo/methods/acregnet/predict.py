@@ -1,6 +1,6 @@
 """From two images of any size to a `RegistrationResult`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class PairModule(ZooModule):
     def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
         """Register images (B, 1, ...) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Registration:
+        """The registration of the batch's ``moving`` to its ``fixed``."""
+        return self(batch["moving"], batch["fixed"])
 
     def predict(
         self,

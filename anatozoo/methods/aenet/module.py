@@ -18,6 +18,7 @@ from anatozoo.methods.sources import read_weights
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
 
 if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
     from anatozoo.results import SegmentationResult
 
 
@@ -147,12 +148,21 @@ class AeNetModule(ZooModule):
         terms = self.losses(self.network(swap_neighbours(clean, self.hparams["swap_probability"])), batch)
         return self.total(terms, len(batch["labels"]))
 
-    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""
+        _, logits = self.network(one_hot(batch["labels"], len(self.labels) + 1))
+        return logits
+
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Dice of the reconstruction of each label map; see the base class."""
-        classes = len(self.labels) + 1
-        _, logits = self.network(one_hot(batch["labels"], classes))
-        dice = dice_per_label(logits.argmax(1), batch["labels"], classes)
+        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.labels) + 1)
         return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Reconstructed label maps beside the given ones."""
+        from anatozoo.methods.base_cases import label_cases
+
+        return label_cases(output.argmax(1), batch["labels"], self.labels, batch, image=batch.get("image"))
 
     def configure_optimizers(self) -> Any:
         """Adam at a constant rate."""

@@ -20,7 +20,7 @@ class ChestDataset(RadiographDataset):
     """Radiographs with landmarks, and with masks of the organs that lack them, in the square network frame.
 
     Items hold ``image`` (1, S, S), ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), ``masks``
-    (C, S/4, S/4), ``mask_weight`` (C,) and ``index``.
+    (C, S/4, S/4), ``mask_weight`` (C,), ``spacing_mm`` and ``index``.
 
     Args:
         cases: the cases; each needs an image.
@@ -42,7 +42,7 @@ class ChestDataset(RadiographDataset):
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Everything in float32, masks in [0, 1]."""
-        item = {k: v.float() for k, v in stored.items() if k != "image"}
+        item = {k: v.to(torch.float32, copy=True) for k, v in stored.items() if k != "image"}
         return item | {"masks": item["masks"] / 255}
 
     def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """HybridGNet as a LightningModule: losses, optimisation, validation, prediction."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from anatozoo.methods.optimisation import adam_with_schedule
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.raster import polygon_inside, soft_polygon
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
 
 ORGAN_SETS = {
     "lungs": graphs.LUNGS,
@@ -280,9 +283,9 @@ class HybridGNetModule(LandmarkModule):
         terms = self.losses(self.network(batch["image"]), batch)
         return self.total(terms, len(batch["image"]))
 
-    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ; see the base class."""
-        prediction = self.network(batch["image"]).landmarks.float()
+        prediction = output.float()
         truth, weight = batch["landmarks"], batch["landmark_weight"]
         square = (prediction - truth).square().mean(-1) * REPORT_FRAME**2
         known = weight > 0
@@ -305,6 +308,12 @@ class HybridGNetModule(LandmarkModule):
                 judged = known[:, part].all(1)
             values.append(torch.where(judged, dice, none))
         return torch.stack(values, 1)
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Contours beside landmarks, and beside the masks of organs that have no landmarks."""
+        from anatozoo.methods.base_cases import landmark_cases
+
+        return landmark_cases(output, batch, self.organs, self.dense_organs)
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""

@@ -26,7 +26,8 @@ class LabelDataset(RadiographDataset):
     """Radiographs with label maps in the square network frame.
 
     Items hold ``image`` (1, S, S), ``labels`` (S, S) int64 (0 for background, then the organs in order, later
-    ones over earlier ones), ``known`` (C,) float32 (1 where the organ is annotated) and ``index``.
+    ones over earlier ones), ``known`` (C,) float32 (1 where the organ is annotated), ``spacing_mm`` and
+    ``index``.
 
     Args:
         cases: the cases; each needs an image.

@@ -1,7 +1,7 @@
 """U-Net as a LightningModule: loss, optimisation, validation, prediction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from anatozoo.methods.unet.network import UNet, check_size
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.losses import masked_dice_loss
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
 
 ORGAN_SETS = {
     "lungs": list(graphs.LUNGS),
@@ -152,10 +155,21 @@ class UNetModule(MaskModule):
         terms = self.losses(self.network(batch["image"]), batch)
         return self.total(terms, len(batch["image"]))
 
-    def measure(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Dice over all organs and of each; see the base class."""
-        values = dice_per_image(self.network(batch["image"]).argmax(1), batch["labels"], batch["known"] > 0)
+        values = dice_per_image(output.argmax(1), batch["labels"], batch["known"] > 0)
         return torch.cat([values.nanmean(1, keepdim=True), values], 1)
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Masks of the annotated organs at the network's resolution.
+
+        A pixel that may belong to an organ without annotation is judged as what it is labelled.
+        """
+        from anatozoo.methods.base_cases import label_cases
+
+        labels, known = batch["labels"], batch["known"] > 0
+        found = judged_labels(output.argmax(1), labels, known)
+        return label_cases(found, labels, self.organs, batch, image=batch["image"], known=known)
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
@@ -197,6 +211,18 @@ def admissible(labels: Tensor, known: Tensor) -> Tensor:
     return (values == given) | (unknown & (values > given))
 
 
+def judged_labels(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """What is predicted, but as labelled where that may be an organ without annotation.
+
+    Args:
+        prediction: (B, H, W) int64.
+        labels: (B, H, W) int64.
+        known: (B, C) bool.
+    """
+    allowed = admissible(labels, known).gather(1, prediction[:, None])[:, 0]
+    return torch.where(allowed, labels, prediction)
+
+
 def dice_per_image(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     """Dice of each organ, (B, C) float32; NaN where it is not annotated, or annotated as absent.
 
@@ -205,8 +231,7 @@ def dice_per_image(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         labels: (B, H, W) int64.
         known: (B, C) bool.
     """
-    allowed = admissible(labels, known).gather(1, prediction[:, None])[:, 0]
-    corrected = torch.where(allowed, labels, prediction)
+    corrected = judged_labels(prediction, labels, known)
     columns = []
     for value in range(1, 1 + known.shape[1]):
         a, b = corrected == value, labels == value

@@ -12,9 +12,11 @@ import torch
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.io.grid import Grid
 from anatozoo.methods.acregnet import AcRegNetDataModule
+from anatozoo.methods.acregnet.data import PairDataset
 from anatozoo.methods.aenet import AeNetDataModule
 from anatozoo.methods.frame_cases import find_cases
 from anatozoo.methods.frames import Frame, frame_shape
+from anatozoo.metrics.collected import identity_of
 from tests.chest_data import write_chest_data
 from tests.volume_data import write_volumes
 
@@ -98,7 +100,49 @@ def test_labels_are_named_and_ordered(chest: Path) -> None:
 def test_images_alone_need_no_labels(chest: Path) -> None:
     data = pairs(chest, labels=[])
     data.setup("test")
-    assert set(data.sets["test"][0]) == {"moving", "fixed", "index"}
+    assert set(data.sets["test"][0]) == {"moving", "fixed", "spacing_mm", "index"}
+
+
+def test_pairs_and_their_selections_say_who_they_are(chest: Path) -> None:
+    data = pairs(chest, eval_pairs=5)
+    data.setup("fit")
+    found, every = data.sets["val"], PairDataset(data.sets["val"].dataset.frames)  # type: ignore[attr-defined]
+    names = [case.id for case in every.frames.cases]
+    for place in range(5):
+        index = int(found[place]["index"])
+        moving, fixed = (names[case] for case in every.pair(index))
+        assert identity_of(found, index) == {
+            "id": f"{moving}->{fixed}", "moving": moving, "fixed": fixed,
+            "moving_subject": moving, "fixed_subject": fixed, "split": "val",
+        }  # fmt: skip
+    single = AeNetDataModule(str(chest), image_size=32)
+    single.setup("test")
+    assert identity_of(single.sets["test"], 1) == {"id": "JPCLN009", "subject": "JPCLN009", "split": "test"}
+
+
+def test_the_frame_has_the_spacing_of_what_it_shows(chest: Path, volumes: Path) -> None:
+    # The generated pictures of JSRT's name have 64 pixels for its 2048 of 0.175 mm.
+    data = pairs(chest)
+    data.setup("test")
+    assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([11.2, 11.2])
+    data = volume_pairs(volumes, spacing_mm=[1.0, 2.0, 0.5])
+    data.setup("test")
+    assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([1.0, 2.0, 0.5])
+    data = volume_pairs(volumes, fit="stretch", spacing_mm=None)
+    data.setup("test")
+    # The fixed case, not the moving one: 11 x 14 x 17 voxels of 1 mm in a frame of 16.
+    assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([11 / 16, 14 / 16, 17 / 16])
+
+
+def test_without_a_spacing_there_is_none(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.eye(16, dtype=np.uint8))
+    (tmp_path / "splits.json").write_text('{"test": ["a", "b"]}')
+    data = pairs(tmp_path, layout="folders", labels=["x"], image_size=16)
+    data.setup("test")
+    assert bool(data.sets["test"][0]["spacing_mm"].isnan().all())
 
 
 def test_volumes_in_folders(volumes: Path) -> None:

@@ -74,6 +74,11 @@ def test_cases_are_read_once_and_what_is_handed_out_belongs_to_the_caller() -> N
     assert (int(again["value"]), int(again["index"]), dataset.reads) == (8, 1, 1)
 
 
+def test_cases_without_a_name_are_known_by_their_place() -> None:
+    assert Numbers([7, 8]).identity(1) == {"id": "1"}
+    assert Numbers([SimpleNamespace(id="a"), SimpleNamespace(id="b")]).identity(1) == {"id": "b"}
+
+
 def test_training_batches_are_whole_unless_there_is_none() -> None:
     def sizes(count: int, train: bool) -> list[int]:
         batches = loader(Numbers(range(count)), batch_size=4, num_workers=0, train=train)

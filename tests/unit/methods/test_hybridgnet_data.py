@@ -40,7 +40,7 @@ def test_items_have_the_documented_shapes_and_ranges(root: Path) -> None:
     shapes = {k: tuple(v.shape) for k, v in item.items()}
     assert shapes == {
         "image": (1, 64, 64), "landmarks": (166, 2), "landmark_weight": (166,),
-        "masks": (5, 16, 16), "mask_weight": (5,), "index": (),
+        "masks": (5, 16, 16), "mask_weight": (5,), "spacing_mm": (2,), "index": (),
     }  # fmt: skip
     assert int(item["index"]) == 3
     assert 0 <= float(item["image"].min()) < float(item["image"].max()) <= 1
@@ -149,7 +149,8 @@ def test_augmentation_is_for_training_only(root: Path) -> None:
 
 
 def test_masks_that_no_image_has_are_dropped(root: Path) -> None:
-    assert set(transferred(data(root), training=True)) == {"image", "landmarks", "landmark_weight", "index"}
+    found = transferred(data(root), training=True)
+    assert set(found) == {"image", "landmarks", "landmark_weight", "spacing_mm", "index"}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,38 @@ def test_images_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     dataset = data(root).sets["val"]
     dataset[0]
     monkeypatch.setattr(ChestDataset, "read", lambda *_: pytest.fail("read again"))
-    first = dataset[0]["image"]
-    first.zero_()  # what is handed out belongs to the caller
-    assert bool(dataset[0]["image"].any())
+    for name in ("image", "landmarks", "landmark_weight", "spacing_mm"):
+        dataset[0][name].zero_()  # what is handed out belongs to the caller
+        assert bool(dataset[0][name].any())
+
+
+def test_pixels_of_the_frame_have_the_size_of_what_they_show(root: Path) -> None:
+    # The generated pictures of JSRT's name have 128 pixels for its 2048 of 0.175 mm.
+    for size, expected in ((64, 5.6), (128, 2.8), (256, 1.4)):
+        item = data(root, image_size=size).sets["train"][0]
+        assert item["spacing_mm"].tolist() == pytest.approx([expected, expected])
+
+
+def test_an_unknown_spacing_stays_unknown(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 1, "val": 1}, side=1024)
+    for path in [*root.rglob("JPCLN*.npy"), *root.rglob("JPCLN*.png")]:
+        path.rename(path.with_name(path.name.replace("JPCLN", "CHN")))
+    for path in (root / "splits").glob("*.txt"):
+        path.write_text(path.read_text().replace("JPCLN", "CHN"))
+    found = data(root, layouts=["landmarks"]).sets["train"]
+    assert bool(found[0]["spacing_mm"].isnan().all())
+    assert found.identity(0) == {"id": "CHN001", "patient": "CHN001", "split": "train", "dataset": "unknown"}
+
+
+def test_cases_say_who_they_are(root: Path) -> None:
+    found = data(root).sets["val"].identity(1)
+    assert list(found.items())[:2] == [("id", "JPCLN007"), ("patient", "JPCLN007")]
+    assert (found["split"], found["dataset"]) == ("val", "JSRT")
+    assert None not in found.values()
+
+
+def test_dealt_cases_know_their_split(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 12})
+    (root / "splits" / "train.txt").unlink()
+    for split, cases in data(root).sets.items():
+        assert {cases.identity(i)["split"] for i in range(len(cases))} == {split}

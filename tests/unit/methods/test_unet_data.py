@@ -31,6 +31,7 @@ def test_items_have_the_documented_shapes_types_and_values(root: Path) -> None:
         "image": ((1, 64, 64), torch.float32),
         "labels": ((64, 64), torch.int64),
         "known": ((5,), torch.float32),
+        "spacing_mm": ((2,), torch.float32),
         "index": ((), torch.int64),
     }
     assert int(item["index"]) == 3
