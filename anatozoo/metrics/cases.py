@@ -1,7 +1,7 @@
 """One prediction beside its reference, and the row of numbers that compares them.
 
-Whatever is evaluated, a folder of files, a checkpoint on a data set, or a validation epoch, ends here, so that
-the same two masks give the same numbers everywhere.
+Whatever is evaluated, a folder of files, a checkpoint on a data set, or a validation epoch, ends here, so
+that the same two masks give the same numbers everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from anatozoo.metrics.functional import (
     Missing,
     dice,
     landmark_distances,
-    landmark_error,
+    landmark_error_px,
     landmark_mse_px2,
     surface_distances,
 )
@@ -178,7 +178,7 @@ def _landmark_columns(
     a, b = (np.concatenate([side[organ] for organ in organs]) for side in (prediction, reference))
     row = {
         "mse_px2": landmark_mse_px2(a, b),
-        "error_px": landmark_error(a, b),
+        "error_px": landmark_error_px(a, b),
         "error95_px": float(np.percentile(landmark_distances(a, b), 95)),
     }
     # The squared error of a point is the sum of both parts; the published mean is over its two coordinates.
@@ -226,7 +226,7 @@ def _mask_columns(
     in_px = surface_distances(prediction, reference)
     units = {"px": in_px}
     if spacing_mm is not None:
-        units["mm"] = surface_distances(prediction, reference, spacing_mm)
+        units["mm"] = in_px.in_mm(spacing_mm)
     for unit, distances in units.items():
         row[f"hd_{unit}/{organ}"] = distances.hausdorff(missing=how.missing)
         row[f"hd95_{unit}/{organ}"] = distances.hausdorff(95, missing=how.missing)

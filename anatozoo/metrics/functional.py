@@ -1,165 +1,206 @@
-"""Pure functions that compare a prediction with a reference: overlap, surface distances, landmarks.
+"""Pure functions that measure a prediction: overlap, surfaces, landmarks, contours, calibration.
 
-Masks are (H, W) or (D, H, W), booleans or 0 and 1, as arrays or tensors. Lengths are in pixels; with a
-spacing they are in millimetres. Where **both** masks are empty every metric is NaN: there is nothing to
-measure, and the image belongs in no mean. Where **one** is empty, overlap is 0 and a distance follows
-``missing``: ``"worst"``, the default, is the image's diagonal, so that finding less never scores better;
-``"nan"`` and any number are accepted.
+Masks are (H, W) or (D, H, W), booleans or 0 and 1, as arrays or tensors; `per_class` applies any metric of
+masks to two label maps. Units stand in names: ``_px`` needs no spacing, and ``_mm`` (``_mm2``, ``_ml``)
+refuses to work without one, since an unknown spacing is not 1.
 
-Several surface metrics of one pair cost as much as one: ask `surface_distances` once and read them from it.
+Where **both** masks are empty every metric is NaN: there is nothing to measure, and the image belongs in no
+mean. Where **one** is empty, overlap is 0 and a distance follows ``missing``: ``"worst"``, the default, is
+the image's diagonal, so that finding less never scores better; ``"nan"`` and any number are accepted.
+
+Several surface metrics of one pair cost as much as one: ask `surface_distances` once and read them from it,
+in pixels and by `SurfaceDistances.in_mm` in millimetres.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from anatozoo.errors import GeometryError
+from anatozoo.metrics.calibration import brier, ece, nll
+from anatozoo.metrics.contours import (
+    ContourDistances,
+    contour_distance_mm,
+    contour_distance_px,
+    contour_distances,
+    contour_hausdorff_mm,
+    contour_hausdorff_px,
+    self_intersections,
+)
+from anatozoo.metrics.landmarks import (
+    landmark_distances,
+    landmark_error_mm,
+    landmark_error_px,
+    landmark_mse_mm2,
+    landmark_mse_px2,
+    landmark_percentile_mm,
+    landmark_percentile_px,
+)
+from anatozoo.metrics.overlap import (
+    area_error_mm2,
+    dice,
+    iou,
+    per_class,
+    precision,
+    relative_size_error,
+    sensitivity,
+    size_error_px,
+    volume_error_ml,
+)
 from anatozoo.metrics.surface import (
     Missing,
     Spacing,
     SurfaceDistances,
-    as_array,
-    axis_spacing,
-    pair,
+    Unit,
+    known_spacing,
     surface_distances,
 )
 
+# Plausibility and registration are re-exported here as well.
+
 __all__ = [
+    "ContourDistances",
     "Missing",
     "Spacing",
     "SurfaceDistances",
-    "assd",
+    "Unit",
+    "area_error_mm2",
+    "assd_mm",
+    "assd_px",
+    "brier",
+    "contour_distance_mm",
+    "contour_distance_px",
+    "contour_distances",
+    "contour_hausdorff_mm",
+    "contour_hausdorff_px",
     "dice",
-    "hausdorff",
+    "ece",
+    "hausdorff_mm",
+    "hausdorff_px",
     "iou",
     "landmark_distances",
-    "landmark_error",
+    "landmark_error_mm",
+    "landmark_error_px",
+    "landmark_mse_mm2",
     "landmark_mse_px2",
-    "mean_surface_distance",
+    "landmark_percentile_mm",
+    "landmark_percentile_px",
+    "mean_surface_distance_mm",
+    "mean_surface_distance_px",
+    "nll",
     "nsd",
+    "per_class",
+    "precision",
+    "relative_size_error",
+    "self_intersections",
+    "sensitivity",
+    "size_error_px",
     "surface_distances",
+    "volume_error_ml",
 ]
 
 
-def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Dice coefficient ``2|A∩B| / (|A| + |B|)`` in 0..1; NaN where both are empty.
-
-    Raises:
-        GeometryError: shapes differ or a value is neither 0 nor 1.
-    """
-    a, b = pair(prediction, reference)
-    total = np.count_nonzero(a) + np.count_nonzero(b)
-    return float(2 * np.count_nonzero(a & b) / total) if total else float("nan")
-
-
-def iou(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Intersection over union ``|A∩B| / (|A| + |B| − |A∩B|)`` in 0..1; NaN where both are empty.
-
-    Raises:
-        GeometryError: shapes differ or a value is neither 0 nor 1.
-    """
-    a, b = pair(prediction, reference)
-    union = np.count_nonzero(a | b)
-    return float(np.count_nonzero(a & b) / union) if union else float("nan")
-
-
-def hausdorff(
-    prediction: ArrayLike,
-    reference: ArrayLike,
-    spacing_mm: Spacing = None,
-    *,
-    percentile: float = 100.0,
-    missing: Missing = "worst",
+def hausdorff_px(
+    prediction: ArrayLike, reference: ArrayLike, *, percentile: float = 100.0, missing: Missing = "worst"
 ) -> float:
-    """Hausdorff distance between the masks' surfaces; the larger of the two directions' percentiles.
+    """Hausdorff distance between masks' surfaces in pixels; the larger of the two directions' percentiles.
 
     Args:
         prediction: mask.
         reference: mask of the same shape.
-        spacing_mm: one number or (x, y[, z]) gives millimetres; None gives pixels.
         percentile: 100 for the maximum, 95 for HD95.
         missing: value where exactly one mask is empty.
 
     Raises:
-        GeometryError: shapes differ, a value is neither 0 nor 1, a spacing or percentile is out of range.
+        GeometryError: shapes differ, a value is neither 0 nor 1, a percentile is not in 0..100.
     """
-    return surface_distances(prediction, reference, spacing_mm).hausdorff(percentile, missing)
+    return surface_distances(prediction, reference).hausdorff(percentile, missing)
 
 
-def assd(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing = None, *, missing: Missing = "worst"
+def hausdorff_mm(
+    prediction: ArrayLike,
+    reference: ArrayLike,
+    spacing_mm: Spacing,
+    *,
+    percentile: float = 100.0,
+    missing: Missing = "worst",
 ) -> float:
-    """Average symmetric surface distance, over the surface pixels of both masks; arguments as `hausdorff`."""
-    return surface_distances(prediction, reference, spacing_mm).assd(missing)
+    """`hausdorff_px` in millimetres.
+
+    Args:
+        prediction: mask.
+        reference: mask of the same shape.
+        spacing_mm: millimetres per pixel, one number or (x, y[, z]).
+        percentile: 100 for the maximum, 95 for HD95.
+        missing: value where exactly one mask is empty; a number is in millimetres.
+
+    Raises:
+        GeometryError: as `hausdorff_px`, or the spacing is None or not positive.
+    """
+    return _in_mm(prediction, reference, spacing_mm).hausdorff(percentile, missing)
 
 
-def mean_surface_distance(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing = None, *, missing: Missing = "worst"
+def assd_px(prediction: ArrayLike, reference: ArrayLike, *, missing: Missing = "worst") -> float:
+    """Average symmetric surface distance in pixels, over all surface pixels of both; see `hausdorff_px`."""
+    return surface_distances(prediction, reference).assd(missing)
+
+
+def assd_mm(
+    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing, *, missing: Missing = "worst"
+) -> float:
+    """`assd_px` in millimetres; arguments and errors as `hausdorff_mm`."""
+    return _in_mm(prediction, reference, spacing_mm).assd(missing)
+
+
+def mean_surface_distance_px(
+    prediction: ArrayLike, reference: ArrayLike, *, missing: Missing = "worst"
 ) -> tuple[float, float]:
-    """Mean distance from prediction to reference, and from reference to prediction; see `hausdorff`."""
-    distances = surface_distances(prediction, reference, spacing_mm)
+    """Mean distance from prediction to reference, and from reference to prediction; see `hausdorff_px`."""
+    distances = surface_distances(prediction, reference)
+    return distances.mean_to_reference(missing), distances.mean_to_prediction(missing)
+
+
+def mean_surface_distance_mm(
+    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing, *, missing: Missing = "worst"
+) -> tuple[float, float]:
+    """`mean_surface_distance_px` in millimetres; arguments and errors as `hausdorff_mm`."""
+    distances = _in_mm(prediction, reference, spacing_mm)
     return distances.mean_to_reference(missing), distances.mean_to_prediction(missing)
 
 
 def nsd(
     prediction: ArrayLike,
     reference: ArrayLike,
-    tolerance: float,
-    spacing_mm: Spacing = None,
     *,
+    tolerance_px: float | None = None,
+    tolerance_mm: float | None = None,
+    spacing_mm: Spacing = None,
     missing: Missing = "worst",
 ) -> float:
-    """Normalised surface Dice: share of the surface pixels of both masks within `tolerance` of the other's.
+    """Normalised surface Dice: share of the surface pixels of both masks within a tolerance of the other's.
 
-    Counts pixels, as MONAI does without sub-voxels, not surface area. The worst value is 0.
+    Counts pixels, as MONAI does without sub-voxels, not surface area. In 0..1, without unit; the worst is 0.
 
     Args:
         prediction: mask.
         reference: mask of the same shape.
-        tolerance: in pixels, or in millimetres with a spacing; at least 0.
-        spacing_mm: one number or (x, y[, z]).
+        tolerance_px: in pixels, at least 0; or
+        tolerance_mm: in millimetres, at least 0.
+        spacing_mm: one number or (x, y[, z]), with a tolerance in millimetres.
         missing: value where exactly one mask is empty.
 
     Raises:
-        GeometryError: shapes differ, a value is neither 0 nor 1, a spacing or tolerance is out of range.
+        GeometryError: shapes differ, a value is neither 0 nor 1, not exactly one tolerance is given, the
+            spacing is missing, not positive, or beside a tolerance in pixels.
     """
-    return surface_distances(prediction, reference, spacing_mm).nsd(tolerance, missing)
+    if tolerance_mm is not None and tolerance_px is None:
+        return _in_mm(prediction, reference, spacing_mm).nsd(tolerance_mm, missing)
+    if tolerance_px is None or tolerance_mm is not None:
+        raise GeometryError("give one tolerance, tolerance_px or tolerance_mm.")
+    if spacing_mm is not None:
+        raise GeometryError("a tolerance in pixels takes no spacing; give tolerance_mm with it.")
+    return surface_distances(prediction, reference).nsd(tolerance_px, missing)
 
 
-def landmark_distances(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing = None) -> np.ndarray:
-    """Distance of each landmark from its reference: (N,) float64, pixels or, with a spacing, millimetres.
-
-    Args:
-        prediction: (N, 2) or (N, 3) coordinates (x, y[, z]).
-        reference: coordinates of the same shape.
-        spacing_mm: one number or (x, y[, z]).
-
-    Raises:
-        GeometryError: shapes differ, there is no landmark, or a spacing is not positive.
-    """
-    difference = _landmark_difference(prediction, reference)
-    return np.linalg.norm(difference * axis_spacing(spacing_mm, difference.shape[1])[::-1], axis=1)
-
-
-def landmark_error(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing = None) -> float:
-    """Mean of `landmark_distances`."""
-    return float(landmark_distances(prediction, reference, spacing_mm).mean())
-
-
-def landmark_mse_px2(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Mean squared difference over all coordinates, in squared pixels: half the mean squared distance in 2-D.
-
-    The number that the HybridGNet papers report, at 1024 x 1024 pixels.
-
-    Raises:
-        GeometryError: shapes differ or there is no landmark.
-    """
-    return float(np.square(_landmark_difference(prediction, reference)).mean())
-
-
-def _landmark_difference(prediction: ArrayLike, reference: ArrayLike) -> np.ndarray:
-    a, b = (as_array(x).astype(np.float64) for x in (prediction, reference))
-    if a.shape != b.shape or a.ndim != 2 or not len(a) or a.shape[1] not in (2, 3):
-        raise GeometryError(
-            f"landmarks of shapes {a.shape} and {b.shape}: both must be (N, 2) or both (N, 3)."
-        )
-    return a - b
+def _in_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing) -> SurfaceDistances:
+    known_spacing(spacing_mm, np.ndim(prediction))
+    return surface_distances(prediction, reference, spacing_mm)

@@ -1,4 +1,4 @@
-"""Metrics against independent implementations: all pairs of surface pixels, SciPy's transforms and MONAI."""
+"""Surface metrics against all pairs of surface pixels, SciPy's transforms and MONAI."""
 
 import math
 
@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from anatozoo.metrics import surface
 from anatozoo.metrics.functional import dice, iou, surface_distances
 
-SHAPES = [(30, 45), (45, 30), (1, 40), (9, 12, 7), (5, 5, 20)]
+SHAPES = [(30, 45), (45, 30), (1, 40), (40, 1), (9, 12, 7), (5, 5, 20), (1, 9, 14)]
 
 
 def brute_surface(mask: np.ndarray) -> np.ndarray:
@@ -35,31 +36,60 @@ def brute_distances(a: np.ndarray, b: np.ndarray, spacing: np.ndarray) -> tuple[
     return matrix.min(1), matrix.min(0)
 
 
-def blobs(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def blobs(shape: tuple[int, ...], seed: int, width: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    fields = [ndi.gaussian_filter(rng.normal(size=shape), 2.0) for _ in range(2)]
+    fields = [ndi.gaussian_filter(rng.normal(size=shape), width) for _ in range(2)]
     return tuple(field > np.quantile(field, 0.6) for field in fields)
 
 
 def assert_same(a: np.ndarray, b: np.ndarray, spacing_xyz: tuple[float, ...]) -> None:
     forward, backward = brute_distances(a, b, np.array(spacing_xyz[::-1]))
-    ours = surface_distances(a, b, spacing_xyz)
-    np.testing.assert_allclose(ours.to_reference, forward, atol=1e-9)
-    np.testing.assert_allclose(ours.to_prediction, backward, atol=1e-9)
-    assert ours.hausdorff() == pytest.approx(max(forward.max(), backward.max()), abs=1e-9)
     both = np.concatenate([forward, backward])
-    assert ours.assd() == pytest.approx(both.mean(), abs=1e-9)
     # Half-way between possible distances, so that rounding cannot tip a pixel over the tolerance.
     tolerance = float(np.median(both)) + 1e-4
-    assert ours.nsd(tolerance) == pytest.approx(np.mean(both <= tolerance))
+    measured = surface_distances(a, b, spacing_xyz)
+    for ours in (measured, surface_distances(a, b).in_mm(spacing_xyz)):
+        np.testing.assert_allclose(ours.to_reference, forward, atol=1e-9)
+        np.testing.assert_allclose(ours.to_prediction, backward, atol=1e-9)
+        for percentile in (0, 37.5, 95, 100):
+            expected = max(np.percentile(forward, percentile), np.percentile(backward, percentile))
+            assert ours.hausdorff(percentile) == pytest.approx(expected, abs=1e-9)
+        assert ours.mean_to_reference() == pytest.approx(forward.mean(), abs=1e-9)
+        assert ours.mean_to_prediction() == pytest.approx(backward.mean(), abs=1e-9)
+        assert ours.assd() == pytest.approx(both.mean(), abs=1e-9)
+        assert ours.nsd(tolerance) == pytest.approx(np.mean(both <= tolerance))
 
 
+# How much image there is per surface pixel chooses between k-d trees and distance transforms.
+@pytest.fixture(params=[0, 10**9], ids=["trees", "transforms"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surface, "_PIXELS_PER_POINT", request.param)
+
+
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(4))
 def test_random_shapes_match_all_pairs(shape: tuple[int, ...], seed: int) -> None:
     a, b = blobs(shape, seed)
     assert_same(a, b, (1.0,) * len(shape))
     assert_same(a, b, (0.7, 1.3, 2.9)[: len(shape)])
+
+
+def test_large_sparse_masks_match_whichever_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.random((2, 300, 470)) < 0.001
+    found = []
+    for threshold in (0, 10**9):
+        monkeypatch.setattr(surface, "_PIXELS_PER_POINT", threshold)
+        found.append(surface_distances(a, b, (0.3, 0.7)))
+    np.testing.assert_allclose(found[0].to_reference, found[1].to_reference, rtol=1e-12)
+    np.testing.assert_allclose(found[0].to_prediction, found[1].to_prediction, rtol=1e-12)
+
+
+def masks_of(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+    """Masks with much or little in them, single pixels and empty ones among them."""
+    sparse = arrays(bool, shape, fill=st.just(False))
+    return st.one_of(sparse, arrays(bool, shape))
 
 
 @given(data=st.data(), shape=array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7))
@@ -76,6 +106,18 @@ def test_any_masks_match_all_pairs(data: st.DataObject, shape: tuple[int, ...]) 
         assert swapped.hausdorff(95) == ours.hausdorff(95)
         assert ours.hausdorff() <= ours.worst
         assert dice(a, b) == pytest.approx(2 * iou(a, b) / (1 + iou(a, b)))
+
+
+@pytest.mark.parametrize("shape", [(30, 45), (45, 30), (1, 60), (6, 9, 14)])
+@given(data=st.data())
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+def test_any_masks_that_are_not_square_match_all_pairs(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    a, b = (data.draw(masks_of(shape)) for _ in range(2))
+    if a.any() and b.any():
+        assert_same(a, b, (0.7, 1.3, 2.9)[: len(shape)])
+    else:
+        values = [f(missing="nan") for f in (surface_distances(a, b).hausdorff, surface_distances(a, b).assd)]
+        assert np.isnan(values).all()
 
 
 # MONAI calls itself with an argument that it has deprecated.
