@@ -166,20 +166,14 @@ class SegmentationResult:
         None without a heart or one of the lungs. On supine and anteroposterior images the heart is magnified,
         and the usual limit of 0.5 does not hold.
         """
+        from anatozoo.metrics.plausibility import cardiothoracic_ratio
+
         lungs = ("lungs",) if "lungs" in self.organs else ("lung_right", "lung_left")
         if not {"heart", *lungs} <= set(self.organs):
             return None
-        columns = {organ: self._columns(organ) for organ in ("heart", *lungs)}
-        if not all(len(x) for x in columns.values()):
-            return None
-        thorax = float(np.ptp(np.concatenate([columns[organ] for organ in lungs])))
-        return float(np.ptp(columns["heart"])) / thorax if thorax > 0 else None
-
-    def _columns(self, organ: str) -> npt.NDArray[Any]:
-        """Every x of an organ's landmarks, or of the columns in which a label map shows it."""
-        if self.landmarks:
-            return self.landmarks[organ][:, 0]
-        return np.flatnonzero(self.masks[organ].any(axis=0))
+        known = {"landmarks": self.landmarks} if self.landmarks else {"masks": self.masks}
+        ratio = cardiothoracic_ratio(**known)
+        return None if math.isnan(ratio) else ratio
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the image and the organs with matplotlib.

@@ -4,6 +4,7 @@ Whatever is evaluated, a folder of files, a checkpoint on a data set, or a valid
 that the same two masks give the same numbers everywhere.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,7 +130,8 @@ def case_row(case: Case, measures: Measures | None = None) -> Row:
           ``nsd`` with a tolerance. NaN where the organ is in neither.
         * ``missed``: 1 where the reference has the organ and the prediction has not, else 0; ``invented``:
           the reverse.
-        * ``components``, ``holes`` of the predicted mask, ``self_intersections`` of the predicted contour.
+        * ``components``, ``holes`` of the predicted mask, NaN where it is empty; ``self_intersections`` of the
+          predicted contour.
         * ``mse_px2``, its parts ``mse_px2/along`` the true contour, which leaves the outline as it is, and
           ``mse_px2/across`` it, ``mse_px2/lungs_heart`` without clavicles, ``error_px``, ``error95_px``.
 
@@ -161,8 +163,10 @@ def case_row(case: Case, measures: Measures | None = None) -> Row:
     for organ in ours:
         row |= _mask_columns(organ, ours[organ], truth[organ], spacing, how)
         if how.plausibility:
-            row[f"components/{organ}"] = components(ours[organ])
-            row[f"holes/{organ}"] = holes(ours[organ])
+            # An organ that was not found has no parts to count: 0 beside a 2 would look like a perfect 1.
+            found = ours[organ].any()
+            row[f"components/{organ}"] = components(ours[organ]) if found else math.nan
+            row[f"holes/{organ}"] = holes(ours[organ]) if found else math.nan
     if how.plausibility:
         for organ in shared:
             if organ in prediction.landmarks:

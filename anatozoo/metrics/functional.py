@@ -1,4 +1,7 @@
-"""Pure functions that measure a prediction: overlap, surfaces, landmarks, contours, calibration.
+"""Pure functions that measure a prediction, all in one place; `anatozoo.metrics.classes` has most as classes.
+
+Overlap, surfaces, landmarks, contours, plausibility, calibration, and of displacement fields folding,
+smoothness and errors; these last need torch, which is imported when one of them is asked for.
 
 Masks are (H, W) or (D, H, W), booleans or 0 and 1, as arrays or tensors; `per_class` applies any metric of
 masks to two label maps. Units stand in names: ``_px`` needs no spacing, and ``_mm`` (``_mm2``, ``_ml``)
@@ -11,6 +14,8 @@ the image's diagonal, so that finding less never scores better; ``"nan"`` and an
 Several surface metrics of one pair cost as much as one: ask `surface_distances` once and read them from it,
 in pixels and by `SurfaceDistances.in_mm` in millimetres.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +51,19 @@ from anatozoo.metrics.overlap import (
     size_error_px,
     volume_error_ml,
 )
+from anatozoo.metrics.plausibility import (
+    area_ratio,
+    border_px,
+    cardiothoracic_ratio,
+    centroid,
+    components,
+    enclosure,
+    holes,
+    organ_masks,
+    organ_order,
+    shared_border_px,
+    touching,
+)
 from anatozoo.metrics.surface import (
     Missing,
     Spacing,
@@ -55,7 +73,16 @@ from anatozoo.metrics.surface import (
     surface_distances,
 )
 
-# Plausibility and registration are re-exported here as well.
+REGISTRATION = (
+    "folding_fraction",
+    "inverse_consistency_error_mm",
+    "inverse_consistency_error_px",
+    "log_jacobian_sd",
+    "moved_landmarks",
+    "smoothness",
+    "target_registration_error_mm",
+    "target_registration_error_px",
+)
 
 __all__ = [
     "ContourDistances",
@@ -64,9 +91,14 @@ __all__ = [
     "SurfaceDistances",
     "Unit",
     "area_error_mm2",
+    "area_ratio",
     "assd_mm",
     "assd_px",
+    "border_px",
     "brier",
+    "cardiothoracic_ratio",
+    "centroid",
+    "components",
     "contour_distance_mm",
     "contour_distance_px",
     "contour_distances",
@@ -74,8 +106,10 @@ __all__ = [
     "contour_hausdorff_px",
     "dice",
     "ece",
+    "enclosure",
     "hausdorff_mm",
     "hausdorff_px",
+    "holes",
     "iou",
     "landmark_distances",
     "landmark_error_mm",
@@ -88,15 +122,27 @@ __all__ = [
     "mean_surface_distance_px",
     "nll",
     "nsd",
+    "organ_masks",
+    "organ_order",
     "per_class",
     "precision",
     "relative_size_error",
     "self_intersections",
     "sensitivity",
+    "shared_border_px",
     "size_error_px",
     "surface_distances",
+    "touching",
     "volume_error_ml",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in REGISTRATION:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from anatozoo.metrics import registration
+
+    return getattr(registration, name)
 
 
 def hausdorff_px(
