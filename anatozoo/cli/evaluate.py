@@ -1,27 +1,50 @@
-"""``anatozoo evaluate NAME --data DATA --root DIR --split SPLIT``: a checkpoint on a data set."""
+"""``anatozoo evaluate``: a checkpoint on a data set, or files against files."""
 
 import argparse
-import json
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anatozoo import __version__
-from anatozoo.errors import DataError, ImageError
+from anatozoo.cli.evaluate_files import add_file_arguments, run_files
+from anatozoo.cli.evaluate_options import (
+    EXIT_FAILED_IMAGES,
+    EXIT_OK,
+    add_measuring_arguments,
+    at_least_one,
+    check_output,
+    finish,
+    measures_of,
+    measuring_words,
+    positive,
+)
+from anatozoo.errors import ConfigError, DataError, ImageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from anatozoo.io.chest import ChestCase
     from anatozoo.io.images import Image
-    from anatozoo.metrics.chest import Rounding
     from anatozoo.results import SegmentationResult
 
 DATA = ("auto", "jsrt", "landmarks", "hybridgnet", "covid")
 METADATA = ("dataset", "sex", "age", "view")
-EXIT_OK, EXIT_FAILED_IMAGES = 0, 3
+
+_USAGE = """\
+anatozoo evaluate [-h] NAME --data DATA [--root DIR] [options]
+       anatozoo evaluate [-h] --pred PATH --ref PATH [options]"""
+_EXAMPLES = """\
+Files are matched by name, without suffix and without what `anatozoo predict`
+appends. PATH is a file, a folder of files, or a folder of one folder per organ
+(masks/heart/NAME.png, landmarks/RL/NAME.npy). Masks and label maps (PNG, TIFF,
+BMP, NIfTI, MHA, NRRD), landmarks (CSV, NPY, JSON) and tables of CheXmask may
+be compared with one another.
+
+examples:
+  anatozoo evaluate hybridgnet-jsrt --data jsrt --root data --out results
+  anatozoo evaluate --pred out --ref masks --out results
+  anatozoo evaluate --pred mine --ref labelsTs --classes front,back
+  anatozoo evaluate --pred CheXpert.csv --ref physician.csv"""
 
 
 class Predictor(Protocol):
@@ -36,44 +59,40 @@ class Predictor(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo evaluate``."""
-    parser.add_argument("name", help="checkpoint: a name of `anatozoo list`, hf:org/repo@commit, or a folder")
-    parser.add_argument("--data", required=True, help=f"data set ({', '.join(DATA)}) or a folder with one")
-    parser.add_argument(
-        "--root", type=Path, help="folder with the downloaded data; not needed if --data is one"
+    parser.usage, parser.epilog = _USAGE, _EXAMPLES
+    parser.description = "Measure a checkpoint on images with known truth, or files against files."
+    parser.set_defaults(usage_error=parser.error)
+    model = parser.add_argument_group("a checkpoint on a data set")
+    model.add_argument(
+        "name", nargs="?", metavar="NAME", help="a name of `anatozoo list`, hf:org/repo@commit, or a folder"
     )
-    parser.add_argument("--split", default="val", help="train, val, test or all (default: val)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the tables (CSV, JSON, Markdown) here")
-    parser.add_argument(
-        "--batch-size", type=_at_least_one, default=4, metavar="N", help="images at a time (4)"
+    model.add_argument("--data", help=f"data set ({', '.join(DATA)}) or a folder with one")
+    model.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="folder with the downloaded data; not needed if --data is one",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
-    parser.add_argument(
-        "--spacing-mm",
-        type=_positive,
-        metavar="MM",
-        help="millimetres per pixel at 1024 x 1024, for data that does not state it (JSRT: known, 0.35)",
+    model.add_argument("--split", help="train, val, test or all (default: val)")
+    model.add_argument(
+        "--batch-size", type=at_least_one, default=4, metavar="N", help="images at a time (default: 4)"
     )
-    parser.add_argument(
-        "--rounding",
-        choices=("truncate", "nearest"),
-        default="truncate",
-        help="how contours meet the pixel grid; truncate (default) is what published numbers used",
+    model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    model.add_argument(
+        "--occlusion", type=positive, metavar="SIDE", help="paint a black square, SIDE pixels at 1024 x 1024"
     )
-    parser.add_argument(
-        "--occlusion",
-        type=_positive,
-        metavar="SIDE",
-        help="black square of this side, in pixels at 1024 x 1024",
-    )
-    parser.add_argument(
+    model.add_argument(
         "--occlusion-positions",
-        type=_at_least_one,
+        type=at_least_one,
         default=7,
         metavar="N",
-        help="positions of the square (7)",
+        help="positions of the square (default: 7)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the square's positions (0)")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON instead of Markdown")
+    model.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the square's positions (default: 0)"
+    )
+    add_file_arguments(parser)
+    add_measuring_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,12 +100,44 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         AnatozooError: no such checkpoint or data, or the tables cannot be written.
+        SystemExit: the arguments do not go together.
     """
-    from anatozoo.metrics.tables import markdown, summarise, write_tables
+    if args.pred is None and args.ref is None:
+        if args.name is None:
+            args.usage_error("give NAME and --data, or --pred and --ref.")
+        if args.data is None:
+            args.usage_error("--data is needed: which images shall be segmented?")
+        _refuse(args, ("classes", "size"), "--pred and --ref")
+        if len(args.spacing_mm or ()) > 1:
+            args.usage_error("--spacing-mm takes one number beside NAME.")
+        return _run_checkpoint(args)
+    if args.pred is None or args.ref is None:
+        args.usage_error("--pred and --ref belong together.")
+    _refuse(args, ("name", "data", "root", "split", "occlusion"), "NAME")
+    return run_files(args)
+
+
+def _refuse(args: argparse.Namespace, names: Sequence[str], belonging_to: str) -> None:
+    for name in names:
+        if getattr(args, name) is not None:
+            if name == "name":
+                args.usage_error(f"NAME ({args.name}) and --pred are two ways to say what is measured.")
+            args.usage_error(f"--{name} belongs to {belonging_to}.")
+
+
+def _run_checkpoint(args: argparse.Namespace) -> int:
+    from anatozoo.metrics.tables import provenance, summarise
     from anatozoo.zoo.hub import load
 
+    check_output(args)
+    args.split = args.split or "val"
     cases = select_cases(args.data, args.root, args.split)
-    model = load(args.name, device=args.device)
+    model: Any = load(args.name, device=args.device)
+    if not hasattr(model, "predict_batch"):
+        raise ConfigError(
+            f"{args.name} segments no radiographs, so --data cannot measure it; write its results to files "
+            "and compare these by --pred and --ref."
+        )
     rows = list(evaluate(model, cases, args))
     unread = [row for row in rows if row.get("error")]
     if len(unread) == len(rows):
@@ -97,15 +148,12 @@ def run(args: argparse.Namespace) -> int:
         "data": _data_name(args.data),
         "split": args.split,
         "command": command_line(args),
-        "versions": _versions(),
+        **provenance(("torch", "numpy")),
         "unread": {row["id"]: row["error"] for row in unread},
     } | summarise([row for row in rows if not row.get("error")])
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)
-    if args.out is not None:
-        for path in write_tables(args.out, _stem(model.checkpoint_name, args), rows, summary):
-            print(path, file=sys.stderr)
-    print(json.dumps(summary, indent=2, ensure_ascii=False) if args.json else markdown(summary))
+    finish(args, _stem(model.checkpoint_name, args), rows, summary)
     return EXIT_FAILED_IMAGES if unread else EXIT_OK
 
 
@@ -166,8 +214,11 @@ def _evaluate_pass(
     from rich.console import Console
     from rich.progress import track
 
+    from anatozoo.metrics.chest import case_metrics
     from anatozoo.metrics.occlusion import occlude
 
+    measures = measures_of(args)
+    spacing_mm = args.spacing_mm[0] if args.spacing_mm else None
     read: list[ChestCase] = []
     unread: list[dict[str, Any]] = []
 
@@ -187,32 +238,16 @@ def _evaluate_pass(
     )
     for index, result in enumerate(shown):
         case = read[index]
-        yield _identity(case, extra) | case_metrics(case, result, args.spacing_mm, args.rounding)
+        numbers = case_metrics(case, result, spacing_mm, measures, cut=args.exclusive)
+        yield _identity(case, extra) | numbers
     yield from unread
-
-
-def case_metrics(
-    case: "ChestCase", result: "SegmentationResult", spacing_mm: float | None, rounding: "Rounding"
-) -> dict[str, float]:
-    """Metrics of one prediction: against the landmarks, at 1024 x 1024, or else against the masks."""
-    from anatozoo.metrics.chest import FRAME, draw_masks, landmark_metrics, mask_metrics, to_frame
-
-    if not case.landmarks:
-        truth = {organ: case.read_mask(organ) for organ in case.masks}
-        height, width = next(iter(truth.values())).shape
-        return mask_metrics(draw_masks(result.landmarks, result.size, (width, height)), truth)
-    if spacing_mm is None and case.spacing_mm is not None:
-        spacing_mm = case.spacing_mm[0] * case.size[0] / FRAME
-    prediction, reference = to_frame(result.landmarks, result.size), to_frame(case.landmarks, case.size)
-    return landmark_metrics(prediction, reference, spacing_mm, rounding)
 
 
 def command_line(args: argparse.Namespace) -> str:
     """The command that repeats this evaluation, without the folders of this machine."""
     words = ["anatozoo", "evaluate", Path(args.name).name, "--data", _data_name(args.data)]
     words += ["--root", "DIR"] if args.data in DATA else []
-    words += ["--split", args.split, "--rounding", args.rounding]
-    words += ["--spacing-mm", f"{args.spacing_mm:g}"] if args.spacing_mm else []
+    words += ["--split", args.split, *measuring_words(args)]
     if args.occlusion:
         words += [
             "--occlusion",
@@ -261,25 +296,3 @@ def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
     return "_".join(parts).replace("/", "-")
-
-
-def _versions() -> dict[str, str]:
-    import numpy as np
-    import torch
-
-    versions = {"anatozoo": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-    return versions | {"python": platform.python_version()}
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be above 0")
-    return value
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return value

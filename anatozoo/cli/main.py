@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("anatozoo.cli.predict", "segment files, folders and globs with a checkpoint"),
         "demo": Command("anatozoo.cli.demo", "segment one freely available radiograph"),
         "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
+        "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),
     },
     "Checkpoints": {
         "list": Command("anatozoo.cli.list", "list the checkpoints"),

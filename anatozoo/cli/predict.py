@@ -1,4 +1,4 @@
-"""``anatozoo predict``: segment files, folders and patterns into a folder."""
+"""``anatozoo predict``: segment images, repair masks or register pairs into a folder."""
 
 from __future__ import annotations
 
@@ -9,33 +9,79 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.errors import AnatozooError
-from anatozoo.results import DEFAULT_FORMATS, FORMATS, check_formats
+from anatozoo.errors import AnatozooError, ConfigError
 
 if TYPE_CHECKING:
+    from anatozoo.serve.engine import RunSummary
+    from anatozoo.serve.inputs import Found
     from anatozoo.serve.manifest import Row
-    from anatozoo.serve.runner import RunSummary, Segmenter
+    from anatozoo.serve.pairs import PairList
+    from anatozoo.serve.tasks import Task
 
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
 _MOST_REASONS = 5
+_USAGE = """\
+anatozoo predict NAME IN [IN ...] --out DIR [--then NAME] [options]
+       anatozoo predict NAME --pairs CSV --out DIR [options]"""
+_DESCRIPTION = """\
+Run a checkpoint over many inputs. What IN are depends on what it does:
+
+  segments   radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
+  repairs    masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD; volumes if it is 3-D.
+             Of a folder of results, the masks
+  registers  none: the pairs stand in a CSV file (--pairs)
+
+DIR gets the results and manifest.csv, one row per input. One bad input never
+stops the run, and the same command again does only what is missing."""
+_EPILOG = """\
+--pairs CSV has a header and one line per pair: the columns moving and fixed,
+and if you like moving_mask, which is brought to the fixed image
+(NAME_mask.nii.gz), fixed_mask, against which Dice is measured before and after,
+and name, the start of the results' names. Paths are relative to the CSV file.
+
+formats (default: *)
+  segmentations     png* (label mask, overlay), json*, csv (landmarks),
+                    nifti, mha (label mask with spacing)
+  repaired masks    png* (label mask; of volumes nifti*), mha, json*,
+                    picture* (before, after, difference)
+  registrations     field*, mha (displacement in mm), warped*, json*,
+                    png* (picture)
+
+examples:
+  anatozoo predict hybridgnet-chexmask scans/ --out out
+  anatozoo predict hybridgnet-chexmask 'scans/**/*.dcm' --then postdae-jsrt --out out
+  anatozoo predict postdae-jsrt masks/ --format nifti,json --out repaired
+  anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
+
+exit codes: 0 all done, 1 error, 2 wrong usage, 3 some inputs failed (manifest.csv
+says why), 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo predict``."""
+    parser.usage, parser.description, parser.epilog = _USAGE, _DESCRIPTION, _EPILOG
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument("name", metavar="NAME", help="checkpoint, as `anatozoo list` shows, or its folder")
-    parser.add_argument("inputs", metavar="IN", nargs="+", help="image, folder or quoted pattern")
+    inputs = parser.add_argument("inputs", metavar="IN", nargs="+", help="file, folder or quoted pattern")
+    # With nargs="*" they would have to follow NAME at once, in front of all options.
+    inputs.required = False
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the results and manifest.csv")
+    parser.add_argument(
+        "--then", metavar="NAME", help="checkpoint that repairs what NAME has segmented; its masks are saved"
+    )
+    parser.add_argument("--pairs", metavar="CSV", help="table of pairs to register, in place of IN")
     parser.add_argument(
         "--format",
         dest="formats",
         metavar="LIST",
         type=_formats,
-        default=DEFAULT_FORMATS,
-        help=f"comma-separated, of {', '.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+        help="what is written, separated by commas; see below",
     )
-    parser.add_argument("--batch-size", metavar="N", type=_positive_int, default=4, help="default: 4")
+    parser.add_argument(
+        "--batch-size", metavar="N", type=_positive_int, default=4, help="default: 4; pairs go one by one"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     parser.add_argument(
         "--spacing-mm",
@@ -43,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive_float,
         nargs="+",
         action=_Spacing,
-        help="millimetres per pixel, across and down, where the files do not say",
+        help="millimetres per pixel: one number, or across, down and, in volumes, between slices; in place of "
+        "what the files say",
     )
     parser.add_argument(
         "--invert",
@@ -53,7 +100,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-any-modality", action="store_true", help="take DICOM files that say they are no chest X-ray"
     )
-    parser.add_argument("--overwrite", action="store_true", help="do images again that are done already")
+    parser.add_argument(
+        "--classes",
+        metavar="A,B,...",
+        type=_names,
+        help="organs of the labels 1, 2, ... of masks to repair (default: the checkpoint's)",
+    )
+    parser.add_argument(
+        "--ignore-spacing",
+        action="store_true",
+        help="register in pixels, as where the spacing of one image of a pair is unknown",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="do inputs again that are done already")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -62,29 +120,26 @@ def run(args: argparse.Namespace) -> int:
     """Run ``anatozoo predict``.
 
     Returns:
-        0 if all images were segmented, 3 if some failed, 130 if interrupted.
+        0 if all inputs were done, 3 if some failed, 130 if interrupted.
 
     Raises:
-        AnatozooError: nothing could be done: no image, no such checkpoint, nowhere to write.
+        AnatozooError: nothing could be done: no input, no such checkpoint, checkpoints that do not go
+            together, nowhere to write.
+        SystemExit: the arguments do not go together.
     """
-    from anatozoo.serve.inputs import find_images
-    from anatozoo.serve.plan import ReadOptions, check_found
-
+    _check_together(args)
     try:
         # Before torch is imported, so that a mistyped path is answered at once.
-        found = find_images(args.inputs, args.out)
-        check_found(found)
-        from anatozoo.serve.runner import run_folder
+        inputs = _inputs(args)
+        from anatozoo.serve.engine import run_task
 
-        model = _load(args.name, args.device)
-        with _progress(shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
-            summary = run_folder(
-                model,
-                found,
+        task = _task(args, inputs)
+        with _progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
+            summary = run_task(
+                task,
                 args.out,
                 formats=args.formats,
                 batch_size=args.batch_size,
-                options=ReadOptions(args.spacing_mm, args.invert, args.allow_any_modality),
                 overwrite=args.overwrite,
                 on_start=on_start,
                 on_row=on_row,
@@ -92,25 +147,88 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    _report(summary, model, as_json=args.json, quiet=args.quiet)
+    _report(summary, task, as_json=args.json, quiet=args.quiet)
     return EXIT_SOME_FAILED if summary.failed else 0
 
 
-def _load(name: str, device: str) -> Segmenter:
+def _check_together(args: argparse.Namespace) -> None:
+    if args.pairs is None:
+        if not args.inputs:
+            args.usage_error("give files, folders or patterns (IN), or --pairs.")
+        if args.ignore_spacing:
+            args.usage_error("--ignore-spacing belongs to --pairs.")
+    else:
+        if args.inputs:
+            args.usage_error("--pairs names all images; leave IN out.")
+        if args.then is not None:
+            args.usage_error("--then follows a segmentation, not --pairs.")
+
+
+def _inputs(args: argparse.Namespace) -> Found | PairList:
+    """What there is to do, as far as it can be told without the model."""
+    if args.pairs is not None:
+        from anatozoo.serve.pairs import read_pairs
+
+        return read_pairs(args.pairs)
+    from anatozoo.serve.inputs import find_images
+
+    found = find_images(args.inputs, args.out)
+    found.check()
+    return found
+
+
+def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
+    """Load the checkpoints and make of them and the arguments what is to be run."""
+    from anatozoo.serve.plan import MaskOptions, PairOptions, ReadOptions
+    from anatozoo.serve.runner import file_task, pair_task
+    from anatozoo.serve.tasks import task_of
+
+    model = _load(args.name, args.device)
+    kind = task_of(model)
+    repairs = kind == "post-processing"
+    if args.classes is not None and not repairs:
+        args.usage_error(f"--classes names labels of masks, and {args.name} repairs none.")
+    if repairs and (args.invert is not None or args.allow_any_modality):
+        args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} repairs masks.")
+    dims = 2 if kind == "segmentation" else len(model.shape)
+    if len(args.spacing_mm or ()) not in (0, 1, dims):
+        args.usage_error(f"--spacing-mm takes one number or {dims} here; give the images before it.")
+    spacing = args.spacing_mm and (args.spacing_mm * dims if len(args.spacing_mm) == 1 else args.spacing_mm)
+    reading = (spacing, args.invert, args.allow_any_modality)
+    task: Task[Any, Any, Any]
+    if args.pairs is not None:
+        task = pair_task(model, inputs, PairOptions(*reading, args.ignore_spacing))
+    else:
+        task = file_task(
+            model,
+            args.inputs if repairs else inputs,
+            args.out,
+            then=None if args.then is None else _load(args.then, args.device),
+            options=MaskOptions(spacing, args.classes) if repairs else ReadOptions(*reading),
+        )
+    try:
+        task.formats.check(args.formats)
+    except ConfigError as error:
+        args.usage_error(f"argument --format: {error}")
+    return task
+
+
+def _load(name: str, device: str) -> Any:
     from anatozoo.zoo.hub import load
 
-    model: Any = load(name, device=device)
-    return model
+    return load(name, device=device)
 
 
 @contextmanager
-def _progress(*, shown: bool) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
+def _progress(
+    task: Task[Any, Any, Any], *, shown: bool
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
     """Call-backs that move a progress bar on standard error, or do nothing."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn("segmenting"),
+        TextColumn(task.doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -118,74 +236,93 @@ def _progress(*, shown: bool) -> Iterator[tuple[Callable[[int, int], None], Call
         console=Console(stderr=True),
         disable=not shown,
     )
-    task = bar.add_task("images", total=None, failed="")
+    line = bar.add_task(task.doing, total=None, failed="")
     failures = 0
 
     def on_start(total: int, done: int) -> None:
-        bar.update(task, total=total, completed=done)
+        bar.update(line, total=total, completed=done)
 
     def on_row(row: Row) -> None:
         nonlocal failures
         failures += row.status == "failed"
-        bar.update(task, advance=1, failed=f"{failures} failed" if failures else "")
+        bar.update(line, advance=1, failed=f"{failures} failed" if failures else "")
 
     with bar:
         yield on_start, on_row
 
 
-def _report(summary: RunSummary, model: Segmenter, *, as_json: bool, quiet: bool) -> None:
+def _report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, quiet: bool) -> None:
     for row in summary.failed[:_MOST_REASONS]:
         print(f"anatozoo: failed: {row.file!r}: {row.reason}", file=sys.stderr)
     if len(summary.failed) > _MOST_REASONS:
         more = len(summary.failed) - _MOST_REASONS
         print(f"anatozoo: failed: {more} more; their reasons are in {summary.manifest}", file=sys.stderr)
     if as_json:
-        print(json.dumps(_as_json(summary, model), indent=2))
+        print(json.dumps(_as_json(summary, task), indent=2))
     elif not quiet:
-        print(_sentence(summary))
+        print(_sentence(summary, task))
 
 
-def _sentence(summary: RunSummary) -> str:
+def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
     total, failed, before = len(summary.rows), len(summary.failed), summary.already_done
-    parts = [f"{total - failed - before} segmented"]
+    parts = [f"{total - failed - before} {task.done}"]
     parts += [f"{before} done already"] if before else []
     parts += [f"{failed} failed"] if failed else []
-    images = "1 image" if total == 1 else f"{total} images"
-    return f"{images}: {', '.join(parts)} in {summary.seconds:.1f} s. Table: {summary.manifest}"
+    inputs = f"1 {task.one}" if total == 1 else f"{total} {task.one}s"
+    return f"{inputs}: {', '.join(parts)} in {summary.seconds:.1f} s. Table: {summary.manifest}"
 
 
-def _as_json(summary: RunSummary, model: Segmenter) -> dict[str, Any]:
+def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
     failed, before = len(summary.failed), summary.already_done
+    first, *others = ({"checkpoint": m.checkpoint_name, "version": m.checkpoint_version} for m in task.models)
     return {
-        "checkpoint": model.checkpoint_name,
-        "version": model.checkpoint_version,
+        **first,
+        **({"then": others[0]} if others else {}),
         "out": str(summary.out),
         "manifest": str(summary.manifest),
         "total": len(summary.rows),
-        "segmented": len(summary.rows) - failed - before,
+        task.done.split()[-1]: len(summary.rows) - failed - before,
         "already_done": before,
         "failed": failed,
         "seconds": round(summary.seconds, 3),
-        "images": [
-            {
-                "file": row.file,
-                "status": row.status,
-                "reason": row.reason,
-                "seconds": round(row.seconds, 3),
-                "flags": list(row.flags),
-                "outputs": list(row.outputs),
-                "stem": row.stem,
-            }
-            for row in summary.rows
-        ],
+        f"{task.one}s": [_row_as_json(row, task) for row in summary.rows],
+    }
+
+
+def _row_as_json(row: Row, task: Task[Any, Any, Any]) -> dict[str, Any]:
+    numbers = {column: row.more.get(column) for column in task.layout.numbers}
+    return {
+        task.layout.key: row.file,
+        "status": row.status,
+        "reason": row.reason,
+        "seconds": round(row.seconds, 3),
+        "flags": list(row.flags),
+        "outputs": list(row.outputs),
+        "stem": row.stem,
+        **{column: row.more.get(column) or None for column in task.layout.details},
+        **{column: float(text) if text else None for column, text in numbers.items()},
     }
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    try:
-        return check_formats([part.strip() for part in text.split(",") if part.strip()])
-    except AnatozooError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    """Formats of any kind of run; which of them the checkpoint's results have is known later."""
+    from anatozoo.serve.outputs import EVERY
+
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    known = dict.fromkeys(name for kind in EVERY for name in kind.endings)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"no output format {', '.join(unknown) or 'is given'}; use {', '.join(known)}."
+        )
+    return names
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} must be different names with commas between them")
+    return names
 
 
 def _positive_int(text: str) -> int:
@@ -205,7 +342,7 @@ def _positive_float(text: str) -> float:
 
 
 class _Spacing(argparse.Action):
-    """One number for square pixels, or two: across and down."""
+    """One number for all axes, or one for each: across, down and between slices."""
 
     def __call__(
         self,
@@ -214,6 +351,6 @@ class _Spacing(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        if len(values) > 2:
-            parser.error(f"{option_string} takes one number or two; give the images before it.")
-        setattr(namespace, self.dest, (values[0], values[-1]))
+        if len(values) > 3:
+            parser.error(f"{option_string} takes up to three numbers; give the images before it.")
+        setattr(namespace, self.dest, tuple(values))

@@ -1,8 +1,11 @@
-"""From a training run of any method to a checkpoint folder.
+"""From a training run to a checkpoint: ``python -m anatozoo.methods.export CKPT NAME --to DIR``.
 
-Stores the weights in float16, then writes what the stored weights make of a picture as the golden result.
+For every method. Stores the weights in float16, then writes what the stored weights make of a picture as the
+golden result.
 """
 
+import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.errors import AnatozooError, ConfigError, WeightsError
 from anatozoo.methods.sources import read_weights
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import write_golden
@@ -158,3 +161,54 @@ def _picture(path: Path) -> np.ndarray:
     scale = min(1.0, GOLDEN_SIDE / max(pixels.shape))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.asarray(np.round(255 * small), np.uint8)
+
+
+def main(
+    argv: list[str] | None = None,
+    *,
+    parser: argparse.ArgumentParser | None = None,
+    change: Callable[[argparse.Namespace], Callable[[Any], "LightningModule"] | None] | None = None,
+) -> int:
+    """Write a checkpoint folder; returns the exit code.
+
+    Args:
+        argv: arguments; None takes the command line's.
+        parser: a method's own parser, to which the arguments of all methods are added.
+        change: from the arguments to what is applied to the module before it is stored.
+    """
+    parser = parser or argparse.ArgumentParser(prog="python -m anatozoo.methods.export", description=__doc__)
+    parser.add_argument("ckpt", help="Lightning checkpoint of a training run")
+    parser.add_argument("name", help="name of the checkpoint, <method>-<data>[-<variant>]")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--version", default="1.0.0")
+    parser.add_argument(
+        "--last-weights", action="store_true", help="the last step's weights in place of their average"
+    )
+    parser.add_argument(
+        "--golden-image",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="picture of the golden test, or the moving and the fixed one (default: the method's own)",
+    )
+    options = parser.parse_args(argv)
+    try:
+        folder = export_run(
+            options.ckpt,
+            options.name,
+            options.to,
+            version=options.version,
+            averaged=not options.last_weights,
+            images=options.golden_image,
+            change=change(options) if change else None,
+        )
+    except (AnatozooError, OSError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

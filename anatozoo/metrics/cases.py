@@ -130,8 +130,8 @@ def case_row(case: Case, measures: Measures | None = None) -> Row:
           ``nsd`` with a tolerance. NaN where the organ is in neither.
         * ``missed``: 1 where the reference has the organ and the prediction has not, else 0; ``invented``:
           the reverse.
-        * ``components``, ``holes`` of the predicted mask, NaN where it is empty; ``self_intersections`` of the
-          predicted contour.
+        * ``components``, ``holes`` of the predicted mask, NaN where it is empty, and ``self_intersections``
+          of the predicted contour.
         * ``mse_px2``, its parts ``mse_px2/along`` the true contour, which leaves the outline as it is, and
           ``mse_px2/across`` it, ``mse_px2/lungs_heart`` without clavicles, ``error_px``, ``error95_px``.
 

@@ -1,26 +1,41 @@
-"""The numbers of one radiograph: predicted contours against landmarks or masks."""
+"""Bring annotations of chest radiographs onto one frame and to one set of organs before they are compared."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from anatozoo.errors import DataError
+from anatozoo.io.geometry import Geometry
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.metrics.functional import dice, landmark_error, landmark_mse_px2, surface_distances
+from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, Rounding, Row, case_row
+
+if TYPE_CHECKING:
+    from anatozoo.io.chest import ChestCase
+    from anatozoo.results import SegmentationResult
 
 FRAME = 1024
-LUNGS = ("lung_right", "lung_left")
-Rounding = Literal["truncate", "nearest"]
-Points = Mapping[str, np.ndarray]
+Points = Mapping[str, npt.NDArray[np.float64]]
+Masks = dict[str, npt.NDArray[np.bool_]]
 
 
-def to_frame(points: Points, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def to_frame(points: Points, size: tuple[int, int]) -> dict[str, npt.NDArray[np.float64]]:
     """Landmarks from pixels of a square image of `size` to pixels of the 1024 x 1024 frame, (N, 2) each."""
-    return {organ: (p + 0.5) * (FRAME / size[0]) - 0.5 for organ, p in points.items()}
+    return scale_points(points, size, (FRAME, FRAME))
 
 
-def draw_masks(points: Points, size: tuple[int, int], target: tuple[int, int]) -> dict[str, np.ndarray]:
+def scale_points(
+    points: Points, size: tuple[int, int], target: tuple[int, int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Landmarks from pixels of an image of (width, height) to those of the same view at another size."""
+    scale = np.array(target) / size
+    return {organ: (p + 0.5) * scale - 0.5 for organ, p in points.items()}
+
+
+def draw_masks(points: Points, size: tuple[int, int], target: tuple[int, int]) -> Masks:
     """Fill contours on another grid of the same view.
 
     Args:
@@ -31,95 +46,142 @@ def draw_masks(points: Points, size: tuple[int, int], target: tuple[int, int]) -
     Returns:
         organ -> (H, W) bool.
     """
-    scale = np.array(target) / size
-    return {organ: draw_organ_mask((p + 0.5) * scale - 0.5, target) for organ, p in points.items()}
+    scaled = scale_points(points, size, target)
+    return {organ: draw_organ_mask(p, target) for organ, p in scaled.items()}
 
 
-def landmark_metrics(
-    prediction: Points, reference: Points, spacing_mm: float | None = None, rounding: Rounding = "truncate"
-) -> dict[str, float]:
-    """Compare contours of the organs that both sides have.
+def with_pairs(annotation: Annotation, other: Annotation, rounding: Rounding = "truncate") -> Annotation:
+    """Add what two organs make up together where only the other side knows it as one.
+
+    A model that labels ``lungs`` is compared with data that tells right from left by both lungs on one
+    canvas.
 
     Args:
-        prediction: organ -> (N, 2) pixels of the 1024 x 1024 frame.
-        reference: the same of the truth.
-        spacing_mm: millimetres per pixel of the frame; None leaves millimetres out.
-        rounding: how polygons meet the pixel grid: ``"truncate"`` towards zero, as in the published
-            evaluations, or to the ``"nearest"`` pixel, as results are drawn.
+        annotation: one side of a comparison.
+        other: the other side.
+        rounding: how contours meet the pixel grid, see `anatozoo.metrics.cases.Measures`.
+    """
+    known = annotation.organs
+    added: Masks = {}
+    for both, parts in PAIRS.items():
+        if both in other.organs and both not in known and all(part in known for part in parts):
+            one, two = (_mask(annotation, part, rounding) for part in parts)
+            added[both] = one | two
+    return replace(annotation, masks=dict(annotation.masks) | added) if added else annotation
+
+
+def exclusive(annotation: Annotation, rounding: Rounding = "truncate") -> Annotation:
+    """Draw the organs as one label map: later organs cover earlier ones, so that the heart cuts the lungs.
+
+    Args:
+        annotation: contours, masks, or both; contours are kept for measures of landmarks.
+        rounding: how contours meet the pixel grid.
 
     Returns:
-        ``mse_px2`` (all landmarks, and ``/lungs_heart`` without clavicles), its parts ``/along`` the true
-        contour, which leaves the outline as it is, and ``/across`` it, ``error_px`` and, for each organ and
-        for ``lungs`` (both on one canvas), ``dice``, ``hd_px``, ``assd_px`` and their ``_mm``.
-
-    Raises:
-        DataError: the two sides share no organ.
-        GeometryError: an organ has another number of landmarks.
+        The same with masks that do not overlap; those of pairs are left out where both organs are there.
     """
-    organs = [organ for organ in prediction if organ in reference]
-    if not organs:
-        raise DataError(
-            f"prediction has {list(prediction)}, the data has {list(reference)}: no organ in common."
-        )
-    a, b = _joined(prediction, organs), _joined(reference, organs)
-    row = {"mse_px2": landmark_mse_px2(a, b), "error_px": landmark_error(a, b)}
-    # The squared error of a point is the sum of both parts; the published mean is over its two coordinates.
-    along = np.concatenate([_along(prediction[organ], reference[organ]) for organ in organs])
-    row["mse_px2/along"] = float(np.mean(along**2)) / 2
-    row["mse_px2/across"] = row["mse_px2"] - row["mse_px2/along"]
-    core = [organ for organ in organs if not organ.startswith("clavicle")]
-    if core and core != organs:
-        row["mse_px2/lungs_heart"] = landmark_mse_px2(_joined(prediction, core), _joined(reference, core))
-    ours, truth = (_draw(side, organs, rounding) for side in (prediction, reference))
-    for organ in ours:
-        row[f"dice/{organ}"] = dice(ours[organ], truth[organ])
-        distances = surface_distances(ours[organ], truth[organ])
-        for name, value in (("hd", distances.hausdorff()), ("assd", distances.assd())):
-            row[f"{name}_px/{organ}"] = value
-            if spacing_mm is not None:
-                row[f"{name}_mm/{organ}"] = value * spacing_mm
-    return row
+    known = annotation.organs
+    organs = [o for o in known if o not in PAIRS or not all(part in known for part in PAIRS[o])]
+    free = np.ones(annotation.size[::-1], dtype=bool)
+    masks: Masks = {}
+    for organ in reversed(organs):
+        masks[organ] = _mask(annotation, organ, rounding) & free
+        free &= ~masks[organ]
+    return replace(annotation, masks={organ: masks[organ] for organ in organs})
 
 
-def mask_metrics(
-    prediction: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """Dice of the organs that both sides have, and of ``lungs`` (both together).
+def comparable(
+    prediction: Annotation, reference: Annotation, rounding: Rounding = "truncate", *, cut: bool = False
+) -> tuple[Annotation, Annotation]:
+    """Both sides by the same rules: where `cut` is true drawn by `exclusive`, then completed by `with_pairs`.
+
+    Organs that only one side knows cut no other.
+    """
+    if cut:
+        both = _parts(prediction) & _parts(reference)
+        prediction, reference = (exclusive(_only(a, both), rounding) for a in (prediction, reference))
+    return with_pairs(prediction, reference, rounding), with_pairs(reference, prediction, rounding)
+
+
+def case_metrics(
+    case: ChestCase,
+    result: SegmentationResult,
+    spacing_mm: float | None,
+    measures: Measures,
+    *,
+    cut: bool = False,
+) -> Row:
+    """The numbers of one prediction, see `anatozoo.metrics.cases.case_row`.
 
     Args:
-        prediction: organ -> (H, W) bool.
-        reference: the same of the truth.
-
-    Raises:
-        DataError: the two sides share no organ.
-        GeometryError: masks differ in shape.
+        case: the reference: its landmarks or else its masks.
+        result: the prediction.
+        spacing_mm: millimetres per pixel where the longer side has 1024 pixels; None takes the case's own.
+        measures: what is measured.
+        cut: whether organs are drawn without overlap, see `exclusive`.
     """
-    organs = [organ for organ in prediction if organ in reference]
-    if not organs:
-        raise DataError(
-            f"prediction has {list(prediction)}, the data has {list(reference)}: no organ in common."
-        )
-    ours, truth = (_and_lungs({organ: side[organ] for organ in organs}) for side in (prediction, reference))
-    return {f"dice/{organ}": dice(ours[organ], truth[organ]) for organ in ours}
+    prediction, reference = case_sides(case, result, spacing_mm)
+    return case_row(Case(*comparable(prediction, reference, measures.rounding, cut=cut)), measures)
 
 
-def _along(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How far landmarks (N, 2) slid along the true closed contour, (N,)."""
-    tangent = np.roll(truth, -1, axis=0) - np.roll(truth, 1, axis=0)
-    length = np.linalg.norm(tangent, axis=1, keepdims=True)
-    return ((points - truth) * tangent / np.maximum(length, 1e-12)).sum(1)
+def case_sides(
+    case: ChestCase, result: SegmentationResult, spacing_mm: float | None
+) -> tuple[Annotation, Annotation]:
+    """Prediction and reference on one grid.
+
+    Landmarks meet landmarks at 1024 x 1024, label maps meet landmarks on the image, and where the reference
+    is masks, both are on the masks' own grid: predicted contours are drawn there to the nearest pixel,
+    predicted label maps are brought there by their nearest pixels.
+    """
+
+    def spacing(size: tuple[int, int]) -> tuple[float, float] | None:
+        """Of an image of this size that shows the case."""
+        if spacing_mm is not None:
+            return (spacing_mm * FRAME / max(size),) * 2
+        if case.spacing_mm is None:
+            return None
+        x, y = (s * full / own for s, full, own in zip(case.spacing_mm, case.size, size, strict=True))
+        return x, y
+
+    if case.landmarks and result.landmarks:
+        frame, points = (FRAME, FRAME), to_frame(result.landmarks, result.size)
+        reference = Annotation(frame, to_frame(case.landmarks, case.size), spacing_mm=spacing(frame))
+        return Annotation(frame, points), reference
+    if case.landmarks:
+        reference = Annotation(result.size, scale_points(case.landmarks, case.size, result.size))
+        return Annotation(result.size, masks=result.masks, spacing_mm=spacing(result.size)), reference
+    masks = {organ: case.read_mask(organ) for organ in case.masks}
+    height, width = next(iter(masks.values())).shape
+    size = (width, height)
+    reference = Annotation(size, masks=masks, spacing_mm=spacing(size))
+    if result.landmarks:
+        drawn = draw_masks(result.landmarks, result.size, size)
+        return Annotation(size, scale_points(result.landmarks, result.size, size), drawn), reference
+    to_size = Geometry.fit(result.size, size, mode="stretch").mask_to_target
+    return Annotation(size, masks={organ: to_size(m) for organ, m in result.masks.items()}), reference
 
 
-def _joined(points: Points, organs: list[str]) -> np.ndarray:
-    return np.concatenate([points[organ] for organ in organs])
+def _parts(annotation: Annotation) -> set[str]:
+    """Organs of an annotation, those that come as a pair as both of its parts."""
+    return {part for organ in annotation.organs for part in PAIRS.get(organ, (organ,))}
 
 
-def _draw(points: Points, organs: list[str], rounding: Rounding) -> dict[str, np.ndarray]:
+def _only(annotation: Annotation, parts: set[str]) -> Annotation:
+    """An annotation without the organs that have none of the parts."""
+
+    def kept(organ: str) -> bool:
+        return not parts.isdisjoint(PAIRS.get(organ, (organ,)))
+
+    return replace(
+        annotation,
+        landmarks={organ: p for organ, p in annotation.landmarks.items() if kept(organ)},
+        masks={organ: m for organ, m in annotation.masks.items() if kept(organ)},
+    )
+
+
+def _mask(annotation: Annotation, organ: str, rounding: Rounding) -> npt.NDArray[np.bool_]:
+    if organ in annotation.masks:
+        return annotation.masks[organ]
     to_grid = np.trunc if rounding == "truncate" else np.rint
-    return _and_lungs({organ: draw_organ_mask(to_grid(points[organ]), (FRAME, FRAME)) for organ in organs})
-
-
-def _and_lungs(masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if not all(organ in masks for organ in LUNGS):
-        return masks
-    return masks | {"lungs": masks[LUNGS[0]] | masks[LUNGS[1]]}
+    size = (annotation.size[0], annotation.size[1])
+    return draw_organ_mask(to_grid(annotation.landmarks[organ]), size)

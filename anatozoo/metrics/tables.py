@@ -1,39 +1,110 @@
 """Tables of an evaluation: one row per image, and what the rows say together."""
 
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anatozoo.io.writers import write_bytes, write_csv, write_json
+from anatozoo.metrics.cases import PAIRS
+from anatozoo.metrics.statistics import bootstrap_interval
 
 FAILURE_METRIC, FAILURE_DICE = "dice/lungs", 0.7
 GROUPS = ("view", "sex")
+COUNTS = ("components", "holes", "self_intersections", "invented", "missed")
+"""Metrics that are whole numbers."""
+MAIN = (
+    "dice", "hd_mm", "hd95_mm", "assd_mm", "nsd", "hd_px", "hd95_px", "assd_px",
+    "mse_px2", "error_px", "error95_px", "error_mm", "error95_mm", "folding_percent", "similarity",
+)  # fmt: skip
+"""Metrics in the order in which people look for them; those not named here follow."""
+_UNITS = ("_px", "_px2", "_mm", "_percent")
+_FOUR_DECIMALS = ("dice", "nsd", "similarity")
+_GIT_SECONDS = 10
 Row = Mapping[str, Any]
 
 
-def metric_names(rows: Sequence[Row]) -> list[str]:
-    """Metrics that any row holds, in order of appearance: they hold a slash or their unit."""
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Metrics that any row holds, in order of appearance: they hold a slash or end in their unit."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if "/" in name or name.endswith(("_px", "_px2", "_mm"))]
+    return [name for name in names if "/" in name or name.endswith(_UNITS) or name == "similarity"]
+
+
+def ranked(names: Iterable[str]) -> list[str]:
+    """Metrics by what they measure, Dice first and counts last, else in the given order."""
+
+    def rank(name: str) -> int:
+        kind = name.split("/")[0]
+        if kind in COUNTS:
+            return len(MAIN) + 1 + COUNTS.index(kind)
+        return MAIN.index(kind) if kind in MAIN else len(MAIN)
+
+    return sorted(names, key=rank)
+
+
+def in_mm(name: str) -> str | None:
+    """The metric in millimetres that a distance in pixels has beside it; None for all others."""
+    kind, slash, organ = name.partition("/")
+    return f"{kind.removesuffix('_px')}_mm{slash}{organ}" if kind.endswith("_px") else None
 
 
 def describe(rows: Sequence[Row]) -> dict[str, dict[str, float | int]]:
     """Statistics of each metric over the rows that have it.
 
     Returns:
-        metric -> ``n``, ``mean``, ``sd`` (ddof 0, as in the published tables), ``median``, ``min``, ``max``;
-        metrics that are NaN in every row are left out.
+        metric -> ``n``, ``mean``, ``sd`` (ddof 0, as in the published tables), ``median``, ``min``, ``max``,
+        ``ci_low`` and ``ci_high``, the 95 % percentile bootstrap interval of the mean, for which rows of one
+        ``patient``, or else of one ``id``, are drawn together. A metric ``METRIC/ORGAN`` whose rows say
+        whether the organ was missed has ``missed``, the number of rows where it was: under the policy
+        ``"nan"`` these are not in the mean. Metrics that are NaN in every row are left out, and so is
+        ``missed/ORGAN`` where nothing was missed.
     """
+    names = metric_names(rows)
+    table = np.array([[_number(row.get(name)) for name in names] for row in rows], dtype=np.float64)
+    clusters = [row.get("patient") or row.get("id") or index for index, row in enumerate(rows)]
+    intervals = _intervals(table, clusters) if names else np.empty((2, 0))
     result: dict[str, dict[str, float | int]] = {}
-    for name in metric_names(rows):
-        values = np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)
+    for column, name in enumerate(names):
+        values = table[:, column]
         values = values[~np.isnan(values)]
-        if values.size:
-            statistics = {f.__name__: float(f(values)) for f in (np.mean, np.median, np.min, np.max)}
-            result[name] = {"n": int(values.size), "sd": float(values.std())} | statistics
+        kind, _, organ = name.partition("/")
+        if not values.size or (kind == "missed" and not values.any()):
+            continue
+        statistics: dict[str, float | int] = {"n": int(values.size)}
+        missed = f"missed/{organ}"
+        if kind != "missed" and missed in names:
+            statistics["missed"] = int(np.nansum(table[:, names.index(missed)]))
+        statistics |= {"mean": float(values.mean()), "sd": float(values.std())}
+        statistics |= {f.__name__: float(f(values)) for f in (np.median, np.min, np.max)}
+        result[name] = statistics | {
+            "ci_low": float(intervals[0, column]),
+            "ci_high": float(intervals[1, column]),
+        }
     return result
+
+
+def _number(value: object) -> float:
+    return float("nan") if value is None or value == "" else float(value)  # type: ignore[arg-type]
+
+
+def _intervals(table: np.ndarray, clusters: Sequence[object]) -> np.ndarray:
+    """Bootstrap intervals of the columns of (n, k), NaN left out: (2, k).
+
+    Columns with a value in the same rows share their draws, which is many times faster than one by one.
+    """
+    ends = np.full((2, table.shape[1]), np.nan)
+    present = ~np.isnan(table)
+    alike: dict[bytes, list[int]] = {}
+    for column in range(table.shape[1]):
+        alike.setdefault(present[:, column].tobytes(), []).append(column)
+    for columns in alike.values():
+        rows = np.flatnonzero(present[:, columns[0]]).tolist()
+        if rows:
+            ends[:, columns] = bootstrap_interval(table[rows][:, columns], [clusters[i] for i in rows])
+    return ends
 
 
 def failures(rows: Sequence[Row]) -> dict[str, float | int | str] | None:
@@ -52,7 +123,7 @@ def failures(rows: Sequence[Row]) -> dict[str, float | int | str] | None:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything that the rows say together, as JSON: ``metrics``, ``failures``, ``groups``.
+    """Everything that the rows say together, as JSON: ``images``, ``metrics``, ``failures``, ``groups``.
 
     ``groups`` has the same for each value of ``view`` and ``sex`` where the rows have several.
     """
@@ -68,18 +139,78 @@ def _part(rows: Sequence[Row]) -> dict[str, Any]:
     return {"images": len({row["id"] for row in rows}), "metrics": describe(rows), "failures": failures(rows)}
 
 
+def provenance(packages: Sequence[str]) -> dict[str, Any]:
+    """What computed the numbers, as JSON: ``versions`` of anatozoo, of `packages` and Python; ``commit``."""
+    import platform
+    from importlib.metadata import version
+
+    from anatozoo import __version__
+
+    versions = {"anatozoo": __version__}
+    for package in packages:
+        # A loaded package knows more than its metadata, such as torch for which CUDA it was built.
+        versions[package] = str(getattr(sys.modules.get(package), "__version__", None) or version(package))
+    return {"versions": versions | {"python": platform.python_version()}, "commit": source_commit()}
+
+
+def source_commit(package: Path = Path(__file__).parents[1]) -> str | None:
+    """Commit of the source that runs, 40 hexadecimal digits.
+
+    Args:
+        package: folder of the package.
+
+    Returns:
+        None where the package is installed rather than run from its checkout, where a file of it differs
+        from the commit, or where there is no git.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True
+        ).stdout.strip()
+
+    try:
+        # An environment inside somebody's repository is no checkout of ours: git must know our own files.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return None if git("status", "--porcelain", "--", ".") else git("rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def markdown(summary: Mapping[str, Any]) -> str:
-    """The summary as Markdown: what was run, one line per metric, then one table per grouping."""
-    lines = [
-        f"# {summary['checkpoint']} {summary['version']} on {summary['data']}, split {summary['split']}",
-        "",
-    ]
-    lines += [f"{summary['images']} images. `{summary['command']}`", ""]
-    lines += [", ".join(f"{name} {version}" for name, version in summary["versions"].items()), ""]
-    lines += _table("metric", ["n", "mean ± sd", "median", "min", "max"])
-    for name, s in summary["metrics"].items():
-        cells = [s["n"], _mean_sd(name, s), *(_number(name, s[k]) for k in ("median", "min", "max"))]
-        lines.append(_line(name, cells))
+    """The summary as Markdown that is also readable as text.
+
+    What was run, then one line per metric, and one table per grouping. A count that is as it should be in
+    every image has no line, nor has a distance in pixels that is there in millimetres.
+    """
+    lines = [f"# {_title(summary)}", "", f"{_images(summary['images'])}. `{summary['command']}`", ""]
+    words = [f"{name} {version}" for name, version in summary["versions"].items()]
+    words += [f"commit {summary['commit'][:12]}"] if summary.get("commit") else []
+    lines += [", ".join(words), *_left_out(summary), ""]
+    metrics = {name: summary["metrics"][name] for name in ranked(summary["metrics"])}
+    expected = [name for name, s in metrics.items() if _as_expected(name, s)]
+    doubled = [name for name in metrics if in_mm(name) in metrics]
+    header = ["metric", "n", "missed", "mean ± sd", "95 % interval of the mean", "median", "min", "max"]
+    lines += markdown_table(
+        header,
+        [
+            [
+                name,
+                s["n"],
+                s.get("missed", ""),
+                _mean_sd(name, s),
+                f"{_mean(name, s['ci_low'])} – {_mean(name, s['ci_high'])}",
+                *(_value(name, s[k]) for k in ("median", "min", "max")),
+            ]
+            for name, s in metrics.items()
+            if name not in (*expected, *doubled)
+        ],
+    )
+    if expected:
+        lines += ["", f"As it should be in every image, and not listed: {_by_kind(expected, metrics)}."]
+    if doubled:
+        lines += ["", "The same distances in pixels are in the JSON and CSV."]
     if summary["failures"]:
         f = summary["failures"]
         lines += [
@@ -87,17 +218,60 @@ def markdown(summary: Mapping[str, Any]) -> str:
             f"{f['metric']} below {f['below']}: {f['failed']} of {f['n']} images ({f['rate']:.1%}).",
         ]
     for column, values in summary["groups"].items():
-        shown = [m for m in ("dice/lungs", "dice/heart", "mse_px2") if m in summary["metrics"]]
-        heads = [h for m in shown for h in (f"{m} mean ± sd", "median")]
-        lines += ["", *_table(column, ["images", *heads, "failures"])]
-        for value, part in values.items():
-            cells = [part["images"]]
-            for name in shown:
-                s = part["metrics"].get(name)
-                cells += [_mean_sd(name, s), _number(name, s["median"])] if s else ["–", "–"]
-            f = part["failures"]
-            lines.append(_line(value, [*cells, f"{f['failed']} of {f['n']}" if f else "–"]))
+        lines += ["", *_group_table(column, values, summary["metrics"])]
     return "\n".join(lines) + "\n"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    if "checkpoint" in summary:
+        return f"{summary['checkpoint']} {summary['version']} on {summary['data']}, split {summary['split']}"
+    return f"{summary['prediction']} against {summary['reference']}"
+
+
+def _left_out(summary: Mapping[str, Any]) -> list[str]:
+    """What the numbers do not cover."""
+    parts = [f"unreadable or not comparable: {len(summary['unread'])}"] if summary.get("unread") else []
+    unmatched = summary.get("unmatched", {}).items()
+    parts += [f"without counterpart: {len(names)} of the {side}" for side, names in unmatched if names]
+    return ["", f"Images left out: {'; '.join(parts)}."] if parts else []
+
+
+def _group_table(column: str, values: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    shown = [m for m in ("dice/lungs", "dice/heart", "mse_px2") if m in metrics]
+    rows = []
+    for value, part in values.items():
+        cells: list[object] = [value, part["images"]]
+        for name in shown:
+            s = part["metrics"].get(name)
+            cells += [_mean_sd(name, s), _value(name, s["median"])] if s else ["–", "–"]
+        f = part["failures"]
+        rows.append([*cells, f"{f['failed']} of {f['n']}" if f else "–"])
+    heads = [head for name in shown for head in (f"{name} mean ± sd", "median")]
+    return markdown_table([column, "images", *heads, "failures"], rows)
+
+
+def _as_expected(name: str, s: Mapping[str, float]) -> bool:
+    """Whether a count is in every image what anatomy wants: one part for each organ, else none."""
+    kind, _, organ = name.partition("/")
+    wanted = (len(PAIRS.get(organ, (organ,))) if kind == "components" else 0) if kind in COUNTS else None
+    return wanted is not None and s["min"] == s["max"] == wanted
+
+
+def _by_kind(names: Sequence[str], metrics: Iterable[str]) -> str:
+    """Counts by what they count, organs named only where it is not all of them."""
+    organs: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, organ = name.partition("/")
+        organs.setdefault(kind, []).append(organ)
+    every = {kind: sum(name.startswith(f"{kind}/") for name in metrics) for kind in organs}
+    kinds: dict[str, list[str]] = {}
+    for kind, found in organs.items():
+        kinds.setdefault("every organ" if len(found) == every[kind] else ", ".join(found), []).append(kind)
+    return "; ".join(f"{', '.join(counts)} of {where}" for where, counts in kinds.items())
 
 
 def write_tables(folder: Path, stem: str, rows: Sequence[Row], summary: Mapping[str, Any]) -> list[Path]:
@@ -120,16 +294,29 @@ def _is_nan(value: object) -> bool:
 
 
 def _mean_sd(name: str, s: Mapping[str, float]) -> str:
-    return f"{_number(name, s['mean'])} ± {_number(name, s['sd'])}"
+    return f"{_mean(name, s['mean'])} ± {_mean(name, s['sd'])}"
 
 
-def _number(name: str, value: float) -> str:
-    return f"{value:.4f}" if name.startswith("dice") else f"{value:.3f}"
+def _mean(name: str, value: float) -> str:
+    return f"{value:.4f}" if name.split("/")[0] in _FOUR_DECIMALS else f"{value:.3f}"
 
 
-def _table(first: str, others: Sequence[str]) -> list[str]:
-    return [_line(first, others), _line("---", ["---:"] * len(others))]
+def _value(name: str, value: float) -> str:
+    whole = name.split("/")[0] in COUNTS and value == int(value)
+    return str(int(value)) if whole else _mean(name, value)
 
 
-def _line(first: object, others: Sequence[object]) -> str:
-    return "| " + " | ".join(map(str, [first, *others])) + " |"
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a Markdown table, columns padded to one width: the first to the left, others to the right."""
+    body = [[str(cell) for cell in row] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(header, *body, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cells[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)),
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return [line(header), line(rule), *(line(row) for row in body)]

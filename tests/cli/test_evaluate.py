@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from anatozoo.cli.main import main
 from anatozoo.io.images import Image
+from anatozoo.io.landmarks import draw_label_map
 from anatozoo.results import SegmentationResult
 from tests.phantoms import make_chest_phantom
 
@@ -20,6 +22,29 @@ FOLDERS = {
     "LCLA": "clavicle_left",
 }
 NAMES = ["JPCLN001", "JPCLN002", "JPCLN003"]
+
+
+class Labeller:
+    """Stands in for a U-Net: a label map with both lungs under one label, cut by the heart."""
+
+    checkpoint_name = "labeller"
+    checkpoint_version = "1.0.0"
+
+    def predict_batch(self, xs: Iterable[Image], batch_size: int) -> Iterator[SegmentationResult]:
+        for image in xs:
+            organs = make_chest_phantom(*image.size).landmarks
+            drawn = draw_label_map({o: organs[o] for o in ("lung_right", "lung_left", "heart")}, image.size)
+            labels = np.array([0, 1, 1, 2], np.uint8)[drawn]
+            yield SegmentationResult(
+                "labeller",
+                "1.0.0",
+                image.name,
+                image.size,
+                None,
+                {},
+                label_map=labels,
+                classes=("lungs", "heart"),
+            )
 
 
 class ShiftedTruth:
@@ -77,6 +102,7 @@ def test_landmark_data(
         "anatozoo evaluate shifted --data jsrt --root DIR --split val --rounding nearest"
     )
     assert set(summary["versions"]) == {"anatozoo", "torch", "numpy", "python"}
+    assert summary["commit"] is None or re.fullmatch("[0-9a-f]{40}", summary["commit"])
     assert str(tmp_path) not in (out / "shifted_jsrt_val.json").read_text()
     metrics = summary["metrics"]
     assert metrics["mse_px2"]["mean"] == pytest.approx(2.0, abs=0.5)
@@ -89,7 +115,7 @@ def test_landmark_data(
         ("JPCLN002", "M", "50.0"),
         ("JPCLN003", "F", "50.0"),
     ]
-    assert "| dice/lungs | 3 |" in capsys.readouterr().out
+    assert re.search(r"^\| dice/lungs +\| +3 \| +0 \|", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_mask_data_of_any_shape(model: ShiftedTruth, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -110,7 +136,10 @@ def test_mask_data_of_any_shape(model: ShiftedTruth, tmp_path: Path, capsys: pyt
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     assert main(["evaluate", "shifted", "--data", str(tmp_path), "--split", "all", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert list(summary["metrics"]) == ["dice/lung_right", "dice/lung_left", "dice/lungs"]
+    overlaps = [name for name in summary["metrics"] if name.startswith("dice")]
+    assert overlaps == ["dice/lung_right", "dice/lung_left", "dice/lungs"]
+    assert summary["metrics"]["hd_px/lungs"]["n"] == 4
+    assert not any("_mm/" in name or name.startswith("mse") for name in summary["metrics"])
     assert summary["failures"]["failed"] == 1
     assert summary["groups"]["view"]["AP"]["failures"]["rate"] == 0.5
     assert summary["groups"]["view"]["PA"]["metrics"]["dice/lungs"]["min"] > 0.9
@@ -174,3 +203,104 @@ def test_annotations_without_images(model: ShiftedTruth, jsrt: Path, capsys: pyt
 def test_wrong_arguments_are_usage_errors(wrong: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", "shifted", "--data", "jsrt", *wrong]) == 2
     assert wrong[0] in capsys.readouterr().err
+
+
+def metrics_of(capsys: pytest.CaptureFixture) -> dict:
+    return json.loads(capsys.readouterr().out)["metrics"]
+
+
+def test_label_maps_against_landmarks_and_masks(
+    jsrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: Labeller())
+    command = [
+        "evaluate",
+        "labeller",
+        "--data",
+        "jsrt",
+        "--root",
+        str(jsrt),
+        "--json",
+        "--rounding",
+        "nearest",
+    ]
+    assert main(command) == 0
+    uncut = metrics_of(capsys)
+    assert uncut["dice/heart"]["min"] == 1.0
+    # The reference is whole lungs, as in the published evaluation of a U-Net.
+    assert 0.85 < uncut["dice/lungs"]["min"] < 0.99
+    assert uncut["hd_mm/lungs"]["mean"] == pytest.approx(0.35 * uncut["hd_px/lungs"]["mean"])
+    assert "dice/lung_right" not in uncut
+    assert main([*command, "--exclusive"]) == 0
+    cut = metrics_of(capsys)
+    assert cut["dice/lungs"]["min"] == cut["dice/heart"]["min"] == 1.0
+    phantom = make_chest_phantom(1024, 1024)
+    for organ in ("lung_right", "lung_left"):
+        (jsrt / "masks" / organ).mkdir(parents=True)
+        mask = SegmentationResult("t", "1", "t", (1024, 1024), None, phantom.landmarks).masks[organ]
+        small = PIL.Image.fromarray(mask).resize((512, 512), PIL.Image.Resampling.NEAREST)
+        for name in NAMES:
+            small.save(jsrt / "masks" / organ / f"{name}.png")
+            for path in (jsrt / "landmarks").glob(f"*/{name}.npy"):
+                path.unlink()
+    assert main(command) == 0
+    masks = metrics_of(capsys)
+    assert 0.85 < masks["dice/lungs"]["min"] < 0.99
+    assert masks["hd_mm/lungs"]["mean"] == pytest.approx(0.7 * masks["hd_px/lungs"]["mean"])
+    assert "dice/heart" not in masks
+
+
+def test_what_is_measured_is_asked_for(
+    model: ShiftedTruth, jsrt: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--json", "--tolerance", "0.1"]
+    assert main([*command, "--missing", "nan", "--spacing-mm", "0.5"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["command"].endswith("--rounding truncate --spacing-mm 0.5 --missing nan --tolerance 0.1")
+    assert 0 < summary["metrics"]["nsd/heart"]["mean"] < 1
+    assert summary["metrics"]["hd_mm/heart"]["mean"] == 0.5 * summary["metrics"]["hd_px/heart"]["mean"]
+
+
+def test_models_that_segment_no_radiographs_are_refused(
+    jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: object())
+    assert main(["evaluate", "register", "--data", "jsrt", "--root", str(jsrt)]) == 1
+    assert "compare these by --pred and --ref" in capsys.readouterr().err
+
+
+def test_tables_that_cannot_be_written(
+    model: ShiftedTruth, jsrt: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt)]
+    assert main([*command, "--out", str(tmp_path / "file")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert not model.seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give NAME and --data, or --pred and --ref"),
+        (["net"], "--data is needed"),
+        (["net", "--data", "jsrt", "--classes", "a"], "--classes belongs to --pred and --ref"),
+        (["net", "--data", "jsrt", "--size", "4", "4"], "--size belongs to --pred and --ref"),
+        (["net", "--data", "jsrt", "--spacing-mm", "1", "1"], "one number beside NAME"),
+        (["--pred", "a"], "belong together"),
+        (["--ref", "a"], "belong together"),
+        (["net", "--pred", "a", "--ref", "b"], "NAME (net) and --pred are two ways"),
+        (["--pred", "a", "--ref", "b", "--data", "jsrt"], "--data belongs to NAME"),
+        (["--pred", "a", "--ref", "b", "--split", "val"], "--split belongs to NAME"),
+        (["--pred", "a", "--ref", "b", "--occlusion", "3"], "--occlusion belongs to NAME"),
+        (["--pred", "a", "--ref", "b", "--classes", "x,x"], "different names with commas"),
+        (["--pred", "a", "--ref", "b", "--missing", "best"], "worst, nan or a number"),
+        (["--pred", "a", "--ref", "b", "--spacing-mm", "0"], "a number above 0"),
+        (["--pred", "a", "--ref", "b", "--size", "0", "4"], "a whole number of at least 1"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["evaluate", *arguments]) == 2
+    assert message in capsys.readouterr().err

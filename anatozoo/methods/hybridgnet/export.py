@@ -5,11 +5,10 @@ What every method's export has in common is in `anatozoo.methods.export`; here i
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from anatozoo.errors import AnatozooError, ConfigError
-from anatozoo.methods.export import export_run
+from anatozoo.errors import ConfigError
+from anatozoo.methods import export
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.transfer import adapt_state
 
@@ -45,29 +44,12 @@ def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGN
 def main(argv: list[str] | None = None) -> int:
     """Write a checkpoint folder; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m anatozoo.methods.hybridgnet.export", description=__doc__)
-    parser.add_argument("ckpt", help="Lightning checkpoint of a training run")
-    parser.add_argument("name", help="name of the checkpoint, hybridgnet-<data>[-<variant>]")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write")
-    parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--organs", nargs="+", help="keep these organs only")
-    parser.add_argument(
-        "--last-weights", action="store_true", help="the last step's weights in place of their average"
-    )
-    options = parser.parse_args(argv)
-    try:
-        folder = export_run(
-            options.ckpt,
-            options.name,
-            options.to,
-            version=options.version,
-            averaged=not options.last_weights,
-            change=(lambda module: restrict_organs(module, options.organs)) if options.organs else None,
-        )
-    except (AnatozooError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
-    print(folder)
-    return 0
+
+    def change(options: argparse.Namespace) -> Callable[[HybridGNetModule], HybridGNetModule] | None:
+        return (lambda module: restrict_organs(module, options.organs)) if options.organs else None
+
+    return export.main(argv, parser=parser, change=change)
 
 
 if __name__ == "__main__":

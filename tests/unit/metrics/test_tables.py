@@ -1,14 +1,27 @@
 import csv
 import json
 import math
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anatozoo.metrics.chest import draw_masks, landmark_metrics, mask_metrics, to_frame
-from anatozoo.metrics.tables import describe, markdown, summarise, write_tables
-from tests.phantoms import make_chest_phantom
+from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.statistics import bootstrap_interval, holm, paired_test, rank_biserial
+from anatozoo.metrics.tables import (
+    describe,
+    in_mm,
+    markdown,
+    markdown_table,
+    metric_names,
+    provenance,
+    ranked,
+    source_commit,
+    summarise,
+    write_tables,
+)
 
 ROWS = [
     {"id": "a", "view": "PA", "sex": "M", "dice/lungs": 0.9, "mse_px2": 100.0},
@@ -26,7 +39,11 @@ def test_statistics_count_the_images_that_have_the_value() -> None:
         "median": 0.7,
         "min": 0.6,
         "max": 0.9,
+        "ci_low": pytest.approx(0.6),
+        "ci_high": pytest.approx(0.9),
     }
+    # One value: the mean of every sample drawn from it.
+    assert statistics["mse_px2"]["ci_low"] == statistics["mse_px2"]["ci_high"] == 100.0
     assert statistics["mse_px2"]["n"] == 1
     assert list(statistics) == ["dice/lungs", "mse_px2"]
 
@@ -58,43 +75,223 @@ def test_tables_are_written_and_agree(tmp_path: Path) -> None:
     assert json.loads(paths[1].read_text()) == json.loads(json.dumps(summary))
     text = paths[2].read_text()
     assert text == markdown(summary)
-    assert "| dice/lungs | 3 | 0.7333 ± 0.1247 | 0.7000 | 0.6000 | 0.9000 |" in text
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert [
+        "dice/lungs", "3", "", "0.7333 ± 0.1247", "0.6000 – 0.9000", "0.7000", "0.6000", "0.9000"
+    ] in cells  # fmt: skip
     assert "dice/lungs below 0.7: 1 of 3 images (33.3%)." in text
-    assert "| AP | 2 | 0.6500 ± 0.0500 | 0.6500 | – | – | 1 of 2 |" in text
+    assert ["AP", "2", "0.6500 ± 0.0500", "0.6500", "–", "–", "1 of 2"] in cells
 
 
-def test_landmark_metrics_of_a_shift() -> None:
-    truth = {organ: np.trunc(p) for organ, p in make_chest_phantom(1024, 1024).landmarks.items()}
-    moved = {organ: p + [3.0, 4.0] for organ, p in truth.items()}
-    row = landmark_metrics(moved, truth, spacing_mm=0.35)
-    assert row["mse_px2"] == row["mse_px2/lungs_heart"] == 12.5
-    assert row["error_px"] == 5.0
-    for organ in (*truth, "lungs"):
-        assert 0 < row[f"dice/{organ}"] < 1
-        assert 0 < row[f"assd_px/{organ}"] <= row[f"hd_px/{organ}"] <= 5.0
-        assert row[f"hd_mm/{organ}"] == pytest.approx(0.35 * row[f"hd_px/{organ}"])
-    assert not any("_mm" in name for name in landmark_metrics(moved, truth))
-    perfect = landmark_metrics(truth, truth)
-    assert perfect["dice/lungs"] == 1.0
-    assert perfect["hd_px/heart"] == perfect["mse_px2"] == 0.0
+def missed_rows() -> list[dict]:
+    return [
+        {
+            "id": str(i),
+            "dice/heart": d,
+            "hd_px/heart": h,
+            "missed/heart": int(d == 0),
+            "holes/heart": int(i == 1),
+        }
+        for i, (d, h) in enumerate([(0.9, 4.0), (0.8, 6.0), (0.0, math.nan)])
+    ]
 
 
-def test_rounding_decides_where_a_contour_meets_the_grid() -> None:
-    square = np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0], [10.0, 30.0]])
-    nearly = {"heart": square + 0.9}
-    assert landmark_metrics(nearly, {"heart": square}, rounding="truncate")["dice/heart"] == 1.0
-    assert landmark_metrics(nearly, {"heart": square}, rounding="nearest")["hd_px/heart"] == math.sqrt(2)
+def test_every_mean_stands_beside_the_number_missed() -> None:
+    statistics = describe(missed_rows())
+    assert (statistics["dice/heart"]["n"], statistics["dice/heart"]["missed"]) == (3, 1)
+    assert (statistics["hd_px/heart"]["n"], statistics["hd_px/heart"]["missed"]) == (2, 1)
+    assert statistics["hd_px/heart"]["mean"] == 5.0
+    assert statistics["missed/heart"]["mean"] == pytest.approx(1 / 3)
+    assert "missed" not in statistics["missed/heart"]
+    found = describe(missed_rows()[:2])
+    assert found["dice/heart"]["missed"] == 0
+    assert "missed/heart" not in found
 
 
-def test_masks_of_another_size_show_the_same_view() -> None:
-    phantom = make_chest_phantom(512, 512)
-    full = draw_masks(phantom.landmarks, (512, 512), (512, 512))
-    half = draw_masks(phantom.landmarks, (512, 512), (256, 256))
-    blocks = {organ: mask.reshape(256, 2, 256, 2).mean((1, 3)) >= 0.5 for organ, mask in full.items()}
-    row = mask_metrics(half, blocks)
-    assert min(row[f"dice/{organ}"] for organ in ("lungs", "lung_left", "lung_right", "heart")) > 0.98
+def head(**more: object) -> dict:
+    return {"prediction": "a", "reference": "b", "command": "run", "versions": {"x": "1"}, **more}
 
 
-def test_frame_maps_pixel_centres() -> None:
-    points = to_frame({"heart": np.array([[0.5, 0.5], [2047.0, 0.0]])}, (2048, 2048))
-    np.testing.assert_allclose(points["heart"], [[0.0, 0.0], [1023.25, -0.25]])
+def lines_of(rows: list[dict], **more: object) -> list[list[str]]:
+    text = markdown(head(**more) | summarise(rows))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_markdown_shows_counts_only_where_something_is_wrong() -> None:
+    lines = lines_of(missed_rows())
+    assert ["# a against b"] in lines
+    assert next(line for line in lines if line[0] == "dice/heart")[1:3] == ["3", "1"]
+    assert next(line for line in lines if line[0] == "missed/heart")[-3:] == ["0", "0", "1"]
+    assert next(line for line in lines if line[0] == "holes/heart")[-3:] == ["0", "0", "1"]
+    fine = [
+        row | {"holes/heart": 0, "components/lungs": 2, "components/heart": 1} for row in missed_rows()[:2]
+    ]
+    lines = lines_of(fine)
+    assert not any(line[0].startswith(("missed", "holes/", "components/")) for line in lines)
+    sentence = "As it should be in every image, and not listed: components, holes of every organ."
+    assert [sentence] in lines
+    fine[0]["components/lungs"] = 1
+    lines = lines_of(fine)
+    assert next(line for line in lines if line[0] == "components/lungs")[-3:] == ["1.500", "1", "2"]
+    assert any("components of heart;" in line[0] for line in lines)
+
+
+def test_markdown_leaves_out_pixels_where_there_are_millimetres() -> None:
+    rows = [{"id": "a", "hd_px/heart": 4.0, "hd_mm/heart": 2.0, "assd_px/heart": 1.0}]
+    lines = lines_of(rows, commit="0123456789abcdef", unmatched={"prediction": [], "reference": ["c"]})
+    assert [line[0] for line in lines if "/heart" in line[0]] == ["hd_mm/heart", "assd_px/heart"]
+    assert ["x 1, commit 0123456789ab"] in lines
+    assert ["Images left out: without counterpart: 1 of the reference."] in lines
+    assert in_mm("hd_px") == "hd_mm"
+    assert in_mm("mse_px2") is in_mm("dice/heart") is None
+
+
+def test_names_cover_every_column_of_a_case() -> None:
+    square = np.array([[5.0, 5.0], [20.0, 5.0], [20.0, 20.0], [5.0, 20.0]])
+    side = Annotation((30, 30), {"heart": square, "clavicle_left": square}, spacing_mm=(0.5, 0.5))
+    numbers = {"folding_percent": 0.5, "similarity": 0.9}
+    row = case_row(Case(side, side, numbers=numbers), Measures(tolerance=1.0))
+    assert metric_names([{"id": "a", "age": 40, "position": 1, "error": ""} | row]) == list(row)
+    assert set(describe([{"id": "a"} | row])) == {name for name in row if not name.startswith("missed")}
+
+
+def test_metrics_are_ranked_by_what_people_look_for() -> None:
+    names = [
+        "missed/a",
+        "own",
+        "holes/a",
+        "hd_px/a",
+        "hd_mm/a",
+        "dice/b",
+        "dice/a",
+        "mse_px2",
+        "components/a",
+    ]
+    expected = [
+        "dice/b",
+        "dice/a",
+        "hd_mm/a",
+        "hd_px/a",
+        "mse_px2",
+        "own",
+        "components/a",
+        "holes/a",
+        "missed/a",
+    ]
+    assert ranked(names) == expected
+
+
+def test_a_table_is_aligned_and_its_rule_is_markdown() -> None:
+    assert markdown_table(["m", "n"], [["dice/heart", 1], ["x", 1000]]) == [
+        "| m          |    n |",
+        "| ---------- | ---: |",
+        "| dice/heart |    1 |",
+        "| x          | 1000 |",
+    ]
+    assert markdown_table(["m", "n"], [])[1] == "| --- | --: |"
+
+
+def test_bootstrap_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(1).normal(5, 2, (400, 3))
+    low, high = bootstrap_interval(values)
+    error = 1.96 * values.std(0) / 20
+    np.testing.assert_allclose(low, values.mean(0) - error, atol=0.03)
+    np.testing.assert_allclose(high, values.mean(0) + error, atol=0.03)
+    np.testing.assert_array_equal(bootstrap_interval(values), (low, high))
+    # In pieces the draws are the same.
+    assert bootstrap_interval(values[:, :1])[0] == pytest.approx(low[:1])
+    assert (bootstrap_interval(values, seed=1)[0] != low).all()
+
+
+def test_bootstrap_agrees_with_scipy() -> None:
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(2).gamma(2, 3, 60)
+    theirs = bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20000, rng=np.random.default_rng(0)
+    ).confidence_interval
+    low, high = bootstrap_interval(values[:, None], resamples=20000)
+    assert low[0] == pytest.approx(theirs.low, abs=0.03)
+    assert high[0] == pytest.approx(theirs.high, abs=0.03)
+
+
+def test_images_of_one_patient_are_drawn_together() -> None:
+    values = np.random.default_rng(3).normal(size=(100, 1))
+    repeated, patients = np.repeat(values, 4, axis=0), np.repeat(np.arange(100), 4).tolist()
+    low, high = bootstrap_interval(repeated, patients)
+    np.testing.assert_allclose((low, high), bootstrap_interval(values), atol=1e-12)
+    narrow = bootstrap_interval(repeated)
+    assert (narrow[1] - narrow[0])[0] == pytest.approx((high - low)[0] / 2, rel=0.1)
+    rows = [{"id": str(i), "patient": str(i // 4), "mse_px2": float(v)} for i, v in enumerate(repeated[:, 0])]
+    assert describe(rows)["mse_px2"]["ci_low"] == pytest.approx(low[0])
+    assert describe([row | {"id": row["patient"], "patient": None} for row in rows])["mse_px2"][
+        "ci_low"
+    ] == pytest.approx(low[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters"), [(np.empty((0, 2)), None), ([1.0], None), ([[math.nan]], None), ([[1.0]], [1, 2])]
+)
+def test_bootstrap_refuses_what_has_no_mean(values: object, clusters: object) -> None:
+    with pytest.raises(ValueError, match=r"values must be|clusters for"):
+        bootstrap_interval(values, clusters)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_rank_biserial_by_hand() -> None:
+    assert rank_biserial([1.0, 2.0, 3.0]) == 1.0
+    assert rank_biserial([-1.0, -5.0, 0.0]) == -1.0
+    assert rank_biserial([0.0, 0.0]) == 0.0
+    # Ranks 1, 2.5, 2.5, 4: the sum 5 above and 5 below.
+    assert rank_biserial([1.0, 2.0, -2.0, 4.0]) == pytest.approx((1 + 2.5 - 2.5 + 4) / 10)
+
+
+def test_paired_test_agrees_with_scipy_and_knows_no_difference() -> None:
+    from scipy.stats import wilcoxon
+
+    d = np.random.default_rng(4).normal(0.3, 1, 30)
+    test = paired_test(d)
+    assert test.p == wilcoxon(d).pvalue
+    assert (test.n, test.zeros) == (30, 0)
+    assert test.ci_low < test.difference == d.mean() < test.ci_high
+    same = paired_test(np.zeros(5))
+    assert (same.p, same.effect, same.difference, same.zeros) == (1.0, 0.0, 0.0, 5)
+    assert paired_test([0.0, 0.5]).p == 1.0
+
+
+def git(folder: Path, *arguments: str) -> str:
+    name = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *name, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_commit_is_known_only_for_a_clean_checkout(tmp_path: Path) -> None:
+    package = tmp_path / "source/package"
+    package.mkdir(parents=True)
+    assert source_commit(package) is None
+    git(package.parent, "init", "-q")
+    (package / "__init__.py").write_text("")
+    # An installed package in an environment inside somebody's repository.
+    assert source_commit(package) is None
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-q", "-m", "first")
+    assert source_commit(package) == git(package.parent, "rev-parse", "HEAD")
+    (package.parent / "notes.txt").write_text("beside the package")
+    assert source_commit(package) is not None
+    (package / "new.py").write_text("")
+    assert source_commit(package) is None
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert source_commit() is None
+    assert provenance(("numpy",)) == {
+        "versions": {**provenance(())["versions"], "numpy": np.__version__},
+        "commit": None,
+    }

@@ -1,0 +1,190 @@
+"""Run lengths, and the tables of CheXmask that hold organs in this form.
+
+A run is ``start length``: pixels counted along the rows of a (H, W) mask from 1. Gaggion et al., "CheXmask: a
+large-scale dataset of anatomical segmentation masks for multi-center chest x-ray images", Scientific Data
+2024. Organs overlap, for each was filled on its own.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError
+from anatozoo.io.decoded import MAX_PIXELS
+from anatozoo.io.landmarks import Points, split_landmarks
+
+ID_COLUMNS = ("image_id", "dicom_id", "Path", "Image Index", "ImageID")
+"""Columns in which the data sets of CheXmask name an image."""
+MASK_COLUMNS = {"Right Lung": "lung_right", "Left Lung": "lung_left", "Heart": "heart"}
+LANDMARKS_COLUMN = "Landmarks"
+_SIZE_COLUMNS = ("Width", "Height")
+_ABSENT = ("", "nan")
+_PUNCTUATION = str.maketrans("[](),;", "      ")
+
+
+def decode_rle(text: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mask (H, W) of run lengths ``start length start length ...``; an empty text is an empty mask.
+
+    Args:
+        text: whole numbers separated by blanks.
+        size: (width, height) of the mask.
+
+    Raises:
+        DataError: the numbers are no runs, a run leaves the mask (was another size meant?), or the mask has
+            over 2**27 pixels.
+    """
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"a mask of {width} x {height} pixels is over the limit of {MAX_PIXELS} (2**27).")
+    try:
+        runs = np.array(text.split(), dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"run lengths are whole numbers, not {text[:40]!r}.") from error
+    if len(runs) % 2 or (runs != np.rint(runs)).any() or (runs < 1).any():
+        raise DataError("run lengths are pairs of whole numbers above 0: start, length, start, length, ...")
+    firsts, ends = runs[::2] - 1, runs[::2] - 1 + runs[1::2]
+    if len(ends) and ends.max() > width * height:
+        raise DataError(
+            f"run lengths reach pixel {ends.max():.0f}, but {width} x {height} pixels are only "
+            f"{width * height}; give the size that the masks were made for."
+        )
+    edges = np.zeros(width * height + 1, dtype=np.int32)
+    np.add.at(edges, firsts.astype(np.int64), 1)
+    np.add.at(edges, ends.astype(np.int64), -1)
+    return (np.cumsum(edges[:-1]) > 0).reshape(height, width)
+
+
+def encode_rle(mask: npt.NDArray[np.bool_]) -> str:
+    """Run lengths of a mask (H, W) bool; an empty text for an empty mask."""
+    flat = np.concatenate([[False], np.asarray(mask, dtype=bool).ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, ends = edges[::2], edges[1::2]
+    return " ".join(f"{start + 1} {length}" for start, length in zip(starts, ends - starts, strict=True))
+
+
+@dataclass(frozen=True)
+class ChexmaskRow:
+    """One image of a table, nothing of it decoded yet.
+
+    Attributes:
+        size: (width, height), None where the table does not say.
+        points: text of the landmarks, empty where there are none.
+        runs: organ -> run lengths.
+    """
+
+    size: tuple[int, int] | None
+    points: str
+    runs: Mapping[str, str]
+
+    def landmarks(self) -> dict[str, Points]:
+        """Organ -> (N, 2) pixels; empty where the table holds none.
+
+        Both ways of writing are understood, ``x0,y0,x1,y1,...`` and what numpy prints, ``[[x0 y0] [x1 y1]]``.
+
+        Raises:
+            DataError: the text is something else, or not the number of points of a set of chest organs.
+            GeometryError: a coordinate is NaN or infinite.
+        """
+        if self.points.strip().lower() in _ABSENT:
+            return {}
+        try:
+            numbers = [float(word) for word in self.points.translate(_PUNCTUATION).split()]
+        except ValueError as error:
+            hint = " numpy left out the middle; write all points." if "..." in self.points else ""
+            raise DataError(f"landmarks {self.points[:40]!r} cannot be read: {error}.{hint}") from error
+        return split_landmarks(np.array(numbers))
+
+    def masks(self, size: tuple[int, int]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Organ -> (H, W) bool, for an image of `size`; an empty text is an empty mask.
+
+        Raises:
+            DataError: see `decode_rle`.
+        """
+        masks = {}
+        for organ, text in self.runs.items():
+            try:
+                masks[organ] = decode_rle("" if text.strip().lower() in _ABSENT else text, size)
+            except DataError as error:
+                raise DataError(f"{organ}: {error}") from error
+        return masks
+
+
+def is_chexmask(path: Path) -> bool:
+    """Whether a CSV file, plain or gzipped, has columns of CheXmask.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    columns = _columns(path)
+    return LANDMARKS_COLUMN in columns or any(name in columns for name in MASK_COLUMNS)
+
+
+def read_chexmask(path: Path) -> dict[str, ChexmaskRow]:
+    """Read a table of CheXmask, as published or with physicians' annotations, ``.csv`` or ``.csv.gz``.
+
+    Returns:
+        The name of each image as the table has it, in the order of the table, and its row.
+
+    Raises:
+        DataError: the file cannot be read, has none of the columns, or names an image twice.
+    """
+    import pandas as pd
+
+    columns = _columns(path)
+    named = next((name for name in ID_COLUMNS if name in columns), None)
+    if named is None:
+        raise DataError(
+            f"{str(path)!r}: no column names the images; one of {', '.join(ID_COLUMNS)} is needed, and there "
+            f"are {', '.join(columns)}."
+        )
+    wanted = (named, LANDMARKS_COLUMN, *MASK_COLUMNS, *_SIZE_COLUMNS)
+    try:
+        table = pd.read_csv(
+            path,
+            usecols=[stored for name, stored in columns.items() if name in wanted],
+            dtype=str,
+            keep_default_na=False,
+        )
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    cells = {name: table[stored].tolist() for name, stored in columns.items() if name in wanted}
+    rows: dict[str, ChexmaskRow] = {}
+    for index, image in enumerate(cells[named]):
+        row = {name: column[index] for name, column in cells.items()}
+        if image in rows:
+            raise DataError(f"{str(path)!r} has two rows for {image!r}; keep one of them.")
+        rows[image] = ChexmaskRow(
+            _size(row),
+            row.get(LANDMARKS_COLUMN, ""),
+            {organ: row[name] for name, organ in MASK_COLUMNS.items() if name in row},
+        )
+    if not rows:
+        raise DataError(f"{str(path)!r} has no row below its header.")
+    return rows
+
+
+def _columns(path: Path) -> dict[str, str]:
+    """Names of a table's columns, without the blanks that some of them end in, and as stored."""
+    import pandas as pd
+
+    try:
+        header = pd.read_csv(path, nrows=0, dtype=str)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    return {str(name).strip(): str(name) for name in header.columns}
+
+
+def _size(row: Mapping[str, str]) -> tuple[int, int] | None:
+    try:
+        width, height = (float(row.get(name, "") or "nan") for name in _SIZE_COLUMNS)
+    except ValueError:
+        return None
+    if not (width.is_integer() and height.is_integer() and min(width, height) >= 1):
+        return None
+    return int(width), int(height)

@@ -1,0 +1,295 @@
+"""Two evaluations of the same images, compared image by image."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError
+from anatozoo.io.writers import write_bytes, write_csv, write_json
+from anatozoo.metrics.statistics import PairedTest, holm, paired_test
+from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ID, POSITION, PATIENT, ERROR = "id", "position", "patient", "error"
+COLUMNS = (
+    "metric", "n", "without_pair", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "zeros", "p",
+    "p_holm", "effect",
+)  # fmt: skip
+_MOST_NAMES = 5
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """One metric of both evaluations.
+
+    Attributes:
+        a: (n,) values of the images that have one in both, in the order of `ids`.
+        b: the same of the other evaluation.
+        ids: names of these images.
+        without_pair: images that have a value in one of the two only.
+        test: what the differences b − a say.
+        p_holm: the test's p-value, corrected for the number of metrics tested.
+    """
+
+    a: Array
+    b: Array
+    ids: tuple[str, ...]
+    without_pair: int
+    test: PairedTest
+    p_holm: float
+
+    def numbers(self) -> dict[str, float | int]:
+        """Statistics as JSON values, named as in ``COLUMNS``."""
+        t = self.test
+        return {
+            "n": t.n,
+            "without_pair": self.without_pair,
+            "mean_a": float(self.a.mean()),
+            "mean_b": float(self.b.mean()),
+            "difference": t.difference,
+            "ci_low": t.ci_low,
+            "ci_high": t.ci_high,
+            "zeros": t.zeros,
+            "p": t.p,
+            "p_holm": self.p_holm,
+            "effect": t.effect,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two evaluations of the same images.
+
+    Attributes:
+        names: of the evaluations, A and B.
+        images: number of images in both.
+        only: images that one of the two lacks or could not read, for A and B.
+        metrics: what was compared, in order.
+    """
+
+    names: tuple[str, str]
+    images: int
+    only: tuple[tuple[str, ...], tuple[str, ...]]
+    metrics: Mapping[str, Paired]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it but the single values, as JSON."""
+        return {
+            "a": self.names[0],
+            "b": self.names[1],
+            "images": self.images,
+            "only_a": list(self.only[0]),
+            "only_b": list(self.only[1]),
+            "metrics": {name: pairs.numbers() for name, pairs in self.metrics.items()},
+        }
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read the rows of an evaluation, as ``anatozoo evaluate --out`` writes them to CSV.
+
+    Raises:
+        DataError: no such file, no table, or a table without ``id`` or without a metric.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype={ID: str, PATIENT: str}, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    metrics = metric_names([dict.fromkeys(map(str, table.columns))])
+    if ID not in table or not metrics:
+        raise DataError(
+            f"{str(path)!r} is no evaluation: it needs a column id and metrics such as dice/heart. Take the "
+            "CSV file that `anatozoo evaluate --out` writes."
+        )
+    for name in metrics:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise DataError(f"{str(path)!r}: the column {name} holds words; metrics are numbers.")
+    return table
+
+
+def compare_rows(
+    a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], wanted: Sequence[str] | None = None
+) -> Comparison:
+    """Pair the rows of two evaluations and test each metric.
+
+    Rows belong together that have the same ``id`` and, where there is one, ``position``. An image counts
+    once: its values are its means over the positions. Values in one table only are counted, not used.
+
+    Args:
+        a: rows of the first evaluation.
+        b: rows of the second.
+        names: how the two are called.
+        wanted: metrics, or patterns such as ``dice/*``. None takes all that both have and that vary,
+            distances in millimetres rather than in pixels, the main ones first.
+
+    Raises:
+        DataError: a row is there twice, the two share no image, or no metric.
+    """
+    keys = [ID, POSITION] if POSITION in a and POSITION in b else [ID]
+    if (POSITION in a) != (POSITION in b):
+        raise DataError(f"only one of {names[0]} and {names[1]} was evaluated with --occlusion.")
+    indexed = [_indexed(table, keys, name) for table, name in zip((a, b), names, strict=True)]
+    ids = [set(table[ID]) for table in indexed]
+    common = indexed[0].index.intersection(indexed[1].index, sort=False)
+    if not len(common):
+        raise DataError(
+            f"{names[0]} and {names[1]} share no image: the first has {_some(sorted(ids[0]))}, the second "
+            f"{_some(sorted(ids[1]))}."
+        )
+    one, two = (table.loc[common] for table in indexed)
+    images = one[ID].to_numpy()
+    patients = one[PATIENT].fillna(one[ID]) if PATIENT in one else one[ID]
+    patient_of = dict(zip(images, patients, strict=True))
+    values = {
+        name: _per_image(images, one[name].to_numpy(np.float64), two[name].to_numpy(np.float64))
+        for name in metric_names([dict.fromkeys(one.columns)])
+        if name in two
+    }
+    chosen = _choose(values, wanted, names)
+    tests = {
+        name: paired_test(values[name][2] - values[name][1], [patient_of[image] for image in values[name][0]])
+        for name in chosen
+    }
+    corrected = holm([test.p for test in tests.values()])
+    metrics = {
+        name: Paired(values[name][1], values[name][2], values[name][0], values[name][3], tests[name], p)
+        for name, p in zip(chosen, corrected, strict=True)
+    }
+    shared = set(images)
+    only = tuple(tuple(sorted(side - shared)) for side in ids)
+    return Comparison(names, len(shared), (only[0], only[1]), metrics)
+
+
+def _indexed(table: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
+    if ERROR in table:
+        table = table[table[ERROR].isna()]
+    doubled = table[table.duplicated(keys)]
+    if len(doubled):
+        raise DataError(f"{name} has two rows for {doubled[ID].iloc[0]}; keep one of them.")
+    return table.set_index(keys, drop=False).rename_axis(index=[f"key {key}" for key in keys])
+
+
+def _per_image(images: npt.NDArray[Any], a: Array, b: Array) -> tuple[tuple[str, ...], Array, Array, int]:
+    """Images with a value in both, their values, and the number of images with a value in one only."""
+    paired = ~np.isnan(a) & ~np.isnan(b)
+    names = dict.fromkeys(images[paired])
+    number = {image: index for index, image in enumerate(names)}
+    member = [number[image] for image in images[paired]]
+    count = np.bincount(member, minlength=len(names))
+    sums = (np.bincount(member, weights=side[paired], minlength=len(names)) for side in (a, b))
+    one, two = (total / np.maximum(count, 1) for total in sums)
+    single = set(images[np.isnan(a) != np.isnan(b)]) - set(names)
+    return tuple(names), one, two, len(single)
+
+
+def _choose(
+    values: Mapping[str, tuple[tuple[str, ...], Array, Array, int]],
+    wanted: Sequence[str] | None,
+    names: tuple[str, str],
+) -> list[str]:
+    usable = [name for name, (ids, *_) in values.items() if ids]
+    if wanted is None:
+        varying = [name for name in usable if np.ptp(np.concatenate(values[name][1:3])) > 0]
+        chosen = ranked(name for name in varying if in_mm(name) not in varying)
+        if not chosen:
+            raise DataError(
+                f"{names[0]} and {names[1]} have no metric in common that varies over images; name one "
+                "by --metric."
+            )
+        return chosen
+    found: dict[str, None] = {}
+    for pattern in wanted:
+        matching = fnmatch.filter(usable, pattern)
+        if not matching:
+            close = difflib.get_close_matches(pattern, usable, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {_some(ranked(usable))}."
+            raise DataError(f"no metric {pattern!r} has values in both; {hint}")
+        found |= dict.fromkeys(matching)
+    return list(found)
+
+
+def comparison_markdown(comparison: Comparison, head: Sequence[str] = ()) -> str:
+    """The comparison as Markdown that is also readable as text; `head` are lines below the title."""
+    a, b = comparison.names
+    lines = [f"# A: {a}, B: {b}", "", f"Images in both: {comparison.images}."]
+    for name, ids in zip("AB", comparison.only, strict=True):
+        lines += [f"Only in {name}, or only there readable: {len(ids)}: {_some(ids)}."] if ids else []
+    lines += [line for part in head for line in ("", part)]
+    rows = [_cells(name, pairs) for name, pairs in comparison.metrics.items()]
+    header = ["metric", "n", "mean A", "mean B", "B − A", "95 % interval", "effect", "p", "Holm p"]
+    lines += ["", *markdown_table(header, rows), ""]
+    lines += [
+        "B − A is the mean difference with its bootstrap interval; effect is the matched-pairs rank-biserial",
+        "correlation, 1 where B is larger in every image and −1 where it is smaller; p is of the two-sided",
+        f"Wilcoxon signed-rank test, Holm p the same corrected for the number of metrics, {len(rows)}.",
+    ]
+    same = [name for name, pairs in comparison.metrics.items() if pairs.test.zeros == pairs.test.n]
+    if same:
+        lines += ["", f"No image differs, so that p is 1: {', '.join(same)}."]
+    single = {name: pairs.without_pair for name, pairs in comparison.metrics.items() if pairs.without_pair}
+    if single:
+        words = ", ".join(f"{name} ({count})" for name, count in single.items())
+        lines += ["", f"Images with a value in one of the two only, not used: {words}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(name: str, pairs: Paired) -> list[str]:
+    n = pairs.numbers()
+    digits = 4 if name.startswith(("dice", "nsd", "similarity")) else 3
+    low, high, difference = (f"{n[key]:+.{digits}f}" for key in ("ci_low", "ci_high", "difference"))
+    means = [f"{n[key]:.{digits}f}" for key in ("mean_a", "mean_b")]
+    interval = f"{low} – {high}"
+    return [
+        name,
+        str(n["n"]),
+        *means,
+        difference,
+        interval,
+        f"{n['effect']:+.2f}",
+        *map(p_words, (n["p"], n["p_holm"])),
+    ]
+
+
+def p_words(p: float) -> str:
+    """A p-value with the digits that it deserves."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def write_comparison(
+    folder: Path, stem: str, comparison: Comparison, summary: Mapping[str, Any], text: str
+) -> list[Path]:
+    """Write ``STEM.csv`` (one row per metric), ``STEM.json``, ``STEM.md`` and the picture ``STEM.png``.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from anatozoo.plotting_compare import plot_comparison
+    from anatozoo.plotting_registration import figure_bytes
+
+    rows = []
+    for name, pairs in comparison.metrics.items():
+        numbers = pairs.numbers()
+        rows.append([name, *(numbers[column] for column in COLUMNS[1:])])
+    return [
+        write_csv(folder / f"{stem}.csv", COLUMNS, rows),
+        write_json(folder / f"{stem}.json", summary),
+        write_bytes(folder / f"{stem}.md", text.encode()),
+        write_bytes(folder / f"{stem}.png", figure_bytes(plot_comparison(comparison))),
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

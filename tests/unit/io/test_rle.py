@@ -1,0 +1,160 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from anatozoo.errors import DataError, GeometryError
+from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.io.rle import decode_rle, encode_rle, is_chexmask, read_chexmask
+from tests.phantoms import make_chest_phantom
+
+HEADER = "image_id,Dice RCA (Mean),Landmarks,Left Lung,Right Lung,Heart,Height,Width \n"
+
+
+def row(name: str, points: str = "", masks: tuple[str, str, str] = ("", "", ""), size: str = "20,30") -> str:
+    return f'{name},0.9,"{points}",{",".join(masks)},{size}\n'
+
+
+def write(path: Path, *rows: str, header: str = HEADER) -> Path:
+    path.write_text(header + "".join(rows))
+    return path
+
+
+def lung_points() -> np.ndarray:
+    landmarks = make_chest_phantom(200, 180).landmarks
+    return np.rint(np.concatenate([landmarks[organ] for organ in ("lung_right", "lung_left", "heart")]))
+
+
+def test_runs_are_counted_from_one_along_rows() -> None:
+    mask = decode_rle("1 2 6 3 12 1", (4, 3))
+    np.testing.assert_array_equal(mask.astype(int), [[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 1]])
+    assert encode_rle(mask) == "1 2 6 3 12 1"
+    # A run goes on in the next row.
+    assert decode_rle("4 2", (4, 2)).tolist() == [[False, False, False, True], [True, False, False, False]]
+
+
+def test_an_empty_text_is_an_empty_mask() -> None:
+    assert not decode_rle("", (5, 4)).any()
+    assert encode_rle(np.zeros((4, 5), bool)) == ""
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_masks_survive(mask: np.ndarray) -> None:
+    size = (mask.shape[1], mask.shape[0])
+    np.testing.assert_array_equal(decode_rle(encode_rle(mask), size), mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2 3", "pairs of whole numbers"),
+        ("0 2", "above 0"),
+        ("1 0", "above 0"),
+        ("1.5 2", "whole numbers"),
+        ("one two", "whole numbers, not 'one two'"),
+        ("nan 2", "pairs of whole numbers"),
+        ("19 3", r"reach pixel 21, but 4 x 5 pixels are only 20; give the size"),
+        ("1 1e300", "reach pixel"),
+    ],
+)
+def test_what_is_no_run_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_rle(text, (4, 5))
+
+
+def test_a_hostile_size_is_refused_before_memory_is_taken() -> None:
+    with pytest.raises(DataError, match="over the limit"):
+        decode_rle("1 1", (10**6, 10**6))
+
+
+@pytest.mark.parametrize("style", ["commas", "floats", "numpy"])
+def test_landmarks_are_read_in_every_style(style: str, tmp_path: Path) -> None:
+    points = lung_points()
+    text = {
+        "commas": ",".join(f"{v:g}" for v in points.ravel()),
+        "floats": ",".join(f"{v:.1f}" for v in points.ravel()),
+        "numpy": np.array2string(points.astype(int), threshold=10**6),
+    }[style]
+    masks = tuple(
+        encode_rle(draw_organ_mask(make_chest_phantom(200, 180).landmarks[organ], (200, 180)))
+        for organ in ("lung_left", "lung_right", "heart")
+    )
+    table = read_chexmask(write(tmp_path / "table.csv", row("a.png", text, masks, "180.0,200")))
+    assert list(table) == ["a.png"]
+    assert table["a.png"].size == (200, 180)
+    landmarks = table["a.png"].landmarks()
+    assert list(landmarks) == ["lung_right", "lung_left", "heart"]
+    np.testing.assert_array_equal(np.concatenate(list(landmarks.values())), points)
+    for organ, mask in table["a.png"].masks((200, 180)).items():
+        np.testing.assert_array_equal(mask, draw_organ_mask(landmarks[organ], (200, 180)))
+
+
+def test_empty_cells_and_nan_are_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", row("a", "nan", ("", "nan", "1 2"), ","), row("b", "", size="nan,nan"))
+    table = read_chexmask(path)
+    assert table["a"].size is table["b"].size is None
+    assert table["a"].landmarks() == table["b"].landmarks() == {}
+    assert {organ: int(m.sum()) for organ, m in table["a"].masks((4, 4)).items()} == {
+        "lung_right": 0,
+        "lung_left": 0,
+        "heart": 2,
+    }
+
+
+def test_physicians_tables_and_gzip(tmp_path: Path) -> None:
+    text = "ImageID,Dataset,Landmarks,Right Lung,Left Lung,Heart\ntrain/p1/view1.jpg,CheXpert,,1 1,2 1,3 1\n"
+    path = tmp_path / "physician.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    assert is_chexmask(path)
+    ((name, stored),) = read_chexmask(path).items()
+    assert name == "train/p1/view1.jpg"
+    masks = stored.masks((4, 1))
+    assert [organ for organ, m in masks.items() if m[0, 1]] == ["lung_left"]
+
+
+def test_other_tables_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "landmarks.csv"
+    path.write_text("organ,index,x_px,y_px,x_mm,y_mm\nheart,0,1,2,,\n")
+    assert not is_chexmask(path)
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "message"),
+    [
+        ("1,2,3", DataError, "landmarks of all organs"),
+        ("1,2,3,4", DataError, "no set of chest organs"),
+        ("[[1 2] ... [3 4]]", DataError, "numpy left out the middle"),
+        ("one,two", DataError, "cannot be read"),
+        (",".join(["1", "nan"] * 94), GeometryError, "finite"),
+    ],
+)
+def test_bad_landmarks(points: str, error: type, message: str, tmp_path: Path) -> None:
+    stored = read_chexmask(write(tmp_path / "t.csv", row("a", points)))["a"]
+    with pytest.raises(error, match=message):
+        stored.landmarks()
+
+
+def test_a_mask_of_another_size_names_its_organ(tmp_path: Path) -> None:
+    stored = read_chexmask(write(tmp_path / "t.csv", row("a", "", ("", "", "500 200"))))["a"]
+    with pytest.raises(DataError, match=r"heart: run lengths reach pixel 699"):
+        stored.masks((30, 20))
+
+
+def test_bad_tables(tmp_path: Path) -> None:
+    for content, message in [
+        (b"", "cannot be read as a table"),
+        (b"\x89PNG\r\n\xff\xfe\x00", "cannot be read as a table"),
+        (b"Name,Landmarks\na,\n", "no column names the images.*there are Name, Landmarks"),
+        (HEADER.encode(), "no row below its header"),
+        ((HEADER + row("a") + row("a")).encode(), "two rows for 'a'"),
+    ]:
+        path = tmp_path / "bad.csv"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            read_chexmask(path)
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read_chexmask(tmp_path / "absent.csv")
