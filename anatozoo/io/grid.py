@@ -238,10 +238,11 @@ def _place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | Non
 
 
 def _read_itk_file(path: Path) -> tuple[Any, bool]:
-    """An ITK image and whether its file states a unit of length."""
+    """An ITK image and whether its file states a spacing in a known unit."""
     import SimpleITK as sitk
 
     from anatozoo.io.nifti import NiftiHeader
+    from anatozoo.io.volumes import states_spacing
 
     label = repr(str(path))
     try:
@@ -253,7 +254,7 @@ def _read_itk_file(path: Path) -> tuple[Any, bool]:
         raise ImageError(f"{label} is damaged, truncated or of a kind that ITK cannot read.") from error
     if math.prod(image.GetSize()) > MAX_PIXELS:
         raise ImageError(f"{label} has over {MAX_PIXELS} (2**27) voxels; shrink it first.")
-    return image, header is None or header.has_units
+    return image, states_spacing(path, header, range(image.GetDimension()))
 
 
 def _raw(x: Any) -> tuple[str, Any, Grid | None]:

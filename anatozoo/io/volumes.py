@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from anatozoo.errors import ImageError
 from anatozoo.io.arrays import decode_itk, slice_axes
-from anatozoo.io.decoded import Decoded, check_size, valid_spacing
+from anatozoo.io.decoded import Decoded, check_size
 from anatozoo.io.nifti import NiftiHeader
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -54,14 +56,14 @@ def decode_volume(path: Path, label: str) -> Decoded:
         raise ImageError(
             f"{label} is damaged, truncated or of a kind that ITK cannot read; copy or export it again."
         ) from error
-    return decoded if _states_spacing(path, nifti, axes) else replace(decoded, spacing_mm=None)
+    return decoded if states_spacing(path, nifti, axes) else replace(decoded, spacing_mm=None)
 
 
-def _states_spacing(path: Path, nifti: NiftiHeader | None, axes: tuple[int, int]) -> bool:
-    """Whether the file itself states a spacing in known units along both axes."""
+def states_spacing(path: Path, nifti: NiftiHeader | None, axes: Sequence[int]) -> bool:
+    """Whether the file itself states a spacing in known units along these axes; where not, ITK says 1."""
     if nifti is not None:
         stated = [nifti.spacing[axis] for axis in axes if axis < len(nifti.spacing)]
-        return nifti.has_units and valid_spacing(stated) is not None
+        return nifti.has_units and len(stated) == len(axes) and all(0 < s < math.inf for s in stated)
     with path.open("rb") as file:
         head = file.read(_TEXT_HEADER_BYTES)
     # A suffix may lie about a TIFF or the like, whose resolution is for printing.

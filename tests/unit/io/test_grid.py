@@ -131,3 +131,19 @@ def test_label_maps_keep_their_values(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(ImageError, match="cannot be read"):
         read_labels(tmp_path / "x.png", 2)
+
+
+@pytest.mark.parametrize("name", ["labels.mha", "labels.nrrd"])
+def test_a_file_that_states_no_spacing_has_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.uint8)), str(path), useCompression=False)
+    assert read_labels(path, dims=3)[1].spacing_mm == (1.0, 1.0, 1.0)
+    head, _, pixels = path.read_bytes().partition(b"ElementDataFile" if name.endswith("mha") else b"\n\n")
+    lines = [
+        line
+        for line in head.split(b"\n")
+        if not line.startswith((b"ElementSpacing", b"space directions", b"space:", b"space origin", b"kinds"))
+    ]
+    end = b"ElementDataFile" if name.endswith("mha") else b"\n\n"
+    path.write_bytes(b"\n".join(lines) + end + pixels)
+    assert read_labels(path, dims=3)[1].spacing_mm is None
