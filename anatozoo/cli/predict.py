@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.errors import AnatozooError, ConfigError
+from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from anatozoo.serve.engine import RunSummary
@@ -26,37 +26,41 @@ _USAGE = """\
 anatozoo predict NAME IN [IN ...] --out DIR [--then NAME] [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]"""
 _DESCRIPTION = """\
-Run a checkpoint over many inputs. What IN are depends on what it does:
+Run a checkpoint over many inputs into a folder. What it takes depends on what
+it does:
 
-  segments   radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
-  repairs    masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD; volumes if it is 3-D.
-             Of a folder of results, the masks
-  registers  none: the pairs stand in a CSV file (--pairs)
+  segment    radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
+  repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD, 3-D for a 3-D checkpoint;
+             of a folder of results, the masks
+  register   pairs of images: --pairs
 
-DIR gets the results and manifest.csv, one row per input. One bad input never
+DIR gets the results and manifest.csv with one row per input. A bad input never
 stops the run, and the same command again does only what is missing."""
 _EPILOG = """\
---pairs CSV has a header and one line per pair: the columns moving and fixed,
-and if you like moving_mask, which is brought to the fixed image
-(NAME_mask.nii.gz), fixed_mask, against which Dice is measured before and after,
-and name, the start of the results' names. Paths are relative to the CSV file.
+formats (* by default):
+  segmentation   png* (label mask and overlay), json*, nifti, mha (label mask),
+                 csv (landmarks)
+  repair         png* (label mask; of a volume nifti*), mha, json*, picture*
+                 (before, after, difference)
+  registration   field*, mha (displacement in mm), warped* (image), json*, png*
+                 (picture)
+The pictures of repairs and registrations take most of the time.
 
-formats (default: *)
-  segmentations     png* (label mask, overlay), json*, csv (landmarks),
-                    nifti, mha (label mask with spacing)
-  repaired masks    png* (label mask; of volumes nifti*), mha, json*,
-                    picture* (before, after, difference)
-  registrations     field*, mha (displacement in mm), warped*, json*,
-                    png* (picture)
+pairs.csv, with paths relative to its folder; the columns moving and fixed are
+needed, the others are not:
+  moving,fixed,moving_mask,fixed_mask,name
+  a.png,b.png,a_mask.png,b_mask.png,a_on_b
+The moving mask is written on the fixed grid (NAME_mask.nii.gz), and compared
+with the fixed one by Dice before and after. Results are called by the name.
 
 examples:
   anatozoo predict hybridgnet-chexmask scans/ --out out
-  anatozoo predict hybridgnet-chexmask 'scans/**/*.dcm' --then postdae-jsrt --out out
+  anatozoo predict hybridgnet-jsrt 'scans/*.dcm' --then postdae-jsrt --out out
   anatozoo predict postdae-jsrt masks/ --format nifti,json --out repaired
   anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
 
-exit codes: 0 all done, 1 error, 2 wrong usage, 3 some inputs failed (manifest.csv
-says why), 130 interrupted"""
+exit codes: 0 all done, 1 error, 2 wrong usage, 3 some inputs failed and
+manifest.csv says why, 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,51 +73,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.required = False
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the results and manifest.csv")
     parser.add_argument(
-        "--then", metavar="NAME", help="checkpoint that repairs what NAME has segmented; its masks are saved"
+        "--then", metavar="NAME", help="checkpoint that repairs the masks before they are saved"
     )
-    parser.add_argument("--pairs", metavar="CSV", help="table of pairs to register, in place of IN")
-    parser.add_argument(
-        "--format",
-        dest="formats",
-        metavar="LIST",
-        type=_formats,
-        help="what is written, separated by commas; see below",
-    )
-    parser.add_argument(
-        "--batch-size", metavar="N", type=_positive_int, default=4, help="default: 4; pairs go one by one"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
-    parser.add_argument(
+    parser.add_argument("--pairs", metavar="CSV", help="table of the pairs to register, in place of IN")
+    reading = parser.add_argument_group("how files are read")
+    reading.add_argument(
         "--spacing-mm",
         metavar=("X", "Y"),
         type=_positive_float,
         nargs="+",
         action=_Spacing,
-        help="millimetres per pixel: one number, or across, down and, in volumes, between slices; in place of "
-        "what the files say",
+        help="millimetres per pixel, whatever the files say: one number, or across, down and, in volumes, "
+        "between slices",
     )
-    parser.add_argument(
+    reading.add_argument(
         "--invert",
         action=argparse.BooleanOptionalAction,
-        help="take stored values as air bright (or not), whatever the files say",
+        help="radiographs: take stored values as air bright (or not), whatever the files say",
     )
-    parser.add_argument(
-        "--allow-any-modality", action="store_true", help="take DICOM files that say they are no chest X-ray"
+    reading.add_argument(
+        "--allow-any-modality",
+        action="store_true",
+        help="radiographs: take DICOM files that say they are no chest X-ray",
     )
-    parser.add_argument(
+    reading.add_argument(
         "--classes",
         metavar="A,B,...",
         type=_names,
-        help="organs of the labels 1, 2, ... of masks to repair (default: the checkpoint's)",
+        help="masks: organs of the labels 1, 2, ... (default: those of the checkpoint)",
     )
-    parser.add_argument(
+    reading.add_argument(
         "--ignore-spacing",
         action="store_true",
-        help="register in pixels, as where the spacing of one image of a pair is unknown",
+        help="pairs: register in pixels, as where only one spacing is known",
     )
-    parser.add_argument("--overwrite", action="store_true", help="do inputs again that are done already")
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    computing = parser.add_argument_group("how it is computed")
+    computing.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=_positive_int,
+        default=4,
+        help="inputs at a time (default: 4); pairs go one by one",
+    )
+    computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--format",
+        dest="formats",
+        metavar="LIST",
+        type=_formats,
+        help="what is written, with commas between; the formats stand below",
+    )
+    output.add_argument("--overwrite", action="store_true", help="do again what is done already")
+    output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
+    output.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -107,7 +107,15 @@ def export_run(
     write_checkpoint_folder(module, folder, name=name, version=version)
     stored = build_module(folder)
     pictures = [_picture(path) for path in images]
-    write_golden(stored, _golden_input(stored, name, pictures), folder)
+    settings = stored.hparams
+    # A mask from memory has no spacing, which a model of masks that works in millimetres needs.
+    metric = hasattr(stored, "golden_input") and settings.get("fit") == "spacing"
+    write_golden(
+        stored,
+        _golden_input(stored, name, pictures),
+        folder,
+        spacing_mm=settings["spacing_mm"] if metric else None,
+    )
     return folder
 
 

@@ -1,1 +1,1 @@
-"""Run models over many images: find them, predict in batches, write one row per image."""
+"""Run models over many inputs: find them, compute in batches, write one row for each."""

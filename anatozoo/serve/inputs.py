@@ -1,4 +1,4 @@
-"""Find the images that files, folders and patterns on the command line stand for."""
+"""Find the images or masks that files, folders and patterns on the command line stand for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anatozoo.results import FORMATS
-from anatozoo.serve.manifest import MANIFEST_NAME
+from anatozoo.errors import DataError
+from anatozoo.serve.manifest import MANIFEST_NAME, has_manifest
+from anatozoo.serve.outputs import ENDINGS
 
 IMAGE_SUFFIXES = (
     ".nii.gz",
@@ -27,18 +28,43 @@ IMAGE_SUFFIXES = (
     ".mhd",
     ".nrrd",
 )
+MASK_SUFFIXES = (".nii.gz", ".png", ".tif", ".tiff", ".bmp", ".nii", ".mha", ".mhd", ".nrrd")
+"""Formats of `IMAGE_SUFFIXES` that keep labels as they are."""
+MASK_ENDING = "_mask"
+"""What `anatozoo predict` appends to the stem of a mask."""
 
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 # DICOM files are often named by a UID, whose last number looks like a suffix.
 _NO_SUFFIX_OR_UID = re.compile(r"[^.]+|.*\.\d+", re.DOTALL)
-_OUTPUT_ENDINGS = tuple(
-    ending for endings in FORMATS.values() for ending in endings if ending.endswith(IMAGE_SUFFIXES)
-)
+_OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
+# In the order of preference: volumes know their spacing.
+_MASK_OUTPUTS = tuple(MASK_ENDING + suffix for suffix in (".nii.gz", ".mha", ".png"))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for.
+
+    Attributes:
+        what: one of them, in a word.
+        suffixes: what names of such files end in.
+        dicom: whether files without a suffix count whose contents say DICOM.
+        masks: whether it is masks, which results of earlier runs may be.
+    """
+
+    what: str
+    suffixes: tuple[str, ...]
+    dicom: bool = False
+    masks: bool = False
+
+
+IMAGES = Wanted("image", IMAGE_SUFFIXES, dicom=True)
+MASKS = Wanted("mask", MASK_SUFFIXES, masks=True)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Images in a fixed order, and arguments that led to none.
+    """Files in a fixed order, and arguments that led to none.
 
     Attributes:
         images: absolute paths, each once.
@@ -50,6 +76,16 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.images) + len(self.missing)
+
+    def check(self) -> None:
+        """Make sure that there is something to do.
+
+        Raises:
+            DataError: there is no file; the message gives the reason for each argument.
+        """
+        if not self.images:
+            reasons = "; ".join(f"{file!r}: {reason.rstrip('.')}" for file, reason in self.missing.items())
+            raise DataError(f"there is nothing to do. {reasons or 'Give files, folders or patterns'}.")
 
 
 def image_suffix(name: str) -> str:
@@ -70,68 +106,102 @@ def find_images(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike
         inputs: paths or patterns (``*``, ``?``, ``[...]``, ``**``).
         out: folder of the results.
     """
-    images: dict[Path, None] = {}
-    missing: dict[str, str] = {}
-    results = Path(os.path.abspath(out))
-    for given in inputs:
-        path = Path(os.path.abspath(os.path.expanduser(os.fspath(given))))
-        found = list(_resolve(path, results))
-        if found:
-            images.update(dict.fromkeys(found))
-        else:
-            missing[str(path)] = _why_none(path)
-    return Found(tuple(images), missing)
+    return find(inputs, out, IMAGES)
 
 
-def _resolve(path: Path, results: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from _walk(path, results)
-    elif os.path.lexists(path):
-        yield path
-    elif glob.has_magic(str(path)):
-        for match in sorted(glob.glob(str(path), recursive=True)):
-            if os.path.isdir(match):
-                # `**` lists the files of folders by itself.
-                if "**" not in path.parts:
-                    yield from _walk(Path(match), results)
-            elif _is_image(Path(match), results):
-                yield Path(match)
+def find_masks(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
+    """Resolve files, folders and patterns, as `find_images`, into masks.
+
+    A folder of results, which holds a ``manifest.csv``, gives the label maps among them and no other
+    picture; of one that was saved in several formats, the first of NIfTI, MetaImage and PNG.
+    """
+    return find(inputs, out, MASKS)
 
 
-def _why_none(path: Path) -> str:
-    if path.is_dir():
-        return f"There is no image in this folder; images end in {', '.join(IMAGE_SUFFIXES)}."
-    if glob.has_magic(str(path)):
-        return "No image matches this pattern."
-    return "There is no such file or folder; check the path."
+def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], wanted: Wanted) -> Found:
+    """Resolve files, folders and patterns into what is wanted, see `find_images` and `find_masks`."""
+    return _Search(Path(os.path.abspath(out)), wanted).find(inputs)
 
 
-def _walk(root: Path, results: Path) -> Iterator[Path]:
-    """Images below a folder, links followed but no folder visited twice."""
-    visited: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        # Results of an earlier run are no images to segment, unless one asks for that folder itself.
-        if real in visited or (Path(folder) == results and results != root):
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for name in sorted(files):
-            path = Path(folder, name)
-            if _is_image(path, results):
-                yield path
+@dataclass(frozen=True)
+class _Search:
+    results: Path
+    wanted: Wanted
+
+    def find(self, inputs: Sequence[str | os.PathLike[str]]) -> Found:
+        images: dict[Path, None] = {}
+        missing: dict[str, str] = {}
+        for given in inputs:
+            path = Path(os.path.abspath(os.path.expanduser(os.fspath(given))))
+            found = list(self._resolve(path))
+            if found:
+                images.update(dict.fromkeys(found))
+            else:
+                missing[str(path)] = self._why_none(path)
+        return Found(tuple(images), missing)
+
+    def _resolve(self, path: Path) -> Iterator[Path]:
+        if path.is_dir():
+            yield from self._walk(path)
+        elif os.path.lexists(path):
+            yield path
+        elif glob.has_magic(str(path)):
+            for match in sorted(glob.glob(str(path), recursive=True)):
+                if os.path.isdir(match):
+                    # `**` lists the files of folders by itself.
+                    if "**" not in path.parts:
+                        yield from self._walk(Path(match))
+                elif self._is_wanted(Path(match)):
+                    yield Path(match)
+
+    def _why_none(self, path: Path) -> str:
+        what = self.wanted.what
+        if path.is_dir():
+            beside = " beside the results of an earlier run" if path == self.results else ""
+            endings = ", ".join(self.wanted.suffixes)
+            return f"There is no {what} in this folder{beside}; {what}s end in {endings}."
+        if glob.has_magic(str(path)):
+            return f"No {what} matches this pattern."
+        return "There is no such file or folder; check the path."
+
+    def _walk(self, root: Path) -> Iterator[Path]:
+        """Files below a folder, links followed but no folder visited twice."""
+        visited: set[str] = set()
+        for folder, folders, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(folder)
+            # Results of an earlier run are no images to segment, unless one asks for that folder itself.
+            if real in visited or (Path(folder) == self.results and self.results != root):
+                folders.clear()
+                continue
+            visited.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+            if self.wanted.masks and has_manifest(Path(folder)):
+                files = _label_maps(files)
+            for name in sorted(files):
+                path = Path(folder, name)
+                if self._is_wanted(path):
+                    yield path
+
+    def _is_wanted(self, path: Path) -> bool:
+        name = path.name
+        if name.startswith(".") or name.upper() == "DICOMDIR":
+            return False
+        is_result = path.parent == self.results and name.endswith(_OUTPUT_ENDINGS)
+        if is_result and (self.results / MANIFEST_NAME).exists():
+            return False
+        if image_suffix(name).lower() in self.wanted.suffixes:
+            return True
+        return self.wanted.dicom and _NO_SUFFIX_OR_UID.fullmatch(name) is not None and _says_dicom(path)
 
 
-def _is_image(path: Path, results: Path) -> bool:
-    name = path.name
-    if name.startswith(".") or name.upper() == "DICOMDIR":
-        return False
-    if path.parent == results and name.endswith(_OUTPUT_ENDINGS) and (results / MANIFEST_NAME).exists():
-        return False
-    if image_suffix(name):
-        return True
-    return _NO_SUFFIX_OR_UID.fullmatch(name) is not None and _says_dicom(path)
+def _label_maps(names: Sequence[str]) -> list[str]:
+    """The label maps among the files of a folder of results, one of each stem."""
+    best: dict[str, str] = {}
+    for ending in _MASK_OUTPUTS:
+        for name in names:
+            if name.endswith(ending):
+                best.setdefault(name[: -len(ending)], name)
+    return list(best.values())
 
 
 def _says_dicom(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The table of a run, ``manifest.csv``: one row per image, right at every moment, whatever stops the run."""
+"""The table of a run, ``manifest.csv``: one row per input, right at every moment, whatever stops the run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -17,29 +17,59 @@ import filelock
 
 from anatozoo.errors import OutputError
 from anatozoo.io.writers import csv_text, explain, write_bytes
-from anatozoo.results import FORMATS
+from anatozoo.serve.outputs import ENDINGS
 
 MANIFEST_NAME = "manifest.csv"
 LOCK_NAME = ".anatozoo.lock"
 COLUMNS = ("file", "status", "reason", "seconds", "flags", "outputs", "stem", "fingerprint")
 
 _SEPARATOR = ";"
-_ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+_INPUTS = {"file": "single files", "name": "pairs"}
+"""First column of a table -> the inputs that its rows are about."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table.
+
+    Attributes:
+        key: the first one, which tells the inputs apart: ``"file"``, or ``"name"`` of a pair.
+        details: columns behind the common ones, texts.
+        numbers: columns behind those, numbers or empty.
+    """
+
+    key: str = COLUMNS[0]
+    details: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """Columns behind the common ones."""
+        return self.details + self.numbers
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """All columns."""
+        return (self.key, *COLUMNS[1:], *self.more)
+
+
+PLAIN = Layout()
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one image.
+    """What became of one input.
 
     Attributes:
-        file: absolute path.
-        status: whether it was segmented and everything written.
+        file: absolute path; of a pair its name.
+        status: whether it was computed and everything written.
         reason: of a failure, in one line; else empty.
         seconds: spent on reading, its share of the batch, and writing.
         flags: of the result.
         outputs: names of the files in the folder of the results.
         stem: start of these names.
-        fingerprint: of the source file, the checkpoint and the options; the same one means the same result.
+        fingerprint: of the source files, the checkpoints and the options; the same one means the same result.
+        more: further columns, see `Layout`.
     """
 
     file: str
@@ -50,9 +80,10 @@ class Row:
     outputs: tuple[str, ...] = ()
     stem: str = ""
     fingerprint: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
 
-    def fields(self) -> tuple[str, ...]:
-        """Texts in the order of ``COLUMNS``; flags and outputs are separated by semicolons."""
+    def fields(self, layout: Layout = PLAIN) -> tuple[str, ...]:
+        """Texts in the order of the columns; flags and outputs are separated by semicolons."""
         return (
             self.file,
             self.status,
@@ -62,17 +93,23 @@ class Row:
             _SEPARATOR.join(self.outputs),
             self.stem,
             self.fingerprint,
+            *(self.more.get(column, "") for column in layout.more),
         )
 
     @classmethod
-    def from_fields(cls, fields: list[str]) -> Row | None:
-        """The row that `fields` gave; None where they are no whole row."""
-        if len(fields) != len(COLUMNS) or fields[1] not in ("ok", "failed"):
+    def from_fields(cls, fields: Sequence[str], more: Sequence[str] = ()) -> Row | None:
+        """The row that `fields` gave; None where they are no whole row.
+
+        Args:
+            fields: texts.
+            more: the columns behind the common ones.
+        """
+        if len(fields) != len(COLUMNS) + len(more) or fields[1] not in ("ok", "failed"):
             return None
-        file, status, reason, seconds, flags, outputs, stem, fingerprint = fields
+        file, status, reason, seconds, flags, outputs, stem, fingerprint = fields[: len(COLUMNS)]
         # A stem may hold the separator, so names are looked for rather than split.
         listed = _SEPARATOR + outputs + _SEPARATOR
-        names = tuple(stem + e for e in _ENDINGS if f"{_SEPARATOR}{stem}{e}{_SEPARATOR}" in listed)
+        names = tuple(stem + e for e in ENDINGS if f"{_SEPARATOR}{stem}{e}{_SEPARATOR}" in listed)
         try:
             return cls(
                 file=file,
@@ -83,6 +120,7 @@ class Row:
                 outputs=names,
                 stem=stem,
                 fingerprint=fingerprint,
+                more=dict(zip(more, fields[len(COLUMNS) :], strict=True)),
             )
         except ValueError:
             return None
@@ -113,11 +151,15 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def read_manifest(folder: Path) -> dict[str, Row] | None:
+def read_manifest(folder: Path, layout: Layout = PLAIN) -> dict[str, Row] | None:
     """Rows of earlier runs by file; None where there was no run. A torn last row is left out.
 
+    Args:
+        folder: folder of the results.
+        layout: of the run to come; only its first column must be that of the table.
+
     Raises:
-        OutputError: ``manifest.csv`` is somebody else's, or cannot be read.
+        OutputError: ``manifest.csv`` is somebody else's, of another kind of run, or cannot be read.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -129,10 +171,30 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
         raise OutputError(f"{str(path)!r} cannot be read: {reason}; choose another folder.") from error
     # What follows the last end of line was being written when a run was killed.
     lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    if tuple(next(lines, ())) != COLUMNS:
+    key, *columns = next(lines, [""])
+    common = len(COLUMNS) - 1
+    if not _is_ours([key, *columns]):
         raise OutputError(f"{str(path)!r} is no table of anatozoo and is left alone; choose another folder.")
-    rows = (Row.from_fields(fields) for fields in _readable(lines))
+    if key != layout.key:
+        raise OutputError(
+            f"{str(path)!r} is the table of a run over {_INPUTS[key]}, and this one is over "
+            f"{_INPUTS[layout.key]}; choose another folder."
+        )
+    rows = (Row.from_fields(fields, columns[common:]) for fields in _readable(lines))
     return {row.file: row for row in rows if row is not None}
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether the folder holds results of a run: a ``manifest.csv`` with our columns."""
+    try:
+        with (folder / MANIFEST_NAME).open(encoding="utf-8", errors="replace") as file:
+            return _is_ours(file.readline(1000).rstrip("\n").split(","))
+    except OSError:
+        return False
+
+
+def _is_ours(columns: Sequence[str]) -> bool:
+    return columns[0] in _INPUTS and tuple(columns[1 : len(COLUMNS)]) == COLUMNS[1:]
 
 
 def _readable(lines: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -143,18 +205,19 @@ def _readable(lines: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 class ManifestWriter:
-    """Appends rows to ``manifest.csv`` as images get done; each is on disk before the next begins.
+    """Appends rows to ``manifest.csv`` as inputs get done; each is on disk before the next begins.
 
     Args:
         folder: folder of the results.
         rows: rows to start with.
+        layout: the columns.
 
     Raises:
         OutputError: the table cannot be written.
     """
 
-    def __init__(self, folder: Path, rows: Iterable[Row]) -> None:
-        self._path = folder / MANIFEST_NAME
+    def __init__(self, folder: Path, rows: Iterable[Row], layout: Layout = PLAIN) -> None:
+        self._path, self._layout = folder / MANIFEST_NAME, layout
         self._rows = {row.file: row for row in rows}
         self._rewrite()
         try:
@@ -171,12 +234,12 @@ class ManifestWriter:
         os.close(self._descriptor)
 
     def append(self, row: Row) -> None:
-        """Add the row of an image that has none yet.
+        """Add the row of an input that has none yet.
 
         Raises:
             OutputError: it cannot be written.
         """
-        line = csv_text([row.fields()])
+        line = csv_text([row.fields(self._layout)])
         try:
             if os.write(self._descriptor, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -194,4 +257,5 @@ class ManifestWriter:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        write_bytes(self._path, csv_text([COLUMNS, *(row.fields() for row in self._rows.values())]))
+        rows = (row.fields(self._layout) for row in self._rows.values())
+        write_bytes(self._path, csv_text([self._layout.header, *rows]))

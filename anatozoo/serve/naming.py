@@ -1,20 +1,59 @@
-"""Give every image of a run its own stem, the same one whenever the run is repeated."""
+"""Give every input of a run its own stem, the same one whenever the run is repeated."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from anatozoo.serve.inputs import image_suffix
 
-# File systems allow names of 255 bytes; the longest ending of an output needs 14.
+# File systems allow names of 255 bytes; the longest ending of an output needs 20, a number in a stem 33.
 _LONGEST_STEM_BYTES = 200
 
 
-def assign_stems(images: Sequence[Path], known: Mapping[str, str]) -> dict[Path, str]:
+@dataclass(frozen=True)
+class Nameable:
+    """An input that needs a stem.
+
+    Attributes:
+        key: what tells it from all others and stays the same, such as its path.
+        wish: the stem that it would like.
+        suffix: what is added where several wish the same; may be empty.
+    """
+
+    key: str
+    wish: str
+    suffix: str = ""
+
+    @property
+    def plain(self) -> str:
+        """The wish, shortened where it is too long for a file name."""
+        encoded = self.wish.encode(errors="surrogateescape")
+        if len(encoded) <= _LONGEST_STEM_BYTES:
+            return self.wish
+        return f"{encoded[: _LONGEST_STEM_BYTES - 9].decode(errors='ignore')}_{self.digest[:8]}"
+
+    @property
+    def with_suffix(self) -> str:
+        """The wish and the suffix."""
+        return self.plain + self.suffix
+
+    @property
+    def with_hash(self) -> str:
+        """The wish and eight digits."""
+        return f"{self.plain}_{self.digest[:8]}"
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that follow from the key."""
+        return hashlib.sha256(self.key.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def assign_stems(images: Sequence[Path], known: Mapping[str, str], *, without: str = "") -> dict[Path, str]:
     """Choose the start of the names of each image's outputs.
 
     An image keeps the stem it had. A new one gets the stem of its name; where several share that, with the
@@ -25,41 +64,46 @@ def assign_stems(images: Sequence[Path], known: Mapping[str, str]) -> dict[Path,
     Args:
         images: absolute paths.
         known: stems of earlier runs, by absolute path.
+        without: an ending that stems of names lose, such as ``"_mask"``.
     """
-    stems = {path: known[str(path)] for path in images if str(path) in known}
-    taken = {_folded(stem) for stem in known.values()}
-    rest = [path for path in dict.fromkeys(images) if path not in stems]
-    for name_of in (_plain, _with_suffix, _with_hash):
-        counts = Counter(_folded(name_of(path)) for path in rest)
-        chosen = {path: name_of(path) for path in rest if counts[_folded(name_of(path))] == 1}
-        chosen = {path: stem for path, stem in chosen.items() if _folded(stem) not in taken}
+    items = [Nameable(str(path), *_parts(path.name, without)) for path in images]
+    stems = choose_stems(items, known)
+    return {path: stems[str(path)] for path in images}
+
+
+def choose_stems(
+    items: Iterable[Nameable], known: Mapping[str, str], reserved: Iterable[str] = ()
+) -> dict[str, str]:
+    """Choose stems by key, see `assign_stems`.
+
+    Args:
+        items: what needs one.
+        known: stems of earlier runs, by key.
+        reserved: stems that none of them may get.
+    """
+    unique = {item.key: item for item in items}
+    stems = {key: known[key] for key in unique if key in known}
+    taken = {folded(stem) for stem in [*known.values(), *reserved]}
+    rest = [item for key, item in unique.items() if key not in stems]
+    for way in ("plain", "with_suffix", "with_hash"):
+        wishes = {item.key: getattr(item, way) for item in rest}
+        counts = Counter(folded(wish) for wish in wishes.values())
+        chosen = {k: w for k, w in wishes.items() if counts[folded(w)] == 1 and folded(w) not in taken}
         stems |= chosen
-        taken |= {_folded(stem) for stem in chosen.values()}
-        rest = [path for path in rest if path not in chosen]
+        taken |= {folded(stem) for stem in chosen.values()}
+        rest = [item for item in rest if item.key not in chosen]
     # Eight digits met by chance, or an image that is named like another's hash: the whole digest.
-    return stems | {path: f"{_plain(path)}_{_digest(path)}" for path in rest}
+    return stems | {item.key: f"{item.plain}_{item.digest}" for item in rest}
 
 
-def _plain(path: Path) -> str:
-    name = path.name
-    stem = name[: len(name) - len(image_suffix(name))]
-    if len(stem.encode(errors="surrogateescape")) <= _LONGEST_STEM_BYTES:
-        return stem
-    short = stem.encode(errors="surrogateescape")[: _LONGEST_STEM_BYTES - 9].decode(errors="ignore")
-    return f"{short}_{_digest(path)[:8]}"
-
-
-def _with_suffix(path: Path) -> str:
-    return _plain(path) + image_suffix(path.name).replace(".", "_").lower()
-
-
-def _with_hash(path: Path) -> str:
-    return f"{_plain(path)}_{_digest(path)[:8]}"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
-
-
-def _folded(stem: str) -> str:
+def folded(stem: str) -> str:
+    """What is the same for names that a file system may take for the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+
+
+def _parts(name: str, without: str) -> tuple[str, str]:
+    """Stem, and what was taken off it as a part of a stem: ``a.nii.gz`` gives ``a`` and ``_nii_gz``."""
+    stem = name[: len(name) - len(image_suffix(name))]
+    if without and stem.lower().endswith(without) and len(stem) > len(without):
+        stem = stem[: -len(without)]
+    return stem, name[len(stem) :].replace(".", "_").lower()

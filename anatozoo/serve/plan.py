@@ -1,102 +1,120 @@
-"""Decide what a run does: which images, under which names, and which of them are done already."""
+"""Decide what a run does: which inputs, under which names, and which of them are done already."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from anatozoo.errors import DataError, OutputError
-from anatozoo.results import output_names
-from anatozoo.serve.inputs import Found
+from anatozoo.errors import OutputError
 from anatozoo.serve.manifest import Row
-from anatozoo.serve.naming import assign_stems
+
+Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
 class ReadOptions:
     """How files are read, see `anatozoo.io.images.read_image`."""
 
-    spacing_mm: tuple[float, float] | None = None
+    spacing_mm: tuple[float, ...] | None = None
     invert: bool | None = None
     allow_any_modality: bool = False
 
 
-DEFAULT_OPTIONS = ReadOptions()
+@dataclass(frozen=True)
+class PairOptions(ReadOptions):
+    """How both images of a pair are read, and whether everything about space is forgotten."""
+
+    ignore_spacing: bool = False
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to segment.
+class MaskOptions:
+    """How masks are read: their spacing (x, y[, z]), and the organs of their labels 1, 2, ..."""
+
+    spacing_mm: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+DEFAULT_OPTIONS = ReadOptions()
+DEFAULT_MASK_OPTIONS = MaskOptions()
+DEFAULT_PAIR_OPTIONS = PairOptions()
+
+
+@dataclass(frozen=True)
+class Job(Generic[Source]):
+    """One input to compute.
 
     Attributes:
-        path: absolute.
+        key: what the input is called in the table, see `Row`.
+        source: the input.
+        files: every file that is read for it, absolute.
         stem: start of the names of its outputs.
+        names: all names that its outputs may have in the chosen formats.
         fingerprint: see `Row`.
         earlier: what earlier runs did with it.
+        more: what its row says beyond the common columns.
     """
 
-    path: Path
+    key: str
+    source: Source
+    files: tuple[Path, ...]
     stem: str
+    names: tuple[str, ...]
     fingerprint: str
-    earlier: Row | None
+    earlier: Row | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def failure(self, reason: str, seconds: float) -> Row:
-        """The row that says why this image failed."""
-        return Row(str(self.path), "failed", reason, seconds, (), (), self.stem, self.fingerprint)
+        """The row that says why this input failed."""
+        return Row(
+            self.key, "failed", reason, seconds, stem=self.stem, fingerprint=self.fingerprint, more=self.more
+        )
+
+    def success(
+        self, seconds: float, flags: Sequence[str], outputs: Sequence[str], more: Mapping[str, str]
+    ) -> Row:
+        """The row of this input once its outputs are written."""
+        return Row(
+            self.key,
+            "ok",
+            seconds=seconds,
+            flags=tuple(flags),
+            outputs=tuple(outputs),
+            stem=self.stem,
+            fingerprint=self.fingerprint,
+            more={**self.more, **more},
+        )
 
 
-def check_found(found: Found) -> None:
-    """Make sure that there is something to do.
-
-    Raises:
-        DataError: there is no image; the message gives the reason for each argument.
-    """
-    if not found.images:
-        reasons = "; ".join(f"{file!r}: {reason.rstrip('.')}" for file, reason in found.missing.items())
-        raise DataError(f"there is nothing to segment. {reasons or 'Give files, folders or patterns'}.")
-
-
-def fingerprint(checkpoint: str, version: str, options: ReadOptions) -> Callable[[Path], str]:
-    """A function that tells whether an image would give the same result again.
-
-    It changes with size and time of modification of the file, the checkpoint, its version and the options.
-    """
-
-    def of(path: Path) -> str:
-        try:
-            state = path.stat()
-            source = [state.st_size, state.st_mtime_ns]
-        except OSError:
-            source = []  # reading will fail, and say why
-        parts = [source, checkpoint, version, *astuple(options)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-    return of
-
-
-def plan_jobs(found: Found, earlier: dict[str, Row], identity: Callable[[Path], str]) -> list[Job]:
-    """A job for each image, with names that no other image has.
+def fingerprint(files: Sequence[Path], *facts: Any) -> str:
+    """The same text where an input would give the same result again.
 
     Args:
-        found: the images.
-        earlier: rows of earlier runs by file.
-        identity: see `fingerprint`.
+        files: those that are read; their sizes and times of modification count.
+        facts: JSON values, such as checkpoints, versions and options.
     """
-    stems = assign_stems(found.images, {file: row.stem for file, row in earlier.items() if row.stem})
-    return [Job(path, stems[path], identity(path), earlier.get(str(path))) for path in found.images]
+    states: list[list[int]] = []
+    for path in files:
+        try:
+            state = path.stat()
+            states.append([state.st_size, state.st_mtime_ns])
+        except OSError:
+            states.append([])  # reading will fail, and say why
+    return hashlib.sha256(json.dumps([*states, *facts]).encode()).hexdigest()[:16]
 
 
-def check_names(jobs: Sequence[Job], folder: Path, formats: Sequence[str], *, may_replace: bool) -> None:
-    """Refuse to write over images that are to be read, and over files that are not ours.
+def check_names(jobs: Sequence[Job[Any]], folder: Path, *, may_replace: bool) -> None:
+    """Refuse to write over files that are to be read, and over files that are not ours.
 
     Raises:
         OutputError: a result would have the name of such a file.
     """
-    sources = {job.path for job in jobs}
-    for path in (folder / name for job in jobs for name in output_names(job.stem, formats)):
+    sources = {path for job in jobs for path in job.files}
+    for path in (folder / name for job in jobs for name in job.names):
         if path in sources:
             raise OutputError(
                 f"the result {str(path)!r} would replace an image of this run; choose another --out."
@@ -108,10 +126,9 @@ def check_names(jobs: Sequence[Job], folder: Path, formats: Sequence[str], *, ma
             )
 
 
-def is_done(job: Job, folder: Path, formats: Sequence[str]) -> bool:
+def is_done(job: Job[Any], folder: Path) -> bool:
     """Whether an earlier run did this very job and all its outputs are there."""
     row = job.earlier
     if row is None or row.status != "ok" or row.fingerprint != job.fingerprint:
         return False
-    names = output_names(job.stem, formats)
-    return set(names) <= set(row.outputs) and all((folder / name).is_file() for name in names)
+    return set(job.names) <= set(row.outputs) and all((folder / name).is_file() for name in job.names)

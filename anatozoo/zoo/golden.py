@@ -12,12 +12,13 @@ It starts from raw pixels, so it covers reading, preprocessing, network and the 
   ``displacement_px`` float32, the fixed image's shape with an axis for x, y[, z] before or after it, from
   ``result.displacement_px``;
 * in its metadata ``tolerance_px``, the largest accepted distance of a landmark or between displacements in
-  pixels, or for masks ``tolerance``, the largest accepted share of differing pixels.
+  pixels, or for masks ``tolerance``, the largest accepted share of differing pixels; and ``spacing_mm``,
+  where ``predict`` is to be called with one, as models that work in millimetres need it.
 """
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ GOLDEN = "golden.safetensors"
 PREFIX = "landmarks/"
 MASK = "mask"
 DISPLACEMENT = "displacement_px"
+SPACING = "spacing_mm"
 INPUTS = (("image",), ("moving", "fixed"))
 """The arguments of ``predict``, as the file names them."""
 PIXELS = ("uint8", "uint16", "int16")
@@ -101,6 +103,7 @@ def write_golden(
     *,
     tolerance_px: float = TOLERANCE_PX,
     tolerance: float = TOLERANCE_SHARE,
+    spacing_mm: Sequence[float] | None = None,
 ) -> Path:
     """Store raw images and what the module makes of them.
 
@@ -111,13 +114,14 @@ def write_golden(
         directory: the checkpoint's folder.
         tolerance_px: largest accepted distance of a landmark or between displacements, in pixels.
         tolerance: largest accepted share of pixels that differ between masks.
+        spacing_mm: (x, y[, z]) of a single image, for models that work in millimetres; None states none.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: the images are of another form, a tolerance is not finite, or the result is of no kind
-            that can be stored.
+        ConfigError: the images are of another form, a tolerance is not finite, a spacing not positive or not
+            of one image, or the result is of no kind that can be stored.
         OutputError: the folder cannot be written.
     """
     import numpy as np
@@ -132,7 +136,12 @@ def write_golden(
         raise ConfigError("a tolerance must be finite and not negative, and a share below 1.")
     for name, pixels in inputs.items():
         _check_pixels(name, pixels)
-    result = _result(module.predict(*inputs.values()))
+    settings = {}
+    if spacing_mm is not None:
+        settings[SPACING] = tuple(float(value) for value in spacing_mm)
+        if names != ("image",) or not all(0 < value < math.inf for value in settings[SPACING]):
+            raise ConfigError(f"spacing_mm={spacing_mm} must be positive numbers, of a single image.")
+    result = _result(module.predict(*inputs.values(), **settings))
     if not result:
         raise ConfigError(
             f"{type(module).__name__}.predict gives no landmarks, mask or displacement_px; nothing to store."
@@ -141,6 +150,7 @@ def write_golden(
     tensors = {key: np.ascontiguousarray(value) for key, value in {**inputs, **result}.items()}
     path = Path(directory) / GOLDEN
     metadata = {"tolerance": str(tolerance)} if MASK in result else {"tolerance_px": str(tolerance_px)}
+    metadata |= {name: " ".join(map(str, values)) for name, values in settings.items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     return path
 
@@ -152,8 +162,8 @@ def run_golden(module: Any, folder: Path) -> Golden:
         WeightsError: the result is further away than the tolerance, or the file is missing or broken.
     """
     path = folder / GOLDEN
-    inputs, stored, tolerance = _read(path)
-    found = _result(module.predict(*inputs.values()))
+    inputs, stored, tolerance, settings = _read(path)
+    found = _result(module.predict(*inputs.values(), **settings))
     shapes = {key: value.shape for key, value in stored.items()}
     if {key: value.shape for key, value in found.items()} != shapes:
         raise WeightsError(
@@ -197,8 +207,10 @@ def _check_result(result: Mapping[str, "np.ndarray"], inputs: Mapping[str, "np.n
         )
 
 
-def _read(path: Path) -> tuple[dict[str, "np.ndarray"], dict[str, "np.ndarray"], float]:
-    """Inputs in the order of `predict`'s arguments, stored result, tolerance."""
+def _read(
+    path: Path,
+) -> tuple[dict[str, "np.ndarray"], dict[str, "np.ndarray"], float, dict[str, tuple[float, ...]]]:
+    """Inputs in the order of `predict`'s arguments, stored result, tolerance, other arguments."""
     from safetensors import safe_open
 
     tensors = {key: value.numpy() for key, value in read_tensors(path).items()}
@@ -209,8 +221,11 @@ def _read(path: Path) -> tuple[dict[str, "np.ndarray"], dict[str, "np.ndarray"],
     landmarks = all(key.startswith(PREFIX) for key in tensors)
     alone = len(tensors) == 1 and tensors.keys() <= {MASK, DISPLACEMENT}
     key = "tolerance" if MASK in tensors else "tolerance_px"
+    settings = {}
     try:
         tolerance = float(metadata.get(key, "nan"))
+        if SPACING in metadata:
+            settings[SPACING] = tuple(float(value) for value in metadata[SPACING].split())
     except ValueError:
         tolerance = math.nan
     if not inputs or not tensors or not (landmarks or alone) or not math.isfinite(tolerance):
@@ -222,7 +237,7 @@ def _read(path: Path) -> tuple[dict[str, "np.ndarray"], dict[str, "np.ndarray"],
         _check_result(tensors, inputs)
     except ConfigError as error:
         raise WeightsError(f"{path} is no golden test: {error}") from error
-    return inputs, tensors, tolerance
+    return inputs, tensors, tolerance, settings
 
 
 def _result(result: Any) -> dict[str, "np.ndarray"]:

@@ -181,7 +181,7 @@ def _input(item: Marked) -> InputSpec:
         anatomy=values["anatomy"].text(),
         views=values["views"].list_of(Marked.text),
         size=size,
-        fit=values["fit"].one_of(("pad", "stretch")),
+        fit=values["fit"].one_of(("pad", "stretch", "spacing")),
         intensity=values["intensity"].text(),
         polarity=values["polarity"].one_of(("bone-white", "bone-black", "any")),
         spacing_mm=spacing,

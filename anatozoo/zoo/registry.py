@@ -102,6 +102,14 @@ METHODS: dict[str, MethodEntry] = {
         title="AENet",
         paper="the label autoencoder of Mansilla et al., Neural Networks 2020",
     ),
+    "postdae": MethodEntry(
+        name="postdae",
+        module="anatozoo.methods.postdae:PostDAEModule",
+        data="anatozoo.methods.postdae:PostDAEDataModule",
+        task="post-processing",
+        title="Post-DAE",
+        paper="Larrazabal et al., IEEE Transactions on Medical Imaging 2020",
+    ),
 }
 """The methods of this package, by name."""
 

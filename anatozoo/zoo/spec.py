@@ -52,7 +52,8 @@ class InputSpec:
         anatomy: e.g. ``"chest"``.
         views: e.g. ``("PA", "AP")``.
         size: (width, height) of the network's frame in pixels, or (width, height, depth).
-        fit: how an image gets there: ``"pad"`` keeps its aspect, ``"stretch"`` does not.
+        fit: how an image gets there: ``"pad"`` keeps its aspect, ``"stretch"`` does not, ``"spacing"``
+            resamples it to `spacing_mm`.
         intensity: how grey values are brought to the network's range, in words.
         polarity: ``"bone-white"``, ``"bone-black"`` or ``"any"``.
         spacing_mm: pixel spacing that the model needs, None where any will do.

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from anatozoo.serve.inputs import find_images, image_suffix
+from anatozoo.errors import DataError
+from anatozoo.serve.inputs import find_images, find_masks, image_suffix
 from anatozoo.serve.manifest import COLUMNS, MANIFEST_NAME
 
 
@@ -18,6 +19,10 @@ def dicom(path):
 
 def found(tmp_path, *inputs, out="out"):
     return [str(path.relative_to(tmp_path)) for path in find_images(inputs, tmp_path / out).images]
+
+
+def found_masks(tmp_path, *inputs, out="out"):
+    return [str(path.relative_to(tmp_path)) for path in find_masks(inputs, tmp_path / out).images]
 
 
 def test_folders_are_searched_to_the_bottom_for_images(tmp_path):
@@ -139,3 +144,52 @@ def test_results_are_no_inputs(tmp_path):
 )
 def test_image_suffix(name, suffix):
     assert image_suffix(name) == suffix
+
+
+def test_masks_are_pictures_without_loss_and_volumes(tmp_path):
+    for name in ("a.png", "b.jpg", "c.nii.gz", "x/d.TIF", "e.nii", "f.mha"):
+        touch(tmp_path / "in" / name)
+    dicom(tmp_path / "in" / "IM0001")
+    dicom(tmp_path / "in" / "g.dcm")
+    assert found_masks(tmp_path, tmp_path / "in") == [
+        "in/a.png",
+        "in/c.nii.gz",
+        "in/e.nii",
+        "in/f.mha",
+        "in/x/d.TIF",
+    ]
+    assert found_masks(tmp_path, tmp_path / "in" / "b.jpg") == ["in/b.jpg"]
+    assert found_masks(tmp_path, f"{tmp_path}/in/*.jpg") == []
+
+
+def test_of_results_only_the_masks_are_taken_and_one_of_each_image(tmp_path):
+    for name in ("a.png", "a_mask.png", "a_overlay.png", "a_mask.mha", "b_mask.png", "c_mask.nii.gz"):
+        touch(tmp_path / "in" / name)
+    touch(tmp_path / "in" / "deep" / "a.png")
+    everything = found_masks(tmp_path, tmp_path / "in")
+    assert len(everything) == 7
+    # Somebody else's table changes nothing.
+    touch(tmp_path / "in" / MANIFEST_NAME, b"file,age\n")
+    assert found_masks(tmp_path, tmp_path / "in") == everything
+    touch(tmp_path / "in" / MANIFEST_NAME, ",".join((*COLUMNS, "models")).encode() + b"\n")
+    expected = ["in/a_mask.mha", "in/b_mask.png", "in/c_mask.nii.gz", "in/deep/a.png"]
+    assert found_masks(tmp_path, tmp_path / "in") == expected
+    # Whoever writes a pattern gets what it says.
+    assert found_masks(tmp_path, f"{tmp_path}/in/*.png") == [
+        "in/a.png",
+        "in/a_mask.png",
+        "in/a_overlay.png",
+        "in/b_mask.png",
+    ]
+
+
+def test_results_of_every_kind_are_no_inputs(tmp_path):
+    touch(tmp_path / MANIFEST_NAME, ",".join(COLUMNS).encode() + b"\n")
+    for ending in ("_warped.nii.gz", "_displacement.mha", "_registration.png", "_repair.png", "_mask.nii.gz"):
+        touch(tmp_path / f"a{ending}")
+    touch(tmp_path / "scan.png")
+    assert found(tmp_path, tmp_path, out=".") == ["scan.png"]
+    assert found_masks(tmp_path, tmp_path, out=".") == []
+    (tmp_path / "scan.png").unlink()
+    with pytest.raises(DataError, match="no image in this folder beside the results of an earlier run"):
+        find_images([tmp_path], tmp_path).check()

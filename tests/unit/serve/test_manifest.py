@@ -9,9 +9,11 @@ from anatozoo.serve.manifest import (
     COLUMNS,
     LOCK_NAME,
     MANIFEST_NAME,
+    Layout,
     ManifestWriter,
     Row,
     exclusive,
+    has_manifest,
     read_manifest,
 )
 
@@ -127,3 +129,44 @@ def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
     lock = exclusive(tmp_path)
     with pytest.raises(OutputError, match="no permission"):
         lock.__enter__()
+
+
+PAIRS = Layout("name", ("moving", "fixed"), ("dice_after",))
+
+
+def test_further_columns_lead_back(tmp_path):
+    more = {"moving": "/in/ä,b.png", "fixed": "c", "dice_after": "0.9"}
+    given = row("pair 1", stem="pair 1", outputs=("pair 1_warped.nii.gz", "pair 1_mask.nii.gz"), more=more)
+    with ManifestWriter(tmp_path, [], PAIRS) as table:
+        table.append(given)
+        table.sort()
+    assert list(table_of(tmp_path)[0]) == ["name", *COLUMNS[1:], "moving", "fixed", "dice_after"]
+    found = read_manifest(tmp_path, PAIRS)
+    # Names are listed in the order of the formats.
+    assert found["pair 1"].more == more
+    assert set(found["pair 1"].outputs) == set(given.outputs)
+
+
+def test_a_table_of_another_kind_of_run_is_left_alone(tmp_path):
+    write(tmp_path, row())
+    with pytest.raises(OutputError, match="over single files, and this one is over pairs"):
+        read_manifest(tmp_path, PAIRS)
+
+
+def test_a_table_with_other_further_columns_is_read(tmp_path):
+    write(tmp_path, row())
+    rows = read_manifest(tmp_path, Layout(details=("models",)))
+    with ManifestWriter(tmp_path, rows.values(), Layout(details=("models",))) as table:
+        table.append(row("/in/c.png", more={"models": "a 1;b 2"}))
+    assert [r["models"] for r in table_of(tmp_path)] == ["", "a 1;b 2"]
+    assert list(read_manifest(tmp_path)) == ["/in/a.png", "/in/c.png"]
+
+
+def test_a_folder_of_results_is_known_by_its_table(tmp_path):
+    assert not has_manifest(tmp_path)
+    (tmp_path / MANIFEST_NAME).write_text("file,patient\n")
+    assert not has_manifest(tmp_path)
+    (tmp_path / MANIFEST_NAME).unlink()
+    for layout in (Layout(), PAIRS):
+        with ManifestWriter(tmp_path, [], layout):
+            assert has_manifest(tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anatozoo.serve.naming import assign_stems
+from anatozoo.serve.naming import Nameable, assign_stems, choose_stems
 
 
 def stems(*names, known=None):
@@ -80,3 +80,16 @@ def test_no_two_images_share_a_stem(parts):
     assert len({stem.casefold() for stem in chosen}) == len(names)
     for name, stem in zip(names, chosen, strict=True):
         assert stem.startswith(Path(name).stem)
+
+
+def test_an_ending_is_dropped_and_tells_namesakes_apart():
+    paths = [Path("/x") / name for name in ("a_mask.png", "b.png", "b_mask.nii.gz", "_mask.png")]
+    found = assign_stems(paths, {}, without="_mask")
+    assert [found[path] for path in paths] == ["a", "b_png", "b_mask_nii_gz", "_mask"]
+
+
+def test_reserved_stems_are_given_to_nobody():
+    items = [Nameable("1", "a_to_b"), Nameable("2", "c_to_d")]
+    found = choose_stems(items, {}, ["A_to_b"])
+    assert found["2"] == "c_to_d"
+    assert found["1"].startswith("a_to_b_")

@@ -326,12 +326,12 @@ def test_a_killed_run_is_resumed_at_once(folder, tmp_path):
 
 
 def test_only_a_few_images_are_in_memory(tmp_path, monkeypatch):
-    import anatozoo.serve.runner as runner
+    import anatozoo.serve.images as images
 
     for i in range(24):
         add_image(tmp_path / "in" / f"{i:02}.png", 32, 32)
     read, written = [], []
-    original = runner.read_image
+    original = images.read_image
 
     def counted(path, **options):
         read.append(path)
@@ -345,7 +345,7 @@ def test_only_a_few_images_are_in_memory(tmp_path, monkeypatch):
             most = max(most, len(read) - len(written))
             yield from super().predict_batch(xs, batch_size)
 
-    monkeypatch.setattr(runner, "read_image", counted)
+    monkeypatch.setattr(images, "read_image", counted)
     run_folder(
         Watching(),
         [tmp_path / "in"],

@@ -81,7 +81,7 @@ def test_to_dict_gives_back_the_manifests_own_keys_and_values(tmp_path: Path) ->
         (("license", "weights"), None, "must be text"),
         (("license", "commercial_use"), "no", "must be true or false"),
         (("input", "size"), [30], "[width, height]"),
-        (("input", "fit"), "crop", "one of pad, stretch"),
+        (("input", "fit"), "crop", "one of pad, stretch, spacing"),
         (("input", "polarity"), "white", "one of bone-white"),
         (("input", "spacing_mm"), 0, "must be positive"),
         (("input", "spacing_mm"), True, "a number"),

@@ -1,0 +1,86 @@
+"""Batched deformation of label maps, 2-D and 3-D, so that few masks show many shapes."""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SMOOTH = {2: "bicubic", 3: "trilinear"}
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """Strengths of the deformation; 0 switches one off.
+
+    Attributes:
+        rotation_deg: largest rotation, about each axis in 3-D.
+        scale: largest change of size, as the logarithm of the factor.
+        anisotropy: the same along each axis.
+        shift: largest shift, as a share of the frame.
+        elastic: size of a smooth displacement, as a share of the frame.
+        cells: control points of that displacement along each axis.
+    """
+
+    rotation_deg: float = 8.0
+    scale: float = 0.15
+    anisotropy: float = 0.1
+    shift: float = 0.06
+    elastic: float = 0.012
+    cells: int = 5
+
+
+def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor) -> Tensor:
+    """Uniform random numbers, float32, on the device of `like`."""
+    return torch.rand(shape, device=like.device) * (high - low) + low
+
+
+def smooth_field(batch: int, channels: int, shape: tuple[int, ...], cells: int, like: Tensor) -> Tensor:
+    """Smooth random field (B, channels, ...), N(0, 1) at its control points, `cells` along each axis."""
+    coarse = torch.randn(batch, channels, *[cells] * len(shape), device=like.device)
+    return F.interpolate(coarse, size=shape, mode=SMOOTH[len(shape)], align_corners=True)
+
+
+def deform(probability: Tensor, config: ShapeConfig) -> Tensor:
+    """Turn, scale, shift and bend label maps, each in its own way; none is mirrored, for sides matter.
+
+    Args:
+        probability: (B, C, ...) one-hot or soft, background first.
+        config: strengths.
+
+    Returns:
+        (B, C, ...); what comes in from beyond the frame is background.
+    """
+    batch, shape = len(probability), tuple(probability.shape[2:])
+    n = len(shape)
+    sides = torch.tensor(shape[::-1], device=probability.device, dtype=torch.float32)
+    # Positions in shares of the largest side, (x, y[, z]), so that a rotation of an oblong frame is one.
+    unit = sides / sides.max()
+    axes = [(torch.arange(s, device=probability.device) + 0.5) / s - 0.5 for s in shape]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1) * unit
+    zoom = uniform((batch, 1), -config.scale, config.scale, probability)
+    stretch = uniform((batch, n), -config.anisotropy, config.anisotropy, probability)
+    matrix = _rotation(batch, n, config.rotation_deg, probability) / torch.exp(zoom + stretch)[:, None]
+    shift = uniform((batch, 1, n), -config.shift, config.shift, probability)
+    source = (place.reshape(1, -1, n) - shift) @ matrix.transpose(1, 2)
+    source = source.view(batch, *shape, n)
+    if config.elastic:
+        field = smooth_field(batch, n, shape, config.cells, probability)
+        source = source + config.elastic * field.movedim(1, -1)
+    grid = (2 * source / unit).to(probability.dtype)
+    organs = F.grid_sample(probability[:, 1:], grid, padding_mode="zeros", align_corners=False)
+    return torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
+
+
+def _rotation(batch: int, n: int, largest_deg: float, like: Tensor) -> Tensor:
+    """Random rotations (B, n, n), about each axis in turn."""
+    result = torch.eye(n, device=like.device).expand(batch, n, n)
+    for first, second in combinations(range(n), 2):
+        angle = uniform((batch,), -largest_deg, largest_deg, like) * (math.pi / 180)
+        turn = torch.eye(n, device=like.device).repeat(batch, 1, 1)
+        turn[:, first, first] = turn[:, second, second] = angle.cos()
+        turn[:, first, second], turn[:, second, first] = -angle.sin(), angle.sin()
+        result = turn @ result
+    return result

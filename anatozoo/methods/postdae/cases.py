@@ -1,0 +1,231 @@
+"""Masks without images, found in the folders that users have."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotations import Entry, find_annotations
+from anatozoo.io.chest import ChestCase, index_chest
+from anatozoo.io.chest_folders import is_jsrt
+from anatozoo.io.files import stem_of
+from anatozoo.io.geometry import Geometry
+from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.methods.frame_cases import GROUPS, _check_subjects, _deal, _read_splits, _subject_of
+
+Labels = npt.NDArray[np.uint8]
+Masks = dict[str, npt.NDArray[np.bool_]]
+
+LAYOUTS = ("jsrt", "landmarks", "folders", "acdc")
+LABEL_FOLDERS = ("labels", "labelsTr", "masks")
+ACDC_LABELS = {"right_ventricle": 1, "myocardium": 2, "left_ventricle": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCase:
+    """One label map, not read yet.
+
+    Attributes:
+        id: name, unique in its data set.
+        subject: cases of one subject share it, and a split.
+        split: ``"train"``, ``"val"``, ``"test"``, or None.
+        read: gives the label map, uint8, values in the order of the organs from 1, and its grid.
+    """
+
+    id: str
+    subject: str
+    split: str | None
+    read: Callable[[], tuple[Labels, Grid]]
+
+
+def find_masks(
+    root: str | Path,
+    layout: str,
+    organs: Sequence[str],
+    *,
+    dims: int,
+    label_values: Sequence[int] | None = None,
+    subject_pattern: str | None = None,
+) -> list[MaskCase]:
+    """Find label maps below a folder and deal them to splits; no image is needed.
+
+    Later organs cover earlier ones. ``"lungs"`` and ``"clavicles"`` stand for both sides under one label.
+
+    Args:
+        root: the folder.
+        layout: where masks are:
+
+            * ``"jsrt"``: `anatozoo.io.chest.index_chest`, from masks, or from contours where there are none.
+            * ``"landmarks"``: the same, every file of ``landmarks/{RL,LL,H,RCLA,LCLA}`` that has all organs.
+              Cases of JSRT go where its lists put them, and are left out where no list names them; the others
+              are dealt by name.
+            * ``"folders"``: whatever `anatozoo.io.annotations.find_annotations` reads, in the first of the
+              folders ``labels``, ``labelsTr`` and ``masks`` that exists, or in `root` itself: label maps
+              (NIfTI, PNG, ...), one folder per organ, tables of CheXmask. Splits in
+              ``splits/{train,val,test}.txt`` or ``splits.json``, else dealt by subject.
+            * ``"acdc"``: ``patientNNN_frameFF_gt.nii.gz`` at any depth, slice by slice, empty slices left
+              out; organs among ``right_ventricle``, ``myocardium`` and ``left_ventricle``; ``splits.json`` by
+              patient, else dealt by patient.
+        organs: names in the order of their labels.
+        dims: 2 or 3.
+        label_values: value of each organ in the label maps of ``"folders"``; None is 1, 2, ...
+        subject_pattern: regular expression whose first group is the subject in a case's name, for
+            ``"folders"``; None takes the whole name.
+
+    Returns:
+        Cases sorted by name.
+
+    Raises:
+        DataError: nothing is there, or a subject is in two splits.
+        ConfigError: layout, pattern, organs or values are not possible.
+    """
+    folder = Path(root)
+    if layout not in LAYOUTS:
+        raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
+    if layout != "folders" and dims != 2:
+        raise ConfigError(f"layout={layout!r} holds 2-D masks; give image_size as one number or [H, W].")
+    if not folder.is_dir() and not (layout == "folders" and folder.is_file()):
+        raise DataError(f"{folder} is not a folder; data.root names the folder with the masks.")
+    if layout in ("jsrt", "landmarks"):
+        cases = _chest_cases(folder, layout, tuple(organs))
+    elif layout == "acdc":
+        cases = _acdc_cases(folder, tuple(organs))
+    else:
+        values = list(range(1, len(organs) + 1)) if label_values is None else list(label_values)
+        if len(values) != len(organs) or len({*values, 0}) != len(values) + 1:
+            raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(organs)}.")
+        named = dict(zip(values, organs, strict=True))
+        cases = _folder_cases(folder, named, dims, _subject_of(subject_pattern))
+    _check_subjects(cases)  # type: ignore[arg-type]  # subject and split are all that it looks at
+    return cases
+
+
+def painted(masks: Masks, organs: Sequence[str], name: str) -> Labels:
+    """One label map of masks of one shape; later organs cover earlier ones.
+
+    Raises:
+        DataError: an organ has no mask.
+    """
+    labels: Labels | None = None
+    for value, organ in enumerate(organs, start=1):
+        parts = (organ,) if organ in masks else GROUPS.get(organ, (organ,))
+        for part in parts:
+            if part not in masks:
+                raise DataError(f"{name} has no mask of {part}; it has {', '.join(masks) or 'none'}.")
+            labels = np.zeros(masks[part].shape, np.uint8) if labels is None else labels
+            labels[masks[part]] = value
+    assert labels is not None  # organs are never empty
+    return labels
+
+
+def _chest_cases(root: Path, layout: str, organs: tuple[str, ...]) -> list[MaskCase]:
+    needed = {part for organ in organs for part in GROUPS.get(organ, (organ,))}
+    cases = []
+    for case in index_chest(root, layout):
+        split = case.split
+        if split is None and layout == "landmarks" and not is_jsrt(case.id):
+            # What is dealt here never holds a case of JSRT: its test split would be among it.
+            split = _deal(case.patient)
+        if split and needed <= {*case.masks, *case.landmarks}:
+            cases.append(MaskCase(case.id, case.patient, split, partial(_read_chest, case, organs)))
+    if not cases:
+        raise DataError(
+            f"{root}: no case of layout {layout!r} in a split has {', '.join(sorted(needed))}. "
+            "`anatozoo doctor --data ROOT` shows what was found."
+        )
+    return cases
+
+
+def _read_chest(case: ChestCase, organs: Sequence[str]) -> tuple[Labels, Grid]:
+    parts = [part for organ in organs for part in GROUPS.get(organ, (organ,))]
+    given = {part: case.read_mask(part) for part in parts if part in case.masks}
+    size = next(iter(given.values())).shape[::-1] if given else case.size
+    scale = np.asarray(size) / case.size
+    masks: Masks = {}
+    for part in parts:
+        if part not in given:
+            masks[part] = draw_organ_mask((case.landmarks[part] + 0.5) * scale - 0.5, (size[0], size[1]))
+        elif given[part].shape[::-1] != size:
+            own = given[part].shape
+            fitted = Geometry.fit((own[1], own[0]), (size[0], size[1]), mode="stretch")
+            masks[part] = fitted.mask_to_target(given[part])
+        else:
+            masks[part] = given[part]
+    spacing = case.spacing_mm and tuple(np.divide(case.spacing_mm, scale).tolist())
+    return painted(masks, organs, case.id), Grid((size[0], size[1]), spacing)
+
+
+def _acdc_cases(root: Path, organs: tuple[str, ...]) -> list[MaskCase]:
+    unknown = [organ for organ in organs if organ not in ACDC_LABELS]
+    if unknown:
+        raise ConfigError(f"ACDC has no {', '.join(unknown)}; organs are {', '.join(ACDC_LABELS)}.")
+    files = sorted(root.glob("**/patient*_frame*_gt.nii*"))
+    if not files:
+        raise DataError(
+            f"{root}: no patientNNN/patientNNN_frameFF_gt.nii.gz; data.root holds ACDC's folders."
+        )
+    splits = _read_splits(root)
+    cases = []
+    for path in files:
+        patient = path.name.partition("_")[0]
+        volume, grid = read_labels(path, 3)
+        spacing = grid.spacing_mm and grid.spacing_mm[:2]
+        for z, stored in enumerate(volume):
+            labels = np.zeros(stored.shape, np.uint8)
+            for value, organ in enumerate(organs, start=1):
+                labels[stored == ACDC_LABELS[organ]] = value
+            if labels.any():
+                read = partial(_given, labels, Grid(labels.shape[::-1], spacing))
+                split = splits.get(patient) if splits else _deal(patient)
+                cases.append(MaskCase(f"{stem_of(path).removesuffix('_gt')}_z{z:02}", patient, split, read))
+    return cases
+
+
+def _given(labels: Labels, grid: Grid) -> tuple[Labels, Grid]:
+    return labels, grid
+
+
+def _folder_cases(
+    root: Path, organs: dict[int, str], dims: int, subject_of: Callable[[str], str]
+) -> list[MaskCase]:
+    folder = next((root / name for name in LABEL_FOLDERS if (root / name).is_dir()), root)
+    entries = find_annotations(folder, tuple(organs.values())).entries
+    splits = _read_splits(root if root.is_dir() else root.parent)
+    unknown = sorted(set(splits) - set(entries))
+    if unknown:
+        raise DataError(f"{root}: the splits name {len(unknown)} cases without a mask, first {unknown[0]}.")
+    return [
+        MaskCase(
+            name,
+            subject_of(name),
+            splits.get(name) if splits else _deal(subject_of(name)),
+            partial(_read_entry, name, entry, organs, dims),
+        )
+        for name, entry in sorted(entries.items())
+    ]
+
+
+def _read_entry(name: str, entry: Entry, organs: dict[int, str], dims: int) -> tuple[Labels, Grid]:
+    stored = entry.read()
+    if stored.grid is None:
+        raise DataError(
+            f"{name}: nothing says how large the image of these landmarks is; give masks, label maps, or the "
+            "landmark data set by layout 'landmarks'."
+        )
+    if stored.grid.dims != dims:
+        raise DataError(f"{name} is {stored.grid.dims}-D, but image_size asks for {dims}-D masks.")
+    if stray := [value for value in stored.values if value not in organs]:
+        raise DataError(
+            f"{name} holds the values {stray[:5]}, but the organs are {organs}; give label_values."
+        )
+    annotation = stored.annotation(stored.grid.size, organs, stored.grid.spacing_mm)
+    masks = dict(annotation.masks)
+    for organ, points in annotation.landmarks.items():
+        if organ not in masks:
+            masks[organ] = draw_organ_mask(points, (annotation.size[0], annotation.size[1]))
+    return painted(masks, list(organs.values()), name), stored.grid

@@ -1,0 +1,68 @@
+"""What runs over single files share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import ClassVar
+
+from anatozoo.serve.inputs import Found
+from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.naming import assign_stems
+from anatozoo.serve.plan import Job, MaskOptions, ReadOptions, fingerprint
+from anatozoo.serve.tasks import Item, Model, Result, Task, facts_of, names_of
+
+
+class FileTask(Task[Path, Item, Result]):
+    """A run whose inputs are single files.
+
+    Args:
+        models: the checkpoints that compute, in this order.
+        found: the files.
+        options: how they are read.
+    """
+
+    layout: ClassVar[Layout] = Layout(details=("models",))
+    ending: ClassVar[str] = ""
+    """What the stems of the inputs' names lose."""
+
+    def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions | MaskOptions) -> None:
+        self._models, self.found, self._facts = tuple(models), found, astuple(options)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The checkpoints that compute, in this order."""
+        return self._models
+
+    @property
+    def more(self) -> dict[str, str]:
+        """Details of every row."""
+        return {"models": names_of(self.models)}
+
+    @property
+    def refused(self) -> Mapping[str, Row]:
+        """Rows of arguments that led to no file."""
+        return {
+            file: Row(file, "failed", reason, more=self.more) for file, reason in self.found.missing.items()
+        }
+
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
+        """A job for each file."""
+        known = {file: row.stem for file, row in earlier.items() if row.stem}
+        stems = assign_stems(self.found.images, known, without=self.ending)
+        first, *rest = self.models
+        facts = [*facts_of(first), *self._facts, *(fact for m in rest for fact in facts_of(m))]
+        return [
+            Job(
+                key=str(path),
+                source=path,
+                files=(path,),
+                stem=stems[path],
+                names=tuple(self.formats.names(stems[path], formats)),
+                fingerprint=fingerprint([path], *facts),
+                earlier=earlier.get(str(path)),
+                more=self.more,
+            )
+            for path in self.found.images
+        ]

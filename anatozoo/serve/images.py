@@ -1,0 +1,98 @@
+"""Segment images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from anatozoo.errors import ConfigError
+from anatozoo.io.images import Image, read_image
+from anatozoo.results import SegmentationResult
+from anatozoo.serve.files import FileTask
+from anatozoo.serve.inputs import Found
+from anatozoo.serve.outputs import SEGMENTATIONS, Formats
+from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
+from anatozoo.serve.tasks import Model
+
+
+class Segmenter(Model, Protocol):
+    """What a model needs to segment images."""
+
+    def predict(self, x: Any) -> SegmentationResult:
+        """Segment one image."""
+
+    def predict_batch(self, xs: Iterable[Any], batch_size: int = ...) -> Iterable[SegmentationResult]:
+        """Segment images; results in order, the same as from `predict`."""
+
+
+class SegmentImages(FileTask[Image, SegmentationResult]):
+    """Segment radiographs.
+
+    Args:
+        model: a loaded checkpoint.
+        found: the images.
+        options: how they are read.
+
+    Raises:
+        ConfigError: the spacing is not of two numbers.
+    """
+
+    one: ClassVar[str] = "image"
+    done: ClassVar[str] = "segmented"
+    doing: ClassVar[str] = "segmenting"
+
+    def __init__(self, model: Segmenter, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__([model], found, check_flat(options))
+        self.model, self.options = model, options
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return SEGMENTATIONS
+
+    def read(self, job: Job[Path]) -> Image:
+        """Read a radiograph."""
+        return read_radiograph(job.source, self.options)
+
+    def compute(self, items: Sequence[Image]) -> list[SegmentationResult]:
+        """Segment a batch."""
+        return list(self.model.predict_batch(items, batch_size=len(items)))
+
+    def compute_one(self, item: Image) -> SegmentationResult:
+        """Segment one image."""
+        return self.model.predict(item)
+
+    def save(
+        self, result: SegmentationResult, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write mask, overlay, landmarks and JSON, with the image's name alone for its path."""
+        replace(result, image=job.source.name).save(folder, formats, job.stem)
+        return {}
+
+
+def check_flat(options: ReadOptions) -> ReadOptions:
+    """The same options, for radiographs.
+
+    Raises:
+        ConfigError: the spacing is not of two numbers.
+    """
+    if options.spacing_mm is not None and len(options.spacing_mm) != 2:
+        raise ConfigError(f"spacing_mm={options.spacing_mm} must be (x, y) for radiographs.")
+    return options
+
+
+def read_radiograph(path: Path, options: ReadOptions) -> Image:
+    """Read a radiograph as the options say.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    spacing = options.spacing_mm
+    return read_image(
+        path,
+        spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
+        invert=options.invert,
+        allow_any_modality=options.allow_any_modality,
+    )

@@ -1,0 +1,207 @@
+"""Repair masks: those in files, or those that another model has just drawn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from anatozoo.errors import ConfigError
+from anatozoo.io.images import Image
+from anatozoo.results import SegmentationResult
+from anatozoo.results_repair import RepairResult
+from anatozoo.serve.files import FileTask
+from anatozoo.serve.images import Segmenter, check_flat, read_radiograph
+from anatozoo.serve.inputs import MASK_ENDING, Found
+from anatozoo.serve.outputs import REPAIRED_VOLUMES, REPAIRS, Formats
+from anatozoo.serve.plan import DEFAULT_MASK_OPTIONS, DEFAULT_OPTIONS, Job, MaskOptions, ReadOptions
+from anatozoo.serve.tasks import Model, add_to_json
+
+
+class Repairer(Model, Protocol):
+    """What a model needs to repair masks.
+
+    Attributes:
+        organs: names of the organs in the order of their labels 1, 2, ...
+        shape: of the network's frame, (H, W) or (D, H, W).
+    """
+
+    organs: Any
+    shape: tuple[int, ...]
+
+    def predict(self, x: Any, *, classes: Any = ..., spacing_mm: Any = ...) -> RepairResult:
+        """Repair one mask: a path, an array or a `SegmentationResult`."""
+
+    def predict_batch(
+        self, xs: Iterable[Any], batch_size: int = ..., *, classes: Any = ..., spacing_mm: Any = ...
+    ) -> Iterable[RepairResult]:
+        """Repair masks; results in order, the same as from `predict`."""
+
+
+class RepairMasks(FileTask[Path, RepairResult]):
+    """Repair masks in files, 2-D or 3-D as the model takes them.
+
+    The stem of ``a_mask.png`` is ``a``, so that a repaired mask has the name that it had, in another folder.
+
+    Args:
+        model: a loaded checkpoint.
+        found: the masks.
+        options: how they are read.
+
+    Raises:
+        ConfigError: the spacing has another number of dimensions than the model.
+    """
+
+    one: ClassVar[str] = "mask"
+    done: ClassVar[str] = "repaired"
+    doing: ClassVar[str] = "repairing"
+    ending: ClassVar[str] = MASK_ENDING
+
+    def __init__(self, model: Repairer, found: Found, options: MaskOptions = DEFAULT_MASK_OPTIONS) -> None:
+        dims = len(model.shape)
+        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
+            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this model.")
+        super().__init__([model], found, options)
+        self.model, self.options = model, options
+        # Matplotlib promises nothing to threads.
+        self._plotting = threading.Lock()
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return REPAIRS if len(self.model.shape) == 2 else REPAIRED_VOLUMES
+
+    def read(self, job: Job[Path]) -> Path:
+        """Nothing: the model reads masks itself, for it knows what they may hold."""
+        return job.source
+
+    def compute(self, items: Sequence[Path]) -> list[RepairResult]:
+        """Repair a batch."""
+        o = self.options
+        return list(
+            self.model.predict_batch(items, batch_size=len(items), classes=o.classes, spacing_mm=o.spacing_mm)
+        )
+
+    def compute_one(self, item: Path) -> RepairResult:
+        """Repair one mask."""
+        return self.model.predict(item, classes=self.options.classes, spacing_mm=self.options.spacing_mm)
+
+    def save(
+        self, result: RepairResult, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write the repaired mask and what changed, with the mask's name alone for its path."""
+        with self._plotting:
+            replace(result, image=job.source.name).save(folder, formats, job.stem)
+        return {}
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What two models said of one image, one after the other.
+
+    Attributes:
+        drawn: what the segmenter found.
+        result: what the repair made of it.
+    """
+
+    drawn: SegmentationResult
+    result: RepairResult
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Remarks of reader and segmenter, then those of the repair."""
+        return tuple(dict.fromkeys([*self.drawn.flags, *self.result.flags]))
+
+
+class SegmentThenRepair(FileTask[Image, Repaired]):
+    """Segment radiographs and repair the masks; the repaired ones are saved.
+
+    Args:
+        model: a loaded checkpoint that segments.
+        then: one that repairs.
+        found: the images.
+        options: how they are read.
+
+    Raises:
+        ConfigError: the two do not go together: the first draws an organ that the second does not know, or
+            the second is for volumes.
+    """
+
+    one: ClassVar[str] = "image"
+    done: ClassVar[str] = "segmented and repaired"
+    doing: ClassVar[str] = "segmenting"
+
+    def __init__(
+        self, model: Segmenter, then: Repairer, found: Found, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> None:
+        check_organs(model, then)
+        super().__init__([model, then], found, check_flat(options))
+        self.model, self.then, self.options = model, then, options
+        self._plotting = threading.Lock()
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return REPAIRS
+
+    def read(self, job: Job[Path]) -> Image:
+        """Read a radiograph."""
+        return read_radiograph(job.source, self.options)
+
+    def compute(self, items: Sequence[Image]) -> list[Repaired]:
+        """Segment and repair a batch."""
+        drawn = [_named(result) for result in self.model.predict_batch(items, batch_size=len(items))]
+        repaired = list(self.then.predict_batch(drawn, batch_size=len(items)))
+        return [Repaired(*pair) for pair in zip(drawn, repaired, strict=True)]
+
+    def compute_one(self, item: Image) -> Repaired:
+        """Segment and repair one image."""
+        drawn = _named(self.model.predict(item))
+        return Repaired(drawn, self.then.predict(drawn))
+
+    def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
+        """Write the repaired mask; its JSON says who drew it."""
+        with self._plotting:
+            result.result.save(folder, formats, job.stem)
+        if "json" in formats:
+            drawn = result.drawn
+            add_to_json(
+                folder / f"{job.stem}.json",
+                {
+                    "segmenter": {
+                        "checkpoint": drawn.checkpoint,
+                        "version": drawn.version,
+                        "flags": list(drawn.flags),
+                    }
+                },
+            )
+        return {}
+
+
+def check_organs(model: Any, then: Repairer) -> None:
+    """Make sure that masks of one model can be given to the other: organs have names, and names must match.
+
+    A repair that knows more organs than there are is none the worse; pairs such as ``"lungs"`` take their two
+    parts.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    from anatozoo.metrics.cases import PAIRS
+
+    first, second = model.checkpoint_name, then.checkpoint_name
+    if len(then.shape) != 2:
+        raise ConfigError(f"{second} repairs volumes, and {first} segments 2-D images.")
+    known = list(then.organs)
+    accepted = {*known, *(part for organ in known for part in PAIRS.get(organ, ()))}
+    if unknown := [organ for organ in model.organs if organ not in accepted]:
+        raise ConfigError(
+            f"{first} draws {', '.join(unknown)}, which {second} does not know; that repairs "
+            f"{', '.join(known)}. Choose a checkpoint for these organs."
+        )
+
+
+def _named(result: SegmentationResult) -> SegmentationResult:
+    return replace(result, image=Path(result.image).name)

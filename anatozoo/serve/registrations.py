@@ -1,0 +1,266 @@
+"""Register pairs of images, and bring the masks of the moving ones along."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import AnatozooError, ConfigError, GeometryError
+from anatozoo.io.files import stem_of
+from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
+from anatozoo.io.writers import write_itk
+from anatozoo.results_registration import RegistrationResult
+from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.naming import Nameable, choose_stems, folded
+from anatozoo.serve.outputs import PROPAGATED, REGISTRATIONS, Formats
+from anatozoo.serve.pairs import IMAGES, MASKS, Pair, PairList
+from anatozoo.serve.plan import DEFAULT_PAIR_OPTIONS, Job, PairOptions, fingerprint
+from anatozoo.serve.tasks import Model, Task, add_to_json, facts_of, names_of
+
+Labels = npt.NDArray[Any]
+_LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
+
+
+class Registrar(Model, Protocol):
+    """What a model needs to register pairs.
+
+    Attributes:
+        shape: of the network's frame, (H, W) or (D, H, W).
+    """
+
+    shape: tuple[int, ...]
+
+    def predict(self, moving: Any, fixed: Any, *, ignore_spacing: bool = ...) -> RegistrationResult:
+        """Register one image to another."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPair:
+    """Two images with the masks that the table gives, each on its image's grid."""
+
+    moving: GridImage
+    fixed: GridImage
+    moving_labels: Labels | None = None
+    fixed_labels: Labels | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """A registration, and what was given for it."""
+
+    pair: ReadPair
+    result: RegistrationResult
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Remarks of reader and model."""
+        return self.result.flags
+
+
+class RegisterPairs(Task[Pair, ReadPair, Registered]):
+    """Register the pairs of a table.
+
+    Args:
+        model: a loaded checkpoint.
+        pairs: the pairs.
+        options: how images are read.
+
+    Raises:
+        ConfigError: options that are not for the model.
+    """
+
+    one: ClassVar[str] = "pair"
+    done: ClassVar[str] = "registered"
+    doing: ClassVar[str] = "registering"
+    layout: ClassVar[Layout] = Layout(
+        "name", ("models", *IMAGES, *MASKS), ("folding_percent", "dice_before", "dice_after")
+    )
+    largest_batch: ClassVar[int | None] = 1
+
+    def __init__(
+        self, model: Registrar, pairs: PairList, options: PairOptions = DEFAULT_PAIR_OPTIONS
+    ) -> None:
+        dims = len(model.shape)
+        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
+            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this model.")
+        if dims == 3 and (options.invert is not None or options.allow_any_modality):
+            raise ConfigError(
+                "invert and allow_any_modality are for radiographs, and this model is for volumes."
+            )
+        self.model, self.pairs, self.options = model, pairs, options
+        # Matplotlib promises nothing to threads.
+        self._plotting = threading.Lock()
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return REGISTRATIONS
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The checkpoint."""
+        return (self.model,)
+
+    @property
+    def refused(self) -> Mapping[str, Row]:
+        """Rows of lines that cannot be right."""
+        return {
+            key: Row(key, "failed", reason, more=self._more(pair))
+            for key, (pair, reason) in self.pairs.refused.items()
+        }
+
+    def forgets(self, row: Row) -> bool:
+        """Lines that were refused before have been corrected, or are refused again."""
+        return not row.stem
+
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Pair]]:
+        """A job for each pair."""
+        stems = self._stems(earlier)
+        facts = [*facts_of(self.model), *astuple(self.options)]
+        jobs = []
+        for pair in self.pairs.pairs:
+            stem = stems[pair.line]
+            names = self.formats.names(stem, formats)
+            if pair.path("moving_mask"):
+                names.append(stem + PROPAGATED)
+            jobs.append(
+                Job(
+                    key=stem,
+                    source=pair,
+                    files=pair.files,
+                    stem=stem,
+                    names=tuple(names),
+                    fingerprint=fingerprint(pair.files, *pair.details.values(), *facts),
+                    earlier=earlier.get(stem),
+                    more=self._more(pair),
+                )
+            )
+        return jobs
+
+    def _more(self, pair: Pair) -> dict[str, str]:
+        return {"models": names_of(self.models), **pair.details}
+
+    def _stems(self, earlier: Mapping[str, Row]) -> dict[int, str]:
+        """Line -> stem: the given name, or MOVING_to_FIXED, told apart where several are called so."""
+        named = {pair.line: pair.name for pair in self.pairs.pairs if pair.name}
+        given = {folded(name) for name in named.values()}
+        wishes = {
+            pair.line: Nameable(
+                "\n".join(pair.images), "_to_".join(stem_of(Path(image)) for image in pair.images)
+            )
+            for pair in self.pairs.pairs
+            if not pair.name
+        }
+        known = {
+            "\n".join(row.more.get(column, "") for column in IMAGES): row.stem
+            for row in earlier.values()
+            if row.stem and folded(row.stem) not in given
+        }
+        stems = choose_stems(wishes.values(), known, named.values())
+        return named | {line: stems[wish.key] for line, wish in wishes.items()}
+
+    def read(self, job: Job[Pair]) -> ReadPair:
+        """Read images and masks, and compare their grids."""
+        images = {side: self._image(job.source, side) for side in IMAGES}
+        labels = {side: self._labels(job.source, side, images[side].grid) for side in IMAGES}
+        return ReadPair(images["moving"], images["fixed"], labels["moving"], labels["fixed"])
+
+    def _image(self, pair: Pair, side: str) -> GridImage:
+        options = self.options
+        try:
+            image = read_grid_image(
+                pair.path(side),
+                len(self.model.shape),
+                spacing_mm=options.spacing_mm,
+                invert=options.invert,
+                allow_any_modality=options.allow_any_modality,
+            )
+        except AnatozooError as error:
+            raise type(error)(f"{side} image: {error}") from error
+        # Results name images as the table does.
+        return replace(image, source=pair.given[side])
+
+    def _labels(self, pair: Pair, side: str, grid: Grid) -> Labels | None:
+        path = pair.path(f"{side}_mask")
+        if path is None:
+            return None
+        try:
+            labels, own = read_labels(path, grid.dims)
+        except AnatozooError as error:
+            raise type(error)(f"{side} mask: {error}") from error
+        if self.options.spacing_mm is not None:
+            own = replace(own, spacing_mm=grid.spacing_mm)
+        if difference := grid.differs_from(own):
+            raise GeometryError(
+                f"{side} mask: {str(path)!r} lies on another grid than its image ({difference}); resample it "
+                "to that first."
+            )
+        return labels
+
+    def compute(self, items: Sequence[ReadPair]) -> list[Registered]:
+        """Register pairs."""
+        return [self.compute_one(item) for item in items]
+
+    def compute_one(self, item: ReadPair) -> Registered:
+        """Register one pair."""
+        result = self.model.predict(item.moving, item.fixed, ignore_spacing=self.options.ignore_spacing)
+        return Registered(item, result)
+
+    def save(
+        self, result: Registered, job: Job[Pair], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write the field and what else is chosen, and the moving mask on the fixed grid."""
+        found, pair = result.result, result.pair
+        with self._plotting:
+            found.save(folder, formats, job.stem)
+        row = {"folding_percent": f"{100 * found.folding_fraction:.4f}"}
+        if pair.moving_labels is None:
+            return row
+        grid = found.fixed_grid
+        warped = found.warp(pair.moving_labels, "labels")
+        path = folder / f"{job.stem}{PROPAGATED}"
+        write_itk(path, itk_image(_compact(warped), grid), units_known=grid.spacing_mm is not None)
+        about: dict[str, Any] = {"mask": path.name, "labels": _values(warped)}
+        about |= {column: job.source.given.get(column) for column in MASKS}
+        if pair.fixed_labels is not None:
+            before = undeformed(found).warp(pair.moving_labels, "labels")
+            for when, labels in (("before", before), ("after", warped)):
+                by_label = dice_by_label(labels, pair.fixed_labels)
+                row[f"dice_{when}"] = f"{np.mean(list(by_label.values())):.4f}" if by_label else ""
+                about[f"dice_{when}"] = {str(value): round(d, 4) for value, d in by_label.items()}
+        if "json" in formats:
+            add_to_json(folder / f"{job.stem}.json", {"propagation": about})
+        return row
+
+
+def undeformed(result: RegistrationResult) -> RegistrationResult:
+    """The same registration before the model has deformed anything: one image's frame put on the other's."""
+    alone = result.deformation_px @ result.alignment.T
+    return replace(result, displacement_px=(result.displacement_px - alone).astype(np.float32))
+
+
+def dice_by_label(found: Labels, truth: Labels) -> dict[int, float]:
+    """Dice of every label above 0 that either map holds, 0 where only one of them does."""
+    from anatozoo.metrics.functional import dice
+
+    values = sorted({*_values(found), *_values(truth)})
+    return {value: dice(found == value, truth == value) for value in values}
+
+
+def _values(labels: Labels) -> list[int]:
+    return [int(value) for value in np.unique(labels) if value != 0]
+
+
+def _compact(labels: Labels) -> Labels:
+    """The same labels in the smallest type that holds them and that every reader knows."""
+    low, high = int(labels.min()), int(labels.max())
+    for kind in _LABEL_TYPES:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return labels.astype(kind)
+    raise GeometryError(f"labels from {low} to {high} are no labels; number them from 1.")

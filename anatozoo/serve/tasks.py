@@ -1,0 +1,142 @@
+"""What a kind of run is: how it reads its inputs, computes, and names and writes what comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from anatozoo.errors import ConfigError
+from anatozoo.io.writers import write_json
+from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.outputs import Formats
+from anatozoo.serve.plan import Job, Source
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Model(Protocol):
+    """What every model says of itself."""
+
+    checkpoint_name: str
+    checkpoint_version: str
+
+
+class Task(ABC, Generic[Source, Item, Result]):
+    """One kind of run, over inputs that are known; `anatozoo.serve.runner.run_task` does the rest.
+
+    `read` and `save` are called by several threads at a time, `compute` by one.
+
+    Attributes:
+        one: an input, in a word.
+        done: what has become of it in the end.
+        doing: what is happening to it.
+        layout: columns of the table.
+        largest_batch: how many inputs are computed together at most; None where there is no limit.
+    """
+
+    one: ClassVar[str]
+    done: ClassVar[str]
+    doing: ClassVar[str]
+    layout: ClassVar[Layout]
+    largest_batch: ClassVar[int | None] = None
+
+    @property
+    @abstractmethod
+    def formats(self) -> Formats:
+        """The formats of the results."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[Model, ...]:
+        """The checkpoints that compute, in this order."""
+
+    @property
+    @abstractmethod
+    def refused(self) -> Mapping[str, Row]:
+        """Rows of inputs that cannot even be tried, by key."""
+
+    @abstractmethod
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Source]]:
+        """A job for each input, with names that no other has.
+
+        Args:
+            earlier: rows of earlier runs.
+            formats: what will be written.
+        """
+
+    @abstractmethod
+    def read(self, job: Job[Source]) -> Item:
+        """Read what belongs to one input."""
+
+    @abstractmethod
+    def compute(self, items: Sequence[Item]) -> list[Result]:
+        """Compute a batch, results in order. Where this fails, its inputs are done by `compute_one`."""
+
+    @abstractmethod
+    def compute_one(self, item: Item) -> Result:
+        """Compute one input."""
+
+    @abstractmethod
+    def save(self, result: Result, job: Job[Source], folder: Path, formats: Sequence[str]) -> dict[str, str]:
+        """Write the files that the job names; returns what its row says besides."""
+
+    def flags(self, result: Result) -> tuple[str, ...]:
+        """Remarks on a result."""
+        found: Any = result
+        return tuple(found.flags)
+
+    def forgets(self, row: Row) -> bool:
+        """Whether an earlier failure, of an input that is not among these, is of no interest any more."""
+        return False
+
+
+def names_of(models: Iterable[Model]) -> str:
+    """Names and versions of checkpoints for a table."""
+    return ";".join(f"{model.checkpoint_name} {model.checkpoint_version}" for model in models)
+
+
+def facts_of(model: Model) -> tuple[str, str]:
+    """What tells a checkpoint from others in a fingerprint."""
+    return model.checkpoint_name, model.checkpoint_version
+
+
+def task_of(model: Any) -> str:
+    """What a model does, a word of `anatozoo.zoo.registry.TASKS`.
+
+    A model's own attribute ``task`` says it, else the registered method whose module it is. A model of which
+    neither is known segments images, if it has ``predict_batch``.
+
+    Raises:
+        ConfigError: it does something that no folder of files can be given to.
+    """
+    from anatozoo.zoo.checkpoint import method_of
+    from anatozoo.zoo.registry import UNKNOWN_TASK, describe_method
+
+    task = getattr(model, "task", None)
+    if task is None:
+        try:
+            task = describe_method(method_of(model)).task
+        except ConfigError:
+            task = UNKNOWN_TASK
+    if task == UNKNOWN_TASK and hasattr(model, "predict_batch"):
+        task = "segmentation"
+    if task not in ("segmentation", "post-processing", "registration"):
+        raise ConfigError(
+            f"{model.checkpoint_name} segments no images, repairs no masks and registers no pairs "
+            f"({task}); `anatozoo list` shows checkpoints that do."
+        )
+    return str(task)
+
+
+def add_to_json(path: Path, more: Mapping[str, Any]) -> None:
+    """Add keys to a JSON file that a result has written.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import json
+
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | dict(more))

@@ -1,0 +1,260 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from anatozoo.methods.postdae.augment import ShapeConfig, deform
+from anatozoo.methods.postdae.corruptions import (
+    KINDS,
+    Degradation,
+    box_blur,
+    extent,
+    indicator,
+    largest,
+    look_up,
+)
+from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade
+
+SHAPES = [(64, 96), (24, 32, 20)]
+STILL = ShapeConfig(rotation_deg=0, scale=0, anisotropy=0, shift=0, elastic=0)
+
+
+def maps(shape: tuple[int, ...], count: int = 4) -> Tensor:
+    """Three organs side by side, 4 pixels from one another and from the border; (B, ...) uint8."""
+    labels = torch.zeros(count, *shape, dtype=torch.uint8)
+    third = shape[-1] // 3
+    for value in range(1, 4):
+        part = labels[..., 4:-4, (value - 1) * third + 2 : value * third - 2]
+        part[...] = value
+    return labels
+
+
+def context(labels: Tensor, severity: float = 1.0, **settings: float) -> Degradation:
+    config = DegradeConfig(**settings)  # type: ignore[arg-type]
+    return Degradation(labels, torch.full((len(labels),), severity), confusion_table(4), config)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_changes_some_labels_and_makes_no_new_ones(shape: tuple[int, ...], kind: str) -> None:
+    torch.manual_seed(0)
+    before = maps(shape)
+    changed = torch.zeros(4)
+    for _ in range(5):
+        after = KINDS[kind](context(before))
+        assert after.shape == before.shape
+        assert after.dtype == torch.uint8
+        assert int(after.max()) <= 3
+        changed += (after != before).flatten(1).float().mean(1)
+    assert torch.equal(before, maps(shape))  # in a tensor of its own
+    assert bool((changed > 0).all())
+    assert float(changed.max()) < 5 * 0.8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_are_degraded_each_in_its_own_way(kind: str) -> None:
+    torch.manual_seed(1)
+    after = KINDS[kind](context(maps((64, 96), 8)))
+    assert len({tuple(item.flatten().tolist()) for item in after}) > 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_map_is_no_error(kind: str) -> None:
+    torch.manual_seed(0)
+    assert KINDS[kind](context(torch.zeros(2, 32, 32, dtype=torch.uint8))).shape == (2, 32, 32)
+
+
+def test_a_missing_organ_is_background_and_the_others_stay() -> None:
+    torch.manual_seed(0)
+    before = maps((64, 96), 16)
+    after = KINDS["missing"](context(before, 0.1))
+    assert bool((after[before == 0] == 0).all())
+    for one, other in zip(before, after, strict=True):
+        lost = [v for v in (1, 2, 3) if int((other == v).sum()) < int((one == v).sum())]
+        assert len(lost) == 1
+        assert set(other[one == lost[0]].unique().tolist()) <= {0, lost[0]}
+
+
+def test_an_occlusion_is_a_band_of_the_anatomy() -> None:
+    torch.manual_seed(0)
+    before = maps((64, 96), 32)
+    after = KINDS["occlusion"](context(before, occlusion=0.45))
+    gone = (before != after).flatten(1).sum(1) / (before > 0).flatten(1).sum(1)
+    assert bool((after[before != after] == 0).all())
+    assert 0.15 < float(gone.mean()) < 0.6
+    assert float(gone.max()) < 0.75
+
+
+def test_swaps_happen_near_borders_alone() -> None:
+    torch.manual_seed(0)
+    before = maps((64, 96), 8)
+    changed = KINDS["swap"](context(before, swap=3 / 80)) != before
+    inner = box_blur((before > 0).float(), 4)
+    # Nine by nine pixels of one organ, or of background, are out of reach of three pixels.
+    assert bool(changed[(inner > 0) & (inner < 1)].any())
+    assert not bool(changed[:, 12:-12, 10:20].any())
+
+
+def test_morphology_grows_and_shrinks() -> None:
+    torch.manual_seed(0)
+    before = maps((64, 96), 32)
+    sizes = (KINDS["morphology"](context(before)) > 0).flatten(1).sum(1) - (before > 0).flatten(1).sum(1)
+    assert int(sizes.min()) < 0 < int(sizes.max())
+
+
+def test_speckle_leaves_many_parts_and_a_severity_of_nought_few() -> None:
+    torch.manual_seed(0)
+    before = maps((64, 96), 8)
+    much, little = (
+        float((KINDS["speckle"](context(before, s)) != before).float().mean()) for s in (1.0, 0.0)
+    )
+    assert 0 < little < 0.25 * much
+
+
+def test_confusion_follows_the_table() -> None:
+    torch.manual_seed(0)
+    rates = torch.zeros(4, 4)
+    rates[1, 3] = rates[2, 3] = rates[3, 1] = 1.0
+    table = confusion_table(4, rates)
+    before = maps((64, 96), 200)
+    after = KINDS["confusion"](Degradation(before, torch.ones(200), table, DegradeConfig()))
+    counts = [int(((before == 1) & (after == v)).sum()) for v in (0, 2, 3)]
+    assert counts[2] > 5 * max(counts[:2])
+
+
+def test_a_table_has_rows_that_sum_to_one_and_nothing_on_its_diagonal() -> None:
+    rates = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.3, 0.1, 0.6]])
+    for table in (confusion_table(3), confusion_table(3, rates)):
+        torch.testing.assert_close(table.sum(1), torch.ones(3))
+        assert table.diagonal().tolist() == [0, 0, 0]
+        assert bool((table + torch.eye(3) > 0).all())  # nothing is impossible
+    given = confusion_table(3, rates)
+    assert given[0, 1] > 5 * given[0, 2]
+    assert given[2, 0] > 2 * given[2, 1]
+
+
+def test_the_extent_is_that_of_the_anatomy() -> None:
+    labels = torch.zeros(2, 10, 20, dtype=torch.uint8)
+    labels[0, 3:5, 7:19] = 2
+    low, high = extent(labels)
+    assert low.tolist() == [[3, 7], [0, 0]]
+    assert high.tolist() == [[4, 18], [9, 19]]  # the whole frame where there is none
+    labels = torch.zeros(1, 6, 7, 8, dtype=torch.uint8)
+    labels[0, 2:4, 5, 1:3] = 1
+    assert [x.tolist() for x in extent(labels)] == [[[2, 5, 1]], [[3, 5, 2]]]
+
+
+def test_labels_are_looked_up_where_the_offset_points() -> None:
+    labels = torch.arange(20, dtype=torch.uint8).view(1, 4, 5)
+    offset = torch.zeros(1, 2, 4, 5)
+    offset[:, 0], offset[:, 1] = 1.2, -1.4
+    expected = labels.roll((-1, 1), (1, 2))
+    assert torch.equal(look_up(labels, offset)[:, :-1, 1:], expected[:, :-1, 1:])
+    assert look_up(labels, offset)[0, -1, 0] == labels[0, -1, 0]  # borders go on
+
+
+@pytest.mark.parametrize("radius", [1, 3, 40])
+def test_a_box_blur_is_a_mean_over_what_is_there(radius: int) -> None:
+    x = torch.rand(2, 9, 13, dtype=torch.float64)
+    found = box_blur(x, radius)
+    for row, column in ((0, 0), (4, 6), (8, 12)):
+        part = x[:, max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1]
+        torch.testing.assert_close(found[:, row, column], part.mean((1, 2)))
+
+
+def test_the_largest_channel_is_that_of_argmax_and_the_first_of_equals() -> None:
+    x = torch.rand(3, 5, 7, 8)
+    x[0, 1:3, 0, 0] = 2.0
+    assert torch.equal(largest(x).long(), x.argmax(1))
+    labels = largest(x)
+    assert torch.equal(largest(indicator(labels, 5)), labels)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_degraded_maps_are_probabilities(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    clean = indicator(maps(shape, 16), 4)
+    config = DegradeConfig(clean_p=0.25)
+    noisy = degrade(clean, config, confusion_table(4))
+    torch.testing.assert_close(noisy.sum(1), torch.ones(16, *shape))
+    assert float(noisy.min()) >= -1e-5
+    alike = [torch.equal(a, b) for a, b in zip(clean, noisy, strict=True)]
+    assert 0 < sum(alike) < 16
+    assert bool(((noisy > 0.05) & (noisy < 0.95)).any())  # some are soft
+
+
+def test_degradation_repeats_with_the_seed_and_leaves_its_input_alone() -> None:
+    clean = indicator(maps((64, 96)), 4)
+    before = clean.clone()
+    found = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        found.append(degrade(clean, DegradeConfig(), confusion_table(4)))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert torch.equal(clean, before)
+
+
+def test_chosen_kinds_are_done_to_every_item_and_no_others() -> None:
+    torch.manual_seed(0)
+    clean = indicator(maps((64, 96), 8), 4)
+    config = DegradeConfig(clean_p=1.0)
+    assert torch.equal(degrade(clean, config, confusion_table(4), ()), clean)
+    noisy = degrade(clean, config, confusion_table(4), ("occlusion",))
+    assert all(not torch.equal(a, b) for a, b in zip(clean, noisy, strict=True))
+    changed = largest(noisy) != largest(clean)
+    assert bool((largest(noisy)[changed] == 0).all())
+
+
+def test_where_no_label_changes_soft_borders_stay() -> None:
+    torch.manual_seed(0)
+    clean = box_blur(indicator(maps((64, 96)), 4).flatten(0, 1), 1).view(4, 4, 64, 96)
+    noisy = degrade(clean, DegradeConfig(), confusion_table(4), ("missing",))
+    same = (largest(clean) == largest(noisy))[:, None].expand_as(clean)
+    assert torch.equal(clean[same], noisy[same])
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(DegradeConfig) if f.name.endswith("_p")])
+def test_each_kind_can_be_switched_off(name: str) -> None:
+    off = {f.name: 0.0 for f in dataclasses.fields(DegradeConfig) if f.name.endswith("_p")}
+    clean = indicator(maps((48, 48), 6), 4)
+    torch.manual_seed(0)
+    assert torch.equal(degrade(clean, DegradeConfig(**off), confusion_table(4)), clean)  # type: ignore[arg-type]
+    on = DegradeConfig(**off | {name: 1.0})  # type: ignore[arg-type]
+    changed = not torch.equal(degrade(clean, on, confusion_table(4)), clean)
+    assert changed == (name != "clean_p")
+
+
+def test_shapes_move_and_stay_shapes() -> None:
+    torch.manual_seed(0)
+    for shape in SHAPES:
+        clean = indicator(maps(shape, 6), 4)
+        torch.testing.assert_close(deform(clean, STILL), clean, rtol=0, atol=1e-4)
+        moved = deform(clean, ShapeConfig())
+        torch.testing.assert_close(moved.sum(1), torch.ones(6, *shape), rtol=0, atol=1e-4)
+        assert len({float(item.sum()) for item in moved[:, 1]}) == 6
+        sizes = moved[:, 1:].flatten(2).sum(2) / clean[:, 1:].flatten(2).sum(2)
+        assert 0.4 < float(sizes.min()) < float(sizes.max()) < 2.2
+
+
+def test_a_rotation_of_an_oblong_frame_keeps_shapes() -> None:
+    torch.manual_seed(0)
+    clean = torch.zeros(1, 2, 64, 128)
+    clean[:, 1, 22:42, 54:74] = 1
+    clean[:, 0] = 1 - clean[:, 1]
+    config = dataclasses.replace(STILL, rotation_deg=90.0)
+    for _ in range(5):
+        square = deform(clean, config)[0, 1]
+        assert float(square.sum()) == pytest.approx(400, rel=0.03)
+        rows, columns = (square > 0.5).nonzero().float().T
+        assert float(rows.var()) == pytest.approx(float(columns.var()), rel=0.05)
+
+
+def test_sides_are_never_exchanged() -> None:
+    torch.manual_seed(0)
+    moved = largest(deform(indicator(maps((64, 96), 50), 4), ShapeConfig()))
+    columns = torch.arange(96.0)
+    for item in moved:
+        middles = [float((columns * (item == v).float().sum(0)).sum() / (item == v).sum()) for v in (1, 2, 3)]
+        assert middles == sorted(middles)

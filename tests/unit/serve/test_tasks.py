@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from anatozoo.errors import ConfigError
+from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.aenet import AeNetModule
+from anatozoo.methods.hybridgnet import HybridGNetModule
+from anatozoo.methods.postdae import PostDAEModule
+from anatozoo.methods.unet import UNetModule
+from anatozoo.results import FORMATS, output_names
+from anatozoo.serve import outputs
+from anatozoo.serve.tasks import add_to_json, names_of, task_of
+from tests.fake_model import FakeSegmenter
+from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
+
+
+def bare(cls):
+    """A module without a network: what it does must not depend on it."""
+    return cls.__new__(cls)
+
+
+@pytest.mark.parametrize(
+    ("cls", "task"),
+    [
+        (HybridGNetModule, "segmentation"),
+        (UNetModule, "segmentation"),
+        (PostDAEModule, "post-processing"),
+        (AcRegNetModule, "registration"),
+    ],
+)
+def test_what_a_registered_method_does(cls, task):
+    assert task_of(bare(cls)) == task
+
+
+def test_what_other_models_do():
+    assert task_of(FakeSegmenter()) == "segmentation"
+    assert task_of(FakeRepairer()) == "post-processing"
+    assert task_of(FakeRegistrar()) == "registration"
+
+
+def test_a_model_that_takes_no_files_is_refused():
+    with pytest.raises(ConfigError, match=r"segments no images.*\(shape\)"):
+        task_of(bare(AeNetModule))
+
+    class Nothing:
+        checkpoint_name = "nothing-here"
+
+    with pytest.raises(ConfigError, match=r"nothing-here.*\(unspecified\)"):
+        task_of(Nothing())
+
+
+def test_formats_are_those_of_the_results():
+    assert outputs.SEGMENTATIONS.names("a", FORMATS) == output_names("a", tuple(FORMATS))
+    assert outputs.REGISTRATIONS.check(["json", "field", "json"]) == ("field", "json")
+    assert outputs.REPAIRED_VOLUMES.check(None) == ("nifti", "picture", "json")
+    for wrong in (["tiff"], [], "csv"):
+        with pytest.raises(ConfigError, match="repaired masks have no format"):
+            outputs.REPAIRS.check(wrong)
+    assert {"_mask.png", "_landmarks.csv", "_repair.png", "_displacement.mha"} < set(outputs.ENDINGS)
+    assert len(set(outputs.ENDINGS)) == len(outputs.ENDINGS)
+
+
+def test_names_of_models():
+    assert names_of([FakeSegmenter(), FakeRepairer()]) == "fake-phantom 1.0.0;fakedae-phantom 2.0.0"
+
+
+def test_keys_are_added_to_json(tmp_path):
+    (tmp_path / "a.json").write_text('{"size": [1, 2], "x": 1}')
+    add_to_json(tmp_path / "a.json", {"x": 2, "more": {"é": None}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"size": [1, 2], "x": 2, "more": {"é": None}}
