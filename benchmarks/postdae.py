@@ -3,7 +3,7 @@
     python benchmarks/postdae.py [--sources 256 1024] [--batches 1 32] [--threads 2] [--seconds 8]
 
 End to end is `predict_batch` from label maps in memory to results on their grid, flags included. The network
-alone has its input ready in its frame. Both take turns, so that whatever else the machine does slows both alike.
+alone has its input ready in its frame. Both take turns, so that whatever else the machine does slows both.
 """
 
 import argparse

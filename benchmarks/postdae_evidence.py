@@ -170,7 +170,9 @@ def row_of(prediction: Labels, reference: Labels, organs: Sequence[str] = ORGANS
         sides.append(Annotation(annotation.size, masks=masks, spacing_mm=SPACING_MM))
     row = case_row(Case(*sides))
     for metric in METRICS:
-        row[metric] = float(np.mean([row[f"{metric}/{organ}"] for organ in organs]))
+        # Parts and holes of an organ that was not found are NaN.
+        values = np.array([row[f"{metric}/{organ}"] for organ in organs])
+        row[metric] = float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else np.nan
     row["one_part"] = float(np.mean([_parts(prediction, organ) == 1 for organ in organs]))
     return row
 

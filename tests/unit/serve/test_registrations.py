@@ -263,6 +263,15 @@ def test_options_reach_the_reader(scans):
     assert sitk.ReadImage(str(scans / "out" / "b_to_a_mask.nii.gz")).GetSpacing() == (0.5, 0.5)
     plain, _ = read_labels(scans / "out" / "b_to_a_mask.nii.gz", 2)
     np.testing.assert_array_equal(plain, labels(column=10))
+    # What a mask states is overruled like what its image states.
+    for name, values in (("image", labels(organs=3) * 60), ("mask", labels())):
+        placed = itk_image(values, Grid((48, 40), (1.0, 1.0)))
+        write_itk(scans / f"{name}.nii.gz", placed, units_known=True)
+    row = ("image.nii.gz", "a.png", "mask.nii.gz", "", "stated")
+    summary = run_pairs(
+        FakeRegistrar(), write_pairs(scans, row), scans / "out", formats=FAST, options=options
+    )
+    assert not summary.failed
     with pytest.raises(ConfigError, match="2 numbers"):
         run_pairs(FakeRegistrar(), pairs, scans / "out", options=PairOptions((1.0, 1.0, 1.0)))
     with pytest.raises(ConfigError, match="for volumes"):
