@@ -13,7 +13,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.methods.postdae import PostDAEModule
 from anatozoo.zoo.hub import load
 
@@ -85,10 +84,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = PostDAEModule(organs=list(CHEST_ORGANS), skips=[2, 4, 8, 16, 32])
-    if options.model:
-        model = load(options.model)
-    model.eval()
+    model = load(options.model)
     print(f"{'source':>6} {'batch':>5} {'network /s':>12} {'whole /s':>12} {'share':>8}")
     for source in options.sources:
         for batch in options.batches:
