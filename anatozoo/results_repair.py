@@ -35,8 +35,6 @@ DEFAULT_FORMATS = ("png", "picture", "json")
 """Formats of 2-D masks where none are chosen."""
 VOLUME_FORMATS = ("nifti", "picture", "json")
 """The same of volumes, which PNG cannot hold."""
-LARGEST_COUNT = 2**24
-"""Up to which all whole numbers are exact in single precision."""
 
 
 @dataclass(frozen=True)
@@ -279,16 +277,14 @@ class RepairResult:
 
 def label_table(before: Labels, after: Labels, classes: int) -> npt.NDArray[np.int64]:
     """Number of pixels with each label before (rows) and after (columns), (1 + classes, 1 + classes)."""
-    import cv2
-
     count = classes + 1
-    # OpenCV counts pairs of bytes several times as fast as NumPy, in single precision.
-    if before.size <= LARGEST_COUNT:
-        pair = [np.ascontiguousarray(x).reshape(1, -1) for x in (before, after)]
-        table = cv2.calcHist(pair, [0, 1], None, [count, count], [0, count, 0, count])
-        return np.rint(table).astype(np.int64)
-    pairs = before.astype(np.int64) * count + after
-    return np.bincount(pairs.ravel(), minlength=count * count).reshape(count, count)
+    # Few pixels change, and counting the others takes a fraction of the time of counting pairs.
+    table = np.diag([np.count_nonzero(before == value) for value in range(count)])
+    places = np.flatnonzero((before != after).ravel())
+    old, new = (labels.ravel()[places].astype(np.intp) for labels in (before, after))
+    changed = np.bincount(old * count + new, minlength=count * count).reshape(count, count)
+    result: npt.NDArray[np.int64] = table + changed - np.diag(changed.sum(1))
+    return result
 
 
 def change_in_dice(table: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:

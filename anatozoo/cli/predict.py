@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130
 
 _MOST_REASONS = 5
 _USAGE = """\
-anatozoo predict NAME IN [IN ...] --out DIR [--then NAME] [options]
+anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]"""
 _DESCRIPTION = """\
 Run a checkpoint over many inputs into a folder. What it takes depends on what

@@ -16,6 +16,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
+from tests.acdc_data import write_acdc
 from tests.chest_data import write_chest_data
 from tests.volume_data import write_volumes
 
@@ -25,7 +26,13 @@ QUIET = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 ]
-SMALL = ["--model.image_size=64", "--model.organs=lungs_heart", "--model.skips=[4,3]", "--data.batch_size=2"]
+SMALL = [
+    "--method=hybridgnet",
+    "--model.image_size=64",
+    "--model.organs=lungs_heart",
+    "--model.skips=[4,3]",
+    "--data.batch_size=2",
+]
 KEEP_ALL = """
 trainer:
   callbacks:
@@ -95,6 +102,8 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     if content["data"].get("layout") == "folders":
         size, names = [16, 16, 16], ["a", "b", "c", "d"]
         data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
+    if content["data"].get("layout") == "acdc":
+        data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
     options.append(f"--model.image_size={size}")
     if content["model"].get("encoder_weights") == "package":
         pytest.importorskip(
@@ -322,7 +331,7 @@ def plan(*options: str) -> str:
 
 def test_the_method_follows_from_whatever_names_it(trained: Path, unet: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("method: unet\n")
-    (tmp_path / "settings.yaml").write_text("model: {skips: [5, 4]}\n")
+    (tmp_path / "settings.yaml").write_text("model: {kl_weight: 0.1}\n")
     assert plan("--method", "unet") == plan("--method=unet") == "unet"
     assert plan("--config", "unet/paper.yaml") == "unet"
     assert plan("--config", "hybridgnet/paper.yaml", "--method=hybridgnet") == "hybridgnet"
@@ -330,7 +339,7 @@ def test_the_method_follows_from_whatever_names_it(trained: Path, unet: Path, tm
     assert plan("--ckpt_path", last(unet)) == plan(f"--model.init_weights={last(unet)}") == "unet"
     assert plan("--ckpt_path", str(checkpoint(trained, 3))) == "hybridgnet"
     # Settings that one method alone has.
-    assert plan("--config", str(tmp_path / "settings.yaml")) == plan("--model.skips=[5,4]") == "hybridgnet"
+    assert plan("--config", str(tmp_path / "settings.yaml")) == plan("--model.kl_weight=0.1") == "hybridgnet"
     assert plan("--model.decoder_widths=[8,8,8,8,8]") == "unet"
 
 

@@ -30,6 +30,7 @@ FILES = {
     "segmentation": "test_methods.py",
     "registration": "test_registration.py",
     "shape": "test_registration.py",
+    "post-processing": "test_repair.py",
 }
 """Task -> file with the contract tests of the methods that have it."""
 SEGMENTERS = [name for name, entry in METHODS.items() if FILES.get(entry.task) == Path(__file__).name]

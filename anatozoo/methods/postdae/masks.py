@@ -196,6 +196,9 @@ def _from_map(
                 f"{what} holds fractions such as {_example(values, whole):.4g}; labels are whole numbers, "
                 f"and probabilities have one plane for background and for each of {', '.join(organs)}."
             )
+    own = all(value == label for value, label in table.items())
+    if own and values.dtype == np.uint8 and values.max() <= len(organs):
+        return np.array(values, order="C"), None  # what most masks are
     present = _present(values)
     if alone and set(present) <= {0, WHITE} and WHITE in present:
         return (values == WHITE).astype(np.uint8), None
@@ -206,8 +209,8 @@ def _from_map(
             + ", ".join(f"{value} {organs[label - 1]}" for value, label in table.items())
             + ". Say what they are by classes={value: organ}, or set others to 0."
         )
-    if all(value == label for value, label in table.items()):
-        return values.astype(np.uint8), None
+    if own:
+        return np.array(values, np.uint8, order="C"), None
     labels = np.zeros(values.shape, np.uint8)
     for value in present:
         if value:

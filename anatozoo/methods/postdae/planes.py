@@ -24,8 +24,10 @@ def organ_planes(labels: npt.NDArray[np.uint8], organs: int, frame: Frame) -> Pl
         ``(organs, *frame shape)`` float32 in [0, 1]; what is left to 1 is background.
     """
     # Bytes and a factor: resizing them takes a quarter of the time of floating-point numbers.
-    masks = [np.where(labels == value, np.uint8(255), np.uint8(0)) for value in range(1, organs + 1)]
-    return to_frame(masks, frame) / np.float32(255)
+    masks = [np.uint8(255) * (labels == value).view(np.uint8) for value in range(1, organs + 1)]
+    planes = to_frame(masks, frame)
+    planes *= np.float32(1 / 255)
+    return planes
 
 
 def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
@@ -69,8 +71,9 @@ def labels_on_grid(probability: Planes, frame: Frame) -> npt.NDArray[np.uint8]:
     # Between four cells of one label, interpolation cannot make another one the largest.
     corner = small[:-1, :-1]
     mixed = (small[:-1, 1:] != corner) | (small[1:, :-1] != corner) | (small[1:, 1:] != corner)
-    result: npt.NDArray[np.uint8] = corner[rows][:, columns]
-    y, x = np.nonzero(mixed[rows][:, columns])
+    result: npt.NDArray[np.uint8] = _enlarged(corner, rows, columns)
+    # Over one axis and in rows of memory, which is several times as fast as over two.
+    y, x = np.divmod(np.flatnonzero(_enlarged(mixed, rows, columns).ravel()), result.shape[1])
     weight_y = np.clip(ys - rows, 0, 1).astype(np.float32)[y]
     weight_x = np.clip(xs - columns, 0, 1).astype(np.float32)[x]
     first = rows[y] * width + columns[x]
@@ -91,6 +94,12 @@ def largest_plane(planes: Sequence[Planes]) -> npt.NDArray[np.uint8]:
         labels[plane > best] = value
         np.maximum(best, plane, out=best)
     return labels
+
+
+def _enlarged(
+    cells: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> npt.NDArray[Any]:
+    return cells.take(columns, axis=1).take(rows, axis=0)
 
 
 def _between(a: Planes, b: Planes, weight: Planes) -> Planes:

@@ -1,6 +1,7 @@
 """From a mask of any form and size to a `RepairResult`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,20 +119,25 @@ class RepairModule(ZooModule):
         frames = [Frame.fit(mask.grid, self.shape, h.fit, h.spacing_mm) for mask in masks]
         kind = next(self.parameters()).dtype
         batch = np.empty((len(masks), 1 + len(self.organs), *self.shape), np.float32)
-        for item, mask, frame in zip(batch, masks, frames, strict=True):
-            if mask.planes is None:
-                item[1:] = organ_planes(mask.labels, len(self.organs), frame)
-            else:
-                item[1:] = to_frame(list(mask.planes), frame)
-            item[0] = np.maximum(1 - item[1:].sum(0), 0)
-        was_training = self.training
-        self.eval()
-        try:
-            logits = self(torch.from_numpy(batch).to(self.device, kind))
-        finally:
-            self.train(was_training)
-        probability = logits.float().softmax(1).cpu().numpy()
-        return [self._result(*item) for item in zip(masks, frames, probability, strict=True)]
+        # What is done for each mask by itself takes about as long as the network.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(self._fill, batch, masks, frames))
+            was_training = self.training
+            self.eval()
+            try:
+                logits = self(torch.from_numpy(batch).to(self.device, kind))
+            finally:
+                self.train(was_training)
+            probability = logits.float().softmax(1).cpu().numpy()
+            return list(pool.map(self._result, masks, frames, probability))
+
+    def _fill(self, item: np.ndarray, mask: MaskInput, frame: Frame) -> None:
+        """Write a mask's shares of background and organs into a batch."""
+        if mask.planes is None:
+            item[1:] = organ_planes(mask.labels, len(self.organs), frame)
+        else:
+            item[1:] = to_frame(list(mask.planes), frame)
+        item[0] = np.maximum(1 - item[1:].sum(0), 0)
 
     def _result(self, mask: MaskInput, frame: Frame, probability: np.ndarray) -> "RepairResult":
         from anatozoo.results_repair import RepairResult
