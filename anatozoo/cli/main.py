@@ -31,7 +31,7 @@ class Command:
 
 GROUPS: dict[str, dict[str, Command]] = {
     "Segment images": {
-        "predict": Command("anatozoo.cli.predict", "segment files, folders and globs with a checkpoint"),
+        "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
         "demo": Command("anatozoo.cli.demo", "segment one freely available radiograph"),
         "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
         "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),

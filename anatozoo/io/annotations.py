@@ -30,7 +30,15 @@ KINDS = "masks and label maps (PNG, TIFF, BMP, NIfTI, MHA, NRRD), landmarks (CSV
 
 _IMAGES = (*VOLUMES, *PICTURES, ".jpg", ".jpeg", ".dcm")
 _FILES = (*VOLUMES, *PICTURES, *LANDMARKS)
-_BESIDE_RESULTS = ("manifest.csv", "_overlay.png")
+_BESIDE_RESULTS = (
+    "manifest.csv",
+    "_overlay.png",
+    "_repair.png",
+    "_registration.png",
+    "_warped.nii.gz",
+    "_displacement.nii.gz",
+    "_displacement.mha",
+)
 _DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavicle_left", "clavicles")
 _MOST_VALUES = {2: 64, 3: 1024}
 _FEWEST_POINTS = 3

@@ -102,17 +102,19 @@ class Repaired:
     """What two models said of one image, one after the other.
 
     Attributes:
+        image: what was read.
         drawn: what the segmenter found.
         result: what the repair made of it.
     """
 
+    image: Image
     drawn: SegmentationResult
     result: RepairResult
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Remarks of reader and segmenter, then those of the repair."""
-        return tuple(dict.fromkeys([*self.drawn.flags, *self.result.flags]))
+        """Remarks on the image and of the repair; those on the mask before it stand in the JSON."""
+        return tuple(dict.fromkeys([*self.image.flags, *self.result.flags]))
 
 
 class SegmentThenRepair(FileTask[Image, Repaired]):
@@ -154,12 +156,12 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
         """Segment and repair a batch."""
         drawn = [_named(result) for result in self.model.predict_batch(items, batch_size=len(items))]
         repaired = list(self.then.predict_batch(drawn, batch_size=len(items)))
-        return [Repaired(*pair) for pair in zip(drawn, repaired, strict=True)]
+        return [Repaired(*three) for three in zip(items, drawn, repaired, strict=True)]
 
     def compute_one(self, item: Image) -> Repaired:
         """Segment and repair one image."""
         drawn = _named(self.model.predict(item))
-        return Repaired(drawn, self.then.predict(drawn))
+        return Repaired(item, drawn, self.then.predict(drawn))
 
     def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the repaired mask; its JSON says who drew it."""

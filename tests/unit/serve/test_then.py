@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,21 @@ def test_the_repaired_mask_is_saved_with_both_names(folder, tmp_path):
     assert row["outputs"] == "scan3_mask.png;scan3.json"
 
 
-def test_flags_of_both_are_in_the_row(folder, tmp_path):
+def test_flags_of_the_image_and_of_the_repair_are_in_the_row(folder, tmp_path):
+    class Fragments(FakeSegmenter):
+        def _result(self, image):
+            drawn = super()._result(image)
+            return replace(drawn, flags=(*drawn.flags, "fragmented_heart"))
+
     colour = np.zeros((70, 60, 3), np.uint8)
     colour[10:40, 10:40] = (200, 60, 30)
     PILImage.fromarray(colour).save(folder / "scan0.png")
     out = tmp_path / "out"
-    run_folder(FakeSegmenter(), [folder / "scan0.png"], out, then=FakeRepairer(), formats=("json",))
+    run_folder(Fragments(), [folder / "scan0.png"], out, then=FakeRepairer(), formats=("json",))
+    # What was wrong with the mask before the repair is not wrong with what is saved.
     assert table_of(out)["scan0.png"]["flags"] == "colour;turned"
-    assert json.loads((out / "scan0.json").read_text())["segmenter"]["flags"] == ["colour"]
+    about = json.loads((out / "scan0.json").read_text())
+    assert about["segmenter"]["flags"] == ["colour", "fragmented_heart"]
 
 
 def test_a_new_version_of_either_does_it_again(folder, tmp_path):
