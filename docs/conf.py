@@ -64,6 +64,8 @@ nitpick_ignore_regex = [
         r"(torch|lightning|numpy|pandas|PIL|SimpleITK|pydicom|matplotlib|torchmetrics|pathlib|collections)\..*",
     ),
     (r"py:exc|py:class", r"(?!anatozoo\.).*"),
+    # Type variables and aliases have no entry of their own.
+    (r"py:.*", r"anatozoo\.serve\.(tasks\.(Item|Result)|plan\.Source)"),
 ]
 
 

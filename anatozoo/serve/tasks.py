@@ -25,7 +25,7 @@ class Model(Protocol):
 
 
 class Task(ABC, Generic[Source, Item, Result]):
-    """One kind of run, over inputs that are known; `anatozoo.serve.runner.run_task` does the rest.
+    """One kind of run, over inputs that are known; `anatozoo.serve.engine.run_task` does the rest.
 
     `read` and `save` are called by several threads at a time, `compute` by one.
 
