@@ -43,15 +43,16 @@ def smooth_field(batch: int, channels: int, shape: tuple[int, ...], cells: int, 
     return F.interpolate(coarse, size=shape, mode=SMOOTH[len(shape)], align_corners=True)
 
 
-def deform(probability: Tensor, config: ShapeConfig) -> Tensor:
+def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[Tensor, ...]:
     """Turn, scale, shift and bend label maps, each in its own way; none is mirrored, for sides matter.
 
     Args:
         probability: (B, C, ...) one-hot or soft, background first.
         config: strengths.
+        others: more maps of the same shape, which are deformed as the first are.
 
     Returns:
-        (B, C, ...); what comes in from beyond the frame is background.
+        All of them, (B, C, ...); what comes in from beyond the frame is background.
     """
     batch, shape = len(probability), tuple(probability.shape[2:])
     n = len(shape)
@@ -70,8 +71,12 @@ def deform(probability: Tensor, config: ShapeConfig) -> Tensor:
         field = smooth_field(batch, n, shape, config.cells, probability)
         source = source + config.elastic * field.movedim(1, -1)
     grid = (2 * source / unit).to(probability.dtype)
-    organs = F.grid_sample(probability[:, 1:], grid, padding_mode="zeros", align_corners=False)
-    return torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
+    given = torch.cat([maps[:, 1:] for maps in (probability, *others)], 1)
+    moved = F.grid_sample(given, grid, padding_mode="zeros", align_corners=False)
+    return tuple(
+        torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
+        for organs in moved.chunk(1 + len(others), 1)
+    )
 
 
 def _rotation(batch: int, n: int, largest_deg: float, like: Tensor) -> Tensor:

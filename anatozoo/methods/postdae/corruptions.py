@@ -199,7 +199,7 @@ def occlude(d: Degradation) -> Tensor:
     low, high = extent(d.labels)
     direction = torch.randn(batch, n, device=d.labels.device)
     along = F.one_hot(torch.randint(0, n, (batch,), device=d.labels.device), n).float()
-    upright = torch.rand(batch, 1, device=d.labels.device) < 0.6
+    upright = torch.rand(batch, 1, device=d.labels.device) < 0.75
     direction = torch.where(upright, along, direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-6))
     reach = (direction.abs() * (high - low + 1)).sum(1)
     centre = (low + high) / 2
@@ -298,7 +298,7 @@ def classify(d: Degradation) -> Tensor:
     radius = 1 + int(torch.randint(0, max(round(d.config.classifier * d.side), 1), ()))
     evidence = box_blur(indicator(d.labels, d.classes).flatten(0, 1), radius)
     evidence = evidence.view(batch, d.classes, *d.shape)
-    strength = (0.05 + 0.45 * d.severity).view(-1, *[1] * (n + 1))
+    strength = (0.05 + 0.55 * d.severity).view(-1, *[1] * (n + 1))
     favour = torch.randn(batch, d.classes, *[1] * n, device=device)
     noise = torch.zeros_like(evidence)
     for octave in range(3):

@@ -18,7 +18,7 @@ from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.methods.postdae.augment import ShapeConfig, deform
 from anatozoo.methods.postdae.cases import MaskCase, find_masks
 from anatozoo.methods.postdae.corruptions import KINDS
-from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade
+from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
 from anatozoo.methods.postdae.planes import organ_planes
 from anatozoo.nn.labels import check_labels
 
@@ -113,7 +113,8 @@ class DegradedDataset(Dataset[dict[str, Tensor]]):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derived_seed(0, index))
                 kinds = () if kind == "clean" else (kind,)
-                noisy = degrade(item["clean"][None], self.config, self.table, kinds)[0]
+                noisy = degrade(item["clean"][None], self.config, self.table, kinds)
+                noisy = render(noisy, self.config)[0]
             self._memory[index] = (255 * noisy).round().byte()
         noisy = self._memory[index].float() / 255
         here = {"index": torch.tensor(index), "kind": torch.tensor(EVALUATED.index(kind))}
@@ -239,11 +240,14 @@ class PostDAEDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def degraded(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A batch with its clean shapes deformed, and ``noisy`` made of them."""
+        """A batch with ``noisy`` made of its clean shapes, both deformed alike."""
         clean = batch["clean"]
+        # First the damage, then the deformation: it makes all borders soft in the same way, those of the
+        # damage too, and turns its straight lines.
+        noisy = degrade(clean, self.degrade_config, self.table)
         if self.augment_config is not None:
-            clean = deform(clean, self.augment_config)
-        return batch | {"clean": clean, "noisy": degrade(clean, self.degrade_config, self.table)}
+            clean, noisy = deform(clean, self.augment_config, noisy)
+        return batch | {"clean": clean, "noisy": render(noisy, self.degrade_config)}
 
 
 def read_confusions(path: str | None, organs: Sequence[str]) -> Tensor:

@@ -41,34 +41,36 @@ class DegradeConfig:
         classifier: how far around a pixel it looks.
         coarse_p: borders of a much lower resolution.
         coarse: largest width of a cell.
-        soften_p: soft probabilities in the place of hard labels.
+        soften_p: borders are blurred.
         soften: width of the transition.
+        hard_p: borders are hard; those of other items are as soft as deforming the shapes made them.
     """
 
     clean_p: float = 0.15
-    shapes_p: float = 0.35
+    shapes_p: float = 0.3
     shapes: int = 5
     shape_size: float = 0.3
-    morphology_p: float = 0.35
+    morphology_p: float = 0.25
     morphology: float = 0.03
-    swap_p: float = 0.35
+    swap_p: float = 0.25
     swap: float = 0.03
-    elastic_p: float = 0.2
+    elastic_p: float = 0.15
     elastic: float = 0.012
     missing_p: float = 0.25
-    occlusion_p: float = 0.25
+    occlusion_p: float = 0.4
     occlusion: float = 0.5
-    confusion_p: float = 0.2
-    blobs_p: float = 0.2
+    confusion_p: float = 0.15
+    blobs_p: float = 0.15
     blobs: float = 0.25
-    speckle_p: float = 0.25
+    speckle_p: float = 0.2
     speckle: float = 0.4
-    classifier_p: float = 0.35
-    classifier: float = 0.03
+    classifier_p: float = 0.4
+    classifier: float = 0.06
     coarse_p: float = 0.1
     coarse: float = 0.06
     soften_p: float = 0.4
     soften: float = 0.02
+    hard_p: float = 0.25
 
 
 def confusion_table(classes: int, rates: Tensor | None = None) -> Tensor:
@@ -98,7 +100,8 @@ def degrade(
         kinds: do exactly these to every item, for validation; none leaves all as they are. None draws.
 
     Returns:
-        (B, C, ...); where no label changed, the clean probabilities.
+        (B, C, ...) one-hot: clean borders are as hard as damaged ones, for a network must not tell by their
+        softness which are which.
     """
     batch = len(clean)
     before = largest(clean)
@@ -115,12 +118,18 @@ def degrade(
             chosen = torch.arange(batch if name in kinds else 0, device=clean.device)
         if len(chosen):
             labels[chosen] = function(Degradation(labels[chosen], severity[chosen], table, config))
-    hard = indicator(labels, clean.shape[1]).to(clean.dtype)
-    result = torch.where((labels == before)[:, None], clean, hard)
-    if kinds is None and config.soften > 0:
-        soft = dirty & (uniform((batch,), 0, 1, clean) < config.soften_p)
-        share = uniform((batch,), 0.2, 1, clean) * soft
-        most = max(round(config.soften * sum(clean.shape[2:]) / (clean.ndim - 2)), 1)
-        smooth = box_blur(result.flatten(0, 1), int(torch.randint(1, most + 1, ()))).view_as(result)
-        result = torch.lerp(result, smooth, share.view(-1, *[1] * (clean.ndim - 1)))
-    return result
+    return indicator(labels, clean.shape[1]).to(clean.dtype)
+
+
+def render(probability: Tensor, config: DegradeConfig) -> Tensor:
+    """Make some label maps hard and others soft, all borders of a map alike, (B, C, ...) to (B, C, ...)."""
+    draw = uniform((len(probability),), 0, 1, probability)
+    each = [-1, *[1] * (probability.ndim - 1)]
+    if config.soften > 0 and config.soften_p > 0:
+        share = uniform((len(probability),), 0.2, 1, probability) * (draw < config.soften_p)
+        most = max(round(config.soften * sum(probability.shape[2:]) / (probability.ndim - 2)), 1)
+        radius = int(torch.randint(1, most + 1, ()))
+        smooth = box_blur(probability.flatten(0, 1), radius).view_as(probability)
+        probability = torch.lerp(probability, smooth, share.view(each))
+    hard = indicator(largest(probability), probability.shape[1]).to(probability.dtype)
+    return torch.where((draw > 1 - config.hard_p).view(each), hard, probability)
