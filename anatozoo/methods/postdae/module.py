@@ -35,6 +35,8 @@ class PostDAEModule(RepairModule):
         widths: channels of the encoder's stages; the first has stride 2.
         code: length of the dense code.
         skips: strides of the maps that ``"skip"`` passes on beside its code; 1 is the mask itself.
+        one_part: organs that are in one part: of a repaired mask, what lies apart from the largest is taken
+            away. Mapped to the organs that may cover it, so that what hangs together behind them is one part.
         organ_weights: weight of each organ in the Dice loss; None weighs all alike.
         ce_weight: weight of the cross-entropy; the paper has the Dice loss alone.
         init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
@@ -51,7 +53,17 @@ class PostDAEModule(RepairModule):
         ConfigError: settings that are not possible.
     """
 
-    architecture = ("organs", "image_size", "fit", "spacing_mm", "network", "widths", "code", "skips")
+    architecture = (
+        "organs",
+        "image_size",
+        "fit",
+        "spacing_mm",
+        "network",
+        "widths",
+        "code",
+        "skips",
+        "one_part",
+    )
     links = {  # noqa: RUF012 - typed in the base class
         "organs": "organs",
         "image_size": "image_size",
@@ -69,6 +81,7 @@ class PostDAEModule(RepairModule):
         widths: list[int] = [16, 32, 48, 64, 96],  # noqa: B006
         code: int = 128,
         skips: list[int] = [4, 8, 16, 32],  # noqa: B006
+        one_part: dict[str, list[str]] = {},  # noqa: B006
         organ_weights: list[float] | None = None,
         ce_weight: float = 1.0,
         init_weights: str | None = None,
@@ -109,6 +122,15 @@ class PostDAEModule(RepairModule):
             skips = h.skips if h.network == "skip" else ()
             self.network = ResidualDAE(self.shape, classes, widths=h.widths, code=h.code, skips=skips)
         self.organ_weights = weights
+        strangers = sorted(
+            {*h.one_part, *(name for names in h.one_part.values() for name in names)} - {*self.organs}
+        )
+        if strangers:
+            raise ConfigError(
+                f"one_part names {', '.join(strangers)}, but the organs are {', '.join(self.organs)}."
+            )
+        number = {organ: value for value, organ in enumerate(self.organs, start=1)}
+        self.behind = [(number[organ], [number[c] for c in covers]) for organ, covers in h.one_part.items()]
 
     def configure_metrics(self) -> None:
         """Dice after the repair, over all organs, of each, before it, of clean masks, and by degradation."""

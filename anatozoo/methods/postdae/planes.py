@@ -49,6 +49,37 @@ def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
     return np.stack([_shrunk(plane, geometry, *canvas) for plane in planes]).astype(np.float32)
 
 
+def in_one_part(probability: Planes, behind: Sequence[tuple[int, Sequence[int]]]) -> Planes:
+    """Take from organs what lies apart from their largest part; the next most probable label takes its place.
+
+    Args:
+        probability: ``(1 + organs, *frame shape)``, background first.
+        behind: for each organ that is in one part, its label and those of the organs that may cover it: what
+            hangs together behind them is one part.
+
+    Returns:
+        The same array where nothing lies apart, else a copy, in which the organ's probability is 0 there.
+    """
+    from scipy.ndimage import binary_dilation, label
+
+    corners = np.ones((3,) * (probability.ndim - 1))
+    found, labels = probability, largest_plane(list(probability)) if behind else None
+    for organ, covers in behind:
+        own = labels == organ
+        parts, count = label(np.logical_or.reduce([own, *(labels == cover for cover in covers)]), corners)
+        if count < 2:
+            continue
+        apart = own & (parts != np.bincount(parts[own], minlength=1).argmax())
+        if not apart.any():
+            continue
+        # One cell more than what lies apart, for between the cells the organ would still win.
+        around = binary_dilation(apart, corners) & (apart | ~own)
+        found = found.copy() if found is probability else found
+        found[organ][around] = 0
+        labels = largest_plane(list(found))
+    return found
+
+
 def labels_on_grid(probability: Planes, frame: Frame) -> npt.NDArray[np.uint8]:
     """The most probable label of each pixel of the frame's grid.
 

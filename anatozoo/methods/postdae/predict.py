@@ -12,7 +12,7 @@ from anatozoo.errors import AnatozooError, ConfigError, GeometryError
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame
 from anatozoo.methods.postdae.masks import Classes, MaskInput, read_mask
-from anatozoo.methods.postdae.planes import labels_on_grid, organ_planes, to_frame
+from anatozoo.methods.postdae.planes import in_one_part, labels_on_grid, organ_planes, to_frame
 
 if TYPE_CHECKING:
     from anatozoo.results_repair import RepairResult
@@ -32,6 +32,8 @@ class RepairModule(ZooModule):
 
     organs: list[str]
     shape: tuple[int, ...]
+    behind: Sequence[tuple[int, Sequence[int]]] = ()
+    """Organs that are in one part, see `anatozoo.methods.postdae.planes.in_one_part`."""
 
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""
@@ -142,7 +144,7 @@ class RepairModule(ZooModule):
     def _result(self, mask: MaskInput, frame: Frame, probability: np.ndarray) -> "RepairResult":
         from anatozoo.results_repair import RepairResult
 
-        after = labels_on_grid(probability, frame)
+        after = labels_on_grid(in_one_part(probability, self.behind), frame)
         return RepairResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,

@@ -6,7 +6,13 @@ from scipy import ndimage
 
 from anatozoo.io.grid import Grid
 from anatozoo.methods.frames import Frame
-from anatozoo.methods.postdae.planes import labels_on_grid, largest_plane, organ_planes, to_frame
+from anatozoo.methods.postdae.planes import (
+    in_one_part,
+    labels_on_grid,
+    largest_plane,
+    organ_planes,
+    to_frame,
+)
 
 
 def blobs(shape: tuple[int, ...], organs: int = 3, seed: int = 0) -> np.ndarray:
@@ -100,3 +106,51 @@ def test_a_turned_volume_is_turned_back() -> None:
 def test_the_first_of_equal_planes_wins() -> None:
     planes = np.array([[0.2, 0.5, 0.1], [0.2, 0.5, 0.3], [0.6, 0.5, 0.3]], np.float32)
     assert largest_plane(list(planes)).tolist() == [2, 0, 1]
+
+
+def shares(labels: np.ndarray, organs: int = 3) -> np.ndarray:
+    """Nearly certain probabilities, so that there is a second most probable label everywhere."""
+    hard = np.stack([labels == value for value in range(organs + 1)]).astype(np.float32)
+    draw = np.random.default_rng(0).uniform(0, 0.1, hard.shape).astype(np.float32)
+    return hard + draw
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (20, 24, 30)])
+def test_what_lies_apart_from_an_organ_goes_to_the_next_most_probable_label(shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, np.uint8)
+    first = tuple(slice(2, 12) for _ in shape)
+    labels[first] = 1
+    stray = tuple(slice(15, 17) for _ in shape)
+    labels[stray] = 1
+    given = shares(labels)
+    given[(2, *stray)] = 0.5
+    before = given.copy()
+    found = largest_plane(list(in_one_part(given, [(1, []), (2, []), (3, [])])))
+    assert np.array_equal(given, before)
+    expected = labels.copy()
+    expected[stray] = 2
+    assert np.array_equal(found, expected)
+    # An organ that is not named may be in as many parts as it likes, and nothing is copied.
+    assert in_one_part(given, [(2, []), (3, [])]) is given
+    assert in_one_part(given, []) is given
+
+
+def test_parts_that_hang_together_behind_another_organ_are_one() -> None:
+    labels = np.zeros((40, 40), np.uint8)
+    labels[5:35, 5:20] = 1
+    labels[12:14] = 2  # crosses the organ and cuts off its top
+    given = shares(labels, 2)
+    assert in_one_part(given, [(1, [2]), (2, [])]) is given
+    alone = largest_plane(list(in_one_part(given, [(1, [])])))
+    assert not (alone[:12] == 1).any()
+    assert np.array_equal(alone[12:], labels[12:])
+
+
+def test_between_the_cells_of_the_frame_nothing_comes_back() -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10:40, 10:30] = 1
+    labels[50:53, 50:53] = 1
+    given = shares(labels, 1)
+    to = frame((300, 300), (64, 64))
+    assert ndimage.label(labels_on_grid(given, to) == 1)[1] > 1
+    assert ndimage.label(labels_on_grid(in_one_part(given, [(1, [])]), to) == 1)[1] == 1

@@ -215,3 +215,17 @@ def test_a_golden_volume_has_a_spacing(tmp_path: Path) -> None:
     for spacing in ((1.0, -1.0, 2.0), (1.0, float("nan"), 2.0)):
         with pytest.raises(ConfigError, match="must be positive"):
             write_golden(model, given, tmp_path, spacing_mm=spacing)
+
+
+def test_organs_that_are_in_one_part_are_so_after_the_repair() -> None:
+    given = chest(128, 128)
+    given[3:9, 3:9] = 3
+    loose = module(same).predict(given)
+    assert loose.plausibility_after["heart"].components == 2
+    one = module(same, one_part={"heart": ["lung_left"]}).predict(given)
+    assert one.plausibility_after["heart"].components == 1
+    assert not one.after[:10, :10].any()
+    assert np.array_equal(one.after[12:], loose.after[12:])
+    for wrong in ({"liver": []}, {"heart": ["liver"]}):
+        with pytest.raises(ConfigError, match="liver"):
+            module(one_part=wrong)
