@@ -227,8 +227,16 @@ def main() -> None:
     def post_dae(labels: Labels, case: ChestCase) -> Labels:
         return model.predict(labels).after
 
+    def network_alone(labels: Labels, case: ChestCase) -> Labels:
+        behind, model.behind = model.behind, ()
+        try:
+            return model.predict(labels).after
+        finally:
+            model.behind = behind
+
     repairs: dict[str, Repair] = {
         "Post-DAE": post_dae,
+        "Post-DAE, parts left as they are": network_alone,
         "largest part, holes filled": lambda labels, case: largest_parts(labels),
         "random walker": lambda labels, case: walker(labels, by_id[case.id]),
     }
