@@ -101,6 +101,23 @@ def test_numbers_of_the_manifest_are_those_of_their_reports(specs: Any) -> None:
     assert compared > 10
 
 
+def test_numbers_of_repairs_are_those_of_their_reports(specs: Any) -> None:
+    compared = 0
+    for spec in specs:
+        for metric in spec.metrics:
+            name, _, when = metric.metric.rpartition("_")
+            if when not in ("before", "after"):
+                continue
+            report = json.loads((maintain.PROJECT / metric.report).read_text(encoding="utf-8"))
+            masks = metric.dataset.partition(", ")[2]
+            found = report["kinds"][masks] if "kinds" in report else report["segmenters"][masks]["Post-DAE"]
+            assert metric.value == pytest.approx(found[name][when], abs=6e-5), metric
+            assert metric.n == found["n"], metric
+            assert metric.source == report["command"], metric
+            compared += 1
+    assert compared > 10
+
+
 def reported(evaluation: dict[str, Any], metric: str, organ: str) -> tuple[float, int]:
     """A number of the manifest as its report has it, and of how many images."""
     metrics = evaluation["metrics"]
