@@ -4,6 +4,8 @@ The method follows from ``--method NAME``, the ``method`` of a configuration fil
 folder, the checkpoint in ``--ckpt_path`` or ``--model.init_weights``, or else from settings that only one
 method has. They may not contradict one another.
 
+A configuration may name a stage that has to run before it; see `anatozoo.cli.stages`.
+
 What decides a setting, from weakest to strongest: the defaults, the architecture of ``--model.init_weights``,
 the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, the other options.
 """
@@ -12,7 +14,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +80,12 @@ class ZooCLI(LightningCLI):
         for ours, theirs in getattr(self.method.module_class(), "links", {}).items():
             parser.link_arguments(f"model.{ours}", f"data.{theirs}")
         parser.add_argument("--method", type=str, default=self.method.name, help="method to train")
+        parser.add_argument(
+            "--first_stage",
+            type=dict[str, str] | None,
+            default=None,
+            help="what `fit` runs before: its config, and the option that its checkpoint fills",
+        )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -127,7 +135,7 @@ def split_options(argv: list[str], option: str) -> tuple[list[str], list[str]]:
     return values, others
 
 
-def _setting(files: list[str], *keys: str) -> Any:
+def setting_of(files: list[str], *keys: str) -> Any:
     """The value that the last of the configuration files gives, None where none does."""
     found = None
     for file in files:
@@ -153,7 +161,7 @@ def in_order(argv: list[str]) -> Plan:
     said, options = split_options(options, "--method")
     # Where each method comes from, for the message if they differ.
     found = {f"--method {name}": name for name in said[-1:]}
-    if named := _setting(files, "method"):
+    if named := setting_of(files, "method"):
         found["the configuration file"] = str(named)
     found |= {f"--config {n}": Path(f).parts[-3] for n, f in zip(names, files, strict=True) if f != n}
     weak: dict[str, Any] = {}
@@ -161,12 +169,12 @@ def in_order(argv: list[str]) -> Plan:
     weights = None
 
     given, _ = split_options(options, "--model.init_weights")
-    start = given[-1] if given else _setting(files, "model", "init_weights")
+    start = given[-1] if given else setting_of(files, "model", "init_weights")
     if start and start != "null" and argv[:1] == ["fit"]:
         found[f"--model.init_weights {start}"], weak = read_hparams(start)
 
     given, others = split_options(options, "--ckpt_path")
-    checkpoint = given[-1] if given else _setting(files, "ckpt_path")
+    checkpoint = given[-1] if given else setting_of(files, "ckpt_path")
     if checkpoint and checkpoint != "null" and checkpoint not in LIGHTNING_NAMES:
         if not checkpoint.endswith(".ckpt"):
             if argv[0] == "fit":
@@ -196,7 +204,7 @@ def _one_method(found: Mapping[str, str], files: list[str], options: list[str]) 
         o.removeprefix("--model.").split("=")[0].split(".")[0] for o in options if o.startswith("--model.")
     }
     for file in files:
-        names |= set(_setting([file], "model") or {})
+        names |= set(setting_of([file], "model") or {})
     able = [entry.name for entry in methods().values() if names and takes(entry, names)]
     if len(able) == 1:
         return able[0]
@@ -228,14 +236,30 @@ def main(argv: list[str] | None = None) -> int:
         # Help needs a method; the first one stands for all.
         given.append(f"--method={next(iter(METHODS))}")
         print(f"Options of {given[-1].partition('=')[2]}; --method NAME --help shows those of {_others()}.\n")
-    plan = in_order(given)
+    # Only here, for stages are run by what is in this module.
+    from anatozoo.cli.stages import fit_stages, stages_of
+
+    if stages := stages_of(given):
+        fit_stages(stages)
+    else:
+        run_plan(in_order(given))
+    return 0
+
+
+def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
+    """Carry out a plan, without the warnings that are not for users.
+
+    Args:
+        plan: what to do.
+        cli: makes the command line, from the arguments of `ZooCLI`.
+    """
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     with warnings.catch_warnings():
         measuring = plan.arguments[:1] != ["fit"]
         for message in (*NOT_FOR_USERS, *NOT_FOR_MEASURING) if measuring else NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message)
-        ZooCLI(
+        return cli(
             find_method(plan.method),
             args=plan.arguments,
             weights=plan.weights,
@@ -244,7 +268,6 @@ def main(argv: list[str] | None = None) -> int:
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "anatozoo"},
         )
-    return 0
 
 
 def _names_a_method(argv: list[str]) -> bool:

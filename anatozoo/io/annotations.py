@@ -271,21 +271,26 @@ def _image_of(path: Path) -> str:
 
 
 def _read_json(path: Path, mask: Path | None) -> Stored:
-    """Landmarks of a JSON file, or the label map that a result without landmarks describes."""
+    """Landmarks of a JSON file, or the label map beside a result that has none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
     result: dict[str, Any] = value if isinstance(value, dict) and "schema_version" in value else {}
     if result and not result.get("landmarks"):
+        names = result.get("labels")
         if mask is None:
-            raise DataError(
-                f"{str(path)!r} describes a label map, which is in no file beside it; write it by "
-                "`anatozoo predict --format png,json`."
+            advice = (
+                "write it by `anatozoo predict --format png,json`"
+                if names is not None
+                else "a registration has one where its line in pairs.csv has a moving_mask"
             )
-        labels, grid = _read_label_map(mask)
-        names = {organ: int(value) for organ, value in result.get("labels", {}).items()}
-        return Stored(_known(grid, result), masks={o: labels == value for o, value in names.items()})
+            raise DataError(f"{str(path)!r} describes a label map, which is in no file beside it; {advice}.")
+        labels, own = _read_label_map(mask)
+        if names is None:  # a registration's, which brings labels along and knows no names for them
+            return Stored(_known(own, result), labels=labels)
+        masks = {organ: labels == int(value) for organ, value in names.items()}
+        return Stored(_known(own, result), masks=masks)
     return Stored(_known(None, result), _checked_contours(read_landmarks(path), path))
 
 

@@ -141,11 +141,12 @@ def folding_fraction(field: Tensor) -> Tensor:
 def inverse_error(field: Tensor, inverse: Tensor) -> Tensor:
     """Mean distance in pixels by which the way there and back misses its start, (B,).
 
-    Pixels that the field takes out of the image are left out: nobody knows how it goes on there.
+    Pixels that `inverse` takes out of the image are left out: nobody knows how `field` goes on there. NaN
+    where it takes all of them out, for then nothing was measured.
     """
     positions = identity_grid(inverse) + inverse
     limits = torch.tensor(field.shape[2:], dtype=field.dtype, device=field.device) - 1
     limits = limits.view(1, -1, *[1] * (field.ndim - 2))
-    inside = ((positions >= 0) & (positions <= limits)).all(1).to(field.dtype)
-    distance = compose(field, inverse).square().sum(1).sqrt()
-    return (distance * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1)
+    inside = ((positions >= 0) & (positions <= limits)).all(1)
+    distance = torch.linalg.vector_norm(compose(field, inverse), dim=1)
+    return distance.where(inside, torch.nan).flatten(1).nanmean(1)

@@ -127,11 +127,11 @@ def _checkpoint(item: Marked) -> CheckpointSpec:
 def _method(value: Marked, name: str) -> str:
     method = value.text()
     try:
-        find_method(method)
+        entry = find_method(method)
     except ConfigError as error:
         value.fail(f"{error} Other packages' methods are known once the package is installed.")
-    if name.partition("-")[0] != method:
-        value.fail(f"the name must start with the method: {method}-...")
+    if name.partition("-")[0] not in entry.prefixes:
+        value.fail(f"the name must start with the method: {'-... or '.join(entry.prefixes)}-...")
     return method
 
 

@@ -44,6 +44,8 @@ class MethodEntry:
         title: its name in prose.
         paper: the publication, one line.
         about: ``"package.module:MAPPING"`` with better texts for the last three, see `ABOUT_GROUP`.
+        variants: names that its publication gives to variants of the method; a checkpoint's name may start
+            with one of them instead.
     """
 
     name: str
@@ -53,6 +55,12 @@ class MethodEntry:
     title: str
     paper: str
     about: str | None = None
+    variants: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the names of its checkpoints may start with: its own name or a variant's."""
+        return (self.name, *self.variants)
 
     def module_class(self) -> Any:
         """Import and return the LightningModule class."""
@@ -93,6 +101,7 @@ METHODS: dict[str, MethodEntry] = {
         task="registration",
         title="AC-RegNet",
         paper="Mansilla et al., Neural Networks 2020",
+        variants=("regnet", "ceregnet", "aeregnet"),
     ),
     "aenet": MethodEntry(
         name="aenet",

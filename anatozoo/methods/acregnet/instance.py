@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from anatozoo.nn.warp import compose, integrate, warp
+
+SMOOTHING = 3
+"""How often the correction is averaged over 3 pixels along each axis: about a Gaussian of 1.4 pixels."""
 
 
 def optimise_field(
@@ -22,7 +26,8 @@ def optimise_field(
     """Correct a field for its own pair by Adam.
 
     The correction is composed onto the field. Where the field has an inverse, the correction is a velocity,
-    so that the result has one too.
+    so that the result has one too. It is smoothed: Adam gives every pixel a step of about one length, and
+    what neighbours make of it on their own folds, and is no longer undone by the inverse.
 
     Args:
         moving: (B, 1, ...) in [0, 1].
@@ -43,11 +48,12 @@ def optimise_field(
         optimizer = torch.optim.Adam([correction], lr=lr)
         best, best_loss = torch.zeros_like(field), torch.inf
         for _ in range(steps + 1):
-            change = correction if inverse is None else integrate(correction, velocity_steps)
+            smooth = _smoothed(correction)
+            change = smooth if inverse is None else integrate(smooth, velocity_steps)
             whole = compose(field, change)
             loss = objective(warp(moving, whole), whole)
             if float(loss.detach()) < best_loss:
-                best, best_loss = correction.detach().clone(), float(loss.detach())
+                best, best_loss = smooth.detach(), float(loss.detach())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -55,3 +61,10 @@ def optimise_field(
         return compose(field, best), None
     back = integrate(-best, velocity_steps)
     return compose(field, integrate(best, velocity_steps)), compose(back, inverse)
+
+
+def _smoothed(field: Tensor) -> Tensor:
+    pool = F.avg_pool2d if field.ndim == 4 else F.avg_pool3d
+    for _ in range(SMOOTHING):
+        field = pool(field, 3, 1, 1, count_include_pad=False)
+    return field

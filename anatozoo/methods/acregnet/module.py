@@ -125,8 +125,8 @@ class AcRegNetModule(PairModule):
             raise ConfigError("label_weight and shape_weight need labels; set both to 0 for RegNet.")
         if h.fit == "spacing" and len(h.spacing_mm or ()) != len(self.shape):
             raise ConfigError(f"fit='spacing' needs spacing_mm with {len(self.shape)} numbers.")
-        if h.window % 2 == 0:
-            raise ConfigError(f"window={h.window} must be odd.")
+        if h.window < 1 or h.window % 2 == 0:
+            raise ConfigError(f"window={h.window} must be odd and positive.")
         self.network = RegNet(
             len(self.shape),
             normalization=h.normalization,
@@ -160,7 +160,7 @@ class AcRegNetModule(PairModule):
                 raise ConfigError(
                     f"shape_weight={h.shape_weight} needs shape_weights, the autoencoder of the first stage "
                     "(a checkpoint name, a folder or the .ckpt file of `anatozoo fit --config "
-                    "acregnet/aenet.yaml`); for a fit without it set shape_weight to 0."
+                    "aenet/jsrt.yaml`); for a fit without it set shape_weight to 0."
                 )
             self.use_shape_model(load_shape_model(h.shape_weights))
 
@@ -206,9 +206,7 @@ class AcRegNetModule(PairModule):
         """
         h: Any = self.hparams
         terms = {
-            "similarity": losses.similarity_loss(
-                h.similarity, output.warped, batch["fixed"], window=h.window
-            ),
+            "similarity": self.similarity(output.warped, batch["fixed"]),
             "smoothness": h.smoothness_weight * losses.smoothness_loss(h.smoothness, output.field),
         }
         if not (h.label_weight or h.shape_weight):
@@ -237,7 +235,6 @@ class AcRegNetModule(PairModule):
 
     def measure(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:
         """Dice after and before, similarity and folding of each pair; see the base class."""
-        h: Any = self.hparams
         classes, values = len(self.labels) + 1, []
         if self.labels and "fixed_labels" in batch:
             moving, fixed = batch["moving_labels"], batch["fixed_labels"]
@@ -247,10 +244,7 @@ class AcRegNetModule(PairModule):
         elif self.labels:
             values = [torch.full((len(batch["fixed"]), len(self.labels) + 2), torch.nan, device=self.device)]
         similarity = torch.stack(
-            [
-                -losses.similarity_loss(h.similarity, a[None], b[None], window=h.window)
-                for a, b in zip(output.warped, batch["fixed"], strict=True)
-            ]
+            [-self.similarity(a[None], b[None]) for a, b in zip(output.warped, batch["fixed"], strict=True)]
         )
         values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
         return torch.cat(values, 1)

@@ -12,7 +12,7 @@ from anatozoo.methods.acregnet.instance import optimise_field
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, displacement_between
-from anatozoo.nn.registration_losses import ncc_loss, similarity_loss, smoothness_loss
+from anatozoo.nn.registration_losses import similarity_loss, smoothness_loss
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -22,7 +22,7 @@ Spacing = float | Sequence[float] | None
 
 LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
 """How much the fields of view of two images may differ, and from what on a result is flagged."""
-OPPOSITE_NCC = -0.3
+OPPOSITE = -0.3
 """Correlation before registration below which two images have opposite polarity."""
 NOTABLE_FOLDING = 0.005
 
@@ -42,6 +42,19 @@ class PairModule(ZooModule):
     def infer(self, batch: Mapping[str, Tensor]) -> Registration:
         """The registration of the batch's ``moving`` to its ``fixed``."""
         return self(batch["moving"], batch["fixed"])
+
+    def similarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """The similarity loss of the settings, in float32 even under autocast.
+
+        Correlation in windows takes the difference of large sums, of which bfloat16 leaves nothing.
+
+        Args:
+            warped: (B, 1, ...) in [0, 1].
+            fixed: the same.
+        """
+        h: Any = self.hparams
+        with torch.autocast(fixed.device.type, enabled=False):
+            return similarity_loss(h.similarity, warped, fixed, window=h.window)
 
     def predict(
         self,
@@ -113,11 +126,11 @@ class PairModule(ZooModule):
         frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
         if any(frame.cuts for frame in frames):
             flags.append("larger_than_the_models_frame")
+        seen = [f.image(image.pixels) for f, image in zip(frames, (moving, fixed), strict=True)]
+        if h.similarity != "mi":
+            _refuse_opposite_polarity(seen, frames)
         kind = next(self.parameters()).dtype
-        tensors = [
-            torch.from_numpy(frame.image(image.pixels))[None, None].to(self.device, kind)
-            for frame, image in zip(frames, (moving, fixed), strict=True)
-        ]
+        tensors = [torch.from_numpy(pixels)[None, None].to(self.device, kind) for pixels in seen]
         field = self._field(tensors[0], tensors[1], steps, flags)
         return RegistrationResult(
             checkpoint=self.checkpoint_name,
@@ -139,15 +152,6 @@ class PairModule(ZooModule):
         from anatozoo.nn.warp import folding_fraction, warp
 
         h: Any = self.hparams
-        if h.similarity != "mi" and float(ncc_loss(moving, fixed)) > -OPPOSITE_NCC:
-            raise ImageError(
-                "moving and fixed image have opposite polarity: one shows bright what the other shows dark. "
-                "Give moving_invert or fixed_invert, or use a model for two modalities (similarity 'mi')."
-            )
-
-        def similarity(warped: Tensor) -> Tensor:
-            return similarity_loss(h.similarity, warped, fixed, window=h.window)
-
         was_training = self.training
         self.eval()
         try:
@@ -161,19 +165,43 @@ class PairModule(ZooModule):
                 fixed,
                 field,
                 answer.inverse,
-                lambda warped, f: similarity(warped) + h.smoothness_weight * smoothness_loss(h.smoothness, f),
+                lambda warped, f: (
+                    self.similarity(warped, fixed) + h.smoothness_weight * smoothness_loss(h.smoothness, f)
+                ),
                 steps=steps,
                 lr=h.instance_lr,
                 velocity_steps=h.velocity_steps,
             )
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
-        if float(similarity(warp(moving, field))) >= float(similarity(moving)):
+        if float(self.similarity(warp(moving, field), fixed)) >= float(self.similarity(moving, fixed)):
             flags.append("not_more_similar_than_before")
         if float(folding_fraction(field)) > NOTABLE_FOLDING:
             flags.append("field_folds")
         found: np.ndarray = field[0].float().cpu().numpy()
         return found
+
+
+def _refuse_opposite_polarity(seen: Sequence[np.ndarray], frames: Sequence[Frame]) -> None:
+    """Refuse two images of which one is bright where the other is dark.
+
+    Compared is what both show, without the black around them: it is alike in all frames and would hide that
+    the images are not.
+
+    Args:
+        seen: both images in the frame.
+        frames: how they got there.
+    """
+    inside = np.logical_and(*(frame.labels(np.ones(frame.grid.shape, np.uint8)) > 0 for frame in frames))
+    a, b = (pixels[inside] for pixels in seen)
+    if not a.size or not np.ptp(a) or not np.ptp(b):
+        return
+    if np.corrcoef(a, b)[0, 1] < OPPOSITE:
+        advice = "give moving_invert or fixed_invert" if inside.ndim == 2 else "turn one's intensities round"
+        raise ImageError(
+            "moving and fixed image have opposite polarity: one shows bright what the other shows dark. To "
+            f"register them all the same, {advice}, or use a model for two modalities (similarity 'mi')."
+        )
 
 
 def _without_space(image: "GridImage") -> "GridImage":

@@ -11,7 +11,11 @@ from anatozoo.io.annotations import Stored, find_annotations
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import write_landmarks
 from anatozoo.results import FORMATS, SegmentationResult
+from anatozoo.serve.plan import PairOptions
+from anatozoo.serve.runner import run_pairs
 from tests.phantoms import make_chest_phantom
+from tests.unit.serve.fakes import FakeRegistrar, write_scan
+from tests.unit.serve.fakes import labels as organ_blocks
 
 SQUARE = np.array([[2.0, 2.0], [9.0, 2.0], [9.0, 9.0], [2.0, 9.0]])
 
@@ -158,6 +162,38 @@ def test_a_label_map_without_its_mask_is_an_error(tmp_path: Path) -> None:
     result(label_map=True).save(tmp_path, ("json",))
     with pytest.raises(DataError, match=r"--format png,json"):
         find_annotations(tmp_path).entries["scan"].read()
+
+
+def registration(folder: Path, *, masks: bool) -> Path:
+    """What `anatozoo predict --pairs` leaves of one pair, with organs brought along or without."""
+    folder.mkdir()
+    for number, name in enumerate("ab"):
+        write_scan(folder / f"{name}.png", seed=number)
+        png(folder / f"{name}_m.png", organ_blocks(column=10 + 2 * number) * 3)
+    more = "b_m.png,a_m.png" if masks else ","
+    (folder / "pairs.csv").write_text(f"moving,fixed,moving_mask,fixed_mask,name\nb.png,a.png,{more},pair\n")
+    half = PairOptions((0.5, 0.5))
+    run_pairs(FakeRegistrar(), folder / "pairs.csv", folder / "out", formats=("json", "warped"), options=half)
+    return folder / "out"
+
+
+def test_the_mask_of_a_registration_is_a_label_map_without_names(tmp_path: Path) -> None:
+    found = find_annotations(registration(tmp_path / "a", masks=True))
+    assert list(found.entries) == ["pair"]
+    assert found.ignored == ()
+    stored = found.entries["pair"].read()
+    assert (stored.organs, stored.values) == ([], [3, 6])
+    np.testing.assert_array_equal(stored.labels, organ_blocks(column=10) * 3)
+    assert stored.grid is not None
+    assert stored.grid.spacing_mm == (0.5, 0.5)
+    annotation = stored.annotation((48, 40), {3: "lungs", 6: "heart"}, (0.5, 0.5))
+    assert {name: int(mask.sum()) for name, mask in annotation.masks.items()} == {"lungs": 150, "heart": 150}
+
+
+def test_a_registration_without_masks_says_how_to_get_one(tmp_path: Path) -> None:
+    (entry,) = find_annotations(registration(tmp_path / "a", masks=False)).entries.values()
+    with pytest.raises(DataError, match=r"in no file beside it; .*moving_mask"):
+        entry.read()
 
 
 def test_endings_are_those_of_predict() -> None:

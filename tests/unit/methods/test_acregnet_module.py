@@ -1,7 +1,7 @@
 """Losses, gradients, training steps and prediction of AC-RegNet, on generated images."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import lightning as L
@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from scipy.ndimage import gaussian_filter
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
+from anatozoo.methods.acregnet.instance import optimise_field
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
 from anatozoo.methods.aenet.module import load_shape_model
 from anatozoo.nn import warp as warping
 from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
+from anatozoo.nn.registration_losses import Similarity, diffusion
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.chest_data import write_chest_data
 from tests.phantoms import make_chest_phantom
@@ -352,6 +355,111 @@ def test_instance_optimisation_finds_a_shift(velocity: bool) -> None:
     assert errors[1] < 0.5 * errors[0]
     # What leaves at the bottom comes in at the top, where nothing fits: there it may fold, elsewhere not.
     assert after.folding_fraction < 0.1
+
+
+def blobs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth picture or volume, and the same one two pixels further along the first axis."""
+    noise = gaussian_filter(np.random.default_rng(0).random(shape), 3).astype(np.float32)
+    image = (noise - noise.min()) / np.ptp(noise)
+    return image, np.roll(image, 2, 0)
+
+
+BEYOND = pytest.mark.parametrize(
+    ("shape", "velocity", "levels"),
+    [((40, 32), True, 2), ((40, 32), False, 2), ((16, 18, 16), True, 2)],
+)
+"""Velocity, resolutions, correlation in windows and instance optimisation, together."""
+
+
+def beyond_the_paper(shape: tuple[int, ...], velocity: bool, levels: int, **changes: Any) -> AcRegNetModule:
+    settings = {"velocity": velocity, "levels": levels, "similarity": "lncc", "window": 5}
+    settings |= {"smoothness": "diffusion", "smoothness_weight": 0.1, "instance_lr": 0.2}
+    return module(image_size=list(shape), **(settings | changes))
+
+
+@BEYOND
+def test_options_beyond_the_paper_predict_together(
+    shape: tuple[int, ...], velocity: bool, levels: int
+) -> None:
+    model = beyond_the_paper(shape, velocity, levels, **IMAGES_ONLY).eval()
+    moving, fixed = blobs(shape)
+    before, after = (model.predict(moving, fixed, instance_steps=n) for n in (0, 10))
+    target = torch.from_numpy(fixed)[None, None]
+    likeness = [
+        -float(model.similarity(torch.tensor(result.warped)[None, None], target))
+        for result in (before, after)
+    ]
+    assert likeness[1] > likeness[0] + 0.1
+    assert float(np.abs(after.deformation_px).max()) > 1
+    assert after.folding_fraction <= (0 if velocity else 0.02)
+
+
+@BEYOND
+def test_a_field_made_better_keeps_its_inverse(shape: tuple[int, ...], velocity: bool, levels: int) -> None:
+    model = beyond_the_paper(shape, velocity, levels, **IMAGES_ONLY).eval()
+    moving, fixed = (torch.from_numpy(image)[None, None] for image in blobs(shape))
+    with torch.no_grad():
+        found = model(moving, fixed)
+    objective = lambda warped, field: model.similarity(warped, fixed) + 0.1 * diffusion(field)  # noqa: E731
+    field, inverse = optimise_field(moving, fixed, found.field, found.inverse, objective, steps=10, lr=0.2)
+    warped = warping.warp(moving, field)
+    assert objective(warped, field) < objective(warping.warp(moving, found.field), found.field) - 0.1
+    assert (inverse is not None) == velocity
+    if inverse is not None:
+        assert float(warping.inverse_error(field, inverse)) < 0.1
+        assert float(warping.inverse_error(inverse, field)) < 0.1
+
+
+def test_the_model_says_how_many_steps_a_pair_gets() -> None:
+    moving, fixed = blobs((24, 24))
+    model = module(**IMAGES_ONLY, image_size=24, instance_steps=3).eval()
+    given = model.predict(moving, fixed).displacement_px
+    np.testing.assert_array_equal(model.predict(moving, fixed, instance_steps=3).displacement_px, given)
+    assert (model.predict(moving, fixed, instance_steps=0).displacement_px != given).any()
+
+
+def test_no_step_that_makes_a_field_worse_is_taken() -> None:
+    moving, fixed = (torch.from_numpy(image)[None, None] for image in blobs((24, 24)))
+    field = torch.full((1, 2, 24, 24), 0.5)
+    same, _ = optimise_field(
+        moving, fixed, field, None, lambda _, f: (f - field).square().mean(), steps=3, lr=1
+    )
+    torch.testing.assert_close(same, field)
+
+
+def test_options_beyond_the_paper_train_together() -> None:
+    model = beyond_the_paper((32, 32), True, 2, label_loss="dice", shape_weight=0.01, dropout=0.0)
+    model.use_shape_model(AeNetModule(image_size=32))
+    data, optimizer = batch(), torch.optim.Adam(model.parameters(), 2e-3)
+    history = []
+    for _ in range(15):
+        terms = model.losses(model(data["moving"], data["fixed"]), data)
+        loss = torch.stack(list(terms.values())).sum()
+        history.append({name: float(value.detach()) for name, value in terms.items()})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert set(history[0]) == {"similarity", "smoothness", "label", "shape"}
+    assert history[-1]["similarity"] < history[0]["similarity"] - 0.05
+    assert history[-1]["label"] < 0.7 * history[0]["label"]
+    with torch.no_grad():
+        found = model.eval()(data["moving"], data["fixed"])
+    assert found.inverse is not None
+    assert float(warping.inverse_error(found.field, found.inverse).max()) < 0.1
+    assert float(warping.folding_fraction(found.field).max()) == 0
+
+
+@pytest.mark.parametrize("kind", get_args(Similarity))
+def test_losses_are_the_same_under_autocast(kind: str) -> None:
+    """The variance in a window is a small difference of large sums: in bfloat16 nothing is left of it."""
+    model = module(similarity=kind, window=5, **IMAGES_ONLY)
+    moving, fixed = (torch.from_numpy(image)[None, None] for image in blobs((32, 32)))
+    output = Registration(moving, torch.zeros(1, 2, 32, 32), None)
+    given = {"moving": moving, "fixed": fixed, "index": torch.arange(1)}
+    expected, measured = model.losses(output, given)["similarity"], model.measure(output, given)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(model.losses(output, given)["similarity"]) == float(expected)
+        torch.testing.assert_close(model.measure(output, given), measured, rtol=0, atol=0)
 
 
 def test_formats_and_sizes_of_a_pair(tmp_path: Path) -> None:

@@ -97,6 +97,36 @@ def test_integration_has_an_inverse(shape: tuple[int, ...]) -> None:
     assert float(w.folding_fraction(there)) == 0
 
 
+@pytest.mark.parametrize(("shape", "amplitude"), [((64, 64), 8.0), ((32, 40, 28), 4.0)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_inverse_of_a_smooth_random_velocity_is_a_tenth_of_a_pixel_off_at_most(
+    shape: tuple[int, ...], amplitude: float, seed: int
+) -> None:
+    """The accuracy that is promised of velocity fields, also where they carry the border out of the image."""
+    draw = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(1, len(shape), *[5] * len(shape), generator=draw)
+    mode = "bicubic" if len(shape) == 2 else "trilinear"
+    velocity = torch.nn.functional.interpolate(coarse, size=shape, mode=mode, align_corners=True)
+    velocity = velocity * amplitude / velocity.abs().max()
+    there, back = w.integrate(velocity), w.integrate(-velocity)
+    assert float(there.abs().max()) > 0.5 * amplitude
+    assert float(w.inverse_error(there, back)) < 0.1
+    assert float(w.inverse_error(back, there)) < 0.1
+
+
+def test_the_error_of_an_inverse_counts_only_what_stays_inside() -> None:
+    shift = torch.zeros(4, 2, 8, 10)
+    shift[1, 1], shift[2, 1], shift[3, 1] = 3.0, 20.0, 3.0
+    back = -shift
+    back[3, 1, :, :5] -= 1.0  # where the first three columns leave the image in any case
+    error = w.inverse_error(shift, back)
+    assert error[:2].tolist() == [0, 0]
+    # 20 pixels leave no pixel of 10 behind: nothing was measured, which is not the same as no error.
+    assert bool(error[2].isnan())
+    # Of the pixels that stay, columns 4 to 9, one column in six is a pixel off.
+    assert float(error[3]) == pytest.approx(1 / 6)
+
+
 def test_a_constant_velocity_is_its_own_displacement() -> None:
     velocity = torch.ones(1, 2, 8, 9, dtype=torch.float64) * torch.tensor([1.5, -0.5]).view(1, 2, 1, 1)
     torch.testing.assert_close(w.integrate(velocity, 4), velocity)
