@@ -18,7 +18,7 @@ from anatozoo.methods.sources import read_weights
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.manifest import is_name
-from anatozoo.zoo.registry import describe_method, find_method
+from anatozoo.zoo.registry import describe_method, find_method, find_method_of
 
 if TYPE_CHECKING:
     from lightning import LightningModule
@@ -37,7 +37,7 @@ def method_of_name(name: str) -> str:
     """
     if not is_name(name):
         raise ConfigError(f"name {name!r} must be <method>-<data>[-<variant>] in lower case.")
-    return find_method(name.partition("-")[0]).name
+    return find_method_of(name).name
 
 
 def read_run(ckpt: str | Path, method: str, *, averaged: bool = True) -> "LightningModule":
@@ -136,7 +136,7 @@ def _golden_input(
     if hasattr(module, "golden_input"):
         offered: np.ndarray | Mapping[str, np.ndarray] = module.golden_input()
         return offered
-    task = describe_method(name.partition("-")[0]).task
+    task = describe_method(method_of_name(name)).task
     if task == "segmentation":
         return golden_radiograph()
     if task == "registration":

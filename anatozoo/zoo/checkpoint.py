@@ -94,8 +94,9 @@ def write_checkpoint_folder(
     import anatozoo
 
     method = method_of(module)
-    if not is_name(name) or name.partition("-")[0] != method:
-        raise ConfigError(f"name {name!r} must be {method}-<data>[-<variant>] in lower case.")
+    prefixes = find_method(method).prefixes
+    if not is_name(name) or name.partition("-")[0] not in prefixes:
+        raise ConfigError(f"name {name!r} must be {' or '.join(prefixes)}-<data>[-<variant>] in lower case.")
     config = {
         "schema_version": SCHEMA_VERSION,
         "method": method,

@@ -189,6 +189,17 @@ def find_method(name: str) -> MethodEntry:
     raise ConfigError(f"no method is called {name!r}; did you mean {' or '.join(close)}?")
 
 
+def find_method_of(checkpoint: str) -> MethodEntry:
+    """The method in a checkpoint's name, which starts with it or with one of its variants.
+
+    Raises:
+        ConfigError: there is none; the message lists close matches.
+    """
+    prefix = checkpoint.partition("-")[0]
+    own = (entry for entry in METHODS.values() if prefix in entry.prefixes)
+    return next(own, None) or find_method(prefix)
+
+
 def describe_method(name: str) -> MethodEntry:
     """The method of this name with what its package says about it, which may import a module of that package.
 

@@ -138,6 +138,12 @@ class AeNetModule(ZooModule):
             classes=tuple(self.labels),
         )
 
+    def golden_input(self) -> np.ndarray:
+        """A label map that anybody may have, for the golden test."""
+        from anatozoo.io.samples import sample_label_map
+
+        return sample_label_map(self.shape, len(self.labels))
+
     def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
         return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}

@@ -94,15 +94,10 @@ class RepairModule(ZooModule):
         yield from self._repair(batch)
 
     def golden_input(self) -> np.ndarray:
-        """A label map that anybody may have, for the golden test: one ellipsoid an organ, with faults."""
-        places = np.random.default_rng(0).uniform(0.3, 0.7, (len(self.organs), len(self.shape)))
-        axes = np.meshgrid(*(np.linspace(0, 1, side) for side in self.shape), indexing="ij", sparse=True)
-        labels = np.zeros(self.shape, np.uint8)
-        for value, place in enumerate(places, start=1):
-            away = sum((axis - middle) ** 2 for axis, middle in zip(axes, place, strict=True))
-            labels[away < 0.18**2] = value
-        labels[(slice(None, None, 7),) * labels.ndim] = 0
-        return labels
+        """A label map that anybody may have, for the golden test."""
+        from anatozoo.io.samples import sample_label_map
+
+        return sample_label_map(self.shape, len(self.organs))
 
     def _read(self, x: Any, classes: Classes, spacing_mm: float | Sequence[float] | None) -> MaskInput:
         mask = read_mask(x, self.organs, len(self.shape), classes=classes, spacing_mm=spacing_mm)

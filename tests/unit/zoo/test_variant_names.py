@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from anatozoo.cli.main import main
-from anatozoo.errors import ManifestError
+from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.zoo.catalogue import info, list_models
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
+from anatozoo.zoo.hub import load
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.registry import METHODS, find_method
+from anatozoo.zoo.registry import METHODS, find_method, find_method_of
 from tests.zoo_fixtures import entry, write_manifest
 
 ABLATIONS = ("regnet-jsrt", "ceregnet-jsrt", "aeregnet-jsrt")
@@ -23,6 +25,20 @@ def test_no_variant_has_the_name_of_a_method_or_of_another_variant() -> None:
 def test_the_ablations_are_variants_of_their_method() -> None:
     assert find_method("acregnet").prefixes == ("acregnet", "regnet", "ceregnet", "aeregnet")
     assert find_method("unet").prefixes == ("unet",)
+
+
+def test_the_method_of_a_name() -> None:
+    assert find_method_of("ceregnet-jsrt").name == find_method_of("acregnet-jsrt-v2").name == "acregnet"
+    with pytest.raises(ConfigError, match="no method is called 'vgregnet'"):
+        find_method_of("vgregnet-jsrt")
+
+
+def test_a_checkpoint_is_written_and_read_under_a_variants_name(tmp_path: Path) -> None:
+    module = METHODS["acregnet"].module_class()(image_size=16, label_weight=0.0, shape_weight=0.0)
+    folder = write_checkpoint_folder(module, tmp_path / "toy", name="regnet-toy", version="1.0.0")
+    assert load(str(folder)).checkpoint_name == "regnet-toy"
+    with pytest.raises(ConfigError, match="acregnet or regnet or"):
+        write_checkpoint_folder(module, tmp_path / "x", name="unet-toy", version="1.0.0")
 
 
 @pytest.fixture
