@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Fit, Frame, frame_shape
@@ -48,9 +48,13 @@ class FrameDataset(CaseDataset):
 
         Raises:
             DataError: the label map is empty.
+            GeometryError: the frame is in millimetres and the image's spacing is unknown.
         """
         image, labels = case.read()
-        frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
+        try:
+            frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
+        except GeometryError as error:
+            raise GeometryError(f"case {case.id}: {error}") from error
         item = {"image": torch.from_numpy(frame.image(image.pixels))[None], "spacing_mm": _spacing(frame)}
         if not self.labelled:
             return item

@@ -89,7 +89,11 @@ def similarity_loss(kind: Similarity, warped: Tensor, fixed: Tensor, *, window: 
     Raises:
         ConfigError: the name is unknown.
     """
-    warped, fixed = warped.float(), fixed.float()
+    with torch.autocast(fixed.device.type, enabled=False):
+        return _similarity(kind, warped.float(), fixed.float(), window)
+
+
+def _similarity(kind: Similarity, warped: Tensor, fixed: Tensor, window: int) -> Tensor:
     if kind == "ncc":
         return ncc_loss(warped, fixed)
     if kind == "lncc":
