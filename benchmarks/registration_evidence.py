@@ -1,0 +1,480 @@
+"""AC-RegNet, its ablations, classical registration and no registration on one table of pairs.
+
+    python benchmarks/registration_evidence.py --root DIR --data jsrt --models acregnet-jsrt regnet-jsrt \
+        --cache FILE.csv --out docs/evidence
+
+All ordered pairs of the validation split, or `--pairs` of them that are always the same. `--root` holds the
+data set as for ``data.root``; radiographs are brought to `--side` pixels first (256 are 1.4 mm each, as in
+the paper), volumes stay as they are. Every method gets the same images on the same grid and answers a
+displacement, by which the moving label map is warped, nearest neighbour, and compared with the fixed one on
+that grid. "Before" is the row of the identity: centre on centre, where all methods start.
+
+The first model is compared with every other method on the pairs that both have done. The classical methods
+take seconds for a pair: `--classical-pairs` gives them fewer, and with `--cache` their rows are kept in a
+table as they come, so that an interrupted run goes on.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+import torch
+from classical_registration import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
+
+import anatozoo
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.geometry import Geometry
+from anatozoo.io.grid import Grid, GridImage
+from anatozoo.methods.acregnet.predict import PairModule
+from anatozoo.methods.frame_cases import FrameCase, find_cases
+from anatozoo.methods.frames import Frame
+from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.registration import inverse_consistency_error_px
+from anatozoo.metrics.statistics import paired_test
+from anatozoo.results_registration import RegistrationResult
+from anatozoo.zoo.files import write_text
+
+IDENTITY = "identity (before)"
+METRICS = ("dice", "hd_mm", "assd_mm")
+TESTED = ("dice", "hd_mm")
+KEY = ["data", "side", "settings", "method", "moving", "fixed"]
+"""Columns of the cache that say what a row is of; a change of settings makes rows of its own."""
+Pair = tuple[int, int]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One of the two experiments.
+
+    Attributes:
+        title: for the head of the table.
+        layout: of `find_cases`.
+        organs: names of the labels 1, 2.
+        dims: 2 or 3.
+        pairs: how many to take unless told otherwise; None is all.
+    """
+
+    title: str
+    layout: str
+    organs: tuple[str, ...]
+    dims: int
+    pairs: int | None
+
+
+DATA = {
+    "jsrt": DataSet("JSRT", "jsrt", ("lungs", "heart"), 2, None),
+    "hippocampus": DataSet("hippocampi (MSD task 4)", "folders", ("anterior", "posterior"), 3, 200),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An image with its label map, on the grid on which methods are compared."""
+
+    id: str
+    image: GridImage
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to register two images: gives a result and further columns of its row."""
+
+    name: str
+    register: Callable[[GridImage, GridImage], RegistrationResult]
+    extra: Callable[[GridImage, GridImage], Row] = lambda moving, fixed: {}
+    settings: str | None = None
+    """What the rows depend on beside the pair; None where they are not to be cached."""
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def read_subjects(root: Path, data: DataSet, side: int) -> list[Subject]:
+    """The validation split, radiographs at `side` pixels."""
+    cases = [
+        case for case in find_cases(root, data.layout, data.organs, dims=data.dims) if case.split == "val"
+    ]
+    if len(cases) < 2:
+        raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
+    return [read_subject(case, side) for case in cases]
+
+
+def read_subject(case: FrameCase, side: int) -> Subject:
+    """Image and label map of a case; in 2-D area averages and nearest neighbours at `side` pixels."""
+    image, labels = case.read()
+    if labels is None or image.grid.spacing_mm is None:
+        raise DataError(f"case {case.id} has no labels or no spacing.")
+    if image.grid.dims == 2:
+        width, height = image.grid.size
+        if width != height:
+            raise DataError(f"case {case.id} is {width} x {height} pixels, but JSRT's images are square.")
+        geometry = Geometry.fit((width, height), (side, side))
+        spacing = tuple(step * width / side for step in image.grid.spacing_mm)
+        image = GridImage(geometry.image_to_target(image.pixels), Grid((side, side), spacing), case.id)
+        labels = geometry.mask_to_target(labels)
+    return Subject(case.id, image, labels)
+
+
+def choose_pairs(pairs: Sequence[Pair], count: int | None) -> list[Pair]:
+    """A fixed random part of the pairs, in their order; all of them where `count` is None or too many."""
+    if count is None or count >= len(pairs):
+        return list(pairs)
+    chosen = np.random.default_rng(0).choice(len(pairs), count, replace=False)
+    return [pairs[index] for index in sorted(chosen)]
+
+
+# --- methods -----------------------------------------------------------------------------------------------
+
+
+def learned(source: str) -> Method:
+    """A checkpoint of the zoo or of a folder."""
+    model = anatozoo.load(source)
+    if not isinstance(model, PairModule):
+        raise ConfigError(f"{source} is a {type(model).__name__}, which registers no images.")
+    return Method(model.checkpoint_name, model.predict, partial(inverse_error, model))
+
+
+@torch.inference_mode()
+def inverse_error(model: PairModule, moving: GridImage, fixed: GridImage) -> Row:
+    """How far the field of a velocity and its inverse miss each other, in pixels of the network's frame."""
+    h: Any = model.hparams
+    tensors = []
+    for image in (moving, fixed):
+        frame = Frame.fit(image.grid, model.shape, h.fit, h.spacing_mm)
+        tensors.append(torch.from_numpy(frame.image(image.pixels))[None, None])
+    answer = model(*tensors)
+    if answer.inverse is None:
+        return {}
+    return {"inverse_error_px": float(inverse_consistency_error_px(answer.field, answer.inverse))}
+
+
+def classical(dims: int) -> list[Method]:
+    """SimpleITK's methods."""
+    one, other = BSPLINE[dims], DEMONS[dims]
+    return [
+        Method(NAMES["bspline"], partial(bspline, settings=one), settings=repr(one)),
+        Method(NAMES["demons"], partial(demons, settings=other), settings=repr(other)),
+    ]
+
+
+# --- measuring ---------------------------------------------------------------------------------------------
+
+
+def row_of(result: RegistrationResult, moving: Subject, fixed: Subject, organs: Sequence[str]) -> Row:
+    """The numbers of one pair, and their means over the organs."""
+    spacing = fixed.image.grid.spacing_mm
+    found, truth = (
+        Annotation.from_labels(labels, organs, spacing)
+        for labels in (result.warp(moving.labels, "labels"), fixed.labels)
+    )
+    measured = case_row(Case(found, truth), Measures(plausibility=False))
+    row: Row = {"folding_percent": 100 * result.folding_fraction}
+    for metric in METRICS:
+        values = {f"{metric}/{organ}": measured[f"{metric}/{organ}"] for organ in organs}
+        row |= {metric: float(np.mean(list(values.values())))} | values
+    return row
+
+
+def measure(
+    method: Method,
+    pairs: Sequence[Pair],
+    subjects: Sequence[Subject],
+    organs: Sequence[str],
+    known: Mapping[tuple[str, str], Row],
+    keep: Callable[[Row], None],
+) -> list[Row]:
+    """The rows of all pairs; those that are known are not computed again, new ones are handed to `keep`."""
+    rows = []
+    if any((subjects[m].id, subjects[f].id) not in known for m, f in pairs):
+        method.register(*(subjects[index].image for index in pairs[0]))  # what happens once is not timed
+    for m, f in pairs:
+        moving, fixed = subjects[m], subjects[f]
+        row = known.get((moving.id, fixed.id))
+        if row is None:
+            start = time.perf_counter()
+            try:
+                result = method.register(moving.image, fixed.image)
+            except RuntimeError as error:  # ITK does not say of what
+                raise RuntimeError(f"{method.name}, {moving.id} to {fixed.id}: {error}") from error
+            seconds = time.perf_counter() - start
+            row = {"method": method.name, "moving": moving.id, "fixed": fixed.id, "seconds": seconds}
+            row |= row_of(result, moving, fixed, organs) | method.extra(moving.image, fixed.image)
+            keep(row)
+        rows.append(row)
+    return rows
+
+
+class Cache:
+    """Rows of slow methods in a CSV file, written anew after each; without a file nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        exists = path is not None and path.is_file()
+        self.table = pd.read_csv(path) if path is not None and exists else pd.DataFrame(columns=KEY)
+        if missing := [name for name in KEY if name not in self.table]:
+            raise DataError(f"{path} is no cache of this experiment: it has no column {missing[0]}.")
+
+    def known(self, of: Mapping[str, Any], method: str) -> dict[tuple[str, str], Row]:
+        """(moving, fixed) -> row of a method under these settings."""
+        table = self.table[self.table["method"] == method]
+        for name, value in of.items():
+            table = table[table[name] == value]
+        rows = table.drop(columns=list(of)).dropna(axis=1, how="all").to_dict("records")
+        return {(str(row["moving"]), str(row["fixed"])): {str(k): v for k, v in row.items()} for row in rows}
+
+    def add(self, of: Mapping[str, Any], row: Row) -> None:
+        """Keep a row."""
+        if self.path is None:
+            return
+        new = pd.DataFrame([{**of, **row}])
+        self.table = new if self.table.empty else pd.concat([self.table, new], ignore_index=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, self.table.to_csv(index=False))
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def columns_of(organs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
+    """Metrics, each over all organs and of each organ."""
+    return [f"{metric}{part}" for metric in metrics for part in ("", *(f"/{organ}" for organ in organs))]
+
+
+def means(table: pd.DataFrame, organs: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Method -> number of pairs and mean of each column, methods in their order."""
+    wanted = [*columns_of(organs), "folding_percent", "seconds", "inverse_error_px"]
+    result = {}
+    for name, rows in table.groupby("method", sort=False):
+        there = [column for column in wanted if column in rows and rows[column].notna().all()]
+        result[str(name)] = {"n": len(rows)} | {c: float(rows[c].mean()) for c in there}
+    return result
+
+
+def tests(table: pd.DataFrame, first: str, organs: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The first method minus each other one: method -> column -> the paired Wilcoxon signed-rank test.
+
+    ``p`` takes all pairs as independent, as is usual, though each image is in many of them. ``p_images`` is
+    that of the means over the pairs of each fixed image, and the interval draws fixed images.
+    """
+    ours = table[table["method"] == first].set_index(["moving", "fixed"])
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, rows in table.groupby("method", sort=False):
+        if name == first:
+            continue
+        theirs = rows.set_index(["moving", "fixed"])
+        shared = theirs.index[theirs.index.isin(ours.index)]
+        result[str(name)] = {}
+        for column in columns_of(organs, TESTED):
+            difference = ours.loc[shared, column] - theirs.loc[shared, column]
+            fixed = shared.get_level_values("fixed")
+            test = paired_test(difference.to_numpy(), list(fixed))
+            result[str(name)][column] = {
+                "n": test.n,
+                "difference": test.difference,
+                "ci_low": test.ci_low,
+                "ci_high": test.ci_high,
+                "p": test.p,
+                "p_images": paired_test(difference.groupby(fixed).mean().to_numpy()).p,
+            }
+    return result
+
+
+def markdown(record: Mapping[str, Any], title: str, organs: Sequence[str]) -> str:
+    """The record as tables."""
+    lines = [f"# Registration of {title}, validation split", "", record["about"]]
+    for heading, by_method in record["means"].items():
+        lines += ["", f"## {heading}", "", *means_table(by_method, organs)]
+    lines += [
+        "",
+        f"## {record['first']} minus the others",
+        "",
+        "Mean difference on the pairs that both did (95 % bootstrap interval over fixed images); p of the "
+        "paired Wilcoxon signed-rank test over pairs, and over the means of each fixed image.",
+        "",
+        *tests_table(record["tests"], organs),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def means_table(by_method: Mapping[str, Mapping[str, float]], organs: Sequence[str]) -> list[str]:
+    """Lines of a table with one row for each method."""
+    digits = {"dice": 3, "hd_mm": 2, "assd_mm": 2, "folding_percent": 3, "seconds": 3, "inverse_error_px": 4}
+    columns = [*columns_of(organs), "folding_percent", "seconds", "inverse_error_px"]
+    rows = []
+    for name, values in by_method.items():
+        cells = [
+            f"{values[column]:.{digits[column.partition('/')[0]]}f}" if column in values else "–"
+            for column in columns
+        ]
+        rows.append([name, str(values["n"]), *cells])
+    return table_lines(["method", "pairs", *columns], rows)
+
+
+def tests_table(
+    by_method: Mapping[str, Mapping[str, Mapping[str, float]]], organs: Sequence[str]
+) -> list[str]:
+    """Lines of a table with one row for each method."""
+    columns = columns_of(organs, TESTED)
+    rows = []
+    for name, by_column in by_method.items():
+        cells = []
+        for column in columns:
+            t, digits = by_column[column], 3 if column.startswith("dice") else 2
+            interval = f"{t['ci_low']:+.{digits}f} … {t['ci_high']:+.{digits}f}"
+            cells.append(
+                f"{t['difference']:+.{digits}f} ({interval}), p {t['p']:.1g}, images {t['p_images']:.1g}"
+            )
+        rows.append([name, str(by_column[columns[0]]["n"]), *cells])
+    return table_lines(["against", "pairs", *columns], rows)
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def command_of(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """The command line that makes the table again, without the folders of this machine."""
+    words = ["python benchmarks/registration_evidence.py --root DIR --data", options.data]
+    words += ["--models", *names]
+    for option in ("pairs", "classical_pairs"):
+        if getattr(options, option) is not None:
+            words.append(f"--{option.replace('_', '-')} {getattr(options, option)}")
+    if options.data == "jsrt":
+        words.append(f"--side {options.side}")
+    return " ".join([*words, f"--threads {options.threads} --out docs/evidence"])
+
+
+def about(
+    data: DataSet, subjects: Sequence[Subject], pairs: int, options: argparse.Namespace, command: str
+) -> str:
+    """Where the numbers come from, in words."""
+    everything = len(subjects) * (len(subjects) - 1)
+    which = "All" if pairs == everything else f"{pairs}, drawn once, of the"
+    grid = subjects[0].image.grid
+    assert grid.spacing_mm is not None
+    where = (
+        f"{options.side} × {options.side} pixels of {grid.spacing_mm[0]:.3g} mm"
+        if data.dims == 2
+        else f"the images' own voxels of {grid.spacing_mm[0]:.3g} mm"
+    )
+    return (
+        f"{which} {everything} ordered pairs of {len(subjects)} images. All methods register, and labels are "
+        f"compared, on {where}; means over pairs, columns without an organ also over organs. "
+        "folding_percent: pixels with a Jacobian determinant of 0 or less. seconds: one pair from arrays to "
+        f"the displacement on the fixed grid, {options.threads} threads. inverse_error_px: mean distance by "
+        "which a velocity's field and its inverse miss each other, in pixels of the network's frame. "
+        f"`{command}`"
+    )
+
+
+def main() -> None:
+    """Parse the options, run the experiment, write tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--data", choices=list(DATA), required=True)
+    parser.add_argument("--models", nargs="+", required=True, help="names or folders; the first is compared")
+    parser.add_argument("--pairs", type=int, help="default: all for jsrt, 200 for hippocampus")
+    parser.add_argument(
+        "--classical-pairs", type=int, help="of the pairs, for SimpleITK (default: all; 0: none)"
+    )
+    parser.add_argument("--side", type=int, default=256, help="of the radiographs, in pixels")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache", type=Path, help="CSV file with the rows of the classical methods")
+    parser.add_argument("--out", type=Path, help="folder for the tables")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
+
+    data = DATA[options.data]
+    models = [learned(source) for source in options.models]
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    subjects = read_subjects(options.root, data, options.side)
+    every = [(m, f) for m in range(len(subjects)) for f in range(len(subjects)) if m != f]
+    pairs = choose_pairs(every, data.pairs if options.pairs is None else options.pairs)
+    fewer = choose_pairs(pairs, options.classical_pairs)
+    cache = Cache(options.cache)
+
+    rows: list[Row] = []
+    identity = Method(IDENTITY, lambda a, b: centred_result(IDENTITY, a, b, None))
+    jobs = [(method, pairs) for method in (identity, *models)]
+    jobs += [(method, fewer) for method in (classical(data.dims) if fewer else [])]
+    for method, chosen in jobs:
+        of = {
+            "data": options.data,
+            "side": options.side if data.dims == 2 else 0,
+            "settings": method.settings,
+        }
+        is_slow = method.settings is not None
+        known = cache.known(of, method.name) if is_slow else {}
+        keep = partial(cache.add, of) if is_slow else lambda row: None
+        rows += measure(method, chosen, subjects, data.organs, known, keep)
+        found = means(pd.DataFrame(rows), data.organs)[method.name]
+        print(
+            f"{method.name:45} dice {found['dice']:.4f}  hd {found['hd_mm']:6.2f} mm  folding "
+            f"{found['folding_percent']:.3f} %  {found['seconds']:.3f} s",
+            flush=True,
+        )
+    if options.out is not None:
+        record = make_record(pd.DataFrame(rows), data, subjects, fewer, options, names)
+        write(options.out, options.data, record)
+
+
+def make_record(
+    table: pd.DataFrame,
+    data: DataSet,
+    subjects: Sequence[Subject],
+    fewer: Sequence[Pair],
+    options: argparse.Namespace,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """All that is written: means of all pairs, of those of the classical methods, and the tests."""
+    table = table.copy()
+    table.loc[table["method"] == IDENTITY, "seconds"] = np.nan  # nothing is done there
+    pairs = int((table["method"] == IDENTITY).sum())
+    sections = {f"{pairs} pairs": means(table, data.organs)}
+    if 0 < len(fewer) < pairs:
+        index = pd.MultiIndex.from_tuples([(subjects[m].id, subjects[f].id) for m, f in fewer])
+        here = pd.MultiIndex.from_frame(table[["moving", "fixed"]]).isin(index)
+        sections = {
+            f"{pairs} pairs": means(table[~table["method"].isin(NAMES.values())], data.organs),
+            f"The {len(fewer)} pairs of the classical methods": means(table[here], data.organs),
+        }
+    command = command_of(options, names)
+    return {
+        "command": command,
+        "about": about(data, subjects, pairs, options, command),
+        "data": data.title,
+        "first": names[0],
+        "means": sections,
+        "tests": tests(table, names[0], data.organs),
+        "classical_settings": {method.name: method.settings for method in classical(data.dims)},
+    }
+
+
+def write(folder: Path, name: str, record: Mapping[str, Any]) -> None:
+    """Write ``registration-NAME_experiment.json`` and ``.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"registration-{name}_experiment"
+    write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+    data = DATA[name]
+    write_text(path.with_suffix(".md"), markdown(record, data.title, data.organs))
+
+
+if __name__ == "__main__":
+    main()
