@@ -1,4 +1,4 @@
-"""``anatozoo predict``: segment images, repair masks or register pairs into a folder."""
+"""``anatozoo predict``: segment images or volumes, repair masks or register pairs into a folder."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ Run a checkpoint over many inputs into a folder. What it takes depends on what
 it does:
 
   segment    radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
+             or, by a 3-D checkpoint, volumes: NIfTI, MHA, NRRD
   repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD, 3-D for a 3-D checkpoint;
              of a folder of results, the masks
   register   pairs of images: --pairs
@@ -40,6 +41,7 @@ _EPILOG = """\
 formats (* by default):
   segmentation   png* (label mask and overlay), json*, nifti, mha (label mask),
                  csv (landmarks)
+  of a volume    nifti*, mha (label mask), picture* (slices), json*
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
   registration   field*, mha (displacement in mm), warped* (image), json*, png*
@@ -194,7 +196,7 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     """Load the checkpoints and make of them and the arguments what is to be run."""
     from anatozoo.serve.plan import MaskOptions, PairOptions, ReadOptions
     from anatozoo.serve.runner import file_task, pair_task
-    from anatozoo.serve.tasks import task_of
+    from anatozoo.serve.tasks import dims_of, task_of
 
     model = _load(args.name, args.device)
     kind = task_of(model)
@@ -203,7 +205,10 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
         args.usage_error(f"--classes names labels of masks, and {args.name} repairs none.")
     if repairs and (args.invert is not None or args.allow_any_modality):
         args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} repairs masks.")
-    dims = 2 if kind == "segmentation" else len(model.shape)
+    dims = dims_of(model)
+    in_volumes = kind == "segmentation" and dims == 3
+    if in_volumes and (args.invert is not None or args.allow_any_modality):
+        args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} takes volumes.")
     if len(args.spacing_mm or ()) not in (0, 1, dims):
         args.usage_error(f"--spacing-mm takes one number or {dims} here; give the images before it.")
     spacing = args.spacing_mm and (args.spacing_mm * dims if len(args.spacing_mm) == 1 else args.spacing_mm)
@@ -214,7 +219,8 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     else:
         task = file_task(
             model,
-            args.inputs if repairs else inputs,
+            # What the model does decides which files of a folder are meant.
+            args.inputs if repairs or in_volumes else inputs,
             args.out,
             then=None if args.then is None else _load(args.then, args.device),
             options=MaskOptions(spacing, args.classes) if repairs else ReadOptions(*reading),

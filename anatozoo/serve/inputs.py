@@ -30,6 +30,8 @@ IMAGE_SUFFIXES = (
 )
 MASK_SUFFIXES = (".nii.gz", ".png", ".tif", ".tiff", ".bmp", ".nii", ".mha", ".mhd", ".nrrd")
 """Formats of `IMAGE_SUFFIXES` that keep labels as they are."""
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+"""Formats of `IMAGE_SUFFIXES` whose files hold whole volumes."""
 MASK_ENDING = "_mask"
 """What `anatozoo predict` appends to the stem of a mask."""
 
@@ -59,6 +61,7 @@ class Wanted:
 
 
 IMAGES = Wanted("image", IMAGE_SUFFIXES, dicom=True)
+VOLUMES = Wanted("volume", VOLUME_SUFFIXES)
 MASKS = Wanted("mask", MASK_SUFFIXES, masks=True)
 
 
@@ -118,8 +121,16 @@ def find_masks(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
     return find(inputs, out, MASKS)
 
 
+def find_volumes(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
+    """Resolve files, folders and patterns, as `find_images`, into files of whole volumes.
+
+    The slices of a DICOM series, one file each, are none.
+    """
+    return find(inputs, out, VOLUMES)
+
+
 def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], wanted: Wanted) -> Found:
-    """Resolve files, folders and patterns into what is wanted, see `find_images` and `find_masks`."""
+    """Resolve files, folders and patterns into what is wanted, see `find_images` and its neighbours."""
     return _Search(Path(os.path.abspath(out)), wanted).find(inputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anatozoo import results, results_registration, results_repair
+from anatozoo import results, results_registration, results_repair, results_volume
 from anatozoo.errors import ConfigError
 
 PROPAGATED = "_mask.nii.gz"
@@ -56,7 +56,12 @@ REPAIRED_VOLUMES = Formats(
     results_repair.VOLUME_FORMATS,
 )
 REGISTRATIONS = Formats("registrations", results_registration.FORMATS, results_registration.DEFAULT_FORMATS)
-EVERY = (SEGMENTATIONS, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS)
+VOLUMES = Formats(
+    "segmented volumes",
+    {name: (ending,) for name, ending in results_volume.FORMATS.items()},
+    results_volume.DEFAULT_FORMATS,
+)
+EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS)
 
 ENDINGS = tuple(
     dict.fromkeys([*(e for kind in EVERY for endings in kind.endings.values() for e in endings), PROPAGATED])

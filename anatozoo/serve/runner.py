@@ -9,7 +9,7 @@ from typing import Any
 from anatozoo.errors import ConfigError
 from anatozoo.serve.engine import RunSummary, run_task
 from anatozoo.serve.files import FileTask
-from anatozoo.serve.inputs import Found, find_images, find_masks
+from anatozoo.serve.inputs import Found, find_images, find_masks, find_volumes
 from anatozoo.serve.manifest import Row
 from anatozoo.serve.pairs import PairList, read_pairs
 from anatozoo.serve.plan import (
@@ -20,7 +20,7 @@ from anatozoo.serve.plan import (
     PairOptions,
     ReadOptions,
 )
-from anatozoo.serve.tasks import Task, task_of
+from anatozoo.serve.tasks import Task, dims_of, task_of
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -39,17 +39,17 @@ def run_folder(
     on_start: Callable[[int, int], None] | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> RunSummary:
-    """Segment images or repair masks, as the model does, into a folder; see `run_task` on what a run is.
+    """Segment images or volumes or repair masks, as the model does, into a folder; see `run_task` on runs.
 
     Args:
-        model: a loaded checkpoint that segments images or repairs masks.
-        inputs: files, folders and patterns, or what `find_images` or `find_masks` found.
+        model: a loaded checkpoint that segments images or volumes or repairs masks.
+        inputs: files, folders and patterns, or what `find_images`, `find_volumes` or `find_masks` found.
         out: folder of the results.
         then: a loaded checkpoint that repairs what `model` has segmented; the repaired masks are saved.
         formats: see the results' `save`; None takes what that does by default.
         batch_size: inputs per call of the model.
-        options: how files are read, `ReadOptions` of images and `MaskOptions` of masks; None asks for
-            nothing special.
+        options: how files are read, `ReadOptions` of images and volumes and `MaskOptions` of masks; None asks
+            for nothing special.
         overwrite: do everything again, and write over files that no earlier run has written.
         workers: threads that read and write.
         on_start: called with the number of inputs and of those done already.
@@ -131,8 +131,10 @@ def file_task(
     """
     from anatozoo.serve.images import SegmentImages
     from anatozoo.serve.masks import RepairMasks, SegmentThenRepair
+    from anatozoo.serve.volumes import SegmentVolumes
 
     kind, name = task_of(model), model.checkpoint_name
+    in_volumes = kind == "segmentation" and dims_of(model) == 3
     if kind == "registration":
         raise ConfigError(
             f"{name} registers one image to another: list the pairs in a CSV file with the "
@@ -140,7 +142,8 @@ def file_task(
         )
     found = inputs
     if not isinstance(found, Found):
-        found = (find_masks if kind == "post-processing" else find_images)(found, out)
+        search = find_volumes if in_volumes else find_masks if kind == "post-processing" else find_images
+        found = search(found, out)
     found.check()
     if kind == "post-processing":
         if then is not None:
@@ -150,6 +153,13 @@ def file_task(
         return RepairMasks(model, found, options or DEFAULT_MASK_OPTIONS)
     if isinstance(options, MaskOptions):
         raise ConfigError("MaskOptions are for masks; images are read by ReadOptions.")
+    if in_volumes:
+        if then is not None:
+            raise ConfigError(
+                f"{name} segments volumes, which are repaired in a run of their own: give the folder of "
+                f"these results to {then.checkpoint_name}."
+            )
+        return SegmentVolumes(model, found, options or DEFAULT_OPTIONS)
     if then is None:
         return SegmentImages(model, found, options or DEFAULT_OPTIONS)
     if task_of(then) != "post-processing":

@@ -131,6 +131,11 @@ def task_of(model: Any) -> str:
     return str(task)
 
 
+def dims_of(model: Any) -> int:
+    """Dimensions of what a model takes: those of its frame, or 2 where it has none, as for radiographs."""
+    return len(getattr(model, "shape", (0, 0)))
+
+
 def add_to_json(path: Path, more: Mapping[str, Any]) -> None:
     """Add keys to a JSON file that a result has written.
 

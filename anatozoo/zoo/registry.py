@@ -119,6 +119,22 @@ METHODS: dict[str, MethodEntry] = {
         title="Post-DAE",
         paper="Larrazabal et al., IEEE Transactions on Medical Imaging 2020",
     ),
+    "acnn": MethodEntry(
+        name="acnn",
+        module="anatozoo.methods.acnn:AcnnModule",
+        data="anatozoo.methods.acnn:AcnnDataModule",
+        task="segmentation",
+        title="ACNN",
+        paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
+    ),
+    "acnnprior": MethodEntry(
+        name="acnnprior",
+        module="anatozoo.methods.acnnprior:AcnnPriorModule",
+        data="anatozoo.methods.acnnprior:AcnnDataModule",
+        task="shape",
+        title="ACNN's shape prior",
+        paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",
+    ),
 }
 """The methods of this package, by name."""
 

@@ -13,11 +13,13 @@ import yaml
 from anatozoo.cli.main import main
 from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn import AcnnPriorModule
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from tests.acdc_data import write_acdc
 from tests.chest_data import write_chest_data
+from tests.heart_data import write_hearts
 from tests.volume_data import write_volumes
 
 CONFIGS = sorted(f"{path.parts[-3]}/{path.name}" for path in METHODS_FOLDER.glob("*/configs/*.yaml"))
@@ -102,7 +104,12 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     if content["data"].get("layout") == "folders":
         size, names = [16, 16, 16], ["a", "b", "c", "d"]
         data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
-    if content["data"].get("layout") == "acdc":
+    of_hearts = content["method"] in ("acnn", "acnnprior")
+    if of_hearts:
+        size = [8, 32, 32]
+        data = write_hearts(tmp_path, {"train": [1, 2], "val": [3, 4]})
+        options.append("--model.long_side=40")
+    elif content["data"].get("layout") == "acdc":
         data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
     options.append(f"--model.image_size={size}")
     if content["model"].get("encoder_weights") == "package":
@@ -113,7 +120,11 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         start = HybridGNetModule(image_size=64, template=True, refine=[0.05], organs="lungs_heart")
         write_checkpoint_folder(start, tmp_path / "start", name="hybridgnet-start", version="1.0.0")
         options.append(f"--model.init_weights={tmp_path / 'start'}")
-    if content["model"].get("shape_weight"):
+    if content["model"].get("shape_weight") and of_hearts:
+        prior = AcnnPriorModule(image_size=[8, 32, 32], long_side=40, widths=[4, 8])
+        write_checkpoint_folder(prior, tmp_path / "shape", name="acnnprior-shape", version="1.0.0")
+        options.append(f"--model.shape_prior={tmp_path / 'shape'}")
+    elif content["model"].get("shape_weight"):
         same = {key: content["model"].get(key) for key in ("labels", "fit", "spacing_mm")}
         shape = AeNetModule(image_size=size, **same)
         write_checkpoint_folder(shape, tmp_path / "shape", name="aenet-shape", version="1.0.0")

@@ -1,6 +1,7 @@
 """Every registered method that segments keeps the promises of the zoo, be it by landmarks or by masks.
 
-Methods with another task have contract tests of their own, see `FILES`.
+Methods with another task have contract tests of their own, see `FILES`, and so have those that segment
+volumes, see `test_volumes.py`.
 """
 
 import json
@@ -22,7 +23,7 @@ from anatozoo.plotting_cases import case_picture
 from anatozoo.results import SegmentationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import VARIANTS, Variant
+from tests.contract.variants import VARIANTS, VOLUMES, Variant
 from tests.phantoms import make_chest_phantom
 
 SIZES = [(64, 64), (61, 97), (200, 33), (16, 40)]
@@ -33,7 +34,11 @@ FILES = {
     "post-processing": "test_repair.py",
 }
 """Task -> file with the contract tests of the methods that have it."""
-SEGMENTERS = [name for name, entry in METHODS.items() if FILES.get(entry.task) == Path(__file__).name]
+SEGMENTERS = [
+    name
+    for name, entry in METHODS.items()
+    if FILES.get(entry.task) == Path(__file__).name and name not in VOLUMES
+]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,13 @@ SHAPE: dict[str, dict[str, Variant]] = {
     "aenet": {
         "paper": Variant({"image_size": 64}, quick=True),
         "volume": Variant({**_VOLUME, "labels": ["a", "b", "c"], "code": 8}),
-    }
+    },
+    "acnnprior": {
+        "volume": Variant(
+            {"image_size": [8, 32, 32], "long_side": 40, "widths": [4, 8], "code": 6}, quick=True
+        ),
+        "plane": Variant({"image_size": 64, "fit": "pad", "labels": ["a"], "code": 8}),
+    },
 }
 
 
@@ -191,7 +197,7 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
         assert case.reference.organs == case.prediction.organs == module.labels
         row = case_row(case) if module.labels else case.numbers
         assert {f"dice/{label}" for label in module.labels} <= set(row)
-        assert method == "aenet" or {"similarity", "folding_percent"} <= set(row)
+        assert method in SHAPE or {"similarity", "folding_percent"} <= set(row)
         assert case_picture(case).image.ndim == 2
 
 

@@ -51,3 +51,29 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     },
 }
 """Method -> name -> variant. A method that segments and is missing here fails the tests."""
+
+_STACK = {"image_size": [8, 32, 32], "long_side": 40}
+VOLUMES: dict[str, dict[str, Variant]] = {
+    "acnn": {
+        "fcn": Variant({**_STACK, "network": "fcn", "widths": [4, 8]}),
+        "published": Variant(
+            {**_STACK, "network": "seg", "widths": [4, 8, 8], "shape_weight": 0.1}, quick=True
+        ),
+        "unet": Variant({**_STACK, "network": "unet", "widths": [4, 8], "dice_weight": 1.0}),
+        "ae-seg": Variant({**_STACK, "network": "ae-seg", "widths": [4, 8]}),
+        "ae-seg-m": Variant({**_STACK, "network": "ae-seg-m", "widths": [4, 8]}),
+        "modern": Variant(
+            {**_STACK, "network": "dynunet", "widths": [4, 8, 8], "dice_weight": 1.0}, quick=True
+        ),
+        "spacing": Variant(
+            {
+                "image_size": [16, 16, 16],
+                "fit": "spacing",
+                "spacing_mm": [2.0, 2.0, 2.0],
+                "labels": ["a", "b"],
+            }
+            | {"network": "seg", "widths": [4, 8]}
+        ),
+    },
+}
+"""The same of the methods that segment volumes."""

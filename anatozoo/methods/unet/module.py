@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn.shape_prior import PriorSlot
 from anatozoo.methods.base import MaskModule
 from anatozoo.methods.optimisation import adam_with_schedule
 from anatozoo.methods.sources import read_weights, refuse_other_shapes
 from anatozoo.methods.unet.network import UNet, check_size
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import load_imagenet_weights
+from anatozoo.nn.labels import one_hot
 from anatozoo.nn.losses import masked_dice_loss
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ class UNetModule(MaskModule):
 
     The baseline of Gaggion et al., IEEE TMI 2022: with ``organs=["lungs", "heart"]``, ``encoder="residual"``
     and ``loss="paper"`` this is theirs; the other settings are anatozoo's. Nothing makes its shapes
-    plausible: parts may lie apart and organs may have holes, which results are flagged for.
+    plausible unless a fit asks for it by `shape_weight`: parts may lie apart and organs may have holes, which
+    results are flagged for.
 
     Args:
         organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``, each side a label of its
@@ -46,6 +49,9 @@ class UNetModule(MaskModule):
         loss: ``"paper"`` (cross-entropy and one soft Dice over all labels, background included) or
             ``"organs"`` (cross-entropy and the mean over the organs of a soft Dice each).
         dice_weight: weight of the Dice term.
+        shape_prior: autoencoder of label maps for the shape loss, such as a fit of ``aenet/jsrt.yaml``:
+            checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
+        shape_weight: weight of the shape loss of ACNN, Oktay et al., IEEE TMI 2018; 0 switches it off.
         optimizer: ``"adam"`` (L2 in the gradient, as the authors) or ``"adamw"``.
         lr: learning rate.
         weight_decay: weight decay.
@@ -73,6 +79,8 @@ class UNetModule(MaskModule):
         decoder_widths: list[int] = [8, 16, 32, 64, 128],  # noqa: B006
         loss: Literal["paper", "organs"] = "paper",
         dice_weight: float = 1.0,
+        shape_prior: str | None = None,
+        shape_weight: float = 0.0,
         optimizer: Literal["adam", "adamw"] = "adam",
         lr: float = 1e-4,
         weight_decay: float = 1e-5,
@@ -92,6 +100,9 @@ class UNetModule(MaskModule):
         self.organs = organ_names(h.organs)
         check_size(h.image_size)
         self.image_size = h.image_size
+        if h.shape_weight < 0:
+            raise ConfigError(f"shape_weight={h.shape_weight} must not be negative.")
+        self.prior = PriorSlot()
         self.network = UNet(1 + len(self.organs), encoder=h.encoder, decoder_widths=h.decoder_widths)
         for name, parameter in self.network.encoder.named_parameters():
             if any(name.startswith(prefix) for prefix in h.freeze):
@@ -102,10 +113,23 @@ class UNetModule(MaskModule):
         self.judge_by(["dice", *(f"dice/{organ}" for organ in self.organs)])
 
     def setup(self, stage: str) -> None:
-        """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
-        if not self.begins_afresh(stage):
-            return
+        """Read the shape prior of a fit, and the starting weights of a fresh one; a resumed one has its own.
+
+        Raises:
+            ConfigError: the shape loss has no prior, or one of other organs or proportions.
+        """
         h: Any = self.hparams
+        afresh = self.begins_afresh(stage)
+        if stage == "fit":
+            self.prior.fill(
+                h.shape_prior,
+                h.shape_weight,
+                labels=self.organs,
+                shape=(self.image_size, self.image_size),
+                frame={"fit": "pad"},
+            )
+        if not afresh:
+            return
         if h.encoder_weights:
             load_imagenet_weights(self.network.encoder, h.encoder_weights)
         if h.init_weights:
@@ -148,7 +172,11 @@ class UNetModule(MaskModule):
             dice = masked_dice_loss(
                 probability, truth, known[:, :, None, None].to(right.dtype).expand_as(truth)
             )
-        return {"cross_entropy": -right.mean(), "dice": h.dice_weight * dice}
+        terms = {"cross_entropy": -right.mean(), "dice": h.dice_weight * dice}
+        if h.shape_weight:
+            # A shape is known where every organ is.
+            terms["shape"] = self.prior(log_probability.exp(), one_hot(labels, logits.shape[1]), known.all(1))
+        return terms
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step; logs every term of the loss."""

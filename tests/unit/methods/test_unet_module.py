@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.unet import UNetModule
 from anatozoo.methods.unet.module import adapt_state, admissible, dice_per_image, organ_names
 from anatozoo.methods.unet.network import UNet
 from anatozoo.nn.blocks import ResidualBlock
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.phantoms import make_chest_phantom
 
 SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64}
@@ -243,3 +246,29 @@ def test_training_mode_survives_a_prediction() -> None:
     model = module().train()
     model.predict(make_chest_phantom(64, 64).image)
     assert model.training
+
+
+def test_a_shape_prior_adds_a_term_of_the_images_that_are_fully_annotated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shapes = AeNetModule(labels=["lungs", "heart"], image_size=32)
+    write_checkpoint_folder(shapes, tmp_path, name="aenet-toy", version="1.0.0", half=False)
+    model = module(shape_prior=str(tmp_path), shape_weight=0.1)
+    plain = module()
+    given = batch([[1.0, 1.0], [1.0, 0.0]])
+    logits = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with pytest.raises(ConfigError, match="no shape prior"):
+        model.losses(logits, given)
+    model.setup("fit")
+    assert set(model.state_dict()) == set(plain.state_dict())
+    terms = model.losses(logits, given)
+    assert set(terms) == {*plain.losses(logits, given), "shape"}
+    terms["shape"].backward()
+    assert logits.grad is not None
+    assert bool(logits.grad[0].any())
+    assert not logits.grad[1].any()
+    same = model.losses(sure(given["labels"], 100.0), batch())
+    assert float(same["shape"]) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ConfigError, match="same organs"):
+        module(organs=["heart"], shape_prior=str(tmp_path), shape_weight=0.1).setup("fit")
+    with pytest.raises(ConfigError, match="not be negative"):
+        module(shape_weight=-1.0)

@@ -1,0 +1,8 @@
+"""ACNN: segmentation and super-resolution networks that a learned shape prior constrains."""
+
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnn.prior import AcnnPriorModule
+from anatozoo.methods.acnn.shape_prior import PriorSlot, ShapePrior
+
+__all__ = ["AcnnDataModule", "AcnnModule", "AcnnPriorModule", "PriorSlot", "ShapePrior"]

@@ -1,0 +1,96 @@
+"""Convolutional blocks of ACNN's networks, for planes and for volumes with few slices."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anatozoo.nn.conv_norm import CONV, NORM
+
+GROUP = 8
+"""Channels that are normalised together."""
+LINEAR = {2: "bilinear", 3: "trilinear"}
+_POOL_RATIO, _KERNEL_RATIO = 2, 4
+"""How many times longer the longest axis may be before a short one is not halved, or not convolved along."""
+
+Sides = tuple[int, ...]
+
+
+def pyramid(shape: Sequence[int], levels: int) -> tuple[list[Sides], list[Sides]]:
+    """Strides and kernels of a pyramid that treats few slices with care.
+
+    A stack of 16 slices is not halved across slices as long as a slice has many more pixels a side, nor
+    convolved across them while a slice is far finer than the slices lie apart.
+
+    Args:
+        shape: (H, W) or (D, H, W) of the frame.
+        levels: number of levels, the first at full resolution.
+
+    Returns:
+        For each level the stride that leads to it, the first 1, and the side of its kernels, 1 or 3.
+    """
+    size, strides, kernels = list(shape), [(1,) * len(shape)], []
+    for level in range(levels):
+        if level:
+            longest = max(size)
+            strides.append(tuple(2 if side > 1 and side * _POOL_RATIO >= longest else 1 for side in size))
+            size = [side // stride for side, stride in zip(size, strides[-1], strict=True)]
+        kernels.append(tuple(3 if side * _KERNEL_RATIO >= max(size) else 1 for side in size))
+    return strides, kernels
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, normalisation and ReLU, (B, C_in, ...) to (B, C_out, ...).
+
+    Args:
+        in_channels: channels that come in.
+        out_channels: channels that go out.
+        kernel: side of the kernel along each axis, odd; two or three of them.
+        stride: along each axis; None is 1.
+        batch_norm: normalise by batch normalisation, which is one factor for all inputs once it is frozen;
+            else groups of channels are normalised over each image by itself, which does not depend on the
+            batch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: Sides,
+        stride: Sides | None = None,
+        *,
+        batch_norm: bool = False,
+    ) -> None:
+        dims = len(kernel)
+        padding = tuple(side // 2 for side in kernel)
+        conv = CONV[dims](
+            in_channels,
+            out_channels,
+            kernel,  # type: ignore[arg-type]  # of this many dimensions
+            stride=stride or 1,  # type: ignore[arg-type]
+            padding=padding,  # type: ignore[arg-type]
+            bias=False,
+        )
+        groups = out_channels // math.gcd(out_channels, GROUP)
+        norm = NORM[dims](out_channels) if batch_norm else nn.GroupNorm(groups, out_channels)
+        super().__init__(conv, norm, nn.ReLU(inplace=True))
+
+
+def double(in_channels: int, out_channels: int, kernel: Sides) -> nn.Sequential:
+    """Two blocks of one resolution."""
+    return nn.Sequential(
+        ConvBlock(in_channels, out_channels, kernel), ConvBlock(out_channels, out_channels, kernel)
+    )
+
+
+def pool(x: Tensor, stride: Sides) -> Tensor:
+    """Largest values of windows as large as the stride."""
+    return F.max_pool2d(x, stride) if len(stride) == 2 else F.max_pool3d(x, stride)
+
+
+def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Linear interpolation to this size; the same tensor where it has it."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode=LINEAR[len(size)], align_corners=False)

@@ -1,0 +1,188 @@
+"""From a volume of any size to a `VolumeResult`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn.frames import fit_frame
+from anatozoo.methods.acnn.stacks import read_stack
+from anatozoo.methods.base import FRAGMENT, ZooModule
+from anatozoo.methods.frames import Frame
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.results_volume import VolumeResult
+
+OVERLAP = 0.25
+"""Share of a window that neighbours share."""
+
+
+class StackModule(ZooModule):
+    """A method that gives each voxel of a volume one label.
+
+    Subclasses set `labels`, in the order of their values 1, 2, ..., and `shape`, the network's frame, and
+    implement `forward`. Settings: ``fit``, ``spacing_mm``, ``long_side``.
+    """
+
+    labels: list[str]
+    shape: tuple[int, ...]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + labels, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    @property
+    def organs(self) -> list[str]:
+        """Names of the organs, in the order of their labels."""
+        return self.labels
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        whole: bool | None = None,
+    ) -> "VolumeResult":
+        """Segment one volume of any size.
+
+        The network looks at the middle of the slices, as large as its frame, and at all slices, by windows
+        where there are more than the frame holds. Where the anatomy reaches the border of this view, it looks
+        at the whole slices, window by window.
+
+        Args:
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, array or tensor (D, H, W), or
+                (H, W), or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
+            spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
+            whole: look at whole slices (True) or their middle alone (False); None decides as above.
+
+        Returns:
+            The label map on the source grid.
+
+        Raises:
+            ImageError: the volume cannot be read or is not of a kind that the model takes.
+            GeometryError: the model works in millimetres and the spacing is unknown.
+        """
+        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.hparams["fit"] == "slices")
+        return self._segment(stack, whole)
+
+    def predict_batch(self, xs: Iterable[Any], batch_size: int = 1) -> Iterator["VolumeResult"]:
+        """Segment many volumes, one after another; yields results in order.
+
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+            ImageError: a volume cannot be read; the ones before it have been yielded.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+        for x in xs:
+            yield self.predict(x)
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """A stack that anybody may have, for the golden test: a bright ball in noise."""
+        axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in self.shape), indexing="ij", sparse=True)
+        away = sum(axis**2 for axis in axes)
+        noise = np.random.default_rng(0).integers(0, 60, self.shape)
+        return (noise + 150 * (away < 0.3)).astype(np.uint8)
+
+    @torch.inference_mode()
+    def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
+        from anatozoo.results_volume import VolumeResult
+
+        frame, probability = self._look(stack, bool(whole))
+        if whole is None and self._reaches_border(frame, probability):
+            frame, probability = self._look(stack, True)
+        labels = labels_on_grid(probability, frame)
+        return VolumeResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=stack.source or stack.name,
+            grid=stack.grid,
+            classes=tuple(self.labels),
+            label_map=labels,
+            flags=(*stack.flags, *self._flags(labels)),
+            pixels=stack.pixels,
+        )
+
+    def _look(self, stack: "GridImage", whole: bool) -> tuple[Frame, npt.NDArray[np.float32]]:
+        """A frame and the probabilities (1 + labels, ...) in it."""
+        h: Any = self.hparams
+        frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=True)
+        if not whole:
+            # All slices, but of each the middle alone.
+            view = (frame.shape[0], *self.shape[1:])
+            frame = type(frame)(frame.grid, view, frame.matrix)
+        kind = next(self.parameters()).dtype
+        image = torch.from_numpy(frame.image(stack.pixels))[None, None].to(self.device, kind)
+        was_training = self.training
+        self.eval()
+        try:
+            logits = self._in_windows(image)
+        finally:
+            self.train(was_training)
+        return frame, logits[0].float().softmax(0).cpu().numpy()
+
+    def _in_windows(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[2:]) == self.shape:
+            return self(image)
+        # Imported where needed: it takes seconds.
+        from monai.inferers.utils import sliding_window_inference
+
+        logits: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
+            image, self.shape, 1, self, overlap=OVERLAP, mode="gaussian"
+        )
+        return logits
+
+    def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:
+        """Whether the anatomy reaches a border beyond which the image goes on."""
+        found = probability.argmax(0) > 0
+        size = np.abs(frame.matrix) @ np.asarray(frame.grid.size)
+        for axis in (1, 2):
+            goes_on = size[2 - axis] > frame.shape[axis] + 1
+            ends = np.take(found, [0, -1], axis)
+            if goes_on and ends.any():
+                return True
+        return not found.any() and frame.cuts
+
+    def _flags(self, labels: npt.NDArray[np.uint8]) -> list[str]:
+        """Cheap signs that a result should be looked at."""
+        from scipy.ndimage import label
+
+        flags = []
+        for value, organ in enumerate(self.labels, start=1):
+            mask = labels == value
+            if not mask.any():
+                flags.append(f"missing_{organ}")
+                continue
+            parts, count = label(mask, np.ones((3, 3, 3)))
+            if count > 1:
+                sizes = np.sort(np.bincount(parts.ravel())[1:])
+                if sizes[:-1].sum() > FRAGMENT * sizes.sum():
+                    flags.append(f"fragmented_{organ}")
+        return flags
+
+
+def labels_on_grid(probability: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.uint8]:
+    """The most probable label of each voxel of the frame's grid, background beyond the frame.
+
+    Probabilities are interpolated and then compared: a label map itself has no values in between.
+
+    Args:
+        probability: ``(1 + labels, *frame shape)``, background first.
+        frame: from the grid.
+    """
+    organs = [frame.to_source(plane) for plane in probability[1:]]
+    best = np.asarray(1 - np.sum(organs, axis=0), dtype=np.float32)
+    labels = np.zeros(best.shape, np.uint8)
+    for value, plane in enumerate(organs, start=1):
+        labels[plane > best] = value
+        np.maximum(best, plane, out=best)
+    return labels

@@ -1,0 +1,119 @@
+"""Volumes and stacks of slices as users have them: files, DICOM series, arrays, SimpleITK images."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ImageError
+from anatozoo.io.files import stem_of
+from anatozoo.io.grid import Grid, GridImage, _raw, grid_of_itk
+
+MIN_SIDE = 16
+"""Pixels that a slice needs along each axis."""
+_COARSER = 1.5
+"""From what ratio of spacings on the coarsest axis is certainly the one across the slices."""
+
+
+def read_stack(
+    x: Any, *, spacing_mm: float | Sequence[float] | None = None, slices: bool = True
+) -> GridImage:
+    """Read a volume with its place in space.
+
+    Args:
+        x: path to NIfTI, MetaImage or NRRD; folder of one DICOM series; SimpleITK image; array or tensor
+            (D, H, W), or (H, W) for a single slice, which is flagged ``"single_slice"``; or a `GridImage`.
+        spacing_mm: one number or (x, y, z), in place of what the source says.
+        slices: whether the first axis has to be the one across the slices.
+
+    Raises:
+        ImageError: the source cannot be read, is a 4-D cine or in colour, has its axes in another order, is
+            constant, not finite or too small.
+        GeometryError: `spacing_mm` is not positive.
+    """
+    image = x if isinstance(x, GridImage) else _read(x)
+    if image.grid.dims != 3:
+        raise ImageError(f"{image.name!r} is {image.grid.dims}-D, but a volume (D, H, W) is needed.")
+    if spacing_mm is not None:
+        given = (float(spacing_mm),) * 3 if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
+        image = replace(image, grid=replace(image.grid, spacing_mm=given))
+    _check(image, slices)
+    return image
+
+
+def _read(x: Any) -> GridImage:
+    source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
+    flags: tuple[str, ...] = ()
+    grid: Grid | None
+    if source is not None and Path(source).is_dir():
+        what, values, grid = _read_series(Path(source))
+    else:
+        what, values, grid = _raw(x)
+    values = np.asarray(values)
+    if values.dtype.kind not in "uif":
+        raise ImageError(f"{what} holds values of type {values.dtype}; intensities are real numbers.")
+    if values.ndim == 4:
+        raise ImageError(
+            f"{what} is 4-D, {values.shape}: a cine or a series of volumes. Give one volume, such as the "
+            "frame of end-diastole (of an array x with time first, x[t])."
+        )
+    if values.ndim == 2:
+        values, flags = values[None], ("single_slice",)
+        # How far the next slice would be is unknown, and so is any volume.
+        grid = None
+    if values.ndim != 3:
+        raise ImageError(f"{what} is {values.ndim}-D, but a volume (D, H, W) is needed.")
+    name = "array" if source is None else stem_of(Path(source))
+    pixels = np.ascontiguousarray(values, dtype=np.float32)
+    return GridImage(pixels, grid if grid is not None else Grid(values.shape[::-1]), name, source, flags)
+
+
+def _read_series(folder: Path) -> tuple[str, npt.NDArray[Any], Grid]:
+    """The one DICOM series of a folder."""
+    import SimpleITK as sitk
+
+    label = repr(str(folder))
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise ImageError(
+            f"{label} holds {len(series)} DICOM series; give a folder with the slices of exactly one volume."
+        )
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"{label} holds a DICOM series that is damaged or incomplete.") from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
+    return label, sitk.GetArrayFromImage(image), grid_of_itk(image)
+
+
+def _check(image: GridImage, slices: bool) -> None:
+    what = repr(image.source) if image.source else "the volume"
+    _, height, width = image.pixels.shape
+    low, high = float(image.pixels.min()), float(image.pixels.max())
+    if not np.isfinite(high - low):
+        raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
+    if low == high:
+        raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")
+    if slices and _is_permuted(image.grid):
+        raise ImageError(
+            f"{what} has the shape {image.pixels.shape}, in which the slices do not come first; give "
+            "(D, H, W), of an array x with slices last numpy.moveaxis(x, -1, 0)."
+        )
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(f"{what} has slices of {width} x {height} pixels; {MIN_SIDE} a side are needed.")
+
+
+def _is_permuted(grid: Grid) -> bool:
+    """Whether another axis than the first of the array is the one across the slices."""
+    width, height, depth = grid.size
+    if grid.spacing_mm is not None and max(grid.spacing_mm) > _COARSER * min(grid.spacing_mm):
+        return int(np.argmax(grid.spacing_mm)) != 2
+    # Without spacings, a stack has fewer slices than a slice has rows and columns.
+    return depth > 2 * min(height, width)

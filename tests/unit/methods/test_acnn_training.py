@@ -1,0 +1,341 @@
+"""Data and both stages of ACNN on generated hearts in the layout of ACDC."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
+from anatozoo.io.grid import Grid, itk_image
+from anatozoo.methods.acnn import AcnnDataModule, AcnnModule, AcnnPriorModule
+from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move, shift_slices
+from anatozoo.methods.acnn.cases import HEART, find_stacks, read_info
+from anatozoo.methods.acnn.frames import StackFrame, fit_frame
+from anatozoo.nn.labels import one_hot
+from tests.heart_data import heart, write_hearts
+from tests.volume_data import write_volumes
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+]
+
+FRAME: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 40}
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hearts(tmp_path_factory.mktemp("acdc"), {"train": [1, 2], "val": [3], "test": [4]})
+
+
+def data(root: Path, **settings: Any) -> AcnnDataModule:
+    return AcnnDataModule(str(root), **FRAME | {"augment": None, "batch_size": 2} | settings)
+
+
+def module(**settings: Any) -> AcnnModule:
+    torch.manual_seed(0)
+    return AcnnModule(**FRAME | {"widths": [4, 8, 8], "lr": 1e-2, "warmup_steps": 1} | settings)
+
+
+def prior(**settings: Any) -> AcnnPriorModule:
+    torch.manual_seed(0)
+    return AcnnPriorModule(**FRAME | {"widths": [4, 8], "code": 6} | settings)
+
+
+def test_acdc_is_read_by_patient_and_phase(root: Path) -> None:
+    cases = find_stacks(root, "acdc", HEART)
+    assert [case.id for case in cases[:2]] == ["patient001_frame01", "patient001_frame09"]
+    assert {case.subject: case.split for case in cases} == {
+        "patient001": "train",
+        "patient002": "train",
+        "patient003": "val",
+        "patient004": "test",
+    }
+    image, labels = cases[0].read()
+    assert labels is not None
+    assert image.pixels.shape == labels.shape == (8, 40, 33)
+    assert np.unique(labels).tolist() == [0, 1, 2, 3]
+    [_, swapped] = find_stacks(root, "acdc", ["left_ventricle", "myocardium"])[0].read()
+    assert swapped is not None
+    assert np.array_equal(swapped == 1, labels == 3)
+    assert not (swapped == 3).any()
+    made = data(root)
+    made.setup("fit")
+    assert made.sets["val"].identity(1) == {  # type: ignore[attr-defined]
+        "id": "patient003_frame09",
+        "subject": "patient003",
+        "split": "val",
+        "phase": "ES",
+        "group": "HCM",
+    }
+
+
+def test_data_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
+    write_hearts(tmp_path, {"train": [1]})
+    truth = tmp_path / "training/patient001/patient001_frame01_gt.nii.gz"
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(truth)))
+
+    def read() -> Any:
+        return find_stacks(tmp_path, "acdc", HEART)[0].read()
+
+    sitk.WriteImage(itk_image(labels + np.uint8(3), Grid(labels.shape[::-1])), str(truth))
+    with pytest.raises(DataError, match="holds the values"):
+        read()
+    sitk.WriteImage(itk_image(labels[1:], Grid(labels[1:].shape[::-1])), str(truth))
+    with pytest.raises(DataError, match="another grid"):
+        read()
+    truth.unlink()
+    with pytest.raises(DataError, match="has no label map"):
+        read()
+    with pytest.raises(DataError, match="is not a folder"):
+        find_stacks(tmp_path / "absent", "acdc", HEART)
+    with pytest.raises(DataError, match="no patientNNN"):
+        find_stacks(_empty(tmp_path), "acdc", HEART)
+    with pytest.raises(ConfigError, match="ACDC has no spleen"):
+        find_stacks(tmp_path, "acdc", ["spleen"])
+    with pytest.raises(ConfigError, match="layout='msd'"):
+        find_stacks(tmp_path, "msd", HEART)
+    assert read_info(tmp_path / "absent.cfg") == {}
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_slices_stay_slices_and_come_back() -> None:
+    image, labels = heart(7, 60, 44)
+    grid = Grid((44, 60, 7))
+    frame = fit_frame(grid, (10, 32, 32), "slices", None, 30)
+    assert isinstance(frame, StackFrame)
+    assert frame.labels(labels).shape == (10, 32, 32)
+    # Three slices are added, one before and two behind.
+    there = frame.image(image)
+    assert [bool(plane.any()) for plane in there] == [False] + [True] * 7 + [False] * 2
+    fine = fit_frame(grid, (7, 60, 60), "slices", None, 60)
+    assert np.array_equal(fine.to_source((fine.labels(labels) == 3).astype(np.float32)) > 0.5, labels == 3)
+    known = fit_frame(Grid((44, 60, 7), (2.0, 1.0, 10.0)), (7, 32, 32), "slices", None, 44)
+    np.testing.assert_allclose(np.diag(known.matrix), [1.0, 0.5, 1.0])
+    assert fit_frame(Grid((44, 60, 17)), (16, 32, 32), "slices", None, 30, whole=True).shape == (17, 32, 32)
+    assert fit_frame(grid, (7, 16, 16), "slices", None, 30, whole=True).shape == (7, 30, 22)
+    with pytest.raises(GeometryError, match="spacing is unknown"):
+        fit_frame(grid, (8, 32, 32), "spacing", [1.0, 1.0, 1.0], 30)
+
+
+def test_items_lie_in_the_frame_and_training_ones_have_a_margin(root: Path) -> None:
+    made = data(root, augment={}, margin=4)
+    made.setup("fit")
+    made.setup("test")
+    train, val = made.sets["train"][0], made.sets["val"][0]
+    assert train["image"].shape == (1, 8, 40, 40)
+    assert val["image"].shape == (1, 8, 32, 32)
+    assert val["image"].dtype == torch.float32
+    assert val["labels"].unique().tolist() == [0, 1, 2, 3]
+    assert (len(made.sets["train"]), len(made.sets["val"]), len(made.sets["test"])) == (4, 2, 2)  # type: ignore[arg-type]
+    batch = next(iter(made.train_dataloader()))
+    found = made.augmented(batch)
+    assert found["image"].shape == (2, 1, 8, 32, 32)
+    assert found["labels"].shape == (2, 8, 32, 32)
+    assert found["labels"].dtype == torch.uint8
+    assert 0 <= float(found["image"].min()) <= float(found["image"].max()) <= 1
+    few = data(root, subjects=1)
+    few.setup("fit")
+    assert len(few.sets["train"]) == 2  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"data\.subjects=3"):
+        data(root, subjects=3).setup("fit")
+
+
+def test_training_steps_repeat_with_their_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    made = data(root, augment={}, margin=4, motion={"shift_px": 2.0})
+    made.setup("fit")
+
+    def step(number: int) -> torch.Tensor:
+        made.trainer = SimpleNamespace(  # type: ignore[assignment]
+            training=True, fit_loop=SimpleNamespace(total_batch_idx=number), global_rank=0
+        )
+        batch = torch.utils.data.default_collate([made.sets["train"][i] for i in (0, 1)])
+        return made.on_after_batch_transfer(batch, 0)["image"]
+
+    assert torch.equal(step(3), step(3))
+    assert not torch.equal(step(3), step(4))
+
+
+def test_images_and_labels_are_transformed_alike() -> None:
+    labels = torch.from_numpy(heart(8, 32, 32)[1])[None]
+    image = (labels[:, None] == 3).float()
+    config = StackAugment(gamma=0, contrast=0, noise=0, blur=0, bias=0, probability=1.0, flip_p=0.5)
+    torch.manual_seed(1)
+    moved, maps = augment(image, labels, config)
+    assert not torch.equal(maps, labels)
+    overlap = ((moved[:, 0] > 0.5) & (maps == 3)).sum() / (maps == 3).sum()
+    assert float(overlap) > 0.9
+    assert maps[0, 0].sum() == 0  # the first slice stays the first
+    still = StackAugment(0, 0, 0, 0, 0, 0, 0, 0)
+    assert torch.equal(augment(image, labels, still)[1], labels)
+
+
+def test_slices_shift_by_themselves() -> None:
+    volume = torch.zeros(1, 1, 2, 6, 7)
+    volume[..., 2, 3] = 1
+    found = shift_slices(volume, torch.tensor([[[0.0, 0.0], [2.0, -1.0]]]))
+    assert found[0, 0, 0, 2, 3] == 1
+    torch.testing.assert_close(found[0, 0, 1, 1, 5], torch.tensor(1.0))
+    torch.manual_seed(0)
+    image, labels = volume.clone(), volume[:, 0].byte()
+    moved, maps = move(image, labels, Motion(2.0, 1.0))
+    assert torch.equal(moved[:, 0].round().byte(), maps)
+    assert torch.equal(move(image, labels, Motion(2.0, 1.0, labels_follow=False))[1], labels)
+    assert move(image, labels, Motion())[0] is image
+    middle, _ = crop(image, labels, (2, 4, 5), random=False)
+    assert torch.equal(middle, image[..., 1:5, 1:6])
+
+
+def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path: Path) -> None:
+    first = prior(lr=1e-2)
+    trainer = L.Trainer(max_epochs=6, **QUIET)
+    trainer.fit(first, data(root))
+    assert reconstruction_loss(first, root) < 0.9 * reconstruction_loss(prior(), root)
+    file = str(tmp_path / "prior.ckpt")
+    trainer.save_checkpoint(file)
+
+    second = module(shape_prior=file, shape_weight=0.01, dice_weight=0.5)
+    fit = L.Trainer(max_epochs=3, **QUIET)
+    fit.fit(second, data(root, motion={"shift_px": 1.0}))
+    found = {name: float(value) for name, value in fit.callback_metrics.items()}
+    parts = ("train/cross_entropy", "train/dice", "train/shape")
+    assert found["train/loss"] == pytest.approx(sum(found[part] for part in parts), rel=1e-4)
+    assert found["train/shape"] > 0
+    assert found["train/cross_entropy"] < 1.2  # from log(4) = 1.39
+    assert 0 <= found["val/dice/left_ventricle"] <= 1
+    assert not [name for name in second.state_dict() if "prior" in name or "model" in name]
+    [tested] = fit.test(second, data(root), verbose=False)
+    assert set(tested) == {f"test/{column}" for column in second.columns}
+
+    stored = str(tmp_path / "seg.ckpt")
+    fit.save_checkpoint(stored)
+    third = module(init_weights=stored, lr=0.0)
+    L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(third, data(root))
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in third.state_dict().items())
+    with pytest.raises(WeightsError, match="of another architecture"):
+        L.Trainer(max_epochs=1, **QUIET).fit(module(init_weights=stored, widths=[4, 8]), data(root))
+
+
+@torch.no_grad()
+def reconstruction_loss(model: AcnnPriorModule, root: Path) -> float:
+    made = data(root)
+    made.setup("validate")
+    labels = made.sets["val"][0]["labels"][None]
+    return float(model.eval().losses(model(one_hot(labels, 4)), {"labels": labels})["reconstruction"])
+
+
+def test_a_prior_may_be_given_in_memory_and_must_fit() -> None:
+    made = module(shape_weight=0.1)
+    batch = {"image": torch.rand(1, 1, 8, 32, 32), "labels": torch.randint(0, 4, (1, 8, 32, 32))}
+    with pytest.raises(ConfigError, match="no shape prior"):
+        made.losses(made(batch["image"]), batch)
+    made.use_shape_prior(prior())
+    terms = made.losses(made(batch["image"]), batch)
+    assert set(terms) == {"cross_entropy", "shape"}
+    gradients = torch.autograd.grad(terms["shape"], list(made.network.parameters()))
+    assert all(bool(g.isfinite().all()) for g in gradients)
+    assert any(bool(g.any()) for g in gradients)
+    with pytest.raises(ConfigError, match="same organs"):
+        made.use_shape_prior(prior(labels=["a", "b", "c"]))
+
+
+def test_several_outputs_are_weighed() -> None:
+    made = module(network="ae-seg")
+    labels = torch.randint(0, 4, (1, 8, 32, 32))
+    outputs = made.network.outputs(torch.rand(1, 1, 8, 32, 32))
+    one, two = (float(made.losses(o, {"labels": labels})["cross_entropy"].detach()) for o in outputs)
+    both = float(made.losses(outputs, {"labels": labels})["cross_entropy"].detach())
+    assert both == pytest.approx((2 * one + two) / 3, rel=1e-5)
+
+
+def test_corruption_is_undone_by_no_one_but_the_network() -> None:
+    made = prior(swap_probability=0.3, slice_shift=2.0)
+    labels = torch.from_numpy(heart(8, 32, 32)[1])[None]
+    torch.manual_seed(0)
+    noisy = made.corrupted(labels)
+    torch.testing.assert_close(noisy.sum(1), torch.ones(1, 8, 32, 32))
+    assert 0.005 < float((noisy.argmax(1) != labels).float().mean()) < 0.3
+    clean = prior(swap_probability=0.0, slice_shift=0.0).corrupted(labels)
+    assert torch.equal(clean.argmax(1), labels.long())
+    assert prior(image_size=32, fit="pad").corrupted(labels[:, 4]).shape == (1, 4, 32, 32)
+
+
+def test_reconstructions_lie_on_the_source_grid() -> None:
+    _, labels = heart(9, 44, 37)
+    found = prior().reconstruct(labels)
+    assert found.shape == labels.shape
+    assert found.dtype == np.uint8
+    assert not found[:, 0].any()  # beyond the frame, which shows the middle
+    with pytest.raises(DataError, match="values from 0 to 4"):
+        prior().reconstruct(labels + (labels == 3))
+
+
+def test_volumes_of_the_decathlon_are_trained_at_their_resolution(tmp_path: Path) -> None:
+    names = [f"v{i}" for i in range(4)]
+    write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:3], "test": names[3:]})
+    frame: dict[str, Any] = {"image_size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
+    model = AcnnModule(labels=["a", "b"], widths=[4, 8], warmup_steps=1, **frame)
+    made = AcnnDataModule(
+        str(tmp_path), layout="folders", labels=["a", "b"], augment=None, batch_size=2, **frame
+    )
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, made)
+    assert 0 <= float(trainer.callback_metrics["val/dice"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"labels": []}, "1 to 254"),
+        ({"image_size": [32, 32]}, r"\[D, H, W\]"),
+        ({"fit": "crop"}, "fit='crop' is unknown"),
+        ({"fit": "spacing"}, "spacing_mm with 3 numbers"),
+        ({"long_side": 2}, "long_side=2"),
+        ({"network": "vnet"}, "network='vnet'"),
+        ({"shape_weight": -1.0}, "not be negative"),
+        ({"ce_weight": 0.0}, "above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        module(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"margin": -1}, "margin=-1"),
+        ({"subjects": 0}, "subjects=0"),
+        ({"augment": {"flips": 1}}, "does not know flips"),
+        ({"motion": {"probability": 2}}, "probability=2"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"image_size": 32, "fit": "pad", "augment": {}}, "planes are not augmented"),
+    ],
+)
+def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        data(root, **settings)
+
+
+def test_a_prior_needs_labels_and_shares() -> None:
+    for wrong in ({"labels": []}, {"swap_probability": 2.0}, {"slice_shift": -1.0}):
+        with pytest.raises(ConfigError, match="must not be empty"):
+            prior(**wrong)

@@ -1,0 +1,114 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from anatozoo.cli.main import main
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.grid import Grid, itk_image
+from anatozoo.methods.acnn.stacks import read_stack
+from anatozoo.results_volume import VolumeResult
+from anatozoo.serve.plan import MaskOptions, ReadOptions
+from anatozoo.serve.runner import run_folder
+from anatozoo.serve.tasks import dims_of
+from tests.fake_model import FakeSegmenter
+from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
+
+
+class FakeVolumeSegmenter:
+    """Calls what is bright the heart."""
+
+    task = "segmentation"
+    checkpoint_name, checkpoint_version = "fakevol-phantom", "4.0.0"
+    shape = (4, 32, 32)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, x, *, spacing_mm=None):
+        stack = read_stack(x, spacing_mm=spacing_mm)
+        self.seen.append(stack.name)
+        labels = (stack.pixels > 100).astype(np.uint8)
+        return VolumeResult(
+            self.checkpoint_name,
+            self.checkpoint_version,
+            stack.source or stack.name,
+            stack.grid,
+            ("heart",),
+            labels,
+            ("fragmented_heart",),
+        )
+
+    predict_batch = None
+
+
+@pytest.fixture
+def scans(tmp_path):
+    for name in ("a.nii.gz", "b.mha"):
+        write_volume(tmp_path / "in" / name, scan())
+    sitk.WriteImage(itk_image(scan(), Grid((20, 24, 5), (1.0, 1.0, 2.0))), str(tmp_path / "in" / "c.nrrd"))
+    write_scan(tmp_path / "in" / "radiograph.png")
+    write_volume(tmp_path / "in" / "d.nii.gz", np.zeros((5, 24, 20), np.uint8))
+    return tmp_path / "in"
+
+
+def scan():
+    return np.random.default_rng(0).integers(0, 255, (5, 24, 20)).astype(np.uint8)
+
+
+def test_every_volume_gets_its_files_and_its_row(scans, tmp_path):
+    out, model = tmp_path / "out", FakeVolumeSegmenter()
+    summary = run_folder(model, [scans], out)
+    assert {path.name for path in out.iterdir() if path.name[0] != "."} == {
+        "manifest.csv",
+        *(f"{stem}{end}" for stem in "abc" for end in ("_mask.nii.gz", "_slices.png", ".json")),
+    }
+    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["file"].rpartition("/")[2]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"a.nii.gz", "b.mha", "c.nrrd", "d.nii.gz"}  # a picture is no volume
+    assert (rows["a.nii.gz"]["status"], rows["a.nii.gz"]["flags"]) == ("ok", "fragmented_heart")
+    assert "constant" in rows["d.nii.gz"]["reason"]
+    assert len(summary.failed) == 1
+    for stem in "abc":
+        mask = sitk.ReadImage(str(out / f"{stem}_mask.nii.gz"))
+        assert np.array_equal(sitk.GetArrayFromImage(mask), scan() > 100)
+        assert mask.GetSpacing() == (1.0, 1.0, 2.0)
+    about = json.loads((out / "b.json").read_text())
+    assert (about["image"], about["checkpoint"]) == ("b.mha", "fakevol-phantom")
+    (out / "c_mask.nii.gz").unlink()
+    model.seen.clear()
+    assert run_folder(model, [scans], out).already_done == 2
+    assert model.seen == ["c"]
+
+
+def test_options_are_those_of_volumes(scans, tmp_path):
+    out, model = tmp_path / "out", FakeVolumeSegmenter()
+    run_folder(model, [scans / "a.nii.gz"], out, formats=("json",), options=ReadOptions((2.0, 2.0, 8.0)))
+    assert json.loads((out / "a.json").read_text())["spacing_mm"] == [2.0, 2.0, 8.0]
+    for options, error in (
+        (ReadOptions((1.0, 1.0)), r"\(x, y, z\) for volumes"),
+        (ReadOptions(invert=True), "are for radiographs"),
+        (MaskOptions(), "MaskOptions are for masks"),
+    ):
+        with pytest.raises(ConfigError, match=error):
+            run_folder(model, [scans], out, options=options)
+    with pytest.raises(ConfigError, match="repaired in a run of their own"):
+        run_folder(model, [scans], out, then=FakeRepairer())
+    with pytest.raises(ConfigError, match="segmented volumes have no format png"):
+        run_folder(model, [scans], out, formats=("png",))
+    with pytest.raises(DataError, match="no volume in this folder"):
+        run_folder(model, [write_scan(tmp_path / "flat" / "x.png").parent], out)
+    assert (dims_of(model), dims_of(FakeSegmenter())) == (3, 2)
+
+
+def test_the_command_line_takes_volumes(scans, tmp_path, monkeypatch, capsys):
+    model = FakeVolumeSegmenter()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device="cpu": model)
+    given = ["predict", model.checkpoint_name, str(scans / "[abc].*"), "--out", str(tmp_path / "out")]
+    assert main([*given, "--format", "json", "--spacing-mm", "1.5"]) == 0
+    assert capsys.readouterr().out.startswith("3 volumes: 3 segmented in ")
+    assert json.loads((tmp_path / "out/a.json").read_text())["spacing_mm"] == [1.5] * 3
+    for wrong in (["--invert"], ["--spacing-mm", "1", "1"], ["--format", "csv"]):
+        assert main([*given, *wrong]) == 2
