@@ -79,18 +79,21 @@ class Demons:
         affine: what goes before.
     """
 
-    shrink: tuple[int, ...] = (4, 2, 1)
-    iterations: tuple[int, ...] = (100, 100, 100)
-    field_px: float = 1.5
+    shrink: tuple[int, ...]
+    iterations: tuple[int, ...]
+    field_px: float
     step_px: float = 2.0
     affine: Affine = Affine()
 
 
-BSPLINE = {2: BSpline(mesh_mm=45.0), 3: BSpline(mesh_mm=8.0)}
+BSPLINE = {
+    2: BSpline(mesh_mm=45.0),
+    3: BSpline(mesh_mm=8.0, shrink=(2, 1), smooth_px=(1.0, 0.0), samples=(0.5, 0.1)),
+}
 """Number of dimensions -> settings: for radiographs 360 mm wide, for hippocampi in 35 x 50 x 35 mm."""
 DEMONS = {
-    2: Demons(shrink=(8, 4, 2), field_px=8.0),
-    3: Demons(shrink=(2, 1), iterations=(100, 100), field_px=1.5),
+    2: Demons(shrink=(8, 4, 2), iterations=(100, 100, 100), field_px=8.0),
+    3: Demons(shrink=(2, 1), iterations=(100, 100), field_px=0.7),
 }
 """The same."""
 
