@@ -2,7 +2,8 @@
 
 Both methods work at the resolution of the images that they are given, on grey levels stretched between the
 percentiles 0.5 and 99.5, start with the images centre on centre as the networks do, and begin with an affine
-registration. Their settings were chosen by the Dice of organs on pairs of the train splits.
+registration. Their settings were chosen on three to five pairs of the train splits, by the Dice of organs
+first and, between settings that were close, by Hausdorff distance, folding and time.
 """
 
 from dataclasses import dataclass
