@@ -104,7 +104,7 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     if content["data"].get("layout") == "folders":
         size, names = [16, 16, 16], ["a", "b", "c", "d"]
         data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
-    of_hearts = content["method"] in ("acnn", "acnnprior")
+    of_hearts = content.get("method") in ("acnn", "acnnprior")
     if of_hearts:
         size = [8, 32, 32]
         data = write_hearts(tmp_path, {"train": [1, 2], "val": [3, 4]})

@@ -1,6 +1,8 @@
 """From volumes to results, with a network whose answer is known."""
 
 import json
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +172,15 @@ def test_spacings_are_checked(tmp_path: Path) -> None:
     assert metric.predict(blocks(), spacing_mm=1.0).mask.shape == (6, 64, 48)
 
 
-def test_a_series_of_dicom_files_is_a_volume(tmp_path: Path) -> None:
+@pytest.fixture
+def kept_locale() -> Iterator[None]:
+    """GDCM sets the locale of the whole process to C where it writes, and leaves it so."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
+
+
+def test_a_series_of_dicom_files_is_a_volume(tmp_path: Path, kept_locale: None) -> None:
     volume = (100 * blocks()).astype(np.int16)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
