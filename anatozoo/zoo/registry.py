@@ -130,7 +130,7 @@ METHODS: dict[str, MethodEntry] = {
     "acnnprior": MethodEntry(
         name="acnnprior",
         module="anatozoo.methods.acnnprior:AcnnPriorModule",
-        data="anatozoo.methods.acnnprior:AcnnDataModule",
+        data="anatozoo.methods.acnn:AcnnDataModule",
         task="shape",
         title="ACNN's shape prior",
         paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",

@@ -13,7 +13,7 @@ import yaml
 from anatozoo.cli.main import main
 from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn import AcnnPriorModule
+from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder

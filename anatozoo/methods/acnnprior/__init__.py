@@ -1,6 +1,5 @@
 """The shape prior of ACNN as a method of its own: label maps in, codes out; see `anatozoo.methods.acnn`."""
 
-from anatozoo.methods.acnn.data import AcnnDataModule
 from anatozoo.methods.acnn.prior import AcnnPriorModule
 
-__all__ = ["AcnnDataModule", "AcnnPriorModule"]
+__all__ = ["AcnnPriorModule"]
