@@ -20,9 +20,9 @@ import yaml
 from scipy.stats import wilcoxon
 
 import anatozoo
+from anatozoo.methods.planes import in_one_part, largest_plane
 from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import largest
-from anatozoo.methods.postdae.planes import in_one_part, largest_plane
 from anatozoo.metrics.cases import Annotation, Case, case_row
 
 CONFIGS = Path(anatozoo.__file__).parent / "methods" / "postdae" / "configs"

@@ -1,4 +1,4 @@
-"""What the LightningDataModules of all methods share: cases kept in memory, randomness that a fit repeats.
+"""What all LightningDataModules share: cases kept in memory, strengths, randomness that a fit repeats.
 
 Lightning stores no state of random number generators. Here the order of an epoch follows from the seed and
 the epoch, and the noise of a step from the seed, the step and the process, so that a fit that was interrupted
@@ -8,13 +8,18 @@ goes on exactly as it would have. Without ``seed_everything`` both stay random.
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence, Sized
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from anatozoo.errors import ConfigError
+
+Strengths = TypeVar("Strengths")
 
 
 def global_seed() -> int | None:
@@ -104,3 +109,28 @@ def loader(dataset: Any, *, batch_size: int, num_workers: int, train: bool = Fal
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
     )
+
+
+def strengths(kind: type[Strengths], name: str, given: Mapping[str, float]) -> Strengths:
+    """Settings of an augmentation or a degradation, a dataclass of numbers with defaults.
+
+    Args:
+        kind: the dataclass; fields that end in ``_p``, and ``probability``, are probabilities.
+        name: of the data module's setting.
+        given: fields that differ from the defaults.
+
+    Raises:
+        ConfigError: one is unknown, negative, or a probability above 1.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # it is a dataclass
+    unknown = set(given) - set(known)
+    if unknown:
+        raise ConfigError(
+            f"data.{name} does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}."
+        )
+    defaults = kind()
+    for key, value in given.items():
+        if value < 0 or ((key.endswith("_p") or key == "probability") and value > 1):
+            raise ConfigError(f"data.{name}.{key}={value} must not be negative, a probability not above 1.")
+    # Whole numbers come from the command line as what the user typed.
+    return kind(**{key: type(getattr(defaults, key))(value) for key, value in given.items()})

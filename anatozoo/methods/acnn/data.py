@@ -1,8 +1,7 @@
 """The data of ACNN: volumes with label maps, in the frame of the network."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,11 +11,9 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move
 from anatozoo.methods.acnn.cases import HEART, StackCase, find_stacks
 from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
-from anatozoo.methods.base_data import seed_training_step
+from anatozoo.methods.base_data import seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, _spacing
-
-Strengths = TypeVar("Strengths", StackAugment, Motion)
 
 
 class StackDataset(FrameDataset):
@@ -196,23 +193,3 @@ def first_subjects(cases: Sequence[FrameCase], count: int) -> list[FrameCase]:
     if len(subjects) < count:
         raise DataError(f"data.subjects={count}, but the training split has {len(subjects)} subjects.")
     return [case for case in cases if case.subject in subjects[:count]]
-
-
-def strengths(kind: type[Strengths], name: str, given: dict[str, float]) -> Strengths:
-    """Settings of an augmentation.
-
-    Raises:
-        ConfigError: one is unknown, negative, or a probability above 1.
-    """
-    known = {field.name: field for field in fields(kind)}
-    unknown = set(given) - set(known)
-    if unknown:
-        raise ConfigError(
-            f"data.{name} does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}."
-        )
-    defaults = kind()
-    for key, value in given.items():
-        if value < 0 or ((key.endswith("_p") or key == "probability") and value > 1):
-            raise ConfigError(f"data.{name}.{key}={value} must not be negative, a probability not above 1.")
-    # Whole numbers come from the command line as what the user typed.
-    return kind(**{key: type(getattr(defaults, key))(value) for key, value in given.items()})

@@ -13,6 +13,7 @@ from anatozoo.methods.acnn.frames import fit_frame
 from anatozoo.methods.acnn.stacks import read_stack
 from anatozoo.methods.base import FRAGMENT, ZooModule
 from anatozoo.methods.frames import Frame
+from anatozoo.methods.planes import labels_on_grid
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -168,21 +169,3 @@ class StackModule(ZooModule):
                 if sizes[:-1].sum() > FRAGMENT * sizes.sum():
                     flags.append(f"fragmented_{organ}")
         return flags
-
-
-def labels_on_grid(probability: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.uint8]:
-    """The most probable label of each voxel of the frame's grid, background beyond the frame.
-
-    Probabilities are interpolated and then compared: a label map itself has no values in between.
-
-    Args:
-        probability: ``(1 + labels, *frame shape)``, background first.
-        frame: from the grid.
-    """
-    organs = [frame.to_source(plane) for plane in probability[1:]]
-    best = np.asarray(1 - np.sum(organs, axis=0), dtype=np.float32)
-    labels = np.zeros(best.shape, np.uint8)
-    for value, plane in enumerate(organs, start=1):
-        labels[plane > best] = value
-        np.maximum(best, plane, out=best)
-    return labels

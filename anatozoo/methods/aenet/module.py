@@ -14,6 +14,7 @@ from anatozoo.io.grid import read_labels
 from anatozoo.methods.aenet.network import AENet
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, frame_shape
+from anatozoo.methods.planes import labels_on_grid
 from anatozoo.methods.sources import read_weights
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
 
@@ -111,7 +112,7 @@ class AeNetModule(ZooModule):
         finally:
             self.train(was_training)
         probability = logits[0].float().softmax(0).cpu().numpy()
-        return np.argmax([frame.to_source(plane) for plane in probability], 0).astype(np.uint8)
+        return labels_on_grid(probability, frame)
 
     def predict(self, mask: Any) -> "SegmentationResult":
         """`reconstruct` of a 2-D label map, as a result that can be drawn and saved.

@@ -1,10 +1,9 @@
 """Label maps for Post-DAE: degraded anew in every training step, in the same way in every validation."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -13,18 +12,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step
+from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step, strengths
 from anatozoo.methods.frames import Fit, Frame, frame_shape
+from anatozoo.methods.planes import organ_planes
 from anatozoo.methods.postdae.augment import ShapeConfig, deform
 from anatozoo.methods.postdae.cases import MaskCase, find_masks
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
-from anatozoo.methods.postdae.planes import organ_planes
 from anatozoo.nn.labels import check_labels
 
 EVALUATED = ("clean", *KINDS)
 """What a validation item is degraded by; ``"clean"`` is left as it is."""
-Strengths = TypeVar("Strengths", ShapeConfig, DegradeConfig)
 
 
 class MaskDataset(CaseDataset):
@@ -178,8 +176,8 @@ class PostDAEDataModule(L.LightningDataModule):
             raise ConfigError("data.batch_size and data.repeat must be at least 1, data.num_workers 0.")
         if eval_copies is not None and eval_copies < 1:
             raise ConfigError(f"data.eval_copies={eval_copies} must be at least 1, or null for every kind.")
-        self.augment_config = None if augment is None else _strengths(ShapeConfig, "augment", augment)
-        self.degrade_config = _strengths(DegradeConfig, "degrade", degrade)
+        self.augment_config = None if augment is None else strengths(ShapeConfig, "augment", augment)
+        self.degrade_config = strengths(DegradeConfig, "degrade", degrade)
         self.table = read_confusions(confusions, self.organs)
         self.sets: dict[str, Any] = {}
 
@@ -271,18 +269,3 @@ def read_confusions(path: str | None, organs: Sequence[str]) -> Tensor:
         )
     chosen = [classes.index(name) for name in ("background", *organs)]
     return confusion_table(len(chosen), torch.from_numpy(rates[np.ix_(chosen, chosen)]))
-
-
-def _strengths(kind: type[Strengths], name: str, given: Mapping[str, float]) -> Strengths:
-    known = {f.name: f for f in fields(kind)}
-    unknown = set(given) - set(known)
-    if unknown:
-        raise ConfigError(
-            f"data.{name} does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}."
-        )
-    defaults = kind()
-    for key, value in given.items():
-        if value < 0 or (key.endswith("_p") and value > 1):
-            raise ConfigError(f"data.{name}.{key}={value} must not be negative, a probability not above 1.")
-    # Whole numbers come from the command line as what the user typed.
-    return kind(**{key: type(getattr(defaults, key))(value) for key, value in given.items()})

@@ -11,8 +11,8 @@ from torch import Tensor
 from anatozoo.errors import AnatozooError, ConfigError, GeometryError
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame
+from anatozoo.methods.planes import in_one_part, labels_on_grid, organ_planes, to_frame
 from anatozoo.methods.postdae.masks import Classes, MaskInput, read_mask
-from anatozoo.methods.postdae.planes import in_one_part, labels_on_grid, organ_planes, to_frame
 
 if TYPE_CHECKING:
     from anatozoo.results_repair import RepairResult
@@ -33,7 +33,7 @@ class RepairModule(ZooModule):
     organs: list[str]
     shape: tuple[int, ...]
     behind: Sequence[tuple[int, Sequence[int]]] = ()
-    """Organs that are in one part, see `anatozoo.methods.postdae.planes.in_one_part`."""
+    """Organs that are in one part, see `anatozoo.methods.planes.in_one_part`."""
 
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""

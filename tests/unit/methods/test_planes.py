@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from anatozoo.io.grid import Grid
 from anatozoo.methods.frames import Frame
-from anatozoo.methods.postdae.planes import (
+from anatozoo.methods.planes import (
     in_one_part,
     labels_on_grid,
     largest_plane,
