@@ -94,7 +94,7 @@ BSPLINE = {
 """Number of dimensions -> settings: for radiographs 360 mm wide, for hippocampi in 35 x 50 x 35 mm."""
 DEMONS = {
     2: Demons(shrink=(8, 4, 2), iterations=(100, 100, 100), field_px=8.0),
-    3: Demons(shrink=(2, 1), iterations=(100, 100), field_px=0.7),
+    3: Demons(shrink=(2, 1), iterations=(100, 100), field_px=1.0),
 }
 """The same."""
 

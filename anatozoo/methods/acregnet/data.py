@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.base_data import strengths
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset
+from anatozoo.nn.deform import ShapeConfig, deform_image
 
 
 class PairDataset(Dataset[dict[str, Tensor]]):
@@ -64,6 +66,8 @@ class AcRegNetDataModule(FrameDataModule):
         spacing_mm: the same.
         batch_size: items per process and step.
         num_workers: loading processes; images are read once and kept in memory.
+        augment: strengths of a deformation of each image with its labels, in training: fields of
+            `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its defaults, None, as in the paper, deforms none.
         eval_pairs: how many pairs to validate and test on, always the same ones; None takes all.
     """
 
@@ -79,11 +83,13 @@ class AcRegNetDataModule(FrameDataModule):
         spacing_mm: list[float] | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
+        augment: dict[str, float] | None = None,
         eval_pairs: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.check_settings()
+        self.augment_config = None if augment is None else strengths(ShapeConfig, "augment", augment)
         if eval_pairs is not None and eval_pairs < 1:
             raise ConfigError(f"data.eval_pairs={eval_pairs} must be at least 1, or null for all.")
 
@@ -94,3 +100,22 @@ class AcRegNetDataModule(FrameDataModule):
             return pairs
         draw = torch.Generator().manual_seed(0)
         return Subset(pairs, sorted(torch.randperm(len(pairs), generator=draw)[:count].tolist()))
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Deform the images of a training batch, with random numbers that a resumed fit repeats."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.augment_config is None or self.trainer is None or not self.trainer.training:
+            return batch
+        return self.deformed(batch)
+
+    @torch.no_grad()
+    def deformed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch whose moving and fixed images are each deformed in a way of their own, labels alike."""
+        assert self.augment_config is not None
+        found = dict(batch)
+        for role in ("moving", "fixed"):
+            image, labels = deform_image(batch[role], batch.get(f"{role}_labels"), self.augment_config)
+            found[role] = image
+            if labels is not None:
+                found[f"{role}_labels"] = labels
+        return found

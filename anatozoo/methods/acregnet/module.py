@@ -230,7 +230,7 @@ class AcRegNetModule(PairModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step; logs every term of the loss."""
-        terms = self.losses(self.network(batch["moving"], batch["fixed"]), batch)
+        terms = self.losses(self.network(batch["moving"], batch["fixed"], invert=False), batch)
         return self.total(terms, len(batch["fixed"]))
 
     def measure(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:

@@ -101,7 +101,8 @@ class Registration(NamedTuple):
     Attributes:
         warped: (B, 1, ...), the moving image on the fixed one's grid.
         field: (B, n, ...) pixels, see `anatozoo.nn.warp`.
-        inverse: the field the other way; None where the network predicts displacements, which need have none.
+        inverse: the field the other way; None where the network predicts displacements, which need have none,
+            and where it was not asked for.
     """
 
     warped: Tensor
@@ -148,8 +149,13 @@ class RegNet(nn.Module):
             for _ in range(levels)
         )
 
-    def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
+    def forward(self, moving: Tensor, fixed: Tensor, *, invert: bool = True) -> Registration:
         """Register images (B, 1, ...) in [0, 1]; every side needs ``8 * 2**(levels - 1)`` pixels.
+
+        Args:
+            moving: the image to be warped.
+            fixed: the image on whose grid it is to lie.
+            invert: whether to make the inverse of a velocity's field too; no loss needs it.
 
         Raises:
             ConfigError: the images are too small for the number of levels.
@@ -169,13 +175,14 @@ class RegNet(nn.Module):
                 field = resize_field(field, shape)
                 inverse = None if inverse is None else resize_field(inverse, shape)
                 small[0] = warp(small[0], field, padding=self.padding)
-            step, back = self._displacements(network(*small).float())
+            step, back = self._displacements(network(*small).float(), invert)
             inverse = back if inverse is None or back is None else compose(back, inverse)
             field = step if field is None else compose(field, step)
         assert field is not None
         return Registration(warp(moving, field, padding=self.padding), field, inverse)
 
-    def _displacements(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _displacements(self, prediction: Tensor, invert: bool) -> tuple[Tensor, Tensor | None]:
         if not self.velocity:
             return prediction, None
-        return integrate(prediction, self.velocity_steps), integrate(-prediction, self.velocity_steps)
+        back = integrate(-prediction, self.velocity_steps) if invert else None
+        return integrate(prediction, self.velocity_steps), back

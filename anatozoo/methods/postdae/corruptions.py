@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatozoo.methods.postdae.augment import smooth_field, uniform
+from anatozoo.nn.deform import smooth_field, uniform
 
 if TYPE_CHECKING:
     from anatozoo.methods.postdae.degrade import DegradeConfig

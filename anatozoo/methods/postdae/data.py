@@ -15,10 +15,10 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step, strengths
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.methods.planes import organ_planes
-from anatozoo.methods.postdae.augment import ShapeConfig, deform
 from anatozoo.methods.postdae.cases import MaskCase, find_masks
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
+from anatozoo.nn.deform import ShapeConfig, deform
 from anatozoo.nn.labels import check_labels
 
 EVALUATED = ("clean", *KINDS)
@@ -139,7 +139,7 @@ class PostDAEDataModule(L.LightningDataModule):
         batch_size: items per process and step.
         num_workers: loading processes; masks are read once and kept in memory.
         repeat: passes over the training masks per epoch.
-        augment: strengths, fields of `anatozoo.methods.postdae.augment.ShapeConfig`; ``{}`` takes its
+        augment: strengths, fields of `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its
             defaults, None leaves the shapes as they are.
         degrade: strengths, fields of `anatozoo.methods.postdae.degrade.DegradeConfig`.
         confusions: JSON file with ``classes``, background first, and ``rates``, for each class the shares of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anatozoo.methods.postdae.augment import uniform
 from anatozoo.methods.postdae.corruptions import KINDS, Degradation, box_blur, indicator, largest
+from anatozoo.nn.deform import uniform
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,29 @@ def test_an_empty_label_map_is_named(tmp_path: Path) -> None:
         data.setup("test")
 
 
+def test_each_image_of_a_training_pair_is_deformed_in_its_own_way(chest: Path) -> None:
+    torch.manual_seed(0)
+    data = pairs(chest, augment={"shift": 0.1})
+    data.setup("fit")
+    item = data.sets["train"][0]
+    same = {"fixed": item["moving"], "fixed_labels": item["moving_labels"]}
+    batch = {key: value[None] for key, value in (item | same).items()}
+    found = data.deformed(batch)
+    assert found.keys() == batch.keys()
+    for role in ("moving", "fixed"):
+        assert not torch.equal(found[role], batch[role])
+        assert found[f"{role}_labels"].dtype == batch[f"{role}_labels"].dtype
+        assert set(found[f"{role}_labels"].unique().tolist()) == {0, 1, 2}
+    assert not torch.equal(found["moving"], found["fixed"])
+    assert not torch.equal(found["moving_labels"], found["fixed_labels"])
+    images = {key: batch[key] for key in ("moving", "fixed")}
+    assert data.deformed(images).keys() == images.keys()
+    assert pairs(chest).augment_config is None
+
+
 def test_settings_out_of_range_are_refused(chest: Path) -> None:
+    with pytest.raises(ConfigError, match="augment does not know bend"):
+        pairs(chest, augment={"bend": 1.0})
     with pytest.raises(ConfigError, match="eval_pairs"):
         pairs(chest, eval_pairs=0)
     with pytest.raises(ConfigError, match="batch_size"):

@@ -446,6 +446,9 @@ def test_options_beyond_the_paper_train_together() -> None:
         found = model.eval()(data["moving"], data["fixed"])
     assert found.inverse is not None
     assert float(warping.inverse_error(found.field, found.inverse).max()) < 0.1
+    quick = model.network(data["moving"], data["fixed"], invert=False)
+    assert quick.inverse is None
+    assert torch.equal(quick.field, found.field)
     assert float(warping.folding_fraction(found.field).max()) == 0
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.methods.postdae.augment import ShapeConfig, deform
 from anatozoo.methods.postdae.corruptions import (
     KINDS,
     Degradation,
@@ -17,7 +16,6 @@ from anatozoo.methods.postdae.corruptions import (
 from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
 
 SHAPES = [(64, 96), (24, 32, 20)]
-STILL = ShapeConfig(rotation_deg=0, scale=0, anisotropy=0, shift=0, elastic=0)
 
 
 def maps(shape: tuple[int, ...], count: int = 4) -> Tensor:
@@ -240,45 +238,3 @@ def test_each_kind_can_be_switched_off(name: str) -> None:
     on = DegradeConfig(**off | {f"{name}_p": 1.0})  # type: ignore[arg-type]
     changed = not torch.equal(degrade(clean, on, confusion_table(4)), clean)
     assert changed == (name != "clean")
-
-
-def test_several_maps_are_deformed_alike() -> None:
-    torch.manual_seed(0)
-    clean = indicator(maps((64, 96), 5), 4)
-    one, other = deform(clean, ShapeConfig(), clean.clone())
-    assert torch.equal(one, other)
-    assert not torch.equal(one, deform(clean, ShapeConfig())[0])
-
-
-def test_shapes_move_and_stay_shapes() -> None:
-    torch.manual_seed(0)
-    for shape in SHAPES:
-        clean = indicator(maps(shape, 6), 4)
-        torch.testing.assert_close(deform(clean, STILL)[0], clean, rtol=0, atol=1e-4)
-        [moved] = deform(clean, ShapeConfig())
-        torch.testing.assert_close(moved.sum(1), torch.ones(6, *shape), rtol=0, atol=1e-4)
-        assert len({float(item.sum()) for item in moved[:, 1]}) == 6
-        sizes = moved[:, 1:].flatten(2).sum(2) / clean[:, 1:].flatten(2).sum(2)
-        assert 0.4 < float(sizes.min()) < float(sizes.max()) < 2.2
-
-
-def test_a_rotation_of_an_oblong_frame_keeps_shapes() -> None:
-    torch.manual_seed(0)
-    clean = torch.zeros(1, 2, 64, 128)
-    clean[:, 1, 22:42, 54:74] = 1
-    clean[:, 0] = 1 - clean[:, 1]
-    config = dataclasses.replace(STILL, rotation_deg=90.0)
-    for _ in range(5):
-        square = deform(clean, config)[0][0, 1]
-        assert float(square.sum()) == pytest.approx(400, rel=0.03)
-        rows, columns = (square > 0.5).nonzero().float().T
-        assert float(rows.var()) == pytest.approx(float(columns.var()), rel=0.05)
-
-
-def test_sides_are_never_exchanged() -> None:
-    torch.manual_seed(0)
-    moved = largest(deform(indicator(maps((64, 96), 50), 4), ShapeConfig())[0])
-    columns = torch.arange(96.0)
-    for item in moved:
-        middles = [float((columns * (item == v).float().sum(0)).sum() / (item == v).sum()) for v in (1, 2, 3)]
-        assert middles == sorted(middles)

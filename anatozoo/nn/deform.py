@@ -1,4 +1,4 @@
-"""Batched deformation of label maps, 2-D and 3-D, so that few masks show many shapes."""
+"""Batched random deformation of images and label maps, 2-D and 3-D, so that few of them show many shapes."""
 
 import math
 from dataclasses import dataclass
@@ -43,8 +43,38 @@ def smooth_field(batch: int, channels: int, shape: tuple[int, ...], cells: int, 
     return F.interpolate(coarse, size=shape, mode=SMOOTH[len(shape)], align_corners=True)
 
 
+def random_grid(batch: int, shape: tuple[int, ...], config: ShapeConfig, like: Tensor) -> Tensor:
+    """Where `grid_sample` has to look to turn, scale, shift and bend; nothing is mirrored, for sides matter.
+
+    Args:
+        batch: number of deformations, each its own.
+        shape: of the frame, rows first.
+        config: strengths.
+        like: gives the device.
+
+    Returns:
+        (B, ..., n) float32, for ``align_corners=False``.
+    """
+    n = len(shape)
+    sides = torch.tensor(shape[::-1], device=like.device, dtype=torch.float32)
+    # Positions in shares of the largest side, (x, y[, z]), so that a rotation of an oblong frame is one.
+    unit = sides / sides.max()
+    axes = [(torch.arange(s, device=like.device) + 0.5) / s - 0.5 for s in shape]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1) * unit
+    zoom = uniform((batch, 1), -config.scale, config.scale, like)
+    stretch = uniform((batch, n), -config.anisotropy, config.anisotropy, like)
+    matrix = _rotation(batch, n, config.rotation_deg, like) / torch.exp(zoom + stretch)[:, None]
+    shift = uniform((batch, 1, n), -config.shift, config.shift, like)
+    source = (place.reshape(1, -1, n) - shift) @ matrix.transpose(1, 2)
+    source = source.view(batch, *shape, n)
+    if config.elastic:
+        field = smooth_field(batch, n, shape, config.cells, like)
+        source = source + config.elastic * field.movedim(1, -1)
+    return 2 * source / unit
+
+
 def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[Tensor, ...]:
-    """Turn, scale, shift and bend label maps, each in its own way; none is mirrored, for sides matter.
+    """Deform label maps, each in its own way.
 
     Args:
         probability: (B, C, ...) one-hot or soft, background first.
@@ -54,29 +84,32 @@ def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[T
     Returns:
         All of them, (B, C, ...); what comes in from beyond the frame is background.
     """
-    batch, shape = len(probability), tuple(probability.shape[2:])
-    n = len(shape)
-    sides = torch.tensor(shape[::-1], device=probability.device, dtype=torch.float32)
-    # Positions in shares of the largest side, (x, y[, z]), so that a rotation of an oblong frame is one.
-    unit = sides / sides.max()
-    axes = [(torch.arange(s, device=probability.device) + 0.5) / s - 0.5 for s in shape]
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1) * unit
-    zoom = uniform((batch, 1), -config.scale, config.scale, probability)
-    stretch = uniform((batch, n), -config.anisotropy, config.anisotropy, probability)
-    matrix = _rotation(batch, n, config.rotation_deg, probability) / torch.exp(zoom + stretch)[:, None]
-    shift = uniform((batch, 1, n), -config.shift, config.shift, probability)
-    source = (place.reshape(1, -1, n) - shift) @ matrix.transpose(1, 2)
-    source = source.view(batch, *shape, n)
-    if config.elastic:
-        field = smooth_field(batch, n, shape, config.cells, probability)
-        source = source + config.elastic * field.movedim(1, -1)
-    grid = (2 * source / unit).to(probability.dtype)
+    grid = random_grid(len(probability), tuple(probability.shape[2:]), config, probability)
     given = torch.cat([maps[:, 1:] for maps in (probability, *others)], 1)
-    moved = F.grid_sample(given, grid, padding_mode="zeros", align_corners=False)
+    moved = F.grid_sample(given, grid.to(probability.dtype), padding_mode="zeros", align_corners=False)
     return tuple(
         torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
         for organs in moved.chunk(1 + len(others), 1)
     )
+
+
+def deform_image(image: Tensor, labels: Tensor | None, config: ShapeConfig) -> tuple[Tensor, Tensor | None]:
+    """Deform images, and their label maps with them, each in its own way.
+
+    Args:
+        image: (B, 1, ...), linear interpolation; beyond the frame its border goes on.
+        labels: (B, ...) whole numbers, nearest neighbour; 0 comes in from beyond the frame.
+        config: strengths.
+
+    Returns:
+        Both, of the same shapes and types.
+    """
+    grid = random_grid(len(image), tuple(image.shape[2:]), config, image).to(image.dtype)
+    moved = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    if labels is None:
+        return moved, None
+    found = F.grid_sample(labels[:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
+    return moved, found[:, 0].round().to(labels.dtype)
 
 
 def _rotation(batch: int, n: int, largest_deg: float, like: Tensor) -> Tensor:
