@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from classical_registration import BSPLINE, bspline
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, read_grid_image
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.methods.acregnet.predict import PairModule
+from anatozoo.quality.classical import BSPLINE, bspline
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.hub import load
 

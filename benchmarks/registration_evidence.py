@@ -1,7 +1,7 @@
 """AC-RegNet, its ablations, classical registration and no registration on one table of pairs.
 
     python benchmarks/registration_evidence.py --root DIR --data jsrt --models acregnet-jsrt regnet-jsrt \
-        --cache FILE.csv --out docs/evidence
+        --autoencoder aenet-jsrt --cache FILE.csv --out docs/evidence
 
 All ordered pairs of the validation split, or `--pairs` of them that are always the same. `--root` holds the
 data set as for ``data.root``; radiographs are brought to `--side` pixels first (256 are 1.4 mm each, as in
@@ -12,6 +12,9 @@ that grid. "Before" is the row of the identity: centre on centre, where all meth
 The first model is compared with every other method on the pairs that both have done. The classical methods
 take seconds for a pair: `--classical-pairs` gives them fewer, and with `--cache` their rows are kept in a
 table as they come, so that an interrupted run goes on.
+
+`--autoencoder` names the shape model of the first stage: its table says how well a label map comes back from
+its code.
 """
 
 import argparse
@@ -27,18 +30,19 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 import torch
-from classical_registration import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 
 import anatozoo
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.geometry import Geometry
-from anatozoo.io.grid import Grid, GridImage
+from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.methods.acregnet.predict import PairModule
+from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
 from anatozoo.metrics.registration import inverse_consistency_error_px
 from anatozoo.metrics.statistics import paired_test
+from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 from anatozoo.results_registration import RegistrationResult
 from anatozoo.zoo.files import write_text
 
@@ -172,13 +176,18 @@ def classical(dims: int) -> list[Method]:
 
 def row_of(result: RegistrationResult, moving: Subject, fixed: Subject, organs: Sequence[str]) -> Row:
     """The numbers of one pair, and their means over the organs."""
-    spacing = fixed.image.grid.spacing_mm
-    found, truth = (
-        Annotation.from_labels(labels, organs, spacing)
-        for labels in (result.warp(moving.labels, "labels"), fixed.labels)
-    )
-    measured = case_row(Case(found, truth), Measures(plausibility=False))
+    warped = result.warp(moving.labels, "labels")
     row: Row = {"folding_percent": 100 * result.folding_fraction}
+    return row | agreement(warped, fixed.labels, organs, fixed.image.grid.spacing_mm)
+
+
+def agreement(
+    labels: np.ndarray, truth: np.ndarray, organs: Sequence[str], spacing_mm: tuple[float, ...] | None
+) -> Row:
+    """Metrics of a label map, of each organ and on average."""
+    found, wanted = (Annotation.from_labels(each, organs, spacing_mm) for each in (labels, truth))
+    measured = case_row(Case(found, wanted), Measures(plausibility=False))
+    row: Row = {}
     for metric in METRICS:
         values = {f"{metric}/{organ}": measured[f"{metric}/{organ}"] for organ in organs}
         row |= {metric: float(np.mean(list(values.values())))} | values
@@ -242,6 +251,15 @@ class Cache:
         write_text(self.path, self.table.to_csv(index=False))
 
 
+def reconstructed(model: AeNetModule, subjects: Sequence[Subject], organs: Sequence[str]) -> Row:
+    """Means over the subjects of the agreement of label maps with what their codes stand for."""
+    rows = []
+    for subject in subjects:
+        found = model.reconstruct(itk_image(subject.labels, subject.image.grid))
+        rows.append(agreement(found, subject.labels, organs, subject.image.grid.spacing_mm))
+    return {"n": len(rows)} | {str(k): float(v) for k, v in pd.DataFrame(rows).mean().items()}
+
+
 # --- tables ------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +312,9 @@ def markdown(record: Mapping[str, Any], title: str, organs: Sequence[str]) -> st
     lines = [f"# Registration of {title}, validation split", "", record["about"]]
     for heading, by_method in record["means"].items():
         lines += ["", f"## {heading}", "", *means_table(by_method, organs)]
+    if "autoencoders" in record:
+        lines += ["", "## Label maps and what their codes stand for", ""]
+        lines += autoencoders_table(record["autoencoders"], organs)
     lines += [
         "",
         f"## {record['first']} minus the others",
@@ -318,6 +339,16 @@ def means_table(by_method: Mapping[str, Mapping[str, float]], organs: Sequence[s
         ]
         rows.append([name, str(values["n"]), *cells])
     return table_lines(["method", "pairs", *columns], rows)
+
+
+def autoencoders_table(by_name: Mapping[str, Mapping[str, float]], organs: Sequence[str]) -> list[str]:
+    """Lines of a table with one row for each autoencoder."""
+    columns = columns_of(organs)
+    rows = [
+        [name, str(values["n"]), *(f"{values[c]:.{3 if c.startswith('dice') else 2}f}" for c in columns)]
+        for name, values in by_name.items()
+    ]
+    return table_lines(["autoencoder", "images", *columns], rows)
 
 
 def tests_table(
@@ -348,6 +379,8 @@ def command_of(options: argparse.Namespace, names: Sequence[str]) -> str:
     """The command line that makes the table again, without the folders of this machine."""
     words = ["python benchmarks/registration_evidence.py --root DIR --data", options.data]
     words += ["--models", *names]
+    if options.autoencoder:
+        words.append(f"--autoencoder {options.autoencoder}")
     for option in ("pairs", "classical_pairs"):
         if getattr(options, option) is not None:
             words.append(f"--{option.replace('_', '-')} {getattr(options, option)}")
@@ -387,6 +420,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--data", choices=list(DATA), required=True)
     parser.add_argument("--models", nargs="+", required=True, help="names or folders; the first is compared")
+    parser.add_argument("--autoencoder", help="name or folder of the first stage's checkpoint")
     parser.add_argument("--pairs", type=int, help="default: all for jsrt, 200 for hippocampus")
     parser.add_argument(
         "--classical-pairs", type=int, help="of the pairs, for SimpleITK (default: all; 0: none)"
@@ -404,6 +438,11 @@ def main() -> None:
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    autoencoder = anatozoo.load(options.autoencoder) if options.autoencoder else None
+    if autoencoder is not None and not isinstance(autoencoder, AeNetModule):
+        raise ConfigError(
+            f"{options.autoencoder} is a {type(autoencoder).__name__}, no autoencoder of labels."
+        )
     subjects = read_subjects(options.root, data, options.side)
     every = [(m, f) for m in range(len(subjects)) for f in range(len(subjects)) if m != f]
     pairs = choose_pairs(every, data.pairs if options.pairs is None else options.pairs)
@@ -432,6 +471,9 @@ def main() -> None:
         )
     if options.out is not None:
         record = make_record(pd.DataFrame(rows), data, subjects, fewer, options, names)
+        if autoencoder is not None:
+            name = autoencoder.checkpoint_name
+            record["autoencoders"] = {name: reconstructed(autoencoder, subjects, data.organs)}
         write(options.out, options.data, record)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -70,11 +69,9 @@ class FrameDataset(CaseDataset):
 
 
 def _spacing(frame: Frame) -> Tensor:
-    """Millimetres per pixel of the frame, along its own axes."""
-    source = frame.grid.spacing_mm
-    if source is None:
-        return torch.full((frame.grid.dims,), torch.nan)
-    return torch.from_numpy(1 / (np.abs(frame.matrix) @ (1 / np.asarray(source)))).float()
+    """Millimetres per pixel of the frame, NaN where they are unknown."""
+    spacing = frame.spacing_mm
+    return torch.full((frame.grid.dims,), torch.nan) if spacing is None else torch.tensor(spacing)
 
 
 class FrameDataModule(L.LightningDataModule):

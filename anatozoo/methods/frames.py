@@ -95,6 +95,14 @@ class Frame:
         return result
 
     @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Millimetres per pixel of the frame along its own axes; None where the image's are unknown."""
+        if self.grid.spacing_mm is None:
+            return None
+        per_mm = np.abs(self.matrix) @ (1 / np.asarray(self.grid.spacing_mm))
+        return tuple(float(step) for step in 1 / per_mm)
+
+    @property
     def cuts(self) -> bool:
         """Whether a part of the image lies beyond the frame, by more than half a pixel."""
         size = np.abs(self.matrix) @ np.asarray(self.grid.size)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are 
 @pytest.fixture
 def classical(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("classical_registration")
+    return importlib.import_module("anatozoo.quality.classical")
 
 
 @pytest.fixture
@@ -147,3 +147,26 @@ def test_the_first_model_is_compared_on_the_pairs_that_both_did(evidence):
     assert found["dice"]["p"] < 0.01
     assert found["dice"]["p_images"] == pytest.approx(0.25)  # the least that three images can give
     assert found["hd_mm/heart"]["p"] == 1
+
+
+def test_label_maps_are_compared_with_what_their_codes_stand_for(evidence):
+    class Half:
+        """An autoencoder that forgets the lower half."""
+
+        def reconstruct(self, image):
+            labels = sitk.GetArrayFromImage(image).copy()
+            assert image.GetSpacing() == (2.0, 2.0)
+            labels[16:] = 0
+            return labels
+
+    import SimpleITK as sitk
+
+    image, mask = blob((32, 32), (2.0, 2.0), (0, 0))
+    subjects = [evidence.Subject(f"case {i}", image, mask.astype(np.uint8)) for i in range(3)]
+    found = evidence.reconstructed(Half(), subjects, ["disc"])
+    assert found["n"] == 3
+    assert found["dice"] == found["dice/disc"] == pytest.approx(2 / 3, abs=0.02)
+    assert found["hd_mm"] > 10
+    [head, _, row] = evidence.autoencoders_table({"half": found}, ["disc"])
+    assert head.count("|") == row.count("|") == 9
+    assert row.startswith("| half | 3 | 0.6")

@@ -1,4 +1,4 @@
-"""Registration as it was done before networks, with SimpleITK: the baselines of the registration benchmarks.
+"""Registration as it was done before networks, with SimpleITK.
 
 Both methods work at the resolution of the images that they are given, on grey levels stretched between the
 percentiles 0.5 and 99.5, start with the images centre on centre as the networks do, and begin with an affine
@@ -144,7 +144,7 @@ def demons(moving: GridImage, fixed: GridImage, settings: Demons) -> Registratio
     for shrink, iterations in zip(settings.shrink, settings.iterations, strict=True):
         method.SetNumberOfIterations(iterations)
         pair = [_reduced(image, shrink) for image in (b, warped)]
-        start = [] if field is None else [_on_grid_of(pair[0], field)]
+        start: list[sitk.Image] = [] if field is None else [_on_grid_of(pair[0], field)]
         field = method.Execute(*pair, *start)
     deformation = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
     return centred_result(NAMES["demons"], moving, fixed, sitk.CompositeTransform([affine, deformation]))
@@ -238,7 +238,7 @@ def centred_result(
             transform, sitk.sitkVectorFloat64, b.size, b.origin, b.spacing_mm, b.axes.ravel().tolist()
         )
         position = position + sitk.GetArrayFromImage(field)
-    displacement = (position - a.to_physical(np.zeros(a.dims))) / a.spacing_mm - index
+    displacement = (position - a.to_physical(np.zeros(a.dims))) / np.asarray(a.spacing_mm) - index
     return RegistrationResult(
         checkpoint=name,
         version=sitk.Version_VersionString(),
@@ -247,7 +247,7 @@ def centred_result(
         moving_grid=moving.grid,
         fixed_grid=fixed.grid,
         displacement_px=displacement.astype(np.float32),
-        alignment=np.diag(np.divide(b.spacing_mm, a.spacing_mm)),
+        alignment=np.diag(np.asarray(b.spacing_mm) / np.asarray(a.spacing_mm)),
         moving_pixels=moving.pixels,
         fixed_pixels=fixed.pixels,
     )

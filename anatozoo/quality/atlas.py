@@ -1,0 +1,274 @@
+"""Images with good label maps, brought to one frame: what the quality of other segmentations is judged by."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.grid import Grid, GridImage
+from anatozoo.methods.frame_cases import FrameCase, find_cases
+from anatozoo.methods.frames import Frame, frame_shape
+
+SCHEMA_VERSION = 1
+EMBEDDING = "thumbnail-32"
+"""How images are compared to find similar ones; an atlas names it, so that old files are not misread."""
+SUFFIX = ".safetensors"
+_THUMBNAIL = 32
+_WHITE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class AtlasImage:
+    """One image of an atlas.
+
+    Attributes:
+        id: its name, unique in the atlas.
+        image: the image in the atlas's frame, grey levels 0 … 1, with the frame's spacing where it is known.
+        labels: its label map on the same grid, uint8.
+        embedding: (K,) float32 of length 1, by which images are compared.
+    """
+
+    id: str
+    image: GridImage
+    labels: npt.NDArray[np.uint8]
+    embedding: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Images with label maps in one frame, built by `build_atlas` or read by `Atlas.load`.
+
+    Attributes:
+        name: what results call it.
+        organs: names of the labels 1, 2, ...
+        shape: (H, W) or (D, H, W) of the frame.
+        images: at least one.
+        left_out: cases that were not taken, and why.
+
+    Raises:
+        DataError: there is no image, or two have one name.
+    """
+
+    name: str
+    organs: tuple[str, ...]
+    shape: tuple[int, ...]
+    images: tuple[AtlasImage, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = [image.id for image in self.images]
+        if not ids:
+            raise DataError(f"the atlas {self.name} has no images.")
+        if len(set(ids)) < len(ids):
+            raise DataError(f"two images of the atlas {self.name} have one name.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def nearest(self, image: GridImage, count: int, *, exclude: Sequence[str] = ()) -> list[AtlasImage]:
+        """The images that are most like this one, the most similar first.
+
+        Args:
+            image: in the atlas's frame, as `in_frame` gives it.
+            count: how many; fewer where the atlas has fewer.
+            exclude: names to leave out, such as the image's own.
+
+        Raises:
+            ConfigError: `count` is not positive.
+            DataError: nothing is left.
+        """
+        if count < 1:
+            raise ConfigError(f"{count} atlas images: at least one is needed.")
+        left = [each for each in self.images if each.id not in set(exclude)]
+        if not left:
+            raise DataError(f"all images of the atlas {self.name} are excluded.")
+        likeness = np.stack([each.embedding for each in left]) @ embed(image.pixels)
+        # Stable, so that of equally similar images the first one is taken, always the same.
+        return [left[i] for i in np.argsort(-likeness, kind="stable")[:count]]
+
+    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Write ``NAME.safetensors`` with the arrays, and ``NAME.json`` beside it with all else.
+
+        Args:
+            path: where, with or without the suffix.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        from anatozoo.io.writers import write_bytes, write_json
+        from anatozoo.zoo.files import fingerprint
+
+        tensors, about = _files(path)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "images": np.stack([_to_bytes(each.image.pixels) for each in self.images]),
+            "labels": np.stack([each.labels for each in self.images]),
+            "embeddings": np.stack([each.embedding for each in self.images]),
+        }
+        write_bytes(tensors, save(arrays))
+        spacings = [each.image.grid.spacing_mm for each in self.images]
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "organs": list(self.organs),
+            "shape": list(self.shape),
+            "embedding": EMBEDDING,
+            "images": [each.id for each in self.images],
+            "spacing_mm": [None if s is None else list(s) for s in spacings],
+            "left_out": [list(each) for each in self.left_out],
+            "sha256": fingerprint(tensors).sha256,
+        }
+        return [tensors, write_json(about, content)]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: of either file, or both without their suffixes.
+
+        Raises:
+            DataError: a file is missing or damaged, or the two do not belong together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        from anatozoo.zoo.files import fingerprint
+
+        tensors, about = _files(path)
+        try:
+            known: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+            if known["schema_version"] != SCHEMA_VERSION or known["embedding"] != EMBEDDING:
+                raise DataError(f"{about} is an atlas of another release of anatozoo; build it again.")
+            if fingerprint(tensors).sha256 != known["sha256"]:
+                raise DataError(
+                    f"{tensors} is not the file that {about.name} describes; build the atlas again."
+                )
+            arrays = load_file(tensors)
+            images = [
+                AtlasImage(
+                    name,
+                    _image(name, pixels, None if spacing is None else tuple(spacing)),
+                    labels,
+                    embedding,
+                )
+                for name, spacing, pixels, labels, embedding in zip(
+                    known["images"],
+                    known["spacing_mm"],
+                    arrays["images"],
+                    arrays["labels"],
+                    arrays["embeddings"],
+                    strict=True,
+                )
+            ]
+            left_out = tuple((str(name), str(why)) for name, why in known["left_out"])
+            organs, shape = tuple(known["organs"]), tuple(known["shape"])
+            return cls(known["name"], organs, shape, tuple(images), left_out)
+        except OSError as error:
+            raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise DataError(f"{about} and {tensors.name} are no atlas of anatozoo ({error}).") from error
+
+
+def build_atlas(
+    root: str | os.PathLike[str],
+    organs: Sequence[str],
+    *,
+    name: str,
+    layout: str = "folders",
+    split: str | None = "train",
+    image_size: int | Sequence[int] = 256,
+    exclude: Sequence[str] = (),
+) -> Atlas:
+    """An atlas from a folder of images with label maps.
+
+    Args:
+        root: the folder, see `anatozoo.methods.frame_cases.find_cases`.
+        organs: names of the labels; cases that lack one are left out.
+        name: what results call the atlas.
+        layout: ``"jsrt"`` or ``"folders"``.
+        split: which cases to take; None takes all.
+        image_size: side of the square frame, [H, W] or [D, H, W]. Images keep their proportions in it.
+        exclude: names of cases to leave out.
+
+    Raises:
+        DataError: no case is left, or an excluded one is not there; see also `find_cases`.
+        ImageError: an image cannot be read.
+    """
+    shape = frame_shape(image_size)
+    cases = find_cases(Path(root), layout, organs, dims=len(shape))
+    if unknown := sorted(set(exclude) - {case.id for case in cases}):
+        raise DataError(f"{root} has no case {unknown[0]}, which is to be excluded.")
+    chosen = [c for c in cases if split in (None, c.split) and c.id not in set(exclude)]
+    if not chosen:
+        raise DataError(f"{root} has no case for the atlas, split {split or 'any'}.")
+    return atlas_of(chosen, organs, name=name, shape=shape)
+
+
+def atlas_of(
+    cases: Iterable[FrameCase], organs: Sequence[str], *, name: str, shape: tuple[int, ...]
+) -> Atlas:
+    """An atlas of cases that are known; see `build_atlas`."""
+    taken, left_out = [], []
+    for case in cases:
+        image, labels = case.read()
+        frame, there = in_frame(image, shape), set() if labels is None else set(np.unique(labels).tolist())
+        lacking = [organ for value, organ in enumerate(organs, 1) if value not in there]
+        if labels is None or lacking:
+            left_out.append((case.id, f"no {', '.join(lacking)}"))
+            continue
+        drawn = Frame.fit(image.grid, shape, "pad", None).labels(labels).astype(np.uint8)
+        # As it will be when it is read from a file.
+        pixels = _to_bytes(frame.pixels)
+        image = _image(case.id, pixels, frame.grid.spacing_mm)
+        taken.append(AtlasImage(case.id, image, drawn, embed(image.pixels)))
+    if not taken:
+        raise DataError(f"no case has all of {', '.join(organs)}; {left_out[0][0]} has {left_out[0][1]}.")
+    return Atlas(name, tuple(organs), shape, tuple(taken), tuple(left_out))
+
+
+def in_frame(image: GridImage, shape: tuple[int, ...]) -> GridImage:
+    """An image in an atlas's frame: grey levels stretched to 0 … 1, whole, with its proportions."""
+    frame = Frame.fit(image.grid, shape, "pad", None)
+    grid = Grid(shape[::-1], frame.spacing_mm)
+    return GridImage(frame.image(image.pixels), grid, image.name, image.source, image.flags)
+
+
+def embed(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The image at 32 pixels along each axis, mean 0 and length 1: products of two are correlations.
+
+    Args:
+        pixels: (H, W) or (D, H, W).
+    """
+    import torch
+    from torch.nn import functional as F
+
+    pool = F.adaptive_avg_pool2d if pixels.ndim == 2 else F.adaptive_avg_pool3d
+    small = pool(torch.from_numpy(np.array(pixels, np.float32))[None, None], _THUMBNAIL).numpy().ravel()
+    small = small - small.mean()
+    length = float(np.linalg.norm(small))
+    # A constant image, but for rounding, is like no other.
+    result: npt.NDArray[np.float32] = small / length if length > 1e-4 else np.zeros_like(small)
+    return result
+
+
+def _image(name: str, pixels: npt.NDArray[np.uint8], spacing: tuple[float, ...] | None) -> GridImage:
+    return GridImage((pixels / _WHITE).astype(np.float32), Grid(pixels.shape[::-1], spacing), name)
+
+
+def _to_bytes(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    levels: npt.NDArray[np.uint8] = np.round(pixels * _WHITE).clip(0, _WHITE).astype(np.uint8)
+    return levels
+
+
+def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    given = Path(path)
+    stem = given.with_suffix("") if given.suffix in (SUFFIX, ".json") else given
+    return stem.with_name(stem.name + SUFFIX), stem.with_name(stem.name + ".json")

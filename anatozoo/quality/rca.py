@@ -1,0 +1,188 @@
+"""Reverse Classification Accuracy: judge a segmentation by how well it segments images of known truth.
+
+Valindria et al., "Reverse Classification Accuracy", IEEE TMI 2017; with registration for the reverse
+classifier and a choice of similar atlases, Gaggion et al., "CheXmask", Scientific Data 2024.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import AnatozooError, DataError, GeometryError
+from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.methods.frames import Frame
+from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
+from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
+from anatozoo.quality.engines import LEARNED, Engine, engine_of
+from anatozoo.results_quality import AtlasMatch, QualityResult
+
+if TYPE_CHECKING:
+    from anatozoo.results import SegmentationResult
+
+Masks = Mapping[str, npt.NDArray[Any]]
+COUNT = 5
+"""Atlas images unless told otherwise, as in CheXmask."""
+_KINDS = ("dice", "hd", "assd")
+
+
+def rca(
+    image: Any,
+    mask: "Any | Masks | Annotation | SegmentationResult",
+    atlas: Atlas,
+    *,
+    engine: str | Engine = LEARNED,
+    count: int = COUNT,
+    classes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    spacing_mm: float | Sequence[float] | None = None,
+    invert: bool | None = None,
+    allow_any_modality: bool = False,
+) -> QualityResult:
+    """Estimate the quality of a segmentation without its truth.
+
+    The image is registered to the `count` atlas images that are most like it, its label map is brought along
+    by the nearest neighbour, so that labels stay labels, and compared with theirs. If the segmentation is
+    good, at least one atlas agrees with it. An organ that the segmentation does not have where the atlas has
+    it gets a Dice of 0 and the diagonal of the frame for distances; it is never left out of a mean.
+
+    Args:
+        image: path, array, tensor, PIL or SimpleITK image; (H, W), or (D, H, W) for an atlas in 3-D.
+        mask: the segmentation on the image's grid: a label map like those that
+            `anatozoo.io.grid.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
+            organs overlap, the later one of the atlas has the pixel.
+        atlas: what to judge by.
+        engine: what registers: a name of `anatozoo.quality.ENGINES`, a registration checkpoint, or an engine.
+        count: atlas images.
+        classes: names of the label map's values 1, 2, ...; None takes the atlas's organs.
+        exclude: names of atlas images that must not be used, such as the image's own.
+        spacing_mm: of the image, where the source has none.
+        invert: whether to flip the polarity of a radiograph; None follows the file.
+        allow_any_modality: accept DICOM files that say they are no chest radiograph.
+
+    Raises:
+        DataError: image and atlas share no organ, labels have no name, or all atlas images are excluded.
+        GeometryError: the mask lies on another grid than the image.
+        ImageError: image or mask cannot be read; see also the engine.
+    """
+    dims = len(atlas.shape)
+    read = read_grid_image(
+        image, dims, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
+    )
+    masks = _masks(mask, read, classes or atlas.organs)
+    organs = tuple(organ for organ in atlas.organs if organ in masks)
+    if not organs:
+        raise DataError(
+            f"the segmentation has {', '.join(masks) or 'no organ'}, the atlas {atlas.name} "
+            f"{', '.join(atlas.organs)}: none of them is the same. Name the mask's values by `classes`, or "
+            "take an atlas of these organs."
+        )
+    labels = _label_map(masks, atlas.organs, read.grid.shape)
+    seen = in_frame(read, atlas.shape)
+    drawn = Frame.fit(read.grid, atlas.shape, "pad", None).labels(labels).astype(np.uint8)
+    registrar = engine_of(engine)
+    matches = [
+        _match(each, seen, drawn, organs, atlas, registrar)
+        for each in atlas.nearest(seen, count, exclude=exclude)
+    ]
+    flags = [*read.flags, *(flag for match in matches for flag in match.flags)]
+    return QualityResult(
+        image=read.source or read.name,
+        engine=registrar.name,
+        atlas=atlas.name,
+        organs=organs,
+        matches=tuple(matches),
+        pixels=seen.pixels,
+        labels=drawn,
+        flags=tuple(dict.fromkeys(flags)),
+    )
+
+
+def _match(
+    atlas_image: AtlasImage,
+    image: GridImage,
+    labels: npt.NDArray[np.uint8],
+    organs: Sequence[str],
+    atlas: Atlas,
+    engine: Engine,
+) -> AtlasMatch:
+    moving, fixed = image, atlas_image.image
+    if (moving.grid.spacing_mm is None) != (fixed.grid.spacing_mm is None):
+        # Registration takes spacings of both or of neither; the frames are alike without them.
+        moving, fixed = (replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed))
+    try:
+        result = engine.register(moving, fixed)
+    except (AnatozooError, RuntimeError) as error:  # ITK's errors are RuntimeErrors
+        kind = type(error) if isinstance(error, AnatozooError) else DataError
+        raise kind(f"{image.name} could not be registered to {atlas_image.id}: {error}") from error
+    warped = result.warp(labels, "labels").astype(np.uint8)
+    values = _agreement(warped, atlas_image, organs, atlas.organs)
+    return AtlasMatch(
+        atlas_image.id, fixed.pixels, atlas_image.labels, result.warped, warped, values, result.flags
+    )
+
+
+def _agreement(
+    labels: npt.NDArray[np.uint8], atlas_image: AtlasImage, organs: Sequence[str], names: Sequence[str]
+) -> dict[str, float]:
+    """Metrics on the atlas image for each organ, and their means."""
+    spacing = atlas_image.image.grid.spacing_mm
+    found, truth = (Annotation.from_labels(each, names, spacing) for each in (labels, atlas_image.labels))
+    row = case_row(Case(found, truth), Measures(plausibility=False))
+    unit = "px" if spacing is None else "mm"
+    values: dict[str, float] = {}
+    for kind in _KINDS:
+        metric = kind if kind == "dice" else f"{kind}_{unit}"
+        each = {f"{metric}/{organ}": float(row[f"{metric}/{organ}"]) for organ in organs}
+        values |= {metric: float(np.mean(list(each.values())))} | each
+    return values
+
+
+def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Organ -> mask on the image's grid, with organs that two organs make up."""
+    if isinstance(mask, Annotation):
+        masks = dict(mask.masks)
+    elif isinstance(mask, Mapping):
+        masks = {str(organ): np.asarray(values) != 0 for organ, values in mask.items()}
+    elif isinstance(getattr(mask, "masks", None), Mapping):
+        masks = {organ: np.asarray(values) != 0 for organ, values in mask.masks.items()}
+    else:
+        masks = _named(mask, image, classes)
+    for organ, values in masks.items():
+        if values.shape != image.grid.shape:
+            raise GeometryError(
+                f"the mask of {organ} has the shape {values.shape}, the image {image.name} "
+                f"{image.grid.shape}; resample it to the image first."
+            )
+    for pair, (one, other) in PAIRS.items():
+        if pair not in masks and one in masks and other in masks:
+            masks[pair] = masks[one] | masks[other]
+    return masks
+
+
+def _named(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    values, grid = read_labels(mask, image.grid.dims)
+    # A picture without a spacing of its own lies where its image does.
+    known = Grid(grid.size) if image.grid.spacing_mm is None or grid.spacing_mm is None else grid
+    there = image.grid if known.spacing_mm is not None else Grid(image.grid.size)
+    if difference := there.differs_from(known):
+        raise GeometryError(
+            f"the mask lies on another grid than {image.name} ({difference}); resample it to the image first."
+        )
+    unnamed = [int(v) for v in np.unique(values) if not 0 <= v <= len(classes)]
+    if unnamed:
+        raise DataError(
+            f"the mask holds the value {unnamed[0]}, but only {len(classes)} organs are named: "
+            f"{', '.join(classes)}. Give `classes`, the names of the values 1, 2, ..."
+        )
+    return {organ: values == value for value, organ in enumerate(classes, start=1)}
+
+
+def _label_map(masks: Masks, organs: Sequence[str], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    labels = np.zeros(shape, np.uint8)
+    for value, organ in enumerate(organs, start=1):
+        if organ in masks:
+            labels[np.asarray(masks[organ]) != 0] = value
+    return labels
