@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Metrics that are estimated, and which of several values is the best one."""
-FORMATS = {"json": "_quality.json", "png": "_quality.png"}
-"""Formats of `QualityResult.save`, and what each adds to the name of the image."""
+FORMATS: dict[str, tuple[str, ...]] = {"json": ("_quality.json",), "picture": ("_quality.png",)}
+"""Formats of `QualityResult.save`, and what each adds to the stem of the names."""
+
+DEFAULT_FORMATS = ("json", "picture")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +141,14 @@ class QualityResult:
     def save(
         self,
         directory: str | os.PathLike[str],
-        formats: Sequence[str] = ("json", "png"),
+        formats: Sequence[str] = DEFAULT_FORMATS,
         stem: str | None = None,
     ) -> list[Path]:
         """Write files, each of them atomically.
 
         Args:
             directory: folder, created if it does not exist.
-            formats: ``"json"`` (``_quality.json``), ``"png"`` (``_quality.png``, the plot).
+            formats: ``"json"`` (``_quality.json``), ``"picture"`` (``_quality.png``, the plot).
             stem: start of the file names; None takes the image's name.
 
         Raises:
@@ -162,7 +164,7 @@ class QualityResult:
         chosen = (stem_of(Path(self.image)) or "array") if stem is None else stem
         if not chosen or chosen != Path(chosen).name:
             raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
-        paths = {name: Path(directory) / (chosen + FORMATS[name]) for name in FORMATS if name in formats}
+        paths = {n: Path(directory) / (chosen + FORMATS[n][0]) for n in FORMATS if n in formats}
         return [
             write_json(path, self.to_dict())
             if name == "json"

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
         "demo": Command("anatozoo.cli.demo", "segment one freely available radiograph"),
         "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
+        "quality": Command("anatozoo.cli.quality", "estimate how good masks are without their truth"),
         "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),
     },
     "Checkpoints": {

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         from anatozoo.serve.engine import run_task
 
         task = _task(args, inputs)
-        with _progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
+        with progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
             summary = run_task(
                 task,
                 args.out,
@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    _report(summary, task, as_json=args.json, quiet=args.quiet)
+    report(summary, task, as_json=args.json, quiet=args.quiet)
     return EXIT_SOME_FAILED if summary.failed else 0
 
 
@@ -239,7 +239,7 @@ def _load(name: str, device: str) -> Any:
 
 
 @contextmanager
-def _progress(
+def progress(
     task: Task[Any, Any, Any], *, shown: bool
 ) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
     """Call-backs that move a progress bar on standard error, or do nothing."""
@@ -270,7 +270,8 @@ def _progress(
         yield on_start, on_row
 
 
-def _report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, quiet: bool) -> None:
+def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, quiet: bool) -> None:
+    """Say what a run did: failures on standard error, a sentence or JSON on standard output."""
     for row in summary.failed[:_MOST_REASONS]:
         print(f"anatozoo: failed: {row.file!r}: {row.reason}", file=sys.stderr)
     if len(summary.failed) > _MOST_REASONS:

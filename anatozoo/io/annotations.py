@@ -106,6 +106,11 @@ class Entry:
     mask: Path | None = None
     row: ChexmaskRow | None = None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files; none for the row of a table."""
+        return (*self.files.values(), *(() if self.mask is None else (self.mask,)))
+
     def read(self) -> Stored:
         """Read the files.
 

@@ -1,9 +1,11 @@
 """Images with good label maps, brought to one frame: what the quality of other segmentations is judged by."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,7 +54,7 @@ class Atlas:
         left_out: cases that were not taken, and why.
 
     Raises:
-        DataError: there is no image, or two have one name.
+        DataError: there is no image, two have one name, or only some have a spacing.
     """
 
     name: str
@@ -67,9 +69,30 @@ class Atlas:
             raise DataError(f"the atlas {self.name} has no images.")
         if len(set(ids)) < len(ids):
             raise DataError(f"two images of the atlas {self.name} have one name.")
+        spaced = [image.id for image in self.images if image.image.grid.spacing_mm is not None]
+        if 0 < len(spaced) < len(ids):
+            bare = next(each for each in ids if each not in spaced)
+            raise DataError(
+                f"the atlas {self.name} mixes images with a spacing, such as {spaced[0]}, and without one, "
+                f"such as {bare}; their distances could not be compared."
+            )
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether the spacings of the images are known."""
+        return self.images[0].image.grid.spacing_mm is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal digits that follow from the images, label maps and their names."""
+        found = hashlib.sha256(json.dumps([self.organs, [each.id for each in self.images]]).encode())
+        for each in self.images:
+            found.update(_to_bytes(each.image.pixels).tobytes() + each.labels.tobytes())
+            found.update(repr(each.image.grid.spacing_mm).encode())
+        return found.hexdigest()
 
     def nearest(self, image: GridImage, count: int, *, exclude: Sequence[str] = ()) -> list[AtlasImage]:
         """The images that are most like this one, the most similar first.

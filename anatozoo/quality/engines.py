@@ -20,9 +20,11 @@ class Engine(Protocol):
 
     Attributes:
         name: what results call it.
+        version: changes where the same images may give another field.
     """
 
     name: str
+    version: str
 
     def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
         """Register a moving image to a fixed one; grids of both have a spacing, or neither has."""
@@ -32,6 +34,9 @@ class Bspline:
     """Affine registration and then B-splines, both by mutual information: SimpleITK, seconds for a pair."""
 
     name = "bspline"
+
+    def __init__(self) -> None:
+        self.version = _version_of_simpleitk()
 
     def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
         """Register; the mesh has control points about 45 mm apart on a chest that is 360 mm wide."""
@@ -44,6 +49,9 @@ class Demons:
     """Affine registration and then diffeomorphic demons on grey levels: SimpleITK."""
 
     name = "demons"
+
+    def __init__(self) -> None:
+        self.version = _version_of_simpleitk()
 
     def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
         """Register; the images must have the same modality."""
@@ -60,7 +68,8 @@ class Learned:
     """
 
     def __init__(self, model: Any) -> None:
-        self.model, self.name = model, str(model.checkpoint_name)
+        self.model = model
+        self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
 
     def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
         """Register in the network's own frame."""
@@ -88,6 +97,12 @@ def engine_of(engine: "str | Engine") -> Engine:
     if not isinstance(engine, str):
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)
+
+
+def _version_of_simpleitk() -> str:
+    import SimpleITK as sitk
+
+    return str(sitk.Version_VersionString())
 
 
 @cache

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
@@ -143,7 +144,10 @@ def _agreement(
 def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
     """Organ -> mask on the image's grid, with organs that two organs make up."""
     if isinstance(mask, Annotation):
-        masks = dict(mask.masks)
+        masks = {
+            organ: draw_organ_mask(points, (mask.size[0], mask.size[1]))
+            for organ, points in mask.landmarks.items()
+        } | dict(mask.masks)
     elif isinstance(mask, Mapping):
         masks = {str(organ): np.asarray(values) != 0 for organ, values in mask.items()}
     elif isinstance(getattr(mask, "masks", None), Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anatozoo import results, results_registration, results_repair, results_volume
+from anatozoo import results, results_quality, results_registration, results_repair, results_volume
 from anatozoo.errors import ConfigError
 
 PROPAGATED = "_mask.nii.gz"
@@ -61,7 +61,8 @@ VOLUMES = Formats(
     {name: (ending,) for name, ending in results_volume.FORMATS.items()},
     results_volume.DEFAULT_FORMATS,
 )
-EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS)
+QUALITIES = Formats("estimates of quality", results_quality.FORMATS, ("json",))
+EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, QUALITIES)
 
 ENDINGS = tuple(
     dict.fromkeys([*(e for kind in EVERY for endings in kind.endings.values() for e in endings), PROPAGATED])

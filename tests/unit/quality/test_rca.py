@@ -25,6 +25,7 @@ class Shift:
     """An engine that finds the same shift for every pair."""
 
     name = "shift"
+    version = "1"
 
     def __init__(self, x: float = 0.0) -> None:
         self.x = x

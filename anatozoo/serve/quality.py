@@ -1,0 +1,170 @@
+"""Estimate the quality of segmentations without their truth."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import ClassVar
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotations import Entry
+from anatozoo.io.files import stem_of
+from anatozoo.io.grid import GridImage, read_grid_image
+from anatozoo.metrics.cases import Annotation
+from anatozoo.quality.atlas import Atlas
+from anatozoo.quality.engines import Engine
+from anatozoo.quality.rca import COUNT, rca
+from anatozoo.results_quality import QualityResult
+from anatozoo.serve.files import FileTask
+from anatozoo.serve.inputs import Found
+from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.outputs import QUALITIES, Formats
+from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions, fingerprint
+
+
+class Judge:
+    """What judges: an atlas and an engine, as a model of a run.
+
+    Args:
+        atlas: the atlas.
+        engine: what registers.
+        count: atlas images for each image.
+        classes: names of the values 1, 2, ... of label maps without names.
+
+    Attributes:
+        checkpoint_name: what tables call it.
+        checkpoint_version: changes where the same segmentation may get another estimate.
+    """
+
+    def __init__(
+        self, atlas: Atlas, engine: Engine, count: int = COUNT, classes: tuple[str, ...] | None = None
+    ) -> None:
+        self.atlas, self.engine, self.count, self.classes = atlas, engine, count, classes
+        self.checkpoint_name = f"rca {engine.name} on {atlas.name}"
+        self.checkpoint_version = f"{engine.version}-{atlas.digest[:8]}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the estimates that an image can get."""
+        best = {"dice": "max", f"hd_{self.unit}": "min", f"assd_{self.unit}": "min"}
+        organs = ["", *(f"/{organ}" for organ in self.atlas.organs)]
+        return tuple(
+            f"{metric}_rca_{which}{organ}"
+            for metric, which_is_best in best.items()
+            for organ in organs
+            for which in (which_is_best, "mean")
+        )
+
+    @property
+    def unit(self) -> str:
+        """Of distances: millimetres where the spacings of the atlas images are known, else pixels."""
+        return "mm" if self.atlas.is_metric else "px"
+
+    def __call__(self, image: GridImage, annotation: Annotation) -> QualityResult:
+        """Judge a segmentation; an atlas image with the image's own name is not used."""
+        own = [each.id for each in self.atlas.images if each.id == stem_of(Path(image.name))]
+        return rca(image, annotation, self.atlas, engine=self.engine, count=self.count, exclude=own)
+
+    def numbers(self, result: QualityResult) -> dict[str, str]:
+        """The estimates as texts for a table; empty where an organ was not judged."""
+        row = result.row()
+        return {name: f"{row[name]:.6g}" for name in self.columns if name in row}
+
+
+class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
+    """Judge the segmentations of images, both in files.
+
+    Args:
+        judge: what judges.
+        found: the images.
+        masks: name of an image -> its segmentation, see `anatozoo.io.annotations.find_annotations`.
+        options: how the images are read.
+
+    Raises:
+        ConfigError: the spacing has another number of dimensions than the atlas.
+    """
+
+    one: ClassVar[str] = "image"
+    done: ClassVar[str] = "judged"
+    doing: ClassVar[str] = "judging"
+    largest_batch: ClassVar[int | None] = 1
+
+    def __init__(
+        self,
+        judge: Judge,
+        found: Found,
+        masks: Mapping[str, Entry],
+        options: ReadOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        dims = len(judge.atlas.shape)
+        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
+            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this atlas.")
+        super().__init__([judge], found, options)
+        self.judge, self.masks, self.options = judge, masks, options
+        self.layout = Layout(details=("models", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
+        # Matplotlib promises nothing to threads.
+        self._plotting = threading.Lock()
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return QUALITIES
+
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
+        """A job for each image; its mask counts in what makes it done."""
+        jobs = []
+        for job in super().jobs(earlier, formats):
+            entry = self.masks.get(stem_of(job.source))
+            files = () if entry is None else entry.paths
+            # A row of a table is no file of its own.
+            row = None if entry is None or entry.row is None else zlib.crc32(repr(entry.row).encode())
+            facts = [row, self.judge.count, self.judge.classes, *astuple(self.options)]
+            state = fingerprint([job.source, *files], job.fingerprint, *facts)
+            jobs.append(replace(job, files=(job.source, *files), fingerprint=state))
+        return jobs
+
+    def read(self, job: Job[Path]) -> tuple[GridImage, Annotation]:
+        """Read image and mask, and compare their grids."""
+        o = self.options
+        image = read_grid_image(
+            job.source,
+            len(self.judge.atlas.shape),
+            spacing_mm=o.spacing_mm,
+            invert=o.invert,
+            allow_any_modality=o.allow_any_modality,
+        )
+        entry = self.masks.get(stem_of(job.source))
+        if entry is None:
+            raise DataError(f"there is no mask called {stem_of(job.source)}; masks are found by that name.")
+        stored = entry.read()
+        if stored.grid is not None and stored.grid.size != image.grid.size:
+            sizes = (" x ".join(map(str, grid.size)) for grid in (stored.grid, image.grid))
+            raise DataError("the mask is {} pixels, the image {}.".format(*sizes))
+        organs = self.judge.classes or self.judge.atlas.organs
+        unnamed = [value for value in stored.values if value > len(organs)]
+        if unnamed:
+            raise DataError(
+                f"the mask holds the value {unnamed[0]}, but only {len(organs)} organs are named: "
+                f"{', '.join(organs)}; name the values 1, 2, ... by --classes."
+            )
+        names = dict(enumerate(organs, start=1))
+        return image, stored.annotation(image.grid.size, names, image.grid.spacing_mm)
+
+    def compute(self, items: Sequence[tuple[GridImage, Annotation]]) -> list[QualityResult]:
+        """Judge images one after another."""
+        return [self.compute_one(item) for item in items]
+
+    def compute_one(self, item: tuple[GridImage, Annotation]) -> QualityResult:
+        """Judge one image."""
+        return self.judge(*item)
+
+    def save(
+        self, result: QualityResult, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write JSON and picture; the estimates are columns of the row."""
+        with self._plotting:
+            replace(result, image=job.source.name).save(folder, formats, job.stem)
+        return {"atlas_images": ";".join(result.chosen)} | self.judge.numbers(result)

@@ -1,0 +1,137 @@
+"""``anatozoo quality`` on generated radiographs."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from anatozoo.cli.main import main
+from anatozoo.quality import Atlas
+from tests.chest_data import write_chest_data
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set, an atlas of its training images, and masks of two other images, one without a heart."""
+    root = write_chest_data(tmp_path_factory.mktemp("chest"), {"train": 3, "val": 2}, side=64)
+    build = ("build-atlas", root, "--layout", "jsrt", "--organs", "lungs,heart", "--atlas")
+    assert quality(*build, root / "small", "--size", 48) == 0
+    assert quality(*build, root / "truth", "--size", 64, "--split", "val", "--quiet") == 0
+    assert len(Atlas.load(root / "small")) == 3
+    for folder in ("scans", "masks"):
+        (root / folder).mkdir()
+    for number, each in enumerate(Atlas.load(root / "truth").images):
+        labels = each.labels.copy()
+        labels[labels == 2] = 2 * (number == 0)
+        cv2.imwrite(str(root / "masks" / f"{each.id}_mask.png"), labels)
+        cv2.imwrite(
+            str(root / "scans" / f"{each.id}.png"), np.round(each.image.pixels * 255).astype(np.uint8)
+        )
+    return root
+
+
+def quality(*arguments: object) -> int:
+    return main(["quality", *map(str, arguments)])
+
+
+def judge(root: Path, out: Path, *more: object, masks: str = "masks") -> int:
+    return quality(
+        root / "scans", root / masks, "--atlas", root / "small", "--engine", "demons", "--count", 1,
+        "--out", out, *more,
+    )  # fmt: skip
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "manifest.csv").open() as file:
+        return {Path(row["file"]).stem: row for row in csv.DictReader(file)}
+
+
+def test_masks_in_a_folder_are_judged_once(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge(root, tmp_path, "--format", "json,picture") == 0
+    assert "2 images: 2 judged in" in capsys.readouterr().out
+    rows = table(tmp_path)
+    good, without = (rows[f"JPCLN00{i}"] for i in (4, 5))
+    assert 0.5 < float(good["dice_rca_max"]) <= 1
+    assert float(good["dice_rca_max"]) == float(good["dice_rca_mean"])  # of one atlas image
+    assert float(without["dice_rca_max/heart"]) == 0
+    assert float(without["dice_rca_max/lungs"]) > 0.5
+    assert float(without["hd_mm_rca_min/heart"]) > float(good["hd_mm_rca_min/heart"])
+    assert good["models"].startswith("rca demons on small ")
+    assert good["atlas_images"].startswith("JPCLN00")
+    content = json.loads((tmp_path / "JPCLN004_quality.json").read_text())
+    assert content["estimates"]["dice_rca_max"] == pytest.approx(float(good["dice_rca_max"]), abs=1e-5)
+    assert (tmp_path / "JPCLN004_quality.png").stat().st_size > 1000
+    assert judge(root, tmp_path) == 0
+    assert "0 judged, 2 done already" in capsys.readouterr().out
+    assert table(tmp_path) == rows
+
+
+def test_a_changed_mask_is_judged_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = root / "changing"
+    masks.mkdir()
+    for name in ("JPCLN004", "JPCLN005"):
+        (masks / f"{name}.png").write_bytes((root / "masks" / f"{name}_mask.png").read_bytes())
+    assert judge(root, tmp_path, masks="changing") == 0
+    before = table(tmp_path)
+    cv2.imwrite(str(masks / "JPCLN005.png"), np.zeros((64, 64), np.uint8))
+    capsys.readouterr()
+    assert judge(root, tmp_path, "--json", masks="changing") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["judged"], summary["already_done"]) == (1, 1)
+    after = table(tmp_path)
+    assert after["JPCLN004"] == before["JPCLN004"]
+    assert float(after["JPCLN005"]["dice_rca_max"]) == 0
+
+
+def test_what_is_wrong_with_one_image_is_said_and_the_others_go_on(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = root / "odd"
+    masks.mkdir()
+    cv2.imwrite(str(masks / "JPCLN004.png"), np.full((64, 64), 7, np.uint8))
+    assert judge(root, tmp_path, masks="odd") == 3
+    captured = capsys.readouterr()
+    assert "2 images: 0 judged, 2 failed" in captured.out
+    assert "the mask holds the value 7, but only 2 organs are named" in captured.err
+    assert "there is no mask called JPCLN005" in captured.err
+    cv2.imwrite(str(masks / "JPCLN005.png"), np.zeros((60, 64), np.uint8))
+    assert judge(root, tmp_path, masks="odd") == 3
+    assert "the mask is 64 x 60 pixels, the image 64 x 64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("IMAGES", "MASKS", "--atlas", "a"), "--out DIR is needed"),
+        (("build-atlas", "ROOT", "--atlas", "a"), "needs --organs"),
+        (("build-atlas", "ROOT", "--atlas", "a", "--organs", "x", "--out", "o"), "--out is for judging"),
+        (("IMAGES", "MASKS", "--atlas", "a", "--out", "o", "--split", "val"), "--split is for build-atlas"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quality(*arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_errors_before_anything_is_done(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge(root, tmp_path, "--format", "mha") == 2
+    assert "have no format mha" in capsys.readouterr().err
+    for change, said in (
+        ({"--atlas": root / "nowhere"}, "nowhere.json cannot be read"),
+        ({"--engine": "acregnet-nowhere"}, "acregnet-nowhere"),
+    ):
+        options = {"--atlas": root / "small", "--out": tmp_path / "x"} | change
+        flat = [word for pair in options.items() for word in pair]
+        assert quality(root / "scans", root / "masks", *flat) == 1
+        assert said in capsys.readouterr().err
+    assert quality("build-atlas", root / "nowhere", "--organs", "x", "--atlas", tmp_path / "a") == 1
+    assert not (tmp_path / "a.json").exists()
