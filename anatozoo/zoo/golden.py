@@ -114,14 +114,15 @@ def write_golden(
         directory: the checkpoint's folder.
         tolerance_px: largest accepted distance of a landmark or between displacements, in pixels.
         tolerance: largest accepted share of pixels that differ between masks.
-        spacing_mm: (x, y[, z]) of a single image, for models that work in millimetres; None states none.
+        spacing_mm: (x, y[, z]) of the image, or of both, for models that work in millimetres; None states
+            none.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: the images are of another form, a tolerance is not finite, a spacing not positive or not
-            of one image, or the result is of no kind that can be stored.
+        ConfigError: the images are of another form, a tolerance is not finite, a spacing not positive,
+            or the result is of no kind that can be stored.
         OutputError: the folder cannot be written.
     """
     import numpy as np
@@ -136,12 +137,10 @@ def write_golden(
         raise ConfigError("a tolerance must be finite and not negative, and a share below 1.")
     for name, pixels in inputs.items():
         _check_pixels(name, pixels)
-    settings = {}
-    if spacing_mm is not None:
-        settings[SPACING] = tuple(float(value) for value in spacing_mm)
-        if names != ("image",) or not all(0 < value < math.inf for value in settings[SPACING]):
-            raise ConfigError(f"spacing_mm={spacing_mm} must be positive numbers, of a single image.")
-    result = _result(module.predict(*inputs.values(), **settings))
+    spacing = None if spacing_mm is None else tuple(float(value) for value in spacing_mm)
+    if spacing is not None and not all(0 < value < math.inf for value in spacing):
+        raise ConfigError(f"spacing_mm={spacing_mm} must be positive numbers.")
+    result = _result(module.predict(*inputs.values(), **_settings(names, spacing)))
     if not result:
         raise ConfigError(
             f"{type(module).__name__}.predict gives no landmarks, mask or displacement_px; nothing to store."
@@ -150,7 +149,7 @@ def write_golden(
     tensors = {key: np.ascontiguousarray(value) for key, value in {**inputs, **result}.items()}
     path = Path(directory) / GOLDEN
     metadata = {"tolerance": str(tolerance)} if MASK in result else {"tolerance_px": str(tolerance_px)}
-    metadata |= {name: " ".join(map(str, values)) for name, values in settings.items()}
+    metadata |= {} if spacing is None else {SPACING: " ".join(map(str, spacing))}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     return path
 
@@ -179,6 +178,13 @@ def run_golden(module: Any, folder: Path) -> Golden:
             "compute what was published; report it with the output of `anatozoo doctor`."
         )
     return golden
+
+
+def _settings(names: Sequence[str], spacing: tuple[float, ...] | None) -> dict[str, tuple[float, ...]]:
+    """Arguments of `predict` that say the spacing, of the one image or of each."""
+    if spacing is None:
+        return {}
+    return {SPACING if name == "image" else f"{name}_{SPACING}": spacing for name in names}
 
 
 def golden_distance(module: Any, folder: Path) -> tuple[float, float]:
@@ -221,11 +227,11 @@ def _read(
     landmarks = all(key.startswith(PREFIX) for key in tensors)
     alone = len(tensors) == 1 and tensors.keys() <= {MASK, DISPLACEMENT}
     key = "tolerance" if MASK in tensors else "tolerance_px"
-    settings = {}
+    spacing = None
     try:
         tolerance = float(metadata.get(key, "nan"))
         if SPACING in metadata:
-            settings[SPACING] = tuple(float(value) for value in metadata[SPACING].split())
+            spacing = tuple(float(value) for value in metadata[SPACING].split())
     except ValueError:
         tolerance = math.nan
     if not inputs or not tensors or not (landmarks or alone) or not math.isfinite(tolerance):
@@ -237,7 +243,7 @@ def _read(
         _check_result(tensors, inputs)
     except ConfigError as error:
         raise WeightsError(f"{path} is no golden test: {error}") from error
-    return inputs, tensors, tolerance, settings
+    return inputs, tensors, tolerance, _settings(names, spacing)
 
 
 def _result(result: Any) -> dict[str, "np.ndarray"]:

@@ -316,6 +316,9 @@ def test_a_golden_file_repeats_the_field(method: str, variant: Variant, tmp_path
     a, b = _pair(module, (61, 97), (64, 96))
     write_golden(module, {"moving": a, "fixed": b}, tmp_path)
     assert run_golden(module, tmp_path).difference == 0
+    write_golden(module, {"moving": a, "fixed": b}, tmp_path, spacing_mm=(2.0, 3.0))
+    assert run_golden(module, tmp_path).difference == 0
+    assert module.predict(a, b, moving_spacing_mm=(2, 3), fixed_spacing_mm=(2, 3)).displacement_mm is not None
 
 
 @every_shape

@@ -43,6 +43,25 @@ class PairModule(ZooModule):
         """The registration of the batch's ``moving`` to its ``fixed``."""
         return self(batch["moving"], batch["fixed"])
 
+    def golden_input(self) -> dict[str, np.ndarray]:
+        """Two images that anybody may have, for the golden test: one moved against the other.
+
+        A free radiograph, or soft balls for models of volumes.
+        """
+        if len(self.shape) == 2:
+            from anatozoo.methods.export import golden_radiograph
+
+            fixed = golden_radiograph()[::2, ::2]
+        else:
+            from scipy.ndimage import gaussian_filter
+
+            from anatozoo.io.samples import sample_label_map
+
+            balls = sample_label_map(self.shape, 3).astype(np.float32)
+            fixed = np.round(60 * gaussian_filter(balls, 1.5)).astype(np.uint8)
+        step = fixed.shape[-1] // 20
+        return {"moving": np.roll(fixed, step, axis=range(fixed.ndim)), "fixed": fixed}
+
     def similarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The similarity loss of the settings, in float32 even under autocast.
 
