@@ -113,12 +113,17 @@ class FrameDataModule(L.LightningDataModule):
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
         )
+        excluded = self.excluded_cases()
         for split in missing:
-            chosen = [case for case in cases if case.split == split]
+            chosen = [case for case in cases if case.split == split and case.id not in excluded]
             if len(chosen) < 2:
                 raise DataError(f"{h.root}: the split {split!r} has {len(chosen)} cases; two are needed.")
             frames = FrameDataset(chosen, self.shape, h.fit, h.spacing_mm, labelled=bool(self.labels))
             self.sets[split] = self.make_set(frames, split)
+
+    def excluded_cases(self) -> frozenset[str]:
+        """Names of cases that belong to no split."""
+        return frozenset()
 
     def make_set(self, frames: FrameDataset, split: str) -> Dataset[Any]:
         """The data set of a split from its cases."""

@@ -5,7 +5,7 @@ classifier and a choice of similar atlases, Gaggion et al., "CheXmask", Scientif
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from anatozoo.results_quality import AtlasMatch, QualityResult
 
 if TYPE_CHECKING:
     from anatozoo.results import SegmentationResult
+    from anatozoo.results_registration import RegistrationResult
 
 Masks = Mapping[str, npt.NDArray[Any]]
 COUNT = 5
@@ -68,61 +69,119 @@ def rca(
         GeometryError: the mask lies on another grid than the image.
         ImageError: image or mask cannot be read; see also the engine.
     """
-    dims = len(atlas.shape)
-    read = read_grid_image(
-        image, dims, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
+    registered = register_to_atlas(
+        image,
+        atlas,
+        engine=engine,
+        count=count,
+        exclude=exclude,
+        spacing_mm=spacing_mm,
+        invert=invert,
+        allow_any_modality=allow_any_modality,
     )
-    masks = _masks(mask, read, classes or atlas.organs)
-    organs = tuple(organ for organ in atlas.organs if organ in masks)
-    if not organs:
-        raise DataError(
-            f"the segmentation has {', '.join(masks) or 'no organ'}, the atlas {atlas.name} "
-            f"{', '.join(atlas.organs)}: none of them is the same. Name the mask's values by `classes`, or "
-            "take an atlas of these organs."
-        )
-    labels = _label_map(masks, atlas.organs, read.grid.shape)
-    seen = in_frame(read, atlas.shape)
-    drawn = Frame.fit(read.grid, atlas.shape, "pad", None).labels(labels).astype(np.uint8)
-    registrar = engine_of(engine)
-    matches = [
-        _match(each, seen, drawn, organs, atlas, registrar)
-        for each in atlas.nearest(seen, count, exclude=exclude)
-    ]
-    flags = [*read.flags, *(flag for match in matches for flag in match.flags)]
-    return QualityResult(
-        image=read.source or read.name,
-        engine=registrar.name,
-        atlas=atlas.name,
-        organs=organs,
-        matches=tuple(matches),
-        pixels=seen.pixels,
-        labels=drawn,
-        flags=tuple(dict.fromkeys(flags)),
-    )
+    return registered.judge(mask, classes)
 
 
-def _match(
-    atlas_image: AtlasImage,
-    image: GridImage,
-    labels: npt.NDArray[np.uint8],
-    organs: Sequence[str],
+def register_to_atlas(
+    image: Any,
     atlas: Atlas,
-    engine: Engine,
-) -> AtlasMatch:
-    moving, fixed = image, atlas_image.image
+    *,
+    engine: str | Engine = LEARNED,
+    count: int = COUNT,
+    exclude: Sequence[str] = (),
+    spacing_mm: float | Sequence[float] | None = None,
+    invert: bool | None = None,
+    allow_any_modality: bool = False,
+) -> "RegisteredImage":
+    """The part of `rca` that needs no segmentation: register an image to the atlas images most like it.
+
+    Then any number of segmentations of it, such as those of several models, are judged in no time.
+    Arguments and errors are those of `rca`.
+    """
+    read = read_grid_image(
+        image, len(atlas.shape), spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
+    )
+    seen, registrar = in_frame(read, atlas.shape), engine_of(engine)
+    nearest = atlas.nearest(seen, count, exclude=exclude)
+    fields = [_register(seen, each.image, registrar) for each in nearest]
+    return RegisteredImage(read, atlas, registrar.name, seen, tuple(zip(nearest, fields, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class RegisteredImage:
+    """An image that was registered to atlas images, made by `register_to_atlas`.
+
+    Attributes:
+        image: the image on its own grid.
+        atlas: what it was registered to.
+        engine: what registered it.
+        seen: the image in the atlas's frame.
+        registrations: atlas images, the most similar first, and what takes the image there.
+    """
+
+    image: GridImage
+    atlas: Atlas
+    engine: str
+    seen: GridImage
+    registrations: "tuple[tuple[AtlasImage, RegistrationResult], ...]"
+
+    def judge(
+        self, mask: "Any | Masks | Annotation | SegmentationResult", classes: Sequence[str] | None = None
+    ) -> QualityResult:
+        """Estimate the quality of a segmentation of the image; arguments and errors as of `rca`."""
+        atlas, grid = self.atlas, self.image.grid
+        masks = _masks(mask, self.image, classes or atlas.organs)
+        organs = tuple(organ for organ in atlas.organs if organ in masks)
+        if not organs:
+            raise DataError(
+                f"the segmentation has {', '.join(masks) or 'no organ'}, the atlas {atlas.name} "
+                f"{', '.join(atlas.organs)}: none of them is the same. Name the mask's values by `classes`, "
+                "or take an atlas of these organs."
+            )
+        labels = _label_map(masks, atlas.organs, grid.shape)
+        drawn = Frame.fit(grid, atlas.shape, "pad", None).labels(labels).astype(np.uint8)
+        matches = tuple(self._match(each, result, drawn, organs) for each, result in self.registrations)
+        flags = [*self.image.flags, *(flag for match in matches for flag in match.flags)]
+        return QualityResult(
+            image=self.image.source or self.image.name,
+            engine=self.engine,
+            atlas=atlas.name,
+            organs=organs,
+            matches=matches,
+            pixels=self.seen.pixels,
+            labels=drawn,
+            flags=tuple(dict.fromkeys(flags)),
+        )
+
+    def _match(
+        self,
+        atlas_image: AtlasImage,
+        result: "RegistrationResult",
+        labels: npt.NDArray[np.uint8],
+        organs: Sequence[str],
+    ) -> AtlasMatch:
+        warped = result.warp(labels, "labels").astype(np.uint8)
+        values = _agreement(warped, atlas_image, organs, self.atlas.organs)
+        return AtlasMatch(
+            atlas_image.id,
+            atlas_image.image.pixels,
+            atlas_image.labels,
+            result.warped,
+            warped,
+            values,
+            result.flags,
+        )
+
+
+def _register(moving: GridImage, fixed: GridImage, engine: Engine) -> "RegistrationResult":
     if (moving.grid.spacing_mm is None) != (fixed.grid.spacing_mm is None):
         # Registration takes spacings of both or of neither; the frames are alike without them.
         moving, fixed = (replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed))
     try:
-        result = engine.register(moving, fixed)
+        return engine.register(moving, fixed)
     except (AnatozooError, RuntimeError) as error:  # ITK's errors are RuntimeErrors
         kind = type(error) if isinstance(error, AnatozooError) else DataError
-        raise kind(f"{image.name} could not be registered to {atlas_image.id}: {error}") from error
-    warped = result.warp(labels, "labels").astype(np.uint8)
-    values = _agreement(warped, atlas_image, organs, atlas.organs)
-    return AtlasMatch(
-        atlas_image.id, fixed.pixels, atlas_image.labels, result.warped, warped, values, result.flags
-    )
+        raise kind(f"{moving.name} could not be registered to {fixed.name}: {error}") from error
 
 
 def _agreement(

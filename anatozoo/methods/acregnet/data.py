@@ -1,12 +1,14 @@
 """The data of AC-RegNet: ordered pairs of images of different subjects."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.files import stem_of
 from anatozoo.methods.base_data import strengths
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset
 from anatozoo.nn.deform import ShapeConfig, deform_image
@@ -68,6 +70,8 @@ class AcRegNetDataModule(FrameDataModule):
         num_workers: loading processes; images are read once and kept in memory.
         augment: strengths of a deformation of each image with its labels, in training: fields of
             `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its defaults, None, as in the paper, deforms none.
+        exclude: text file with the names of cases to leave out of all splits, one a line, with or without
+            the suffix of an image; such as those on which another method is to be judged.
         eval_pairs: how many pairs to validate and test on, always the same ones; None takes all.
     """
 
@@ -84,6 +88,7 @@ class AcRegNetDataModule(FrameDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
         augment: dict[str, float] | None = None,
+        exclude: str | None = None,
         eval_pairs: int | None = None,
     ) -> None:
         super().__init__()
@@ -92,6 +97,22 @@ class AcRegNetDataModule(FrameDataModule):
         self.augment_config = None if augment is None else strengths(ShapeConfig, "augment", augment)
         if eval_pairs is not None and eval_pairs < 1:
             raise ConfigError(f"data.eval_pairs={eval_pairs} must be at least 1, or null for all.")
+
+    def excluded_cases(self) -> frozenset[str]:
+        """Names of the file `exclude`.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        path = self.hparams["exclude"]
+        if path is None:
+            return frozenset()
+        try:
+            lines = Path(path).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"data.exclude={path} cannot be read: {error}.") from error
+        names = [line.strip() for line in lines if line.strip()]
+        return frozenset([*names, *(stem_of(Path(name)) for name in names)])
 
     def make_set(self, frames: FrameDataset, split: str) -> Dataset[Any]:
         """All ordered pairs; of the others than training at most `eval_pairs`, drawn once."""

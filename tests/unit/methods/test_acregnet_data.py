@@ -249,6 +249,18 @@ def test_each_image_of_a_training_pair_is_deformed_in_its_own_way(chest: Path) -
     assert pairs(chest).augment_config is None
 
 
+def test_cases_of_another_experiment_are_left_out(chest: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "test_images.txt"
+    listed.write_text("JPCLN002.png\n\nJPCLN004\nnobody.png\n")
+    data = pairs(chest, exclude=str(listed))
+    data.setup("fit")
+    assert {data.sets["train"].identity(i)["moving"] for i in range(2)} == {"JPCLN001", "JPCLN003"}  # type: ignore[attr-defined]
+    assert len(data.sets["train"]) == 2  # type: ignore[arg-type]
+    assert len(data.sets["val"]) == 6  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="cannot be read"):
+        pairs(chest, exclude=str(tmp_path / "nowhere.txt")).setup("fit")
+
+
 def test_settings_out_of_range_are_refused(chest: Path) -> None:
     with pytest.raises(ConfigError, match="augment does not know bend"):
         pairs(chest, augment={"bend": 1.0})

@@ -11,7 +11,7 @@ import pytest
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError, UnknownCheckpoint
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.metrics.cases import Annotation
-from anatozoo.quality import Atlas, build_atlas, engine_of, rca
+from anatozoo.quality import Atlas, build_atlas, engine_of, rca, register_to_atlas
 from anatozoo.quality.atlas import embed, in_frame
 from anatozoo.results_quality import QualityResult
 from anatozoo.results_registration import RegistrationResult
@@ -180,6 +180,17 @@ def test_an_organ_that_is_missing_scores_nothing_and_stays_in_the_mean(atlas: At
     nothing = rca(each.image.pixels, np.zeros_like(without), atlas, engine=Shift(), count=3)
     assert nothing.best() == 0.0
     assert all(np.isfinite(value) for value in nothing.row().values())
+
+
+def test_several_segmentations_are_judged_by_one_registration(atlas: Atlas) -> None:
+    engine, each = Shift(1.0), atlas.images[1]
+    registered = register_to_atlas(each.image.pixels, atlas, engine=engine, count=3)
+    assert len(engine.pairs) == 3
+    masks = [each.labels, np.zeros_like(each.labels), np.where(each.labels == 1, 1, 0)]
+    for mask in masks:
+        alone = rca(each.image.pixels, mask, atlas, engine=Shift(1.0), count=3)
+        assert registered.judge(mask).row() == alone.row()
+    assert len(engine.pairs) == 3
 
 
 def test_what_only_the_atlas_knows_is_not_judged(atlas: Atlas) -> None:
