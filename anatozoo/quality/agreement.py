@@ -1,0 +1,80 @@
+"""How well estimates of quality agree with the true quality, where that is known."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError
+
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class EstimateAgreement:
+    """Estimated beside true values.
+
+    Attributes:
+        n: how many.
+        r: Pearson's correlation; NaN where one side is constant.
+        r_low: lower end of its 95 % bootstrap interval.
+        r_high: upper end.
+        mae: mean absolute error.
+        bias: mean of estimate minus truth; above 0 the estimates are too high.
+    """
+
+    n: int
+    r: float
+    r_low: float
+    r_high: float
+    mae: float
+    bias: float
+
+
+def estimate_agreement(
+    estimated: npt.ArrayLike, true: npt.ArrayLike, clusters: Sequence[Hashable] | None = None
+) -> EstimateAgreement:
+    """Compare estimated with true values.
+
+    Args:
+        estimated: (N,).
+        true: (N,).
+        clusters: what each value belongs to, such as its image, where several values are of one; the
+            bootstrap then draws clusters, for their values are not independent.
+
+    Raises:
+        DataError: the lengths differ, there are less than three values, or some are not finite.
+    """
+    x, y = np.asarray(estimated, dtype=float), np.asarray(true, dtype=float)
+    if x.shape != y.shape or x.ndim != 1 or (clusters is not None and len(clusters) != len(x)):
+        raise DataError(f"{x.shape} estimates do not go with {y.shape} true values.")
+    if len(x) < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError(
+            "at least three finite pairs of values are needed; say what is to become of NaN first."
+        )
+    groups: dict[Hashable, list[int]] = {}
+    for place, cluster in enumerate(range(len(x)) if clusters is None else clusters):
+        groups.setdefault(cluster, []).append(place)
+    members = [np.asarray(indices) for indices in groups.values()]
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(_DRAWS):
+        index = np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
+        found.append(_correlation(x[index], y[index]))
+    finite = [value for value in found if np.isfinite(value)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if finite else (np.nan, np.nan)
+    return EstimateAgreement(
+        n=len(x),
+        r=_correlation(x, y),
+        r_low=float(low),
+        r_high=float(high),
+        mae=float(np.abs(x - y).mean()),
+        bias=float((x - y).mean()),
+    )
+
+
+def _correlation(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    if not np.ptp(x) or not np.ptp(y):
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
