@@ -25,6 +25,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "nifti": ("_mask.nii.gz",),
     "mha": ("_mask.mha",),
     "csv": ("_landmarks.csv",),
+    "chexmask": ("_chexmask.csv",),
 }
 """Formats of `SegmentationResult.save`, and what each adds to the stem of the image's name."""
 
@@ -201,7 +202,9 @@ class SegmentationResult:
             directory: folder, created if it does not exist.
             formats: ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels, and
                 ``_overlay.png``), ``"json"``, ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``),
-                ``"csv"`` (``_landmarks.csv``; of a label map, which has no landmarks, the header alone).
+                ``"csv"`` (``_landmarks.csv``; of a label map, which has no landmarks, the header alone),
+                ``"chexmask"`` (``_chexmask.csv``: landmarks and run lengths of lungs and heart, as a table of
+                CheXmask has them).
             stem: start of the file names; None takes the name of the image without its suffix.
 
         Returns:
@@ -229,6 +232,11 @@ class SegmentationResult:
             return writers.write_rgb_png(path, draw_overlay(self))
         if path.suffix == ".json":
             return writers.write_json(path, self.to_dict())
+        if path.name.endswith(FORMATS["chexmask"]):
+            from anatozoo.io.rle import chexmask_row, write_chexmask
+
+            row = chexmask_row(self.size, self.landmarks, self.masks)
+            return write_chexmask(path, {Path(self.image).name: row})
         if path.suffix == ".csv":
             return landmarks.write_landmarks(path, self.landmarks, self.spacing_mm)
         return writers.write_volume(path, self.mask, self.spacing_mm)

@@ -40,7 +40,8 @@ stops the run, and the same command again does only what is missing."""
 _EPILOG = """\
 formats (* by default):
   segmentation   png* (label mask and overlay), json*, nifti, mha (label mask),
-                 csv (landmarks)
+                 csv (landmarks), chexmask (run lengths of lungs and heart; of
+                 all images in chexmask.csv)
   of a volume    nifti*, mha (label mask), picture* (slices), json*
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)

@@ -35,10 +35,14 @@ _BESIDE_RESULTS = (
     "_overlay.png",
     "_repair.png",
     "_registration.png",
+    "_quality.json",
+    "_quality.png",
     "_warped.nii.gz",
     "_displacement.nii.gz",
     "_displacement.mha",
 )
+CHEXMASK = "chexmask.csv"
+"""What a run of `anatozoo predict` calls its table of all images in the format of CheXmask."""
 _DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavicle_left", "clavicles")
 _MOST_VALUES = {2: 64, 3: 1024}
 _FEWEST_POINTS = 3
@@ -165,7 +169,7 @@ def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
 
 
 def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
-    children = _visible(folder)
+    children = _without_copies(_visible(folder))
     entries, ignored = _entries([child for child in children if child.is_file()])
     organs = {child: _organ_of(child.name, classes) for child in children if child.is_dir()}
     by_organ: dict[str, dict[str | None, Path]] = {}
@@ -193,6 +197,18 @@ def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
             "--classes names others)."
         )
     return Found(dict(sorted(entries.items())), tuple(ignored))
+
+
+def _without_copies(children: list[Path]) -> list[Path]:
+    """Results in several formats without the tables of CheXmask, which hold what other files hold too."""
+    names = {child.name for child in children}
+    if "manifest.csv" not in names:
+        return children
+    [ending] = FORMATS["chexmask"]
+    others = [child for child in children if not child.name.endswith((ending, CHEXMASK))]
+    if any(child.is_file() and not child.name.endswith(_BESIDE_RESULTS) for child in others):
+        return others
+    return [child for child in children if CHEXMASK not in names or not child.name.endswith(ending)]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ large-scale dataset of anatomical segmentation masks for multi-center chest x-ra
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from anatozoo.errors import DataError
 from anatozoo.io.decoded import MAX_PIXELS
 from anatozoo.io.landmarks import Points, split_landmarks
+from anatozoo.io.writers import write_csv
 
 ID_COLUMNS = ("image_id", "dicom_id", "Path", "Image Index", "ImageID")
 """Columns in which the data sets of CheXmask name an image."""
@@ -113,6 +115,49 @@ class ChexmaskRow:
             except DataError as error:
                 raise DataError(f"{organ}: {error}") from error
         return masks
+
+
+def chexmask_row(
+    size: tuple[int, int], landmarks: Mapping[str, Points], masks: Mapping[str, npt.NDArray[np.bool_]]
+) -> ChexmaskRow:
+    """What a table of CheXmask says about one image: whole pixels, and lungs and heart alone.
+
+    Args:
+        size: (width, height).
+        landmarks: organ -> (N, 2) pixels; the table has those of all three organs or none.
+        masks: organ -> (H, W) bool.
+    """
+    organs = tuple(organ for organ in ("lung_right", "lung_left", "heart") if organ in landmarks)
+    points = ""
+    if len(organs) == len(MASK_COLUMNS):
+        whole = np.rint(np.concatenate([np.asarray(landmarks[organ]) for organ in organs])).astype(int)
+        points = ",".join(map(str, whole.ravel()))
+    runs = {organ: encode_rle(masks[organ]) for organ in MASK_COLUMNS.values() if organ in masks}
+    return ChexmaskRow(size, points, runs)
+
+
+def write_chexmask(path: str | os.PathLike[str], rows: Mapping[str, ChexmaskRow]) -> Path:
+    """Write a table as CheXmask publishes them in the resolution of the images, without its estimates.
+
+    Args:
+        path: the file, ``.csv``.
+        rows: name of the image -> its row; sizes must be known.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: the size of an image is unknown.
+        OutputError: the file cannot be written.
+    """
+    lines = []
+    for image, row in rows.items():
+        if row.size is None:
+            raise DataError(f"the size of {image} is unknown; a table without it could not be read again.")
+        width, height = row.size
+        masks = [row.runs.get(organ, "") for organ in MASK_COLUMNS.values()]
+        lines.append([image, row.points, *masks, height, width])
+    return write_csv(path, ["ImageID", LANDMARKS_COLUMN, *MASK_COLUMNS, "Height", "Width"], lines)
 
 
 def is_chexmask(path: Path) -> bool:

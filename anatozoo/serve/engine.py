@@ -106,6 +106,7 @@ def run_task(
                 if on_row is not None:
                     on_row(row)
             table.sort()
+        task.finish(folder, sorted(rows, key=lambda row: row.file))
     rows.sort(key=lambda row: row.file)
     return RunSummary(folder, tuple(rows), already_done, time.perf_counter() - start)
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from anatozoo.errors import ConfigError
+from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
-from anatozoo.results import SegmentationResult
+from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
+from anatozoo.results import FORMATS, SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
+from anatozoo.serve.manifest import Row
 from anatozoo.serve.outputs import SEGMENTATIONS, Formats
 from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
 from anatozoo.serve.tasks import Model
@@ -70,6 +73,19 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
         """Write mask, overlay, landmarks and JSON, with the image's name alone for its path."""
         replace(result, image=job.source.name).save(folder, formats, job.stem)
         return {}
+
+    def finish(self, folder: Path, rows: Sequence[Row]) -> None:
+        """Put the tables of CheXmask, one for each image, together in ``chexmask.csv``."""
+        [ending] = FORMATS["chexmask"]
+        names = [row.stem + ending for row in rows if row.stem + ending in row.outputs]
+        tables = [read_chexmask(folder / name) for name in names if (folder / name).is_file()]
+        if tables:
+            found: dict[str, ChexmaskRow] = {}
+            for name, table in zip(names, tables, strict=True):
+                for image, row in table.items():
+                    # Images of one name in several folders are told apart as their results are.
+                    found[image if image not in found else name.removesuffix(ending)] = row
+            write_chexmask(folder / CHEXMASK, found)
 
 
 def check_flat(options: ReadOptions) -> ReadOptions:

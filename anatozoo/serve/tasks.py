@@ -88,6 +88,14 @@ class Task(ABC, Generic[Source, Item, Result]):
         found: Any = result
         return tuple(found.flags)
 
+    def finish(self, folder: Path, rows: Sequence[Row]) -> None:
+        """Write what is of all inputs together, at the end of a run.
+
+        Args:
+            folder: of the results.
+            rows: of all inputs, those of earlier runs included.
+        """
+
     def forgets(self, row: Row) -> bool:
         """Whether an earlier failure, of an input that is not among these, is of no interest any more."""
         return False

@@ -9,7 +9,15 @@ from hypothesis.extra import numpy as hnp
 
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.io.rle import decode_rle, encode_rle, is_chexmask, read_chexmask
+from anatozoo.io.rle import (
+    ChexmaskRow,
+    chexmask_row,
+    decode_rle,
+    encode_rle,
+    is_chexmask,
+    read_chexmask,
+    write_chexmask,
+)
 from tests.phantoms import make_chest_phantom
 
 HEADER = "image_id,Dice RCA (Mean),Landmarks,Left Lung,Right Lung,Heart,Height,Width \n"
@@ -158,3 +166,27 @@ def test_bad_tables(tmp_path: Path) -> None:
             read_chexmask(path)
     with pytest.raises(DataError, match="cannot be read as a table"):
         read_chexmask(tmp_path / "absent.csv")
+
+
+def test_a_written_table_is_read_again(tmp_path: Path) -> None:
+    points = {
+        "lung_right": np.random.default_rng(0).uniform(2, 40, (44, 2)),
+        "lung_left": np.random.default_rng(1).uniform(2, 40, (50, 2)),
+        "heart": np.random.default_rng(2).uniform(2, 40, (26, 2)),
+        "clavicle_right": np.zeros((23, 2)),
+    }
+    masks = {organ: draw_organ_mask(each, (60, 48)) for organ, each in points.items()}
+    rows = {"a.png": chexmask_row((60, 48), points, masks), "b": chexmask_row((60, 48), {}, {})}
+    path = write_chexmask(tmp_path / "table.csv", rows)
+    assert path.read_text().splitlines()[0] == "ImageID,Landmarks,Right Lung,Left Lung,Heart,Height,Width"
+    read = read_chexmask(path)
+    assert list(read) == ["a.png", "b"]
+    assert read["a.png"].size == (60, 48)
+    for organ, each in read["a.png"].landmarks().items():
+        np.testing.assert_array_equal(each, np.rint(points[organ]))
+    for organ, mask in read["a.png"].masks((60, 48)).items():
+        np.testing.assert_array_equal(mask, masks[organ])
+    assert read["b"].landmarks() == {}
+    assert not any(mask.any() for mask in read["b"].masks((60, 48)).values())
+    with pytest.raises(DataError, match="size of c is unknown"):
+        write_chexmask(tmp_path / "c.csv", {"c": ChexmaskRow(None, "", {})})

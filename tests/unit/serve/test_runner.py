@@ -14,6 +14,8 @@ from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, OutputError
 from anatozoo.io import writers
+from anatozoo.io.annotations import find_annotations
+from anatozoo.io.rle import read_chexmask
 from anatozoo.results import SegmentationResult
 from anatozoo.serve.manifest import LOCK_NAME, exclusive
 from anatozoo.serve.plan import ReadOptions
@@ -70,6 +72,25 @@ def test_a_run_gives_what_predict_gives(folder, tmp_path):
     result = FakeSegmenter().predict(folder / "scan2.png")
     with PILImage.open(tmp_path / "out" / "scan2_mask.png") as picture:
         np.testing.assert_array_equal(np.array(picture), result.mask)
+
+
+def test_a_table_of_chexmask_holds_all_images_of_a_folder(folder, tmp_path):
+    out = tmp_path / "out"
+    run_folder(FakeSegmenter(), [folder / "scan2.png"], out, formats=("chexmask",))
+    assert list(read_chexmask(out / "chexmask.csv")) == ["scan2.png"]
+    run_folder(FakeSegmenter(), [folder], out, formats=("chexmask",))
+    table = read_chexmask(out / "chexmask.csv")
+    assert list(table) == sorted(path.name for path in folder.iterdir())
+    result = FakeSegmenter().predict(folder / "scan2.png")
+    assert table["scan2.png"].size == result.size
+    for organ, mask in table["scan2.png"].masks(result.size).items():
+        np.testing.assert_array_equal(mask, result.masks[organ])
+    # Other tools of the package find every image once, whatever stands beside the table.
+    assert len(find_annotations(out).entries) == len(table)
+    run_folder(FakeSegmenter(), [folder], out, formats=("chexmask", "png"))
+    found = find_annotations(out).entries
+    assert len(found) == len(table)
+    assert all(entry.row is None for entry in found.values())
 
 
 def test_bad_files_fail_alone_and_with_a_reason(folder, tmp_path):
