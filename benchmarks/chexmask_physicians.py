@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, (first, second, authors) in PAIRS.items():
         table = measure(options.root, first, second)
         found[name] = {"means": means(table), "difference": beside(table, options.root / authors)}
