@@ -78,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--then", metavar="NAME", help="checkpoint that repairs the masks before they are saved"
     )
+    parser.add_argument(
+        "--quality",
+        metavar="ATLAS",
+        help="estimate how good each segmentation is, by this atlas of `anatozoo quality build-atlas`",
+    )
     parser.add_argument("--pairs", metavar="CSV", help="table of the pairs to register, in place of IN")
     reading = parser.add_argument_group("how files are read")
     reading.add_argument(
@@ -178,6 +183,10 @@ def _check_together(args: argparse.Namespace) -> None:
             args.usage_error("--pairs names all images; leave IN out.")
         if args.then is not None:
             args.usage_error("--then follows a segmentation, not --pairs.")
+        if args.quality is not None:
+            args.usage_error("--quality is estimated of segmentations, not of --pairs.")
+    if args.quality is not None and args.then is not None:
+        args.usage_error("--quality judges what NAME draws; of repaired masks ask `anatozoo quality`.")
 
 
 def _inputs(args: argparse.Namespace) -> Found | PairList:
@@ -226,11 +235,26 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
             then=None if args.then is None else _load(args.then, args.device),
             options=MaskOptions(spacing, args.classes) if repairs else ReadOptions(*reading),
         )
+    if args.quality is not None:
+        task = _judged(args, task)
     try:
         task.formats.check(args.formats)
     except ConfigError as error:
         args.usage_error(f"argument --format: {error}")
     return task
+
+
+def _judged(args: argparse.Namespace, task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
+    """The same, with an estimate of the quality of each segmentation."""
+    from anatozoo.quality.atlas import Atlas
+    from anatozoo.quality.engines import LEARNED, engine_of
+    from anatozoo.serve.images import SegmentImages
+    from anatozoo.serve.quality import Judge, SegmentAndJudge
+
+    if not isinstance(task, SegmentImages):
+        args.usage_error(f"--quality is estimated of radiographs' segmentations; {args.name} makes none.")
+    assert isinstance(task, SegmentImages)
+    return SegmentAndJudge(task, Judge(Atlas.load(args.quality), engine_of(LEARNED)))
 
 
 def _load(name: str, device: str) -> Any:

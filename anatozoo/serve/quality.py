@@ -5,24 +5,28 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.io.annotations import Entry
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage, read_grid_image
-from anatozoo.metrics.cases import Annotation
+from anatozoo.io.images import Image
+from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, rca
+from anatozoo.results import SegmentationResult
 from anatozoo.results_quality import QualityResult
 from anatozoo.serve.files import FileTask
+from anatozoo.serve.images import SegmentImages
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.outputs import QUALITIES, Formats
 from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions, fingerprint
+from anatozoo.serve.tasks import add_to_json, facts_of, names_of
 
 
 class Judge:
@@ -72,6 +76,117 @@ class Judge:
         """The estimates as texts for a table; empty where an organ was not judged."""
         row = result.row()
         return {name: f"{row[name]:.6g}" for name in self.columns if name in row}
+
+
+@dataclass(frozen=True)
+class JudgedSegmentation:
+    """A segmentation with the estimate of its quality.
+
+    Attributes:
+        result: the segmentation.
+        quality: the estimate; None where the image could not be registered to the atlas.
+        reason: why not.
+    """
+
+    result: SegmentationResult
+    quality: QualityResult | None
+    reason: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Remarks on the segmentation, and ``"quality_not_estimated"``."""
+        return (*self.result.flags, *(() if self.quality else ("quality_not_estimated",)))
+
+
+class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
+    """Segment radiographs and estimate how good the segmentations are.
+
+    A segmentation whose quality cannot be estimated is kept, and flagged.
+
+    Args:
+        segment: how images are segmented and saved.
+        judge: what judges.
+
+    Raises:
+        ConfigError: the atlas is of volumes, or has none of the model's organs.
+    """
+
+    one: ClassVar[str] = "image"
+    done: ClassVar[str] = "segmented and judged"
+    doing: ClassVar[str] = "segmenting"
+
+    def __init__(self, segment: SegmentImages, judge: Judge) -> None:
+        if len(judge.atlas.shape) != 2:
+            raise ConfigError(f"the atlas {judge.atlas.name} is of volumes, and the images are radiographs.")
+        _check_organs(segment.model, judge.atlas)
+        super().__init__(segment.models, segment.found, segment.options)
+        self.segment, self.judge = segment, judge
+        self.layout = Layout(details=("models", "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
+
+    @property
+    def formats(self) -> Formats:
+        """The formats of the segmentations."""
+        return self.segment.formats
+
+    @property
+    def more(self) -> dict[str, str]:
+        """Details of every row."""
+        return {**super().more, "judge": names_of([self.judge])}
+
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
+        """A job for each image; what judges counts in what makes it done."""
+        facts = [*facts_of(self.judge), self.judge.count]
+        return [
+            replace(job, fingerprint=fingerprint([job.source], job.fingerprint, *facts))
+            for job in super().jobs(earlier, formats)
+        ]
+
+    def read(self, job: Job[Path]) -> Image:
+        """Read a radiograph."""
+        return self.segment.read(job)
+
+    def compute(self, items: Sequence[Image]) -> list[JudgedSegmentation]:
+        """Segment a batch, then judge one after another."""
+        results = self.segment.compute(items)
+        return [self._judged(image, result) for image, result in zip(items, results, strict=True)]
+
+    def compute_one(self, item: Image) -> JudgedSegmentation:
+        """Segment and judge one image."""
+        return self._judged(item, self.segment.compute_one(item))
+
+    def _judged(self, image: Image, result: SegmentationResult) -> JudgedSegmentation:
+        try:
+            masks = Annotation(result.size, masks=result.masks, spacing_mm=result.spacing_mm)
+            return JudgedSegmentation(result, self.judge(read_grid_image(image, 2), masks))
+        except AnatozooError as error:
+            return JudgedSegmentation(result, None, " ".join(str(error).split()))
+
+    def save(
+        self, result: JudgedSegmentation, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write the segmentation; its JSON and its row have the estimates."""
+        self.segment.save(result.result, job, folder, formats)
+        quality = result.quality
+        if "json" in formats:
+            found = {"error": result.reason} if quality is None else quality.to_dict()
+            add_to_json(folder / f"{job.stem}.json", {"quality": found, "flags": list(result.flags)})
+        if quality is None:
+            return {}
+        return {"atlas_images": ";".join(quality.chosen)} | self.judge.numbers(quality)
+
+    def finish(self, folder: Path, rows: Sequence[Row]) -> None:
+        """Write what is of all segmentations together."""
+        self.segment.finish(folder, rows)
+
+
+def _check_organs(model: Any, atlas: Atlas) -> None:
+    organs = set(model.organs)
+    known = organs | {pair for pair, parts in PAIRS.items() if set(parts) <= organs}
+    if not known & set(atlas.organs):
+        raise ConfigError(
+            f"{model.checkpoint_name} draws {', '.join(sorted(organs))}, and the atlas {atlas.name} has "
+            f"{', '.join(atlas.organs)}; take an atlas of these organs."
+        )
 
 
 class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):

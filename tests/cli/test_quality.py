@@ -9,8 +9,21 @@ import numpy as np
 import pytest
 
 from anatozoo.cli.main import main
+from anatozoo.errors import ImageError
+from anatozoo.io.grid import GridImage
 from anatozoo.quality import Atlas
+from anatozoo.quality.engines import Demons
+from anatozoo.results_registration import RegistrationResult
 from tests.chest_data import write_chest_data
+from tests.fake_model import FakeSegmenter
+from tests.unit.serve.fakes import FakeRepairer
+
+
+class Broken(Demons):
+    """An engine that registers nothing."""
+
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
+        raise ImageError("no likeness")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +117,37 @@ def test_what_is_wrong_with_one_image_is_said_and_the_others_go_on(
     cv2.imwrite(str(masks / "JPCLN005.png"), np.zeros((60, 64), np.uint8))
     assert judge(root, tmp_path, masks="odd") == 3
     assert "the mask is 64 x 60 pixels, the image 64 x 64" in capsys.readouterr().err
+
+
+def test_predictions_are_judged_as_they_are_made(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = FakeSegmenter()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": model)
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Demons())
+    arguments = ["predict", "fake-phantom", root / "scans", "--out", tmp_path, "--quality", root / "small"]
+    assert main([*map(str, arguments)]) == 0
+    assert "2 images: 2 segmented and judged" in capsys.readouterr().out
+    rows = table(tmp_path)
+    content = json.loads((tmp_path / "JPCLN004.json").read_text())
+    assert 0 <= float(rows["JPCLN004"]["dice_rca_mean"]) <= float(rows["JPCLN004"]["dice_rca_max"]) <= 1
+    assert content["quality"]["estimates"]["dice_rca_max"] == pytest.approx(
+        float(rows["JPCLN004"]["dice_rca_max"]), abs=1e-5
+    )
+    assert content["checkpoint"] == "fake-phantom"
+    assert rows["JPCLN004"]["judge"].startswith("rca demons on small")
+    assert main([*map(str, arguments)]) == 0
+    assert "2 done already" in capsys.readouterr().out
+    # An estimate that fails costs nobody a segmentation.
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Broken())
+    assert main([*map(str, arguments), "--overwrite"]) == 0
+    assert table(tmp_path)["JPCLN005"]["flags"] == "quality_not_estimated"
+    assert "no likeness" in json.loads((tmp_path / "JPCLN005.json").read_text())["quality"]["error"]
+    assert (tmp_path / "JPCLN005_mask.png").is_file()
+    for more, said in ((["--then", "x"], "--quality judges what NAME draws"), ([], "makes none")):
+        monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
+        assert main([*map(str, arguments), *more]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
