@@ -1,20 +1,18 @@
 """Segment an image by registering images whose masks are known to it: atlas segmentation."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
-from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
+from anatozoo.io.grid import GridImage, read_grid_image, read_labels
 
 if TYPE_CHECKING:
     from anatozoo.results import SegmentationResult
     from anatozoo.results_registration import RegistrationResult
+    from anatozoo.results_volume import VolumeResult
 
 Labels = npt.NDArray[np.uint8]
 Method = Literal["majority", "staple"]
@@ -36,44 +34,6 @@ class Registrar(Protocol):
         """Register one image to another."""
 
 
-@dataclass(frozen=True, eq=False)
-class LabelVolume:
-    """Organs of a volume that was segmented by atlases.
-
-    Attributes:
-        checkpoint: name of the checkpoint that registered the atlases.
-        version: its version.
-        image: path or name of the volume, or ``"array"``.
-        labels: (D, H, W) uint8, 0 for background and 1, 2, ... for `classes`.
-        grid: where they lie, the grid of the volume.
-        classes: names of the labels.
-        flags: remarks on the volume and on any of the registrations.
-    """
-
-    checkpoint: str
-    version: str
-    image: str
-    labels: Labels
-    grid: Grid
-    classes: tuple[str, ...]
-    flags: tuple[str, ...] = ()
-
-    def as_sitk(self) -> Any:
-        """A ``SimpleITK.Image`` of the labels in the volume's space."""
-        return itk_image(self.labels, self.grid)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the labels as NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
-
-        Raises:
-            GeometryError: MetaImage without a spacing.
-            OutputError: the file cannot be written.
-        """
-        from anatozoo.io.writers import write_itk
-
-        return write_itk(path, self.as_sitk(), units_known=self.grid.spacing_mm is not None)
-
-
 def propagate(
     model: Registrar,
     atlas_images: Sequence[Any],
@@ -82,7 +42,7 @@ def propagate(
     *,
     method: Method = "majority",
     classes: Sequence[str] | None = None,
-) -> "SegmentationResult | LabelVolume":
+) -> "SegmentationResult | VolumeResult":
     """Segment an image by atlases: register each to it, bring its mask along, and let the masks vote.
 
     ``"majority"`` gives each pixel the label that most masks have there. ``"staple"`` weighs the masks by how
@@ -107,7 +67,7 @@ def propagate(
 
     Returns:
         In 2-D a `SegmentationResult` with a label map, which can be plotted, saved and measured like that of
-        a network. That class is for planes; in 3-D a `LabelVolume`: the label map with its grid.
+        a network; in 3-D a `VolumeResult`.
 
     Raises:
         ConfigError: the method is unknown.
@@ -219,13 +179,14 @@ def _names(model: Any, classes: Sequence[str] | None, largest: int) -> tuple[str
 
 def _result(
     model: Registrar, fixed: GridImage, labels: Labels, classes: tuple[str, ...], flags: tuple[str, ...]
-) -> "SegmentationResult | LabelVolume":
+) -> "SegmentationResult | VolumeResult":
     from anatozoo.results import SegmentationResult
+    from anatozoo.results_volume import VolumeResult
 
     name, version = model.checkpoint_name, model.checkpoint_version
     image, flags = fixed.source or fixed.name, tuple(dict.fromkeys(flags))
     if fixed.grid.dims == 3:
-        return LabelVolume(name, version, image, labels, fixed.grid, classes, flags)
+        return VolumeResult(name, version, image, fixed.grid, classes, labels, flags, fixed.pixels)
     width, height = fixed.grid.size
     spacing = fixed.grid.spacing_mm
     return SegmentationResult(

@@ -19,8 +19,9 @@ from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.writers import write_itk
 from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
-from anatozoo.methods.acregnet.propagate import LabelVolume, propagate
+from anatozoo.methods.acregnet.propagate import propagate
 from anatozoo.nn.warp import warp
+from anatozoo.results_volume import VolumeResult
 from anatozoo.serve.runner import run_pairs
 from tests.phantoms import make_chest_phantom
 from tests.unit.io.conftest import write_dicom
@@ -162,7 +163,7 @@ def test_empty_masks_stay_empty(tmp_path: Path) -> None:
     empty, result = np.zeros_like(ORGAN), still().predict(CHEST, CHEST)
     assert not result.warp(empty).any()
     found = propagate(still(), [CHEST, CHEST], [empty, empty], CHEST)
-    assert not isinstance(found, LabelVolume)
+    assert not isinstance(found, VolumeResult)
     assert found.label_map is not None
     assert not found.label_map.any()
     for name, values in (("image", CHEST), ("empty", empty), ("organ", ORGAN)):

@@ -12,9 +12,10 @@ from PIL import Image as PILImage
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
 from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
 from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.acregnet.propagate import LabelVolume, fuse, propagate
+from anatozoo.methods.acregnet.propagate import fuse, propagate
 from anatozoo.results import SegmentationResult
 from anatozoo.results_registration import RegistrationResult
+from anatozoo.results_volume import VolumeResult
 
 
 class Shifts:
@@ -171,25 +172,26 @@ def test_a_volume_comes_back_in_its_space(tmp_path: Any) -> None:
     mask = block(slice(10, 20), shape=shape)
     for method in ("majority", "staple"):
         result = propagate(Shifts(3), [atlas] * 3, [mask] * 3, image, method=method)
-        assert isinstance(result, LabelVolume)
-        np.testing.assert_array_equal(result.labels, block(slice(8, 18), shape=shape))
+        assert isinstance(result, VolumeResult)
+        np.testing.assert_array_equal(result.label_map, block(slice(8, 18), shape=shape))
     assert (result.grid, result.classes) == (image.grid, ("lungs", "heart"))
-    saved = sitk.ReadImage(str(result.save(tmp_path / "organs.nii.gz")))
+    assert result.plot().axes
+    saved = sitk.ReadImage(str(result.save(tmp_path, ["nifti"], "organs")[0]))
     assert saved.GetSpacing() == (1.0, 1.0, 2.0)
     np.testing.assert_allclose(saved.GetOrigin(), (5, -3, 7))
-    values, grid = read_labels(tmp_path / "organs.nii.gz", 3)
-    np.testing.assert_array_equal(values, result.labels)
+    values, grid = read_labels(tmp_path / "organs_mask.nii.gz", 3)
+    np.testing.assert_array_equal(values, result.label_map)
     assert image.grid.differs_from(grid) is None
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(result.as_sitk()), result.labels)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(result.as_sitk()), result.label_map)
 
 
 def test_a_volume_of_unknown_spacing_says_so(tmp_path: Any) -> None:
     shape = (10, 24, 32)
     result = propagate(Shifts(3), [picture(shape)], [block(slice(4, 9), shape=shape)], picture(shape, 1))
-    assert isinstance(result, LabelVolume)
-    assert read_labels(result.save(tmp_path / "a.nii"), 3)[1].spacing_mm is None
+    assert isinstance(result, VolumeResult)
+    assert read_labels(result.save(tmp_path, ["nifti"], "a")[0], 3)[1].spacing_mm is None
     with pytest.raises(GeometryError, match="spacing is unknown"):
-        result.save(tmp_path / "a.mha")
+        result.save(tmp_path, ["mha"], "a")
 
 
 def test_flags_of_all_registrations_are_kept() -> None:
