@@ -85,6 +85,15 @@ class Grid:
         """Physical positions (..., n) of pixel positions (..., n)."""
         return np.asarray(index) @ self.steps.T + (0.0 if self.origin is None else np.asarray(self.origin))
 
+    def with_spacing(self, spacing_mm: float | Sequence[float]) -> Grid:
+        """The same grid with another spacing, one number or (x, y[, z]).
+
+        Raises:
+            GeometryError: it is not positive, or has another number of dimensions.
+        """
+        values = (spacing_mm,) * self.dims if isinstance(spacing_mm, int | float) else spacing_mm
+        return replace(self, spacing_mm=tuple(float(step) for step in values))
+
     def in_pixels(self) -> Grid:
         """The same grid with everything about space forgotten."""
         return Grid(self.size)

@@ -80,7 +80,7 @@ class Frame:
             if grid.spacing_mm is None:
                 raise GeometryError(
                     "this model works at a resolution in millimetres, but the image's spacing is unknown; "
-                    "give moving_spacing_mm and fixed_spacing_mm."
+                    "give spacing_mm, or of a pair moving_spacing_mm and fixed_spacing_mm."
                 )
             scale = np.abs(turn) @ grid.spacing_mm / np.asarray(spacing_mm)
         else:

@@ -1,7 +1,7 @@
 """The label autoencoder as a LightningModule: the first stage of AC-RegNet."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.io.grid import read_labels
+from anatozoo.io.grid import Grid, read_labels
 from anatozoo.methods.aenet.network import AENet
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, frame_shape
@@ -21,6 +21,7 @@ from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neigh
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
     from anatozoo.results import SegmentationResult
+    from anatozoo.results_volume import VolumeResult
 
 
 class AeNetModule(ZooModule):
@@ -88,12 +89,13 @@ class AeNetModule(ZooModule):
         return self.network.encode(labels)
 
     @torch.no_grad()
-    def reconstruct(self, mask: Any) -> np.ndarray:
+    def reconstruct(self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None) -> np.ndarray:
         """The plausible label map that the code of a given one stands for.
 
         Args:
             mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
                 SimpleITK image.
+            spacing_mm: one number or (x, y[, z]), in place of what the source says.
 
         Returns:
             (H, W) or (D, H, W) uint8 on the same grid.
@@ -101,8 +103,15 @@ class AeNetModule(ZooModule):
         Raises:
             ImageError: the label map cannot be read or has another number of dimensions.
             DataError: it holds other values than those of the classes.
+            GeometryError: the model works in millimetres and the spacing is unknown, or it is not positive.
         """
+        return self._reconstruct(*self._read(mask, spacing_mm))
+
+    def _read(self, mask: Any, spacing_mm: float | Sequence[float] | None) -> tuple[np.ndarray, Grid]:
         values, grid = read_labels(mask, len(self.shape))
+        return values, grid if spacing_mm is None else grid.with_spacing(spacing_mm)
+
+    def _reconstruct(self, values: np.ndarray, grid: Grid) -> np.ndarray:
         frame = Frame.fit(grid, self.shape, self.hparams["fit"], self.hparams["spacing_mm"])
         given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
         was_training = self.training
@@ -114,29 +123,29 @@ class AeNetModule(ZooModule):
         probability = logits[0].float().softmax(0).cpu().numpy()
         return labels_on_grid(probability, frame)
 
-    def predict(self, mask: Any) -> "SegmentationResult":
-        """`reconstruct` of a 2-D label map, as a result that can be drawn and saved.
-
-        Raises:
-            ConfigError: this is a 3-D model, whose label maps `reconstruct` gives.
-            ImageError: as `reconstruct`.
-            DataError: as `reconstruct`.
-        """
+    @torch.no_grad()
+    def predict(
+        self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None
+    ) -> "SegmentationResult | VolumeResult":
+        """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
         from anatozoo.results import SegmentationResult
+        from anatozoo.results_volume import VolumeResult
 
-        if len(self.shape) != 2:
-            raise ConfigError("results of volumes cannot be drawn; call reconstruct(mask) for the label map.")
-        _, grid = read_labels(mask, 2)
-        labels = self.reconstruct(mask)
+        values, grid = self._read(mask, spacing_mm)
+        labels, classes = self._reconstruct(values, grid), tuple(self.labels)
+        name, version = self.checkpoint_name, self.checkpoint_version
+        image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
+        if grid.dims == 3:
+            return VolumeResult(name, version, image, grid, classes, labels)
         return SegmentationResult(
-            checkpoint=self.checkpoint_name,
-            version=self.checkpoint_version,
-            image=os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array",
-            size=(labels.shape[1], labels.shape[0]),
+            checkpoint=name,
+            version=version,
+            image=image,
+            size=(grid.size[0], grid.size[1]),
             spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
             landmarks={},
             label_map=labels,
-            classes=tuple(self.labels),
+            classes=classes,
         )
 
     def golden_input(self) -> np.ndarray:

@@ -75,7 +75,7 @@ def read_mask(
         GeometryError: the spacing is not positive.
     """
     if isinstance(x, MaskInput):
-        return x if spacing_mm is None else replace(x, grid=_with_spacing(x.grid, spacing_mm))
+        return x if spacing_mm is None else replace(x, grid=x.grid.with_spacing(spacing_mm))
     if not isinstance(x, np.ndarray) and hasattr(x, "masks") and hasattr(x, "organs"):
         labels, grid, name = _of_result(x, organs, dims)
         planes = None
@@ -96,14 +96,9 @@ def read_mask(
             labels, planes = _from_planes(values, organs, classes, what)
         grid = known if known is not None and known.dims == dims else Grid(labels.shape[::-1])
     if spacing_mm is not None:
-        grid = _with_spacing(grid, spacing_mm)
+        grid = grid.with_spacing(spacing_mm)
     _check_content(labels, organs, name)
     return MaskInput(labels, grid, name, planes)
-
-
-def _with_spacing(grid: Grid, spacing_mm: float | Sequence[float]) -> Grid:
-    values = (float(spacing_mm),) * grid.dims if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
-    return replace(grid, spacing_mm=values)
 
 
 def _of_result(result: Any, organs: Sequence[str], dims: int) -> tuple[Labels, Grid, str]:

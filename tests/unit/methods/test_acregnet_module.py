@@ -21,6 +21,8 @@ from anatozoo.methods.aenet.module import load_shape_model
 from anatozoo.nn import warp as warping
 from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
 from anatozoo.nn.registration_losses import Similarity, diffusion
+from anatozoo.results import SegmentationResult
+from anatozoo.results_volume import VolumeResult
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.chest_data import write_chest_data
 from tests.phantoms import make_chest_phantom
@@ -245,8 +247,7 @@ def test_the_autoencoder_answers_on_the_grid_of_the_mask() -> None:
         model.predict(mask * 2)
     volume = AeNetModule(image_size=[16, 16, 16])
     assert volume.reconstruct(np.ones((9, 10, 11), np.uint8)).shape == (9, 10, 11)
-    with pytest.raises(ConfigError, match="call reconstruct"):
-        volume.predict(np.ones((9, 10, 11), np.uint8))
+    assert isinstance(volume.predict(np.ones((9, 10, 11), np.uint8)), VolumeResult)
 
 
 def test_labels_beyond_the_classes_are_refused() -> None:
@@ -510,3 +511,23 @@ def test_pairs_that_cannot_be_registered() -> None:
         volume.predict(image, image)
     with pytest.raises(ImageError, match="constant image"):
         volume.predict(np.zeros((8, 8, 8)), np.ones((8, 8, 8)))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_autoencoder_answers_results_on_the_grid_of_the_mask(dims: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = [16, 24, 16][:dims]
+    model = AeNetModule(image_size=shape, fit="spacing", spacing_mm=[2.0] * dims).eval()
+    mask = np.zeros([20, 18, 22][:dims], np.uint8)
+    mask[(slice(4, 9),) * dims] = 2
+    with pytest.raises(GeometryError, match="spacing is unknown"):
+        model.predict(mask)
+    with pytest.raises(GeometryError):
+        model.predict(mask, spacing_mm=0.0)
+    result = model.predict(mask, spacing_mm=2.0)
+    assert isinstance(result, SegmentationResult if dims == 2 else VolumeResult)
+    assert result.spacing_mm == (2.0,) * dims
+    assert result.classes == ("lungs", "heart")
+    np.testing.assert_array_equal(result.mask, model.reconstruct(mask, spacing_mm=(2.0,) * dims))
+    assert result.plot().axes
+    assert result.save(tmp_path)
