@@ -39,7 +39,7 @@ def plot_quality(result: QualityResult) -> Figure:
     columns = min(count, 6)
     rows = -(-count // columns)
     figure = Figure(
-        figsize=(columns * _PANEL_INCHES, rows * (_PANEL_INCHES + 0.45) + 0.9), layout="constrained"
+        figsize=(columns * _PANEL_INCHES, rows * (_PANEL_INCHES + 0.35) + 0.6), layout="constrained"
     )
     axes = figure.subplots(rows, columns, squeeze=False).flat
     colors = {organ: _hex(color) for organ, color in organ_colors(result.organs).items()}
