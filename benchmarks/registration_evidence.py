@@ -375,12 +375,12 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def command_of(options: argparse.Namespace, names: Sequence[str]) -> str:
+def command_of(options: argparse.Namespace, names: Sequence[str], autoencoder: str | None) -> str:
     """The command line that makes the table again, without the folders of this machine."""
     words = ["python benchmarks/registration_evidence.py --root DIR --data", options.data]
     words += ["--models", *names]
-    if options.autoencoder:
-        words.append(f"--autoencoder {options.autoencoder}")
+    if autoencoder:
+        words.append(f"--autoencoder {autoencoder}")
     for option in ("pairs", "classical_pairs"):
         if getattr(options, option) is not None:
             words.append(f"--{option.replace('_', '-')} {getattr(options, option)}")
@@ -406,9 +406,10 @@ def about(
         f"{which} {everything} ordered pairs of {len(subjects)} images. All methods register, and labels are "
         f"compared, on {where}; means over pairs, columns without an organ also over organs. "
         "folding_percent: pixels with a Jacobian determinant of 0 or less. seconds: one pair from arrays to "
-        f"the displacement on the fixed grid, {options.threads} threads. inverse_error_px: mean distance by "
-        "which a velocity's field and its inverse miss each other, in pixels of the network's frame. "
-        f"`{command}`"
+        f"the displacement on the fixed grid, {options.threads} threads, each method at another moment and "
+        "beside other work: benchmarks/registration.py compares times in one run. inverse_error_px: mean "
+        "distance by which a velocity's field and its inverse miss each other, in pixels of the network's "
+        f"frame. `{command}`"
     )
 
 
@@ -470,10 +471,7 @@ def main() -> None:
             flush=True,
         )
     if options.out is not None:
-        record = make_record(pd.DataFrame(rows), data, subjects, fewer, options, names)
-        if autoencoder is not None:
-            name = autoencoder.checkpoint_name
-            record["autoencoders"] = {name: reconstructed(autoencoder, subjects, data.organs)}
+        record = make_record(pd.DataFrame(rows), data, subjects, fewer, options, names, autoencoder)
         write(options.out, options.data, record)
 
 
@@ -484,6 +482,7 @@ def make_record(
     fewer: Sequence[Pair],
     options: argparse.Namespace,
     names: Sequence[str],
+    autoencoder: AeNetModule | None,
 ) -> dict[str, Any]:
     """All that is written: means of all pairs, of those of the classical methods, and the tests."""
     table = table.copy()
@@ -497,8 +496,8 @@ def make_record(
             f"{pairs} pairs": means(table[~table["method"].isin(NAMES.values())], data.organs),
             f"The {len(fewer)} pairs of the classical methods": means(table[here], data.organs),
         }
-    command = command_of(options, names)
-    return {
+    command = command_of(options, names, None if autoencoder is None else autoencoder.checkpoint_name)
+    record = {
         "command": command,
         "about": about(data, subjects, pairs, options, command),
         "data": data.title,
@@ -507,6 +506,10 @@ def make_record(
         "tests": tests(table, names[0], data.organs),
         "classical_settings": {method.name: method.settings for method in classical(data.dims)},
     }
+    if autoencoder is not None:
+        name = autoencoder.checkpoint_name
+        record["autoencoders"] = {name: reconstructed(autoencoder, subjects, data.organs)}
+    return record
 
 
 def write(folder: Path, name: str, record: Mapping[str, Any]) -> None:

@@ -154,19 +154,24 @@ def _status(spec: CheckpointSpec, private: bool) -> str:
 
 def _example(spec: CheckpointSpec) -> str:
     pair = spec.output.kind == "displacement"
-    post = describe_method(spec.method).task in ("post-processing", "shape")
-    arguments = '"moving.dcm", "fixed.dcm"' if pair else '"mask.png"' if post else '"patient.dcm"'
+    task = describe_method(spec.method).task
+    post = task in ("post-processing", "shape")
+    volumes = len(spec.input.size) == 3
+    end = ".nii.gz" if volumes else ".png" if post else ".dcm"
+    names = ("moving", "fixed") if pair else ("mask",) if post else ("patient",)
+    arguments = ", ".join(f'"{name}{end}"' for name in names)
+    taken = "path, array or SimpleITK image" if volumes else "path, array, tensor, PIL or SimpleITK image"
     lines = [
         "```python",
         "import anatozoo",
         "",
         f'model = anatozoo.load("{spec.name}")',
-        f"result = model.predict({arguments})  # path, array, tensor, PIL or SimpleITK image of any size",
+        f"result = model.predict({arguments})  # {taken} of any size",
         *_answer(spec),
         "```",
         "",
     ]
-    if not pair:  # the command takes one image at a time
+    if not pair and task != "shape":  # the command segments and repairs single files
         command = f"anatozoo predict {spec.name} {'masks' if post else 'scans'}/ --out out/"
         lines += ["or, on a folder:", "", "```bash", command, "```", ""]
     return "\n".join(lines)

@@ -118,6 +118,24 @@ def test_numbers_of_repairs_are_those_of_their_reports(specs: Any) -> None:
     assert compared > 10
 
 
+def test_numbers_of_registrations_are_those_of_their_reports(specs: Any) -> None:
+    compared = 0
+    for spec in specs:
+        for metric in spec.metrics:
+            if not (metric.report or "").startswith("docs/evidence/registration-"):
+                continue
+            report = json.loads((maintain.PROJECT / metric.report).read_text(encoding="utf-8"))
+            every_pair = next(iter(report["means"].values()))
+            found = report["autoencoders"][spec.name] if spec.method == "aenet" else every_pair[spec.name]
+            whole = metric.class_ in ("mean of the organs", "whole field")
+            name = metric.metric if whole else f"{metric.metric}/{metric.class_}"
+            assert metric.value == pytest.approx(found[name], abs=6e-5), metric
+            assert metric.n == found["n"], metric
+            assert metric.source == report["command"], metric
+            compared += 1
+    assert compared > 10
+
+
 def reported(evaluation: dict[str, Any], metric: str, organ: str) -> tuple[float, int]:
     """A number of the manifest as its report has it, and of how many images."""
     metrics = evaluation["metrics"]
