@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
         "quality": Command("anatozoo.cli.quality", "estimate how good masks are without their truth"),
         "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),
+        "audit": Command("anatozoo.cli.audit", "find out whether some patients are served worse"),
     },
     "Checkpoints": {
         "list": Command("anatozoo.cli.list", "list the checkpoints"),

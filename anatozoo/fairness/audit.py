@@ -1,0 +1,160 @@
+"""An audit: the group frames of a table of scores, and the estimate beside the truth where both exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anatozoo.errors import DataError
+from anatozoo.fairness.directions import higher_is_better
+from anatozoo.fairness.estimates import Estimate, compare_estimate, true_and_estimated
+from anatozoo.fairness.frame import GroupFrame
+from anatozoo.fairness.tables import Scores, choose_metrics
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Everything that a report says.
+
+    Attributes:
+        name: of the scores.
+        scores: the table and what is not in it.
+        frames: one per grouping.
+        crossed: the intersections of all groupings; None where there is only one grouping.
+        alone: groupings of which the table has one group only, with that group.
+        estimates: estimated metrics.
+    """
+
+    name: str
+    scores: Scores
+    frames: tuple[GroupFrame, ...]
+    crossed: GroupFrame | None
+    alone: Mapping[str, str] = field(default_factory=dict)
+    estimates: tuple[Estimate, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was audited."""
+        return self.frames[0].metrics
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What some gap is adjusted for."""
+        return tuple(dict.fromkeys(name for frame in self.frames for name in frame.control_names))
+
+    @property
+    def comparisons(self) -> int:
+        """How many pairs of groups were tested, adjusted gaps included."""
+        return sum(len(frame.pairs) + len(frame.adjusted) for frame in self.frames)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted."""
+        return tuple(dict.fromkeys([*self.scores.notes, *(note for f in self.frames for note in f.notes)]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, as JSON; NaN and infinity are null."""
+        value = {
+            "scores": self.name,
+            "rows": self.scores.rows,
+            "left_out": [dataclasses.asdict(entry) for entry in self.scores.left_out],
+            "notes": list(self.notes),
+            "one_group_only": dict(self.alone),
+            "metrics": {m: "higher" if self.frames[0].higher[m] else "lower" for m in self.metrics},
+            "groupings": {frame.name: _frame_dict(frame) for frame in self.frames},
+            "intersections": _frame_dict(self.crossed, tests=False) if self.crossed else None,
+            "estimates": [dataclasses.asdict(estimate) for estimate in self.estimates],
+        }
+        plain: dict[str, Any] = _plain(value)
+        return plain
+
+
+def audit(
+    scores: Scores,
+    groups: Sequence[str],
+    *,
+    name: str = "scores",
+    metrics: Sequence[str] | None = None,
+    controls: Sequence[str] = (),
+    estimated: Sequence[str] = (),
+    higher: Sequence[str] = (),
+    lower: Sequence[str] = (),
+    **settings: Any,
+) -> Audit:
+    """Compare groups of patients by each column of groups, and by all columns together.
+
+    Args:
+        scores: rows of images, see `anatozoo.fairness.tables.read_scores`.
+        groups: columns, see `anatozoo.fairness.groups.make_groups`.
+        name: of the scores.
+        metrics: names or patterns, see `anatozoo.fairness.tables.choose_metrics`.
+        controls: columns to adjust gaps for; none is used for groups of its own.
+        estimated: columns with estimated quality, as ``COLUMN`` or ``TRUE=COLUMN``; without the truth's
+            name it is the Dice of the same organ, if the table has it.
+        higher: metrics of which more is better, whatever their names.
+        lower: metrics of which less is better.
+        settings: further arguments of `GroupFrame`.
+
+    Raises:
+        DataError: a column is absent, or the table has one group only by every column.
+        ConfigError: a setting is unknown, or it is not known whether more is better.
+    """
+    table = scores.table
+    truths = dict(true_and_estimated(table, text) for text in estimated)
+    chosen = choose_metrics(table, metrics, higher=higher, lower=lower)
+    known = [true for true in truths.values() if true is not None]
+    chosen = list(dict.fromkeys([*chosen, *known, *truths]))
+    # An estimate is good where what it estimates is good, whatever it is called.
+    like = {column: higher_is_better(true, higher, lower) for column, true in truths.items() if true}
+    higher = [*higher, *(column for column, up in like.items() if up)]
+    lower = [*lower, *(column for column, up in like.items() if not up)]
+    common = {"higher": higher, "lower": lower, **settings}
+    every = [
+        GroupFrame(table, chosen, group, [c for c in controls if c != group], **common) for group in groups
+    ]
+    frames = tuple(frame for frame in every if len(frame.groups) > 1)
+    alone = {frame.name: frame.groups[0] for frame in every if len(frame.groups) == 1}
+    if not frames:
+        words = "; ".join(f"by {key} all are {group}" for key, group in alone.items())
+        raise DataError(f"there is nothing to compare: {words}.")
+    several = [g for g, frame in zip(groups, every, strict=True) if len(frame.groups) > 1]
+    crossed = GroupFrame(table, chosen, several, **common) if len(several) > 1 else None
+    estimates = tuple(compare_estimate(table, true, column, frames) for column, true in truths.items())
+    return Audit(name, scores, frames, crossed, alone, estimates)
+
+
+def _frame_dict(frame: GroupFrame, *, tests: bool = True) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "groups": [dataclasses.asdict(mean) for mean in frame.means],
+        "left_out": [dataclasses.asdict(entry) for entry in frame.left_out],
+        "small": list(frame.small),
+        "summary": frame.summary().to_dict(orient="index"),
+    }
+    if tests:
+        value |= {
+            "controls": list(frame.control_names),
+            "adjustment": frame.adjustment,
+            "correction": frame.correction,
+            "pairs": [dataclasses.asdict(pair) for pair in frame.pairs],
+            "adjusted": [dataclasses.asdict(gap) for gap in frame.adjusted],
+        }
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: numbers of NumPy become Python's, what is not finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,59 @@
+"""Columns of a table of images: numbers that were measured, and whose image it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject", "subject_id")
+IMAGE_COLUMNS = ("id", "file", "name", "File")
+_NO_NUMBERS = ("", "nan", "none", "na", "n/a")
+
+
+def metric_values(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
+    """A column as float64 (n,); empty fields and "nan" are NaN.
+
+    Raises:
+        DataError: there is no such column, or it holds words.
+    """
+    import pandas as pd
+
+    if metric not in table:
+        raise DataError(f"the table has no column {metric}; it has {', '.join(map(str, table.columns))}.")
+    column = table[metric]
+    values = pd.to_numeric(column, errors="coerce")
+    words = column[values.isna() & column.notna()].astype(str).str.strip()
+    words = words[~words.str.lower().isin(_NO_NUMBERS)]
+    if len(words):
+        raise DataError(f"the column {metric} holds words, such as {words.iloc[0]!r}; metrics are numbers.")
+    return values.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def number_patients(table: pd.DataFrame, subject: str | None) -> tuple[npt.NDArray[np.int64], str | None]:
+    """Number of each row's patient, and the column that names it; None where each row is one.
+
+    A row without a patient is one of its own; rows of one image are never two patients.
+    """
+    import pandas as pd
+
+    if subject is not None and subject not in table:
+        raise DataError(f"the table has no column {subject}; it has {', '.join(map(str, table.columns))}.")
+    chosen = [subject] if subject is not None else [c for c in PATIENT_COLUMNS if c in table][:1]
+    images = [c for c in IMAGE_COLUMNS if c in table and c not in chosen][:1]
+    names: list[object] = [("row", index) for index in range(len(table))]
+    for column in [*images, *chosen]:
+        cells = table[column].astype(object)
+        stated = cells.notna() & (cells.astype(str).str.strip() != "")
+        names = [
+            (column, str(cell)) if here else name
+            for name, cell, here in zip(names, cells, stated, strict=True)
+        ]
+    used = [*chosen, *images]
+    return np.asarray(pd.factorize(pd.Series(names, dtype=object))[0], np.int64), used[0] if used else None

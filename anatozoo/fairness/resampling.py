@@ -1,0 +1,176 @@
+"""What chance alone may do to differences between groups: bootstrap draws and permutations of patients.
+
+Everything works on sums per patient, so that a draw of patients is one matrix product, and images of one
+patient stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 2000
+PERMUTATIONS = 5000
+SEED = 0
+_CHUNK_VALUES = 2**22
+
+Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One metric, summed over the rows of each patient in each group and stratum.
+
+    Attributes:
+        sums: (n, G, K) of n patients, G groups, K strata (1 where nothing is controlled for).
+        sizes: (n, G, K), the numbers of rows.
+    """
+
+    sums: Array
+    sizes: Array
+
+    @classmethod
+    def of(cls, values: Array, subject: Whole, group: Whole, stratum: Whole | None = None) -> Cells:
+        """Sum rows.
+
+        Args:
+            values: (rows,) finite.
+            subject: (rows,) numbers from 0.
+            group: (rows,) numbers from 0.
+            stratum: (rows,) numbers from 0; None is one stratum.
+        """
+        strata = np.zeros(len(values), np.int64) if stratum is None else stratum
+        _, member = np.unique(subject, return_inverse=True)
+        shape = (int(member.max()) + 1, int(group.max()) + 1, int(strata.max()) + 1)
+        sums, sizes = np.zeros(shape), np.zeros(shape)
+        np.add.at(sums, (member, group, strata), values)
+        np.add.at(sizes, (member, group, strata), 1.0)
+        return cls(sums, sizes)
+
+    @property
+    def means(self) -> Array:
+        """Mean of each group in each stratum, (G, K); NaN where there is no row."""
+        return _divide(self.sums.sum(0), self.sizes.sum(0))
+
+    @property
+    def patients(self) -> Whole:
+        """Number of patients of each group in each stratum, (G, K)."""
+        return np.asarray((self.sizes > 0).sum(0), np.int64)
+
+    def pair(self, a: int, b: int) -> Cells:
+        """The cells of two groups, without patients who are in neither."""
+        sums, sizes = self.sums[:, [a, b]], self.sizes[:, [a, b]]
+        kept = sizes.any(axis=(1, 2))
+        return Cells(sums[kept], sizes[kept])
+
+
+def _divide(sums: Array, sizes: Array) -> Array:
+    return np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0)
+
+
+def bootstrap_means(cells: Cells, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
+    """Means of groups and strata in samples of patients drawn with replacement.
+
+    Patients are drawn within each set of groups, so that every sample has as many patients of a group as
+    there are, and a patient with images in several groups moves all of them. Efron & Tibshirani, "An
+    introduction to the bootstrap", 1993, sections 8.3 and 13.3.
+
+    Returns:
+        (resamples, G, K); NaN where a stratum of a group was not drawn.
+    """
+    n, groups, strata = cells.sums.shape
+    blocks = _alike(cells.sizes.sum(axis=2) > 0)
+    flat = np.concatenate([cells.sums.reshape(n, -1), cells.sizes.reshape(n, -1)], axis=1)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, flat.shape[1]))
+    for start, stop in _chunks(resamples, n):
+        counts = np.zeros((stop - start, n))
+        for block in blocks:
+            index = rng.integers(0, len(block), (stop - start, len(block)))
+            rows = np.arange(stop - start)[:, None] * len(block)
+            count = np.bincount((index + rows).ravel(), minlength=(stop - start) * len(block))
+            counts[:, block] = count.reshape(stop - start, len(block))
+        drawn[start:stop] = counts @ flat
+    sums, sizes = np.split(drawn, 2, axis=1)
+    return _divide(sums, sizes).reshape(resamples, groups, strata)
+
+
+def difference(means: Array, weights: Array) -> Array:
+    """Mean of the first of two groups minus that of the second, averaged over strata.
+
+    Args:
+        means: (..., 2, K), NaN where a group has nobody.
+        weights: (K,) of the strata; where one of the two means is NaN the others take over its weight.
+
+    Returns:
+        (...); NaN where no stratum is left.
+    """
+    gap = means[..., 0, :] - means[..., 1, :]
+    held = np.where(np.isnan(gap), 0.0, weights)
+    return _divide((np.nan_to_num(gap) * held).sum(-1), held.sum(-1))
+
+
+def interval(draws: Array, level: float) -> tuple[Array, Array]:
+    """Percentile interval over the first axis of draws, NaN left out; NaN where all draws are."""
+    tail = 50 * (1 - level)
+    known = ~np.isnan(draws).all(0)
+    ends = np.full((2, *draws.shape[1:]), np.nan)
+    ends[:, known] = np.nanpercentile(draws[:, known], [tail, 100 - tail], axis=0)
+    return ends[0], ends[1]
+
+
+def permutation_p(cells: Cells, weights: Array, permutations: int = PERMUTATIONS, seed: int = SEED) -> float:
+    """Two-sided p-value of the difference of two groups if the group were of no account.
+
+    Groups are dealt anew among patients who have images in the same strata, which holds the strata's share of
+    each group; the images of a patient who is in both groups change sides together. With one stratum and one
+    image per patient it is the two-sample test of Efron & Tibshirani, chapter 15. What is observed counts as
+    one of the permutations (Phipson & Smyth, "Permutation p-values should never be zero", 2010).
+
+    Args:
+        cells: of two groups.
+        weights: (K,) of the strata.
+        permutations: number of random permutations; the smallest p is ``1 / (permutations + 1)``.
+        seed: of the permutations.
+    """
+    observed = abs(float(difference(cells.means, weights)))
+    n, _, strata = cells.sums.shape
+    first, second = (np.concatenate([cells.sums[:, g], cells.sizes[:, g]], axis=1) for g in (0, 1))
+    total = (first + second).sum(0)
+    here: npt.NDArray[np.bool_] = cells.sizes.sum(axis=2) > 0
+    both, single = np.flatnonzero(here[:, 0] & here[:, 1]), here[:, 0] != here[:, 1]
+    occupied = cells.sizes.sum(1) > 0
+    blocks = [block for block in _alike(occupied) if single[block].any()]
+    blocks = [block[single[block]] for block in blocks]
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for start, stop in _chunks(permutations, n):
+        rows = stop - start
+        side = np.zeros((rows, 2 * strata))
+        for block in blocks:
+            labels = np.broadcast_to(here[block, 0], (rows, len(block)))
+            side += rng.permuted(labels, axis=1).astype(np.float64) @ (first + second)[block]
+        swapped = rng.integers(0, 2, (rows, len(both))).astype(np.float64)
+        side += swapped @ second[both] + (1 - swapped) @ first[both]
+        dealt = np.stack([side, total - side], axis=1)
+        means = _divide(dealt[..., :strata], dealt[..., strata:])
+        # Equal sums differ in their last digits by the order of addition.
+        found = np.abs(difference(means, weights))
+        extreme += int((found >= observed * (1 - 1e-9) - 1e-12).sum())
+    return (extreme + 1) / (permutations + 1)
+
+
+def _alike(patterns: npt.NDArray[np.bool_]) -> list[Whole]:
+    """Numbers of the rows of each different pattern (n, …)."""
+    _, member = np.unique(patterns.reshape(len(patterns), -1), axis=0, return_inverse=True)
+    member = member.ravel()
+    return [np.flatnonzero(member == number) for number in range(int(member.max()) + 1)]
+
+
+def _chunks(count: int, width: int) -> Iterator[tuple[int, int]]:
+    step = max(1, _CHUNK_VALUES // max(1, width))
+    return ((start, min(start + step, count)) for start in range(0, count, step))

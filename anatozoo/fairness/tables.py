@@ -1,0 +1,158 @@
+"""Read the tables that `anatozoo evaluate` and `anatozoo predict` write, and choose their metrics."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.fairness.columns import IMAGE_COLUMNS, PATIENT_COLUMNS, metric_values
+from anatozoo.fairness.directions import higher_is_better
+from anatozoo.fairness.groups import LeftOut
+from anatozoo.io.rle import ID_COLUMNS
+from anatozoo.metrics.cases import PAIRS
+from anatozoo.metrics.tables import in_mm, ranked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
+"""Columns that may name an image, the usual ones first."""
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A table of images.
+
+    Attributes:
+        table: one row per image that was measured.
+        rows: number of rows in the file.
+        left_out: rows of the file that are not in the table, or that a joined table does not know.
+        notes: what was taken for granted, one sentence each.
+    """
+
+    table: pd.DataFrame
+    rows: int
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a table of images: CSV of `anatozoo evaluate`, of `anatozoo predict`, of CheXmask, or one's own.
+
+    Rows of images that failed (a text in ``error``, or ``failed`` as ``status``) are left out and counted.
+
+    Raises:
+        DataError: no such file, no table, or every image failed.
+    """
+    import pandas as pd
+
+    table = read_table(path)
+    failed = pd.Series(False, index=table.index)
+    if "error" in table:
+        failed = failed | table["error"].notna()
+    if "status" in table:
+        failed = failed | (table["status"].astype(str).str.strip().str.lower() == "failed")
+    kept = table[~failed].reset_index(drop=True)
+    if kept.empty:
+        raise DataError(f"{str(path)!r} has no row of an image that was measured ({len(table)} failed).")
+    count = int(failed.sum())
+    return Scores(
+        kept, len(table), (LeftOut("image could not be read or segmented", count),) if count else ()
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table with commas, semicolons or tabs; names of images and patients stay texts.
+
+    Raises:
+        DataError: no such file, another encoding than UTF-8, or no table.
+    """
+    import pandas as pd
+
+    texts = dict.fromkeys((*NAMING, *PATIENT_COLUMNS), "str")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(_SEPARATORS, key=header.count)
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=texts,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            na_values=[""],
+            low_memory=False,
+        )
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8; save it as CSV in UTF-8.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    if table.empty:
+        raise DataError(f"{str(path)!r} has no row.")
+    return table.rename(columns=lambda name: str(name).strip())
+
+
+def choose_metrics(
+    table: pd.DataFrame,
+    wanted: Sequence[str] | None = None,
+    *,
+    higher: Sequence[str] = (),
+    lower: Sequence[str] = (),
+) -> list[str]:
+    """Columns to audit.
+
+    Args:
+        table: rows of images.
+        wanted: names, or patterns such as ``dice/*``. None takes Dice and Hausdorff distances (in millimetres
+            where they are known) of all organs, sides together; else every metric that is known by name.
+        higher: see `anatozoo.fairness.directions.higher_is_better`.
+        lower: the same.
+
+    Raises:
+        DataError: a pattern matches no column, or none of the columns is a metric.
+        ConfigError: whether more is better is not known.
+    """
+    columns = [str(column) for column in table.columns]
+    if wanted is not None:
+        found: dict[str, None] = {}
+        for pattern in wanted:
+            matching = [pattern] if pattern in columns else fnmatch.filter(columns, pattern)
+            if not matching:
+                close = difflib.get_close_matches(pattern, columns, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(columns)}."
+                raise DataError(f"the table has no column {pattern!r}; {hint}")
+            found |= dict.fromkeys(matching)
+        for metric in found:
+            metric_values(table, metric)
+            higher_is_better(metric, higher, lower)
+        return list(found)
+    known = [column for column in columns if _is_metric(table, column, higher, lower)]
+    if not known:
+        raise DataError(
+            f"none of the columns is known as a metric; name some by --metrics: {', '.join(columns)}."
+        )
+    main = [column for column in known if column.lower().startswith(("dice", "hd_", *higher, *lower))]
+    chosen = [column for column in main or known if in_mm(column) not in known]
+    return ranked(column for column in chosen if not _is_half(column, chosen))
+
+
+def _is_metric(table: pd.DataFrame, column: str, higher: Sequence[str], lower: Sequence[str]) -> bool:
+    """Whether a column is known to be good or bad by name, and holds numbers that vary."""
+    import pandas as pd
+
+    try:
+        higher_is_better(column, higher, lower)
+    except ConfigError:
+        return False
+    return pd.api.types.is_numeric_dtype(table[column]) and table[column].nunique() > 1
+
+
+def _is_half(column: str, others: Sequence[str]) -> bool:
+    kind, _, organ = column.partition("/")
+    return any(organ in parts and f"{kind}/{both}" in others for both, parts in PAIRS.items())

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from scipy.stats import permutation_test
+
+from anatozoo.fairness.resampling import Cells, bootstrap_means, difference, interval, permutation_p
+from anatozoo.metrics.statistics import bootstrap_interval
+
+ONE = np.ones(1)
+
+
+def cells_of(values, group, subject=None, stratum=None):
+    subject = np.arange(len(values)) if subject is None else np.asarray(subject)
+    return Cells.of(np.asarray(values, float), subject, np.asarray(group), stratum)
+
+
+def two_groups(n=40, shift=0.0, seed=0):
+    draw = np.random.default_rng(seed)
+    group = np.arange(n) % 2
+    return draw.normal(size=n) + shift * group, group
+
+
+def test_means_and_patients():
+    cells = cells_of([1, 3, 5, 7], [0, 0, 1, 1], subject=[0, 0, 1, 2])
+    assert cells.means.tolist() == [[2.0], [6.0]]
+    assert cells.patients.tolist() == [[1], [2]]
+
+
+def test_intervals_of_one_group_are_those_of_the_plain_bootstrap():
+    values, _ = two_groups(60)
+    ours = interval(bootstrap_means(cells_of(values, np.zeros(60, int)))[:, :, 0], 0.95)
+    known = bootstrap_interval(values[:, None])
+    assert [end[0] for end in ours] == pytest.approx([end[0] for end in known], abs=0.03)
+
+
+def test_images_of_a_patient_are_drawn_together():
+    draw = np.random.default_rng(1)
+    patients = np.repeat(np.arange(10), 8)
+    values = draw.normal(size=10)[patients] + 0.01 * draw.normal(size=80)
+    group = np.zeros(80, int)
+    width = [
+        np.ptp(interval(bootstrap_means(cells_of(values, group, s))[:, :, 0], 0.95)) for s in (patients, None)
+    ]
+    assert width[0] > 2 * width[1]
+
+
+def test_every_sample_has_as_many_patients_of_a_group():
+    cells = cells_of([0, 0, 0, 1], [0, 0, 0, 1])
+    draws = bootstrap_means(cells, 200)
+    assert not np.isnan(draws).any()
+    assert (draws[:, 1, 0] == 1).all()
+
+
+def test_the_same_seed_gives_the_same_draws():
+    cells = cells_of(*two_groups())
+    assert (bootstrap_means(cells, 50, 3) == bootstrap_means(cells, 50, 3)).all()
+    assert (bootstrap_means(cells, 50, 3) != bootstrap_means(cells, 50, 4)).any()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1.5])
+def test_permutation_p_is_scipys(shift):
+    values, group = two_groups(40, shift)
+    known = permutation_test(
+        (values[group == 0], values[group == 1]),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        n_resamples=5000,
+        rng=np.random.default_rng(0),
+    ).pvalue
+    assert permutation_p(cells_of(values, group), ONE) == pytest.approx(known, abs=0.02)
+
+
+def test_a_small_exact_case():
+    # Of the 20 ways to deal six values to two groups of three, two are as extreme.
+    p = permutation_p(cells_of([1, 2, 3, 11, 12, 13], [0, 0, 0, 1, 1, 1]), ONE, 20000)
+    assert p == pytest.approx(0.1, abs=0.01)
+
+
+def test_patients_in_both_groups_change_sides_together():
+    # Ten patients with an image in each group, and the same small difference in all of them.
+    base = np.random.default_rng(0).normal(size=10) * 10
+    values = np.concatenate([base, base + 0.1])
+    group, subject = np.repeat([0, 1], 10), np.tile(np.arange(10), 2)
+    assert permutation_p(cells_of(values, group, subject), ONE) == pytest.approx(2 / 2**10, abs=0.002)
+    assert permutation_p(cells_of(values, group), ONE) > 0.5
+
+
+def test_strata_take_away_what_they_explain():
+    draw = np.random.default_rng(0)
+    stratum = np.repeat([0, 1], 100)
+    group = np.concatenate([draw.random(100) < 0.8, draw.random(100) < 0.2]).astype(int)
+    values = stratum * 2.0 + draw.normal(size=200)
+    assert permutation_p(cells_of(values, group), ONE) < 0.01
+    cells = cells_of(values, group, stratum=stratum)
+    assert abs(difference(cells.means, cells.sizes.sum((0, 1)))) < 0.4
+    assert permutation_p(cells, cells.sizes.sum((0, 1))) > 0.05
+
+
+def test_weights_of_strata_that_are_missing_go_to_the_others():
+    means = np.array([[[1.0, 5.0], [0.0, np.nan]]])
+    assert difference(means, np.array([1.0, 3.0])).tolist() == [1.0]
+    assert np.isnan(difference(np.full((2, 2), np.nan), np.ones(2)))
