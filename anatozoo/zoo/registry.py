@@ -21,7 +21,7 @@ The mapping holds texts under ``title``, ``paper`` and ``task``, each of which m
 imported when a card is made, so it should import nothing heavy.
 """
 
-TASKS = ("segmentation", "registration", "post-processing", "shape", "quality")
+TASKS = ("segmentation", "registration", "post-processing", "shape", "super-resolution", "quality")
 """What methods do; a card's tag on the Hub and its example follow from it.
 
 ``"post-processing"`` and ``"shape"`` take a label map, the others images.
@@ -134,6 +134,22 @@ METHODS: dict[str, MethodEntry] = {
         task="shape",
         title="ACNN's shape prior",
         paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",
+    ),
+    "acnntl": MethodEntry(
+        name="acnntl",
+        module="anatozoo.methods.acnntl:AcnnTLModule",
+        data="anatozoo.methods.acnn:AcnnDataModule",
+        task="segmentation",
+        title="T-L network of ACNN",
+        paper="Girdhar et al., ECCV 2016; here as in Oktay et al., IEEE Transactions on Medical Imaging 2018",
+    ),
+    "acnnsr": MethodEntry(
+        name="acnnsr",
+        module="anatozoo.methods.acnnsr:AcnnSRModule",
+        data="anatozoo.methods.acnnsr:AcnnSRDataModule",
+        task="super-resolution",
+        title="ACNN-SR",
+        paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
     ),
 }
 """The methods of this package, by name."""

@@ -32,6 +32,7 @@ FILES = {
     "registration": "test_registration.py",
     "shape": "test_registration.py",
     "post-processing": "test_repair.py",
+    "super-resolution": "test_superres.py",
 }
 """Task -> file with the contract tests of the methods that have it."""
 SEGMENTERS = [

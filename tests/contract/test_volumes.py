@@ -50,7 +50,7 @@ def build(method: str, variant: Variant) -> Any:
         for parameter in module.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.02)
-    if module.hparams.shape_weight:
+    if module.hparams.get("shape_weight"):
         same = {
             key: module.hparams[key] for key in ("labels", "image_size", "fit", "spacing_mm", "long_side")
         }
@@ -104,9 +104,9 @@ def test_predictions_have_their_shape(method: str, variant: Variant) -> None:
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     batch = batch_for(module)
-    terms = module.losses(module.network.outputs(batch["image"]), batch)
+    terms = module.loss_terms(batch)
     torch.stack(list(terms.values())).sum().backward()
-    assert ("shape" in terms) == bool(module.hparams.shape_weight)
+    assert ("shape" in terms) == bool(module.hparams.get("shape_weight"))
     without = [name for name, p in module.named_parameters() if p.grad is None]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters())
@@ -198,7 +198,7 @@ def test_training_in_half_precision_has_finite_gradients(method: str, variant: V
     module = build(method, variant).train()
     batch = batch_for(module)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = module.losses(module.network.outputs(batch["image"]), batch)
+        terms = module.loss_terms(batch)
         torch.stack(list(terms.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 

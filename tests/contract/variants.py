@@ -75,5 +75,18 @@ VOLUMES: dict[str, dict[str, Variant]] = {
             | {"network": "seg", "widths": [4, 8]}
         ),
     },
+    "acnntl": {
+        "published": Variant({**_STACK, "widths": [4, 8], "code": 6}, quick=True),
+        "spacing": Variant(
+            {
+                "image_size": [16, 16, 16],
+                "fit": "spacing",
+                "spacing_mm": [2.0, 2.0, 2.0],
+                "labels": ["a", "b"],
+            }
+            | {"widths": [4, 8], "code": 6},
+            quick=True,
+        ),
+    },
 }
 """The same of the methods that segment volumes."""

@@ -13,6 +13,8 @@ from anatozoo.io.grid import Grid
 from anatozoo.methods.frames import Frame
 
 StackFit = Literal["slices", "pad", "stretch", "spacing"]
+_SAME_SCALE = 1e-3
+"""How far the scale of an axis may be from 1 for voxels to stay as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,23 @@ class StackFrame(Frame):
         """Where the image's first voxel falls in the frame; slices fall on slices."""
         result: npt.NDArray[np.float64] = super().offset
         result[2] = math.floor((self.shape[0] - self.grid.shape[0]) / 2)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelFrame(Frame):
+    """A frame that lays voxels on voxels along the axes that keep their resolution.
+
+    Half a voxel of offset would interpolate there, that is blur, to no purpose.
+    """
+
+    @property
+    def offset(self) -> npt.NDArray[np.float64]:
+        """Where the image's first voxel falls in the frame, a whole number along those axes."""
+        result: npt.NDArray[np.float64] = super().offset
+        kept = np.isclose(np.abs(self.matrix).sum(1), 1, atol=_SAME_SCALE)
+        # Of the two voxels beside a middle that lies between them, the first, however it is rounded.
+        result[kept] = np.floor(result[kept] + 0.25)
         return result
 
 
@@ -81,7 +100,7 @@ def fit_frame(
                 "this model works at a resolution in millimetres, but the image's spacing is unknown; give "
                 "spacing_mm."
             )
-        frame = Frame.fit(grid, shape, fit, spacing_mm)
+        frame = VoxelFrame.fit(grid, shape, fit, spacing_mm)
     if not whole:
         return frame
     # What rounding adds is no pixel more.

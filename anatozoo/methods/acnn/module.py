@@ -175,9 +175,9 @@ class AcnnModule(StackModule):
             terms["shape"] = self.prior(levels[0].float().softmax(1), truth)
         return terms
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step; logs every term of the loss."""
-        return self.total(self.losses(self.network.outputs(batch["image"]), batch), len(batch["image"]))
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See the base class."""
+        return self.losses(self.network.outputs(batch["image"]), batch)
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, 1 + labels, D, H, W) of the batch's ``image``."""

@@ -1,7 +1,7 @@
 """From a volume of any size to a `VolumeResult`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,13 @@ class StackModule(ZooModule):
     """A method that gives each voxel of a volume one label.
 
     Subclasses set `labels`, in the order of their values 1, 2, ..., and `shape`, the network's frame, and
-    implement `forward`. Settings: ``fit``, ``spacing_mm``, ``long_side``.
+    implement `forward` and `loss_terms`. Settings: ``fit``, ``spacing_mm``, ``long_side``.
+
+    Attributes:
+        sees_parts: whether the network may look at a volume part by part; else it sees one frame of it.
     """
+
+    sees_parts: ClassVar[bool] = True
 
     labels: list[str]
     shape: tuple[int, ...]
@@ -36,6 +41,14 @@ class StackModule(ZooModule):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + labels, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the loss of a training batch, ``image`` (B, 1, D, H, W) and ``labels``."""
+        raise TypeError(f"{type(self).__name__} does not define loss_terms.")
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step; logs every term of the loss."""
+        return self.total(self.loss_terms(batch), len(batch["image"]))
 
     @property
     def organs(self) -> list[str]:
@@ -59,7 +72,8 @@ class StackModule(ZooModule):
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, array or tensor (D, H, W), or
                 (H, W), or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
-            whole: look at whole slices (True) or their middle alone (False); None decides as above.
+            whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
+                that sees one frame alone (`sees_parts`) does not take True.
 
         Returns:
             The label map on the source grid.
@@ -67,7 +81,10 @@ class StackModule(ZooModule):
         Raises:
             ImageError: the volume cannot be read or is not of a kind that the model takes.
             GeometryError: the model works in millimetres and the spacing is unknown.
+            ConfigError: `whole` of a network that sees one frame alone.
         """
+        if whole and not self.sees_parts:
+            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
         stack = read_stack(x, spacing_mm=spacing_mm, slices=self.hparams["fit"] == "slices")
         return self._segment(stack, whole)
 
@@ -99,8 +116,12 @@ class StackModule(ZooModule):
         from anatozoo.results_volume import VolumeResult
 
         frame, probability = self._look(stack, bool(whole))
+        flags: tuple[str, ...] = ()
         if whole is None and self._reaches_border(frame, probability):
-            frame, probability = self._look(stack, True)
+            if self.sees_parts:
+                frame, probability = self._look(stack, True)
+            else:
+                flags = ("anatomy_at_border",)
         labels = labels_on_grid(probability, frame)
         return VolumeResult(
             checkpoint=self.checkpoint_name,
@@ -109,14 +130,14 @@ class StackModule(ZooModule):
             grid=stack.grid,
             classes=tuple(self.labels),
             label_map=labels,
-            flags=(*stack.flags, *self._flags(labels)),
+            flags=(*stack.flags, *flags, *self._flags(labels)),
             pixels=stack.pixels,
         )
 
     def _look(self, stack: "GridImage", whole: bool) -> tuple[Frame, npt.NDArray[np.float32]]:
         """A frame and the probabilities (1 + labels, ...) in it."""
         h: Any = self.hparams
-        frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=True)
+        frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=self.sees_parts)
         if not whole:
             # All slices, but of each the middle alone.
             view = (frame.shape[0], *self.shape[1:])

@@ -80,9 +80,9 @@ class ShapePrior(nn.Module):
         self.weight = weight
         self.shape = tuple(model.shape)
         ours = self.shape if shape is None else tuple(shape)
-        _check_shape(self.shape, ours)
+        check_shape(self.shape, ours)
         if frame is not None:
-            _check_view(field_of_view(self.shape, model.hparams), field_of_view(ours, frame))
+            check_view(field_of_view(self.shape, model.hparams), field_of_view(ours, frame))
         merge = merging(list(model.labels if labels is None else labels), list(model.labels))
         self.register_buffer("merge", merge, persistent=False)
         self._merges = not torch.equal(merge, torch.eye(len(merge)))
@@ -251,15 +251,23 @@ def fit_to(maps: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(maps, tuple(shape), mode="area" if coarser else mode)
 
 
-def _check_shape(model: tuple[int, ...], segmenter: tuple[int, ...]) -> None:
-    """Refuse frames that show different fields of view."""
-    same = len(model) == len(segmenter) and all(
-        model[0] * ours == segmenter[0] * theirs for theirs, ours in zip(model, segmenter, strict=True)
+def check_shape(model: Sequence[int], network: Sequence[int]) -> None:
+    """Refuse frames of different dimensions or proportions.
+
+    Args:
+        model: shape of the frame of what knows shapes.
+        network: the same of the network that learns from it.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    same = len(model) == len(network) and all(
+        model[0] * ours == network[0] * theirs for theirs, ours in zip(model, network, strict=True)
     )
     if not same:
         raise ConfigError(
-            f"the shape prior sees {' x '.join(map(str, model))} pixels, the segmenter "
-            f"{' x '.join(map(str, segmenter))}; both need the same number of dimensions and the same "
+            f"the shape prior sees {' x '.join(map(str, model))} pixels, the network "
+            f"{' x '.join(map(str, network))}; both need the same number of dimensions and the same "
             "proportions."
         )
 
@@ -280,8 +288,13 @@ def field_of_view(shape: Sequence[int], frame: Mapping[str, Any]) -> str:
     return f"the whole image ({fit})"
 
 
-def _check_view(model: str, segmenter: str) -> None:
-    if model != segmenter:
+def check_view(model: str, network: str) -> None:
+    """Refuse frames that show different parts of an image, as `field_of_view` tells them.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if model != network:
         raise ConfigError(
-            f"the shape prior sees {model}, the segmenter {segmenter}; both need the same field of view."
+            f"the shape prior sees {model}, the network {network}; both need the same field of view."
         )

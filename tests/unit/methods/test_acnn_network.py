@@ -7,7 +7,6 @@ from anatozoo.errors import ConfigError
 from anatozoo.methods.acnn.autoencoder import CodeEncoder, ShapeAutoencoder, halvings
 from anatozoo.methods.acnn.blocks import pyramid
 from anatozoo.methods.acnn.network import NETWORKS, build_network, trainable_parameters
-from anatozoo.methods.acnn.superres import SuperResolution, degrade_slices, interpolate_slices
 
 ACDC = (16, 160, 160)
 # Oktay et al., IEEE TMI 2018, numbers of trainable parameters of 2D-FCN, 3D-Seg, 3D-UNet, AE-Seg, AE-Seg-M.
@@ -109,19 +108,6 @@ def test_the_code_has_the_length_of_the_paper() -> None:
     assert CodeEncoder((48, 64, 48), 1).to_code.out_features == 64
 
 
-def test_super_resolution_starts_as_interpolation() -> None:
-    network = SuperResolution(4, width=8, depth=1)
-    fine = torch.rand(2, 1, 16, 6, 5)
-    coarse = degrade_slices(fine, 4)
-    assert coarse.shape == (2, 1, 4, 6, 5)
-    torch.testing.assert_close(coarse[:, :, 1], fine[:, :, 4:8].mean(2))
-    assert network(coarse).shape == fine.shape
-    torch.testing.assert_close(network(coarse), interpolate_slices(coarse, 4))
-    torch.nn.init.normal_(network.head.weight)
-    network(coarse).square().mean().backward()
-    assert not [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-
-
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -133,8 +119,6 @@ def test_super_resolution_starts_as_interpolation() -> None:
         (lambda: build_network("dynunet", (16, 150, 160), 4), "150 is no multiple of 16"),
         (lambda: ShapeAutoencoder((16, 60, 64), 4), "cannot be halved 4 times"),
         (lambda: ShapeAutoencoder((16, 64, 64), 4, code=0), "code=0"),
-        (lambda: SuperResolution(1), "factor=1"),
-        (lambda: degrade_slices(torch.rand(1, 1, 5, 4, 4), 2), "5 slices"),
     ],
 )
 def test_impossible_networks_are_refused(make: Any, error: str) -> None:

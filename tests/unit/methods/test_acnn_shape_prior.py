@@ -185,7 +185,7 @@ def test_other_fields_of_view_are_refused() -> None:
     ShapePrior(volume, 1.0, frame={"fit": "slices", "long_side": 208})
     ShapePrior(plane, 1.0, shape=(64, 64), frame={"fit": "pad"})
     for model, frame, error in (
-        (volume, {"fit": "slices", "long_side": 64}, "15.4 % .*, the segmenter 8 slices, 50 %"),
+        (volume, {"fit": "slices", "long_side": 64}, "15.4 % .*, the network 8 slices, 50 %"),
         (volume, {"fit": "pad"}, r"whole image \(pad\)"),
         (plane, {"fit": "spacing", "spacing_mm": [2.0, 1.0]}, "64 x 32 mm"),
     ):

@@ -1,0 +1,38 @@
+"""How near restored volumes are to the true ones, each volume by itself and within a mask."""
+
+import torch
+from torch import Tensor
+
+
+def psnr(found: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in decibels, (B,); the peak is the range of intensities, 1.
+
+    Args:
+        found: (B, 1, D, H, W), intensities of which [0, 1] is the range.
+        truth: the same.
+        inside: (B, D, H, W) bool, what counts.
+    """
+    weight = inside[:, None].to(found.dtype)
+    error = ((found - truth).square() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    return -10 * torch.log10(error)
+
+
+def ssim(found: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
+    """Structural similarity, (B,), mean over the voxels that count.
+
+    Wang et al., IEEE TIP 13(4), 2004, in 3-D: Gaussian windows of a standard deviation of 1.5 voxels,
+    constants 0.01² and 0.03².
+
+    Args:
+        found: (B, 1, D, H, W), at least 8 a side, intensities of which [0, 1] is the range.
+        truth: the same.
+        inside: (B, D, H, W) bool, what counts.
+    """
+    # Imported where needed: it takes seconds.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _, similarity = structural_similarity_index_measure(
+        found, truth, data_range=1.0, reduction="none", return_full_image=True
+    )
+    weight = inside[:, None].to(similarity.dtype)
+    return (similarity * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)

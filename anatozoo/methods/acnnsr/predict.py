@@ -1,0 +1,177 @@
+"""From a volume with thick slices to a `RestoredVolume`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, ImageError
+from anatozoo.io.grid import Grid
+from anatozoo.methods.acnn.stacks import read_stack
+from anatozoo.methods.acnnsr.data import intensity_range
+from anatozoo.methods.acnnsr.network import SuperResolution, interpolate_slices
+from anatozoo.methods.base import ZooModule
+from anatozoo.methods.frames import _orientation
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.methods.acnnsr.result import RestoredVolume
+
+WINDOW = (48, 160, 160)
+"""Largest part of a coarse volume (D, H, W) that is restored at once, for the memory that it takes."""
+OVERLAP = 0.25
+"""Share of a window that neighbours share."""
+UNUSUAL = 1.25
+"""From what ratio to those of the training on a spacing is flagged."""
+
+
+class SuperResolutionModule(ZooModule):
+    """A method that makes fine slices from thick ones.
+
+    Subclasses set `network`, `factor`, fine slices for each thick one, and `shape`, the fine frame of the
+    training. Setting: ``spacing_mm`` of the fine volumes.
+    """
+
+    network: SuperResolution
+    factor: int
+    shape: tuple[int, ...]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Fine volumes (B, 1, D · factor, H, W) of coarse ones (B, 1, D, H, W), intensities about [0, 1]."""
+        return self.network(image)
+
+    def predict(self, x: Any, *, spacing_mm: float | Sequence[float] | None = None) -> "RestoredVolume":
+        """Restore one volume with thick slices, of any size, by windows where it is large.
+
+        Where the axis across the slices is the patient's z, the network sees x, y and z running as in
+        training, to the patient's left, back and head; other stacks it sees as they are stored.
+
+        Args:
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, array or tensor (D, H, W) with the
+                thick slices first, or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
+            spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
+
+        Returns:
+            The volume with `factor` times as many slices, which lie where the thick ones have been. Flagged
+            ``"unusual_spacing"`` where voxels have not about the size for which the network was trained.
+
+        Raises:
+            ImageError: the volume cannot be read, is a single slice, a 4-D cine or constant, or its slices do
+                not come first.
+            GeometryError: `spacing_mm` is not positive.
+        """
+        stack = read_stack(x, spacing_mm=spacing_mm)
+        if stack.grid.shape[0] < 2:
+            raise ImageError(f"{stack.source or stack.name!r} is one slice; what lies between needs two.")
+        return self._restore(stack)
+
+    def predict_batch(self, xs: Iterable[Any], batch_size: int = 1) -> Iterator["RestoredVolume"]:
+        """Restore many volumes, one after another; yields results in order.
+
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+            ImageError: a volume cannot be read; the ones before it have been yielded.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+        for x in xs:
+            yield self.predict(x)
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """Thick slices that anybody may have, for the golden test: a bright ball in noise."""
+        shape = (self.shape[0] // self.factor, *self.shape[1:])
+        axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+        away = sum(axis**2 for axis in axes)
+        noise = np.random.default_rng(0).integers(0, 60, shape)
+        return (noise + 150 * (away < 0.3)).astype(np.uint8)
+
+    def _restore(self, stack: "GridImage") -> "RestoredVolume":
+        from anatozoo.methods.acnnsr.result import RestoredVolume
+
+        low, high = intensity_range(stack.pixels)
+        turn = turn_within_slices(stack.grid)
+        fine = undo_turn(self._in_windows(apply_turn((stack.pixels - low) / (high - low), turn)), turn)
+        return RestoredVolume(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=stack.source or stack.name,
+            grid=fine_grid(stack.grid, self.factor),
+            volume=fine * np.float32(high - low) + np.float32(low),
+            given=stack.pixels,
+            flags=(*stack.flags, *self._flags(stack.grid)),
+        )
+
+    @torch.inference_mode()
+    def _in_windows(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        # Imported where needed: it takes seconds.
+        from monai.inferers.utils import sliding_window_inference
+
+        kind = next(self.parameters()).dtype
+        image = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self.device, kind)
+        window = tuple(min(own, most) for own, most in zip(pixels.shape, WINDOW, strict=True))
+        was_training = self.training
+        self.eval()
+        try:
+            if window == pixels.shape:
+                fine = self(image)
+            else:
+                # What is interpolated knows of no windows; only what the network adds is put together.
+                added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
+                    image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
+                )
+                fine = interpolate_slices(image, self.factor) + added
+        finally:
+            self.train(was_training)
+        result: npt.NDArray[np.float32] = fine[0, 0].float().cpu().numpy()
+        return result
+
+    def _flags(self, grid: Grid) -> list[str]:
+        if grid.spacing_mm is None:
+            return []
+        x, y, z = self.hparams["spacing_mm"]
+        ratios = np.asarray(grid.spacing_mm) / (x, y, z * self.factor)
+        return ["unusual_spacing"] if (np.maximum(ratios, 1 / ratios) > UNUSUAL).any() else []
+
+
+def fine_grid(coarse: Grid, factor: int) -> Grid:
+    """The grid of `factor` slices in the place of each thick one."""
+    width, height, depth = coarse.size
+    size = (width, height, depth * factor)
+    if coarse.spacing_mm is None:
+        # Where no distance is known, neither is the place of a slice beside another.
+        return Grid(size, direction=coarse.direction)
+    x, y, z = coarse.spacing_mm
+    # The middle of the first fine slice lies before that of the first thick one.
+    first = coarse.to_physical((0, 0, (1 / factor - 1) / 2))
+    return replace(coarse, size=size, spacing_mm=(x, y, z / factor), origin=tuple(first.tolist()))
+
+
+def turn_within_slices(grid: Grid) -> npt.NDArray[np.float64]:
+    """Signed permutation of x, y, z to the patient's axes; the identity where slices do not lie across z.
+
+    Args:
+        grid: of a volume with its slices along z.
+    """
+    turn = _orientation(grid)
+    return turn if turn[2, 2] else np.eye(3)
+
+
+def apply_turn(values: npt.NDArray[np.float32], turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """A volume (D, H, W) with its axes exchanged and turned round; `turn` is of x, y, z."""
+    # Axes of the array run the other way round than x, y, z.
+    table = turn[::-1, ::-1]
+    moved = values.transpose(np.abs(table).argmax(1).tolist())
+    return np.flip(moved, tuple(np.flatnonzero(table.sum(1) < 0).tolist()))
+
+
+def undo_turn(values: npt.NDArray[np.float32], turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """What `apply_turn` gave, as it was."""
+    return apply_turn(values, turn.T)

@@ -1,0 +1,177 @@
+"""What super-resolution answers: a volume with fine slices, in its place, with pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.io.grid import Grid, itk_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = {"nifti": "_sr.nii.gz", "mha": "_sr.mha", "picture": "_sr.png", "json": ".json"}
+"""Formats of `RestoredVolume.save`, and what each adds to the stem of the image's name."""
+DEFAULT_FORMATS = ("nifti", "picture", "json")
+_INCHES, _DPI = 3.0, 100
+_VIEWS = {"across the slices, along x": 1, "across the slices, along y": 2}
+"""Title of a view, and the axis of the array that it is at right angles to."""
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredVolume:
+    """A volume with fine slices, where those lie that it was made from.
+
+    Attributes:
+        checkpoint: name of the checkpoint.
+        version: its version.
+        image: path or name of the volume as given, or ``"array"``.
+        grid: where the fine voxels lie.
+        volume: (D, H, W) float32 on that grid, read-only, in the units of the volume as given.
+        given: (D / factor, H, W) float32, the thick slices.
+        flags: what to look at, such as ``"unusual_spacing"``; empty is good.
+
+    Raises:
+        GeometryError: the volume does not lie on the grid, or the thick slices are not a part as many.
+    """
+
+    checkpoint: str
+    version: str
+    image: str
+    grid: Grid
+    volume: npt.NDArray[np.float32] = field(repr=False)
+    given: npt.NDArray[np.float32] = field(repr=False)
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
+        for name in ("volume", "given"):
+            values = np.asarray(getattr(self, name)).view()
+            if values.ndim != 3 or values.dtype != np.float32:
+                raise GeometryError(f"{name} of {values.dtype} {values.shape} must be (D, H, W) float32.")
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+        if self.volume.shape != self.grid.shape:
+            raise GeometryError(f"a volume {self.volume.shape} does not fit the grid {self.grid.shape}.")
+        thick = self.given.shape
+        if self.volume.shape != (self.factor * thick[0], *thick[1:]):
+            raise GeometryError(f"fine slices {self.volume.shape} do not fit the thick ones {thick}.")
+
+    @property
+    def factor(self) -> int:
+        """Fine slices for each thick one."""
+        return self.volume.shape[0] // self.given.shape[0]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(width, height, depth) in fine voxels."""
+        return self.grid.size
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """(x, y, z) millimetres per fine voxel, None where unknown."""
+        return self.grid.spacing_mm
+
+    def as_sitk(self) -> Any:
+        """A ``SimpleITK.Image`` of the volume in its place."""
+        return itk_image(self.volume, self.grid)
+
+    def plot(self) -> Figure:
+        """Draw two planes through the middle, across the slices, as given and restored.
+
+        The figure is none of pyplot's, so nothing is left open; notebooks display it.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2 * _INCHES, 2 * _INCHES + 0.6), layout="constrained")
+        axes = figure.subplots(2, len(_VIEWS), squeeze=False)
+        low, high = np.percentile(self.given, [1, 99.5])
+        thick = np.repeat(self.given, self.factor, 0)
+        steps = (1.0, 1.0, 1.0) if self.spacing_mm is None else self.spacing_mm
+        for column, (view, axis) in enumerate(_VIEWS.items()):
+            for ax, values in zip(axes[:, column], (thick, self.volume), strict=True):
+                plane = np.take(values, values.shape[axis] // 2, axis)
+                aspect = steps[2] / steps[axis - 1]
+                # The first slice, which most often is the lowest of the body, lies below.
+                ax.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect, origin="lower")
+                ax.set(xticks=[], yticks=[])
+            axes[0, column].set_title(view, fontsize=8)
+        for ax, words in zip(axes[:, 0], ("as given", "restored"), strict=True):
+            ax.set_ylabel(words, fontsize=8)
+        flags = ", ".join(flag.replace("_", " ") for flag in self.flags)
+        name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
+        title = f"{name}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
+        figure.suptitle(title, fontsize=9, color="#b35900" if flags else "#555555")
+        return figure
+
+    def save(
+        self,
+        directory: str | os.PathLike[str],
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        stem: str | None = None,
+    ) -> list[Path]:
+        """Write files, each of them atomically.
+
+        Args:
+            directory: folder, created if it does not exist.
+            formats: ``"nifti"`` or ``"mha"`` (``_sr.nii.gz``, ``_sr.mha``, with spacing, origin and
+                directions), ``"picture"`` (``_sr.png``, the plot), ``"json"``.
+            stem: start of the file names; None takes the name of the volume without its suffix.
+
+        Returns:
+            The paths.
+
+        Raises:
+            ConfigError: a format is unknown, or `stem` is no file name.
+            GeometryError: ``"mha"`` without a spacing.
+            OutputError: a file cannot be written.
+        """
+        from anatozoo.io.files import stem_of
+
+        if isinstance(formats, str) or not formats or set(formats) - set(FORMATS):
+            raise ConfigError(f"formats={formats!r} must be a list of {', '.join(FORMATS)}.")
+        chosen = stem_of(Path(self.image)) if stem is None else stem
+        if not chosen or chosen != Path(chosen).name:
+            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
+        return [
+            self._write(Path(directory) / (chosen + ending), kind)
+            for kind, ending in FORMATS.items()
+            if kind in formats
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the voxels as JSON values; null where millimetres are unknown."""
+        return {
+            "schema_version": 1,
+            "checkpoint": self.checkpoint,
+            "version": self.version,
+            "image": self.image,
+            "size": list(self.size),
+            "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
+            "grid": self.grid.to_dict(),
+            "factor": self.factor,
+            "flags": list(self.flags),
+        }
+
+    def _write(self, path: Path, kind: str) -> Path:
+        from anatozoo.io import writers
+
+        if kind == "json":
+            return writers.write_json(path, self.to_dict())
+        if kind == "picture":
+            return writers.write_bytes(path, self._repr_png_())
+        return writers.write_itk(path, self.as_sitk(), units_known=self.spacing_mm is not None)
+
+    def _repr_png_(self) -> bytes:
+        """Picture for notebooks, where a result on a line of its own shows itself."""
+        buffer = io.BytesIO()
+        self.plot().savefig(buffer, format="png", dpi=_DPI)
+        return buffer.getvalue()
