@@ -1,7 +1,18 @@
 """Does a model serve some patients worse than others? Groups, gaps, and gaps without truth."""
 
-from anatozoo.fairness.discovery import Agreement, crossed_gaps, gap_agreement
+from anatozoo.fairness.discovery import Agreement, SignAccuracy, crossed_gaps, gap_agreement
 from anatozoo.fairness.frame import GroupFrame
+from anatozoo.fairness.groups import Groups, make_groups
 from anatozoo.fairness.pairs import Adjusted, Pair
 
-__all__ = ["Adjusted", "Agreement", "GroupFrame", "Pair", "crossed_gaps", "gap_agreement"]
+__all__ = [
+    "Adjusted",
+    "Agreement",
+    "GroupFrame",
+    "Groups",
+    "Pair",
+    "SignAccuracy",
+    "crossed_gaps",
+    "gap_agreement",
+    "make_groups",
+]

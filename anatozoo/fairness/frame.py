@@ -45,7 +45,7 @@ class GroupFrame:
         table: one row per image.
         metrics: columns with numbers; NaN is "not measured".
         groups: a column, or several, whose combinations are then the groups; see
-            `anatozoo.fairness.groups.make_groups` for what a column may be.
+            `make_groups` for what a column may be.
         controls: columns, of the same kinds, that groups may differ in and that explain a gap, such as
             ``"age_bin"``: `adjusted` compares within their combinations.
         bins: column -> where its bins begin, see `make_groups`.

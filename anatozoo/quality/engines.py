@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.grid import Grid, GridImage
-
-if TYPE_CHECKING:
-    from anatozoo.results_registration import RegistrationResult
+from anatozoo.results_registration import RegistrationResult
 
 LEARNED = "acregnet-jsrt"
 """The engine that is taken unless another one is named."""
@@ -26,7 +24,7 @@ class Engine(Protocol):
     name: str
     version: str
 
-    def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register a moving image to a fixed one; grids of both have a spacing, or neither has."""
 
 
@@ -38,7 +36,7 @@ class Bspline:
     def __init__(self) -> None:
         self.version = _version_of_simpleitk()
 
-    def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register; the mesh has control points about 45 mm apart on a chest that is 360 mm wide."""
         from anatozoo.quality.classical import BSPLINE, bspline
 
@@ -53,7 +51,7 @@ class Demons:
     def __init__(self) -> None:
         self.version = _version_of_simpleitk()
 
-    def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register; the images must have the same modality."""
         from anatozoo.quality.classical import DEMONS, demons
 
@@ -71,7 +69,7 @@ class Learned:
         self.model = model
         self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
 
-    def register(self, moving: GridImage, fixed: GridImage) -> "RegistrationResult":
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register in the network's own frame."""
         result: RegistrationResult = self.model.predict(moving, fixed)
         return result
@@ -85,7 +83,7 @@ _ASSUMED_WIDTH_MM = {2: 360.0, 3: 50.0}
 
 
 def engine_of(engine: "str | Engine") -> Engine:
-    """The engine of this name: one of `ENGINES`, or any registration checkpoint of the zoo.
+    """The engine of this name: one of ``ENGINES``, or any registration checkpoint of the zoo.
 
     Args:
         engine: a name, a folder with a checkpoint, or an engine, which is returned as it is.
@@ -120,8 +118,8 @@ def _learned(name: str) -> Learned:
 
 
 def _in_millimetres(
-    register: Callable[..., "RegistrationResult"], settings: Any, moving: GridImage, fixed: GridImage
-) -> "RegistrationResult":
+    register: Callable[..., RegistrationResult], settings: Any, moving: GridImage, fixed: GridImage
+) -> RegistrationResult:
     """Register with settings in millimetres; where spacings are unknown, the field stays one in pixels."""
     dims = fixed.grid.dims
     if fixed.grid.spacing_mm is not None:

@@ -19,10 +19,10 @@ from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, engine_of
 from anatozoo.results_quality import AtlasMatch, QualityResult
+from anatozoo.results_registration import RegistrationResult
 
 if TYPE_CHECKING:
     from anatozoo.results import SegmentationResult
-    from anatozoo.results_registration import RegistrationResult
 
 Masks = Mapping[str, npt.NDArray[Any]]
 COUNT = 5
@@ -56,7 +56,7 @@ def rca(
             `anatozoo.io.grid.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
             organs overlap, the later one of the atlas has the pixel.
         atlas: what to judge by.
-        engine: what registers: a name of `anatozoo.quality.ENGINES`, a registration checkpoint, or an engine.
+        engine: what registers: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine.
         count: atlas images.
         classes: names of the label map's values 1, 2, ...; None takes the atlas's organs.
         exclude: names of atlas images that must not be used, such as the image's own.
@@ -123,7 +123,7 @@ class RegisteredImage:
     atlas: Atlas
     engine: str
     seen: GridImage
-    registrations: "tuple[tuple[AtlasImage, RegistrationResult], ...]"
+    registrations: tuple[tuple[AtlasImage, RegistrationResult], ...]
 
     def judge(
         self, mask: "Any | Masks | Annotation | SegmentationResult", classes: Sequence[str] | None = None
@@ -156,7 +156,7 @@ class RegisteredImage:
     def _match(
         self,
         atlas_image: AtlasImage,
-        result: "RegistrationResult",
+        result: RegistrationResult,
         labels: npt.NDArray[np.uint8],
         organs: Sequence[str],
     ) -> AtlasMatch:
@@ -173,7 +173,7 @@ class RegisteredImage:
         )
 
 
-def _register(moving: GridImage, fixed: GridImage, engine: Engine) -> "RegistrationResult":
+def _register(moving: GridImage, fixed: GridImage, engine: Engine) -> RegistrationResult:
     if (moving.grid.spacing_mm is None) != (fixed.grid.spacing_mm is None):
         # Registration takes spacings of both or of neither; the frames are alike without them.
         moving, fixed = (replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed))
