@@ -136,6 +136,22 @@ def test_numbers_of_registrations_are_those_of_their_reports(specs: Any) -> None
     assert compared > 10
 
 
+def test_numbers_of_estimated_quality_are_those_of_the_report(specs: Any) -> None:
+    report = json.loads((EVIDENCE / "rca_experiment.json").read_text(encoding="utf-8"))
+    compared = 0
+    for spec in specs:
+        for metric in spec.metrics:
+            if metric.report != "docs/evidence/rca_experiment.json":
+                continue
+            _, kind, name = metric.metric.split("_")
+            found = report["engines"][spec.name]["organs"][metric.class_][kind]
+            assert metric.value == pytest.approx(found[name], abs=6e-5), metric
+            assert metric.n == found["n"], metric
+            assert metric.source == report["command"], metric
+            compared += 1
+    assert compared == 8
+
+
 def reported(evaluation: dict[str, Any], metric: str, organ: str) -> tuple[float, int]:
     """A number of the manifest as its report has it, and of how many images."""
     metrics = evaluation["metrics"]
