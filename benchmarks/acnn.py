@@ -46,7 +46,7 @@ def make_stack(shape: Sequence[int], seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).normal(100, 15, (depth, height, width)) + plane).astype(np.float32)
 
 
-def make_module(network: str, *, shaped: bool = False, frame: dict[str, Any] = FRAME) -> AcnnModule:
+def make_module(network: Any, *, shaped: bool = False, frame: dict[str, Any] = FRAME) -> AcnnModule:
     """A segmenter of random weights, with the prior of acnnprior/acdc.yaml where it is wanted."""
     torch.manual_seed(0)
     weight = SHAPE_WEIGHT if shaped else 0.0

@@ -1,7 +1,6 @@
 """The data of ACNN-SR: fine volumes, from which thick slices are made on the fly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.methods.acnn.augment import crop
 from anatozoo.methods.acnn.frames import fit_frame
+from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
 from anatozoo.methods.base_data import seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase, find_cases
@@ -21,22 +21,6 @@ from anatozoo.methods.frames import Frame, frame_shape
 COARSER = 1.2
 """From what ratio to the wanted spacing on a volume is too coarse to learn fine slices from."""
 _PERCENTILES = (0.5, 99.5)
-
-
-@dataclass(frozen=True)
-class SliceAugment:
-    """Strengths of the augmentation; 0 switches one off.
-
-    Attributes:
-        flip_p: probability of a mirror image along each axis; off, for a shape prior knows sides.
-        contrast: largest change of the factor of intensities, as a share.
-        noise: largest standard deviation of Gaussian noise on the thick slices; the fine ones have none, so
-            that it is learnt to be removed.
-    """
-
-    flip_p: float = 0.0
-    contrast: float = 0.2
-    noise: float = 0.0
 
 
 class SliceDataset(FrameDataset):
@@ -107,8 +91,8 @@ class AcnnSRDataModule(FrameDataModule):
         margin: voxels beside the frame that random crops may show.
         batch_size: volumes per process and step.
         num_workers: loading processes; volumes are read once and kept in memory.
-        augment: strengths, fields of `SliceAugment`; ``{}`` takes its defaults, None switches augmentation
-            and random crops off.
+        augment: strengths, fields of `anatozoo.methods.acnnsr.augment.SliceAugment`; ``{}`` takes its
+            defaults, None switches augmentation and random crops off.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -186,13 +170,9 @@ class AcnnSRDataModule(FrameDataModule):
         if config is None:
             return self.degraded(batch)
         target, inside = crop(batch["target"], batch["inside"], self.shape, random=True)
-        for axis in (1, 2, 3):
-            if torch.rand(()) < config.flip_p:
-                target, inside = target.flip(axis + 1), inside.flip(axis)
-        change = 1 + config.contrast * (2 * torch.rand(len(target), 1, 1, 1, 1) - 1)
-        made = self.degraded(batch | {"target": target * change.to(target), "inside": inside})
-        noise = config.noise * torch.rand(len(target), 1, 1, 1, 1).to(target)
-        return made | {"image": made["image"] + noise * torch.randn_like(made["image"])}
+        target, inside = augment(target, inside, config)
+        made = self.degraded(batch | {"target": target, "inside": inside})
+        return made | {"image": add_noise(made["image"], config)}
 
 
 def intensity_range(pixels: npt.NDArray[np.float32]) -> tuple[float, float]:
