@@ -179,6 +179,6 @@ def test_results_that_contradict_themselves_are_refused() -> None:
     result = RestoredVolume("m", "1", "x", grid, fine, thick)
     for settings in ({"formats": ["png"]}, {"formats": "json"}, {"stem": "a/b"}):
         with pytest.raises(ConfigError):
-            result.save("nowhere", **settings)  # type: ignore[arg-type]
+            result.save("nowhere", **settings)
     with pytest.raises(GeometryError, match="MetaImage"):
         result.save("nowhere", formats=["mha"])
