@@ -216,10 +216,9 @@ class SegmentationResult:
             OutputError: a file cannot be written.
         """
         from anatozoo.io.files import stem_of
+        from anatozoo.io.writers import checked_stem
 
-        chosen = stem_of(Path(self.image)) if stem is None else stem
-        if not chosen or chosen != Path(chosen).name:
-            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
+        chosen = checked_stem(stem_of(Path(self.image)) if stem is None else stem)
         return [self._write(Path(directory) / name) for name in output_names(chosen, formats)]
 
     def _write(self, path: Path) -> Path:

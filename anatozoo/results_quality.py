@@ -156,20 +156,12 @@ class QualityResult:
             OutputError: a file cannot be written.
         """
         from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import write_bytes, write_json
-        from anatozoo.plotting_registration import figure_bytes
+        from anatozoo.io.writers import output_files, write_bytes, write_json
 
-        if isinstance(formats, str) or not formats or set(formats) - set(FORMATS):
-            raise ConfigError(f"formats={formats!r} must be a list of {', '.join(FORMATS)}.")
         chosen = (stem_of(Path(self.image)) or "array") if stem is None else stem
-        if not chosen or chosen != Path(chosen).name:
-            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
-        paths = {n: Path(directory) / (chosen + FORMATS[n][0]) for n in FORMATS if n in formats}
         return [
-            write_json(path, self.to_dict())
-            if name == "json"
-            else write_bytes(path, figure_bytes(self.plot()))
-            for name, path in paths.items()
+            write_json(path, self.to_dict()) if kind == "json" else write_bytes(path, self._repr_png_())
+            for path, kind in output_files(directory, chosen, formats, FORMATS)
         ]
 
     def _repr_png_(self) -> bytes:

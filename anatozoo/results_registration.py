@@ -307,20 +307,11 @@ class RegistrationResult:
             OutputError: a file cannot be written.
         """
         from anatozoo.io.files import stem_of
+        from anatozoo.io.writers import output_files
 
-        unknown = [name for name in formats if name not in FORMATS]
-        if unknown or isinstance(formats, str) or not formats:
-            raise ConfigError(f"formats={formats!r} must be a list of {', '.join(FORMATS)}.")
         names = [stem_of(Path(name)) or "array" for name in (self.moving, self.fixed)]
         chosen = "_to_".join(names) if stem is None else stem
-        if not chosen or chosen != Path(chosen).name:
-            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
-        return [
-            self._write(Path(directory) / f"{chosen}{ending}", name)
-            for name in FORMATS
-            if name in formats
-            for ending in FORMATS[name]
-        ]
+        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
 
     def _write(self, path: Path, kind: str) -> Path:
         from anatozoo.io import writers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid
 
 if TYPE_CHECKING:
@@ -210,20 +210,11 @@ class RepairResult:
             OutputError: a file cannot be written.
         """
         from anatozoo.io.files import stem_of
+        from anatozoo.io.writers import output_files
 
         wanted = (DEFAULT_FORMATS if self.dims == 2 else VOLUME_FORMATS) if formats is None else formats
-        unknown = [name for name in wanted if name not in FORMATS]
-        if unknown or isinstance(wanted, str) or not wanted:
-            raise ConfigError(f"formats={formats!r} must be a list of {', '.join(FORMATS)}.")
         chosen = stem_of(Path(self.image)).removesuffix("_mask") if stem is None else stem
-        if not chosen or chosen != Path(chosen).name:
-            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
-        return [
-            self._write(Path(directory) / f"{chosen}{ending}", name)
-            for name in FORMATS
-            if name in wanted
-            for ending in FORMATS[name]
-        ]
+        return [self._write(path, kind) for path, kind in output_files(directory, chosen, wanted, FORMATS)]
 
     def _write(self, path: Path, kind: str) -> Path:
         from anatozoo.io import writers

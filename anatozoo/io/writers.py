@@ -12,7 +12,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
-from anatozoo.errors import GeometryError, OutputError
+from anatozoo.errors import ConfigError, GeometryError, OutputError
 
 TEMPORARY_PREFIX = ".anatozoo-tmp-"
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -41,6 +41,45 @@ def explain(error: OSError, path: Path) -> str:
     if error.errno == errno.EISDIR:
         return f"{start}a folder has this name. Rename it or choose another folder."
     return f"{start}{error.strerror or error}. Choose another folder or name."
+
+
+def checked_stem(stem: str) -> str:
+    """The start of a file name, as it is.
+
+    Raises:
+        ConfigError: it is empty, or names a folder too.
+    """
+    if not stem or stem != Path(stem).name:
+        raise ConfigError(f"stem {stem!r} must be the start of a file name, without a folder.")
+    return stem
+
+
+def output_files(
+    directory: str | os.PathLike[str],
+    stem: str,
+    formats: Sequence[str],
+    endings: Mapping[str, tuple[str, ...]],
+) -> list[tuple[Path, str]]:
+    """What a result is saved as: the path and the format of each file, in a fixed order.
+
+    Args:
+        directory: folder.
+        stem: start of the file names.
+        formats: some of the keys of `endings`.
+        endings: format -> what each of its files adds to the stem.
+
+    Raises:
+        ConfigError: a format is unknown, there is none, or `stem` is no file name.
+    """
+    if isinstance(formats, str) or not formats or set(formats) - set(endings):
+        raise ConfigError(f"formats={formats!r} must be a list of {', '.join(endings)}.")
+    start = Path(directory) / checked_stem(stem)
+    return [
+        (start.with_name(start.name + ending), name)
+        for name in endings
+        if name in formats
+        for ending in endings[name]
+    ]
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

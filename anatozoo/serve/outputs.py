@@ -56,11 +56,7 @@ REPAIRED_VOLUMES = Formats(
     results_repair.VOLUME_FORMATS,
 )
 REGISTRATIONS = Formats("registrations", results_registration.FORMATS, results_registration.DEFAULT_FORMATS)
-VOLUMES = Formats(
-    "segmented volumes",
-    {name: (ending,) for name, ending in results_volume.FORMATS.items()},
-    results_volume.DEFAULT_FORMATS,
-)
+VOLUMES = Formats("segmented volumes", results_volume.FORMATS, results_volume.DEFAULT_FORMATS)
 QUALITIES = Formats("estimates of quality", results_quality.FORMATS, ("json",))
 EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, QUALITIES)
 

@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid, itk_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = {"nifti": "_sr.nii.gz", "mha": "_sr.mha", "picture": "_sr.png", "json": ".json"}
+FORMATS: dict[str, tuple[str, ...]] = {
+    "nifti": ("_sr.nii.gz",),
+    "mha": ("_sr.mha",),
+    "picture": ("_sr.png",),
+    "json": (".json",),
+}
 """Formats of `RestoredVolume.save`, and what each adds to the stem of the image's name."""
 DEFAULT_FORMATS = ("nifti", "picture", "json")
 _INCHES, _DPI = 3.0, 100
@@ -135,17 +140,10 @@ class RestoredVolume:
             OutputError: a file cannot be written.
         """
         from anatozoo.io.files import stem_of
+        from anatozoo.io.writers import output_files
 
-        if isinstance(formats, str) or not formats or set(formats) - set(FORMATS):
-            raise ConfigError(f"formats={formats!r} must be a list of {', '.join(FORMATS)}.")
         chosen = stem_of(Path(self.image)) if stem is None else stem
-        if not chosen or chosen != Path(chosen).name:
-            raise ConfigError(f"stem {chosen!r} must be the start of a file name, without a folder.")
-        return [
-            self._write(Path(directory) / (chosen + ending), kind)
-            for kind, ending in FORMATS.items()
-            if kind in formats
-        ]
+        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the voxels as JSON values; null where millimetres are unknown."""
