@@ -6,7 +6,8 @@ A configuration names the stage before it and the option that takes the checkpoi
       config: aenet/jsrt.yaml
       fills: model.shape_weights
 
-`anatozoo fit` runs that configuration first, unless the option is given. What is on the command line is for
+`anatozoo fit` runs that configuration first, unless the option is given, or the setting that a third line may
+name, ``weight: model.shape_weight``, is 0 and nothing would come of it. What is on the command line is for
 both: ``--trainer.*``, ``--seed_everything``, and of ``--data.*`` what the first stage's data module has. What
 the two models must agree on, their `links`, is taken from the later one. ``--first_stage.*`` is for the first
 stage alone.
@@ -332,7 +333,7 @@ def _first_stage(argv: list[str]) -> tuple[FirstStage | None, list[str], list[st
         written = name if value is None else f"{name}={value}"
         if name == f"--{OPTION}":
             declared, home = yaml.safe_load(value or ""), None
-        elif name in (f"--{OPTION}.config", f"--{OPTION}.fills"):
+        elif name in (f"--{OPTION}.config", f"--{OPTION}.fills", f"--{OPTION}.weight"):
             about[name.rpartition(".")[2]] = value
         elif name.startswith(f"--{OPTION}."):
             early.append("--" + written.removeprefix(f"--{OPTION}."))
@@ -344,12 +345,15 @@ def _first_stage(argv: list[str]) -> tuple[FirstStage | None, list[str], list[st
         declared = {}
     stated = {**(declared or {}), **about}
     texts = all(isinstance(text, str) for text in stated.values())
-    if set(stated) != {"config", "fills"} or not texts or not stated["fills"].startswith("model."):
+    complete = set(stated) - {"weight"} == {"config", "fills"}
+    if not complete or not texts or not stated["fills"].startswith("model."):
         raise ConfigError(
             f"{OPTION} must say a config and the option of the model that it fills, such as "
             "{config: aenet/jsrt.yaml, fills: model.shape_weights}."
         )
     if _is_given(own, files, stated["fills"]) or _is_given(own, files, "ckpt_path"):
+        return None, own, early
+    if "weight" in stated and _is_zero(own, files, stated["weight"]):
         return None, own, early
     beside = home / stated["config"] if home is not None and "config" not in about else None
     config = str(beside) if beside is not None and beside.is_file() else shipped_config(stated["config"])
@@ -360,6 +364,13 @@ def _is_given(options: list[str], files: list[str], name: str) -> bool:
     """Whether an option has a value, on the command line or else in a configuration file."""
     given, _ = split_options(options, f"--{name}")
     return given[-1] not in _NULL if given else setting_of(files, *name.split(".")) is not None
+
+
+def _is_zero(options: list[str], files: list[str], name: str) -> bool:
+    """Whether a setting is 0, on the command line or else in a configuration file."""
+    given, _ = split_options(options, f"--{name}")
+    value = yaml.safe_load(given[-1]) if given else setting_of(files, *name.split("."))
+    return isinstance(value, int | float) and value == 0
 
 
 def _options(arguments: Iterable[str]) -> Iterator[tuple[str, str | None]]:

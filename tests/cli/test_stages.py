@@ -245,10 +245,18 @@ def test_options_reach_the_stages_that_they_are_for() -> None:
         ("--model.shape_weights", "aenet-jsrt"),
         ("--ckpt_path=run/last.ckpt",),
         ("--first_stage=null",),
+        ("--model.shape_weight=0",),
+        ("--model.shape_weight", "0.0"),
     ],
 )
 def test_what_is_given_needs_no_first_stage(options: tuple[str, ...]) -> None:
     assert plan(*CONFIG, *options) == []
+
+
+def test_a_weight_above_zero_needs_it() -> None:
+    assert len(plan(*CONFIG, "--model.shape_weight=0.2")) == 2
+    assert len(plan(*CONFIG, "--model.label_weight=0")) == 2
+    assert len(plan(*CONFIG, "--model.shape_weight=0", "--first_stage.weight=model.lr")) == 2
 
 
 def test_measuring_has_no_stages() -> None:
@@ -322,6 +330,10 @@ def test_a_printed_configuration_is_that_of_the_last_stage(capsys: Any) -> None:
     assert main(["fit", *CONFIG, "--data.root=x", "--print_config"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["method"] == "acregnet"
-    assert config["first_stage"] == {"config": "aenet/jsrt.yaml", "fills": "model.shape_weights"}
+    assert config["first_stage"] == {
+        "config": "aenet/jsrt.yaml",
+        "fills": "model.shape_weights",
+        "weight": "model.shape_weight",
+    }
     assert main(["fit", *CONFIG, "--help"]) == 0
     assert "--first_stage" in capsys.readouterr().out
