@@ -23,7 +23,7 @@ from anatozoo.plotting_cases import case_picture
 from anatozoo.results import SegmentationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import VARIANTS, VOLUMES, Variant
+from tests.contract.variants import VARIANTS, VOLUMES, Variant, build_without_zeros, cases
 from tests.phantoms import make_chest_phantom
 
 SIZES = [(64, 64), (61, 97), (200, 33), (16, 40)]
@@ -138,33 +138,13 @@ def answer(module: Any, image: Tensor) -> Tensor:
     return kind_of(module).answer(module, image)
 
 
-def cases(*, expensive: bool = False) -> list[Any]:
-    """All variants of all methods; where a check is expensive, most of them are left to ``-m slow``."""
-    return [
-        pytest.param(
-            method,
-            variant,
-            id=f"{method}-{name}",
-            marks=[pytest.mark.slow] * (expensive and not variant.quick),
-        )
-        for method in SEGMENTERS
-        for name, variant in VARIANTS.get(method, {}).items()
-    ]
-
-
-every_variant = pytest.mark.parametrize(("method", "variant"), cases())
-costly = pytest.mark.parametrize(("method", "variant"), cases(expensive=True))
+_OF_SEGMENTERS = {method: VARIANTS.get(method, {}) for method in SEGMENTERS}
+every_variant, costly = cases(_OF_SEGMENTERS), cases(_OF_SEGMENTERS, expensive=True)
 
 
 def build(method: str, variant: Variant) -> Any:
     """A module of which no layer is zero, in evaluation mode."""
-    torch.manual_seed(0)
-    module = METHODS[method].module_class()(**variant.settings)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.02)
-    return module.eval()
+    return build_without_zeros(method, variant).eval()
 
 
 def images(module: Any, count: int = 2) -> Tensor:

@@ -15,7 +15,7 @@ from anatozoo.results_repair import RepairResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import Variant
+from tests.contract.variants import Variant, cases
 
 _NARROW = {"organs": ["a", "b", "c"], "widths": [4, 8, 8, 8, 8], "code": 8, "skips": [4, 8]}
 _VOLUME = {"organs": ["a", "b"], "image_size": [16, 24, 16], "widths": [4, 8, 8], "code": 8}
@@ -37,24 +37,7 @@ REPAIR: dict[str, dict[str, Variant]] = {
 SIZES = {2: [(64, 64), (61, 97), (200, 33), (16, 40)], 3: [(17, 21, 15), (20, 23, 16), (30, 8, 12)]}
 
 
-def cases(*, expensive: bool = False) -> Any:
-    """All variants; where a check is expensive, most of them are left to ``-m slow``."""
-    return pytest.mark.parametrize(
-        ("method", "variant"),
-        [
-            pytest.param(
-                method,
-                variant,
-                id=f"{method}-{name}",
-                marks=[pytest.mark.slow] * (expensive and not variant.quick),
-            )
-            for method, variants in REPAIR.items()
-            for name, variant in variants.items()
-        ],
-    )
-
-
-every_variant, costly = cases(), cases(expensive=True)
+every_variant, costly = cases(REPAIR), cases(REPAIR, expensive=True)
 
 
 def build(method: str, variant: Variant) -> Any:

@@ -14,7 +14,7 @@ from anatozoo.methods.acnnsr.result import RestoredVolume
 from anatozoo.plotting_cases import case_picture
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import Variant
+from tests.contract.variants import Variant, build_without_zeros, cases
 
 _FRAME = {"image_size": [12, 16, 16], "spacing_mm": [1.0, 1.0, 2.0]}
 SUPERRES: dict[str, dict[str, Variant]] = {
@@ -29,35 +29,12 @@ SUPERRES: dict[str, dict[str, Variant]] = {
 SIZES = [(2, 16, 16), (5, 33, 47), (3, 18, 70)]
 
 
-def cases(*, expensive: bool = False) -> Any:
-    """All variants; where a check is expensive, most of them are left to ``-m slow``."""
-    return pytest.mark.parametrize(
-        ("method", "variant"),
-        [
-            pytest.param(
-                method,
-                variant,
-                id=f"{method}-{name}",
-                marks=[pytest.mark.slow] * (expensive and not variant.quick),
-            )
-            for method, variants in SUPERRES.items()
-            for name, variant in variants.items()
-        ],
-    )
-
-
-every_variant = cases()
-costly = cases(expensive=True)
+every_variant, costly = cases(SUPERRES), cases(SUPERRES, expensive=True)
 
 
 def build(method: str, variant: Variant) -> Any:
     """A module of which no layer is zero, in evaluation mode."""
-    torch.manual_seed(0)
-    module = METHODS[method].module_class()(**variant.settings)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.02)
+    module = build_without_zeros(method, variant)
     if module.hparams.shape_weight:
         same = {key: module.hparams[key] for key in ("image_size", "spacing_mm")}
         prior = METHODS["acnntl"].module_class()(labels=["a"], fit="spacing", widths=[4, 8], code=6, **same)

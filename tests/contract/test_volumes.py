@@ -16,40 +16,17 @@ from anatozoo.results_volume import VolumeResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import VOLUMES, Variant
+from tests.contract.variants import VOLUMES, Variant, build_without_zeros, cases
 
 SIZES = [(5, 40, 33), (8, 32, 32), (11, 61, 47)]
 
 
-def cases(*, expensive: bool = False) -> Any:
-    """All variants; where a check is expensive, most of them are left to ``-m slow``."""
-    return pytest.mark.parametrize(
-        ("method", "variant"),
-        [
-            pytest.param(
-                method,
-                variant,
-                id=f"{method}-{name}",
-                marks=[pytest.mark.slow] * (expensive and not variant.quick),
-            )
-            for method, variants in VOLUMES.items()
-            for name, variant in variants.items()
-        ],
-    )
-
-
-every_variant = cases()
-costly = cases(expensive=True)
+every_variant, costly = cases(VOLUMES), cases(VOLUMES, expensive=True)
 
 
 def build(method: str, variant: Variant) -> Any:
     """A module of which no layer is zero, in evaluation mode."""
-    torch.manual_seed(0)
-    module = METHODS[method].module_class()(**variant.settings)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.02)
+    module = build_without_zeros(method, variant)
     if module.hparams.get("shape_weight"):
         same = {
             key: module.hparams[key] for key in ("labels", "image_size", "fit", "spacing_mm", "long_side")

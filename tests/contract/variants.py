@@ -1,7 +1,13 @@
 """Settings under which the contract tests build each method: small, and every branch once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
+import torch
+
+from anatozoo.zoo.registry import METHODS
 
 _LITE = {"encoder": "tf_efficientnet_lite0"}
 
@@ -19,6 +25,34 @@ class Variant:
     settings: dict[str, Any] = field(default_factory=dict)
     quick: bool = False
     exact: bool = True
+
+
+def cases(methods: "Mapping[str, Mapping[str, Variant]]", *, expensive: bool = False) -> Any:
+    """All variants of the methods; where a check is expensive, most of them are left to ``-m slow``."""
+    return pytest.mark.parametrize(
+        ("method", "variant"),
+        [
+            pytest.param(
+                method,
+                variant,
+                id=f"{method}-{name}",
+                marks=[pytest.mark.slow] * (expensive and not variant.quick),
+            )
+            for method, variants in methods.items()
+            for name, variant in variants.items()
+        ],
+    )
+
+
+def build_without_zeros(method: str, variant: Variant) -> Any:
+    """A module of which no layer is zero, in training mode."""
+    torch.manual_seed(0)
+    module = METHODS[method].module_class()(**variant.settings)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.02)
+    return module
 
 
 VARIANTS: dict[str, dict[str, Variant]] = {
