@@ -149,7 +149,7 @@ def _status(spec: CheckpointSpec, private: bool) -> str:
         "published": f"Published as `{spec.hub.repo_id}` at commit `{spec.hub.revision}`.",
         "deprecated": "**Deprecated**: kept so that old results can be reproduced; use a newer checkpoint.",
     }[spec.status]
-    return f"Version {spec.version} of a {method.title} ({method.paper}). {where}\n"
+    return f"Version {spec.version}. Method: {method.title} ({method.paper}). {where}\n"
 
 
 def _example(spec: CheckpointSpec) -> str:

@@ -125,7 +125,7 @@ def test_hashes_and_card_are_written(clinic: Path, steps: list[dict[str, Any]]) 
     assert "disc-clinic/model.safetensors: sha256 " in output(steps, "python3 -m anatozoo.zoo.maintain")
     card = (clinic / "zoo/checkpoints/disc-clinic/README.md").read_text(encoding="utf-8")
     assert card == output(steps, "anatozoo card")
-    assert "Version 1.0.0 of a disc shape (our clinic, unpublished). Part of a private zoo" in card
+    assert "Version 1.0.0. Method: disc shape (our clinic, unpublished). Part of a private zoo" in card
     assert "pipeline_tag: image-segmentation" in card
 
 
