@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn.blocks import channels_last
 from anatozoo.methods.acnn.cases import HEART
 from anatozoo.methods.acnn.frames import StackFit, check_fit
 from anatozoo.methods.acnn.network import build_network
@@ -112,7 +113,9 @@ class AcnnModule(StackModule):
                 f"ce_weight={h.ce_weight}, dice_weight={h.dice_weight} and shape_weight={h.shape_weight} "
                 "must not be negative, and one of the first two above 0."
             )
-        self.network = build_network(h.network, self.shape, len(self.labels) + 1, widths=h.widths)
+        network = build_network(h.network, self.shape, len(self.labels) + 1, widths=h.widths)
+        # DynUNet's instance normalisation would copy every map back.
+        self.network = network if h.network == "dynunet" else channels_last(network)
         self.prior = PriorSlot()
 
     def configure_metrics(self) -> None:

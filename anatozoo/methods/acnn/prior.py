@@ -13,6 +13,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.io.grid import read_labels
 from anatozoo.methods.acnn.augment import shift_slices
 from anatozoo.methods.acnn.autoencoder import ShapeAutoencoder
+from anatozoo.methods.acnn.blocks import channels_last
 from anatozoo.methods.acnn.cases import HEART
 from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
 from anatozoo.methods.base import ZooModule
@@ -83,7 +84,8 @@ class AcnnPriorModule(ZooModule):
                 f"labels={h.labels} must not be empty, swap_probability={h.swap_probability} within 0 … 1, "
                 f"slice_shift={h.slice_shift} not negative."
             )
-        self.network = ShapeAutoencoder(self.shape, len(self.labels) + 1, h.code, h.widths)
+        network = ShapeAutoencoder(self.shape, len(self.labels) + 1, h.code, h.widths)
+        self.network = channels_last(network) if len(self.shape) == 3 else network
 
     def configure_metrics(self) -> None:
         """Dice of the reconstruction, over all labels and for each."""

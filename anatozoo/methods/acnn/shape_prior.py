@@ -10,6 +10,7 @@ A segmentation module takes it in four lines, in 2-D or 3-D::
 The loss is a tool of training, like the images: its weights are no part of the module's state dict.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -44,9 +45,9 @@ class ShapePrior(nn.Module):
     Equation 5 of Oktay et al., IEEE TMI 2018, where the weight is λ1. The encoder f is frozen and stays in
     evaluation mode, whatever is asked of this module; the gradient goes through it to the prediction.
 
-    A segmenter of another resolution may use the model if both frames have the same proportions:
-    probabilities and labels are then averaged or interpolated to the model's. Where the model has ``lungs``
-    or ``clavicles`` and the segmenter each side, the sides are put together.
+    A segmenter of another resolution may use the model if both frames have the same proportions, or as many
+    slices of the same proportions: probabilities and labels are then averaged or interpolated to the model's.
+    Where the model has ``lungs`` or ``clavicles`` and the segmenter each side, the sides are put together.
 
     Args:
         model: gives the codes, for example a fitted `AcnnPriorModule` or `AeNetModule`.
@@ -252,7 +253,7 @@ def fit_to(maps: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def check_shape(model: Sequence[int], network: Sequence[int]) -> None:
-    """Refuse frames of different dimensions or proportions.
+    """Refuse frames of different dimensions or proportions; volumes may have as many slices in both.
 
     Args:
         model: shape of the frame of what knows shapes.
@@ -261,10 +262,9 @@ def check_shape(model: Sequence[int], network: Sequence[int]) -> None:
     Raises:
         ConfigError: they differ.
     """
-    same = len(model) == len(network) and all(
-        model[0] * ours == network[0] * theirs for theirs, ours in zip(model, network, strict=True)
-    )
-    if not same:
+    same = len(model) == len(network) and _proportions(model) == _proportions(network)
+    same_slices = len(model) == len(network) == 3 and model[0] == network[0]
+    if not same and not (same_slices and _proportions(model[1:]) == _proportions(network[1:])):
         raise ConfigError(
             f"the shape prior sees {' x '.join(map(str, model))} pixels, the network "
             f"{' x '.join(map(str, network))}; both need the same number of dimensions and the same "
@@ -285,7 +285,18 @@ def field_of_view(shape: Sequence[int], frame: Mapping[str, Any]) -> str:
         return f"{' x '.join(sizes)} mm"
     if fit == "slices":
         return f"{shape[0]} slices, {100 * shape[-1] / frame['long_side']:.3g} % of their longer side"
-    return f"the whole image ({fit})"
+    # What padding shows beside the image depends on the frame's proportions.
+    return (
+        f"the whole image ({' : '.join(map(str, _proportions(shape)))})"
+        if fit == "pad"
+        else "the whole image"
+    )
+
+
+def _proportions(shape: Sequence[int]) -> tuple[int, ...]:
+    """The sides in lowest terms."""
+    common = math.gcd(*shape)
+    return tuple(side // common for side in shape)
 
 
 def check_view(model: str, network: str) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn.blocks import channels_last
 from anatozoo.methods.acnn.cases import HEART
 from anatozoo.methods.acnn.frames import StackFit, check_fit
 from anatozoo.methods.acnn.predict import StackModule
@@ -108,7 +109,7 @@ class AcnnTLModule(StackModule):
                 f"code_weight={h.code_weight} above 0."
             )
         check_fit(h.fit, self.shape, h.spacing_mm, h.long_side)
-        self.network = TLNetwork(self.shape, len(self.labels) + 1, h.code, h.widths)
+        self.network = channels_last(TLNetwork(self.shape, len(self.labels) + 1, h.code, h.widths))
         if self.is_frozen:
             self.network.autoencoder.requires_grad_(False)
 

@@ -180,13 +180,24 @@ def test_maps_are_averaged_down_and_interpolated_up() -> None:
     assert fit_to(fine, (4, 4)) is fine
 
 
+def test_slices_may_be_finer_where_there_are_as_many() -> None:
+    prior = ShapePrior(volume_model(), 1.0, shape=(8, 64, 64), frame={"fit": "slices", "long_side": 416})
+    logits, truth = maps(3, 8, 64, 64)
+    prior(logits.softmax(1), truth).backward()
+    assert logits.grad is not None
+    coarse = fit_to(truth, (8, 32, 32))
+    torch.testing.assert_close(prior.code(truth), prior.model.encode(coarse))
+    with pytest.raises(ConfigError, match="whole image"):  # padding would show another part
+        ShapePrior(volume_model(), 1.0, shape=(8, 64, 64), frame={"fit": "pad"})
+
+
 def test_other_fields_of_view_are_refused() -> None:
     volume, plane = volume_model(), plane_model()
     ShapePrior(volume, 1.0, frame={"fit": "slices", "long_side": 208})
     ShapePrior(plane, 1.0, shape=(64, 64), frame={"fit": "pad"})
     for model, frame, error in (
         (volume, {"fit": "slices", "long_side": 64}, "15.4 % .*, the network 8 slices, 50 %"),
-        (volume, {"fit": "pad"}, r"whole image \(pad\)"),
+        (volume, {"fit": "pad"}, r"whole image \(1 : 4 : 4\)"),
         (plane, {"fit": "spacing", "spacing_mm": [2.0, 1.0]}, "64 x 32 mm"),
     ):
         with pytest.raises(ConfigError, match=error):
