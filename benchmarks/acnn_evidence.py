@@ -1,15 +1,16 @@
 """ACNN's segmenters on one table: clean stacks, corrupted stacks, and few labels.
 
     python benchmarks/acnn_evidence.py --root DIR --models acnn-acdc acnn-segmaug-acdc acnn-seg-acdc \
-        [--scarce 5 WITH WITHOUT ...] --out docs/evidence
+        [--prior acnn-prior-acdc] [--scarce 5 WITH WITHOUT ...] --out docs/evidence
 
 Every model predicts each stack of the validation split of ACDC on its own grid, end to end. The first model
-is compared with each of the others, stack by stack. Where the voxel spacing is unknown, as in copies of ACDC
-without it, distances are in voxels.
+is compared with each of the others, stack by stack; those of ``--also`` see clean stacks alone. Distances are
+in voxels: in the copy of ACDC that this was written for, every file says 1 x 1 x 1 mm, which is the size of
+no slice of a heart.
 
 What is counted as implausible: ``open_slices``, slices with a left ventricle that is not all round in
-myocardium (the ring is often open in the topmost slices of a true heart too: see the row
-of the truth), and ``extra_parts``, parts of the three structures beyond one each.
+myocardium (the ring is often open in the topmost slices of a true heart too: see the row of the truth), and
+``extra_parts``, parts of the three structures beyond one each.
 
 Corruptions, always the same for a stack, at --strength times what is written here: ``misaligned`` shifts each
 slice by a whole number of pixels of standard deviation 4, and the truth with it; ``missing`` blackens a
@@ -17,7 +18,8 @@ quarter of the slices, never the outermost two; ``ghosting`` adds copies of a mo
 ``bias`` and ``noise`` are MONAI's RandBiasField and RandRicianNoise.
 
 ``--scarce N WITH WITHOUT`` names two models that were trained on N patients with and without the shape prior,
-and draws how the prior's gain depends on N.
+and draws how the prior's gain depends on N. ``--prior`` says how well true label maps come back from their
+codes.
 """
 
 import argparse
@@ -33,9 +35,10 @@ import torch
 
 import anatozoo
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.grid import GridImage
+from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.methods.acnn.cases import HEART, find_stacks
 from anatozoo.methods.acnn.predict import StackModule
+from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
 from anatozoo.metrics.plausibility import components, enclosure
@@ -147,13 +150,12 @@ def implausible(labels: Array) -> dict[str, float]:
     return {"open_slices": float(sum(is_open)), "extra_parts": float(sum(parts) - len(parts))}
 
 
-def row_of(labels: Array, truth: Array, spacing_mm: tuple[float, ...] | None) -> dict[str, float]:
+def row_of(labels: Array, truth: Array) -> dict[str, float]:
     """The numbers of one stack: Dice, distances and what is implausible, of each structure and on average."""
-    found, wanted = (Annotation.from_labels(each, HEART, spacing_mm) for each in (labels, truth))
+    found, wanted = (Annotation.from_labels(each, HEART) for each in (labels, truth))
     measured = case_row(Case(found, wanted), Measures(plausibility=False))
-    unit = "px" if spacing_mm is None else "mm"
     row: dict[str, float] = {}
-    for metric in ("dice", f"hd_{unit}", f"assd_{unit}"):
+    for metric in ("dice", "hd_px", "assd_px"):
         values = {f"{metric}/{organ}": float(measured[f"{metric}/{organ}"]) for organ in HEART}
         row |= {metric: float(np.mean(list(values.values())))} | values
     return row | implausible(labels)
@@ -174,10 +176,27 @@ def measure(
             rows.append({"model": TRUTH, **base, **implausible(wanted)})
             for model in models:
                 found = model.predict(given).label_map
-                rows.append(
-                    {"model": model.checkpoint_name, **base} | row_of(found, wanted, image.grid.spacing_mm)
-                )
+                rows.append({"model": model.checkpoint_name, **base} | row_of(found, wanted))
     return pd.DataFrame(rows)
+
+
+def reconstructed(source: str, cases: Sequence[FrameCase]) -> dict[str, Any]:
+    """Means over the stacks of how true label maps come back from their codes.
+
+    Raises:
+        ConfigError: it is no shape prior of hearts.
+    """
+    model = anatozoo.load(source)
+    if not isinstance(model, AcnnPriorModule) or list(model.labels) != HEART:
+        raise ConfigError(f"{source} is a {type(model).__name__}, no shape prior of {', '.join(HEART)}.")
+    rows = []
+    for case in cases:
+        image, truth = case.read()
+        if truth is None:
+            raise DataError(f"case {case.id} has no label map.")
+        rows.append(row_of(model.reconstruct(itk_image(truth, image.grid)), truth))
+    values = {str(k): float(v) for k, v in pd.DataFrame(rows).mean().items()}
+    return {"name": model.checkpoint_name, "n": len(rows)} | values
 
 
 def means(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
@@ -257,6 +276,9 @@ def markdown(record: Mapping[str, Any]) -> str:
         if record["tests"][kind]:
             lines += ["", f"{first} minus the others, p of the paired Wilcoxon signed-rank test:", ""]
             lines += tests_table(record["tests"][kind], shown)
+    if record["prior"]:
+        lines += ["", "## Label maps and what their codes stand for", ""]
+        lines += means_table({record["prior"]["name"]: record["prior"]}, columns)
     if record["scarce"]:
         head = ["patients", *(f"{_short(c)}, {how}" for c in short for how in ("with", "without", "p"))]
         rows = [
@@ -344,10 +366,9 @@ def about(cases: Sequence[FrameCase], strength: float, command: str) -> str:
     return (
         f"{len(cases)} stacks of {len({case.subject for case in cases})} patients, predicted end to end and "
         "compared on their own grids; means over stacks, columns without a structure also over the three "
-        "structures. px: voxels, for this copy of ACDC has no spacing. Open slices: slices of a stack in "
-        "which the left ventricle is not all round in myocardium; extra parts: parts beyond one for each "
-        f"structure. Corruptions at strength {strength:g}, see the command's help. The checkpoints were "
-        f"chosen on this split by Dice within the network's frame. `{command}`"
+        "structures. px: voxels, for the files do not state the true spacing. Open slices: slices of a stack "
+        "in which the left ventricle is not all round in myocardium; extra parts: parts beyond one for each "
+        f"structure. Corruptions at strength {strength:g}, see the command's help. `{command}`"
     )
 
 
@@ -358,6 +379,8 @@ def main() -> None:
     )
     parser.add_argument("--root", type=Path, required=True, help="ACDC's folders")
     parser.add_argument("--models", nargs="+", required=True, help="names or folders; the first is compared")
+    parser.add_argument("--also", nargs="*", default=[], help="further models, on clean stacks alone")
+    parser.add_argument("--prior", help="the shape prior: a name or a folder")
     parser.add_argument("--scarce", nargs=3, action="append", default=[], metavar=("N", "WITH", "WITHOUT"))
     parser.add_argument("--kinds", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strength", type=float, default=1.0, help="of the corruptions")
@@ -369,16 +392,23 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     cases = validation_cases(options.root)
-    models = [load(source) for source in options.models]
-    names = [model.checkpoint_name for model in models]
+    models, also = ([load(source) for source in sources] for sources in (options.models, options.also))
+    names = [model.checkpoint_name for model in (*models, *also)]
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
-    table = measure(models, cases, [CLEAN, *options.kinds], options.strength)
+    table = measure([*models, *also], cases, [CLEAN], options.strength)
+    if options.kinds:
+        table = pd.concat([table, measure(models, cases, options.kinds, options.strength)], ignore_index=True)
     scarce = {}
     for number, *pair in options.scarce:
         scarce[number] = scarce_summary(*(measure([load(source)], cases, [CLEAN], 1.0) for source in pair))
     columns = columns_of(table)
-    words = ["python benchmarks/acnn_evidence.py --root DIR --models", *names]
+    words = ["python benchmarks/acnn_evidence.py --root DIR --models", *names[: len(models)]]
+    if also:
+        words += ["--also", *names[len(models) :]]
+    prior = None if options.prior is None else reconstructed(options.prior, cases)
+    if prior is not None:
+        words.append(f"--prior {prior['name']}")
     words += [f"--scarce {n} {Path(a).name} {Path(b).name}" for n, a, b in options.scarce]
     if options.strength != 1:
         words.append(f"--strength {options.strength:g}")
@@ -393,6 +423,7 @@ def main() -> None:
         "columns": columns,
         "means": means(table),
         "tests": tests(table, names[0], short),
+        "prior": prior,
         "scarce": scarce,
     }
     text = markdown(record)

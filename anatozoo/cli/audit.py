@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="COLUMN",
-        help="columns with estimated quality, as TRUE=COLUMN where the truth is in the table too",
+        help="columns with estimated quality, as TRUE=COLUMN where the truth is in the table too; "
+        "dice_rca_mean/ORGAN is compared with dice/ORGAN unasked",
     )
     joined = parser.add_argument_group("a second table")
     joined.add_argument("--with", dest="other", type=Path, metavar="TABLE.csv", help="sex, age and the like")

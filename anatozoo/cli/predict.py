@@ -1,4 +1,4 @@
-"""``anatozoo predict``: segment images or volumes, repair masks or register pairs into a folder."""
+"""``anatozoo predict``: segment images or volumes, repair masks, restore volumes or register pairs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ it does:
              or, by a 3-D checkpoint, volumes: NIfTI, MHA, NRRD
   repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD, 3-D for a 3-D checkpoint;
              of a folder of results, the masks
+  restore    volumes with thick slices: NIfTI, MHA, NRRD
   register   pairs of images: --pairs
 
 DIR gets the results and manifest.csv with one row per input. A bad input never
@@ -45,6 +46,7 @@ formats (* by default):
   of a volume    nifti*, mha (label mask), picture* (slices), json*
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
+  restoration    nifti*, mha (volume), picture* (across the slices), json*
   registration   field*, mha (displacement in mm), warped* (image), json*, png*
                  (picture)
 The pictures of repairs and registrations take most of the time.
@@ -132,6 +134,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_formats,
         help="what is written, with commas between; the formats stand below",
     )
+    output.add_argument(
+        "--groups",
+        action="store_true",
+        help="radiographs in DICOM: also write sex, age, view, modality and manufacturer to manifest.csv, "
+        "for `anatozoo audit` (default: nothing about patients)",
+    )
     output.add_argument("--overwrite", action="store_true", help="do again what is done already")
     output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     output.add_argument("--quiet", action="store_true", help="print errors only")
@@ -185,6 +193,8 @@ def _check_together(args: argparse.Namespace) -> None:
             args.usage_error("--then follows a segmentation, not --pairs.")
         if args.quality is not None:
             args.usage_error("--quality is estimated of segmentations, not of --pairs.")
+        if args.groups:
+            args.usage_error("--groups are read from the radiographs that are IN, not from --pairs.")
     if args.quality is not None and args.then is not None:
         args.usage_error("--quality judges what NAME draws; of repaired masks ask `anatozoo quality`.")
 
@@ -204,9 +214,11 @@ def _inputs(args: argparse.Namespace) -> Found | PairList:
 
 def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     """Load the checkpoints and make of them and the arguments what is to be run."""
+    from anatozoo.serve.files import FileTask
     from anatozoo.serve.plan import MaskOptions, PairOptions, ReadOptions
     from anatozoo.serve.runner import file_task, pair_task
     from anatozoo.serve.tasks import dims_of, task_of
+    from anatozoo.serve.volumes import takes_volumes
 
     model = _load(args.name, args.device)
     kind = task_of(model)
@@ -216,9 +228,12 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     if repairs and (args.invert is not None or args.allow_any_modality):
         args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} repairs masks.")
     dims = dims_of(model)
-    in_volumes = kind == "segmentation" and dims == 3
+    in_volumes = takes_volumes(model)
     if in_volumes and (args.invert is not None or args.allow_any_modality):
         args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} takes volumes.")
+    if args.groups and (repairs or in_volumes):
+        takes = "repairs masks" if repairs else "takes volumes"
+        args.usage_error(f"--groups are read from radiographs in DICOM; {args.name} {takes}.")
     if len(args.spacing_mm or ()) not in (0, 1, dims):
         args.usage_error(f"--spacing-mm takes one number or {dims} here; give the images before it.")
     spacing = args.spacing_mm and (args.spacing_mm * dims if len(args.spacing_mm) == 1 else args.spacing_mm)
@@ -237,6 +252,9 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
         )
     if args.quality is not None:
         task = _judged(args, task)
+    if args.groups:
+        assert isinstance(task, FileTask)
+        task.add_groups()
     try:
         task.formats.check(args.formats)
     except ConfigError as error:

@@ -36,7 +36,11 @@ label maps, landmarks or results of `anatozoo predict`, or a CheXmask table;
 they are matched with the images by name.
 
 engines (--engine): bspline, demons (SimpleITK, seconds for each atlas image),
-or a checkpoint that registers images (tens of milliseconds)
+or a checkpoint that registers images (tens of milliseconds); of several,
+A,B, each registers what the former left, such as affine and then deformable
+
+selectors (--selector): thumbnail (correlation of small images), or a checkpoint
+that gives images latents, for atlases that were built with the same one
 
 formats (* by default): json* (all numbers of each atlas image), picture (slow)
 
@@ -59,11 +63,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--atlas", type=Path, metavar="FILE", required=True, help="the atlas, with or without its suffix"
     )
+    parser.add_argument(
+        "--selector", metavar="NAME", help="what chooses the atlas images (default: thumbnail)"
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     judging = parser.add_argument_group("to judge")
     judging.add_argument("--out", metavar="DIR", help="folder of manifest.csv and the results")
-    judging.add_argument("--engine", metavar="NAME", help="what registers (default: acregnet-jsrt)")
+    judging.add_argument(
+        "--engine", type=names_list, metavar="A,B,...", help="what registers (default: acregnet-jsrt)"
+    )
     judging.add_argument(
         "--count", type=at_least_one, metavar="N", help="atlas images for each image (default: 5)"
     )
@@ -131,6 +140,7 @@ def _build(args: argparse.Namespace) -> int:
         split=None if args.split == "all" else args.split or "train",
         image_size=sizes[0] if len(sizes) == 1 else sizes,
         exclude=args.exclude or (),
+        selector=args.selector,
     )
     paths = atlas.save(args.atlas)
     for name, reason in atlas.left_out:
@@ -191,7 +201,9 @@ def _task(args: argparse.Namespace) -> JudgeMasks:
 def _judge_of(args: argparse.Namespace, atlas: Atlas) -> Judge:
     from anatozoo.quality.engines import LEARNED, engine_of
     from anatozoo.quality.rca import COUNT
+    from anatozoo.quality.selectors import selector_of
     from anatozoo.serve.quality import Judge
 
     classes = tuple(args.classes) if args.classes else None
-    return Judge(atlas, engine_of(args.engine or LEARNED), args.count or COUNT, classes)
+    engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
+    return Judge(atlas, engine, args.count or COUNT, classes, selector)

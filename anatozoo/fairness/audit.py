@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anatozoo.errors import DataError
+from anatozoo.fairness.columns import metric_values
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.estimates import Estimate, compare_estimate, true_and_estimated
 from anatozoo.fairness.frame import GroupFrame
-from anatozoo.fairness.tables import Scores, choose_metrics
+from anatozoo.fairness.tables import Scores, choose_metrics, measured_dice
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,8 @@ def audit(
         metrics: names or patterns, see `anatozoo.fairness.tables.choose_metrics`.
         controls: columns to adjust gaps for; none is used for groups of its own.
         estimated: columns with estimated quality, as ``COLUMN`` or ``TRUE=COLUMN``; without the truth's
-            name it is the Dice of the same organ, if the table has it.
+            name it is the Dice of the same organ, if the table has it. ``dice_rca_mean/ORGAN`` is compared
+            with ``dice/ORGAN`` unasked where both are audited, unless that is given another estimate here.
         higher: metrics of which more is better, whatever their names.
         lower: metrics of which less is better.
         settings: further arguments of `GroupFrame`.
@@ -112,6 +114,7 @@ def audit(
     chosen = choose_metrics(table, metrics, higher=higher, lower=lower)
     known = [true for true in truths.values() if true is not None]
     chosen = list(dict.fromkeys([*chosen, *known, *truths]))
+    truths |= {column: true for true, column in _pairs_unasked(table, chosen, truths)}
     # An estimate is good where what it estimates is good, whatever it is called.
     like = {column: higher_is_better(true, higher, lower) for column, true in truths.items() if true}
     higher = [*higher, *(column for column, up in like.items() if up)]
@@ -129,6 +132,19 @@ def audit(
     crossed = GroupFrame(table, chosen, several, **common) if len(several) > 1 else None
     estimates = tuple(compare_estimate(table, true, column, frames) for column, true in truths.items())
     return Audit(name, scores, frames, crossed, alone, estimates)
+
+
+def _pairs_unasked(
+    table: pd.DataFrame, metrics: Sequence[str], asked: Mapping[str, str | None]
+) -> list[tuple[str, str]]:
+    """Measured Dice and its estimate by their names, where an image has both and nobody said otherwise."""
+    return [
+        (true, column)
+        for true, column in measured_dice(metrics).items()
+        if column not in asked
+        and true not in asked.values()
+        and np.isfinite(metric_values(table, true) + metric_values(table, column)).any()
+    ]
 
 
 def _frame_dict(frame: GroupFrame, *, tests: bool = True) -> dict[str, Any]:

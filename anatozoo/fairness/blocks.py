@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,31 +53,45 @@ class Picture:
 Block = Heading | Paragraph | Bullets | Table | Picture
 
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: #1f2933;
-  background: #f4f6f8; margin: 0; }
-main { max-width: 62rem; margin: 2rem auto; padding: 2.5rem 3rem; background: #fff; border-radius: 10px;
-  box-shadow: 0 1px 4px rgb(0 0 0 / 12%); }
-h1 { font-size: 1.8rem; margin: 0 0 .6rem; line-height: 1.2; }
-h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: 1.2rem; border-top: 1px solid #d9e0e6; }
-h3 { font-size: 1.02rem; margin: 1.8rem 0 .4rem; color: #3b4a57; }
+:root { color-scheme: light dark; --text: #1f2933; --soft: #52606d; --page: #f4f6f8; --sheet: #fff;
+  --line: #d9e0e6; --strong-line: #c3ccd4; --mark: #9aa5b1; --note: #f7f9fa; --gap: #fdf3ec;
+  --estimate: #eef5fa; --few: #fdf8ec; }
+@media screen and (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --soft: #a9b4bf; --page: #12161a;
+  --sheet: #1b2127; --line: #323c45; --strong-line: #4b5763; --mark: #7b8794; --note: #232a31;
+  --gap: #35261c; --estimate: #182a3a; --few: #332b18; } }
+body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: var(--text);
+  background: var(--page); margin: 0; }
+main { max-width: 62rem; margin: 2rem auto; padding: 2.5rem 3rem; background: var(--sheet);
+  border-radius: 10px; box-shadow: 0 1px 4px rgb(0 0 0 / 12%); }
+h1 { font-size: 1.8rem; margin: 0 0 .6rem; line-height: 1.2; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.02rem; margin: 1.8rem 0 .4rem; color: var(--soft); }
 p { margin: .5rem 0; }
-p.code { font: .82rem/1.45 ui-monospace, Consolas, monospace; color: #52606d; overflow-wrap: anywhere; }
+p.code { font: .82rem/1.45 ui-monospace, Consolas, monospace; color: var(--soft); overflow-wrap: anywhere; }
 ul { list-style: none; margin: .8rem 0; padding: 0; }
-li { margin: .55rem 0; padding: .5rem .9rem; border-left: 4px solid #9aa5b1; background: #f7f9fa; }
-li.gap { border-color: #d55e00; background: #fdf3ec; }
-li.estimate { border-color: #0072b2; background: #eef5fa; }
-li.few { border-color: #e69f00; background: #fdf8ec; }
+li { margin: .55rem 0; padding: .5rem .9rem; border-left: 4px solid var(--mark); background: var(--note); }
+li.gap { border-color: #d55e00; background: var(--gap); }
+li.estimate { border-color: #0072b2; background: var(--estimate); }
+li.few { border-color: #e69f00; background: var(--few); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .9rem 0; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .34rem .8rem; text-align: right; border-bottom: 1px solid #e4e9ed; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: .2rem; white-space: normal; }
-th { color: #52606d; font-weight: 600; border-bottom: 2px solid #c3ccd4; }
-img { display: block; max-width: 100%; margin: 1rem 0; }
-@media print { body { background: #fff; } main { box-shadow: none; margin: 0; padding: 0; }
-  img, table, li { break-inside: avoid; } }
-@media (max-width: 40rem) { main { padding: 1.2rem; margin: 0; border-radius: 0; } }
+th, td { padding: .34rem .8rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th.text, td.text { text-align: left; }
+thead th { color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--strong-line); }
+tbody th { font-weight: 400; }
+th:first-child { text-align: left; padding-left: .2rem; white-space: normal; }
+img { display: block; box-sizing: border-box; max-width: 100%; margin: 1rem 0; padding: .4rem;
+  background: #fff; border-radius: 6px; }
+@page { margin: 15mm; }
+@media print { body { font-size: 10pt; background: none; }
+  main { max-width: none; box-shadow: none; margin: 0; padding: 0; } .scroll { overflow: visible; }
+  table { font-size: 8pt; } th, td { white-space: normal; padding: .2rem .4rem; }
+  h1, h2, h3 { break-after: avoid; } img, tr, li { break-inside: avoid; } }
+@media screen and (max-width: 40rem) { main { padding: 1.2rem; margin: 0; border-radius: 0; } }
 """
+# What a cell of numbers holds besides digits: signs, intervals, shares, and what stands for no number.
+_NUMBER = re.compile(r"[\d\s.,%<+−–∞×·*-]*( (to|of) [\d\s.,%+−–∞]+)*")
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -131,13 +146,34 @@ def _html(block: Block, pictures: Mapping[str, bytes]) -> str:
         )
         return "\n".join(["<ul>", *items, "</ul>"])
     if isinstance(block, Table):
-        rows = [_html_row("th", block.header), *(_html_row("td", row) for row in block.rows)]
-        return "\n".join(['<div class="scroll"><table>', *rows, "</table></div>"])
+        return _html_table(block)
     if block.name not in pictures:
         return ""
     data = base64.b64encode(pictures[block.name]).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(block.alt)}">'
 
 
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _html_table(table: Table) -> str:
+    """A table whose header is repeated on every printed page; columns of words are set to the left."""
+    columns = zip(table.header, *table.rows, strict=True)
+    words = [not all(_NUMBER.fullmatch(cell) for cell in cells) for _, *cells in columns]
+    head = "".join(_html_cell("th", "col", *cell) for cell in zip(table.header, words, strict=True))
+    body = [
+        _html_cell("th", "row", row[0], words[0])
+        + "".join(_html_cell("td", "", *cell) for cell in zip(row[1:], words[1:], strict=True))
+        for row in table.rows
+    ]
+    return "\n".join(
+        [
+            '<div class="scroll" tabindex="0"><table>',
+            f"<thead><tr>{head}</tr></thead>",
+            "<tbody>",
+            *(f"<tr>{row}</tr>" for row in body),
+            "</tbody></table></div>",
+        ]
+    )
+
+
+def _html_cell(tag: str, scope: str, text: str, words: bool) -> str:
+    attributes = (f' scope="{scope}"' if scope else "") + (' class="text"' if words else "")
+    return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"

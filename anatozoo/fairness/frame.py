@@ -249,7 +249,8 @@ class GroupFrame:
         """One row per metric: ``overall``, ``gap``, ``ratio``, ``sd``, ``ser`` and ``worst``, with intervals.
 
         ``gap_low``, ``gap_high``, ``ser_low`` and ``ser_high`` are percentile intervals over bootstrap
-        samples; that of a gap among many groups lies above 0 even where they are alike.
+        samples; that of a gap among many groups lies above 0 even where they are alike. They are NaN where
+        most samples lack a group, as happens to groups of one or two patients who are in others too.
         """
         import pandas as pd
 
@@ -257,7 +258,7 @@ class GroupFrame:
         for metric, draws in self._draws.items():
             gaps = _spread(draws)
             ratios = np.array([_ser(row, self.higher[metric]) for row in draws])
-            ratios = np.where(np.isfinite(ratios), ratios, np.nan)
+            ratios = np.where(np.isfinite(ratios) & ~np.isnan(gaps), ratios, np.nan)
             pair = (interval(v[:, None], self.level) for v in (gaps, ratios))
             ends[metric] = [float(end[0]) for both in pair for end in both]
         columns = ["gap_low", "gap_high", "ser_low", "ser_high"]
@@ -393,7 +394,10 @@ def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _spread(draws: Array) -> Array:
-    """Largest minus smallest mean in each draw (resamples, groups), groups without value left out."""
+    """Largest minus smallest mean in each draw (resamples, groups), groups without value left out.
+
+    NaN where a group that has values was not drawn: the gap would be one of fewer groups.
+    """
     known = draws[:, ~np.isnan(draws).all(0)]
     return np.asarray(known.max(1) - known.min(1))
 

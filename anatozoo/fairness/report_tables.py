@@ -9,7 +9,7 @@ from anatozoo.fairness.wording import group_words, metric_words, number, p_value
 
 def means_table(frame: GroupFrame) -> Table:
     """Every group by every metric."""
-    header = ("group", "metric", "patients", "images", "mean", "95 % interval", "")
+    header = ("group", "metric", "patients", "images", "mean", "95 % interval", "remark")
     rows = []
     for group in frame.groups:
         for mean in (mean for mean in frame.means if mean.group == group):

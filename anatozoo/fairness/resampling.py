@@ -16,6 +16,7 @@ RESAMPLES = 2000
 PERMUTATIONS = 5000
 SEED = 0
 _CHUNK_VALUES = 2**22
+_MOST_MISSING = 0.5
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -75,15 +76,18 @@ def _divide(sums: Array, sizes: Array) -> Array:
 def bootstrap_means(cells: Cells, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
     """Means of groups and strata in samples of patients drawn with replacement.
 
-    Patients are drawn within each set of groups, so that every sample has as many patients of a group as
-    there are, and a patient with images in several groups moves all of them. Efron & Tibshirani, "An
-    introduction to the bootstrap", 1993, sections 8.3 and 13.3.
+    Where every patient is in one group, patients are drawn within groups, so that every sample has as many of
+    a group as there are. Where some have images in several groups, patients are drawn from all together, and
+    each moves all groups that it is in: to draw within each set of groups would never leave out a patient who
+    is alone in such a set. Efron & Tibshirani, "An introduction to the bootstrap", 1993, sections 8.3 and
+    13.3.
 
     Returns:
         (resamples, G, K); NaN where a stratum of a group was not drawn.
     """
     n, groups, strata = cells.sums.shape
-    blocks = _alike(cells.sizes.sum(axis=2) > 0)
+    member = cells.sizes.sum(axis=2) > 0
+    blocks = _alike(member) if (member.sum(axis=1) == 1).all() else [np.arange(n)]
     flat = np.concatenate([cells.sums.reshape(n, -1), cells.sizes.reshape(n, -1)], axis=1)
     rng = np.random.default_rng(seed)
     drawn = np.empty((resamples, flat.shape[1]))
@@ -115,9 +119,9 @@ def difference(means: Array, weights: Array) -> Array:
 
 
 def interval(draws: Array, level: float) -> tuple[Array, Array]:
-    """Percentile interval over the first axis of draws, NaN left out; NaN where all draws are."""
+    """Percentile interval over the first axis of draws, NaN left out; NaN where more than half of them are."""
     tail = 50 * (1 - level)
-    known = ~np.isnan(draws).all(0)
+    known = np.isnan(draws).mean(0) <= _MOST_MISSING
     ends = np.full((2, *draws.shape[1:]), np.nan)
     ends[:, known] = np.nanpercentile(draws[:, known], [tail, 100 - tail], axis=0)
     return ends[0], ends[1]

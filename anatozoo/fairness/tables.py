@@ -13,7 +13,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness.columns import IMAGE_COLUMNS, PATIENT_COLUMNS, metric_values
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import LeftOut
-from anatozoo.io.rle import ID_COLUMNS
+from anatozoo.io.rle import ID_COLUMNS, RCA_COLUMNS, exchanged_rca
 from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.tables import in_mm, ranked
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
 """Columns that may name an image, the usual ones first."""
 _SEPARATORS = (",", ";", "\t")
+_ESTIMATED = "_rca_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ def read_scores(path: Path) -> Scores:
     """Read a table of images: CSV of `anatozoo evaluate`, of `anatozoo predict`, of CheXmask, or one's own.
 
     Rows of images that failed (a text in ``error``, or ``failed`` as ``status``) are left out and counted.
+    The rows of CheXmask's table of Padchest whose maximum and mean of estimated quality are in each other's
+    place are put right, which a note says, see `anatozoo.io.rle.exchanged_rca`.
 
     Raises:
         DataError: no such file, no table, or every image failed.
@@ -62,9 +65,33 @@ def read_scores(path: Path) -> Scores:
     if kept.empty:
         raise DataError(f"{str(path)!r} has no row of an image that was measured ({len(table)} failed).")
     count = int(failed.sum())
-    return Scores(
-        kept, len(table), (LeftOut("image could not be read or segmented", count),) if count else ()
-    )
+    left_out = (LeftOut("image could not be read or segmented", count),) if count else ()
+    kept, notes = _rca_in_place(kept)
+    return Scores(kept, len(table), left_out, notes)
+
+
+def _rca_in_place(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table with maximum and mean of estimated quality in their places, and what was done about it."""
+    import pandas as pd
+
+    columns = list(RCA_COLUMNS)
+    if not all(c in table and pd.api.types.is_numeric_dtype(table[c]) for c in columns):
+        return table, ()
+    highest, mean = columns
+    rows, notes = exchanged_rca(table), []
+    if rows.any():
+        table = table.copy()
+        table.loc[rows, columns] = table.loc[rows, columns[::-1]].to_numpy()
+        notes.append(
+            f"{highest} and {mean} were exchanged in {int(rows.sum())} rows: this is Padchest's table of "
+            "CheXmask, which has them in each other's place there."
+        )
+    impossible = int((table[highest] < table[mean]).sum())
+    if impossible:
+        notes.append(
+            f"{highest} is below {mean} in {impossible} rows, which cannot be; they were taken as they are."
+        )
+    return table, tuple(notes)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -110,7 +137,9 @@ def choose_metrics(
     Args:
         table: rows of images.
         wanted: names, or patterns such as ``dice/*``. None takes Dice and Hausdorff distances (in millimetres
-            where they are known) of all organs, sides together; else every metric that is known by name.
+            where they are known) of all organs, sides together; else every metric that is known by name. Of
+            estimates (``dice_rca_max``, ``dice_rca_mean``, ...) it takes the means over atlas images, and
+            beside measured metrics only those that estimate the Dice of an organ that was measured.
         higher: see `anatozoo.fairness.directions.higher_is_better`.
         lower: the same.
 
@@ -139,7 +168,19 @@ def choose_metrics(
         )
     main = [column for column in known if column.lower().startswith(("dice", "hd_", *higher, *lower))]
     chosen = [column for column in main or known if in_mm(column) not in known]
-    return ranked(column for column in chosen if not _is_half(column, chosen))
+    return ranked(c for c in chosen if not _is_half(c, chosen) and not _is_spare(c, chosen))
+
+
+def estimate_of(metric: str) -> str:
+    """The column of a metric's estimate, as `anatozoo quality` calls it: the mean over the atlas images."""
+    kind, slash, organ = metric.partition("/")
+    return f"{kind}{_ESTIMATED}mean{slash}{organ}"
+
+
+def measured_dice(columns: Sequence[str]) -> dict[str, str]:
+    """Dice of organs -> the column of its estimate, of the columns that have both."""
+    dice = (column for column in columns if column.split("/")[0] == "dice")
+    return {column: estimate_of(column) for column in dice if estimate_of(column) in columns}
 
 
 def _is_metric(table: pd.DataFrame, column: str, higher: Sequence[str], lower: Sequence[str]) -> bool:
@@ -151,6 +192,18 @@ def _is_metric(table: pd.DataFrame, column: str, higher: Sequence[str], lower: S
     except ConfigError:
         return False
     return pd.api.types.is_numeric_dtype(table[column]) and table[column].nunique() > 1
+
+
+def _is_spare(column: str, others: Sequence[str]) -> bool:
+    """Whether a column is an estimate that others stand for."""
+    kind, estimated, rest = column.partition(_ESTIMATED)
+    if not estimated:
+        return False
+    if any(_ESTIMATED not in other for other in others):
+        return column not in measured_dice(others).values()
+    _, slash, organ = rest.partition("/")
+    mean = f"{kind}{_ESTIMATED}mean{slash}{organ}"
+    return column != mean and mean in others
 
 
 def _is_half(column: str, others: Sequence[str]) -> bool:

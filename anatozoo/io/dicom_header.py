@@ -19,6 +19,11 @@ _CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TORAC", "LUNG", "PULMO", "RIB", "CLA
 _NOT_STATED = {"", "UNKNOWN", "UNSPECIFIED", "UNDEFINED", "DEFAULT", "NONE", "NA"}
 _OVERRIDE = "if it is a chest X-ray all the same, pass allow_any_modality=True (--allow-any-modality)."
 _YEARS = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
+_OLDEST = 120.0
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
+_LONGEST_NAME = 64
+GROUPS = ("sex", "age", "view", "modality", "manufacturer")
+"""What patients and images are grouped by, see `groups_of`."""
 # Attributes that matter for fairness audits and for finding a cause, and that identify nobody.
 _KEPT = (
     "Modality",
@@ -93,10 +98,47 @@ def spacing_of(header: Dataset) -> tuple[float, float] | None:
 def metadata_of(header: Dataset) -> Metadata:
     """Attributes worth keeping, as JSON values; PatientAge in years as a float."""
     kept: Metadata = {key: _text(header, key) for key in _KEPT if _text(header, key)}
-    age = re.fullmatch(r"(\d{1,3})([YMWD])", _text(header, "PatientAge").upper())
-    if age:
-        kept["PatientAge"] = round(int(age[1]) / _YEARS[age[2]], 3)
+    age = _age(header)
+    if age is not None:
+        kept["PatientAge"] = age
     return kept
+
+
+def groups_of(header: Dataset) -> Metadata:
+    """What tells groups of patients and images apart, and identifies nobody: a value for each of `GROUPS`.
+
+    ``sex`` is M, F or O (PatientSex), ``age`` in years (PatientAge, DICOM PS3.5's age string), ``view``,
+    ``modality`` and ``manufacturer`` as ViewPosition, Modality and Manufacturer have them. A value is None
+    where the attribute is absent, says that it is not known, or is not of the form that the standard gives
+    it: free text in a field for a code may say anything, names too.
+    """
+    sex, age = _text(header, "PatientSex").upper(), _age(header)
+    return {
+        "sex": sex if sex in ("M", "F", "O") else None,
+        "age": age if age is not None and age <= _OLDEST else None,
+        "view": _code(header, "ViewPosition"),
+        "modality": _code(header, "Modality"),
+        "manufacturer": _short_name(header, "Manufacturer"),
+    }
+
+
+def _age(header: Dataset) -> float | None:
+    """PatientAge in years, rounded to days; None where it is no age string."""
+    age = re.fullmatch(r"([0-9]{1,3})([YMWD])", _text(header, "PatientAge").upper())
+    return round(int(age[1]) / _YEARS[age[2]], 3) if age else None
+
+
+def _code(header: Dataset, keyword: str) -> str | None:
+    """A code string of the standard; None where it is none, or says nothing."""
+    text = _text(header, keyword).upper()
+    return text if _CODE.fullmatch(text) and text not in _NOT_STATED else None
+
+
+def _short_name(header: Dataset, keyword: str) -> str | None:
+    """One line of at most 64 characters, as the standard has it; None where it is none, or says nothing."""
+    text = _text(header, keyword)
+    is_line = text.isprintable() and "\\" not in text and len(text) <= _LONGEST_NAME
+    return text if is_line and text.upper() not in _NOT_STATED else None
 
 
 def _is_lateral(header: Dataset) -> bool:

@@ -49,6 +49,14 @@ def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:
     return _decode_picture_file(path, label, head)
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content; False where it cannot be opened."""
+    try:
+        return _is_dicom(_read_head(path, repr(str(path))))
+    except ImageError:
+        return False
+
+
 def _is_dicom(head: bytes) -> bool:
     return head[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC) or head.startswith(_DICOM_BARE)
 

@@ -7,11 +7,13 @@ large-scale dataset of anatomical segmentation masks for multi-center chest x-ra
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,15 @@ from anatozoo.io.decoded import MAX_PIXELS
 from anatozoo.io.landmarks import Points, split_landmarks
 from anatozoo.io.writers import write_csv
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ID_COLUMNS = ("image_id", "dicom_id", "Path", "Image Index", "ImageID")
 """Columns in which the data sets of CheXmask name an image."""
 MASK_COLUMNS = {"Right Lung": "lung_right", "Left Lung": "lung_left", "Heart": "heart"}
 LANDMARKS_COLUMN = "Landmarks"
+RCA_COLUMNS = {"Dice RCA (Max)": "dice_rca_max", "Dice RCA (Mean)": "dice_rca_mean"}
+"""Estimated quality, by Reverse Classification Accuracy: over five atlas images, mean of lungs and heart."""
 _SIZE_COLUMNS = ("Width", "Height")
 _ABSENT = ("", "nan")
 _PUNCTUATION = str.maketrans("[](),;", "      ")
@@ -78,11 +85,15 @@ class ChexmaskRow:
         size: (width, height), None where the table does not say.
         points: text of the landmarks, empty where there are none.
         runs: organ -> run lengths.
+        estimates: ``dice_rca_max`` and ``dice_rca_mean`` in 0..1, where the table has them.
+        exchanged: whether the table has these two in each other's place, see `exchanged_rca`.
     """
 
     size: tuple[int, int] | None
     points: str
     runs: Mapping[str, str]
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    exchanged: bool = False
 
     def landmarks(self) -> dict[str, Points]:
         """Organ -> (N, 2) pixels; empty where the table holds none.
@@ -170,14 +181,55 @@ def is_chexmask(path: Path) -> bool:
     return LANDMARKS_COLUMN in columns or any(name in columns for name in MASK_COLUMNS)
 
 
-def read_chexmask(path: Path) -> dict[str, ChexmaskRow]:
+def exchanged_rca(table: pd.DataFrame, padchest: bool | None = None) -> pd.Series:
+    """Rows that have the maximum and the mean of the estimated quality in each other's place.
+
+    Padchest's table of CheXmask (``DataSubsets/Padchest.csv`` of its repository, 30 of 50 rows) has them so
+    in the rows that state no size; no other table has. A row is recognised by all of these together:
+
+    * the table names images in ``ImageID`` and has ``Dice RCA (Max)`` before ``Dice RCA (Mean)``, where every
+      other table has the mean first;
+    * the row's ``Height`` and ``Width`` are empty;
+    * its maximum is below its mean, which cannot be.
+
+    Args:
+        table: any table; the RCA columns as numbers.
+        padchest: True says that the table is of Padchest, so that the last of these is enough; False that it
+            is not, and that nothing is exchanged. None recognises it.
+
+    Returns:
+        A bool for each row.
+    """
+    import pandas as pd
+
+    columns = [str(name) for name in table.columns]
+    highest, mean = RCA_COLUMNS
+    if padchest is False or not {highest, mean} <= set(columns):
+        return pd.Series(False, index=table.index)
+    impossible = table[highest] < table[mean]
+    if padchest:
+        return impossible
+    if not {"ImageID", *_SIZE_COLUMNS} <= set(columns) or columns.index(mean) < columns.index(highest):
+        return pd.Series(False, index=table.index)
+    unsized = table[list(_SIZE_COLUMNS)].apply(lambda cells: cells.isna() | cells.isin(_ABSENT)).all(axis=1)
+    return impossible & unsized
+
+
+def read_chexmask(path: Path, *, padchest: bool | None = None) -> dict[str, ChexmaskRow]:
     """Read a table of CheXmask, as published or with physicians' annotations, ``.csv`` or ``.csv.gz``.
+
+    Args:
+        path: the table.
+        padchest: whether it is Padchest's, of which some rows have maximum and mean of the estimated quality
+            in each other's place. They are put right, and the rows say so (`ChexmaskRow.exchanged`). None
+            recognises that table, see `exchanged_rca`; every other is taken as it is.
 
     Returns:
         The name of each image as the table has it, in the order of the table, and its row.
 
     Raises:
-        DataError: the file cannot be read, has none of the columns, or names an image twice.
+        DataError: the file cannot be read, has none of the columns, names an image twice, or has an estimate
+            that is no number.
     """
     import pandas as pd
 
@@ -188,7 +240,7 @@ def read_chexmask(path: Path) -> dict[str, ChexmaskRow]:
             f"{str(path)!r}: no column names the images; one of {', '.join(ID_COLUMNS)} is needed, and there "
             f"are {', '.join(columns)}."
         )
-    wanted = (named, LANDMARKS_COLUMN, *MASK_COLUMNS, *_SIZE_COLUMNS)
+    wanted = (named, LANDMARKS_COLUMN, *MASK_COLUMNS, *_SIZE_COLUMNS, *RCA_COLUMNS)
     try:
         table = pd.read_csv(
             path,
@@ -198,7 +250,9 @@ def read_chexmask(path: Path) -> dict[str, ChexmaskRow]:
         )
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
-    cells = {name: table[stored].tolist() for name, stored in columns.items() if name in wanted}
+    table = _with_numbers(table.rename(columns={stored: name for name, stored in columns.items()}), path)
+    exchanged = exchanged_rca(table, padchest)
+    cells = {name: table[name].tolist() for name in table.columns}
     rows: dict[str, ChexmaskRow] = {}
     for index, image in enumerate(cells[named]):
         row = {name: column[index] for name, column in cells.items()}
@@ -208,6 +262,8 @@ def read_chexmask(path: Path) -> dict[str, ChexmaskRow]:
             _size(row),
             row.get(LANDMARKS_COLUMN, ""),
             {organ: row[name] for name, organ in MASK_COLUMNS.items() if name in row},
+            _estimates(row, bool(exchanged.iloc[index])),
+            bool(exchanged.iloc[index]),
         )
     if not rows:
         raise DataError(f"{str(path)!r} has no row below its header.")
@@ -223,6 +279,25 @@ def _columns(path: Path) -> dict[str, str]:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
     return {str(name).strip(): str(name) for name in header.columns}
+
+
+def _with_numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with its estimates as numbers, NaN where a field is empty."""
+    import pandas as pd
+
+    for name in RCA_COLUMNS:
+        if name in table:
+            try:
+                table[name] = pd.to_numeric(table[name].where(~table[name].isin(_ABSENT)))
+            except ValueError as error:
+                raise DataError(f"{str(path)!r}: the column {name} holds no numbers: {error}.") from error
+    return table
+
+
+def _estimates(row: Mapping[str, float], exchanged: bool) -> dict[str, float]:
+    stored = {name: row[column] for column, name in RCA_COLUMNS.items() if column in row}
+    found = dict(zip(stored, reversed(stored.values()), strict=True)) if exchanged else stored
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _size(row: Mapping[str, str]) -> tuple[int, int] | None:

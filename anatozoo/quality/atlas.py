@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Frame, frame_shape
+from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
 
 SCHEMA_VERSION = 1
 EMBEDDING = "thumbnail-32"
@@ -33,13 +34,15 @@ class AtlasImage:
         id: its name, unique in the atlas.
         image: the image in the atlas's frame, grey levels 0 … 1, with the frame's spacing where it is known.
         labels: its label map on the same grid, uint8.
-        embedding: (K,) float32 of length 1, by which images are compared.
+        embedding: (K,) float32 of length 1, the thumbnail by which images are compared.
+        latent: (K,) float32 of another selector, or None.
     """
 
     id: str
     image: GridImage
     labels: npt.NDArray[np.uint8]
     embedding: npt.NDArray[np.float32]
+    latent: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +55,10 @@ class Atlas:
         shape: (H, W) or (D, H, W) of the frame.
         images: at least one.
         left_out: cases that were not taken, and why.
+        latents_of: whose latents the images have, see `with_latents`; None where they have none.
 
     Raises:
-        DataError: there is no image, two have one name, or only some have a spacing.
+        DataError: there is no image, two have one name, or only some have a spacing or a latent.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Atlas:
     shape: tuple[int, ...]
     images: tuple[AtlasImage, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    latents_of: LatentSource | None = None
 
     def __post_init__(self) -> None:
         ids = [image.id for image in self.images]
@@ -76,6 +81,10 @@ class Atlas:
                 f"the atlas {self.name} mixes images with a spacing, such as {spaced[0]}, and without one, "
                 f"such as {bare}; their distances could not be compared."
             )
+
+        lengths = {None if each.latent is None else each.latent.shape for each in self.images}
+        if len(lengths) > 1 or (lengths == {None}) != (self.latents_of is None):
+            raise DataError(f"the images of the atlas {self.name} do not all have latents of one kind.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,26 +103,72 @@ class Atlas:
             found.update(repr(each.image.grid.spacing_mm).encode())
         return found.hexdigest()
 
-    def nearest(self, image: GridImage, count: int, *, exclude: Sequence[str] = ()) -> list[AtlasImage]:
+    def with_latents(self, selector: str | Selector) -> Self:
+        """The same atlas, its images with the latents of a selector in place of any others.
+
+        Args:
+            selector: a checkpoint that gives latents, see `anatozoo.quality.selectors.selector_of`.
+
+        Raises:
+            ConfigError: it gives none; thumbnails are there without asking.
+            UnknownCheckpoint: there is none of this name.
+            ImageError: it cannot take these images.
+        """
+        found = selector_of(selector)
+        if found is None:
+            raise ConfigError(f"every atlas can be searched by {selector}; name a checkpoint for latents.")
+        images = tuple(replace(each, latent=found.embed(each.image)) for each in self.images)
+        return replace(self, images=images, latents_of=LatentSource.of(found))
+
+    def check_selector(self, selector: Selector | None) -> None:
+        """Refuse a selector whose latents the images do not have.
+
+        Raises:
+            DataError: they have none, or those of another checkpoint or version.
+        """
+        if selector is None:
+            return
+        if self.latents_of is None:
+            raise DataError(
+                f"the atlas {self.name} holds no latents; build it with the selector {selector.name} "
+                "(`anatozoo quality build-atlas --selector`, or `Atlas.with_latents`)."
+            )
+        self.latents_of.check(selector, self.name)
+
+    def nearest(
+        self,
+        image: GridImage,
+        count: int,
+        *,
+        exclude: Sequence[str] = (),
+        selector: str | Selector | None = None,
+    ) -> list[AtlasImage]:
         """The images that are most like this one, the most similar first.
 
         Args:
             image: in the atlas's frame, as `in_frame` gives it.
             count: how many; fewer where the atlas has fewer.
             exclude: names to leave out, such as the image's own.
+            selector: whose latents are compared; None, or ``"thumbnail"``, compares thumbnails.
 
         Raises:
-            ConfigError: `count` is not positive.
-            DataError: nothing is left.
+            ConfigError: `count` is not positive, or the selector gives no latents.
+            DataError: nothing is left, or the atlas has no latents of the selector.
         """
         if count < 1:
             raise ConfigError(f"{count} atlas images: at least one is needed.")
         left = [each for each in self.images if each.id not in set(exclude)]
         if not left:
             raise DataError(f"all images of the atlas {self.name} are excluded.")
-        likeness = np.stack([each.embedding for each in left]) @ embed(image.pixels)
+        found = selector_of(selector)
+        self.check_selector(found)
+        if found is None:
+            alike = np.stack([each.embedding for each in left]) @ embed(image.pixels)
+        else:
+            latents = np.stack([each.latent for each in left if each.latent is not None])
+            alike = likeness(latents, found.embed(image))
         # Stable, so that of equally similar images the first one is taken, always the same.
-        return [left[i] for i in np.argsort(-likeness, kind="stable")[:count]]
+        return [left[i] for i in np.argsort(-alike, kind="stable")[:count]]
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Write ``NAME.safetensors`` with the arrays, and ``NAME.json`` beside it with all else.
@@ -135,6 +190,8 @@ class Atlas:
             "labels": np.stack([each.labels for each in self.images]),
             "embeddings": np.stack([each.embedding for each in self.images]),
         }
+        if self.latents_of is not None:
+            arrays["latents"] = np.stack([each.latent for each in self.images if each.latent is not None])
         write_bytes(tensors, save(arrays))
         spacings = [each.image.grid.spacing_mm for each in self.images]
         content = {
@@ -143,6 +200,7 @@ class Atlas:
             "organs": list(self.organs),
             "shape": list(self.shape),
             "embedding": EMBEDDING,
+            "latents_of": None if self.latents_of is None else asdict(self.latents_of),
             "images": [each.id for each in self.images],
             "spacing_mm": [None if s is None else list(s) for s in spacings],
             "left_out": [list(each) for each in self.left_out],
@@ -175,25 +233,30 @@ class Atlas:
                     f"{tensors} is not the file that {about.name} describes; build the atlas again."
                 )
             arrays = load_file(tensors)
+            # Atlases of earlier releases have no latents.
+            given = known.get("latents_of")
             images = [
                 AtlasImage(
                     name,
                     _image(name, pixels, None if spacing is None else tuple(spacing)),
                     labels,
                     embedding,
+                    latent,
                 )
-                for name, spacing, pixels, labels, embedding in zip(
+                for name, spacing, pixels, labels, embedding, latent in zip(
                     known["images"],
                     known["spacing_mm"],
                     arrays["images"],
                     arrays["labels"],
                     arrays["embeddings"],
+                    [None] * len(known["images"]) if given is None else arrays["latents"],
                     strict=True,
                 )
             ]
             left_out = tuple((str(name), str(why)) for name, why in known["left_out"])
             organs, shape = tuple(known["organs"]), tuple(known["shape"])
-            return cls(known["name"], organs, shape, tuple(images), left_out)
+            source = None if given is None else LatentSource(**given)
+            return cls(known["name"], organs, shape, tuple(images), left_out, source)
         except OSError as error:
             raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -209,6 +272,7 @@ def build_atlas(
     split: str | None = "train",
     image_size: int | Sequence[int] = 256,
     exclude: Sequence[str] = (),
+    selector: str | Selector | None = None,
 ) -> Atlas:
     """An atlas from a folder of images with label maps.
 
@@ -220,11 +284,15 @@ def build_atlas(
         split: which cases to take; None takes all.
         image_size: side of the square frame, [H, W] or [D, H, W]. Images keep their proportions in it.
         exclude: names of cases to leave out.
+        selector: a checkpoint whose latents the images get beside their thumbnails; None for none.
 
     Raises:
         DataError: no case is left, or an excluded one is not there; see also `find_cases`.
         ImageError: an image cannot be read.
+        ConfigError: the selector gives no latents.
     """
+    # What is cheap to find wrong first.
+    found = selector_of(selector)
     shape = frame_shape(image_size)
     cases = find_cases(Path(root), layout, organs, dims=len(shape))
     if unknown := sorted(set(exclude) - {case.id for case in cases}):
@@ -232,7 +300,8 @@ def build_atlas(
     chosen = [c for c in cases if split in (None, c.split) and c.id not in set(exclude)]
     if not chosen:
         raise DataError(f"{root} has no case for the atlas, split {split or 'any'}.")
-    return atlas_of(chosen, organs, name=name, shape=shape)
+    atlas = atlas_of(chosen, organs, name=name, shape=shape)
+    return atlas if found is None else atlas.with_latents(found)
 
 
 def atlas_of(

@@ -1,11 +1,13 @@
 """Ways to register an image to an atlas image, behind one interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
 
-from anatozoo.errors import ConfigError
+import numpy as np
+
+from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.results_registration import RegistrationResult
 
@@ -75,6 +77,67 @@ class Learned:
         return result
 
 
+class Composed:
+    """Engines one after another, such as an affine and a deformable one; each sees what the former left.
+
+    Images are interpolated between the engines, but the answer is one field: whatever is warped by it, labels
+    above all, is interpolated once.
+
+    Args:
+        engines: at least one, in the order in which they register.
+
+    Raises:
+        ConfigError: there is none.
+    """
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        if not engines:
+            raise ConfigError("name at least one engine.")
+        self.engines = tuple(engines)
+        self.name = "+".join(engine.name for engine in engines)
+        self.version = "+".join(engine.version for engine in engines)
+
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
+        """Register; flags of all engines are kept."""
+        result = self.engines[0].register(moving, fixed)
+        for engine in self.engines[1:]:
+            warped = GridImage(result.warped, fixed.grid, moving.name, moving.source)
+            result = composed(result, engine.register(warped, fixed))
+        return replace(result, checkpoint=self.name, version=self.version)
+
+
+def composed(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
+    """The one result that warps as `first` and then `second` do, but for the second interpolation.
+
+    Beyond the border of its image the displacement of `first` goes on as it is there.
+
+    Args:
+        first: takes the moving image to a grid.
+        second: takes an image on that grid on.
+
+    Raises:
+        GeometryError: the grid is another one.
+    """
+    if difference := first.fixed_grid.differs_from(second.moving_grid):
+        raise GeometryError(f"the two registrations do not follow one another: {difference}.")
+    axes = np.meshgrid(
+        *(np.arange(side, dtype=np.float64) for side in second.fixed_grid.shape), indexing="ij"
+    )
+    here = np.stack(axes[::-1], -1).reshape(-1, second.dims)
+    there = first.points_to_moving(here + second.displacement_px.reshape(here.shape))
+    return replace(
+        second,
+        checkpoint=f"{first.checkpoint}+{second.checkpoint}",
+        version=f"{first.version}+{second.version}",
+        moving=first.moving,
+        moving_grid=first.moving_grid,
+        moving_pixels=first.moving_pixels,
+        displacement_px=(there - here).reshape(second.displacement_px.shape).astype(np.float32),
+        alignment=first.alignment @ second.alignment,
+        flags=(*first.flags, *second.flags),
+    )
+
+
 ENGINES: dict[str, type[Bspline] | type[Demons]] = {"bspline": Bspline, "demons": Demons}
 """Engines that need no checkpoint."""
 
@@ -82,16 +145,24 @@ _ASSUMED_WIDTH_MM = {2: 360.0, 3: 50.0}
 """What an image of unknown spacing is taken to be wide, so that settings in millimetres suit it."""
 
 
-def engine_of(engine: "str | Engine") -> Engine:
+EngineLike = str | Engine | Sequence[str | Engine]
+"""What `engine_of` makes an engine of."""
+
+
+def engine_of(engine: EngineLike) -> Engine:
     """The engine of this name: one of ``ENGINES``, or any registration checkpoint of the zoo.
 
     Args:
-        engine: a name, a folder with a checkpoint, or an engine, which is returned as it is.
+        engine: a name, a folder with a checkpoint, or an engine, which is returned as it is; of a list of
+            them, each registers what the former left, see `Composed`.
 
     Raises:
         UnknownCheckpoint: there is none of this name.
-        ConfigError: the checkpoint registers no images.
+        ConfigError: the checkpoint registers no images, or the list is empty.
     """
+    if isinstance(engine, Sequence) and not isinstance(engine, str):
+        engines = [engine_of(each) for each in engine]
+        return engines[0] if len(engines) == 1 else Composed(engines)
     if not isinstance(engine, str):
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)

@@ -17,7 +17,8 @@ from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
-from anatozoo.quality.engines import LEARNED, Engine, engine_of
+from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
+from anatozoo.quality.selectors import Selector
 from anatozoo.results_quality import AtlasMatch, QualityResult
 from anatozoo.results_registration import RegistrationResult
 
@@ -35,7 +36,8 @@ def rca(
     mask: "Any | Masks | Annotation | SegmentationResult",
     atlas: Atlas,
     *,
-    engine: str | Engine = LEARNED,
+    engine: EngineLike = LEARNED,
+    selector: str | Selector | None = None,
     count: int = COUNT,
     classes: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
@@ -56,7 +58,10 @@ def rca(
             `anatozoo.io.grid.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
             organs overlap, the later one of the atlas has the pixel.
         atlas: what to judge by.
-        engine: what registers: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine.
+        engine: what registers: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine; of a
+            list, each registers what the former left, such as an affine and then a deformable one.
+        selector: what chooses the atlas images: None by their thumbnails, or the checkpoint whose latents the
+            atlas has.
         count: atlas images.
         classes: names of the label map's values 1, 2, ...; None takes the atlas's organs.
         exclude: names of atlas images that must not be used, such as the image's own.
@@ -65,7 +70,8 @@ def rca(
         allow_any_modality: accept DICOM files that say they are no chest radiograph.
 
     Raises:
-        DataError: image and atlas share no organ, labels have no name, or all atlas images are excluded.
+        DataError: image and atlas share no organ, labels have no name, all atlas images are excluded, or they
+            have no latents of the selector.
         GeometryError: the mask lies on another grid than the image.
         ImageError: image or mask cannot be read; see also the engine.
     """
@@ -73,6 +79,7 @@ def rca(
         image,
         atlas,
         engine=engine,
+        selector=selector,
         count=count,
         exclude=exclude,
         spacing_mm=spacing_mm,
@@ -86,7 +93,8 @@ def register_to_atlas(
     image: Any,
     atlas: Atlas,
     *,
-    engine: str | Engine = LEARNED,
+    engine: EngineLike = LEARNED,
+    selector: str | Selector | None = None,
     count: int = COUNT,
     exclude: Sequence[str] = (),
     spacing_mm: float | Sequence[float] | None = None,
@@ -102,7 +110,7 @@ def register_to_atlas(
         image, len(atlas.shape), spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
     )
     seen, registrar = in_frame(read, atlas.shape), engine_of(engine)
-    nearest = atlas.nearest(seen, count, exclude=exclude)
+    nearest = atlas.nearest(seen, count, exclude=exclude, selector=selector)
     fields = [_register(seen, each.image, registrar) for each in nearest]
     return RegisteredImage(read, atlas, registrar.name, seen, tuple(zip(nearest, fields, strict=True)))
 

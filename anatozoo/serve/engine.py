@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,12 @@ def run_task(
             key: row
             for key, row in (earlier or {}).items()
             if key not in redone and not (row.status == "failed" and task.forgets(row))
+        }
+        # What is known of an input beside its result may be asked for after it was done.
+        kept |= {
+            job.key: replace(kept[job.key], more={**kept[job.key].more, **job.more})
+            for job in jobs
+            if job.key in kept
         }
         rows = [kept[job.key] for job in jobs if job.key in kept]
         already_done = len(rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar
 
+from anatozoo.errors import ConfigError
+from anatozoo.serve.groups import group_texts, with_groups
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import assign_stems
@@ -29,6 +31,20 @@ class FileTask(Task[Path, Item, Result]):
 
     def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions | MaskOptions) -> None:
         self._models, self.found, self._facts = tuple(models), found, astuple(options)
+        self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
+
+    def add_groups(self) -> None:
+        """Let the table also say the sex, age, view, modality and manufacturer of each image.
+
+        They come from the headers of DICOM files, of images that fail too, and are what `anatozoo audit`
+        groups by. They are no part of what makes an image done.
+
+        Raises:
+            ConfigError: the inputs are no radiographs.
+        """
+        if self.one != "image":
+            raise ConfigError(f"groups are read from radiographs in DICOM, and these inputs are {self.one}s.")
+        self.layout, self._about = with_groups(self.layout), group_texts  # type: ignore[misc]
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -62,7 +78,7 @@ class FileTask(Task[Path, Item, Result]):
                 names=tuple(self.formats.names(stems[path], formats)),
                 fingerprint=fingerprint([path], *facts),
                 earlier=earlier.get(str(path)),
-                more=self.more,
+                more={**self.more, **self._about(path)},
             )
             for path in self.found.images
         ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anatozoo import results, results_quality, results_registration, results_repair, results_volume
+from anatozoo import (
+    results,
+    results_quality,
+    results_registration,
+    results_repair,
+    results_restored,
+    results_volume,
+)
 from anatozoo.errors import ConfigError
 
 PROPAGATED = "_mask.nii.gz"
@@ -57,8 +64,9 @@ REPAIRED_VOLUMES = Formats(
 )
 REGISTRATIONS = Formats("registrations", results_registration.FORMATS, results_registration.DEFAULT_FORMATS)
 VOLUMES = Formats("segmented volumes", results_volume.FORMATS, results_volume.DEFAULT_FORMATS)
+RESTORED = Formats("restored volumes", results_restored.FORMATS, results_restored.DEFAULT_FORMATS)
 QUALITIES = Formats("estimates of quality", results_quality.FORMATS, ("json",))
-EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, QUALITIES)
+EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, RESTORED, QUALITIES)
 
 ENDINGS = tuple(
     dict.fromkeys([*(e for kind in EVERY for endings in kind.endings.values() for e in endings), PROPAGATED])

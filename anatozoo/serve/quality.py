@@ -18,6 +18,7 @@ from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, rca
+from anatozoo.quality.selectors import Selector
 from anatozoo.results import SegmentationResult
 from anatozoo.results_quality import QualityResult
 from anatozoo.serve.files import FileTask
@@ -37,6 +38,10 @@ class Judge:
         engine: what registers.
         count: atlas images for each image.
         classes: names of the values 1, 2, ... of label maps without names.
+        selector: what chooses the atlas images; None by their thumbnails.
+
+    Raises:
+        DataError: the atlas has no latents of the selector.
 
     Attributes:
         checkpoint_name: what tables call it.
@@ -44,11 +49,21 @@ class Judge:
     """
 
     def __init__(
-        self, atlas: Atlas, engine: Engine, count: int = COUNT, classes: tuple[str, ...] | None = None
+        self,
+        atlas: Atlas,
+        engine: Engine,
+        count: int = COUNT,
+        classes: tuple[str, ...] | None = None,
+        selector: Selector | None = None,
     ) -> None:
+        atlas.check_selector(selector)
         self.atlas, self.engine, self.count, self.classes = atlas, engine, count, classes
+        self.selector = selector
         self.checkpoint_name = f"rca {engine.name} on {atlas.name}"
         self.checkpoint_version = f"{engine.version}-{atlas.digest[:8]}"
+        if selector is not None:
+            self.checkpoint_name += f" by {selector.name}"
+            self.checkpoint_version += f"-{selector.version}-{selector.digest[:8]}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +85,15 @@ class Judge:
     def __call__(self, image: GridImage, annotation: Annotation) -> QualityResult:
         """Judge a segmentation; an atlas image with the image's own name is not used."""
         own = [each.id for each in self.atlas.images if each.id == stem_of(Path(image.name))]
-        return rca(image, annotation, self.atlas, engine=self.engine, count=self.count, exclude=own)
+        return rca(
+            image,
+            annotation,
+            self.atlas,
+            engine=self.engine,
+            selector=self.selector,
+            count=self.count,
+            exclude=own,
+        )
 
     def numbers(self, result: QualityResult) -> dict[str, str]:
         """The estimates as texts for a table; empty where an organ was not judged."""

@@ -20,7 +20,7 @@ from anatozoo.serve.plan import (
     PairOptions,
     ReadOptions,
 )
-from anatozoo.serve.tasks import Task, dims_of, task_of
+from anatozoo.serve.tasks import Task, task_of
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -34,15 +34,16 @@ def run_folder(
     formats: Sequence[str] | None = None,
     batch_size: int = 4,
     options: ReadOptions | MaskOptions | None = None,
+    groups: bool = False,
     overwrite: bool = False,
     workers: int = 2,
     on_start: Callable[[int, int], None] | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> RunSummary:
-    """Segment images or volumes or repair masks, as the model does, into a folder; see `run_task` on runs.
+    """Do what the model does with files into a folder; see `run_task` on what a run is.
 
     Args:
-        model: a loaded checkpoint that segments images or volumes or repairs masks.
+        model: a loaded checkpoint that segments images or volumes, repairs masks or restores volumes.
         inputs: files, folders and patterns, or what `find_images`, `find_volumes` or `find_masks` found.
         out: folder of the results.
         then: a loaded checkpoint that repairs what `model` has segmented; the repaired masks are saved.
@@ -50,6 +51,7 @@ def run_folder(
         batch_size: inputs per call of the model.
         options: how files are read, `ReadOptions` of images and volumes and `MaskOptions` of masks; None asks
             for nothing special.
+        groups: of radiographs in DICOM, also write sex, age, view, modality and manufacturer to the table.
         overwrite: do everything again, and write over files that no earlier run has written.
         workers: threads that read and write.
         on_start: called with the number of inputs and of those done already.
@@ -57,11 +59,14 @@ def run_folder(
 
     Raises:
         ConfigError: a model does something else, the two do not go together, a format or an option is none
-            of this kind of run, or a number is below 1.
+            of this kind of run, `groups` are asked for of other inputs than radiographs, or a number is
+            below 1.
         DataError: no input leads to a file.
         OutputError: see `run_task`.
     """
     task = file_task(model, inputs, out, then=then, options=options)
+    if groups:
+        task.add_groups()
     return run_task(
         task,
         out,
@@ -131,10 +136,10 @@ def file_task(
     """
     from anatozoo.serve.images import SegmentImages
     from anatozoo.serve.masks import RepairMasks, SegmentThenRepair
-    from anatozoo.serve.volumes import SegmentVolumes
+    from anatozoo.serve.volumes import RestoreVolumes, SegmentVolumes, takes_volumes
 
     kind, name = task_of(model), model.checkpoint_name
-    in_volumes = kind == "segmentation" and dims_of(model) == 3
+    in_volumes = takes_volumes(model)
     if kind == "registration":
         raise ConfigError(
             f"{name} registers one image to another: list the pairs in a CSV file with the "
@@ -153,6 +158,10 @@ def file_task(
         return RepairMasks(model, found, options or DEFAULT_MASK_OPTIONS)
     if isinstance(options, MaskOptions):
         raise ConfigError("MaskOptions are for masks; images are read by ReadOptions.")
+    if kind == "super-resolution":
+        if then is not None:
+            raise ConfigError(f"{name} restores volumes; only a segmentation can be followed.")
+        return RestoreVolumes(model, found, options or DEFAULT_OPTIONS)
     if in_volumes:
         if then is not None:
             raise ConfigError(

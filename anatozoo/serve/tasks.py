@@ -131,10 +131,10 @@ def task_of(model: Any) -> str:
             task = UNKNOWN_TASK
     if task == UNKNOWN_TASK and hasattr(model, "predict_batch"):
         task = "segmentation"
-    if task not in ("segmentation", "post-processing", "registration"):
+    if task not in ("segmentation", "post-processing", "registration", "super-resolution"):
         raise ConfigError(
-            f"{model.checkpoint_name} segments no images, repairs no masks and registers no pairs "
-            f"({task}); `anatozoo list` shows checkpoints that do."
+            f"{model.checkpoint_name} segments no images, repairs no masks, registers no pairs and restores "
+            f"no volumes ({task}); `anatozoo list` shows checkpoints that do."
         )
     return str(task)
 

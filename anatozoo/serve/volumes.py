@@ -1,4 +1,4 @@
-"""Segment volumes."""
+"""Segment volumes, and restore those with thick slices."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from anatozoo.errors import ConfigError
+from anatozoo.results_restored import RestoredVolume
 from anatozoo.results_volume import VolumeResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
-from anatozoo.serve.outputs import VOLUMES, Formats
+from anatozoo.serve.outputs import RESTORED, VOLUMES, Formats
 from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
-from anatozoo.serve.tasks import Model
+from anatozoo.serve.tasks import Model, dims_of, task_of
+
+VolumeAnswer = TypeVar("VolumeAnswer", VolumeResult, RestoredVolume)
+VolumeAnswer_co = TypeVar("VolumeAnswer_co", VolumeResult, RestoredVolume, covariant=True)
 
 
-class VolumeSegmenter(Model, Protocol):
-    """What a model needs to segment volumes.
+class VolumeModel(Model, Protocol[VolumeAnswer_co]):
+    """What a model needs to work on volumes.
 
     Attributes:
         shape: (D, H, W) of the network's frame.
@@ -26,12 +30,12 @@ class VolumeSegmenter(Model, Protocol):
 
     shape: tuple[int, ...]
 
-    def predict(self, x: Any, *, spacing_mm: Any = ...) -> VolumeResult:
-        """Segment one volume: a path, an array or a SimpleITK image."""
+    def predict(self, x: Any, *, spacing_mm: Any = ...) -> VolumeAnswer_co:
+        """Do one volume: a path, an array or a SimpleITK image."""
 
 
-class SegmentVolumes(FileTask[Path, VolumeResult]):
-    """Segment volumes in files, one file a volume, one after another.
+class VolumeTask(FileTask[Path, VolumeAnswer]):
+    """What is done with volumes in files, one file a volume, one after another.
 
     Args:
         model: a loaded checkpoint.
@@ -43,11 +47,11 @@ class SegmentVolumes(FileTask[Path, VolumeResult]):
     """
 
     one: ClassVar[str] = "volume"
-    done: ClassVar[str] = "segmented"
-    doing: ClassVar[str] = "segmenting"
     largest_batch: ClassVar[int | None] = 1
 
-    def __init__(self, model: VolumeSegmenter, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(
+        self, model: VolumeModel[VolumeAnswer], found: Found, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> None:
         if options.spacing_mm is not None and len(options.spacing_mm) != 3:
             raise ConfigError(f"spacing_mm={options.spacing_mm} must be (x, y, z) for volumes.")
         if options.invert is not None or options.allow_any_modality:
@@ -55,31 +59,60 @@ class SegmentVolumes(FileTask[Path, VolumeResult]):
                 "invert and allow_any_modality are for radiographs, and this model is for volumes."
             )
         super().__init__([model], found, options)
-        self.model, self.options = model, options
+        self.model: VolumeModel[VolumeAnswer] = model
+        self.options = options
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
+
+    def read(self, job: Job[Path]) -> Path:
+        """Nothing: the model reads volumes itself, for it knows in what order their axes have to be."""
+        return job.source
+
+    def compute(self, items: Sequence[Path]) -> list[VolumeAnswer]:
+        """Do volumes one after another."""
+        return [self.compute_one(item) for item in items]
+
+    def compute_one(self, item: Path) -> VolumeAnswer:
+        """Do one volume."""
+        return self.model.predict(item, spacing_mm=self.options.spacing_mm)
+
+    def save(
+        self, result: VolumeAnswer, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write volume, picture and JSON, with the volume's name alone for its path."""
+        with self._plotting:
+            replace(result, image=job.source.name).save(folder, formats, job.stem)
+        return {}
+
+
+class SegmentVolumes(VolumeTask[VolumeResult]):
+    """Segment volumes."""
+
+    done: ClassVar[str] = "segmented"
+    doing: ClassVar[str] = "segmenting"
 
     @property
     def formats(self) -> Formats:
         """The formats of the results."""
         return VOLUMES
 
-    def read(self, job: Job[Path]) -> Path:
-        """Nothing: the model reads volumes itself, for it knows in what order their axes have to be."""
-        return job.source
 
-    def compute(self, items: Sequence[Path]) -> list[VolumeResult]:
-        """Segment volumes one after another."""
-        return [self.compute_one(item) for item in items]
+class RestoreVolumes(VolumeTask[RestoredVolume]):
+    """Make fine slices of thick ones."""
 
-    def compute_one(self, item: Path) -> VolumeResult:
-        """Segment one volume."""
-        return self.model.predict(item, spacing_mm=self.options.spacing_mm)
+    done: ClassVar[str] = "restored"
+    doing: ClassVar[str] = "restoring"
 
-    def save(
-        self, result: VolumeResult, job: Job[Path], folder: Path, formats: Sequence[str]
-    ) -> dict[str, str]:
-        """Write label map, picture and JSON, with the volume's name alone for its path."""
-        with self._plotting:
-            replace(result, image=job.source.name).save(folder, formats, job.stem)
-        return {}
+    @property
+    def formats(self) -> Formats:
+        """The formats of the results."""
+        return RESTORED
+
+
+def takes_volumes(model: Any) -> bool:
+    """Whether a model takes files of volumes, one by one, that hold intensities.
+
+    Raises:
+        ConfigError: see `task_of`.
+    """
+    return task_of(model) in ("segmentation", "super-resolution") and dims_of(model) == 3

@@ -44,12 +44,14 @@ TAG_OF_TASK = {
     "registration": "image-to-image",
     "post-processing": "image-to-image",
     "shape": "image-to-image",
+    "super-resolution": "image-to-image",
     "quality": None,
 }
 _TAG_OF_OUTPUT = {
     "landmarks": "image-segmentation",
     "mask": "image-segmentation",
     "displacement": "image-to-image",
+    "volume": "image-to-image",
     "score": None,
 }
 
@@ -192,6 +194,8 @@ def _answer(spec: CheckpointSpec) -> list[str]:
     if spec.output.kind == "displacement":
         what = "from each pixel of the fixed image to its place in the moving one"
         return [f"result.displacement_px  # {what}", save]
+    if spec.output.kind == "volume":
+        return ["result.volume  # (D, H, W) float32 in the units of the source, on result.grid", save]
     return ["print(result)"]
 
 
@@ -206,7 +210,7 @@ def _input_output(spec: CheckpointSpec) -> str:
         ("polarity", spec.input.polarity),
         ("pixel spacing", spacing),
         ("output", spec.output.kind),
-        ("organs, the patient's sides", ", ".join(classes)),
+        *([("organs, the patient's sides", ", ".join(classes))] if classes else []),
     ]
     return markdown_table(("", ""), rows)
 

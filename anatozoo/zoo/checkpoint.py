@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.zoo.files import write_atomically, write_text
 from anatozoo.zoo.manifest import is_name
-from anatozoo.zoo.registry import find_method, methods
+from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
 
 if TYPE_CHECKING:
@@ -94,9 +94,11 @@ def write_checkpoint_folder(
     import anatozoo
 
     method = method_of(module)
-    prefixes = find_method(method).prefixes
-    if not is_name(name) or name.partition("-")[0] not in prefixes:
-        raise ConfigError(f"name {name!r} must be {' or '.join(prefixes)}-<data>[-<variant>] in lower case.")
+    entry = find_method(method)
+    if not is_name(name) or not entry.prefix_of(name):
+        prefixes = " or ".join(entry.prefixes)
+        raise ConfigError(f"name {name!r} must be {prefixes}-<data>[-<variant>] in lower case.")
+    check_prefix(name, entry)
     config = {
         "schema_version": SCHEMA_VERSION,
         "method": method,

@@ -11,9 +11,11 @@ It starts from raw pixels, so it covers reading, preprocessing, network and the 
   ``mask`` uint8 label map of the input's shape, from ``result.mask``;
   ``displacement_px`` float32, the fixed image's shape with an axis for x, y[, z] before or after it, from
   ``result.displacement_px``;
+  ``volume`` float32 (D, H, W), finite and not constant, on any grid, from ``result.volume``;
 * in its metadata ``tolerance_px``, the largest accepted distance of a landmark or between displacements in
-  pixels, or for masks ``tolerance``, the largest accepted share of differing pixels; and ``spacing_mm``,
-  where ``predict`` is to be called with one, as models that work in millimetres need it.
+  pixels, or ``tolerance``, of masks the largest accepted share of differing pixels and of volumes the largest
+  accepted difference of a voxel as a share of their range; and ``spacing_mm``, where ``predict`` is to be
+  called with one, as models that work in millimetres need it.
 """
 
 import math
@@ -37,14 +39,17 @@ GOLDEN = "golden.safetensors"
 PREFIX = "landmarks/"
 MASK = "mask"
 DISPLACEMENT = "displacement_px"
+VOLUME = "volume"
 SPACING = "spacing_mm"
+_UNITS = {MASK: "share", VOLUME: "range"}
+"""Units of what is no distance in pixels, see `Golden`."""
 INPUTS = (("image",), ("moving", "fixed"))
 """The arguments of ``predict``, as the file names them."""
 PIXELS = ("uint8", "uint16", "int16")
 TOLERANCE_PX = 0.5
 """Room for float16 storage and other processors' rounding, far below what anyone sees in a contour."""
 TOLERANCE_SHARE = 0.001
-"""The same for masks: a pixel on the border may change sides."""
+"""The same for masks, where a pixel on the border may change sides, and for the grey values of volumes."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,10 @@ class Golden:
     """How far a result is from the stored one.
 
     Args:
-        difference: the largest distance in pixels, or the share of pixels that differ.
+        difference: the largest distance in pixels, the share of pixels that differ, or the largest
+            difference of a voxel as a share of the volume's range.
         tolerance: what it may be.
-        unit: ``"px"`` or ``"share"``.
+        unit: ``"px"``, ``"share"`` or ``"range"``, in this order.
     """
 
     difference: float
@@ -64,6 +70,8 @@ class Golden:
     def __str__(self) -> str:
         if self.unit == "px":
             return f"{self.difference:.4f} px away at most, {self.tolerance:g} px allowed"
+        if self.unit == "range":
+            return f"voxels differ by {self.difference:.4%} of the range, {100 * self.tolerance:g}% allowed"
         return f"{self.difference:.4%} of the pixels differ, {100 * self.tolerance:g}% allowed"
 
 
@@ -87,7 +95,7 @@ class Verification:
 
     @property
     def golden_px(self) -> float | None:
-        """Largest distance of the golden test in pixels, None where it was not run or compares masks."""
+        """Largest distance of the golden test in pixels, None where it was not run or compares no places."""
         return self.golden.difference if self.golden and self.golden.unit == "px" else None
 
     @property
@@ -113,7 +121,8 @@ def write_golden(
             ``{"moving": ..., "fixed": ...}``. Their terms must allow redistribution.
         directory: the checkpoint's folder.
         tolerance_px: largest accepted distance of a landmark or between displacements, in pixels.
-        tolerance: largest accepted share of pixels that differ between masks.
+        tolerance: largest accepted share of pixels that differ between masks, or difference between volumes
+            as a share of their range.
         spacing_mm: (x, y[, z]) of the image, or of both, for models that work in millimetres; None states
             none.
 
@@ -143,12 +152,14 @@ def write_golden(
     result = _result(module.predict(*inputs.values(), **_settings(names, spacing)))
     if not result:
         raise ConfigError(
-            f"{type(module).__name__}.predict gives no landmarks, mask or displacement_px; nothing to store."
+            f"{type(module).__name__}.predict gives no landmarks, mask, displacement_px or volume; nothing "
+            "to store."
         )
     _check_result(result, inputs)
     tensors = {key: np.ascontiguousarray(value) for key, value in {**inputs, **result}.items()}
     path = Path(directory) / GOLDEN
-    metadata = {"tolerance": str(tolerance)} if MASK in result else {"tolerance_px": str(tolerance_px)}
+    accepted = tolerance if _tolerance_key(result) == "tolerance" else tolerance_px
+    metadata = {_tolerance_key(result): str(accepted)}
     metadata |= {} if spacing is None else {SPACING: " ".join(map(str, spacing))}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     return path
@@ -170,7 +181,7 @@ def run_golden(module: Any, folder: Path) -> Golden:
         )
     differences = {key: _difference(key, stored[key], found[key], inputs) for key in stored}
     worst = max(differences, key=lambda key: (math.isnan(differences[key]), differences[key]))
-    golden = Golden(differences[worst], tolerance, "share" if worst == MASK else "px")
+    golden = Golden(differences[worst], tolerance, _UNITS.get(worst, "px"))
     # Written so that NaN fails too.
     if not golden.difference <= tolerance:
         raise WeightsError(
@@ -188,7 +199,7 @@ def _settings(names: Sequence[str], spacing: tuple[float, ...] | None) -> dict[s
 
 
 def golden_distance(module: Any, folder: Path) -> tuple[float, float]:
-    """The difference and the tolerance of `run_golden`, in pixels, or of a mask as shares of its pixels."""
+    """The difference and the tolerance of `run_golden`, in the unit that `Golden` has for the result."""
     golden = run_golden(module, folder)
     return golden.difference, golden.tolerance
 
@@ -211,6 +222,23 @@ def _check_result(result: Mapping[str, "np.ndarray"], inputs: Mapping[str, "np.n
             f"displacement_px {result[DISPLACEMENT].shape} is not the fixed image's shape {shape} with an "
             f"axis of {len(shape)} before or after it."
         )
+    if VOLUME in result:
+        _check_volume(result[VOLUME])
+
+
+def _check_volume(volume: "np.ndarray") -> None:
+    import numpy as np
+
+    if volume.ndim != 3 or not np.isfinite(volume).all():
+        raise ConfigError(f"the volume {volume.shape} is not (D, H, W), or holds NaN or infinity.")
+    # What differs is compared with the range; and a constant answer says nothing about the weights.
+    if not np.ptp(volume) > 0:
+        raise ConfigError("every voxel of the volume has the same value, which tests nothing.")
+
+
+def _tolerance_key(result: Mapping[str, "np.ndarray"]) -> str:
+    """Key of the metadata for what a result may differ by."""
+    return "tolerance" if _UNITS.keys() & result.keys() else "tolerance_px"
 
 
 def _read(
@@ -225,8 +253,8 @@ def _read(
     names = next((names for names in INPUTS if tensors.keys() >= set(names)), ())
     inputs = {name: tensors.pop(name) for name in names}
     landmarks = all(key.startswith(PREFIX) for key in tensors)
-    alone = len(tensors) == 1 and tensors.keys() <= {MASK, DISPLACEMENT}
-    key = "tolerance" if MASK in tensors else "tolerance_px"
+    alone = len(tensors) == 1 and tensors.keys() <= {MASK, DISPLACEMENT, VOLUME}
+    key = _tolerance_key(tensors)
     spacing = None
     try:
         tolerance = float(metadata.get(key, "nan"))
@@ -237,7 +265,7 @@ def _read(
     if not inputs or not tensors or not (landmarks or alone) or not math.isfinite(tolerance):
         raise WeightsError(
             f"{path} is no golden test: it needs an image, or moving and fixed, one kind of result "
-            f"(landmarks, mask or displacement_px), and {key}."
+            f"(landmarks, mask, displacement_px or volume), and {key}."
         )
     try:
         _check_result(tensors, inputs)
@@ -259,6 +287,8 @@ def _result(result: Any) -> dict[str, "np.ndarray"]:
         return {MASK: labels.astype(np.uint8)}
     if (field := getattr(result, "displacement_px", None)) is not None:
         return {DISPLACEMENT: np.asarray(field, np.float32)}
+    if (volume := getattr(result, "volume", None)) is not None:
+        return {VOLUME: np.asarray(volume, np.float32)}
     return {}
 
 
@@ -269,6 +299,8 @@ def _difference(
 
     if key == MASK:
         return float(np.mean(stored != found))
+    if key == VOLUME:
+        return float(np.abs(found.astype(np.float64) - stored).max() / np.ptp(stored))
     axis = -1
     if key == DISPLACEMENT:
         component = _component_axis(stored.shape, list(inputs.values())[-1].shape)
@@ -287,6 +319,8 @@ def _component_axis(field: tuple[int, ...], image: tuple[int, ...]) -> int | Non
 def _complaint(key: str, golden: Golden) -> str:
     if key == MASK:
         return f"{golden.difference:.3%} of the mask's pixels differ, more than {golden.tolerance:.3%}"
+    if key == VOLUME:
+        return f"a voxel differs by {golden.difference:.3%} of the range, more than {golden.tolerance:.3%}"
     what = "a displacement" if key == DISPLACEMENT else f"a landmark of {key.removeprefix(PREFIX)}"
     return f"{what} is {golden.difference:.3f} px from where it was, more than {golden.tolerance:g} px"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.marked_yaml import Marked
-from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.registry import check_prefix, find_method
 from anatozoo.zoo.spec import (
     STATUSES,
     CheckpointSpec,
@@ -130,8 +130,10 @@ def _method(value: Marked, name: str) -> str:
         entry = find_method(method)
     except ConfigError as error:
         value.fail(f"{error} Other packages' methods are known once the package is installed.")
-    if name.partition("-")[0] not in entry.prefixes:
-        value.fail(f"the name must start with the method: {'-... or '.join(entry.prefixes)}-...")
+    try:
+        check_prefix(name, entry)
+    except ConfigError as error:
+        value.fail(str(error))
     return method
 
 
@@ -181,7 +183,7 @@ def _input(item: Marked) -> InputSpec:
         anatomy=values["anatomy"].text(),
         views=values["views"].list_of(Marked.text),
         size=size,
-        fit=values["fit"].one_of(("pad", "stretch", "spacing")),
+        fit=values["fit"].one_of(("pad", "stretch", "spacing", "slices")),
         intensity=values["intensity"].text(),
         polarity=values["polarity"].one_of(("bone-white", "bone-black", "any")),
         spacing_mm=spacing,
@@ -190,15 +192,13 @@ def _input(item: Marked) -> InputSpec:
 
 def _output(item: Marked) -> OutputSpec:
     values = item.fields(_keys(OutputSpec))
-    classes = values["classes"].list_of(Marked.text, least=1)
+    kind = values["kind"].one_of(("landmarks", "mask", "displacement", "volume", "score"))
+    # Grey values alone show organs without naming any.
+    classes = values["classes"].list_of(Marked.text, least=0 if kind == "volume" else 1)
     landmarks = values["landmarks"].or_null(lambda v: v.dict_of(lambda n: n.natural(least=1)))
     if landmarks is not None and tuple(landmarks) != classes:
         values["landmarks"].fail("must name the classes in their order, each with its number of landmarks.")
-    return OutputSpec(
-        kind=values["kind"].one_of(("landmarks", "mask", "displacement", "score")),
-        classes=classes,
-        landmarks=landmarks,
-    )
+    return OutputSpec(kind=kind, classes=classes, landmarks=landmarks)
 
 
 def _metric(item: Marked) -> Metric:

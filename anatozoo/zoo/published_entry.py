@@ -12,7 +12,7 @@ from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.checkpoint import CheckpointConfig, read_tensors
 from anatozoo.zoo.files import write_text
-from anatozoo.zoo.golden import GOLDEN, MASK, PREFIX
+from anatozoo.zoo.golden import GOLDEN, MASK, PREFIX, VOLUME
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import CheckpointSpec, FileRecord
 
@@ -91,6 +91,12 @@ def _output(folder: Path) -> dict[tuple[str, str], str]:
     tensors = read_tensors(folder / GOLDEN)
     if MASK in tensors:
         return {("output", "kind"): "mask", ("output", "landmarks"): "null"}
+    if VOLUME in tensors:
+        return {
+            ("output", "kind"): "volume",
+            ("output", "classes"): "[]",
+            ("output", "landmarks"): "null",
+        }
     organs = {
         key.removeprefix(PREFIX): len(value) for key, value in tensors.items() if key.startswith(PREFIX)
     }

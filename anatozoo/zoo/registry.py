@@ -44,8 +44,8 @@ class MethodEntry:
         title: its name in prose.
         paper: the publication, one line.
         about: ``"package.module:MAPPING"`` with better texts for the last three, see `ABOUT_GROUP`.
-        variants: names that its publication gives to variants of the method; a checkpoint's name may start
-            with one of them instead.
+        variants: other names that a checkpoint's may start with, such as those that its publication gives to
+            variants of the method; they may hold hyphens, and the longest one that fits counts.
     """
 
     name: str
@@ -61,6 +61,11 @@ class MethodEntry:
     def prefixes(self) -> tuple[str, ...]:
         """What the names of its checkpoints may start with: its own name or a variant's."""
         return (self.name, *self.variants)
+
+    def prefix_of(self, checkpoint: str) -> str:
+        """The longest of `prefixes` that a checkpoint's name starts with, and a hyphen; empty for none."""
+        fitting = (prefix for prefix in self.prefixes if checkpoint.startswith(f"{prefix}-"))
+        return max(fitting, key=len, default="")
 
     def module_class(self) -> Any:
         """Import and return the LightningModule class."""
@@ -103,6 +108,14 @@ METHODS: dict[str, MethodEntry] = {
         paper="Mansilla et al., Neural Networks 2020",
         variants=("regnet", "ceregnet", "aeregnet"),
     ),
+    "affinereg": MethodEntry(
+        name="affinereg",
+        module="anatozoo.methods.affinereg:AffineRegModule",
+        data="anatozoo.methods.acregnet:AcRegNetDataModule",
+        task="registration",
+        title="Siamese affine registration",
+        paper="the affine network of Gaggion et al., CheXmask, Scientific Data 2024",
+    ),
     "aenet": MethodEntry(
         name="aenet",
         module="anatozoo.methods.aenet:AeNetModule",
@@ -134,6 +147,7 @@ METHODS: dict[str, MethodEntry] = {
         task="shape",
         title="ACNN's shape prior",
         paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",
+        variants=("acnn-prior",),
     ),
     "acnntl": MethodEntry(
         name="acnntl",
@@ -142,6 +156,7 @@ METHODS: dict[str, MethodEntry] = {
         task="segmentation",
         title="T-L network of ACNN",
         paper="Girdhar et al., ECCV 2016; here as in Oktay et al., IEEE Transactions on Medical Imaging 2018",
+        variants=("acnn-tl",),
     ),
     "acnnsr": MethodEntry(
         name="acnnsr",
@@ -150,6 +165,7 @@ METHODS: dict[str, MethodEntry] = {
         task="super-resolution",
         title="ACNN-SR",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
+        variants=("acnn-sr",),
     ),
 }
 """The methods of this package, by name."""
@@ -224,12 +240,27 @@ def find_method(name: str) -> MethodEntry:
 def find_method_of(checkpoint: str) -> MethodEntry:
     """The method in a checkpoint's name, which starts with it or with one of its variants.
 
+    Of several that fit, the longest counts: ``acnn-sr-hippocampus`` is of ``acnnsr``, not of ``acnn``.
+
     Raises:
         ConfigError: there is none; the message lists close matches.
     """
-    prefix = checkpoint.partition("-")[0]
-    own = (entry for entry in METHODS.values() if prefix in entry.prefixes)
-    return next(own, None) or find_method(prefix)
+    nearest = max(METHODS.values(), key=lambda entry: len(entry.prefix_of(checkpoint)))
+    return nearest if nearest.prefix_of(checkpoint) else find_method(checkpoint.partition("-")[0])
+
+
+def check_prefix(checkpoint: str, method: MethodEntry) -> None:
+    """Make sure that a checkpoint's name is of this method.
+
+    Raises:
+        ConfigError: it starts with no name of the method, or with one of another method.
+    """
+    own = method.prefix_of(checkpoint)
+    if not own:
+        raise ConfigError(f"the name must start with the method: {'-... or '.join(method.prefixes)}-...")
+    for other in METHODS.values():
+        if len(prefix := other.prefix_of(checkpoint)) > len(own):
+            raise ConfigError(f"a name that starts with {prefix}- is of the method {other.name}.")
 
 
 def describe_method(name: str) -> MethodEntry:

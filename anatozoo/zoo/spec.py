@@ -53,7 +53,7 @@ class InputSpec:
         views: e.g. ``("PA", "AP")``.
         size: (width, height) of the network's frame in pixels, or (width, height, depth).
         fit: how an image gets there: ``"pad"`` keeps its aspect, ``"stretch"`` does not, ``"spacing"``
-            resamples it to `spacing_mm`.
+            resamples it to `spacing_mm`, ``"slices"`` keeps the slices of a stack and scales within them.
         intensity: how grey values are brought to the network's range, in words.
         polarity: ``"bone-white"``, ``"bone-black"`` or ``"any"``.
         spacing_mm: pixel spacing that the model needs, None where any will do.
@@ -71,7 +71,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model gives: ``kind`` (``"landmarks"``, ``"mask"``, ...), classes, landmarks per class."""
+    """What the model gives: ``kind`` (``"landmarks"``, ``"mask"``, ...), classes, landmarks per class.
+
+    A ``"volume"`` of grey values may name no classes.
+    """
 
     kind: str
     classes: tuple[str, ...]

@@ -83,7 +83,10 @@ def input_words(spec: CheckpointSpec, *, views: bool = True) -> str:
 
 
 def organ_words(spec: CheckpointSpec) -> str:
-    """Classes in a few words: ``lung_right`` and ``lung_left`` together are ``"lungs"``."""
+    """Classes in a few words: ``lung_right`` and ``lung_left`` together are ``"lungs"``.
+
+    Where an output names none, its kind, as ``"volume"``.
+    """
     classes = spec.output.classes
     words = []
     for name in classes:
@@ -92,7 +95,7 @@ def organ_words(spec: CheckpointSpec) -> str:
         word = f"{organ}s" if other in classes else name
         if word not in words:
             words.append(word)
-    return ", ".join(words)
+    return ", ".join(words) or spec.output.kind
 
 
 def license_words(spec: CheckpointSpec) -> str:

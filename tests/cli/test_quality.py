@@ -11,9 +11,11 @@ import pytest
 from anatozoo.cli.main import main
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import GridImage
+from anatozoo.methods.affinereg import AffineRegModule
 from anatozoo.quality import Atlas
 from anatozoo.quality.engines import Demons
 from anatozoo.results_registration import RegistrationResult
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.chest_data import write_chest_data
 from tests.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRepairer
@@ -148,6 +150,32 @@ def test_predictions_are_judged_as_they_are_made(
         monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
         assert main([*map(str, arguments), *more]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_atlas_images_are_chosen_by_latents(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = AffineRegModule(image_size=32, widths=[4, 8, 8], latent=8, hidden=16, cells=2)
+    for name in ("one", "other"):
+        write_checkpoint_folder(model, tmp_path / name, name=f"affinereg-{name}", version="1.0.0", half=False)
+    build = ("build-atlas", root, "--layout", "jsrt", "--organs", "lungs,heart", "--size", 48)
+    assert quality(*build, "--atlas", tmp_path / "a", "--selector", tmp_path / "one", "--quiet") == 0
+
+    def by(selector: str, engine: str, out: str) -> int:
+        return quality(
+            root / "scans", root / "masks", "--atlas", tmp_path / "a", "--selector", selector,
+            "--engine", engine, "--count", 1, "--out", tmp_path / out,
+        )  # fmt: skip
+
+    assert by(str(tmp_path / "one"), f"{tmp_path / 'one'},demons", "out") == 0
+    rows = table(tmp_path / "out")
+    assert rows["JPCLN004"]["models"].startswith("rca affinereg-one+demons on a by affinereg-one ")
+    assert 0.5 < float(rows["JPCLN004"]["dice_rca_max"]) <= 1
+    capsys.readouterr()
+    assert by(str(tmp_path / "other"), "demons", "x") == 1
+    assert "holds latents of affinereg-one 1.0.0, the selector is affinereg-other" in capsys.readouterr().err
+    assert by("thumbnail", "demons", "thumbnails") == 0
+    assert table(tmp_path / "thumbnails")["JPCLN004"]["models"].startswith("rca demons on a 2")
 
 
 @pytest.mark.parametrize(

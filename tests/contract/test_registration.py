@@ -24,6 +24,7 @@ _NO_LABELS = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
 # Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'
 # gradient in bfloat16 as they find the memory.
 _VOLUME = {"image_size": [24, 32, 24]}
+_SMALL = {"image_size": 32, "widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 2}
 REGISTRATION: dict[str, dict[str, Variant]] = {
     "acregnet": {
         "paper": Variant({"image_size": 32}, quick=True),
@@ -38,7 +39,13 @@ REGISTRATION: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
         "volume": Variant({**_VOLUME, "velocity": True, "similarity": "mi", "smoothness": "diffusion"}),
-    }
+    },
+    "affinereg": {
+        "published": Variant({**_SMALL, "image_size": 64, "widths": [4, 8, 8, 16], "cells": 4}, quick=True),
+        "rigid": Variant({**_SMALL, "transform": "rigid", "image_size": [32, 48], "label_weight": 0.0}),
+        "images": Variant({**_SMALL, "labels": [], "label_weight": 0.0, "similarity": "lncc"}),
+        "plain latents": Variant({**_SMALL, "kl_weight": 0.0, "label_loss": "cross_entropy"}, quick=True),
+    },
 }
 SHAPE: dict[str, dict[str, Variant]] = {
     "aenet": {
@@ -146,7 +153,7 @@ def test_fields_have_their_shape(method: str, variant: Variant) -> None:
         answer = module(*inputs(module, 3))
     assert answer.field.shape == (3, len(module.shape), *module.shape)
     assert answer.warped.shape == (3, 1, *module.shape)
-    assert (answer.inverse is not None) == module.hparams.velocity
+    assert (answer.inverse is not None) == module.hparams.get("velocity", False)
     assert bool(answer.field.isfinite().all())
     assert float(answer.field.abs().max()) > 0.01
 
@@ -310,7 +317,12 @@ def test_results_lie_on_the_fixed_grid(
     np.testing.assert_array_equal(again.displacement_px, result.displacement_px)
 
 
-@parametrize({"acregnet": {"paper": REGISTRATION["acregnet"]["paper"]}})
+@parametrize(
+    {
+        "acregnet": {"paper": REGISTRATION["acregnet"]["paper"]},
+        "affinereg": {"rigid": REGISTRATION["affinereg"]["rigid"]},
+    }
+)
 def test_a_golden_file_repeats_the_field(method: str, variant: Variant, tmp_path: Path) -> None:
     module = build(method, variant)
     a, b = _pair(module, (61, 97), (64, 96))

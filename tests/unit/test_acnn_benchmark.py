@@ -12,6 +12,7 @@ import torch
 from anatozoo.errors import ConfigError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.methods.acnn import AcnnModule
+from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.heart_data import heart, write_hearts
 
@@ -85,7 +86,7 @@ def test_an_open_ring_and_loose_parts_are_counted(evidence):
 
 def test_a_perfect_model_has_perfect_numbers(evidence):
     _, labels = heart(8, 48, 48)
-    row = evidence.row_of(labels, labels, None)
+    row = evidence.row_of(labels, labels)
     assert row["dice"] == row["dice/myocardium"] == 1
     assert row["hd_px"] == row["assd_px/left_ventricle"] == 0
 
@@ -93,21 +94,27 @@ def test_a_perfect_model_has_perfect_numbers(evidence):
 def test_the_command_writes_its_tables_and_the_picture(evidence, tmp_path, monkeypatch, capsys):
     root = write_hearts(tmp_path / "acdc", {"train": [1], "val": [2, 3]})
     models = [str(write_model(tmp_path, name)) for name in ("acnn-acdc", "acnn-acdc-other")]
+    prior = AcnnPriorModule(image_size=[8, 32, 32], long_side=48, widths=[4, 8])
+    write_checkpoint_folder(prior, tmp_path / "prior", name="acnnprior-acdc", version="1.0.0")
     monkeypatch.setattr(
         sys,
         "argv",
         ["x", "--root", str(root), "--models", *models, "--kinds", "missing", "--out", str(tmp_path / "out")]
-        + ["--images", str(tmp_path), "--scarce", "5", *models, "--threads", "1"],
+        + ["--images", str(tmp_path), "--scarce", "5", *models, "--threads", "1"]
+        + ["--prior", str(tmp_path / "prior"), "--also", str(write_model(tmp_path, "acnn-acdc-third"))],
     )
     evidence.main()
     record = json.loads((tmp_path / "out/acnn-acdc_experiment.json").read_text())
     assert list(record["means"]) == ["clean", "missing"]
-    assert list(record["means"]["clean"]) == ["truth", "acnn-acdc", "acnn-acdc-other"]
+    assert list(record["means"]["clean"]) == ["truth", "acnn-acdc", "acnn-acdc-other", "acnn-acdc-third"]
+    assert list(record["means"]["missing"]) == ["truth", "acnn-acdc", "acnn-acdc-other"]
     test = record["tests"]["clean"]["acnn-acdc-other"]["dice"]
     rows = record["means"]["clean"]
     assert test["n"] == 4
     assert test["difference"] == pytest.approx(rows["acnn-acdc"]["dice"] - rows["acnn-acdc-other"]["dice"])
     assert record["scarce"]["5"]["dice"]["with"] == rows["acnn-acdc"]["dice"]
+    assert record["prior"]["n"] == 4
+    assert 0 <= record["prior"]["dice"] < 1
     assert str(tmp_path) not in json.dumps(record)
     assert "## Few labels" in (tmp_path / "out/acnn-acdc_experiment.md").read_text()
     assert (tmp_path / "acnn-scarce-labels.png").stat().st_size > 1000
@@ -119,3 +126,5 @@ def test_a_model_of_something_else_is_refused(evidence, tmp_path):
     folder = write_checkpoint_folder(module, tmp_path / "m", name="acnn-acdc-m", version="1.0.0")
     with pytest.raises(ConfigError, match="no segmenter of right_ventricle"):
         evidence.load(str(folder))
+    with pytest.raises(ConfigError, match="no shape prior of right_ventricle"):
+        evidence.reconstructed(str(folder), [])

@@ -113,7 +113,9 @@ def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor
     return torch.stack(images), torch.stack(maps)
 
 
-def crop(image: Tensor, labels: Tensor, shape: Sequence[int], *, random: bool) -> tuple[Tensor, Tensor]:
+def crop(
+    image: Tensor, labels: Tensor, shape: Sequence[int], *, random: bool, foreground: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """A part of this shape, from the middle or from anywhere, another one for each stack.
 
     Args:
@@ -121,11 +123,18 @@ def crop(image: Tensor, labels: Tensor, shape: Sequence[int], *, random: bool) -
         labels: (B, ...).
         shape: the shape.
         random: whether from anywhere.
+        foreground: share of the random parts that lie around a voxel of the anatomy, drawn from all of them.
     """
     room = [side - wanted for side, wanted in zip(labels.shape[1:], shape, strict=True)]
     images, maps = [], []
     for stack, label in zip(image, labels, strict=True):
         start = [int(torch.randint(free + 1, ())) if random else free // 2 for free in room]
+        if random and foreground and float(torch.rand(())) < foreground and bool(label.any()):
+            anatomy = label.nonzero()
+            centre = anatomy[int(torch.randint(len(anatomy), ()))].tolist()
+            start = [
+                min(max(at - side // 2, 0), free) for at, side, free in zip(centre, shape, room, strict=True)
+            ]
         part = tuple(slice(first, first + side) for first, side in zip(start, shape, strict=True))
         images.append(stack[(slice(None), *part)])
         maps.append(label[part])

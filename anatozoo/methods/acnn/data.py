@@ -86,6 +86,8 @@ class AcnnDataModule(FrameDataModule):
         long_side: the same.
         subjects: how many subjects to train on, the first of the split; None takes all.
         margin: pixels beside the frame, within slices, that random crops may show.
+        foreground: share of the crops that lie around a voxel of the anatomy, for frames much smaller than
+            the slices; the others are anywhere.
         batch_size: volumes per process and step.
         num_workers: loading processes; volumes are read once and kept in memory.
         augment: strengths, fields of `anatozoo.methods.acnn.augment.StackAugment`; ``{}`` takes its defaults,
@@ -109,6 +111,7 @@ class AcnnDataModule(FrameDataModule):
         long_side: int = 208,
         subjects: int | None = None,
         margin: int = 16,
+        foreground: float = 0.0,
         batch_size: int = 2,
         num_workers: int = 0,
         augment: dict[str, float] | None = {},  # noqa: B006
@@ -122,6 +125,8 @@ class AcnnDataModule(FrameDataModule):
             raise ConfigError(
                 f"data.margin={margin} must not be negative, data.subjects={subjects} at least 1."
             )
+        if not 0 <= foreground <= 1:
+            raise ConfigError(f"data.foreground={foreground} must be within 0 … 1.")
         if len(self.shape) != 3 and (augment is not None or motion is not None):
             raise ConfigError("planes are not augmented; set data.augment and data.motion to null.")
         self.augment_config = None if augment is None else strengths(StackAugment, "augment", augment)
@@ -177,7 +182,9 @@ class AcnnDataModule(FrameDataModule):
         image, labels = batch["image"], batch["labels"]
         if self.augment_config is not None:
             image, labels = augment(image, labels, self.augment_config)
-            image, labels = crop(image, labels, self.shape, random=True)
+            image, labels = crop(
+                image, labels, self.shape, random=True, foreground=self.hparams["foreground"]
+            )
         if len(self.shape) == 3:
             image, labels = move(image, labels, self.motion)
         return batch | {"image": image, "labels": labels}

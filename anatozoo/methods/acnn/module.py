@@ -47,6 +47,8 @@ class AcnnModule(StackModule):
         shape_prior: autoencoder of label maps for the shape loss: checkpoint name, folder or ``.ckpt`` file;
             read when a fit begins.
         shape_weight: λ1, weight of the shape loss; 0 switches it off.
+        shape_start: optimiser steps before the shape loss counts, for codes of predictions that are no hearts
+            yet say little and hold the others up.
         ce_weight: weight of the cross-entropy, 1 in the paper.
         dice_weight: weight of a soft Dice loss, which the paper does not have.
         init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
@@ -83,6 +85,7 @@ class AcnnModule(StackModule):
         widths: list[int] | None = None,
         shape_prior: str | None = None,
         shape_weight: float = 0.0,
+        shape_start: int = 0,
         ce_weight: float = 1.0,
         dice_weight: float = 0.0,
         init_weights: str | None = None,
@@ -108,10 +111,11 @@ class AcnnModule(StackModule):
                 f"labels={h.labels} must be 1 to 254 names, image_size={h.image_size} [D, H, W]."
             )
         check_fit(h.fit, self.shape, h.spacing_mm, h.long_side)
-        if min(h.shape_weight, h.ce_weight, h.dice_weight) < 0 or not h.ce_weight + h.dice_weight:
+        weights = (h.ce_weight, h.dice_weight, h.shape_weight, h.shape_start)
+        if min(weights) < 0 or not h.ce_weight + h.dice_weight:
             raise ConfigError(
-                f"ce_weight={h.ce_weight}, dice_weight={h.dice_weight} and shape_weight={h.shape_weight} "
-                "must not be negative, and one of the first two above 0."
+                f"ce_weight={h.ce_weight}, dice_weight={h.dice_weight}, shape_weight={h.shape_weight} and "
+                f"shape_start={h.shape_start} must not be negative, and one of the first two above 0."
             )
         network = build_network(h.network, self.shape, len(self.labels) + 1, widths=h.widths)
         # DynUNet's instance normalisation would copy every map back.
@@ -174,7 +178,7 @@ class AcnnModule(StackModule):
         if h.dice_weight:
             values = torch.stack([label_dice_loss(logits.float().softmax(1), truth) for logits in levels])
             terms["dice"] = h.dice_weight * (shares * values).sum()
-        if h.shape_weight:
+        if h.shape_weight and self.global_step >= h.shape_start:
             terms["shape"] = self.prior(levels[0].float().softmax(1), truth)
         return terms
 

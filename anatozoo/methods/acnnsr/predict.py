@@ -19,7 +19,7 @@ from anatozoo.methods.frames import _orientation
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
-    from anatozoo.methods.acnnsr.result import RestoredVolume
+    from anatozoo.results_restored import RestoredVolume
 
 WINDOW = (48, 160, 160)
 """Largest part of a coarse volume (D, H, W) that is restored at once, for the memory that it takes."""
@@ -94,7 +94,7 @@ class SuperResolutionModule(ZooModule):
         return (noise + 150 * (away < 0.3)).astype(np.uint8)
 
     def _restore(self, stack: "GridImage") -> "RestoredVolume":
-        from anatozoo.methods.acnnsr.result import RestoredVolume
+        from anatozoo.results_restored import RestoredVolume
 
         low, high = intensity_range(stack.pixels)
         turn = turn_within_slices(stack.grid)
@@ -111,9 +111,6 @@ class SuperResolutionModule(ZooModule):
 
     @torch.inference_mode()
     def _in_windows(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        # Imported where needed: it takes seconds.
-        from monai.inferers.utils import sliding_window_inference
-
         kind = next(self.parameters()).dtype
         image = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self.device, kind)
         window = tuple(min(own, most) for own, most in zip(pixels.shape, WINDOW, strict=True))
@@ -123,6 +120,9 @@ class SuperResolutionModule(ZooModule):
             if window == pixels.shape:
                 fine = self(image)
             else:
+                # Imported where needed: it takes seconds.
+                from monai.inferers.utils import sliding_window_inference
+
                 # What is interpolated knows of no windows; only what the network adds is put together.
                 added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
                     image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"

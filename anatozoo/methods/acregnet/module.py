@@ -1,8 +1,7 @@
 """AC-RegNet as a LightningModule: losses, optimisation, validation."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,16 +11,9 @@ from anatozoo.methods.acregnet.network import Registration, RegNet
 from anatozoo.methods.acregnet.predict import PairModule
 from anatozoo.methods.aenet.module import AeNetModule, load_shape_model
 from anatozoo.methods.frames import frame_shape
-from anatozoo.methods.sources import read_weights
 from anatozoo.nn import registration_losses as losses
-from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
-from anatozoo.nn.warp import folding_fraction, warp
-
-if TYPE_CHECKING:
-    from anatozoo.metrics.cases import Case
-
-NUMBERS = ("dice_before", "similarity", "folding_percent")
-"""Columns of `AcRegNetModule.measure` that masks do not give."""
+from anatozoo.nn.labels import check_labels, one_hot
+from anatozoo.nn.warp import warp
 
 
 class AcRegNetModule(PairModule):
@@ -139,11 +131,6 @@ class AcRegNetModule(PairModule):
         # In a list, where torch does not look for modules.
         self._shape_model: list[AeNetModule] = []
 
-    def configure_metrics(self) -> None:
-        """Columns of the validation table."""
-        dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.labels)] if self.labels else []
-        self.judge_by([*dice, "similarity", "folding_percent"])
-
     def setup(self, stage: str) -> None:
         """Read the weights that a fit needs.
 
@@ -154,7 +141,7 @@ class AcRegNetModule(PairModule):
         if stage != "fit":
             return
         if h.init_weights and not self.trainer.ckpt_path:
-            self._start_from(h.init_weights)
+            self.start_from(h.init_weights)
         if h.shape_weight and not self._shape_model:
             if not h.shape_weights:
                 raise ConfigError(
@@ -176,19 +163,6 @@ class AcRegNetModule(PairModule):
                 f"the autoencoder takes {theirs}, the registration {ours}; both must be the same."
             )
         self._shape_model = [model.eval().requires_grad_(False)]
-
-    def _start_from(self, source: str) -> None:
-        state, _ = read_weights(source, "acregnet")
-        own = self.state_dict()
-        # Metrics and labels do not matter here: a network registers images, whatever it learnt from.
-        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
-        wrong += [k for k in state if k not in own]
-        if wrong:
-            raise ConfigError(
-                f"init_weights={source} is of another network: {len(wrong)} tensors differ, "
-                f"first {wrong[0]!r}."
-            )
-        self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
         """Register images (B, 1, ...) in [0, 1]."""
@@ -232,42 +206,6 @@ class AcRegNetModule(PairModule):
         """One step; logs every term of the loss."""
         terms = self.losses(self.network(batch["moving"], batch["fixed"], invert=False), batch)
         return self.total(terms, len(batch["fixed"]))
-
-    def measure(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice after and before, similarity and folding of each pair; see the base class."""
-        classes, values = len(self.labels) + 1, []
-        if self.labels and "fixed_labels" in batch:
-            moving, fixed = batch["moving_labels"], batch["fixed_labels"]
-            dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
-            before = dice_per_label(moving, fixed, classes)
-            values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
-        elif self.labels:
-            values = [torch.full((len(batch["fixed"]), len(self.labels) + 2), torch.nan, device=self.device)]
-        similarity = torch.stack(
-            [-self.similarity(a[None], b[None]) for a, b in zip(output.warped, batch["fixed"], strict=True)]
-        )
-        values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
-        return torch.cat(values, 1)
-
-    def cases(self, output: Registration, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
-        from anatozoo.methods.base_cases import bare_cases, label_cases
-
-        if self.labels and "fixed_labels" in batch:
-            warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
-            cases = label_cases(warped, fixed, self.labels, batch, image=batch["fixed"])
-        else:
-            cases = bare_cases(batch["fixed"])
-        values = self.measure(output, batch).cpu()
-        numbers = [
-            {k: float(row[self.columns.index(k)]) for k in NUMBERS if k in self.columns} for row in values
-        ]
-        return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
-
-    def _warped_labels(self, output: Registration, batch: Mapping[str, Tensor]) -> Tensor:
-        """Linear interpolation of each class and then the largest, as the paper evaluates."""
-        moving = one_hot(batch["moving_labels"], len(self.labels) + 1)
-        return warp(moving, output.field, padding="border").argmax(1)
 
     def configure_optimizers(self) -> Any:
         """Adam, at a constant rate or with a cosine schedule."""

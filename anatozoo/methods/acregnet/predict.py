@@ -1,7 +1,8 @@
-"""From two images of any size to a `RegistrationResult`."""
+"""What registration methods share: from two images of any size to a `RegistrationResult`, and validation."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -9,13 +10,16 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.methods.acregnet.instance import optimise_field
-from anatozoo.methods.acregnet.network import Registration
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, displacement_between
+from anatozoo.methods.sources import read_weights
+from anatozoo.nn.labels import dice_per_label, one_hot
 from anatozoo.nn.registration_losses import similarity_loss, smoothness_loss
+from anatozoo.nn.warp import folding_fraction, warp
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
+    from anatozoo.metrics.cases import Case
     from anatozoo.results_registration import RegistrationResult
 
 Spacing = float | Sequence[float] | None
@@ -25,23 +29,66 @@ LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
 OPPOSITE = -0.3
 """Correlation before registration below which two images have opposite polarity."""
 NOTABLE_FOLDING = 0.005
+NUMBERS = ("dice_before", "similarity", "folding_percent")
+"""Columns of `PairModule.measure` that masks do not give."""
+
+
+class Answer(Protocol):
+    """What the networks of registration methods answer, at least; see `anatozoo.methods.acregnet.network`."""
+
+    @property
+    def warped(self) -> Tensor:
+        """(B, 1, ...), the moving image on the fixed one's grid."""
+
+    @property
+    def field(self) -> Tensor:
+        """(B, n, ...) pixels."""
+
+    @property
+    def inverse(self) -> Tensor | None:
+        """The field the other way; None where the network gives none."""
 
 
 class PairModule(ZooModule):
     """A method that registers a moving image to a fixed one.
 
-    Subclasses set `shape`, the network's frame, and implement `forward`.
+    Subclasses set `shape`, the network's frame, and `labels`, names of the foreground classes, and implement
+    `forward`.
     """
 
     shape: tuple[int, ...]
+    labels: list[str]
 
-    def forward(self, moving: Tensor, fixed: Tensor) -> Registration:
+    def forward(self, moving: Tensor, fixed: Tensor) -> Answer:
         """Register images (B, 1, ...) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
 
-    def infer(self, batch: Mapping[str, Tensor]) -> Registration:
+    def infer(self, batch: Mapping[str, Tensor]) -> Answer:
         """The registration of the batch's ``moving`` to its ``fixed``."""
         return self(batch["moving"], batch["fixed"])
+
+    def start_from(self, source: str) -> None:
+        """Fill the network with the weights of another checkpoint of the method.
+
+        Args:
+            source: checkpoint name, folder or ``.ckpt`` file.
+
+        Raises:
+            ConfigError: it is of another method or another network.
+        """
+        from anatozoo.zoo.checkpoint import method_of
+
+        state, _ = read_weights(source, method_of(self))
+        own = self.state_dict()
+        # Metrics and labels do not matter here: a network registers images, whatever it learnt from.
+        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
+        wrong += [k for k in state if k not in own]
+        if wrong:
+            raise ConfigError(
+                f"init_weights={source} is of another network: {len(wrong)} tensors differ, "
+                f"first {wrong[0]!r}."
+            )
+        self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
     def golden_input(self) -> dict[str, np.ndarray]:
         """Two images that anybody may have, for the golden test: one moved against the other.
@@ -74,6 +121,47 @@ class PairModule(ZooModule):
         h: Any = self.hparams
         with torch.autocast(fixed.device.type, enabled=False):
             return similarity_loss(h.similarity, warped, fixed, window=h.window)
+
+    def configure_metrics(self) -> None:
+        """Columns of the validation table."""
+        dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.labels)] if self.labels else []
+        self.judge_by([*dice, "similarity", "folding_percent"])
+
+    def measure(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice after and before, similarity and folding of each pair; see the base class."""
+        classes, values = len(self.labels) + 1, []
+        if self.labels and "fixed_labels" in batch:
+            moving, fixed = batch["moving_labels"], batch["fixed_labels"]
+            dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
+            before = dice_per_label(moving, fixed, classes)
+            values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
+        elif self.labels:
+            values = [torch.full((len(batch["fixed"]), len(self.labels) + 2), torch.nan, device=self.device)]
+        similarity = torch.stack(
+            [-self.similarity(a[None], b[None]) for a, b in zip(output.warped, batch["fixed"], strict=True)]
+        )
+        values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
+        return torch.cat(values, 1)
+
+    def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
+        from anatozoo.methods.base_cases import bare_cases, label_cases
+
+        if self.labels and "fixed_labels" in batch:
+            warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
+            cases = label_cases(warped, fixed, self.labels, batch, image=batch["fixed"])
+        else:
+            cases = bare_cases(batch["fixed"])
+        values = self.measure(output, batch).cpu()
+        numbers = [
+            {k: float(row[self.columns.index(k)]) for k in NUMBERS if k in self.columns} for row in values
+        ]
+        return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
+
+    def _warped_labels(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
+        """Linear interpolation of each class and then the largest, as the paper evaluates."""
+        moving = one_hot(batch["moving_labels"], len(self.labels) + 1)
+        return warp(moving, output.field, padding="border").argmax(1)
 
     def predict(
         self,
@@ -139,9 +227,11 @@ class PairModule(ZooModule):
         from anatozoo.results_registration import RegistrationResult
 
         h: Any = self.hparams
-        steps = h.instance_steps if instance_steps is None else instance_steps
+        steps = h.get("instance_steps", 0) if instance_steps is None else instance_steps
         if steps < 0:
             raise ConfigError(f"instance_steps={steps} must not be negative.")
+        if steps and "instance_steps" not in h:
+            raise ConfigError(f"{type(self).__name__} refines no field; leave instance_steps out.")
         frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
         if any(frame.cuts for frame in frames):
             flags.append("larger_than_the_models_frame")
@@ -168,8 +258,6 @@ class PairModule(ZooModule):
     @torch.no_grad()
     def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
         """The field (n, ...) in pixels of the frame; adds to `flags` what there is to say about it."""
-        from anatozoo.nn.warp import folding_fraction, warp
-
         h: Any = self.hparams
         was_training = self.training
         self.eval()
@@ -224,8 +312,6 @@ def _refuse_opposite_polarity(seen: Sequence[np.ndarray], frames: Sequence[Frame
 
 
 def _without_space(image: "GridImage") -> "GridImage":
-    from dataclasses import replace
-
     return replace(image, grid=image.grid.in_pixels())
 
 

@@ -115,6 +115,38 @@ def test_the_truth_lends_its_direction():
     assert found.frames[0].higher == {"dice/heart": True, "guess": True}
 
 
+def judged(**more):
+    """Scores with the estimate of the heart under the name that `anatozoo quality` gives it."""
+    return scores().rename(columns={"dice_rca/heart": "dice_rca_mean/heart"}).assign(**more)
+
+
+def test_measured_and_estimated_dice_are_paired_unasked():
+    found = audited(judged(**{"dice_rca_mean/lungs": 0.9}), ["sex", "age_bin"])
+    (estimate,) = found.estimates
+    assert (estimate.true, estimate.estimated) == ("dice/heart", "dice_rca_mean/heart")
+    asked = audited(judged(), ["sex", "age_bin"], estimated=["dice/heart=dice_rca_mean/heart"])
+    assert asked.to_dict()["estimates"] == found.to_dict()["estimates"]
+
+
+def test_another_estimate_that_is_asked_for_stands():
+    table = judged(guess=scores()["dice/heart"] - 0.1)
+    (estimate,) = audited(table, estimated=["dice/heart=guess"]).estimates
+    assert (estimate.true, estimate.estimated) == ("dice/heart", "guess")
+
+
+@pytest.mark.parametrize("metrics", [["dice/heart"], ["dice_rca_mean/heart"]])
+def test_metrics_that_are_chosen_are_not_added_to(metrics):
+    found = audited(judged(), metrics=metrics)
+    assert (found.metrics, found.estimates) == (tuple(metrics), ())
+
+
+def test_no_pair_without_an_image_that_has_both():
+    table = judged()
+    table.loc[:59, "dice/heart"] = None
+    table.loc[60:, "dice_rca_mean/heart"] = None
+    assert audited(table).estimates == ()
+
+
 class Checker(HTMLParser):
     """Every tag is closed, in order."""
 
@@ -152,6 +184,43 @@ def test_a_report_stands_alone(tmp_path):
     value = json.loads((tmp_path / "audit.json").read_text())
     assert value["groupings"]["sex"]["left_out"] == [{"reason": "sex not understood ('<b>?')", "rows": 1}]
     assert value["groupings"]["sex"]["pairs"][0]["worse"] == "F"
+
+
+def page_of(tmp_path, table, *groups, **settings):
+    write_report(tmp_path, audited(table, groups or ("sex",), **settings), HEAD)
+    return (tmp_path / "audit.html").read_text()
+
+
+def test_tables_of_a_page_have_headers_that_say_what_they_head(tmp_path):
+    page = page_of(tmp_path, scores(), "sex", "age_bin", controls=["age_bin"])
+    tables = re.findall(r"<table>(.*?)</table>", page, re.DOTALL)
+    assert len(tables) > 5
+    for table in tables:
+        head, body = table.split("<tbody>")
+        columns = re.findall(r'<th scope="col"(?: class="text")?>(.*?)</th>', head)
+        rows = re.findall(r"<tr>(.*?)</tr>", body)
+        assert all(columns)
+        assert rows
+        assert all(row.startswith('<th scope="row"') for row in rows)
+        assert {row.count("</th>") + row.count("</td>") for row in rows} == {len(columns)}
+
+
+def test_numbers_are_set_to_the_right_and_words_to_the_left(tmp_path):
+    page = page_of(tmp_path, scores(), metrics=["dice/heart"])
+    assert '<td class="text">Dice of the heart</td>' in page
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert cells
+    assert not [cell for cell in cells if re.search("[A-Za-z]", cell.replace(" to ", ""))]
+
+
+def test_a_page_has_colours_for_dark_screens_and_none_of_them_on_paper(tmp_path):
+    style = re.search(r"<style>(.*?)</style>", page_of(tmp_path, scores()), re.DOTALL)[1]
+    assert style.count("{") == style.count("}")
+    used = set(re.findall(r"var\((--[\w-]+)\)", style))
+    light, dark = (set(re.findall(r"(--[\w-]+):", part)) for part in style.split("@media", 2)[:2])
+    assert used == light == dark
+    # Print has no rule of its own for colours, so that of dark screens must not hold there.
+    assert "@media screen and (prefers-color-scheme: dark)" in style
 
 
 def test_json_and_markdown_say_the_same():

@@ -50,6 +50,32 @@ def test_every_sample_has_as_many_patients_of_a_group():
     assert (draws[:, 1, 0] == 1).all()
 
 
+def test_patients_in_several_groups_are_left_out_of_some_samples():
+    # Of the first group's patients one is also in the second, one also in the third.
+    values, group = [0.0, 1.0, 5.0, 6.0, 7.0, 8.0], [0, 0, 1, 2, 1, 2]
+    draws = bootstrap_means(cells_of(values, group, [0, 1, 0, 1, 2, 3]))[:, 0, 0]
+    assert set(np.unique(draws[~np.isnan(draws)])) >= {0.0, 0.5, 1.0}
+    low, high = interval(draws[:, None], 0.95)
+    assert (low[0], high[0]) == (0.0, 1.0)
+
+
+def test_intervals_with_patients_in_both_groups_are_those_of_differences():
+    draw = np.random.default_rng(0)
+    base, change = 10 * draw.normal(size=40), 0.1 + draw.normal(size=40)
+    values, group = np.concatenate([base, base + change]), np.repeat([1, 0], 40)
+    means = bootstrap_means(cells_of(values, group, np.tile(np.arange(40), 2)))[:, :, 0]
+    ours = interval((means[:, 0] - means[:, 1])[:, None], 0.95)
+    known = bootstrap_interval(change[:, None])
+    assert [end[0] for end in ours] == pytest.approx([end[0] for end in known], abs=0.05)
+
+
+def test_no_interval_where_most_samples_say_nothing():
+    draws = np.array([[1.0, 1.0], [2.0, np.nan], [3.0, np.nan], [4.0, 2.0], [5.0, np.nan]])
+    low, high = interval(draws, 1.0)
+    assert (low[0], high[0]) == (1.0, 5.0)
+    assert np.isnan([low[1], high[1]]).all()
+
+
 def test_the_same_seed_gives_the_same_draws():
     cells = cells_of(*two_groups())
     assert (bootstrap_means(cells, 50, 3) == bootstrap_means(cells, 50, 3)).all()

@@ -8,6 +8,7 @@ from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.joins import join, plain_name
 from anatozoo.fairness.tables import choose_metrics, read_scores, read_table
 from anatozoo.serve.manifest import ManifestWriter, Row
+from tests.chexmask_data import PADCHEST, write_padchest
 
 
 def write(path: Path, text: str) -> Path:
@@ -120,3 +121,33 @@ def test_patterns():
 def test_no_metric_is_named():
     with pytest.raises(DataError, match="name some by --metrics: id, volume"):
         choose_metrics(table_of("id", "volume"))
+
+
+def test_estimates_that_are_taken_by_themselves():
+    estimates = [
+        f"{kind}{organ}"
+        for kind in ("dice_rca_max", "dice_rca_mean", "hd_mm_rca_min", "hd_mm_rca_mean")
+        for organ in ("", "/lungs", "/heart")
+    ]
+    alone = choose_metrics(table_of(*estimates))
+    assert alone == [name for name in estimates if "_mean" in name]
+    beside = choose_metrics(table_of("dice/heart", "hd_mm/heart", *estimates))
+    assert beside == ["dice/heart", "hd_mm/heart", "dice_rca_mean/heart"]
+    # What was named is taken as it is.
+    assert choose_metrics(table_of("dice/heart", *estimates), ["dice_rca_max"]) == ["dice_rca_max"]
+
+
+def test_padchest_in_chexmask_is_put_right_and_says_so(tmp_path):
+    scores = read_scores(write_padchest(tmp_path / "Padchest.csv"))
+    assert scores.table["Dice RCA (Mean)"].tolist() == [0.80, 0.70, 0.85, 0.86, 0.81]
+    assert scores.table["Dice RCA (Max)"].tolist() == [0.90, 0.75, 0.95, 0.90, 0.88]
+    (note,) = scores.notes
+    assert note.startswith("Dice RCA (Max) and Dice RCA (Mean) were exchanged in 2 rows: this is Padchest's")
+
+
+def test_other_tables_with_impossible_estimates_are_pointed_out_and_left(tmp_path):
+    scores = read_scores(write_padchest(tmp_path / "a.csv", ("dicom_id", *PADCHEST[1:])))
+    assert scores.table["Dice RCA (Max)"].tolist() == [0.80, 0.70, 0.95, 0.90, 0.88]
+    assert scores.notes == (
+        "Dice RCA (Max) is below Dice RCA (Mean) in 2 rows, which cannot be; they were taken as they are.",
+    )

@@ -18,6 +18,7 @@ from anatozoo.io.rle import (
     read_chexmask,
     write_chexmask,
 )
+from tests.chexmask_data import PADCHEST, write_padchest
 from tests.phantoms import make_chest_phantom
 
 HEADER = "image_id,Dice RCA (Mean),Landmarks,Left Lung,Right Lung,Heart,Height,Width \n"
@@ -122,6 +123,51 @@ def test_physicians_tables_and_gzip(tmp_path: Path) -> None:
     assert name == "train/p1/view1.jpg"
     masks = stored.masks((4, 1))
     assert [organ for organ, m in masks.items() if m[0, 1]] == ["lung_left"]
+
+
+def estimates(path: Path, padchest: bool | None = None) -> dict[str, tuple[float, float, bool]]:
+    """Image -> mean, maximum, and whether they were exchanged."""
+    return {
+        image: (row.estimates["dice_rca_mean"], row.estimates["dice_rca_max"], row.exchanged)
+        for image, row in read_chexmask(path, padchest=padchest).items()
+    }
+
+
+IN_PLACE = {"c.png": (0.85, 0.95, False), "d.png": (0.86, 0.90, False), "e.png": (0.81, 0.88, False)}
+AS_STORED = {"a.png": (0.90, 0.80, False), "b.png": (0.75, 0.70, False)} | IN_PLACE
+PUT_RIGHT = {"a.png": (0.80, 0.90, True), "b.png": (0.70, 0.75, True)} | IN_PLACE
+
+
+def test_exchanged_estimates_of_padchest_are_put_right(tmp_path: Path) -> None:
+    path = write_padchest(tmp_path / "Padchest.csv")
+    assert estimates(path) == PUT_RIGHT
+    assert estimates(path, padchest=True) == PUT_RIGHT
+    assert estimates(path, padchest=False) == AS_STORED
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        # What only looks like it: the mean first, images named otherwise, no column of sizes.
+        tuple({"Dice RCA (Max)": PADCHEST[2], "Dice RCA (Mean)": PADCHEST[1]}.get(c, c) for c in PADCHEST),
+        ("dicom_id", *PADCHEST[1:]),
+        (*PADCHEST[:-1], "Columns"),
+    ],
+)
+def test_other_tables_are_taken_as_they_are(tmp_path: Path, header: tuple[str, ...]) -> None:
+    path = write_padchest(tmp_path / "Padchest.csv", header)
+    assert not any(exchanged for *_, exchanged in estimates(path).values())
+    # The reader may be told, and then goes by what cannot be.
+    told = estimates(path, padchest=True)
+    assert all(mean <= highest for mean, highest, _ in told.values())
+
+
+def test_estimates_of_other_tables(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", row("a"), row("b").replace("0.9", ""))
+    table = read_chexmask(path)
+    assert [table[name].estimates for name in "ab"] == [{"dice_rca_mean": 0.9}, {}]
+    with pytest.raises(DataError, match=r"Dice RCA \(Mean\) holds no numbers"):
+        read_chexmask(write(tmp_path / "t.csv", row("a").replace("0.9", "good")))
 
 
 def test_other_tables_are_told_apart(tmp_path: Path) -> None:

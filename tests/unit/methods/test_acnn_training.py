@@ -205,6 +205,18 @@ def test_slices_shift_by_themselves() -> None:
     assert torch.equal(middle, image[..., 1:5, 1:6])
 
 
+def test_crops_around_the_anatomy_hold_it_wherever_it_is() -> None:
+    image = torch.rand(20, 1, 4, 30, 30)
+    labels = torch.zeros(20, 4, 30, 30, dtype=torch.uint8)
+    labels[:19, 1, 27, 2] = 1  # one voxel in a corner, and one stack without any
+    _, there = crop(image, labels, (4, 8, 8), random=True, foreground=1.0)
+    assert there[:19].flatten(1).any(1).all()
+    _, anywhere = crop(image, labels, (4, 8, 8), random=True)
+    assert not anywhere[:19].flatten(1).any(1).all()
+    parts, maps = crop(image, image[:, 0], (4, 8, 8), random=True, foreground=0.5)
+    assert torch.equal(parts[:, 0], maps)
+
+
 def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path: Path) -> None:
     first = prior(lr=1e-2)
     trainer = L.Trainer(max_epochs=6, **QUIET)
@@ -241,6 +253,21 @@ def reconstruction_loss(model: AcnnPriorModule, root: Path) -> float:
     made.setup("validate")
     labels = made.sets["val"][0]["labels"][None]
     return float(model.eval().losses(model(one_hot(labels, 4)), {"labels": labels})["reconstruction"])
+
+
+def test_the_shape_loss_may_set_in_later(root: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    class Watched(AcnnModule):
+        def losses(self, outputs: Any, batch: Any) -> Any:
+            terms = super().losses(outputs, batch)
+            seen.append((self.global_step, "shape" in terms))
+            return terms
+
+    made = Watched(**FRAME, widths=[4, 8, 8], shape_weight=0.1, shape_start=2)
+    made.use_shape_prior(prior())
+    L.Trainer(max_steps=4, max_epochs=-1, limit_val_batches=0, **QUIET).fit(made, data(root, batch_size=4))
+    assert seen == [(0, False), (1, False), (2, True), (3, True)]
 
 
 def test_a_prior_may_be_given_in_memory_and_must_fit() -> None:
@@ -312,6 +339,7 @@ def test_volumes_of_the_decathlon_are_trained_at_their_resolution(tmp_path: Path
         ({"long_side": 2}, "long_side=2"),
         ({"network": "vnet"}, "network='vnet'"),
         ({"shape_weight": -1.0}, "not be negative"),
+        ({"shape_start": -1}, "shape_start=-1"),
         ({"ce_weight": 0.0}, "above 0"),
     ],
 )
@@ -323,6 +351,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], error: str) -
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
+        ({"foreground": 1.5}, "foreground=1.5"),
         ({"margin": -1}, "margin=-1"),
         ({"subjects": 0}, "subjects=0"),
         ({"augment": {"flips": 1}}, "does not know flips"),

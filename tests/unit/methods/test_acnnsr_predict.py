@@ -15,8 +15,8 @@ from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acnnsr import AcnnSRModule
 from anatozoo.methods.acnnsr import predict as prediction
 from anatozoo.methods.acnnsr.predict import apply_turn, fine_grid, turn_within_slices, undo_turn
-from anatozoo.methods.acnnsr.result import RestoredVolume
 from anatozoo.methods.frames import Frame
+from anatozoo.results_restored import RestoredVolume
 
 
 def model(**settings: Any) -> AcnnSRModule:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnnsr import AcnnSRModule
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
@@ -27,6 +28,7 @@ def bare(cls):
         (UNetModule, "segmentation"),
         (PostDAEModule, "post-processing"),
         (AcRegNetModule, "registration"),
+        (AcnnSRModule, "super-resolution"),
     ],
 )
 def test_what_a_registered_method_does(cls, task):
@@ -57,6 +59,7 @@ def test_formats_are_those_of_the_results():
     for wrong in (["tiff"], [], "csv"):
         with pytest.raises(ConfigError, match="repaired masks have no format"):
             outputs.REPAIRS.check(wrong)
+    assert outputs.RESTORED.names("a", ["nifti", "picture", "json"]) == ["a_sr.nii.gz", "a_sr.png", "a.json"]
     assert {"_mask.png", "_landmarks.csv", "_repair.png", "_displacement.mha"} < set(outputs.ENDINGS)
     assert len(set(outputs.ENDINGS)) == len(outputs.ENDINGS)
 

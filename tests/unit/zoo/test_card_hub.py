@@ -22,6 +22,7 @@ POINTS = entry()["output"]
 MASK = {"kind": "mask", "classes": ["heart", "aorta"], "landmarks": None}
 FIELD = {"kind": "displacement", "classes": ["chest"], "landmarks": None}
 SCORE = {"kind": "score", "classes": ["lungs"], "landmarks": None}
+VOLUME = {"kind": "volume", "classes": [], "landmarks": None}
 # Those of the Hub's list of tasks that a method here may be given.
 TAGS = {"image-segmentation", "image-to-image", "keypoint-detection", "image-classification"}
 
@@ -114,7 +115,9 @@ def test_the_link_of_another_licence_is_a_web_address(tmp_path: Path) -> None:
         ("registration", FIELD, "image-to-image"),
         ("post-processing", MASK, "image-to-image"),
         ("shape", MASK, "image-to-image"),
+        ("super-resolution", VOLUME, "image-to-image"),
         ("quality", SCORE, None),
+        ("unspecified", VOLUME, "image-to-image"),
         ("unspecified", MASK, "image-segmentation"),
         ("unspecified", FIELD, "image-to-image"),
         ("unspecified", SCORE, None),
@@ -144,6 +147,8 @@ def test_every_method_has_a_task_that_cards_know() -> None:
         ("registration", FIELD, [30, 20], 'model.predict("moving.dcm", "fixed.dcm")', "anatozoo predict"),
         ("registration", FIELD, [30, 20], "result.displacement_px", "result.mask"),
         ("post-processing", MASK, [30, 20], 'model.predict("mask.png")', "patient.dcm"),
+        ("super-resolution", VOLUME, [9, 9, 9], "result.volume  # (D, H, W) float32", "result.mask"),
+        ("super-resolution", VOLUME, [9, 9, 9], "anatozoo predict tiny-toy scans/", ".dcm"),
         ("quality", SCORE, [30, 20], "print(result)", "result.save"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Golden tests of masks, displacements and volumes, on modules of one line."""
+"""Golden tests of masks, displacements and volumes of grey values, on modules of one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +52,17 @@ def field(shift: float, *, first: bool = False) -> Callable[..., np.ndarray]:
         values[..., 0] += (moving.astype(float) - fixed) / 100
         values.reshape(-1, fixed.ndim)[17] += (shift, *[0] * (fixed.ndim - 1))
         return np.moveaxis(values, -1, 0) if first else values
+
+    return make
+
+
+def finer(factor: float = 1.0, spoilt: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
+    """Twice as many slices, times `factor`; one voxel is `spoilt` by that share of the range."""
+
+    def make(image: np.ndarray) -> np.ndarray:
+        volume = factor * np.repeat(image, 2, 0).astype(np.float32)
+        volume[3, 4, 5] += np.float32(spoilt * np.ptp(volume))
+        return volume
 
     return make
 
@@ -132,9 +143,53 @@ def test_not_a_number_in_a_displacement_fails(tmp_path: Path) -> None:
         run_golden(Toy(displacement_px=field(np.nan)), tmp_path)
 
 
+def test_a_volume_may_have_another_grid_and_is_found_again(tmp_path: Path) -> None:
+    write_golden(Toy(volume=finer()), VOLUME, tmp_path)
+    tensors = load_file(tmp_path / GOLDEN)
+    assert set(tensors) == {"image", "volume"}
+    np.testing.assert_array_equal(tensors["volume"], finer()(VOLUME))
+    assert tensors["volume"].dtype == np.float32
+    with safe_open(tmp_path / GOLDEN, framework="np") as stream:
+        assert stream.metadata() == {"tolerance": "0.001"}
+    assert run_golden(Toy(volume=finer()), tmp_path) == Golden(0.0, 0.001, "range")
+
+
+def test_a_voxel_may_differ_by_a_thousandth_of_the_volumes_range(tmp_path: Path) -> None:
+    write_golden(Toy(volume=finer()), VOLUME, tmp_path)
+    assert golden_distance(Toy(volume=finer(spoilt=-9e-4)), tmp_path)[0] == pytest.approx(9e-4, rel=1e-3)
+    for wrong in (finer(spoilt=-2e-3), finer(factor=1.01)):
+        with pytest.raises(
+            WeightsError, match=r"a voxel differs by [0-9.]+% of the range, more than 0\.100%"
+        ):
+            run_golden(Toy(volume=wrong), tmp_path)
+    # The unit of the grey values does not count.
+    write_golden(Toy(volume=finer(factor=1e-4)), VOLUME, tmp_path, tolerance=0.01)
+    assert golden_distance(Toy(volume=finer(factor=1e-4, spoilt=-5e-3)), tmp_path) == (
+        pytest.approx(5e-3, rel=1e-3),
+        0.01,
+    )
+
+
+def test_not_a_number_in_a_volume_fails(tmp_path: Path) -> None:
+    write_golden(Toy(volume=finer()), VOLUME, tmp_path)
+    with pytest.raises(WeightsError, match="a voxel differs by nan%"):
+        run_golden(Toy(volume=finer(spoilt=np.nan)), tmp_path)
+
+
+@pytest.mark.parametrize("values", [np.full((12, 20, 30), 7.0), np.full((12, 20, 30), np.nan), np.eye(5)])
+def test_a_stored_volume_that_nothing_can_be_compared_with_is_no_golden_test(
+    tmp_path: Path, values: np.ndarray
+) -> None:
+    tensors = {"image": VOLUME, "volume": values.astype(np.float32)}
+    save_file(tensors, tmp_path / GOLDEN, metadata={"tolerance": "0.001"})
+    with pytest.raises(WeightsError, match=r"is no golden test: .*volume"):
+        run_golden(Toy(volume=lambda image: values), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
+        ({"volume": lambda image: finer()(VOLUME)}, r"mask \(20, 30\)\) than predicted \(volume \(12, 20"),
         ({"mask": lambda image: threshold(image)[1:]}, r"mask \(20, 30\)\) than predicted \(mask \(19, 30\)"),
         ({"landmarks": lambda image: {"a": np.ones((1, 2))}}, r"than predicted \(a \(1, 2\)\)"),
         ({"score": lambda image: 1.0}, r"than predicted \(nothing\)"),
@@ -152,6 +207,9 @@ def test_another_kind_or_shape_is_refused(tmp_path: Path, answer: dict[str, Any]
         ({"score": lambda image: 1.0}, PICTURE, "nothing to store"),
         ({"mask": lambda image: image.astype(np.int64)}, PICTURE, "must be a uint8 label map, not int64"),
         ({"mask": lambda image: threshold(image)[1:]}, PICTURE, "not on the grid of the image"),
+        ({"volume": lambda image: image}, PICTURE, r"volume \(20, 30\) is not \(D, H, W\)"),
+        ({"volume": finer(spoilt=np.inf)}, VOLUME, "holds NaN or infinity"),
+        ({"volume": finer(factor=0)}, VOLUME, "every voxel of the volume has the same value"),
         ({"displacement_px": lambda moving, fixed: fixed}, PAIR, "an axis of 2 before or after it"),
         ({"mask": threshold}, {"moving": PICTURE}, "are image, or moving and fixed, not moving"),
         ({"mask": threshold}, {}, "not none"),
@@ -198,3 +256,4 @@ def test_a_file_that_is_no_golden_test_is_refused(
 def test_outcomes_read_as_sentences() -> None:
     assert str(Golden(0.0123, 0.5, "px")) == "0.0123 px away at most, 0.5 px allowed"
     assert str(Golden(0.0005, 0.001, "share")) == "0.0500% of the pixels differ, 0.1% allowed"
+    assert str(Golden(2e-4, 0.001, "range")) == "voxels differ by 0.0200% of the range, 0.1% allowed"

@@ -10,7 +10,7 @@ from anatozoo.zoo.catalogue import info, list_models
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.hub import load
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.registry import METHODS, find_method, find_method_of
+from anatozoo.zoo.registry import METHODS, check_prefix, find_method, find_method_of
 from tests.zoo_fixtures import entry, write_manifest
 
 ABLATIONS = ("regnet-jsrt", "ceregnet-jsrt", "aeregnet-jsrt")
@@ -25,6 +25,31 @@ def test_no_variant_has_the_name_of_a_method_or_of_another_variant() -> None:
 def test_the_ablations_are_variants_of_their_method() -> None:
     assert find_method("acregnet").prefixes == ("acregnet", "regnet", "ceregnet", "aeregnet")
     assert find_method("unet").prefixes == ("unet",)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("acnn-acdc", "acnn"),
+        ("acnn-prior-acdc", "acnnprior"),
+        ("acnnprior-acdc-v2", "acnnprior"),
+        ("acnn-tl-hippocampus", "acnntl"),
+        ("acnn-sr-hippocampus", "acnnsr"),
+        ("acnnsr-hippocampus", "acnnsr"),
+        ("acnn-srilanka", "acnn"),
+        ("acnn-acdc-sr", "acnn"),
+    ],
+)
+def test_the_longest_name_of_a_method_counts(name: str, method: str) -> None:
+    assert find_method_of(name).name == method
+    check_prefix(name, METHODS[method])
+
+
+def test_a_name_of_a_more_special_method_is_not_another_methods() -> None:
+    with pytest.raises(ConfigError, match="starts with acnn-sr- is of the method acnnsr"):
+        check_prefix("acnn-sr-hippocampus", METHODS["acnn"])
+    with pytest.raises(ConfigError, match=r"must start with the method: acnnsr-\.\.\. or acnn-sr-\.\.\."):
+        check_prefix("acnn-prior-acdc", METHODS["acnnsr"])
 
 
 def test_the_method_of_a_name() -> None:

@@ -1,0 +1,35 @@
+"""Read from a DICOM file what groups of patients are made of, and nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from anatozoo.io.decoded import Metadata
+from anatozoo.io.files import is_dicom
+
+_KEYWORDS = ["PatientSex", "PatientAge", "ViewPosition", "Modality", "Manufacturer"]
+
+
+def read_groups(path: Path) -> Metadata:
+    """Sex, age, view, modality and manufacturer, see `anatozoo.io.dicom_header.groups_of`.
+
+    Only these attributes are read: no pixels, no names, no identifiers.
+
+    Returns:
+        A value for each of `anatozoo.io.dicom_header.GROUPS`; empty for files that are no DICOM, or damaged.
+    """
+    if not is_dicom(path):
+        return {}
+    import pydicom
+
+    from anatozoo.io.dicom_header import groups_of
+
+    with warnings.catch_warnings():
+        # pydicom warns of every breach of the standard; what breaks it is left out.
+        warnings.simplefilter("ignore")
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
+            return groups_of(header)
+        except Exception:  # a hostile file makes the parser fail in any way it likes; reading it says why
+            return {}

@@ -1,0 +1,176 @@
+"""The Siamese affine network of CheXmask's quality estimation, in pure torch.
+
+Gaggion et al., "CheXmask: a large-scale dataset of anatomical segmentation masks for multi-center chest x-ray
+images", Scientific Data 11, 2024.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError
+from anatozoo.nn.blocks import PAPER_WIDTHS, ResidualEncoder
+from anatozoo.nn.warp import warp
+
+Transform = Literal["affine", "rigid"]
+NUMBERS = {"affine": 6, "rigid": 5}
+"""What the network predicts for each kind of map."""
+
+
+class AffineRegistration(NamedTuple):
+    """What the affine network answers; the first three fields are those of every registration network.
+
+    Attributes:
+        warped: (B, 1, H, W), the moving image on the fixed one's grid.
+        field: (B, 2, H, W) pixels, see `anatozoo.nn.warp`.
+        inverse: None; the inverse of `matrix` is the way back.
+        matrix: (B, 2, 3) float32, takes (x, y, 1) of the fixed image to (x, y) of the moving one, each -1 … 1
+            from the first to the last pixel centre.
+        means: (2B, K), latents of the moving and then of the fixed images.
+        log_variances: (2B, K); None where the latents have no distribution.
+    """
+
+    warped: Tensor
+    field: Tensor
+    inverse: None
+    matrix: Tensor
+    means: Tensor
+    log_variances: Tensor | None
+
+
+class LatentEncoder(nn.Module):
+    """Image to latent: the encoder of the HybridGNet papers, its last map brought to one size, and a line.
+
+    The authors tie the line to images of 1024 pixels. Here the last map is averaged in `cells` × `cells`
+    parts, which at 32 · `cells` pixels changes nothing and lets images of other sizes through.
+
+    Args:
+        widths: channels of each level.
+        latent: length K of the latent.
+        cells: parts along each axis.
+        variational: also predict the variance of the latent.
+    """
+
+    def __init__(self, widths: Sequence[int], latent: int, cells: int, variational: bool) -> None:
+        super().__init__()
+        self.encoder, self.cells = ResidualEncoder(widths), cells
+        self.mean = nn.Linear(widths[-1] * cells**2, latent)
+        self.log_variance = nn.Linear(widths[-1] * cells**2, latent) if variational else None
+        if self.log_variance is not None:
+            # Little chance at first: with a variance of 1 the map would have to be found beneath the noise.
+            nn.init.constant_(self.log_variance.bias, -6.0)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and logarithm of the variance of the latent, (B, K) each, of images (B, 1, H, W)."""
+        last = self.encoder(image)[len(self.encoder.blocks)]
+        x = F.adaptive_avg_pool2d(last, self.cells).flatten(1)
+        return self.mean(x), None if self.log_variance is None else self.log_variance(x)
+
+
+class AffineNet(nn.Module):
+    """Registers one image to another by one affine map.
+
+    Both images go through one encoder; their latents, joined, through two layers that give the numbers of the
+    map. A fresh network gives the identity.
+
+    Args:
+        transform: ``"affine"`` (6 numbers: what to add to the identity's matrix) or ``"rigid"``, as the
+            authors call it (5 numbers: angle, the logarithms of two scales, two shifts).
+        widths: channels of each level of the encoder.
+        latent: length of the latent.
+        hidden: width of the layer between the latents and the map.
+        cells: parts of the encoder's last map along each axis.
+        variational: whether latents are drawn in training.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        transform: Transform = "affine",
+        widths: Sequence[int] = PAPER_WIDTHS,
+        latent: int = 64,
+        hidden: int = 128,
+        cells: int = 4,
+        variational: bool = True,
+    ) -> None:
+        super().__init__()
+        if transform not in NUMBERS:
+            raise ConfigError(f"transform={transform!r} is unknown; choose {' or '.join(NUMBERS)}.")
+        if not widths or min(*widths, latent, hidden, cells) < 1:
+            raise ConfigError("widths, latent, hidden and cells must be positive.")
+        self.transform, self.widths = transform, tuple(widths)
+        self.encoder = LatentEncoder(widths, latent, cells, variational)
+        self.hidden = nn.Linear(2 * latent, hidden)
+        self.head = nn.Linear(hidden, NUMBERS[transform])
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Latents (B, K) of images (B, 1, H, W) in [0, 1]: the means, without chance."""
+        mean: Tensor = self.encoder(image)[0]
+        return mean
+
+    def forward(self, moving: Tensor, fixed: Tensor) -> AffineRegistration:
+        """Register images (B, 1, H, W) in [0, 1]; the encoder halves them at each level but the first.
+
+        Raises:
+            ConfigError: the images are too small for the number of levels.
+        """
+        least = 2 ** len(self.widths)
+        if min(moving.shape[2:]) < least:
+            raise ConfigError(
+                f"images of {tuple(moving.shape[2:])} are too small for {len(self.widths)} levels: every "
+                f"side needs {least} pixels."
+            )
+        means, log_variances = self.encoder(torch.cat([moving, fixed]))
+        latents = means
+        if self.training and log_variances is not None:
+            latents = means + torch.randn_like(means) * (0.5 * log_variances).exp()
+        joined = torch.cat([latents[: len(moving)], latents[len(moving) :]], 1)
+        numbers = self.head(F.relu(self.hidden(joined))).float()
+        matrix = affine_matrix(numbers, (moving.shape[2], moving.shape[3]))
+        field = affine_field(matrix, (moving.shape[2], moving.shape[3]))
+        return AffineRegistration(warp(moving, field), field, None, matrix, means, log_variances)
+
+
+def affine_matrix(numbers: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Matrices (B, 2, 3) of affine maps about the middle of the image, on positions (x, y) in -1 … 1.
+
+    Args:
+        numbers: (B, 6), added to the identity row by row; or (B, 5): angle in radians (in pixels, not in
+            shares of an oblong image), logarithms of the scales along x and y before the rotation, shifts.
+        shape: (H, W) of the images.
+    """
+    if numbers.shape[1] == NUMBERS["affine"]:
+        return numbers.view(-1, 2, 3) + torch.eye(2, 3, dtype=numbers.dtype, device=numbers.device)
+    angle, log_x, log_y, shift_x, shift_y = numbers.unbind(1)
+    ratio = (shape[1] - 1) / (shape[0] - 1)
+    cos, sin = angle.cos(), angle.sin()
+    rows = (
+        torch.stack([cos * log_x.exp(), -sin * log_y.exp() / ratio, shift_x], 1),
+        torch.stack([sin * log_x.exp() * ratio, cos * log_y.exp(), shift_y], 1),
+    )
+    return torch.stack(rows, 1)
+
+
+def affine_field(matrix: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The field (B, 2, H, W) in pixels, rows and then columns, of affine maps.
+
+    Products one by one rather than a matrix product, which autocast would round to eight bits.
+
+    Args:
+        matrix: (B, 2, 3), see `AffineRegistration.matrix`.
+        shape: (H, W), at least two pixels each.
+    """
+    rows, columns = (torch.linspace(-1, 1, n, dtype=matrix.dtype, device=matrix.device) for n in shape)
+    x, y = columns[None, None], rows[None, :, None]
+    m = matrix[..., None, None]
+    moved_x = m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2] - x
+    moved_y = m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2] - y
+    return torch.stack([moved_y * ((shape[0] - 1) / 2), moved_x * ((shape[1] - 1) / 2)], 1)

@@ -1,0 +1,139 @@
+"""Ways to find the atlas images that are most like an image, other than by its thumbnail."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.grid import GridImage
+
+THUMBNAIL = "thumbnail"
+"""Name of the selector that needs no checkpoint: correlation at 32 pixels along each axis."""
+
+Vector = npt.NDArray[np.float32]
+
+
+class Selector(Protocol):
+    """What gives images the latents by which they are compared.
+
+    Attributes:
+        name: of the checkpoint.
+        version: its version.
+        digest: hexadecimal digits that follow from its weights.
+    """
+
+    name: str
+    version: str
+    digest: str
+
+    def embed(self, image: GridImage) -> Vector:
+        """The latent of an image, (K,) float32."""
+
+
+@dataclass(frozen=True)
+class LatentSource:
+    """Whose latents an atlas holds; see `Selector` for the fields."""
+
+    name: str
+    version: str
+    digest: str
+
+    @classmethod
+    def of(cls, selector: Selector) -> "LatentSource":
+        """What identifies a selector."""
+        return cls(selector.name, selector.version, selector.digest)
+
+    def check(self, selector: Selector, atlas: str) -> None:
+        """Refuse to compare latents of this source with those of another.
+
+        Args:
+            selector: the other.
+            atlas: name of the atlas, for the message.
+
+        Raises:
+            DataError: checkpoint, version or weights differ.
+        """
+        asked = LatentSource.of(selector)
+        if asked == self:
+            return
+        found, wanted = (f"{each.name} {each.version}" for each in (self, asked))
+        if found == wanted:
+            found, wanted = (
+                f"{each} (weights {s.digest[:8]})" for each, s in ((found, self), (wanted, asked))
+            )
+        raise DataError(
+            f"the atlas {atlas} holds latents of {found}, the selector is {wanted}: they cannot be compared. "
+            f"Build the atlas again with the selector {selector.name}, or choose by {self.name}."
+        )
+
+
+class Latents:
+    """Selects by the latents of a checkpoint, such as those of the Siamese affine network.
+
+    Args:
+        model: a loaded checkpoint with a method ``embed`` that gives an image's latent.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
+        self.digest = _digest(model)
+
+    def embed(self, image: GridImage) -> Vector:
+        """The latent of an image in the network's own frame, (K,) float32."""
+        latent: Vector = self.model.embed(image)
+        return latent
+
+
+def likeness(latents: Vector, latent: Vector) -> Vector:
+    """How like an image is to others: the products of their latents, neither centred nor normalised.
+
+    As published (Gaggion et al., Scientific Data 2024).
+
+    Args:
+        latents: (N, K) of the others.
+        latent: (K,) of the image.
+    """
+    found: Vector = latents @ latent
+    return found
+
+
+def selector_of(selector: "str | Selector | None") -> Selector | None:
+    """The selector of this name: a checkpoint that gives latents, or None for thumbnails.
+
+    Args:
+        selector: ``"thumbnail"`` or None, a checkpoint's name or folder, or a selector, which is returned as
+            it is.
+
+    Raises:
+        UnknownCheckpoint: there is none of this name.
+        ConfigError: the checkpoint gives no latents.
+    """
+    if selector is None or selector == THUMBNAIL:
+        return None
+    return _learned(selector) if isinstance(selector, str) else selector
+
+
+@cache
+def _learned(name: str) -> Latents:
+    import anatozoo
+
+    model = anatozoo.load(name)
+    if not callable(getattr(model, "embed", None)):
+        raise ConfigError(
+            f"{name} is a {type(model).__name__}, which gives no latents; selectors are {THUMBNAIL} and "
+            "checkpoints of affinereg."
+        )
+    return Latents(model)
+
+
+def _digest(model: Any) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().float().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,394 @@
+"""Hippocampi with slices of 4 mm, restored to 1 mm by interpolation and by ACNN-SR: intensities and organs.
+
+    python benchmarks/acnnsr_evidence.py --root DIR --models acnnsr-hippocampus acnnsr-hippocampus-noprior \
+        --segmenter acnn-hippocampus --out docs/evidence
+
+Every volume of the validation split is degraded by the profile of the training (`--profile`): thick slices,
+each in the place of `--factor` thin ones. All methods get the same thick slices with their place in space and
+answer thin ones; nearest neighbour, linear and cubic B-spline interpolation are SimpleITK's. Of the answer,
+PSNR and SSIM are measured over the whole volume as it was, intensities scaled by percentiles 0.5 and 99.5 of
+the true volume.
+
+`--segmenter` names a checkpoint of ACNN that was trained on volumes at 1 mm. What it finds in an answer is
+compared with the label map; the row "original" is what it finds in the true volume, the most that restoring
+can give. The first model is compared with every other row.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import SimpleITK as sitk
+import torch
+
+import anatozoo
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.methods.acnn.predict import StackModule
+from anatozoo.methods.acnnsr.data import intensity_range
+from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
+from anatozoo.methods.acnnsr.metrics import psnr, ssim
+from anatozoo.methods.acnnsr.predict import SuperResolutionModule, fine_grid
+from anatozoo.methods.frame_cases import FrameCase, find_cases
+from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.statistics import paired_test
+from anatozoo.zoo.files import write_text
+
+ORGANS = ("anterior", "posterior")
+SPACING_MM = 1.0
+ORIGINAL = "original"
+INTERPOLATORS = {
+    "nearest": sitk.sitkNearestNeighbor,
+    "linear": sitk.sitkLinear,
+    "cubic B-spline": sitk.sitkBSpline,
+}
+INTENSITIES = ("psnr", "ssim")
+SURFACES = ("dice", "hd_mm", "assd_mm")
+DIGITS = {"psnr": 2, "ssim": 4, "dice": 3, "hd_mm": 2, "assd_mm": 3}
+Volume = npt.NDArray[np.float32]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A volume, its label map, and what a scanner with thick slices would have made of it.
+
+    Attributes:
+        id: name of the case.
+        image: the true volume.
+        labels: (D, H, W) on its grid.
+        thick: the thick slices.
+        first: index of the volume's first slice among the thin ones that the thick slices stand for.
+    """
+
+    id: str
+    image: GridImage
+    labels: npt.NDArray[np.uint8]
+    thick: GridImage
+    first: int
+
+    def own(self, fine: Volume) -> Volume:
+        """Of thin slices in the place of the thick ones, those where the volume is."""
+        return fine[self.first : self.first + len(self.image.pixels)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make thin slices (factor · D, H, W) of thick ones."""
+
+    name: str
+    restore: Callable[[GridImage], Volume]
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def read_subjects(root: Path, factor: int, profile: str) -> list[Subject]:
+    """The validation split."""
+    cases = [case for case in find_cases(root, "folders", ORGANS, dims=3) if case.split == "val"]
+    if len(cases) < 2:
+        raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
+    return [read_subject(case, factor, profile) for case in cases]
+
+
+def read_subject(case: FrameCase, factor: int, profile: str) -> Subject:
+    """A case and its thick slices."""
+    image, labels = case.read()
+    spacing = image.grid.spacing_mm
+    if labels is None or spacing is None or not np.allclose(spacing, SPACING_MM, rtol=0.01):
+        raise DataError(f"case {case.id} has no labels or voxels of {spacing} mm; {SPACING_MM} are needed.")
+    thick, first = degrade(image, factor, profile)
+    return Subject(case.id, image, labels, thick, first)
+
+
+def degrade(image: GridImage, factor: int, profile: str) -> tuple[GridImage, int]:
+    """Thick slices of a volume, and the index of its first slice among the thin ones that they stand for.
+
+    Where the number of thin slices is no multiple of the factor, the volume goes on beyond its ends as it is
+    there.
+    """
+    missing = -len(image.pixels) % factor
+    first = missing // 2
+    padded = np.pad(image.pixels, ((first, missing - first), (0, 0), (0, 0)), mode="edge")
+    thick = degrade_slices(torch.from_numpy(padded)[None, None], factor, profile)[0, 0].numpy()  # type: ignore[arg-type]
+    assert image.grid.spacing_mm is not None
+    x, y, z = image.grid.spacing_mm
+    middle = image.grid.to_physical((0, 0, (factor - 1) / 2 - first))
+    grid = replace(
+        image.grid,
+        size=thick.shape[::-1],
+        spacing_mm=(x, y, z * factor),
+        origin=tuple(middle.tolist()),
+    )
+    return GridImage(thick, grid, image.name), first
+
+
+# --- methods -----------------------------------------------------------------------------------------------
+
+
+def interpolate(thick: GridImage, factor: int, interpolator: int) -> Volume:
+    """Thin slices by one of SimpleITK's interpolators."""
+    fine = fine_grid(thick.grid, factor)
+    like = itk_image(np.zeros(fine.shape, np.uint8), fine)
+    volume = itk_image(thick.pixels, thick.grid)
+    result: Volume = sitk.GetArrayFromImage(
+        sitk.Resample(volume, like, sitk.Transform(), interpolator, float("nan"), sitk.sitkFloat32)
+    )
+    return result
+
+
+def learned(source: str, factor: int) -> Method:
+    """A checkpoint of the zoo or of a folder."""
+    model = anatozoo.load(source)
+    if not isinstance(model, SuperResolutionModule):
+        raise ConfigError(f"{source} is a {type(model).__name__}, which restores no volumes.")
+    if model.factor != factor:
+        raise ConfigError(f"{source} makes {model.factor} slices of one, not {factor}; see --factor.")
+    return Method(model.checkpoint_name, lambda thick: model.predict(thick).volume)
+
+
+def methods(sources: Sequence[str], factor: int) -> list[Method]:
+    """The models, then interpolation.
+
+    Raises:
+        ConfigError: a checkpoint does something else, or two have the same name.
+    """
+    models = [learned(source, factor) for source in sources]
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    return models + [
+        Method(name, partial(interpolate, factor=factor, interpolator=interpolator))
+        for name, interpolator in INTERPOLATORS.items()
+    ]
+
+
+def load_segmenter(source: str) -> StackModule:
+    """The checkpoint that finds the organs.
+
+    Raises:
+        ConfigError: it does something else, or finds other organs.
+    """
+    model = anatozoo.load(source)
+    if not isinstance(model, StackModule) or tuple(model.labels) != ORGANS:
+        raise ConfigError(f"{source} is no segmenter of {' and '.join(ORGANS)} in volumes.")
+    return model
+
+
+# --- measuring ---------------------------------------------------------------------------------------------
+
+
+def similarity(found: Volume, truth: Volume) -> Row:
+    """PSNR and SSIM within the volume, percentiles 0.5 and 99.5 of the truth being 0 and 1."""
+    low, high = intensity_range(truth)
+    a, b = (torch.from_numpy((x - low) / (high - low))[None, None] for x in (found, truth))
+    inside = torch.ones(1, *truth.shape, dtype=torch.bool)
+    return {"psnr": float(psnr(a, b, inside)), "ssim": float(ssim(a, b, inside))}
+
+
+def agreement(labels: np.ndarray, truth: np.ndarray, grid: Grid) -> Row:
+    """Metrics of a label map, of each organ and on average; ``missed`` counts organs that were not found.
+
+    The distance of an organ that was not found is the volume's diagonal.
+    """
+    found, wanted = (Annotation.from_labels(each, ORGANS, grid.spacing_mm) for each in (labels, truth))
+    measured = case_row(Case(found, wanted), Measures(plausibility=False))
+    row: Row = {"missed": sum(not (labels == value).any() for value, _ in enumerate(ORGANS, start=1))}
+    for metric in SURFACES:
+        values = {f"{metric}/{organ}": measured[f"{metric}/{organ}"] for organ in ORGANS}
+        row |= {metric: float(np.mean(list(values.values())))} | values
+    return row
+
+
+def segmented(pixels: Volume, subject: Subject, segmenter: StackModule | None) -> Row:
+    """How the organs found in a volume agree with the subject's; nothing without a segmenter."""
+    if segmenter is None:
+        return {}
+    image = GridImage(np.ascontiguousarray(pixels), subject.image.grid, subject.id)
+    return agreement(segmenter.predict(image).label_map, subject.labels, image.grid)
+
+
+def measure(
+    every: Sequence[Method], subjects: Sequence[Subject], segmenter: StackModule | None
+) -> pd.DataFrame:
+    """One row for each method and subject; the true volumes are a method too where there is a segmenter."""
+    rows: list[Row] = []
+    for method in every:
+        for subject in subjects:
+            fine = subject.own(method.restore(subject.thick))
+            row = {"method": method.name, "id": subject.id} | similarity(fine, subject.image.pixels)
+            rows.append(row | segmented(fine, subject, segmenter))
+    if segmenter is not None:
+        rows += [
+            {"method": ORIGINAL, "id": subject.id} | segmented(subject.image.pixels, subject, segmenter)
+            for subject in subjects
+        ]
+    return pd.DataFrame(rows)
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def columns_of(table: pd.DataFrame) -> list[str]:
+    """Metrics that were measured, each over all organs and of each organ."""
+    surfaces = [f"{metric}{part}" for metric in SURFACES for part in ("", *(f"/{o}" for o in ORGANS))]
+    return [column for column in (*INTENSITIES, *surfaces) if column in table]
+
+
+def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Method -> number of volumes, mean of each column that all of them have, and organs missed in all."""
+    result: dict[str, dict[str, float]] = {}
+    for name, rows in table.groupby("method", sort=False):
+        there = [column for column in columns_of(table) if rows[column].notna().all()]
+        result[str(name)] = {"n": len(rows)} | {column: float(rows[column].mean()) for column in there}
+        if "missed" in table:
+            result[str(name)]["missed"] = int(rows["missed"].sum())
+    return result
+
+
+def tests(table: pd.DataFrame, first: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The first method minus each other one: method -> column -> the paired Wilcoxon signed-rank test."""
+    ours = table[table["method"] == first].set_index("id")
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, rows in table.groupby("method", sort=False):
+        if name == first:
+            continue
+        theirs = rows.set_index("id")
+        result[str(name)] = {}
+        for column in columns_of(table):
+            difference = (ours[column] - theirs[column]).dropna()
+            if difference.empty:  # the true volumes have no PSNR
+                continue
+            test = paired_test(difference.to_numpy())
+            result[str(name)][column] = {
+                "n": test.n,
+                "difference": test.difference,
+                "ci_low": test.ci_low,
+                "ci_high": test.ci_high,
+                "p": test.p,
+            }
+    return result
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The record as tables."""
+    columns = list(next(iter(record["means"].values())))[1:]
+    rows = [
+        [name, str(values["n"]), *(_cell(column, values.get(column)) for column in columns)]
+        for name, values in record["means"].items()
+    ]
+    lines = ["# Super-resolution of hippocampi (MSD task 4), validation split", "", record["about"], ""]
+    lines += table_lines(["method", "volumes", *columns], rows)
+    if record["tests"]:
+        lines += [
+            "",
+            f"## {record['first']} minus the others",
+            "",
+            "Mean difference (95 % bootstrap interval), p of the paired Wilcoxon signed-rank test.",
+            "",
+        ]
+        tested = [column for column in columns if column != "missed"]
+        lines += table_lines(
+            ["against", *tested],
+            [
+                [name, *(_difference(column, by_column.get(column)) for column in tested)]
+                for name, by_column in record["tests"].items()
+            ],
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(column: str, value: float | None) -> str:
+    return "–" if value is None else f"{value:.{DIGITS.get(column.partition('/')[0], 0)}f}"
+
+
+def _difference(column: str, test: Mapping[str, float] | None) -> str:
+    if test is None:
+        return "–"
+    digits = DIGITS[column.partition("/")[0]]
+    mean, low, high = (f"{test[key]:+.{digits}f}" for key in ("difference", "ci_low", "ci_high"))
+    return f"{mean} ({low} … {high}), p {test['p']:.1g}"
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def command_of(options: argparse.Namespace, names: Sequence[str], segmenter: str | None) -> str:
+    """The command line that makes the table again, without the folders of this machine."""
+    words = ["python benchmarks/acnnsr_evidence.py --root DIR"]
+    words += ["--models", *names] if names else []
+    words += [f"--segmenter {segmenter}"] if segmenter else []
+    return " ".join([*words, f"--factor {options.factor} --profile {options.profile} --out docs/evidence"])
+
+
+def make_record(
+    table: pd.DataFrame, options: argparse.Namespace, names: Sequence[str], segmenter: str | None
+) -> dict[str, Any]:
+    """All that is written: means, and the tests of the first model."""
+    command = command_of(options, names, segmenter)
+    thick = SPACING_MM * options.factor
+    about = (
+        f"{table['id'].nunique()} volumes at {SPACING_MM:g} mm, slices of {thick:g} mm made of them by the "
+        f"profile {options.profile} and restored. psnr (dB) and ssim within the volume, against the true one."
+    )
+    if segmenter is not None:
+        about += (
+            f" dice, hd_mm, assd_mm: organs that {segmenter} finds in the restored volume, against the label "
+            "map; columns without an organ are means of both; missed: organs that were not found, whose "
+            f'distance is taken for the volume\'s diagonal. "{ORIGINAL}": found in the true volume.'
+        )
+    return {
+        "command": command,
+        "about": f"{about} `{command}`",
+        "split": "val",
+        "first": names[0] if names else None,
+        "segmenter": segmenter,
+        "means": means(table),
+        "tests": tests(table, names[0]) if names else {},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the options, run the experiment, write tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--models", nargs="*", default=[], help="names or folders; the first is compared")
+    parser.add_argument("--segmenter", help="name or folder of an ACNN of hippocampi at 1 mm")
+    parser.add_argument("--factor", type=int, default=4, help="thin slices for each thick one (default: 4)")
+    parser.add_argument("--profile", choices=PROFILES, default="gaussian", help="of the thick slices")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--name", default="acnnsr-hippocampus", help="start of the names of the tables")
+    parser.add_argument("--out", type=Path, help="folder for the tables")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
+
+    every = methods(options.models, options.factor)
+    segmenter = load_segmenter(options.segmenter) if options.segmenter else None
+    subjects = read_subjects(options.root, options.factor, options.profile)
+    table = measure(every, subjects, segmenter)
+    names = [method.name for method in every[: len(options.models)]]
+    record = make_record(table, options, names, segmenter.checkpoint_name if segmenter else None)
+    text = markdown(record)
+    print(text)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / f"{options.name}_experiment"
+        write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+        write_text(path.with_suffix(".md"), text)
+
+
+if __name__ == "__main__":
+    main()
