@@ -8,6 +8,9 @@ of U-Nets after 1 to 12 epochs (``DifferentQualities``) on test images, and thei
 computed it. Of the JSRT images among them, those in `--jsrt` are judged. The atlas is JSRT's train split
 without these images. Engines must not have been trained on them either, which only their cards can tell.
 
+An engine ``A,B`` is A and then B on what A left. Each is measured with each of ``--selectors``, which
+choose the atlas images: ``thumbnail``, or a checkpoint that gives latents.
+
 For each engine: correlation of estimated with true Dice over all masks (with a bootstrap interval over
 images), mean absolute error and bias, for the best and for the mean of the atlas images; and the time for an
 image.
@@ -30,7 +33,17 @@ from PIL import Image
 
 from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.quality import Atlas, build_atlas, engine_of, estimate_agreement, register_to_atlas
+from anatozoo.quality import (
+    Atlas,
+    Engine,
+    Selector,
+    build_atlas,
+    engine_of,
+    estimate_agreement,
+    register_to_atlas,
+    selector_of,
+)
+from anatozoo.quality.selectors import THUMBNAIL
 from anatozoo.zoo.files import write_text
 
 ORGANS = ("lungs", "heart")
@@ -67,15 +80,23 @@ def mask_path(ubd: Path, model: str, name: str) -> Path:
     return next(path for path in paths if path.is_file())
 
 
-def measure(engine: str, atlas: Atlas, names: Sequence[str], ubd: Path, jsrt: Path, count: int) -> list[Row]:
+def measure(
+    engine: Engine,
+    selector: Selector | None,
+    atlas: Atlas,
+    names: Sequence[str],
+    ubd: Path,
+    jsrt: Path,
+    count: int,
+) -> list[Row]:
     """One row for each mask: true Dice, estimates, and the seconds of its image's registrations."""
     truth, rows = read_truth(ubd), []
-    registrar = engine_of(engine)
-    register_to_atlas(jsrt / "images" / f"{names[0]}.png", atlas, engine=registrar, count=1)  # not timed
+    how: dict[str, Any] = {"engine": engine, "selector": selector}
+    register_to_atlas(jsrt / "images" / f"{names[0]}.png", atlas, count=1, **how)  # not timed
     for name in names:
         start = time.perf_counter()
         image = jsrt / "images" / f"{name}.png"
-        registered = register_to_atlas(image, atlas, engine=registrar, count=count)
+        registered = register_to_atlas(image, atlas, count=count, **how)
         seconds = time.perf_counter() - start
         for epoch in range(EPOCHS):
             model = f"epoch{epoch}"
@@ -153,6 +174,7 @@ def main() -> None:
     parser.add_argument("--ubd", type=Path, required=True)
     parser.add_argument("--jsrt", type=Path, required=True)
     parser.add_argument("--engines", nargs="+", required=True)
+    parser.add_argument("--selectors", nargs="+", default=[THUMBNAIL])
     parser.add_argument("--count", type=int, default=5, help="atlas images for each image")
     parser.add_argument("--authors", type=Path, help=f"the authors' {AUTHORS}")
     parser.add_argument("--threads", type=int, default=2)
@@ -166,17 +188,23 @@ def main() -> None:
         options.jsrt, ORGANS, name="jsrt", layout="jsrt", exclude=[name for name in names if name in train]
     )
     found = {}
-    for engine in options.engines:
-        rows = measure(engine, atlas, names, options.ubd, options.jsrt, options.count)
-        key = engine_of(engine).name
-        found[key] = summary(rows)
-        print(key, json.dumps(found[key]), flush=True)
+    for chooser in options.selectors:
+        selector = selector_of(chooser)
+        searched = atlas if selector is None else atlas.with_latents(selector)
+        for name in options.engines:
+            engine = engine_of(name.split(","))
+            rows = measure(engine, selector, searched, names, options.ubd, options.jsrt, options.count)
+            key = engine.name if selector is None else f"{engine.name} by {selector.name}"
+            found[key] = summary(rows)
+            print(key, json.dumps(found[key]), flush=True)
     if options.out is None:
         return
-    engines = " ".join(found)
+    engines, selectors = " ".join(options.engines), " ".join(options.selectors)
+    chosen = "" if options.selectors == [THUMBNAIL] else f"--selectors {selectors} "
     command = (
-        f"python benchmarks/rca_evidence.py --ubd DIR --jsrt DIR --engines {engines} --count {options.count} "
-        f"--threads {options.threads}{' --authors FILE' if options.authors else ''} --out docs/evidence"
+        f"python benchmarks/rca_evidence.py --ubd DIR --jsrt DIR --engines {engines} {chosen}--count "
+        f"{options.count} --threads {options.threads}{' --authors FILE' if options.authors else ''} "
+        "--out docs/evidence"
     )
     about = (
         f"Twelve U-Nets after 1 to 12 epochs on {len(names)} JSRT images, {len(names) * EPOCHS} masks; true "
