@@ -44,6 +44,8 @@ class AcnnModule(StackModule):
         long_side: pixels of the longer side of a slice, for ``"slices"``; the frame shows its middle.
         network: a row of the paper's table, see `anatozoo.methods.acnn.network.build_network`.
         widths: channels of each level; None takes the row's own.
+        one_part: whether the organs hang together, as a heart's do: predictions then leave out what lies
+            apart from the largest part of them all.
         shape_prior: autoencoder of label maps for the shape loss: checkpoint name, folder or ``.ckpt`` file;
             read when a fit begins.
         shape_weight: λ1, weight of the shape loss; 0 switches it off.
@@ -83,6 +85,7 @@ class AcnnModule(StackModule):
         long_side: int = 208,
         network: Literal["fcn", "seg", "unet", "ae-seg", "ae-seg-m", "dynunet"] = "seg",
         widths: list[int] | None = None,
+        one_part: bool = False,
         shape_prior: str | None = None,
         shape_weight: float = 0.0,
         shape_start: int = 0,
@@ -121,6 +124,7 @@ class AcnnModule(StackModule):
         # DynUNet's instance normalisation would copy every map back.
         self.network = network if h.network == "dynunet" else channels_last(network)
         self.prior = PriorSlot()
+        self.one_part = h.one_part
 
     def configure_metrics(self) -> None:
         """Dice over all labels and of each."""

@@ -13,7 +13,7 @@ from anatozoo.methods.acnn.frames import fit_frame
 from anatozoo.methods.acnn.stacks import read_stack
 from anatozoo.methods.base import FRAGMENT, ZooModule
 from anatozoo.methods.frames import Frame
-from anatozoo.methods.planes import labels_on_grid
+from anatozoo.methods.planes import labels_on_grid, largest_plane
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -37,6 +37,8 @@ class StackModule(ZooModule):
 
     labels: list[str]
     shape: tuple[int, ...]
+    one_part: bool = False
+    """Whether the organs hang together, so that what lies apart from the largest part of them all is none."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + labels, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
@@ -122,6 +124,8 @@ class StackModule(ZooModule):
                 frame, probability = self._look(stack, True)
             else:
                 flags = ("anatomy_at_border",)
+        if self.one_part:
+            probability = without_loose_parts(probability)
         labels = labels_on_grid(probability, frame)
         return VolumeResult(
             checkpoint=self.checkpoint_name,
@@ -190,3 +194,17 @@ class StackModule(ZooModule):
                 if sizes[:-1].sum() > FRAGMENT * sizes.sum():
                     flags.append(f"fragmented_{organ}")
         return flags
+
+
+def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities (1 + labels, D, H, W) in which only the largest part of all organs together is left."""
+    from scipy.ndimage import binary_dilation, label
+
+    found, corners = largest_plane(list(probability)) > 0, np.ones((3, 3, 3))
+    parts, count = label(found, corners)
+    if count < 2:
+        return probability
+    apart = found & (parts != np.bincount(parts[found]).argmax())
+    # One voxel more than what lies apart, for between the voxels an organ would still win.
+    around = binary_dilation(apart, corners) & (apart | ~found)
+    return np.where(around & (np.arange(len(probability)) > 0)[:, None, None, None], 0, probability)

@@ -125,6 +125,17 @@ def test_what_is_missing_or_in_pieces_is_flagged() -> None:
     assert "fragmented_left_ventricle" in result.flags
 
 
+def test_organs_that_hang_together_are_what_is_kept() -> None:
+    image = blocks()
+    alone = expected(image)
+    image[2, 5:9, 30:34] = 0.68  # myocardium far from the heart
+    image[3, 50:54, 4:8] = 1.0
+    assert not np.array_equal(model().predict(image, whole=True).mask, alone)
+    result = model(one_part=True).predict(image, whole=True)
+    assert np.array_equal(result.mask, alone)
+    assert result.flags == ()
+
+
 def test_batches_give_what_single_volumes_give() -> None:
     made = AcnnModule(**FRAME).eval()
     volumes = [blocks(), blocks(depth=9), blocks(height=50)]
