@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lightning import LightningModule
 
 GOLDEN_SIDE = 512
+_SOURCES = ("_weights", "shape_prior", "autoencoder")
+"""How the settings end that name what a fit began with."""
 LAST_STEP = "current_model_state"
 """Where Lightning keeps the weights of a run's last step, if the file's own are their average."""
 
@@ -122,7 +124,7 @@ def export_run(
 def _without_paths(module: "LightningModule") -> "LightningModule":
     """Forget files that a fit began with: their paths mean nothing elsewhere. Checkpoints' names stay."""
     for key, value in module.hparams.items():
-        if key.endswith("_weights") and isinstance(value, str) and (os.sep in value or os.path.exists(value)):
+        if key.endswith(_SOURCES) and isinstance(value, str) and (os.sep in value or os.path.exists(value)):
             module.hparams[key] = None
     return module
 

@@ -1,30 +1,19 @@
 """The label autoencoder as a LightningModule: the first stage of AC-RegNet."""
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.grid import Grid
 from anatozoo.methods.aenet.network import AENet
-from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, frame_shape
-from anatozoo.methods.planes import labels_on_grid
+from anatozoo.methods.label_codes import LabelAutoencoder
 from anatozoo.methods.sources import read_weights
-from anatozoo.nn.labels import check_labels, dice_per_label, one_hot, swap_neighbours
-
-if TYPE_CHECKING:
-    from anatozoo.metrics.cases import Case
-    from anatozoo.results import SegmentationResult
-    from anatozoo.results_volume import VolumeResult
+from anatozoo.nn.labels import check_labels
 
 
-class AeNetModule(ZooModule):
+class AeNetModule(LabelAutoencoder):
     """Learns a short code of plausible label maps by removing noise from them.
 
     Mansilla et al., Neural Networks 2020; the defaults are the paper's.
@@ -76,109 +65,9 @@ class AeNetModule(ZooModule):
             )
         self.network = AENet(self.shape, len(self.labels) + 1, h.code)
 
-    def configure_metrics(self) -> None:
-        """Dice of the reconstruction, over all labels and for each."""
-        self.judge_by(["dice", *(f"dice/{name}" for name in self.labels)])
-
-    def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
-        return self.network(labels)
-
-    def encode(self, labels: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
-        return self.network.encode(labels)
-
-    @torch.no_grad()
-    def reconstruct(self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None) -> np.ndarray:
-        """The plausible label map that the code of a given one stands for.
-
-        Args:
-            mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
-                SimpleITK image.
-            spacing_mm: one number or (x, y[, z]), in place of what the source says.
-
-        Returns:
-            (H, W) or (D, H, W) uint8 on the same grid.
-
-        Raises:
-            ImageError: the label map cannot be read or has another number of dimensions.
-            DataError: it holds other values than those of the classes.
-            GeometryError: the model works in millimetres and the spacing is unknown, or it is not positive.
-        """
-        return self._reconstruct(*self._read(mask, spacing_mm))
-
-    def _read(self, mask: Any, spacing_mm: float | Sequence[float] | None) -> tuple[np.ndarray, Grid]:
-        values, grid = read_labels(mask, len(self.shape))
-        return values, grid if spacing_mm is None else grid.with_spacing(spacing_mm)
-
-    def _reconstruct(self, values: np.ndarray, grid: Grid) -> np.ndarray:
-        frame = Frame.fit(grid, self.shape, self.hparams["fit"], self.hparams["spacing_mm"])
-        given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
-        was_training = self.training
-        self.eval()
-        try:
-            _, logits = self.network(one_hot(given, len(self.labels) + 1))
-        finally:
-            self.train(was_training)
-        probability = logits[0].float().softmax(0).cpu().numpy()
-        return labels_on_grid(probability, frame)
-
-    @torch.no_grad()
-    def predict(
-        self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None
-    ) -> "SegmentationResult | VolumeResult":
-        """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
-        from anatozoo.results import SegmentationResult
-        from anatozoo.results_volume import VolumeResult
-
-        values, grid = self._read(mask, spacing_mm)
-        labels, classes = self._reconstruct(values, grid), tuple(self.labels)
-        name, version = self.checkpoint_name, self.checkpoint_version
-        image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
-        if grid.dims == 3:
-            return VolumeResult(name, version, image, grid, classes, labels)
-        return SegmentationResult(
-            checkpoint=name,
-            version=version,
-            image=image,
-            size=(grid.size[0], grid.size[1]),
-            spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
-            landmarks={},
-            label_map=labels,
-            classes=classes,
-        )
-
-    def golden_input(self) -> np.ndarray:
-        """A label map that anybody may have, for the golden test."""
-        from anatozoo.io.samples import sample_label_map
-
-        return sample_label_map(self.shape, len(self.labels))
-
-    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
-        return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step on noisy labels."""
-        clean = one_hot(batch["labels"], len(self.labels) + 1)
-        terms = self.losses(self.network(swap_neighbours(clean, self.hparams["swap_probability"])), batch)
-        return self.total(terms, len(batch["labels"]))
-
-    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""
-        _, logits = self.network(one_hot(batch["labels"], len(self.labels) + 1))
-        return logits
-
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of the reconstruction of each label map; see the base class."""
-        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.labels) + 1)
-        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
-
-    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Reconstructed label maps beside the given ones."""
-        from anatozoo.methods.base_cases import label_cases
-
-        return label_cases(output.argmax(1), batch["labels"], self.labels, batch, image=batch.get("image"))
+    def frame_of(self, grid: Grid) -> Frame:
+        """How a label map on this grid gets into the frame; see the base class."""
+        return Frame.fit(grid, self.shape, self.hparams["fit"], self.hparams["spacing_mm"])
 
     def configure_optimizers(self) -> Any:
         """Adam at a constant rate."""

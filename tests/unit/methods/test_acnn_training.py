@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+import anatozoo
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
@@ -17,6 +18,7 @@ from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, m
 from anatozoo.methods.acnn.cases import HEART, find_stacks, read_info
 from anatozoo.methods.acnn.frames import StackFrame, fit_frame
 from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.export import export_run
 from anatozoo.nn.labels import one_hot
 from tests.heart_data import heart, write_hearts
 from tests.volume_data import write_volumes
@@ -268,6 +270,26 @@ def test_the_shape_loss_may_set_in_later(root: Path) -> None:
     made.use_shape_prior(prior())
     L.Trainer(max_steps=4, max_epochs=-1, limit_val_batches=0, **QUIET).fit(made, data(root, batch_size=4))
     assert seen == [(0, False), (1, False), (2, True), (3, True)]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("acnn-prior-acdc", "acnn-prior-acdc"), ("/own/a.ckpt", None)])
+def test_a_prior_of_a_training_machine_is_not_published(given: str, kept: str | None, tmp_path: Path) -> None:
+    made = module(shape_prior=given, shape_weight=0.1)
+    run = {"state_dict": made.state_dict(), "hyper_parameters": dict(made.hparams)}
+    torch.save(run | {"pytorch-lightning_version": L.__version__}, tmp_path / "last.ckpt")
+    folder = export_run(tmp_path / "last.ckpt", "acnn-somewhere", tmp_path / "acnn-somewhere")
+    assert anatozoo.load(str(folder)).hparams["shape_prior"] == kept
+
+
+def test_a_prior_answers_a_result_that_can_be_saved(tmp_path: Path) -> None:
+    image, labels = heart(7, 40, 34)
+    made = prior()
+    result = made.predict(itk_image(labels, Grid((34, 40, 7), (1.5, 1.5, 8.0))))
+    assert result.mask.shape == image.shape
+    assert result.spacing_mm == (1.5, 1.5, 8.0)
+    assert np.array_equal(result.mask, made.reconstruct(labels))
+    assert {path.suffix for path in result.save(tmp_path)} == {".gz", ".png", ".json"}
+    assert made.predict(made.golden_input()).mask.shape == made.shape
 
 
 def test_a_prior_may_be_given_in_memory_and_must_fit() -> None:
