@@ -46,7 +46,7 @@ from anatozoo.metrics.statistics import paired_test
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.zoo.files import write_text
 
-CLEAN, TRUTH = "clean", "truth"
+CLEAN, TRUTH, NAME = "clean", "truth", "acnn-acdc"
 IMPLAUSIBLE = ("open_slices", "extra_parts")
 SHIFT_PX, MISSING, GHOSTS, GHOST_STRENGTH, BIAS, NOISE = 4.0, 0.25, 4, 0.5, 0.4, 0.12
 """The corruptions at strength 1: standard deviation in pixels; share of the slices; most copies and the share
@@ -385,7 +385,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strength", type=float, default=1.0, help="of the corruptions")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--name", default="acnn-acdc", help="of the files")
+    parser.add_argument("--name", default=NAME, help="of the files")
     parser.add_argument("--out", type=Path, help="folder for the tables")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     options = parser.parse_args()
@@ -410,8 +410,12 @@ def main() -> None:
     if prior is not None:
         words.append(f"--prior {prior['name']}")
     words += [f"--scarce {n} {Path(a).name} {Path(b).name}" for n, a, b in options.scarce]
+    if options.kinds != list(CORRUPTIONS):
+        words += ["--kinds", *options.kinds]
     if options.strength != 1:
         words.append(f"--strength {options.strength:g}")
+    if options.name != NAME:
+        words.append(f"--name {options.name}")
     command = " ".join([*words, "--out docs/evidence"])
     short = [column for column in map(str, table) if column.startswith(("dice", "hd", "assd"))] + list(
         IMPLAUSIBLE

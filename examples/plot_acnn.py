@@ -1,7 +1,7 @@
 """Function of a heart
 ===================
 
-Segment both ventricles and the myocardium at end-diastole and end-systole with ACNN, and see how the heart
+Segment both ventricles and the myocardium at end-diastole and end-systole, and see how the heart
 works.
 
 Run it with ``python examples/plot_acnn.py ED ES``: two short-axis stacks of one patient, each a NIfTI,
@@ -21,7 +21,7 @@ parser = argparse.ArgumentParser(description="Segment a heart in both phases and
 parser.add_argument("end_diastole", type=Path, help="stack in which the ventricles are largest")
 parser.add_argument("end_systole", type=Path, help="stack in which they are smallest")
 parser.add_argument("--spacing", type=float, nargs=3, help="x y z in mm, in place of what the files say")
-parser.add_argument("--model", default="acnn-acdc", help="checkpoint or folder")
+parser.add_argument("--model", default="acnn-dynunet-acdc", help="checkpoint or folder")
 parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the files")
 options = parser.parse_args()
 
