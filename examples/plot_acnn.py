@@ -33,7 +33,10 @@ phases = {
     for name, path in (("end-diastole", options.end_diastole), ("end-systole", options.end_systole))
 }
 for name, result in phases.items():
-    print(f"{name}: {result.volumes_ml or result.voxels}; flags: {', '.join(result.flags) or 'none'}")
+    sizes = result.volumes_ml or result.voxels
+    found = ", ".join(f"{organ} {size:.0f}" for organ, size in sizes.items())
+    unit, flags = "ml" if result.volumes_ml else "voxels", ", ".join(result.flags) or "none"
+    print(f"{name}, {unit}: {found}; flags: {flags}")
 
 # %%
 # Label maps for SimpleITK, ITK-SNAP and Slicer, all slices with contours, and a JSON file.
