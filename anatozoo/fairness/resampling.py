@@ -119,7 +119,7 @@ def difference(means: Array, weights: Array) -> Array:
 
 
 def interval(draws: Array, level: float) -> tuple[Array, Array]:
-    """Percentile interval over the first axis of draws, NaN left out; NaN where more than half of them are."""
+    """Percentile interval over the first axis of draws, NaN left out; NaN where more than half are."""
     tail = 50 * (1 - level)
     known = np.isnan(draws).mean(0) <= _MOST_MISSING
     ends = np.full((2, *draws.shape[1:]), np.nan)
