@@ -1,0 +1,181 @@
+"""What a sign of quality means in Dice, learnt from cases whose truth is known."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, DataError
+
+POINTS = 10
+"""Pairs that a calibration needs for each signal."""
+KINDS = ("isotonic", "linear")
+
+Values = Mapping[str, npt.ArrayLike]
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From one signal of quality, or several, to Dice; made by `fit` or read by `load`.
+
+    Attributes:
+        kind: ``"isotonic"``, steps of one signal that only rise or only fall, joined by lines (Zadrozny &
+            Elkan, KDD 2002), or ``"linear"``, least squares on one or more signals.
+        signals: their names.
+        table: of ``"isotonic"`` the signal's values, rising, and the Dice at each, two rows; of ``"linear"``
+            one row, the constant and a factor for each signal.
+    """
+
+    kind: str
+    signals: tuple[str, ...]
+    table: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def fit(cls, signals: Values, dice: npt.ArrayLike, kind: str | None = None) -> Self:
+        """Learn from cases whose truth is known.
+
+        Args:
+            signals: name -> (N,) values.
+            dice: (N,) true Dice, 0 … 1.
+            kind: None takes ``"isotonic"`` for one signal and ``"linear"`` for several. Whether an isotonic
+                curve rises or falls follows from the sign of the correlation.
+
+        Raises:
+            ConfigError: the kind is unknown, or isotonic with several signals.
+            DataError: there are less than 10 cases for each signal, lengths differ, a value is not finite, a
+                signal is the same for all cases, or a Dice is not within 0 … 1.
+        """
+        chosen = kind or ("isotonic" if len(signals) == 1 else "linear")
+        if chosen not in KINDS or (chosen == "isotonic" and len(signals) != 1):
+            raise ConfigError(
+                f"a calibration of kind {chosen!r} with {len(signals)} signals is not possible; use isotonic "
+                "for one, linear for one or more."
+            )
+        columns, truth = _columns(signals), np.asarray(dice, np.float64)
+        if truth.shape != columns.shape[1:]:
+            raise DataError(f"signals of {columns.shape[1]} cases do not go with Dice of {truth.shape}.")
+        if not ((truth >= 0) & (truth <= 1)).all():
+            raise DataError("true Dice must lie within 0 … 1, without NaN.")
+        if len(truth) < POINTS * len(columns):
+            raise DataError(
+                f"{len(truth)} cases are too few; a calibration needs {POINTS} for each of its "
+                f"{len(columns)} signals."
+            )
+        for name, column in zip(signals, columns, strict=True):
+            if not np.ptp(column):
+                raise DataError(f"{name} is {column[0]:g} for all cases; it says nothing about Dice.")
+        rows = _isotonic(columns[0], truth) if chosen == "isotonic" else [_linear(columns, truth)]
+        return cls(chosen, tuple(signals), tuple(tuple(map(float, row)) for row in rows))
+
+    def predict(self, signals: Values) -> Vector:
+        """Dice that is to be expected, (N,) within 0 … 1.
+
+        Beyond the signals of the fit an isotonic curve stays level.
+
+        Args:
+            signals: name -> (N,) values; those of the fit, others are ignored.
+
+        Raises:
+            DataError: one of them is missing or not finite, or lengths differ.
+        """
+        if missing := [name for name in self.signals if name not in signals]:
+            raise DataError(f"{missing[0]} is missing; the calibration is of {', '.join(self.signals)}.")
+        columns = _columns({name: signals[name] for name in self.signals})
+        if self.kind == "isotonic":
+            knots, dice = map(np.asarray, self.table)
+            return np.interp(columns[0], knots, dice)
+        constant, *factors = self.table[0]
+        estimate: Vector = (constant + np.asarray(factors) @ columns).clip(0, 1)
+        return estimate
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as JSON.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from anatozoo.io.writers import write_json
+
+        return write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: it cannot be read or is no calibration.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise DataError(f"the calibration {path} cannot be read: {error}.") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"schema_version": 1} | asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: it is no calibration.
+        """
+        try:
+            kind, names = str(values["kind"]), tuple(map(str, values["signals"]))
+            table = tuple(tuple(map(float, row)) for row in values["table"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"this is no calibration of anatozoo ({error!r}).") from error
+        lengths = [len(row) for row in table]
+        fits = {
+            "isotonic": len(names) == 1 and len(lengths) == 2 and lengths[0] == lengths[1] > 0,
+            "linear": lengths == [1 + len(names)],
+        }
+        finite = all(np.isfinite(row).all() for row in table)
+        if values.get("schema_version") != 1 or not fits.get(kind, False) or not finite:
+            raise DataError(f"this is no calibration of this release: {kind} of {', '.join(names)}.")
+        return cls(kind, names, table)
+
+
+def _columns(signals: Values) -> Vector:
+    """Signals as (S, N)."""
+    arrays = {name: np.asarray(values, np.float64) for name, values in signals.items()}
+    if not arrays:
+        raise DataError("a calibration needs at least one signal.")
+    if len({values.shape for values in arrays.values()}) > 1 or next(iter(arrays.values())).ndim != 1:
+        raise DataError(
+            "signals are one row of numbers each, all of one length, not "
+            + ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
+            + "."
+        )
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise DataError(f"{name} is NaN or infinite in places; say first what is to become of those.")
+    return np.stack(list(arrays.values()))
+
+
+def _isotonic(signal: Vector, dice: Vector) -> list[Vector]:
+    """Different values of the signal, rising, and the isotonic Dice at each."""
+    from scipy.optimize import isotonic_regression
+
+    knots, place, weights = np.unique(signal, return_inverse=True, return_counts=True)
+    # Equal signals have one Dice, their mean.
+    means = np.bincount(place, dice) / weights
+    rising = np.cov(signal, dice)[0, 1] >= 0
+    return [knots, isotonic_regression(means, weights=weights, increasing=bool(rising)).x]
+
+
+def _linear(columns: Vector, dice: Vector) -> Vector:
+    """Constant and factors of least squares."""
+    # Standardised, so that signals of any unit are solved alike.
+    centre, scale = columns.mean(1), columns.std(1)
+    design = np.vstack([np.ones(len(dice)), (columns - centre[:, None]) / scale[:, None]]).T
+    constant, *factors = np.linalg.lstsq(design, dice)[0]
+    slopes = np.asarray(factors) / scale
+    return np.concatenate([[constant - slopes @ centre], slopes])

@@ -1,0 +1,340 @@
+"""Cheap signs of quality in latent space: how usual a mask or an image is to a network, and how sure that is.
+
+* `LatentDistance`: how far a code lies from those of good cases.
+* `predictive_spread`: how much HybridGNet's contours move when its latent code is drawn again (CheXmask-U).
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.methods.frame_cases import GROUPS
+from anatozoo.quality.organs import OrganMasks, has_organ, labels_for, pair_of, read_organs
+from anatozoo.quality.selectors import Latents, LatentSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anatozoo.io.geometry import Geometry
+    from anatozoo.methods.hybridgnet.module import HybridGNetModule
+
+Vector = npt.NDArray[np.float64]
+SAMPLES = 50
+"""Draws of the latent code, as in CheXmask-U."""
+_FLAT = 1e-12
+"""Share of the largest variance up to which a direction has none but rounding."""
+
+
+def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -> Vector:
+    """The code of a mask, or of an image, in a network's latent space.
+
+    Args:
+        sample: for an autoencoder of masks (`aenet-*`) a segmentation, see `read_organs`; for `hybridgnet-*`
+            an image, see `anatozoo.read_image`.
+        model: checkpoint name or module.
+        classes: names of the values, where `sample` is a label map.
+
+    Returns:
+        (K,) float64; for HybridGNet the mean of the latent code.
+
+    Raises:
+        ConfigError: the model is of another kind.
+        DataError: the mask lacks an organ that the model knows by name.
+        GeometryError: the model works in millimetres and the spacing is unknown.
+        ImageError: the sample cannot be read.
+    """
+    from anatozoo.methods.hybridgnet.module import HybridGNetModule
+
+    model = loaded(model)
+    if isinstance(model, HybridGNetModule):
+        batch, _ = _network_input(sample, model)
+        with _evaluating(model):
+            code = model.network.encode(model.network.encoder(batch))[0]
+    elif callable(getattr(model, "encode", None)) and hasattr(model, "labels"):
+        planes = _planes(read_organs(sample, classes), model)
+        with _evaluating(model):
+            code = model.encode(planes)
+    else:
+        raise ConfigError(f"{type(model).__name__} gives no codes; take a checkpoint of aenet or hybridgnet.")
+    found: Vector = code[0].double().cpu().numpy()
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class LatentDistance:
+    """Mahalanobis distance of a code to those of good cases, made by `fit` or read by `load`.
+
+    For `aenet-*` it judges a mask, for `hybridgnet-*` the image alone: all masks of one image are then equal,
+    and what it tells is whether the image is one of a kind that the network knows.
+
+    The covariance is shrunk towards a multiple of the identity, by the share of Ledoit & Wolf, "A
+    well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate Analysis 2004.
+
+    Attributes:
+        model: the module that gives the codes.
+        codes: (N, K) float64 of the reference cases, N at least 3.
+
+    Raises:
+        DataError: less than three codes, codes that are not finite, or too much alike to have a covariance.
+    """
+
+    model: Any = field(repr=False)
+    codes: Vector = field(repr=False)
+
+    def __post_init__(self) -> None:
+        codes = np.asarray(self.codes, np.float64)
+        if codes.ndim != 2 or len(codes) < 3 or not np.isfinite(codes).all():
+            raise DataError(f"reference codes must be finite, (N, K) with N at least 3, not {codes.shape}.")
+        object.__setattr__(self, "codes", codes)
+        variances = np.linalg.eigvalsh(self.covariance)
+        if variances[0] <= _FLAT * variances[-1]:
+            raise DataError("the reference codes are too much alike; take more and different cases.")
+
+    @classmethod
+    def fit(cls, model: Any, samples: Iterable[Any], classes: Sequence[str] | None = None) -> Self:
+        """Encode the reference cases; arguments and errors as of `latent_code`.
+
+        Args:
+            model: checkpoint name or module.
+            samples: good masks, such as the labels of an atlas, or images that the model does well on. More
+                cases than the code has numbers are better.
+            classes: names of the values, where the samples are label maps.
+        """
+        module = loaded(model)
+        codes = [latent_code(sample, module, classes) for sample in samples]
+        return cls(module, np.stack(codes) if codes else np.zeros((0, 0)))
+
+    @cached_property
+    def mean(self) -> Vector:
+        """Mean of the codes, (K,)."""
+        mean: Vector = self.codes.mean(0)
+        return mean
+
+    @cached_property
+    def covariance(self) -> Vector:
+        """Shrunk covariance of the codes, (K, K), positive definite."""
+        return shrunk_covariance(self.codes)
+
+    def __call__(self, sample: Any, classes: Sequence[str] | None = None) -> float:
+        """The distance of a mask or image, 0 and more, without a unit; arguments as of `latent_code`."""
+        return self.of_code(latent_code(sample, self.model, classes))
+
+    def of_code(self, code: npt.ArrayLike) -> float:
+        """The distance of a code (K,).
+
+        Raises:
+            DataError: it has another length.
+        """
+        if np.shape(code) != self.mean.shape:
+            raise DataError(f"the code has the shape {np.shape(code)}, the reference {self.mean.shape}.")
+        offset = np.asarray(code, np.float64) - self.mean
+        return float(np.sqrt(offset @ np.linalg.solve(self.covariance, offset)))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the codes, and which checkpoint they are of, as one ``.safetensors`` file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        from anatozoo.io.writers import write_bytes
+
+        source = LatentSource.of(Latents(self.model))
+        return write_bytes(path, save({"codes": self.codes}, metadata=dict(vars(source))))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: Any) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            model: the checkpoint, name or module, whose codes it holds.
+
+        Raises:
+            DataError: it cannot be read, or holds codes of another checkpoint, version or weights.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(os.fspath(path), "numpy") as file:
+                about, codes = file.metadata() or {}, file.get_tensor("codes")
+            source = LatentSource(about["name"], about["version"], about["digest"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise DataError(f"{path} holds no reference codes ({error}).") from error
+        module = loaded(model)
+        source.check(Latents(module), Path(path).name)
+        return cls(module, codes)
+
+
+def shrunk_covariance(values: npt.ArrayLike) -> Vector:
+    """Covariance of rows (N, K), shrunk as Ledoit & Wolf (2004) say; see `LatentDistance`."""
+    x = np.asarray(values, np.float64)
+    x = x - x.mean(0)
+    count, length = x.shape
+    sample = x.T @ x / count
+    target = np.trace(sample) / length * np.eye(length)
+    distance = np.square(sample - target).sum()
+    error = (np.square(np.square(x).sum(1)).mean() - np.square(sample).sum()) / count
+    share = min(error / distance, 1.0) if distance else 1.0
+    result: Vector = share * target + (1 - share) * sample
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSpread:
+    """How much a HybridGNet's landmarks move with its latent code, made by `predictive_spread`.
+
+    Attributes:
+        mean: organ -> (N, 2) mean position (x, y) in pixels of the source.
+        std_px: organ -> (N, 2) standard deviations of x and y in pixels of the source.
+        latent_std: (K,) standard deviations of the latent code, as the encoder gives them.
+        samples: how many codes were drawn.
+    """
+
+    mean: dict[str, Vector] = field(repr=False)
+    std_px: dict[str, Vector] = field(repr=False)
+    latent_std: Vector = field(repr=False)
+    samples: int
+
+    def per_landmark(self, organ: str) -> Vector:
+        """Mean of the deviations of x and y of each landmark, (N,) pixels; of ``lungs``, both in a row.
+
+        Raises:
+            ConfigError: the organ is unknown.
+        """
+        parts = [organ] if organ in self.std_px else [p for p in GROUPS.get(organ, ()) if p in self.std_px]
+        if not parts:
+            raise ConfigError(f"there are no landmarks of {organ}, but of {', '.join(self.std_px)}.")
+        spread: Vector = np.concatenate([self.std_px[part] for part in parts]).mean(1)
+        return spread
+
+    def of(self, organ: str) -> float:
+        """Mean over the landmarks of an organ, in pixels of the source."""
+        return float(self.per_landmark(organ).mean())
+
+
+def predictive_spread(
+    image: Any, model: Any, *, samples: int = SAMPLES, seed: int = 0, refined: bool = True
+) -> LandmarkSpread:
+    """Spread of a HybridGNet's contours under its own latent distribution, as CheXmask-U measures it.
+
+    The image is encoded once; codes are drawn from the normal distribution that the encoder gives and decoded
+    as one batch. The spread is about this network's own contours, and about the image: it does not look at
+    any mask.
+
+    Warning:
+        CheXmask-U (Gaggion et al., MIDL 2026) trains for this: its KL weight rises from 1e-5 to 1e-2 over 200
+        epochs. The package's checkpoints were trained with 1e-5 throughout, as HybridGNet, and their latent
+        codes have next to no variance left (standard deviations around 1e-5): the spread is some 1e-4 pixels.
+        It may order images, but measures no uncertainty, and thresholds of CheXmask-U do not apply. For that
+        fit a network with a larger ``kl_weight``.
+
+    Args:
+        image: see `anatozoo.read_image`.
+        model: checkpoint name or module of `hybridgnet`.
+        samples: codes to draw, at least 2.
+        seed: of the draws, which use a generator of their own; nothing else's randomness is touched.
+        refined: contours after the refinement steps, as ``predict`` gives them. False takes those of the
+            graph decoder, which has no such steps in the papers; the steps pull contours back to the edges.
+
+    Raises:
+        ConfigError: the model is no HybridGNet, or there are less than two samples.
+        ImageError: the image cannot be read.
+    """
+    import torch
+
+    from anatozoo.methods.hybridgnet.module import HybridGNetModule
+    from anatozoo.nn.graphs import organ_slices
+    from anatozoo.nn.losses import LARGEST_LOGVAR
+
+    module = loaded(model)
+    if not isinstance(module, HybridGNetModule) or samples < 2:
+        raise ConfigError(
+            f"{samples} samples of {type(module).__name__}: at least two, of a HybridGNet, are needed."
+        )
+    (batch, geometry), network = _network_input(image, module), module.network
+    with _evaluating(module):
+        maps = network.encoder(batch)
+        mu, logvar = network.encode(maps)
+        deviation = (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
+        noise = torch.randn((samples, mu.shape[1]), generator=torch.Generator().manual_seed(seed))
+        # The maps of one image serve all codes: every node looks them up where it lies.
+        landmarks, _, nodes = network.decode(mu + noise.to(mu) * deviation, maps)
+        if refined and network.refiner is not None:
+            settle = network.spacing or torch.nn.Identity()
+            landmarks = network.refiner(landmarks, nodes, maps, settle).steps[-1]
+    positions = landmarks.double().cpu().numpy() * module.image_size
+    points = geometry.points_to_source(positions.reshape(-1, 2)).reshape(samples, -1, 2)
+    parts = organ_slices(module.organs)
+    return LandmarkSpread(
+        mean={organ: points[:, part].mean(0) for organ, part in parts.items()},
+        std_px={organ: points[:, part].std(0, ddof=1) for organ, part in parts.items()},
+        latent_std=deviation[0].double().cpu().numpy(),
+        samples=samples,
+    )
+
+
+def _planes(found: OrganMasks, model: Any) -> "Tensor":
+    """One-hot label map (1, C, ...) in an autoencoder's frame."""
+    import torch
+
+    from anatozoo.methods.frames import Frame
+    from anatozoo.nn.labels import one_hot
+
+    unknown = [o for o in model.labels if not has_organ(found.masks, o) and pair_of(o) not in found.masks]
+    if unknown:
+        raise DataError(
+            f"the mask has {', '.join(found.masks)}, but the code needs {unknown[0]} too; it is of the whole."
+        )
+    h: Any = model.hparams
+    frame = Frame.fit(found.grid, model.shape, h["fit"], h.get("spacing_mm"))
+    labels = frame.labels(labels_for(found, model.labels)).astype(np.int64)
+    parameter = next(model.parameters())
+    planes: Tensor = one_hot(torch.from_numpy(labels)[None].to(parameter.device), len(model.labels) + 1)
+    return planes.to(parameter.dtype)
+
+
+def _network_input(image: Any, model: "HybridGNetModule") -> tuple["Tensor", "Geometry"]:
+    """Batch (1, 1, S, S), and the geometry from the image to it."""
+    import torch
+
+    from anatozoo.io.images import read_image, to_network
+
+    pixels, geometry = to_network(read_image(image), model.image_size)
+    parameter = next(model.parameters())
+    return torch.from_numpy(pixels)[None, None].to(parameter), geometry
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The module in evaluation mode and without gradients; it is left as it was."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def loaded(model: Any) -> Any:
+    """The checkpoint of this name, read once, or the module itself."""
+    return _by_name(model) if isinstance(model, str) else model
+
+
+@cache
+def _by_name(name: str) -> Any:
+    import anatozoo
+
+    return anatozoo.load(name)
