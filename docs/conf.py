@@ -65,7 +65,7 @@ nitpick_ignore_regex = [
     ),
     (r"py:exc|py:class", r"(?!anatozoo\.).*"),
     # Type variables and aliases have no entry of their own.
-    (r"py:.*", r"anatozoo\.serve\.(tasks\.(Item|Result)|plan\.Source)"),
+    (r"py:.*", r"anatozoo\.serve\.(tasks\.(Item|Result)|plan\.Source|volumes\.VolumeAnswer(_co)?)"),
 ]
 
 

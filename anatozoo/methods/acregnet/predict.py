@@ -34,7 +34,7 @@ NUMBERS = ("dice_before", "similarity", "folding_percent")
 
 
 class Answer(Protocol):
-    """What the networks of registration methods answer, at least; see `anatozoo.methods.acregnet.network`."""
+    """What the networks of registration methods answer, at least."""
 
     @property
     def warped(self) -> Tensor:
