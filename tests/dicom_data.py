@@ -22,7 +22,7 @@ def write_scan(path: Path, **attributes: Any) -> Path:
         "SOPInstanceUID": generate_uid(),
         "Modality": "DX",
         "PatientName": "Doe^Jane",
-        "PatientID": "4711",
+        "PatientID": "hospital number 4711",
         "BodyPartExamined": "CHEST",
         "Rows": pixels.shape[0],
         "Columns": pixels.shape[1],

@@ -48,7 +48,7 @@ def test_groups_are_columns_of_the_table(folder, tmp_path):
     assert groups_in(tmp_path / "out") == GROUPS
     text = (tmp_path / "out" / "manifest.csv").read_text()
     assert "Doe" not in text
-    assert "4711" not in text
+    assert "hospital number" not in text
 
 
 def test_nothing_about_patients_unless_asked_for(folder, tmp_path):
