@@ -308,6 +308,10 @@ class DynUNet(Segmenter):
             deep_supervision=levels > 0,
             deep_supr_num=max(levels, 1),
         )
+        # It holds its layers a second time, nested as they run; registered, they would be stored twice.
+        nested = self.network.skip_layers
+        del self.network.skip_layers
+        vars(self.network)["skip_layers"] = nested
 
     @property
     def contracting(self) -> nn.Module:

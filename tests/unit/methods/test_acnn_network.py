@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ def test_deep_supervision_ends_with_training() -> None:
     assert len(network.outputs(torch.rand(1, 1, 4, 32, 32))) == 2
     assert len(deep.outputs(torch.rand(1, 1, 4, 32, 32))) == 3
     assert len(deep.eval().outputs(torch.rand(1, 1, 4, 32, 32))) == 1
+
+
+def test_dynunet_stores_each_weight_once_and_moves_as_a_whole() -> None:
+    network = small("dynunet", (4, 32, 32)).eval()
+    state = network.state_dict()
+    assert sum(value.numel() for value in state.values()) == sum(p.numel() for p in network.parameters())
+    other = copy.deepcopy(network)
+    image = torch.rand(1, 1, 4, 32, 32)
+    with torch.no_grad():
+        expected = network(image)
+        for parameter in network.parameters():
+            parameter.zero_()
+        assert not torch.equal(network(image), expected)
+        assert torch.equal(other(image), expected)
+        assert other.double()(image.double()).dtype == torch.float32  # logits are, whatever the network
 
 
 def test_few_slices_are_neither_halved_nor_mixed_too_early() -> None:
