@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid, itk_image
+from anatozoo.results_saved import SavedVolume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,14 +22,13 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "json": (".json",),
 }
 """Formats of `RestoredVolume.save`, and what each adds to the stem of the image's name."""
-DEFAULT_FORMATS = ("nifti", "picture", "json")
-_INCHES, _DPI = 3.0, 100
+_INCHES = 3.0
 _VIEWS = {"across the slices, along x": 1, "across the slices, along y": 2}
 """Title of a view, and the axis of the array that it is at right angles to."""
 
 
 @dataclass(frozen=True, eq=False)
-class RestoredVolume:
+class RestoredVolume(SavedVolume):
     """A volume with fine slices, where those lie that it was made from.
 
     Attributes:
@@ -47,6 +43,8 @@ class RestoredVolume:
     Raises:
         GeometryError: the volume does not lie on the grid, or the thick slices are not a part as many.
     """
+
+    formats: ClassVar = FORMATS
 
     checkpoint: str
     version: str
@@ -75,16 +73,6 @@ class RestoredVolume:
         """Fine slices for each thick one."""
         return self.volume.shape[0] // self.given.shape[0]
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """(width, height, depth) in fine voxels."""
-        return self.grid.size
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...] | None:
-        """(x, y, z) millimetres per fine voxel, None where unknown."""
-        return self.grid.spacing_mm
-
     def as_sitk(self) -> Any:
         """A ``SimpleITK.Image`` of the volume in its place."""
         return itk_image(self.volume, self.grid)
@@ -111,65 +99,9 @@ class RestoredVolume:
             axes[0, column].set_title(view, fontsize=8)
         for ax, words in zip(axes[:, 0], ("as given", "restored"), strict=True):
             ax.set_ylabel(words, fontsize=8)
-        flags = ", ".join(flag.replace("_", " ") for flag in self.flags)
-        name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
-        title = f"{name}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
-        figure.suptitle(title, fontsize=9, color="#b35900" if flags else "#555555")
+        self._put_title(figure)
         return figure
-
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        formats: Sequence[str] = DEFAULT_FORMATS,
-        stem: str | None = None,
-    ) -> list[Path]:
-        """Write files, each of them atomically.
-
-        Args:
-            directory: folder, created if it does not exist.
-            formats: ``"nifti"`` or ``"mha"`` (``_sr.nii.gz``, ``_sr.mha``, with spacing, origin and
-                directions), ``"picture"`` (``_sr.png``, the plot), ``"json"``.
-            stem: start of the file names; None takes the name of the volume without its suffix.
-
-        Returns:
-            The paths.
-
-        Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            GeometryError: ``"mha"`` without a spacing.
-            OutputError: a file cannot be written.
-        """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files
-
-        chosen = stem_of(Path(self.image)) if stem is None else stem
-        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the voxels as JSON values; null where millimetres are unknown."""
-        return {
-            "schema_version": 1,
-            "checkpoint": self.checkpoint,
-            "version": self.version,
-            "image": self.image,
-            "size": list(self.size),
-            "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
-            "grid": self.grid.to_dict(),
-            "factor": self.factor,
-            "flags": list(self.flags),
-        }
-
-    def _write(self, path: Path, kind: str) -> Path:
-        from anatozoo.io import writers
-
-        if kind == "json":
-            return writers.write_json(path, self.to_dict())
-        if kind == "picture":
-            return writers.write_bytes(path, self._repr_png_())
-        return writers.write_itk(path, self.as_sitk(), units_known=self.spacing_mm is not None)
-
-    def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
-        buffer = io.BytesIO()
-        self.plot().savefig(buffer, format="png", dpi=_DPI)
-        return buffer.getvalue()
+        return super().to_dict() | {"factor": self.factor, "flags": list(self.flags)}

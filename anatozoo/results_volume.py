@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid, itk_image
+from anatozoo.results_saved import SavedVolume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,12 +24,11 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "json": (".json",),
 }
 """Formats of `VolumeResult.save`, and what each adds to the stem of the image's name."""
-DEFAULT_FORMATS = ("nifti", "picture", "json")
-_MOST_SLICES, _COLUMNS, _INCHES, _DPI = 40, 5, 2.2, 100
+_MOST_SLICES, _COLUMNS, _INCHES = 40, 5, 2.2
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeResult:
+class VolumeResult(SavedVolume):
     """Organs in a volume, voxel by voxel, on the grid of the volume as it was given.
 
     Attributes:
@@ -48,6 +44,8 @@ class VolumeResult:
     Raises:
         GeometryError: the label map or the pixels do not lie on the grid, or a label has no class.
     """
+
+    formats: ClassVar = FORMATS
 
     checkpoint: str
     version: str
@@ -85,16 +83,6 @@ class VolumeResult:
     def labels(self) -> dict[str, int]:
         """Value of each organ in `mask`; 0 is background."""
         return {organ: value for value, organ in enumerate(self.classes, start=1)}
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """(width, height, depth) in voxels."""
-        return self.grid.size
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...] | None:
-        """(x, y, z) millimetres per voxel, None where unknown."""
-        return self.grid.spacing_mm
 
     @property
     def mask(self) -> npt.NDArray[np.uint8]:
@@ -154,10 +142,7 @@ class VolumeResult:
                     ax.contour(mask, levels=[0.5], colors=[color], linewidths=1.2)
             ax.set_title(f"slice {z}", fontsize=8)
             ax.set(xticks=[], yticks=[])
-        flags = ", ".join(flag.replace("_", " ") for flag in self.flags)
-        name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
-        title = f"{name}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
-        figure.suptitle(title, fontsize=9, color="#b35900" if flags else "#555555")
+        self._put_title(figure)
         figure.legend(
             handles=[Patch(fc=color, label=display_name(organ)) for organ, color in colors.items()],
             loc="outside lower center",
@@ -167,45 +152,10 @@ class VolumeResult:
         )
         return figure
 
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        formats: Sequence[str] = DEFAULT_FORMATS,
-        stem: str | None = None,
-    ) -> list[Path]:
-        """Write files, each of them atomically.
-
-        Args:
-            directory: folder, created if it does not exist.
-            formats: ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, with spacing, origin and
-                directions), ``"picture"`` (``_slices.png``, the plot), ``"json"``.
-            stem: start of the file names; None takes the name of the volume without its suffix.
-
-        Returns:
-            The paths.
-
-        Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            GeometryError: ``"mha"`` without a spacing.
-            OutputError: a file cannot be written.
-        """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files
-
-        chosen = stem_of(Path(self.image)) if stem is None else stem
-        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
-
     def to_dict(self) -> dict[str, Any]:
         """All but the voxels as JSON values; null where millimetres are unknown."""
         volumes = self.volumes_ml
-        return {
-            "schema_version": 1,
-            "checkpoint": self.checkpoint,
-            "version": self.version,
-            "image": self.image,
-            "size": list(self.size),
-            "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
-            "grid": self.grid.to_dict(),
+        return super().to_dict() | {
             "flags": list(self.flags),
             "labels": self.labels,
             "voxels": self.voxels,
@@ -220,18 +170,3 @@ class VolumeResult:
         with_anatomy = np.flatnonzero(self.label_map.any((1, 2)))
         first, last = (with_anatomy[0], with_anatomy[-1]) if len(with_anatomy) else (0, depth - 1)
         return np.unique(np.linspace(first, last, _MOST_SLICES).round().astype(int)).tolist()
-
-    def _write(self, path: Path, kind: str) -> Path:
-        from anatozoo.io import writers
-
-        if kind == "json":
-            return writers.write_json(path, self.to_dict())
-        if kind == "picture":
-            return writers.write_bytes(path, self._repr_png_())
-        return writers.write_itk(path, self.as_sitk(), units_known=self.spacing_mm is not None)
-
-    def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
-        buffer = io.BytesIO()
-        self.plot().savefig(buffer, format="png", dpi=_DPI)
-        return buffer.getvalue()

@@ -11,6 +11,7 @@ from anatozoo import (
     results_registration,
     results_repair,
     results_restored,
+    results_saved,
     results_volume,
 )
 from anatozoo.errors import ConfigError
@@ -63,8 +64,8 @@ REPAIRED_VOLUMES = Formats(
     results_repair.VOLUME_FORMATS,
 )
 REGISTRATIONS = Formats("registrations", results_registration.FORMATS, results_registration.DEFAULT_FORMATS)
-VOLUMES = Formats("segmented volumes", results_volume.FORMATS, results_volume.DEFAULT_FORMATS)
-RESTORED = Formats("restored volumes", results_restored.FORMATS, results_restored.DEFAULT_FORMATS)
+VOLUMES = Formats("segmented volumes", results_volume.FORMATS, results_saved.DEFAULT_FORMATS)
+RESTORED = Formats("restored volumes", results_restored.FORMATS, results_saved.DEFAULT_FORMATS)
 QUALITIES = Formats("estimates of quality", results_quality.FORMATS, ("json",))
 EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, RESTORED, QUALITIES)
 
