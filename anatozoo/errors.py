@@ -45,6 +45,10 @@ class ConfigError(AnatozooError):
     """A hyper-parameter or combination of them is not possible."""
 
 
+class DivergedError(AnatozooError):
+    """The weights of a fit are no longer numbers; the message names the step and what may help."""
+
+
 class OutputError(AnatozooError):
     """A result cannot be written: no permission, disk full, name taken."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.errors import ConfigError, ImageError
+from anatozoo.errors import ConfigError, DivergedError, ImageError
 
 if TYPE_CHECKING:
     from anatozoo.io.geometry import Geometry
@@ -65,10 +65,15 @@ class ZooModule(L.LightningModule):
         self.configure_metrics()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the method in a training run's file, so that the command line knows it again."""
+        """Name the method in a training run's file, so that the command line knows it again.
+
+        Raises:
+            DivergedError: a weight is NaN or infinite; good weights of before must not give way to it.
+        """
         from anatozoo.methods.sources import METHOD_KEY
         from anatozoo.zoo.checkpoint import method_of
 
+        refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that nobody registered has no name
             checkpoint[METHOD_KEY] = method_of(self)
 
@@ -159,6 +164,26 @@ class ZooModule(L.LightningModule):
             shown = column == self.columns[0]
             # The metric has gathered the processes already.
             self.log(f"{stage}/{column}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
+
+
+def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
+    """Check the weights of what Lightning is about to store.
+
+    Args:
+        checkpoint: Lightning's, with ``state_dict`` and ``global_step``.
+
+    Raises:
+        DivergedError: one is NaN or infinite.
+    """
+    state = checkpoint.get("state_dict", {})
+    lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if lost:
+        raise DivergedError(
+            f"training has diverged: at step {checkpoint.get('global_step', 0)}, {lost[0]} and "
+            f"{len(lost) - 1} more of {len(state)} tensors hold NaN or infinity. They were not stored; files of "
+            "before are as they were. Try a lower --model.lr, --trainer.gradient_clip_val 1, or "
+            "--trainer.precision 32-true."
+        )
 
 
 class SegmentationModule(ZooModule):
