@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.methods.acnn.blocks import channels_last
 from anatozoo.methods.acnnsr.data import check_slices
 from anatozoo.methods.acnnsr.metrics import psnr, ssim
 from anatozoo.methods.acnnsr.network import build_network, interpolate_slices
@@ -95,7 +96,7 @@ class AcnnSRModule(SuperResolutionModule):
         check_slices(self.shape, h.spacing_mm, h.factor)
         if h.shape_weight < 0 or h.beta <= 0:
             raise ConfigError(f"shape_weight={h.shape_weight} must not be negative, beta={h.beta} above 0.")
-        self.network = build_network(h.network, h.factor, width=h.width, depth=h.depth)
+        self.network = channels_last(build_network(h.network, h.factor, width=h.width, depth=h.depth))
         # In a list, for it is a tool of training and no part of the state dict.
         self._prior: list[ImagePrior] = []
 
