@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,11 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--then", metavar="NAME", help="checkpoint that repairs the masks before they are saved"
     )
-    parser.add_argument(
-        "--quality",
-        metavar="ATLAS",
-        help="estimate how good each segmentation is, by this atlas of `anatozoo quality build-atlas`",
-    )
     parser.add_argument("--pairs", metavar="CSV", help="table of the pairs to register, in place of IN")
     reading = parser.add_argument_group("how files are read")
     reading.add_argument(
@@ -126,6 +122,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inputs at a time (default: 4); pairs go one by one",
     )
     computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    quality = parser.add_argument_group("how good each segmentation is, without its truth")
+    quality.add_argument(
+        "--quality", metavar="ATLAS", help="estimate it by this atlas of `anatozoo quality build-atlas`"
+    )
+    add_selector(quality)
+    add_judging(quality)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--format",
@@ -195,7 +197,11 @@ def _check_together(args: argparse.Namespace) -> None:
             args.usage_error("--quality is estimated of segmentations, not of --pairs.")
         if args.groups:
             args.usage_error("--groups are read from the radiographs that are IN, not from --pairs.")
-    if args.quality is not None and args.then is not None:
+    if args.quality is None:
+        for option in ("selector", *JUDGING):
+            if getattr(args, option) is not None:
+                args.usage_error(f"--{option} is for estimates by --quality.")
+    elif args.then is not None:
         args.usage_error("--quality judges what NAME draws; of repaired masks ask `anatozoo quality`.")
 
 
@@ -265,14 +271,13 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
 def _judged(args: argparse.Namespace, task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
     """The same, with an estimate of the quality of each segmentation."""
     from anatozoo.quality.atlas import Atlas
-    from anatozoo.quality.engines import LEARNED, engine_of
     from anatozoo.serve.images import SegmentImages
-    from anatozoo.serve.quality import Judge, SegmentAndJudge
+    from anatozoo.serve.quality import SegmentAndJudge
 
     if not isinstance(task, SegmentImages):
         args.usage_error(f"--quality is estimated of radiographs' segmentations; {args.name} makes none.")
     assert isinstance(task, SegmentImages)
-    return SegmentAndJudge(task, Judge(Atlas.load(args.quality), engine_of(LEARNED)))
+    return SegmentAndJudge(task, judge_of(args, Atlas.load(args.quality)))
 
 
 def _load(name: str, device: str) -> Any:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
+from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict import EXIT_INTERRUPTED, EXIT_SOME_FAILED, progress, report
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from anatozoo.quality.atlas import Atlas
-    from anatozoo.serve.quality import Judge, JudgeMasks
+    from anatozoo.serve.quality import JudgeMasks
 
 BUILD = "build-atlas"
 
@@ -63,19 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--atlas", type=Path, metavar="FILE", required=True, help="the atlas, with or without its suffix"
     )
-    parser.add_argument(
-        "--selector", metavar="NAME", help="what chooses the atlas images (default: thumbnail)"
-    )
+    add_selector(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     judging = parser.add_argument_group("to judge")
     judging.add_argument("--out", metavar="DIR", help="folder of manifest.csv and the results")
-    judging.add_argument(
-        "--engine", type=names_list, metavar="A,B,...", help="what registers (default: acregnet-jsrt)"
-    )
-    judging.add_argument(
-        "--count", type=at_least_one, metavar="N", help="atlas images for each image (default: 5)"
-    )
+    add_judging(judging)
     judging.add_argument(
         "--classes",
         type=names_list,
@@ -104,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building.add_argument("--exclude", type=names_list, metavar="A,B,...", help="cases to leave out")
 
 
-_JUDGING = ("out", "engine", "count", "classes", "formats")
+_JUDGING = ("out", *JUDGING, "classes", "formats")
 _BUILDING = ("organs", "layout", "split", "size", "exclude")
 
 
@@ -189,21 +182,10 @@ def _task(args: argparse.Namespace) -> JudgeMasks:
     found = find_images([args.images], args.out)
     found.check()
     masks = find_annotations(args.masks, args.classes or ()).entries
-    atlas = Atlas.load(args.atlas)
-    task = JudgeMasks(_judge_of(args, atlas), found, masks)
+    classes = tuple(args.classes) if args.classes else None
+    task = JudgeMasks(judge_of(args, Atlas.load(args.atlas), classes), found, masks)
     try:
         task.formats.check(args.formats)
     except ConfigError as error:
         args.usage_error(f"argument --format: {error}")
     return task
-
-
-def _judge_of(args: argparse.Namespace, atlas: Atlas) -> Judge:
-    from anatozoo.quality.engines import LEARNED, engine_of
-    from anatozoo.quality.rca import COUNT
-    from anatozoo.quality.selectors import selector_of
-    from anatozoo.serve.quality import Judge
-
-    classes = tuple(args.classes) if args.classes else None
-    engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
-    return Judge(atlas, engine, args.count or COUNT, classes, selector)

@@ -56,3 +56,23 @@ def test_groups_are_for_radiographs(
     assert "fakedae-phantom repairs masks" in capsys.readouterr().err
     assert run("predict", "x", "--pairs", tmp_path / "p.csv", "--out", tmp_path / "out", "--groups") == 2
     assert "not from --pairs" in capsys.readouterr().err
+
+
+def test_what_registers_and_chooses_is_for_estimates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeSegmenter())
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: asked.append(name) or Quick())
+    root = write_chest_data(tmp_path / "chest", {"train": 2}, side=64)
+    atlas, scans, out = tmp_path / "atlas", tmp_path / "in", tmp_path / "out"
+    assert run("quality", "build-atlas", root, "--organs", "heart", "--layout", "jsrt", "--atlas", atlas) == 0
+    write_scan(scans / "0.dcm")
+    judged = ("--quality", atlas, "--engine", "a,b", "--count", 1, "--selector", "thumbnail")
+    assert run("predict", "fake-phantom", scans, "--out", out, *judged) == 0
+    assert asked == [("a", "b")]
+    assert len(json.loads((out / "0.json").read_text())["quality"]["atlas_images"]) == 1
+    capsys.readouterr()
+    for option, value in (("--engine", "a"), ("--count", 1), ("--selector", "thumbnail")):
+        assert run("predict", "fake-phantom", scans, "--out", out, option, value) == 2
+        assert f"{option} is for estimates by --quality" in capsys.readouterr().err

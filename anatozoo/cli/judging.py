@@ -1,0 +1,53 @@
+"""Options of Reverse Classification Accuracy that commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from anatozoo.cli.evaluate_options import at_least_one, names_list
+
+if TYPE_CHECKING:
+    from anatozoo.quality.atlas import Atlas
+    from anatozoo.serve.quality import Judge
+
+JUDGING = ("engine", "count")
+"""What `add_judging` declares; None where it was not given."""
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_judging(options: Options) -> None:
+    """Declare what registers, and to how many atlas images."""
+    options.add_argument(
+        "--engine", type=names_list, metavar="A,B,...", help="what registers (default: acregnet-jsrt)"
+    )
+    options.add_argument(
+        "--count", type=at_least_one, metavar="N", help="atlas images for each image (default: 5)"
+    )
+
+
+def add_selector(options: Options) -> None:
+    """Declare what chooses the atlas images."""
+    options.add_argument(
+        "--selector", metavar="NAME", help="what chooses the atlas images (default: thumbnail)"
+    )
+
+
+def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | None = None) -> Judge:
+    """What judges, by the options above.
+
+    Args:
+        args: the parsed arguments.
+        atlas: the atlas.
+        classes: names of the values 1, 2, ... of label maps without names.
+
+    Raises:
+        DataError: the atlas has no latents of the selector.
+    """
+    from anatozoo.quality.engines import LEARNED, engine_of
+    from anatozoo.quality.rca import COUNT
+    from anatozoo.quality.selectors import selector_of
+    from anatozoo.serve.quality import Judge
+
+    engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
+    return Judge(atlas, engine, args.count or COUNT, classes, selector)
