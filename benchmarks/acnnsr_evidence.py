@@ -1,7 +1,8 @@
 """Hippocampi with slices of 4 mm, restored to 1 mm by interpolation and by ACNN-SR: intensities and organs.
 
-    python benchmarks/acnnsr_evidence.py --root DIR --models acnnsr-hippocampus acnnsr-hippocampus-noprior \
-        --segmenter acnn-hippocampus --out docs/evidence
+    python benchmarks/acnnsr_evidence.py --root DIR \
+        --models acnn-sr-hippocampus acnn-sr-hippocampus-noprior \
+        --segmenter acnn-hippocampus --predictor acnn-tl-hippocampus --out docs/evidence
 
 Every volume of the validation split is degraded by the profile of the training (`--profile`): thick slices,
 each in the place of `--factor` thin ones. All methods get the same thick slices with their place in space and
@@ -11,7 +12,8 @@ the true volume.
 
 `--segmenter` names a checkpoint of ACNN that was trained on volumes at 1 mm. What it finds in an answer is
 compared with the label map; the row "original" is what it finds in the true volume, the most that restoring
-can give. The first model is compared with every other row.
+can give. The first model is compared with every other row. `--predictor` names the T-L network of the shape
+loss; the shapes that its codes stand for, seen in the true volumes, are compared with the label maps too.
 """
 
 import argparse
@@ -242,6 +244,12 @@ def columns_of(table: pd.DataFrame) -> list[str]:
     return [column for column in (*INTENSITIES, *surfaces) if column in table]
 
 
+def shapes(subjects: Sequence[Subject], predictor: StackModule) -> Row:
+    """How the shapes that a T-L network sees in the true volumes agree with the label maps, on average."""
+    rows = [segmented(subject.image.pixels, subject, predictor) for subject in subjects]
+    return {"n": len(rows)} | pd.DataFrame(rows).mean().to_dict()
+
+
 def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Method -> number of volumes, mean of each column that all of them have, and organs missed in all."""
     result: dict[str, dict[str, float]] = {}
@@ -286,6 +294,11 @@ def markdown(record: Mapping[str, Any]) -> str:
     ]
     lines = ["# Super-resolution of hippocampi (MSD task 4), validation split", "", record["about"], ""]
     lines += table_lines(["method", "volumes", *columns], rows)
+    if record["shapes"]:
+        found = record["shapes"]
+        there = [column for column in columns if column in found and column != "missed"]
+        lines += ["", f"## Shapes that {record['predictor']} sees in the true volumes", ""]
+        lines += table_lines(there, [[_cell(column, found[column]) for column in there]])
     if record["tests"]:
         lines += [
             "",
@@ -323,19 +336,26 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def command_of(options: argparse.Namespace, names: Sequence[str], segmenter: str | None) -> str:
+def command_of(
+    options: argparse.Namespace, names: Sequence[str], segmenter: str | None, predictor: str | None
+) -> str:
     """The command line that makes the table again, without the folders of this machine."""
     words = ["python benchmarks/acnnsr_evidence.py --root DIR"]
     words += ["--models", *names] if names else []
     words += [f"--segmenter {segmenter}"] if segmenter else []
+    words += [f"--predictor {predictor}"] if predictor else []
     return " ".join([*words, f"--factor {options.factor} --profile {options.profile} --out docs/evidence"])
 
 
 def make_record(
-    table: pd.DataFrame, options: argparse.Namespace, names: Sequence[str], segmenter: str | None
+    table: pd.DataFrame,
+    options: argparse.Namespace,
+    names: Sequence[str],
+    segmenter: str | None,
+    predictor: str | None = None,
 ) -> dict[str, Any]:
-    """All that is written: means, and the tests of the first model."""
-    command = command_of(options, names, segmenter)
+    """All that is written but the predictor's shapes: means, and the tests of the first model."""
+    command = command_of(options, names, segmenter, predictor)
     thick = SPACING_MM * options.factor
     about = (
         f"{table['id'].nunique()} volumes at {SPACING_MM:g} mm, slices of {thick:g} mm made of them by the "
@@ -353,6 +373,8 @@ def make_record(
         "split": "val",
         "first": names[0] if names else None,
         "segmenter": segmenter,
+        "predictor": predictor,
+        "shapes": {},
         "means": means(table),
         "tests": tests(table, names[0]) if names else {},
     }
@@ -366,6 +388,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--models", nargs="*", default=[], help="names or folders; the first is compared")
     parser.add_argument("--segmenter", help="name or folder of an ACNN of hippocampi at 1 mm")
+    parser.add_argument("--predictor", help="name or folder of the T-L network of the shape loss")
     parser.add_argument("--factor", type=int, default=4, help="thin slices for each thick one (default: 4)")
     parser.add_argument("--profile", choices=PROFILES, default="gaussian", help="of the thick slices")
     parser.add_argument("--threads", type=int, default=1)
@@ -377,10 +400,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     every = methods(options.models, options.factor)
     segmenter = load_segmenter(options.segmenter) if options.segmenter else None
+    predictor = load_segmenter(options.predictor) if options.predictor else None
     subjects = read_subjects(options.root, options.factor, options.profile)
     table = measure(every, subjects, segmenter)
     names = [method.name for method in every[: len(options.models)]]
-    record = make_record(table, options, names, segmenter.checkpoint_name if segmenter else None)
+    called = [model.checkpoint_name if model else None for model in (segmenter, predictor)]
+    record = make_record(table, options, names, *called)
+    if predictor is not None:
+        record["shapes"] = shapes(subjects, predictor)
     text = markdown(record)
     print(text)
     if options.out is not None:

@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5, help="atlas images for each image")
     parser.add_argument("--authors", type=Path, help=f"the authors' {AUTHORS}")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="rca", help="start of the names of the tables (default: rca)")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -204,7 +205,7 @@ def main() -> None:
     command = (
         f"python benchmarks/rca_evidence.py --ubd DIR --jsrt DIR --engines {engines} {chosen}--count "
         f"{options.count} --threads {options.threads}{' --authors FILE' if options.authors else ''} "
-        "--out docs/evidence"
+        f"{'' if options.name == 'rca' else f'--name {options.name} '}--out docs/evidence"
     )
     about = (
         f"Twelve U-Nets after 1 to 12 epochs on {len(names)} JSRT images, {len(names) * EPOCHS} masks; true "
@@ -217,8 +218,8 @@ def main() -> None:
     if options.authors:
         record["authors"] = authors(options.authors)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "rca_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(options.out / "rca_experiment.md", markdown(record))
+    write_text(options.out / f"{options.name}_experiment.json", json.dumps(record, indent=2) + "\n")
+    write_text(options.out / f"{options.name}_experiment.md", markdown(record))
 
 
 if __name__ == "__main__":

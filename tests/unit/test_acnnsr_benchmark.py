@@ -157,12 +157,15 @@ def test_models_and_interpolation_are_put_on_one_table(evidence: Any, tmp_path: 
     models = [restorer(tmp_path, "acnnsr-toy"), restorer(tmp_path, "acnn-sr-other", depth=2)]
     organs = segmenter(tmp_path, list(evidence.ORGANS))
     given = ["--root", str(root), "--models", *models]
-    evidence.main([*given, "--segmenter", organs, "--out", str(out)])
+    evidence.main([*given, "--segmenter", organs, "--predictor", organs, "--out", str(out)])
     record = json.loads((out / "acnnsr-hippocampus_experiment.json").read_text())
     rows = ["acnnsr-toy", "acnn-sr-other", "nearest", "linear", "cubic B-spline", "original"]
     assert list(record["means"]) == rows
     assert list(record["tests"]) == rows[1:]
     assert (record["first"], record["segmenter"]) == ("acnnsr-toy", "acnn-toy2")
+    # Both are the same network, which sees the true volumes here and there.
+    original = {column: v for column, v in record["means"]["original"].items() if column != "missed"}
+    assert {column: record["shapes"][column] for column in original} == pytest.approx(original)
     # A fresh network adds nothing to its linear interpolation.
     ours, linear = record["means"]["acnnsr-toy"], record["means"]["linear"]
     for column in ("psnr", "ssim", "dice"):
@@ -170,9 +173,9 @@ def test_models_and_interpolation_are_put_on_one_table(evidence: Any, tmp_path: 
     assert record["means"]["nearest"]["n"] == 3
     text = (out / "acnnsr-hippocampus_experiment.md").read_text()
     assert str(tmp_path) not in text + json.dumps(record)
-    assert "--models acnnsr-toy acnn-sr-other --segmenter acnn-toy2" in text
+    assert "--models acnnsr-toy acnn-sr-other --segmenter acnn-toy2 --predictor acnn-toy2" in text
     tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert len(tables) == 2 * 2 + 6 + 5
+    assert len(tables) == 2 * 3 + 6 + 1 + 5
 
 
 def test_without_models_and_segmenter_interpolation_is_left(
