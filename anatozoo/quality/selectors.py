@@ -90,15 +90,22 @@ class Latents:
 
 
 def likeness(latents: Vector, latent: Vector) -> Vector:
-    """How like an image is to others: the products of their latents, neither centred nor normalised.
+    """How like an image is to others: the cosine of their latents, both centred on the others' mean.
 
-    As published (Gaggion et al., Scientific Data 2024).
+    Bare products, by which the pipeline of CheXmask chooses (Gaggion et al., Scientific Data 2024), prefer
+    long latents: half of an atlas is then never chosen, whatever the image.
 
     Args:
         latents: (N, K) of the others.
         latent: (K,) of the image.
+
+    Returns:
+        (N,) in [-1, 1]; 0 of a latent that is the mean.
     """
-    found: Vector = latents @ latent
+    mean = latents.mean(0)
+    others, own = latents - mean, latent - mean
+    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(own)
+    found: Vector = np.divide(others @ own, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return found
 
 

@@ -14,6 +14,7 @@ from anatozoo.io.grid import GridImage
 from anatozoo.methods.affinereg import AffineRegModule
 from anatozoo.quality import Atlas, build_atlas, register_to_atlas, selector_of
 from anatozoo.quality.engines import Demons
+from anatozoo.quality.selectors import likeness
 from anatozoo.serve.quality import Judge
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.chest_data import write_chest_data
@@ -52,12 +53,18 @@ def checkpoint(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-def test_the_largest_products_come_first(atlas: Atlas) -> None:
+def test_latents_in_the_same_direction_come_first(atlas: Atlas) -> None:
     image = atlas.images[2].image
     mine = Halves().embed(image)
-    products = {each.id: float(Halves().embed(each.image) @ mine) for each in atlas.images}
+    found = {each.id: Halves().embed(each.image) for each in atlas.images}
+    mean = np.mean(list(found.values()), axis=0)
+    cosines = {
+        name: float((each - mean) @ (mine - mean) / np.linalg.norm(each - mean))
+        for name, each in found.items()
+    }
     nearest = atlas.nearest(image, 6, selector=Halves())
-    assert [each.id for each in nearest] == sorted(products, key=lambda name: -products[name])
+    assert nearest[0].id == atlas.images[2].id
+    assert [each.id for each in nearest] == sorted(cosines, key=lambda name: -cosines[name])
     left = atlas.nearest(image, 6, selector=Halves(), exclude=[nearest[0].id])
     assert [each.id for each in left] == [each.id for each in nearest[1:]]
     by_thumbnail = [each.id for each in atlas.nearest(image, 6)]
@@ -65,6 +72,19 @@ def test_the_largest_products_come_first(atlas: Atlas) -> None:
     assert by_thumbnail != [each.id for each in nearest]
     chosen = register_to_atlas(image.pixels, atlas, engine=Shift(), count=3, selector=Halves()).registrations
     assert [each.id for each, _ in chosen] == [each.id for each in nearest[:3]]
+
+
+def test_long_latents_are_not_preferred() -> None:
+    latents = np.asarray([[1, 0.1], [0, 1], [-1, -0.1], [9, 9]], np.float32)
+    products = latents @ latents[0]
+    assert products.argmax() == 3
+    for i, each in enumerate(latents):
+        alike = likeness(latents, each)
+        assert alike.argmax() == i
+        assert alike.max() == pytest.approx(1)
+        assert alike.min() >= -1.001
+    assert likeness(latents[:1], latents[0]).tolist() == [0]
+    assert likeness(latents, latents.mean(0)).tolist() == [0, 0, 0, 0]
 
 
 def test_names_and_latents_stay_in_one_order(atlas: Atlas, tmp_path: Path) -> None:
