@@ -93,7 +93,7 @@ def likeness(latents: Vector, latent: Vector) -> Vector:
     """How like an image is to others: the cosine of their latents, both centred on the others' mean.
 
     Bare products, by which the pipeline of CheXmask chooses (Gaggion et al., Scientific Data 2024), prefer
-    long latents: half of an atlas is then never chosen, whatever the image.
+    long latents, whatever the image.
 
     Args:
         latents: (N, K) of the others.
