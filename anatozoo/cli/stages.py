@@ -26,10 +26,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from anatozoo.cli.train import Plan, ZooCLI, in_order, run_plan, setting_of, shipped_config, split_options
+from anatozoo.cli.train import (
+    Plan,
+    ZooCLI,
+    in_order,
+    keep_last,
+    run_plan,
+    savers_of,
+    setting_of,
+    shipped_config,
+    split_options,
+)
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.registry import find_method
@@ -190,14 +199,13 @@ class StageCLI(ZooCLI):
 
     def before_fit(self) -> None:
         """Say where checkpoints go, and note that the fit begins."""
-        found = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        if not found:
+        savers = savers_of(self.trainer)
+        if not savers:
             raise ConfigError("a stage is handed on as a checkpoint; leave trainer.enable_checkpointing on.")
-        self.keeper = found[0]
-        for callback in found:
-            callback.dirpath = str((self.record.folder / CHECKPOINTS).resolve())
-        # What an interrupted fit goes on from.
-        self.keeper.save_last = self.keeper.save_last or True
+        self.keeper = savers[0]
+        keep_last(self.trainer)  # what an interrupted fit goes on from
+        for saver in savers_of(self.trainer):
+            saver.dirpath = str((self.record.folder / CHECKPOINTS).resolve())
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
         if self.described is not None:
             self.record.write(self.described)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 from anatozoo.errors import ConfigError
@@ -30,6 +31,7 @@ from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
 
 METHODS_FOLDER = Path(__file__).resolve().parents[1] / "methods"
+LAST = ModelCheckpoint.CHECKPOINT_NAME_LAST
 LIGHTNING_NAMES = ("best", "last", "hpc", "registry")
 """Values of ``--ckpt_path`` that Lightning resolves itself."""
 
@@ -88,6 +90,13 @@ class ZooCLI(LightningCLI):
         )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer, whose ``last.ckpt`` is that of the last epoch."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if any(saver.save_last for saver in savers_of(trainer)):
+            keep_last(trainer)
+        return trainer
+
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse `args` alone; Lightning warns where the process has arguments of its own, as notebooks do."""
         self.config = parser.parse_args(args)
@@ -101,6 +110,33 @@ class ZooCLI(LightningCLI):
             state = read_tensors(self.weights / WEIGHTS)
             own = self.model.state_dict()
             self.model.load_state_dict({k: v.to(own[k].dtype) if k in own else v for k, v in state.items()})
+
+
+def savers_of(trainer: L.Trainer) -> list[ModelCheckpoint]:
+    """The callbacks that store checkpoints, in their order."""
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+
+
+def keep_last(trainer: L.Trainer) -> None:
+    """Store ``last.ckpt`` after every epoch.
+
+    A callback that stores the best by a metric stores ``save_last`` only when it stores a better one: a fit
+    that is stopped hours after its best would go on from there.
+    """
+    savers = savers_of(trainer)
+    if any(saver.filename == LAST for saver in savers):
+        return
+    without_metric = [saver for saver in savers if saver.monitor is None]
+    if without_metric:  # it stores every epoch already
+        without_metric[0].save_last = without_metric[0].save_last or True
+        return
+    for saver in savers:
+        saver.save_last = None
+    trainer.callbacks.append(  # type: ignore[attr-defined]
+        ModelCheckpoint(
+            savers[0].dirpath, filename=LAST, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+    )
 
 
 def shipped_config(name: str) -> str:

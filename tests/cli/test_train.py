@@ -133,6 +133,25 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     assert main(arguments("fit", data, tmp_path, *options)) == 0
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+def test_the_last_checkpoint_is_that_of_the_last_epoch_whatever_the_best_is(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "best.yaml").write_text(
+        "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: "
+        "{monitor: train/loss, mode: max, save_last: true, filename: best}}]}\n"
+    )
+    options = ["--config", str(tmp_path / "best.yaml"), *SMALL]
+    assert main(arguments("fit", data, tmp_path, *options, "--trainer.max_epochs=3")) == 0
+    stored = {path.stem: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
+    assert stored == {"best": 0, "last": 2}
+    [last] = tmp_path.rglob("last.ckpt")
+    again = ["--ckpt_path", str(last), "--trainer.max_epochs=4"]
+    assert main(arguments("fit", data, tmp_path / "again", *options, *again)) == 0
+    [last] = (tmp_path / "again").rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["epoch"] == 3
+
+
 def test_the_loss_falls_and_is_logged_term_by_term(trained: Path) -> None:
     epochs = rows(trained)
     assert [row["epoch"] for row in epochs] == [0, 1, 2, 3]
