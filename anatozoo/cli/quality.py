@@ -36,8 +36,9 @@ label maps, landmarks or results of `anatozoo predict`, or a CheXmask table;
 they are matched with the images by name.
 
 engines (--engine): bspline, demons (SimpleITK, seconds for each atlas image),
-or a checkpoint that registers images (tens of milliseconds); of several,
-A,B, each registers what the former left, such as affine and then deformable
+elastix (the same, where itk-elastix is installed), or a checkpoint that
+registers images (tens of milliseconds); of several, A,B, each registers what
+the former left, such as affine and then deformable
 
 selectors (--selector): thumbnail (correlation of small images), or a checkpoint
 that gives images latents, for atlases that were built with the same one

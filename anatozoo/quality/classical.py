@@ -124,7 +124,7 @@ def bspline(moving: GridImage, fixed: GridImage, settings: BSpline) -> Registrat
         relaxationFactor=settings.relaxation,
         estimateLearningRate=method.Once,
     )
-    method.Execute(b, _with_surroundings(a))
+    method.Execute(b, with_surroundings(a))
     return centred_result(NAMES["bspline"], moving, fixed, sitk.CompositeTransform([affine, spline]))
 
 
@@ -135,7 +135,7 @@ def demons(moving: GridImage, fixed: GridImage, settings: Demons) -> Registratio
     """
     a, b = centred(moving), centred(fixed)
     affine = affine_transform(a, b, settings.affine)
-    warped = sitk.Resample(_with_surroundings(a), b, affine)
+    warped = sitk.Resample(with_surroundings(a), b, affine)
     warped = sitk.HistogramMatching(warped, b, numberOfHistogramLevels=256, numberOfMatchPoints=16)
     method = sitk.DiffeomorphicDemonsRegistrationFilter()
     method.SetStandardDeviations(settings.field_px)
@@ -158,7 +158,7 @@ def affine_transform(moving: sitk.Image, fixed: sitk.Image, settings: Affine) ->
     method.SetOptimizerAsRegularStepGradientDescent(
         settings.step_mm, settings.least_step_mm, settings.iterations
     )
-    return method.Execute(fixed, _with_surroundings(moving))
+    return method.Execute(fixed, with_surroundings(moving))
 
 
 def _by_mutual_information(
@@ -175,7 +175,7 @@ def _by_mutual_information(
     return method
 
 
-def _with_surroundings(image: sitk.Image) -> sitk.Image:
+def with_surroundings(image: sitk.Image) -> sitk.Image:
     """An image with its border repeated: the metric leaves out what lies beyond an image.
 
     A deformation that pushes what does not fit out of the image would be rewarded.

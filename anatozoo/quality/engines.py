@@ -60,6 +60,28 @@ class Demons:
         return _in_millimetres(demons, DEMONS, moving, fixed)
 
 
+class Elastix:
+    """Affine registration and then B-splines with a bending penalty: elastix, where itk-elastix is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+
+    name = "elastix"
+
+    def __init__(self) -> None:
+        from anatozoo.quality.elastix import version
+
+        self.version = version()
+
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
+        """Register; control points lie as far apart as those of `Bspline`."""
+        from anatozoo.quality.classical import BSPLINE
+        from anatozoo.quality.elastix import elastix
+
+        return _in_millimetres(elastix, BSPLINE, moving, fixed)
+
+
 class Learned:
     """A registration network of the zoo, tens of milliseconds for a pair.
 
@@ -138,7 +160,11 @@ def composed(first: RegistrationResult, second: RegistrationResult) -> Registrat
     )
 
 
-ENGINES: dict[str, type[Bspline] | type[Demons]] = {"bspline": Bspline, "demons": Demons}
+ENGINES: dict[str, type[Bspline] | type[Demons] | type[Elastix]] = {
+    "bspline": Bspline,
+    "demons": Demons,
+    "elastix": Elastix,
+}
 """Engines that need no checkpoint."""
 
 _ASSUMED_WIDTH_MM = {2: 360.0, 3: 50.0}

@@ -1,6 +1,7 @@
 """Quality without ground truth, on generated radiographs and with engines whose answers are known."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,8 +241,10 @@ def test_an_engine_that_fails_says_on_what(atlas: Atlas) -> None:
         rca(each.image.pixels, each.labels, atlas, engine=Broken())
 
 
-@pytest.mark.parametrize("name", ["bspline", "demons"])
+@pytest.mark.parametrize("name", ["bspline", "demons", "elastix"])
 def test_classical_engines_register_with_and_without_spacing(atlas: Atlas, name: str) -> None:
+    if name == "elastix":
+        pytest.importorskip("itk", reason="the extra 'elastix' is not installed")
     moving, fixed = atlas.images[0].image, atlas.images[1].image
     with_spacing = engine_of(name).register(moving, fixed)
     bare = engine_of(name).register(*(replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed)))
@@ -253,6 +256,12 @@ def test_classical_engines_register_with_and_without_spacing(atlas: Atlas, name:
             float((each == atlas.images[1].labels).mean()) for each in (atlas.images[0].labels, labels)
         )
         assert after > before
+
+
+def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "itk", None)
+    with pytest.raises(ConfigError, match="pip install itk-elastix"):
+        engine_of("elastix")
 
 
 def test_a_result_is_drawn_and_saved(atlas: Atlas, tmp_path: Path) -> None:
