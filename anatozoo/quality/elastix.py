@@ -12,20 +12,20 @@ import SimpleITK as sitk
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.grid import GridImage
-from anatozoo.quality.classical import BSPLINE, BSpline, centred, centred_result, with_surroundings
+from anatozoo.quality.classical import BSpline, centred, centred_result, with_surroundings
 from anatozoo.results_registration import RegistrationResult
 
 NAME = "elastix affine + B-spline"
 LEVELS = 3
 
 
-def elastix(moving: GridImage, fixed: GridImage, settings: BSpline | None = None) -> RegistrationResult:
+def elastix(moving: GridImage, fixed: GridImage, settings: BSpline) -> RegistrationResult:
     """Affine registration, then B-splines.
 
     Args:
         moving: with a spacing.
         fixed: the same.
-        settings: whose `mesh_mm` is the distance of the control points on the finest level.
+        settings: of these only `mesh_mm`, the distance of the control points on the finest level.
 
     Raises:
         ConfigError: itk-elastix is not installed.
@@ -33,11 +33,10 @@ def elastix(moving: GridImage, fixed: GridImage, settings: BSpline | None = None
         RuntimeError: elastix gives up.
     """
     itk = _itk()
-    mesh_mm = (settings or BSPLINE[fixed.grid.dims]).mesh_mm
     a, b = (_to_itk(itk, image) for image in (with_surroundings(centred(moving)), centred(fixed)))
     parameters = itk.ParameterObject.New()
     for kind in ("affine", "bspline"):
-        values = parameters.GetDefaultParameterMap(kind, LEVELS, mesh_mm)
+        values = parameters.GetDefaultParameterMap(kind, LEVELS, settings.mesh_mm)
         values["RandomSeed"] = ("1",)
         values["WriteResultImage"] = ("false",)
         parameters.AddParameterMap(values)
