@@ -30,6 +30,22 @@ def adam_with_schedule(module: L.LightningModule, encoder: nn.Module) -> Any:
     optimizer = kind(groups, lr=h.lr, weight_decay=h.weight_decay)
     if h.schedule == "step":
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, h.lr_step, h.lr_gamma)]
+    return cosine(module, optimizer)
+
+
+def cosine(module: L.LightningModule, optimizer: torch.optim.Optimizer) -> Any:
+    """A cosine schedule to 1 % of the learning rate at the fit's end, after a linear warm-up.
+
+    Hyper-parameters: ``lr``, and ``warmup_steps``, the optimiser steps of the warm-up.
+
+    Args:
+        module: the module that is fitted.
+        optimizer: its optimiser.
+
+    Returns:
+        What `configure_optimizers` returns.
+    """
+    h: Any = module.hparams
     total = int(module.trainer.estimated_stepping_batches)
     warmup = min(h.warmup_steps, max(total // 4, 1))
     ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warmup)

@@ -1,6 +1,7 @@
 """The shape prior of ACNN as a LightningModule: an autoencoder of label maps, the first stage."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from anatozoo.methods.acnn.cases import HEART
 from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
 from anatozoo.methods.frames import Frame, frame_shape
 from anatozoo.methods.label_codes import LabelAutoencoder
-from anatozoo.nn.labels import check_labels
+from anatozoo.methods.optimisation import cosine
+from anatozoo.nn.labels import check_labels, one_hot
+from anatozoo.nn.registration_losses import label_dice_loss
 
 
 class AcnnPriorModule(LabelAutoencoder):
@@ -33,8 +36,11 @@ class AcnnPriorModule(LabelAutoencoder):
         widths: channels at strides 2, 4, ...
         swap_probability: how often two neighbouring voxels change places.
         slice_shift: standard deviation of the shift of a slice in pixels, of volumes; 0 switches it off.
+        dice_weight: weight of a soft Dice loss beside the cross-entropy, which the paper has alone.
         lr: learning rate of Adam.
         weight_decay: L2 in the gradient.
+        schedule: ``"constant"`` or ``"cosine"`` (to 1 % at the fit's end).
+        warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -60,8 +66,11 @@ class AcnnPriorModule(LabelAutoencoder):
         widths: list[int] = [16, 32, 48, 64],  # noqa: B006
         swap_probability: float = 0.1,
         slice_shift: float = 1.0,
+        dice_weight: float = 0.0,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup_steps: int = 100,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -72,11 +81,13 @@ class AcnnPriorModule(LabelAutoencoder):
         h: Any = self.hparams
         self.labels, self.shape = check_labels(h.labels), frame_shape(h.image_size)
         check_fit(h.fit, self.shape, h.spacing_mm, h.long_side)
-        if not self.labels or not 0 <= h.swap_probability <= 1 or h.slice_shift < 0:
+        if not self.labels or not 0 <= h.swap_probability <= 1 or min(h.slice_shift, h.dice_weight) < 0:
             raise ConfigError(
                 f"labels={h.labels} must not be empty, swap_probability={h.swap_probability} within 0 … 1, "
-                f"slice_shift={h.slice_shift} not negative."
+                f"slice_shift={h.slice_shift} and dice_weight={h.dice_weight} not negative."
             )
+        if h.schedule not in ("constant", "cosine"):
+            raise ConfigError(f"schedule={h.schedule!r} is unknown; choose constant or cosine.")
         network = ShapeAutoencoder(self.shape, len(self.labels) + 1, h.code, h.widths)
         self.network = channels_last(network) if len(self.shape) == 3 else network
 
@@ -96,7 +107,17 @@ class AcnnPriorModule(LabelAutoencoder):
         organs = shift_slices(noisy[:, 1:], shift)
         return torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
 
+    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of the reconstruction against the clean labels (B, ...), and a weighted Dice loss."""
+        terms = super().losses(output, batch)
+        weight: float = self.hparams["dice_weight"]
+        if weight:
+            truth = one_hot(batch["labels"].long(), len(self.labels) + 1)
+            terms["dice"] = weight * label_dice_loss(output[1].float().softmax(1), truth)
+        return terms
+
     def configure_optimizers(self) -> Any:
-        """Adam at a constant rate."""
+        """Adam at a constant rate, or with a cosine schedule."""
         h: Any = self.hparams
-        return torch.optim.Adam(self.parameters(), lr=h.lr, weight_decay=h.weight_decay)
+        optimizer = torch.optim.Adam(self.parameters(), lr=h.lr, weight_decay=h.weight_decay)
+        return optimizer if h.schedule == "constant" else cosine(self, optimizer)

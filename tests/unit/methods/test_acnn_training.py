@@ -388,6 +388,35 @@ def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, An
 
 
 def test_a_prior_needs_labels_and_shares() -> None:
-    for wrong in ({"labels": []}, {"swap_probability": 2.0}, {"slice_shift": -1.0}):
+    for wrong in ({"labels": []}, {"swap_probability": 2.0}, {"slice_shift": -1.0}, {"dice_weight": -1.0}):
         with pytest.raises(ConfigError, match="must not be empty"):
             prior(**wrong)
+    with pytest.raises(ConfigError, match="schedule='step' is unknown"):
+        prior(schedule="step")
+
+
+def test_a_prior_may_also_learn_by_dice() -> None:
+    labels = torch.from_numpy(heart(8, 32, 32)[1])[None]
+    logits = 20 * one_hot(labels, 4)
+    batch = {"labels": labels}
+    assert set(prior().losses((torch.zeros(1, 6), logits), batch)) == {"reconstruction"}
+    both = prior(dice_weight=2.0).losses((torch.zeros(1, 6), logits), batch)
+    assert float(both["dice"]) == pytest.approx(0, abs=1e-5)
+    wrong = prior(dice_weight=2.0).losses((torch.zeros(1, 6), logits.roll(1, 1)), batch)
+    assert float(wrong["dice"]) == pytest.approx(2, abs=1e-3)
+
+
+def test_the_rate_of_a_prior_may_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(prior().configure_optimizers(), torch.optim.Adam)
+    made = prior(schedule="cosine", lr=1e-2, warmup_steps=4)
+    monkeypatch.setattr(AcnnPriorModule, "trainer", type("T", (), {"estimated_stepping_batches": 20}))
+    [optimizer], [entry] = made.configure_optimizers()
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        entry["scheduler"].step()
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates.index(max(rates)) == 4
+    assert rates[0] == pytest.approx(5e-4)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
