@@ -5,6 +5,7 @@ information at random points. Settings are elastix's own, but for the distance o
 and a border that goes on beyond the image.
 """
 
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ def elastix(moving: GridImage, fixed: GridImage, settings: BSpline) -> Registrat
         values["WriteResultImage"] = ("false",)
         parameters.AddParameterMap(values)
     _, found = itk.elastix_registration_method(b, a, parameter_object=parameters, log_to_console=False)
-    field = itk.transformix_deformation_field(b, found)
+    # It also writes the field into a file, without a folder into the one that the user works in.
+    with TemporaryDirectory() as folder:
+        field = itk.transformix_deformation_field(b, found, output_directory=folder)
     transform = sitk.DisplacementFieldTransform(_to_sitk(itk, field))
     return centred_result(NAME, moving, fixed, transform)
 

@@ -242,9 +242,12 @@ def test_an_engine_that_fails_says_on_what(atlas: Atlas) -> None:
 
 
 @pytest.mark.parametrize("name", ["bspline", "demons", "elastix"])
-def test_classical_engines_register_with_and_without_spacing(atlas: Atlas, name: str) -> None:
+def test_classical_engines_register_with_and_without_spacing(
+    atlas: Atlas, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if name == "elastix":
         pytest.importorskip("itk", reason="the extra 'elastix' is not installed")
+    monkeypatch.chdir(tmp_path)
     moving, fixed = atlas.images[0].image, atlas.images[1].image
     with_spacing = engine_of(name).register(moving, fixed)
     bare = engine_of(name).register(*(replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed)))
@@ -256,6 +259,7 @@ def test_classical_engines_register_with_and_without_spacing(atlas: Atlas, name:
             float((each == atlas.images[1].labels).mean()) for each in (atlas.images[0].labels, labels)
         )
         assert after > before
+    assert not list(tmp_path.iterdir())  # nothing is left where the user works
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
