@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, DivergedError, ImageError
+from anatozoo.nn.half_precision import full_where_small
 
 if TYPE_CHECKING:
     from anatozoo.io.geometry import Geometry
@@ -61,6 +62,7 @@ class ZooModule(L.LightningModule):
         # Lightning's command line notes here how it made the module, which is no argument of ours.
         self.hparams.pop("_instantiator", None)
         self.configure_network()
+        full_where_small(self)
         self.configure_losses()
         self.configure_metrics()
 
