@@ -31,10 +31,11 @@ Run a checkpoint over many inputs into a folder. What it takes depends on what
 it does:
 
   segment    radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
-             or, by a 3-D checkpoint, volumes: NIfTI, MHA, NRRD
+             or, by a 3-D checkpoint, volumes: NIfTI, MHA, NRRD, and folders
+             with the DICOM files of one series each
   repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD, 3-D for a 3-D checkpoint;
              of a folder of results, the masks
-  restore    volumes with thick slices: NIfTI, MHA, NRRD
+  restore    volumes with thick slices, as to segment
   register   pairs of images: --pairs
 
 DIR gets the results and manifest.csv with one row per input. A bad input never

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
@@ -49,11 +49,11 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
     with warnings.catch_warnings():
         # pydicom warns of every breach of the standard; what matters here is checked below.
         warnings.simplefilter("ignore")
-        dataset = _read(path, label)
+        dataset = read_dataset(path, label)
         if not allow_any_modality:
             check_is_chest_xray(dataset, label)
         _check_shape(dataset, label)
-        stored = _stored_pixels(dataset, label)
+        stored = stored_pixels(dataset, label)
         if stored.ndim == 3:
             pixels, flags = grey_plane(stored, label)
             background = None
@@ -70,7 +70,7 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
         )
 
 
-def _read(path: Path, label: str) -> FileDataset:
+def read_dataset(path: Path, label: str) -> FileDataset:
     """Read a data set and make sure that it holds pixels whose encoding is known."""
     try:
         # The preamble is often missing in the wild; what is read is checked right here.
@@ -97,7 +97,7 @@ def _read(path: Path, label: str) -> FileDataset:
 def _check_shape(dataset: FileDataset, label: str) -> None:
     """Refuse several frames and sizes no X-ray has before anything is decoded."""
     try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
+        frames = frames_of(dataset)
         width, height = int(dataset.Columns), int(dataset.Rows)
     except (AttributeError, TypeError, ValueError) as error:
         raise ImageError(f"{label} does not state its size; copy or export it again.") from error
@@ -106,8 +106,17 @@ def _check_shape(dataset: FileDataset, label: str) -> None:
     check_size(width, height, label)
 
 
-def _stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
-    """Decompress to stored values ``(H, W)`` or colours ``(H, W, 3)``."""
+def frames_of(dataset: Dataset) -> int:
+    """How many frames a data set says it has."""
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
+    """Decompress to stored values ``(H, W)`` or colours ``(H, W, 3)``; several frames ``(N, ...)``.
+
+    Raises:
+        ImageError: they are damaged, truncated, or compressed in a way that nothing installed can decode.
+    """
     is_jpeg = dataset.file_meta.TransferSyntaxUID in _JPEG_SYNTAXES
     try:
         if is_jpeg:
@@ -134,9 +143,11 @@ def _stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
 
 def _check_jpeg_is_whole(dataset: FileDataset, label: str) -> None:
     """Refuse a JPEG stream without its end marker: decoders may fill the missing part with grey."""
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    if _JPEG_END not in frame[-_PADDED_END:]:
-        raise ImageError(f"{label} is truncated: its compressed pixels end early; copy or export it again.")
+    for frame in generate_frames(dataset.PixelData, number_of_frames=frames_of(dataset)):
+        if _JPEG_END not in frame[-_PADDED_END:]:
+            raise ImageError(
+                f"{label} is truncated: its compressed pixels end early; copy or export it again."
+            )
 
 
 def _for_display(dataset: FileDataset, stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-# The Image Pixel module and nothing else. GDCM applies a rescale for some classes of image and not for
-# others; without the attributes it can apply none, and stored values come back.
+# The Image Pixel module, the number of frames and nothing else. GDCM applies a rescale for some classes of
+# image and not for others; without the attributes it can apply none, and stored values come back.
 _IMAGE_PIXEL_MODULE = (
+    "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -31,10 +32,10 @@ _IMAGE_PIXEL_MODULE = (
 
 
 def stored_pixels_by_itk(dataset: Dataset) -> npt.NDArray[Any]:
-    """Decompress the only frame of a data set.
+    """Decompress the frames of a data set.
 
     Returns:
-        stored values ``(H, W)``, or colours ``(H, W, C)``.
+        stored values ``(H, W)``, or colours ``(H, W, C)``; of several frames ``(N, H, W)``, ``(N, H, W, C)``.
 
     Raises:
         RuntimeError: GDCM cannot decode it either.
@@ -57,5 +58,6 @@ def stored_pixels_by_itk(dataset: Dataset) -> npt.NDArray[Any]:
         image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
     width, height = image.GetSize()[:2]
     channels = image.GetNumberOfComponentsPerPixel()
-    shape = (height, width, channels) if channels > 1 else (height, width)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    shape = (*[frames][: frames > 1], height, width, *[channels][: channels > 1])
     return sitk.GetArrayFromImage(image).reshape(shape)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.serve.groups import group_texts, with_groups
-from anatozoo.serve.inputs import Found
+from anatozoo.serve.inputs import Found, parts_of
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import assign_stems
 from anatozoo.serve.plan import Job, MaskOptions, ReadOptions, fingerprint
@@ -17,7 +17,7 @@ from anatozoo.serve.tasks import Item, Model, Result, Task, facts_of, names_of
 
 
 class FileTask(Task[Path, Item, Result]):
-    """A run whose inputs are single files.
+    """A run whose inputs are files, or folders of DICOM series.
 
     Args:
         models: the checkpoints that compute, in this order.
@@ -73,10 +73,10 @@ class FileTask(Task[Path, Item, Result]):
             Job(
                 key=str(path),
                 source=path,
-                files=(path,),
+                files=parts_of(path),
                 stem=stems[path],
                 names=tuple(self.formats.names(stems[path], formats)),
-                fingerprint=fingerprint([path], *facts),
+                fingerprint=fingerprint(parts_of(path), *facts),
                 earlier=earlier.get(str(path)),
                 more={**self.more, **self._about(path)},
             )

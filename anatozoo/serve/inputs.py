@@ -32,6 +32,8 @@ MASK_SUFFIXES = (".nii.gz", ".png", ".tif", ".tiff", ".bmp", ".nii", ".mha", ".m
 """Formats of `IMAGE_SUFFIXES` that keep labels as they are."""
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 """Formats of `IMAGE_SUFFIXES` whose files hold whole volumes."""
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""What names of DICOM files end in, if in anything."""
 MASK_ENDING = "_mask"
 """What `anatozoo predict` appends to the stem of a mask."""
 
@@ -52,16 +54,18 @@ class Wanted:
         suffixes: what names of such files end in.
         dicom: whether files without a suffix count whose contents say DICOM.
         masks: whether it is masks, which results of earlier runs may be.
+        series: whether a folder with DICOM files right in it is one, with all of them.
     """
 
     what: str
     suffixes: tuple[str, ...]
     dicom: bool = False
     masks: bool = False
+    series: bool = False
 
 
 IMAGES = Wanted("image", IMAGE_SUFFIXES, dicom=True)
-VOLUMES = Wanted("volume", VOLUME_SUFFIXES)
+VOLUMES = Wanted("volume", VOLUME_SUFFIXES, series=True)
 MASKS = Wanted("mask", MASK_SUFFIXES, masks=True)
 
 
@@ -70,7 +74,7 @@ class Found:
     """Files in a fixed order, and arguments that led to none.
 
     Attributes:
-        images: absolute paths, each once.
+        images: absolute paths, each once; of a DICOM series its folder.
         missing: argument (absolute) -> reason.
     """
 
@@ -122,9 +126,10 @@ def find_masks(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
 
 
 def find_volumes(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
-    """Resolve files, folders and patterns, as `find_images`, into files of whole volumes.
+    """Resolve files, folders and patterns, as `find_images`, into whole volumes.
 
-    The slices of a DICOM series, one file each, are none.
+    These are files of volumes, and folders with DICOM files right in them, whose slices are one volume. A
+    DICOM file that is named is taken too: it may hold several slices.
     """
     return find(inputs, out, VOLUMES)
 
@@ -170,7 +175,8 @@ class _Search:
         if path.is_dir():
             beside = " beside the results of an earlier run" if path == self.results else ""
             endings = ", ".join(self.wanted.suffixes)
-            return f"There is no {what} in this folder{beside}; {what}s end in {endings}."
+            series = ", or are folders of DICOM files" if self.wanted.series else ""
+            return f"There is no {what} in this folder{beside}; {what}s end in {endings}{series}."
         if glob.has_magic(str(path)):
             return f"No {what} matches this pattern."
         return "There is no such file or folder; check the path."
@@ -188,6 +194,8 @@ class _Search:
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
             if self.wanted.masks and has_manifest(Path(folder)):
                 files = _label_maps(files)
+            if self.wanted.series and any(_is_dicom_name(Path(folder, name)) for name in files):
+                yield Path(folder)
             for name in sorted(files):
                 path = Path(folder, name)
                 if self._is_wanted(path):
@@ -195,14 +203,37 @@ class _Search:
 
     def _is_wanted(self, path: Path) -> bool:
         name = path.name
-        if name.startswith(".") or name.upper() == "DICOMDIR":
+        if _is_hidden(name):
             return False
         is_result = path.parent == self.results and name.endswith(_OUTPUT_ENDINGS)
         if is_result and (self.results / MANIFEST_NAME).exists():
             return False
         if image_suffix(name).lower() in self.wanted.suffixes:
             return True
-        return self.wanted.dicom and _NO_SUFFIX_OR_UID.fullmatch(name) is not None and _says_dicom(path)
+        return self.wanted.dicom and _says_dicom_alone(path)
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """The files that an input is made of: itself, or those of a DICOM series by their names."""
+    if not path.is_dir():
+        return (path,)
+    return tuple(each for each in sorted(path.iterdir()) if _is_dicom_name(each))
+
+
+def _is_dicom_name(path: Path) -> bool:
+    """Whether a file is DICOM by its suffix or, where it has none, its contents."""
+    if _is_hidden(path.name):
+        return False
+    return path.name.lower().endswith(DICOM_SUFFIXES) or _says_dicom_alone(path)
+
+
+def _says_dicom_alone(path: Path) -> bool:
+    """Whether a file without a suffix is DICOM."""
+    return _NO_SUFFIX_OR_UID.fullmatch(path.name) is not None and _says_dicom(path)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.upper() == "DICOMDIR"
 
 
 def _label_maps(names: Sequence[str]) -> list[str]:

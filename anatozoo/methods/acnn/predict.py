@@ -71,8 +71,8 @@ class StackModule(ZooModule):
         at the whole slices, window by window.
 
         Args:
-            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, array or tensor (D, H, W), or
-                (H, W), or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
+                (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
                 that sees one frame alone (`sees_parts`) does not take True.

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.files import stem_of
-from anatozoo.io.grid import Grid, GridImage, _raw, grid_of_itk
+from anatozoo.io.files import is_dicom, stem_of
+from anatozoo.io.grid import Grid, GridImage, _raw
 
 MIN_SIDE = 16
 """Pixels that a slice needs along each axis."""
@@ -25,8 +24,9 @@ def read_stack(
     """Read a volume with its place in space.
 
     Args:
-        x: path to NIfTI, MetaImage or NRRD; folder of one DICOM series; SimpleITK image; array or tensor
-            (D, H, W), or (H, W) for a single slice, which is flagged ``"single_slice"``; or a `GridImage`.
+        x: path to NIfTI, MetaImage or NRRD; folder of one DICOM series, or a DICOM file; SimpleITK image;
+            array or tensor (D, H, W), or (H, W) for a single slice, which is flagged ``"single_slice"``; or
+            a `GridImage`.
         spacing_mm: one number or (x, y, z), in place of what the source says.
         slices: whether the first axis has to be the one across the slices.
 
@@ -49,8 +49,12 @@ def _read(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     flags: tuple[str, ...] = ()
     grid: Grid | None
-    if source is not None and Path(source).is_dir():
-        what, values, grid = _read_series(Path(source))
+    if source is not None and (Path(source).is_dir() or is_dicom(Path(source))):
+        # pydicom takes a while to import.
+        from anatozoo.io.dicom_volume import read_dicom_volume
+
+        what, values, grid = read_dicom_volume(Path(source))
+        values = values[0] if len(values) == 1 else values
     else:
         what, values, grid = _raw(x)
     values = np.asarray(values)
@@ -67,30 +71,14 @@ def _read(x: Any) -> GridImage:
         grid = None
     if values.ndim != 3:
         raise ImageError(f"{what} is {values.ndim}-D, but a volume (D, H, W) is needed.")
-    name = "array" if source is None else stem_of(Path(source))
+    name = "array" if source is None else _name(Path(source))
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     return GridImage(pixels, grid if grid is not None else Grid(values.shape[::-1]), name, source, flags)
 
 
-def _read_series(folder: Path) -> tuple[str, npt.NDArray[Any], Grid]:
-    """The one DICOM series of a folder."""
-    import SimpleITK as sitk
-
-    label = repr(str(folder))
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise ImageError(
-            f"{label} holds {len(series)} DICOM series; give a folder with the slices of exactly one volume."
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise ImageError(f"{label} holds a DICOM series that is damaged or incomplete.") from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
-    return label, sitk.GetArrayFromImage(image), grid_of_itk(image)
+def _name(path: Path) -> str:
+    # A folder is often named by a UID, of which nothing is a suffix.
+    return Path(os.path.abspath(path)).name if path.is_dir() else stem_of(path)
 
 
 def _check(image: GridImage, slices: bool) -> None:

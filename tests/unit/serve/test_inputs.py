@@ -3,7 +3,7 @@ import os
 import pytest
 
 from anatozoo.errors import DataError
-from anatozoo.serve.inputs import find_images, find_masks, image_suffix
+from anatozoo.serve.inputs import find_images, find_masks, find_volumes, image_suffix, parts_of
 from anatozoo.serve.manifest import COLUMNS, MANIFEST_NAME
 
 
@@ -193,3 +193,35 @@ def test_results_of_every_kind_are_no_inputs(tmp_path):
     (tmp_path / "scan.png").unlink()
     with pytest.raises(DataError, match="no image in this folder beside the results of an earlier run"):
         find_images([tmp_path], tmp_path).check()
+
+
+def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
+    dicom(tmp_path / "in" / "study" / "SE0" / "IM0001")
+    dicom(tmp_path / "in" / "study" / "SE1" / "1.2.840.113619.2.55")
+    touch(tmp_path / "in" / "study" / "SE2" / "a.IMA")
+    touch(tmp_path / "in" / "study" / "SE3" / "IM0001")
+    touch(tmp_path / "in" / "study" / "SE4" / ".b.dcm")
+    dicom(tmp_path / "in" / "DICOMDIR")
+    touch(tmp_path / "in" / "c.nii.gz")
+    touch(tmp_path / "in" / "study" / "SE0" / "d.mha")
+    found = find_volumes([tmp_path / "in", tmp_path / "in" / "study" / "SE0"], tmp_path / "out")
+    assert [path.relative_to(tmp_path / "in").as_posix() for path in found.images] == [
+        "c.nii.gz",
+        "study/SE0",
+        "study/SE0/d.mha",
+        "study/SE1",
+        "study/SE2",
+    ]
+    reason = find_volumes([tmp_path / "in" / "study" / "SE3"], tmp_path / "out").missing
+    assert "folders of DICOM files" in next(iter(reason.values()))
+
+
+def test_the_parts_of_a_series_are_its_files(tmp_path):
+    dicom(tmp_path / "SE0" / "IM2")
+    dicom(tmp_path / "SE0" / "IM1")
+    dicom(tmp_path / "SE0" / "below" / "IM3")
+    touch(tmp_path / "SE0" / "notes.txt")
+    touch(tmp_path / "a.nii.gz")
+    assert parts_of(tmp_path / "SE0") == (tmp_path / "SE0" / "IM1", tmp_path / "SE0" / "IM2")
+    assert parts_of(tmp_path / "a.nii.gz") == (tmp_path / "a.nii.gz",)
+    assert parts_of(tmp_path / "missing.nii.gz") == (tmp_path / "missing.nii.gz",)

@@ -13,6 +13,7 @@ from anatozoo.results_volume import VolumeResult
 from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder
 from anatozoo.serve.tasks import dims_of
+from tests.dicom_data import write_series, write_slice
 from tests.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
 
@@ -112,3 +113,34 @@ def test_the_command_line_takes_volumes(scans, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out/a.json").read_text())["spacing_mm"] == [1.5] * 3
     for wrong in (["--invert"], ["--spacing-mm", "1", "1"], ["--format", "csv"]):
         assert main([*given, *wrong]) == 2
+
+
+def test_a_dicom_series_is_done_and_done_again_where_a_slice_changed(tmp_path):
+    write_series(tmp_path / "in" / "a" / "SE0", scan().astype(np.uint16))
+    write_series(tmp_path / "in" / "b" / "SE0", scan().astype(np.uint16)[:4])
+    write_slice(tmp_path / "in" / "b" / "SE0" / "IM900", scan()[0].astype(np.uint16), 90)
+    out, model = tmp_path / "out", FakeVolumeSegmenter()
+    summary = run_folder(model, [tmp_path / "in"], out)
+    good, bad = summary.rows
+    assert (good.status, bad.status) == ("ok", "failed")
+    assert "mm apart" in bad.reason
+    mask = sitk.ReadImage(str(out / f"{good.stem}_mask.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(mask), scan() > 100)
+    assert mask.GetSpacing() == pytest.approx((1.5, 2.0, 10.0))
+    assert mask.GetOrigin() == (-10.0, 5.0, 0.0)
+    assert json.loads((out / f"{good.stem}.json").read_text())["image"] == "SE0"
+    (tmp_path / "in" / "b" / "SE0" / "IM900").unlink()
+    assert [row.status for row in run_folder(model, [tmp_path / "in"], out).rows] == ["ok", "ok"]
+    assert model.seen == ["SE0", "SE0"]
+    assert run_folder(model, [tmp_path / "in"], out).already_done == 2
+    write_slice(tmp_path / "in" / "a" / "SE0" / "IM000", scan()[1].astype(np.uint16), 0)
+    assert run_folder(model, [tmp_path / "in"], out).already_done == 1
+
+
+def test_a_result_never_replaces_a_slice(tmp_path):
+    write_series(tmp_path / "in", scan().astype(np.uint16))
+    (tmp_path / "in" / "IM000").rename(tmp_path / "in" / "in.dcm")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    assert run_folder(FakeVolumeSegmenter(), [tmp_path / "in"], tmp_path / "in").rows[0].status == "ok"
+    assert {name: (tmp_path / "in" / name).read_bytes() for name in before} == before
+    assert run_folder(FakeVolumeSegmenter(), [tmp_path / "in"], tmp_path / "in").already_done == 1

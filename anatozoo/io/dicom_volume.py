@@ -1,0 +1,183 @@
+"""Volumes in DICOM: a folder with the slices of one series, or one file of one or more slices."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_modality_lut
+
+from anatozoo.errors import ImageError
+from anatozoo.io.decoded import MAX_PIXELS
+from anatozoo.io.dicom import frames_of, read_dataset, stored_pixels
+from anatozoo.io.files import is_dicom
+from anatozoo.io.grid import Grid
+
+_TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames", "PixelData"]
+_SAME_PLACE_MM = 1e-2
+_UNEVEN = 0.1
+"""By what share of their distance slices may differ from it: scanners round, a missing slice doubles."""
+_OFF_AXIS = 1e-3
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One slice: its pixels (H, W) in the units of the file, and its place where that is known."""
+
+    pixels: npt.NDArray[Any]
+    origin: npt.NDArray[np.float64] | None
+    axes: npt.NDArray[np.float64] | None  # (2, 3): direction of x and y
+    spacing: tuple[float, float] | None  # (x, y)
+
+
+def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | None]:
+    """Read a volume from DICOM, its slices in the order of their places.
+
+    Args:
+        path: folder with the files of one series, of which other files and folders are passed over, or one
+            file, with one slice or with several.
+
+    Returns:
+        What it is, for messages; (D, H, W) after the Modality LUT, MONOCHROME1 turned round; and its grid,
+        None where the files do not say how large their pixels are, or of a single slice.
+
+    Raises:
+        ImageError: no DICOM or several series; files that are damaged, in colour or of different sizes;
+            several slices at one place, as in a cine, or at unknown places; slices that are not parallel or
+            not evenly apart; more than 2**27 voxels.
+    """
+    label = repr(str(path))
+    files = list(dicom_files(path)) if path.is_dir() else [path]
+    with warnings.catch_warnings():
+        # pydicom warns of every breach of the standard; what matters here is checked below.
+        warnings.simplefilter("ignore")
+        _check_one_series(files, label)
+        slices = [each for file in files for each in _slices(file)]
+    if len({each.pixels.shape for each in slices}) > 1:
+        raise ImageError(f"{label} holds slices of different sizes; give the files of exactly one volume.")
+    slices, grid = _in_order(slices, label)
+    pixels = np.stack([each.pixels for each in slices]).astype(np.float32, copy=False)
+    return label, pixels, grid
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """The DICOM files right in a folder, by their contents, sorted by name; hidden ones are left out."""
+    for name in sorted(os.listdir(folder)):
+        file = folder / name
+        if not name.startswith(".") and name.upper() != "DICOMDIR" and file.is_file() and is_dicom(file):
+            yield file
+
+
+def _check_one_series(files: Sequence[Path], label: str) -> None:
+    """Refuse folders of no series, of several, or of too many voxels, before pixels are decoded."""
+    series: dict[str, list[str]] = {}
+    voxels = 0
+    for file in files:
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            text = str(header.get("SeriesDescription") or "without a description")
+            series.setdefault(str(header.get("SeriesInstanceUID")), []).append(text)
+            voxels += int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * frames_of(header)
+        except Exception as error:  # a hostile file makes the parser fail in any way it likes
+            raise ImageError(
+                f"{str(file)!r} is damaged or truncated DICOM; copy or export it again."
+            ) from error
+    if len(series) != 1:
+        each = "; ".join(f"{texts[0]} ({len(texts)} files)" for texts in series.values())
+        raise ImageError(
+            f"{label} holds {len(series)} DICOM series{': ' + each if each else ''}; give a folder with the "
+            "slices of exactly one volume."
+        )
+    if voxels > MAX_PIXELS:
+        raise ImageError(f"{label} has over {MAX_PIXELS} (2**27) voxels; shrink it first.")
+
+
+def _slices(file: Path) -> Iterator[_Slice]:
+    label = repr(str(file))
+    dataset = read_dataset(file, label)
+    stored = stored_pixels(dataset, label)
+    count = frames_of(dataset)
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or stored.ndim != 2 + (count > 1):
+        raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
+    frames = stored if count > 1 else stored[None]
+    for number, frame in enumerate(frames):
+        values = apply_modality_lut(frame, _group(dataset, number, "PixelValueTransformationSequence"))
+        if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+            values = -values.astype(np.float32)
+        place = _group(dataset, number, "PlanePositionSequence")
+        plane = _group(dataset, number, "PlaneOrientationSequence")
+        measures = _group(dataset, number, "PixelMeasuresSequence")
+        steps = _numbers(measures, "PixelSpacing", 2)
+        axes = _numbers(plane, "ImageOrientationPatient", 6)
+        yield _Slice(
+            values,
+            _numbers(place, "ImagePositionPatient", 3),
+            None if axes is None else axes.reshape(2, 3),
+            # DICOM writes the spacing of rows, which is y, first.
+            None if steps is None or min(steps) <= 0 else (float(steps[1]), float(steps[0])),
+        )
+
+
+def _in_order(slices: list[_Slice], label: str) -> tuple[list[_Slice], Grid | None]:
+    """Slices from the first to the last along their normal, and the grid where all is known."""
+    first = slices[0]
+    if len(slices) == 1:
+        return slices, None
+    if any(each.origin is None or each.axes is None for each in slices):
+        raise ImageError(
+            f"{label} does not say where its {len(slices)} slices lie, so that it may be a cine; give its "
+            "array (D, H, W) with spacing_mm."
+        )
+    axes = np.stack([each.axes for each in slices])  # type: ignore[misc]  # all are known
+    if np.abs(axes - axes[0]).max() > _OFF_AXIS:
+        raise ImageError(f"{label} holds slices that are not parallel; give the files of exactly one volume.")
+    normal = np.cross(axes[0, 0], axes[0, 1])
+    along = np.stack([each.origin for each in slices]) @ normal  # type: ignore[misc]
+    order = np.argsort(along, kind="stable")
+    slices, along = [slices[at] for at in order], along[order]
+    gaps = np.diff(along)
+    if gaps.min() < _SAME_PLACE_MM:
+        raise ImageError(
+            f"{label} holds {len(slices)} slices at {1 + int((gaps >= _SAME_PLACE_MM).sum())} places: a cine "
+            "or several volumes. Give the files of one volume, such as those of one heart phase."
+        )
+    gap = float(np.median(gaps))
+    if np.abs(gaps - gap).max() > _UNEVEN * gap:
+        raise ImageError(
+            f"{label} holds slices that are {gaps.min():.3g} to {gaps.max():.3g} mm apart: one is missing, "
+            "or there are several volumes. Give all files of one volume, or its array with spacing_mm."
+        )
+    if first.spacing is None or any(each.spacing != first.spacing for each in slices):
+        return slices, None
+    height, width = first.pixels.shape
+    spacing = (*first.spacing, float(along[-1] - along[0]) / (len(slices) - 1))
+    directions = np.stack([*axes[0], normal], axis=1)
+    origin: Any = slices[0].origin
+    return slices, Grid((width, height, len(slices)), spacing, tuple(origin), tuple(directions.ravel()))
+
+
+def _group(dataset: Dataset, frame: int, name: str) -> Dataset:
+    """What holds a group of attributes of a frame: its functional group, that of all, or the data set."""
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for groups in (*frames[frame : frame + 1], *shared[:1]):
+        if groups.get(name):
+            found: Dataset = groups[name].value[0]
+            return found
+    return dataset
+
+
+def _numbers(group: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
+    try:
+        values = np.asarray([float(value) for value in group.get(keyword) or ()])
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
