@@ -52,7 +52,8 @@ class SuperResolutionModule(ZooModule):
 
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
-                (D, H, W) with the thick slices first, or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
+                (D, H, W) with the thick slices first, or SimpleITK image; see
+                `anatozoo.methods.acnn.stacks.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
 
         Returns:
