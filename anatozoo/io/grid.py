@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.decoded import MAX_PIXELS
-from anatozoo.io.files import stem_of
+from anatozoo.io.files import is_dicom, stem_of
 
 MIN_VOLUME_SIDE = 4
 
@@ -146,7 +146,7 @@ def read_grid_image(
 
     Args:
         x: in 2-D whatever `anatozoo.io.images.read_image` takes; in 3-D a path to NIfTI, MetaImage or NRRD,
-            a SimpleITK image, an array or tensor (D, H, W); or a `GridImage`.
+            the folder of a DICOM series, a SimpleITK image, an array or tensor (D, H, W); or a `GridImage`.
         dims: 2 or 3, what is wanted.
         spacing_mm: one number or (x, y[, z]), in place of what the source says.
         invert: as for `read_image`; 2-D only.
@@ -301,6 +301,29 @@ def _raw(x: Any) -> tuple[str, Any, Grid | None]:
     )
 
 
+def _raw_volume(x: Any) -> tuple[str, Any, Grid | None]:
+    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W)."""
+    if not isinstance(x, str | os.PathLike):
+        return _raw(x)
+    path = Path(os.fsdecode(x))
+    if not path.is_dir() and not is_dicom(path):
+        return _raw(x)
+    # pydicom takes a while to import.
+    from anatozoo.io.dicom_volume import read_dicom_volume
+
+    name, values, grid = read_dicom_volume(path)
+    return name, values[0] if len(values) == 1 else values, grid
+
+
+def _name_of(source: str | None) -> str:
+    """What an image from this path is called."""
+    if source is None:
+        return "array"
+    path = Path(source)
+    # A folder is often named by a UID, of which nothing is a suffix.
+    return Path(os.path.abspath(path)).name if path.is_dir() else stem_of(path)
+
+
 def _picture_values(picture: Any) -> npt.NDArray[Any]:
     """Values of a picture; of a colour picture whose channels agree, one of them, without its alpha."""
     values = np.asarray(picture)
@@ -312,16 +335,16 @@ def _picture_values(picture: Any) -> npt.NDArray[Any]:
 
 
 def _read_volume(x: Any) -> GridImage:
-    name, values, grid = _raw(x)
+    name, values, grid = _raw_volume(x)
     values = np.asarray(values)
     if values.ndim != 3:
         raise ImageError(f"{name} is {values.ndim}-D, but this model registers 3-D volumes (D, H, W).")
     if values.dtype.kind not in "uif":
         raise ImageError(f"{name} holds values of type {values.dtype}; intensities are real numbers.")
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
-    stem = "array" if source is None else stem_of(Path(source))
     pixels = np.ascontiguousarray(values, dtype=np.float32)
-    return GridImage(pixels, grid if grid is not None else Grid(values.shape[::-1]), stem, source)
+    where = grid if grid is not None else Grid(values.shape[::-1])
+    return GridImage(pixels, where, _name_of(source), source)
 
 
 def _check_values(image: GridImage) -> None:

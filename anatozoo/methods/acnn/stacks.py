@@ -3,14 +3,12 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anatozoo.errors import ImageError
-from anatozoo.io.files import is_dicom, stem_of
-from anatozoo.io.grid import Grid, GridImage, _raw
+from anatozoo.io.grid import Grid, GridImage, _name_of, _raw_volume
 
 MIN_SIDE = 16
 """Pixels that a slice needs along each axis."""
@@ -48,15 +46,7 @@ def read_stack(
 def _read(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     flags: tuple[str, ...] = ()
-    grid: Grid | None
-    if source is not None and (Path(source).is_dir() or is_dicom(Path(source))):
-        # pydicom takes a while to import.
-        from anatozoo.io.dicom_volume import read_dicom_volume
-
-        what, values, grid = read_dicom_volume(Path(source))
-        values = values[0] if len(values) == 1 else values
-    else:
-        what, values, grid = _raw(x)
+    what, values, grid = _raw_volume(x)
     values = np.asarray(values)
     if values.dtype.kind not in "uif":
         raise ImageError(f"{what} holds values of type {values.dtype}; intensities are real numbers.")
@@ -71,14 +61,9 @@ def _read(x: Any) -> GridImage:
         grid = None
     if values.ndim != 3:
         raise ImageError(f"{what} is {values.ndim}-D, but a volume (D, H, W) is needed.")
-    name = "array" if source is None else _name(Path(source))
     pixels = np.ascontiguousarray(values, dtype=np.float32)
-    return GridImage(pixels, grid if grid is not None else Grid(values.shape[::-1]), name, source, flags)
-
-
-def _name(path: Path) -> str:
-    # A folder is often named by a UID, of which nothing is a suffix.
-    return Path(os.path.abspath(path)).name if path.is_dir() else stem_of(path)
+    where = grid if grid is not None else Grid(values.shape[::-1])
+    return GridImage(pixels, where, _name_of(source), source, flags)
 
 
 def _check(image: GridImage, slices: bool) -> None:

@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.grid import Grid, grid_of_itk, itk_image, read_grid_image, read_labels
 from anatozoo.io.writers import write_itk
+from tests.dicom_data import write_series
 
 ROTATED = (0.0, -1.0, 1.0, 0.0)
 
@@ -147,3 +148,13 @@ def test_a_file_that_states_no_spacing_has_none(tmp_path: Path, name: str) -> No
     end = b"ElementDataFile" if name.endswith("mha") else b"\n\n"
     path.write_bytes(b"\n".join(lines) + end + pixels)
     assert read_labels(path, dims=3)[1].spacing_mm is None
+
+
+def test_a_dicom_series_is_a_volume(tmp_path: Path) -> None:
+    values = np.arange(5 * 8 * 6, dtype=np.uint16).reshape(5, 8, 6)
+    image = read_grid_image(write_series(tmp_path / "1.2.840", values), 3)
+    assert np.array_equal(image.pixels, values)
+    assert image.name == "1.2.840"
+    assert image.grid.spacing_mm == pytest.approx((1.5, 2.0, 10.0))
+    with pytest.raises(ImageError, match="2-D"):
+        read_grid_image(tmp_path / "1.2.840" / "IM000", 3)
