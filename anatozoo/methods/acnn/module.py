@@ -12,7 +12,7 @@ from anatozoo.methods.acnn.blocks import channels_last
 from anatozoo.methods.acnn.cases import HEART
 from anatozoo.methods.acnn.frames import StackFit, check_fit
 from anatozoo.methods.acnn.network import build_network
-from anatozoo.methods.acnn.predict import OVERLAP, StackModule
+from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnn.shape_prior import PriorSlot, ShapeModel, ShapePrior
 from anatozoo.methods.frames import frame_shape
 from anatozoo.methods.optimisation import adam_with_schedule
@@ -46,8 +46,6 @@ class AcnnModule(StackModule):
         widths: channels of each level; None takes the row's own.
         one_part: whether the organs hang together, as a heart's do: predictions then leave out what lies
             apart from the largest part of them all.
-        overlap: share of a window that neighbours share in predictions; more takes longer and, with windows
-            much smaller than what they look at, says it a little better.
         shape_prior: autoencoder of label maps for the shape loss: checkpoint name, folder or ``.ckpt`` file;
             read when a fit begins.
         shape_weight: λ1, weight of the shape loss; 0 switches it off.
@@ -88,7 +86,6 @@ class AcnnModule(StackModule):
         network: Literal["fcn", "seg", "unet", "ae-seg", "ae-seg-m", "dynunet"] = "seg",
         widths: list[int] | None = None,
         one_part: bool = False,
-        overlap: float = OVERLAP,
         shape_prior: str | None = None,
         shape_weight: float = 0.0,
         shape_start: int = 0,
@@ -123,13 +120,11 @@ class AcnnModule(StackModule):
                 f"ce_weight={h.ce_weight}, dice_weight={h.dice_weight}, shape_weight={h.shape_weight} and "
                 f"shape_start={h.shape_start} must not be negative, and one of the first two above 0."
             )
-        if not 0 <= h.overlap < 1:
-            raise ConfigError(f"overlap={h.overlap} must be at least 0 and below 1.")
         network = build_network(h.network, self.shape, len(self.labels) + 1, widths=h.widths)
         # DynUNet's instance normalisation would copy every map back.
         self.network = network if h.network == "dynunet" else channels_last(network)
         self.prior = PriorSlot()
-        self.one_part, self.overlap = h.one_part, h.overlap
+        self.one_part = h.one_part
 
     def configure_metrics(self) -> None:
         """Dice over all labels and of each."""

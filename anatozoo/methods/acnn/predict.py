@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anatozoo.results_volume import VolumeResult
 
 OVERLAP = 0.25
-"""Share of a window that neighbours share, unless a model has another one."""
+"""Share of a window that neighbours share."""
 
 
 class StackModule(ZooModule):
@@ -37,8 +37,6 @@ class StackModule(ZooModule):
 
     labels: list[str]
     shape: tuple[int, ...]
-    overlap: float = OVERLAP
-    """Share of a window that neighbours share."""
     one_part: bool = False
     """Whether the organs hang together, so that what lies apart from the largest part of them all is none."""
 
@@ -165,7 +163,7 @@ class StackModule(ZooModule):
         from monai.inferers.utils import sliding_window_inference
 
         logits: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
-            image, self.shape, 1, self, overlap=self.overlap, mode="gaussian"
+            image, self.shape, 1, self, overlap=OVERLAP, mode="gaussian"
         )
         return logits
 

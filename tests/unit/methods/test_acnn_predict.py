@@ -218,20 +218,6 @@ def test_a_series_of_dicom_files_is_a_volume(tmp_path: Path, kept_locale: None) 
         model().predict(tmp_path / "empty")
 
 
-@pytest.mark.parametrize(("overlap", "windows"), [(0.0, 4 * 4), (0.5, 7 * 7), (0.75, 13 * 13)])
-def test_windows_overlap_as_much_as_a_model_says(overlap: float, windows: int) -> None:
-    image, made, seen = blocks(height=128, width=128), model(overlap=overlap, long_side=128), []
-    made.register_forward_hook(lambda *_: seen.append(1))
-    assert np.array_equal(made.predict(image, whole=True).mask, expected(image))
-    assert len(seen) == windows
-
-
-@pytest.mark.parametrize("overlap", [-0.1, 1.0])
-def test_an_overlap_that_is_not_possible_is_refused(overlap: float) -> None:
-    with pytest.raises(ConfigError, match="overlap"):
-        model(overlap=overlap)
-
-
 def test_every_slice_is_drawn() -> None:
     result = model().predict(blocks(), spacing_mm=(1.0, 2.0, 10.0))
     figure = result.plot()
