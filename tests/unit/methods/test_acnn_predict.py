@@ -218,6 +218,19 @@ def test_a_series_of_dicom_files_is_a_volume(tmp_path: Path, kept_locale: None) 
         model().predict(tmp_path / "empty")
 
 
+def test_the_golden_input_is_one_in_which_the_network_sees_something() -> None:
+    ball, choosy = model().golden_input(), model(long_side=32)
+    # A network that sees nothing in what is mostly dark, as a ball is.
+    choosy.network.forward = lambda image: torch.cat(  # type: ignore[method-assign]
+        [0.8 - 0 * image, image * (image.mean() > 0.28), 0 * image, 0 * image], 1
+    )
+    shown = choosy.golden_input()
+    assert shown.dtype == np.uint8
+    assert not np.array_equal(shown, ball)
+    assert set(np.unique(choosy.predict(shown).mask)) == {0, 1}
+    assert not choosy.predict(ball).mask.any()
+
+
 def test_every_slice_is_drawn() -> None:
     result = model().predict(blocks(), spacing_mm=(1.0, 2.0, 10.0))
     figure = result.plot()

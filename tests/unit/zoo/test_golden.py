@@ -5,9 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import anatozoo
 from anatozoo.errors import ChecksumMismatch, ConfigError, OfflineMiss, WeightsError
 from anatozoo.zoo.golden import golden_distance, verify, write_golden
 from tests.zoo_fixtures import TinyModule, entry, golden_image, published, write_manifest, write_tiny
+
+BUNDLED = Path(anatozoo.__file__).parent / "checkpoints"
 
 
 def test_golden_test_of_the_same_weights_passes(package: Path, bundled: TinyModule) -> None:
@@ -94,3 +97,11 @@ def test_verify_never_downloads(package: Path, tmp_path: Path, tiny_method: None
     write_manifest(package / "checkpoints_manifest.yaml", published(tmp_path / "source"))
     with pytest.raises(OfflineMiss):
         verify("tiny-toy")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(BUNDLED.glob("*/golden.safetensors")), ids=lambda path: path.parent.name
+)
+def test_no_bundled_golden_test_expects_an_empty_mask(path: Path) -> None:
+    stored = load_file(path)
+    assert "mask" not in stored or stored["mask"].any()
