@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 
-class _FullWhereSmall(nn.Module):
-    """Before a convolution in the order of bases: float32 on maps that are small beside its kernel."""
+class FullWhereSmall(nn.Module):
+    """Comes before a convolution in the order of bases: float32 on maps that are small beside its kernel."""
 
     weight: Tensor
     kernel_size: tuple[int, ...]
@@ -25,19 +25,19 @@ class _FullWhereSmall(nn.Module):
             return apply(x.to(self.weight.dtype), **size)
 
 
-class Conv2d(_FullWhereSmall, nn.Conv2d):
+class Conv2d(FullWhereSmall, nn.Conv2d):
     """`torch.nn.Conv2d`; see `full_where_small`."""
 
 
-class Conv3d(_FullWhereSmall, nn.Conv3d):
+class Conv3d(FullWhereSmall, nn.Conv3d):
     """`torch.nn.Conv3d`; see `full_where_small`."""
 
 
-class ConvTranspose2d(_FullWhereSmall, nn.ConvTranspose2d):
+class ConvTranspose2d(FullWhereSmall, nn.ConvTranspose2d):
     """`torch.nn.ConvTranspose2d`; see `full_where_small`."""
 
 
-class ConvTranspose3d(_FullWhereSmall, nn.ConvTranspose3d):
+class ConvTranspose3d(FullWhereSmall, nn.ConvTranspose3d):
     """`torch.nn.ConvTranspose3d`; see `full_where_small`."""
 
 
