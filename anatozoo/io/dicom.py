@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
-from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, metadata_of, spacing_of
+from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, metadata_of, spacing_of
 from anatozoo.io.dicom_itk import stored_pixels_by_itk
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -58,7 +58,7 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
             pixels, flags = grey_plane(stored, label)
             background = None
         else:
-            pixels, flags = _for_display(dataset, stored)
+            pixels, flags = _for_display(dataset, stored, label)
             background = _padding(dataset, stored)
         return Decoded(
             pixels,
@@ -106,11 +106,6 @@ def _check_shape(dataset: FileDataset, label: str) -> None:
     check_size(width, height, label)
 
 
-def frames_of(dataset: Dataset) -> int:
-    """How many frames a data set says it has."""
-    return int(dataset.get("NumberOfFrames") or 1)
-
-
 def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
     """Decompress to stored values ``(H, W)`` or colours ``(H, W, 3)``; several frames ``(N, ...)``.
 
@@ -150,9 +145,26 @@ def _check_jpeg_is_whole(dataset: FileDataset, label: str) -> None:
             )
 
 
-def _for_display(dataset: FileDataset, stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def modality_values(stored: npt.NDArray[Any], header: Dataset, label: str) -> npt.NDArray[Any]:
+    """Apply the Modality LUT, or slope and intercept, of a header to stored values.
+
+    Raises:
+        ImageError: they are malformed, so that what the stored values mean is unknown.
+    """
+    try:
+        return apply_modality_lut(stored, header)
+    except Exception as error:  # a hostile header fails in any way it likes
+        raise ImageError(
+            f"{label} is damaged: its Modality LUT, or rescale slope and intercept, cannot be read; copy or "
+            "export it again."
+        ) from error
+
+
+def _for_display(
+    dataset: FileDataset, stored: npt.NDArray[Any], label: str
+) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """Apply Modality LUT and VOI LUT or window; give the values and flags."""
-    values = apply_modality_lut(stored, dataset)
+    values = modality_values(stored, dataset, label)
     try:
         windowed = apply_voi_lut(values, dataset)
     except _BAD_WINDOW:

@@ -67,7 +67,7 @@ def flags_of(header: Dataset) -> tuple[str, ...]:
     flags = []
     if not _text(header, "Modality"):
         flags.append("modality_unknown")
-    orientation = [str(direction).upper() for direction in _values(header, "PatientOrientation")]
+    orientation = [str(direction).upper() for direction in values_of(header, "PatientOrientation")]
     rows, columns = orientation if len(orientation) == 2 else ("", "")
     if _is_lateral(header) or rows.startswith(("A", "P")):
         flags.append("lateral_view")
@@ -78,6 +78,11 @@ def flags_of(header: Dataset) -> tuple[str, ...]:
     return tuple(flags)
 
 
+def frames_of(header: Dataset) -> int:
+    """How many frames a file says it has; one where it does not say."""
+    return int(header.get("NumberOfFrames") or 1)
+
+
 def spacing_of(header: Dataset) -> tuple[float, float] | None:
     """Millimetres per pixel as ``(x, y)``; DICOM itself writes row spacing, which is y, first.
 
@@ -85,11 +90,11 @@ def spacing_of(header: Dataset) -> tuple[float, float] | None:
     EstimatedRadiographicMagnificationFactor where there is one. ``None`` where neither is two positive
     numbers.
     """
-    calibrated = valid_spacing(_values(header, "PixelSpacing")[::-1])
+    calibrated = valid_spacing(values_of(header, "PixelSpacing")[::-1])
     if calibrated is not None:
         return calibrated
-    at_detector = valid_spacing(_values(header, "ImagerPixelSpacing")[::-1])
-    factors = valid_spacing(_values(header, "EstimatedRadiographicMagnificationFactor")[:1] * 2)
+    at_detector = valid_spacing(values_of(header, "ImagerPixelSpacing")[::-1])
+    factors = valid_spacing(values_of(header, "EstimatedRadiographicMagnificationFactor")[:1] * 2)
     if at_detector is None or factors is None:
         return at_detector
     return at_detector[0] / factors[0], at_detector[1] / factors[0]
@@ -156,7 +161,7 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in plain if "A" <= letter <= "Z")
 
 
-def _values(header: Dataset, keyword: str) -> list[Any]:
+def values_of(header: Dataset, keyword: str) -> list[Any]:
     """All values of an attribute; empty where it is absent, empty or not decodable."""
     try:
         value = header.get(keyword)
@@ -168,4 +173,4 @@ def _values(header: Dataset, keyword: str) -> list[Any]:
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    return "\\".join(str(value) for value in _values(header, keyword)).strip().strip("\0")
+    return "\\".join(str(value) for value in values_of(header, keyword)).strip().strip("\0")

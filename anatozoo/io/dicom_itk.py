@@ -14,6 +14,8 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from anatozoo.io.dicom_header import frames_of
+
 # The Image Pixel module, the number of frames and nothing else. GDCM applies a rescale for some classes of
 # image and not for others; without the attributes it can apply none, and stored values come back.
 _IMAGE_PIXEL_MODULE = (
@@ -58,6 +60,7 @@ def stored_pixels_by_itk(dataset: Dataset) -> npt.NDArray[Any]:
         image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
     width, height = image.GetSize()[:2]
     channels = image.GetNumberOfComponentsPerPixel()
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    shape = (*[frames][: frames > 1], height, width, *[channels][: channels > 1])
-    return sitk.GetArrayFromImage(image).reshape(shape)
+    frames = frames_of(dataset)
+    pixels: npt.NDArray[Any] = sitk.GetArrayFromImage(image).reshape(frames, height, width, channels)
+    pixels = pixels if channels > 1 else pixels[..., 0]
+    return pixels if frames > 1 else pixels[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import MAX_PIXELS
-from anatozoo.io.dicom import frames_of, read_dataset, stored_pixels
-from anatozoo.io.files import is_dicom
+from anatozoo.io.dicom import modality_values, read_dataset, stored_pixels
+from anatozoo.io.dicom_header import frames_of, spacing_of, values_of
+from anatozoo.io.files import dicom_files, is_dicom
 from anatozoo.io.grid import Grid
 
-_TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames", "PixelData"]
+_TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames"]
 _SAME_PLACE_MM = 1e-2
 _UNEVEN = 0.1
 """By what share of their distance slices may differ from it: scanners round, a missing slice doubles."""
@@ -55,7 +54,7 @@ def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | 
             not evenly apart; more than 2**27 voxels.
     """
     label = repr(str(path))
-    files = list(dicom_files(path)) if path.is_dir() else [path]
+    files = dicom_files(path) if path.is_dir() else [path]
     with warnings.catch_warnings():
         # pydicom warns of every breach of the standard; what matters here is checked below.
         warnings.simplefilter("ignore")
@@ -68,19 +67,13 @@ def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | 
     return label, pixels, grid
 
 
-def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files right in a folder, by their contents, sorted by name; hidden ones are left out."""
-    for name in sorted(os.listdir(folder)):
-        file = folder / name
-        if not name.startswith(".") and name.upper() != "DICOMDIR" and file.is_file() and is_dicom(file):
-            yield file
-
-
 def _check_one_series(files: Sequence[Path], label: str) -> None:
     """Refuse folders of no series, of several, or of too many voxels, before pixels are decoded."""
     series: dict[str, list[str]] = {}
     voxels = 0
     for file in files:
+        if not is_dicom(file):
+            raise ImageError(f"{str(file)!r} is empty or no DICOM; copy or export it again, or take it away.")
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             text = str(header.get("SeriesDescription") or "without a description")
@@ -109,20 +102,18 @@ def _slices(file: Path) -> Iterator[_Slice]:
         raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
     frames = stored if count > 1 else stored[None]
     for number, frame in enumerate(frames):
-        values = apply_modality_lut(frame, _group(dataset, number, "PixelValueTransformationSequence"))
+        values = modality_values(frame, _group(dataset, number, "PixelValueTransformationSequence"), label)
         if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
             values = -values.astype(np.float32)
         place = _group(dataset, number, "PlanePositionSequence")
         plane = _group(dataset, number, "PlaneOrientationSequence")
         measures = _group(dataset, number, "PixelMeasuresSequence")
-        steps = _numbers(measures, "PixelSpacing", 2)
         axes = _numbers(plane, "ImageOrientationPatient", 6)
         yield _Slice(
             values,
             _numbers(place, "ImagePositionPatient", 3),
             None if axes is None else axes.reshape(2, 3),
-            # DICOM writes the spacing of rows, which is y, first.
-            None if steps is None or min(steps) <= 0 else (float(steps[1]), float(steps[0])),
+            spacing_of(measures),
         )
 
 
@@ -169,15 +160,15 @@ def _group(dataset: Dataset, frame: int, name: str) -> Dataset:
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     for groups in (*frames[frame : frame + 1], *shared[:1]):
-        if groups.get(name):
-            found: Dataset = groups[name].value[0]
+        if sequence := groups.get(name):
+            found: Dataset = sequence[0]
             return found
     return dataset
 
 
 def _numbers(group: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
     try:
-        values = np.asarray([float(value) for value in group.get(keyword) or ()])
-    except (TypeError, ValueError):
+        values = np.asarray([float(value) for value in values_of(group, keyword)])
+    except ValueError:
         return None
     return values if len(values) == count and np.isfinite(values).all() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,9 @@ _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _DICOM_BARE = (b"\x02\0\0\0", b"\x02\0\x01\0", b"\x02\0\x10\0", b"\x08\0", b"\0\x08\0")
 _HEAD_BYTES = 512
 _DOUBLE_SUFFIXES = (".nii.gz", ".img.gz")
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+# DICOM files are often named by a UID, whose last number looks like a suffix.
+_NO_SUFFIX_OR_UID = re.compile(r"[^.]+|.*\.\d+", re.DOTALL)
 
 
 def stem_of(path: Path) -> str:
@@ -55,6 +59,29 @@ def is_dicom(path: Path) -> bool:
         return _is_dicom(_read_head(path, repr(str(path))))
     except ImageError:
         return False
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files right in a folder, sorted by name: by what they hold, or by a suffix that says so.
+
+    Where such files have no suffix, empty ones without a suffix are among them, for they may have been
+    slices. Hidden files and a DICOMDIR are not.
+    """
+    files = [path for path in sorted(folder.iterdir()) if not is_hidden(path.name) and path.is_file()]
+    found = {path for path in files if path.name.lower().endswith(_DICOM_SUFFIXES) or is_dicom(path)}
+    if any(has_no_suffix(path.name) for path in found):
+        found |= {path for path in files if has_no_suffix(path.name) and not path.stat().st_size}
+    return sorted(found)
+
+
+def has_no_suffix(name: str) -> bool:
+    """Whether a file's name has no suffix, the numbers of a UID being none."""
+    return _NO_SUFFIX_OR_UID.fullmatch(name) is not None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is that of a file that is no image: a hidden one, or DICOM's table of contents."""
+    return name.startswith(".") or name.upper() == "DICOMDIR"
 
 
 def _is_dicom(head: bytes) -> bool:

@@ -69,14 +69,15 @@ class FileTask(Task[Path, Item, Result]):
         stems = assign_stems(self.found.images, known, without=self.ending)
         first, *rest = self.models
         facts = [*facts_of(first), *self._facts, *(fact for m in rest for fact in facts_of(m))]
+        parts = {path: parts_of(path) for path in self.found.images}
         return [
             Job(
                 key=str(path),
                 source=path,
-                files=parts_of(path),
+                files=parts[path],
                 stem=stems[path],
                 names=tuple(self.formats.names(stems[path], formats)),
-                fingerprint=fingerprint(parts_of(path), *facts),
+                fingerprint=fingerprint(parts[path], *facts),
                 earlier=earlier.get(str(path)),
                 more={**self.more, **self._about(path)},
             )

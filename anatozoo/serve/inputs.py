@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from anatozoo.errors import DataError
+from anatozoo.io.files import dicom_files, has_no_suffix, is_hidden
 from anatozoo.serve.manifest import MANIFEST_NAME, has_manifest
 from anatozoo.serve.outputs import ENDINGS
 
@@ -32,14 +32,10 @@ MASK_SUFFIXES = (".nii.gz", ".png", ".tif", ".tiff", ".bmp", ".nii", ".mha", ".m
 """Formats of `IMAGE_SUFFIXES` that keep labels as they are."""
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 """Formats of `IMAGE_SUFFIXES` whose files hold whole volumes."""
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-"""What names of DICOM files end in, if in anything."""
 MASK_ENDING = "_mask"
 """What `anatozoo predict` appends to the stem of a mask."""
 
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
-# DICOM files are often named by a UID, whose last number looks like a suffix.
-_NO_SUFFIX_OR_UID = re.compile(r"[^.]+|.*\.\d+", re.DOTALL)
 _OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
 # In the order of preference: volumes know their spacing.
 _MASK_OUTPUTS = tuple(MASK_ENDING + suffix for suffix in (".nii.gz", ".mha", ".png"))
@@ -194,7 +190,7 @@ class _Search:
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
             if self.wanted.masks and has_manifest(Path(folder)):
                 files = _label_maps(files)
-            if self.wanted.series and any(_is_dicom_name(Path(folder, name)) for name in files):
+            if self.wanted.series and dicom_files(Path(folder)):
                 yield Path(folder)
             for name in sorted(files):
                 path = Path(folder, name)
@@ -203,37 +199,19 @@ class _Search:
 
     def _is_wanted(self, path: Path) -> bool:
         name = path.name
-        if _is_hidden(name):
+        if is_hidden(name):
             return False
         is_result = path.parent == self.results and name.endswith(_OUTPUT_ENDINGS)
         if is_result and (self.results / MANIFEST_NAME).exists():
             return False
         if image_suffix(name).lower() in self.wanted.suffixes:
             return True
-        return self.wanted.dicom and _says_dicom_alone(path)
+        return self.wanted.dicom and has_no_suffix(name) and _says_dicom(path)
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:
-    """The files that an input is made of: itself, or those of a DICOM series by their names."""
-    if not path.is_dir():
-        return (path,)
-    return tuple(each for each in sorted(path.iterdir()) if _is_dicom_name(each))
-
-
-def _is_dicom_name(path: Path) -> bool:
-    """Whether a file is DICOM by its suffix or, where it has none, its contents."""
-    if _is_hidden(path.name):
-        return False
-    return path.name.lower().endswith(DICOM_SUFFIXES) or _says_dicom_alone(path)
-
-
-def _says_dicom_alone(path: Path) -> bool:
-    """Whether a file without a suffix is DICOM."""
-    return _NO_SUFFIX_OR_UID.fullmatch(path.name) is not None and _says_dicom(path)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.upper() == "DICOMDIR"
+    """The files that an input is made of: itself, or those of a DICOM series."""
+    return tuple(dicom_files(path)) if path.is_dir() else (path,)
 
 
 def _label_maps(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatozoo.errors import DataError
+from anatozoo.serve.inputs import parts_of
 from anatozoo.serve.naming import folded
 
 IMAGES = ("moving", "fixed")
@@ -48,8 +49,9 @@ class Pair:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the pair, absolute."""
-        return tuple(p for p in map(self.path, (*IMAGES, *MASKS)) if p is not None)
+        """All files of the pair, absolute; of a DICOM series its slices."""
+        paths = [self.path(column) for column in (*IMAGES, *MASKS)]
+        return tuple(part for path in paths if path is not None for part in parts_of(path))
 
     @property
     def details(self) -> dict[str, str]:

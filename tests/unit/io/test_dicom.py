@@ -349,3 +349,10 @@ def test_cut_jpeg_stream_in_a_whole_file_is_an_error(tmp_path: Path, name: str) 
 def test_real_files_without_an_image(name: str) -> None:
     with pytest.raises(ImageError):
         read_image(real_file(name), allow_any_modality=True)
+
+
+def test_a_malformed_rescale_is_an_error(write_dicom: DicomWriter, xray: Pixels) -> None:
+    path = write_dicom(xray, RescaleSlope="12345678", RescaleIntercept="0")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"so steep"))
+    with pytest.raises(ImageError, match="rescale slope and intercept, cannot be read"):
+        read_image(path)

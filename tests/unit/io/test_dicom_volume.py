@@ -76,6 +76,7 @@ def test_unknown_or_changing_sizes_of_pixels_are_unknown(tmp_path: Path) -> None
 def test_other_files_are_passed_over(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "in", volume())
     (folder / "notes.txt").write_text("no image")
+    (folder / "README").write_text("no image")
     (folder / ".hidden").write_bytes((folder / "IM000").read_bytes())
     (folder / "DICOMDIR").write_bytes((folder / "IM000").read_bytes())
     write_slice(folder / "below" / "IM000", volume()[0], 0)
@@ -125,6 +126,26 @@ def truncated(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def empty_last_slice(folder: Path) -> None:
+    write_series(folder, volume())
+    (folder / "IM999").touch()
+
+
+def empty_last_slice_with_a_suffix(folder: Path) -> None:
+    write_slice(folder / "a.dcm", volume()[0], 0)
+    (folder / "b.dcm").touch()
+
+
+def malformed_rescale(folder: Path) -> None:
+    path = write_slice(folder / "a", volume()[0], 0, RescaleSlope="12345678", RescaleIntercept="0")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"so steep"))
+
+
+def malformed_frames(folder: Path) -> None:
+    path = write_slice(folder / "a", volume()[0], 0, NumberOfFrames="12345678")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"a series"))
+
+
 def header_only(folder: Path) -> None:
     write_slice(folder / "a", volume()[0], 0, PixelData=None)
 
@@ -164,6 +185,10 @@ BAD = {
     malformed_places: "does not say where its 5 slices lie",
     frames_without_places: "does not say where its 5 slices lie",
     truncated: "cannot be decoded",
+    empty_last_slice: "IM999' is empty or no DICOM",
+    empty_last_slice_with_a_suffix: r"b\.dcm' is empty or no DICOM",
+    malformed_rescale: "rescale slope and intercept, cannot be read",
+    malformed_frames: "damaged",
     header_only: "no pixel data",
     colour: "in colour",
     huge: r"2\*\*27",
