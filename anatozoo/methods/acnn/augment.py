@@ -17,7 +17,8 @@ class StackAugment:
     Attributes:
         rotation_deg: largest rotation within slices.
         scale: largest change of size, as a share.
-        flip_p: probability of a mirror image within slices, along each axis; off, for sides matter.
+        reorder_p: probability that a stack is stored in another order, one of 16 at random: mirrored along
+            the slices, rows or columns, rows and columns exchanged. For headers that tell no directions.
         gamma: largest change of the exponent of intensities, as a share.
         contrast: largest change of the factor of intensities, as a share.
         noise: largest standard deviation of Gaussian noise.
@@ -28,7 +29,7 @@ class StackAugment:
 
     rotation_deg: float = 30.0
     scale: float = 0.15
-    flip_p: float = 0.0
+    reorder_p: float = 0.0
     gamma: float = 0.3
     contrast: float = 0.2
     noise: float = 0.03
@@ -92,6 +93,19 @@ def move(image: Tensor, labels: Tensor, motion: Motion) -> tuple[Tensor, Tensor]
     return moved, shift_slices(labels[:, None].float(), shift)[:, 0].round().to(labels.dtype)
 
 
+def reorder(volume: Tensor, order: int) -> Tensor:
+    """A volume (..., D, H, W) in one of the 16 orders in which slices, rows and columns may be stored.
+
+    Args:
+        volume: the volume; planes that are not square keep rows and columns.
+        order: 0 to 15. Its bits mirror the columns (1), rows (2) and slices (4), and exchange rows and
+            columns before that (8).
+    """
+    if order & 8 and volume.shape[-1] == volume.shape[-2]:
+        volume = volume.transpose(-1, -2)
+    return volume.flip([-1 - axis for axis in range(3) if order & 1 << axis])
+
+
 def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor, Tensor]:
     """Transform every stack in its own way, image and labels alike, by random numbers of torch.
 
@@ -106,6 +120,9 @@ def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor
     transforms = _transforms(config)
     images, maps = [], []
     for stack, label in zip(image, labels, strict=True):
+        if config.reorder_p and float(torch.rand(())) < config.reorder_p:
+            order = int(torch.randint(16, ()))
+            stack, label = reorder(stack, order), reorder(label, order)
         transforms.set_random_state(seed=int(torch.randint(2**31, ())))
         item = transforms({"image": stack, "labels": label[None]})
         images.append(_plain(item["image"]).clamp(0, 1))
@@ -169,7 +186,6 @@ def _transforms(config: StackAugment) -> Any:
                 padding_mode="zeros",
             )
         )
-    chosen += [spatial.RandFlipd(keys, prob=c.flip_p, spatial_axis=axis) for axis in (1, 2) if c.flip_p]
     if c.bias:
         chosen.append(intensity.RandBiasFieldd("image", prob=c.probability, coeff_range=(0.0, c.bias)))
     if c.gamma:

@@ -14,7 +14,7 @@ import anatozoo
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
-from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move, shift_slices
+from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move, reorder, shift_slices
 from anatozoo.methods.acnn.cases import HEART, find_stacks, read_info
 from anatozoo.methods.acnn.frames import StackFrame, fit_frame
 from anatozoo.methods.acnnprior import AcnnPriorModule
@@ -180,7 +180,7 @@ def test_training_steps_repeat_with_their_number(root: Path, monkeypatch: pytest
 def test_images_and_labels_are_transformed_alike() -> None:
     labels = torch.from_numpy(heart(8, 32, 32)[1])[None]
     image = (labels[:, None] == 3).float()
-    config = StackAugment(gamma=0, contrast=0, noise=0, blur=0, bias=0, probability=1.0, flip_p=0.5)
+    config = StackAugment(gamma=0, contrast=0, noise=0, blur=0, bias=0, probability=1.0, reorder_p=1.0)
     torch.manual_seed(1)
     moved, maps = augment(image, labels, config)
     assert not torch.equal(maps, labels)
@@ -189,6 +189,23 @@ def test_images_and_labels_are_transformed_alike() -> None:
     assert maps[0, 0].sum() == 0  # the first slice stays the first
     still = StackAugment(0, 0, 0, 0, 0, 0, 0, 0)
     assert torch.equal(augment(image, labels, still)[1], labels)
+
+
+def test_a_stack_has_sixteen_orders_and_image_and_labels_keep_together() -> None:
+    stack = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
+    orders = [reorder(stack, order) for order in range(16)]
+    assert torch.equal(orders[0], stack)
+    assert len({tuple(found.flatten().tolist()) for found in orders}) == 16
+    config = StackAugment(0, 0, reorder_p=1.0, gamma=0, contrast=0, noise=0, blur=0, bias=0)
+    seen = set()
+    for seed in range(64):
+        torch.manual_seed(seed)
+        image, labels = augment(stack[:, None] / 18, stack.byte(), config)
+        assert torch.equal((18 * image[:, 0]).round().byte(), labels)
+        seen.add(tuple(labels.flatten().tolist()))
+    assert len(seen) == 16
+    oblong = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
+    assert len({tuple(reorder(oblong, order).flatten().tolist()) for order in range(16)}) == 8
 
 
 def test_slices_shift_by_themselves() -> None:
