@@ -22,6 +22,8 @@ class ShapeConfig:
         shift: largest shift, as a share of the frame.
         elastic: size of a smooth displacement, as a share of the frame.
         cells: control points of that displacement along each axis.
+        reorder_p: probability that an item is stored in another order, one at random, see `reorder`. For
+            slices of which nothing tells where the patient's left and front are.
     """
 
     rotation_deg: float = 8.0
@@ -30,6 +32,21 @@ class ShapeConfig:
     shift: float = 0.06
     elastic: float = 0.012
     cells: int = 5
+    reorder_p: float = 0.0
+
+
+def reorder(values: Tensor, order: int, dims: int = 3) -> Tensor:
+    """Images or volumes in one of the orders in which rows, columns and slices may be stored.
+
+    Args:
+        values: (..., H, W) or (..., D, H, W); planes that are not square keep rows and columns.
+        order: 0 to 7 in 2-D, to 15 in 3-D. Its bits mirror the columns (1), the rows (2) and, in 3-D, the
+            slices (4); the last one (4 or 8) exchanges rows and columns before that.
+        dims: 2 or 3.
+    """
+    if order & 1 << dims and values.shape[-1] == values.shape[-2]:
+        values = values.transpose(-1, -2)
+    return values.flip([-1 - axis for axis in range(dims) if order & 1 << axis])
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor) -> Tensor:
@@ -44,7 +61,7 @@ def smooth_field(batch: int, channels: int, shape: tuple[int, ...], cells: int, 
 
 
 def random_grid(batch: int, shape: tuple[int, ...], config: ShapeConfig, like: Tensor) -> Tensor:
-    """Where `grid_sample` has to look to turn, scale, shift and bend; nothing is mirrored, for sides matter.
+    """Where `grid_sample` has to look to turn, scale, shift and bend; nothing is mirrored.
 
     Args:
         batch: number of deformations, each its own.
@@ -86,6 +103,7 @@ def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[T
     """
     grid = random_grid(len(probability), tuple(probability.shape[2:]), config, probability)
     given = torch.cat([maps[:, 1:] for maps in (probability, *others)], 1)
+    [given] = _reordered(config, given)
     moved = F.grid_sample(given, grid.to(probability.dtype), padding_mode="zeros", align_corners=False)
     return tuple(
         torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
@@ -105,11 +123,28 @@ def deform_image(image: Tensor, labels: Tensor | None, config: ShapeConfig) -> t
         Both, of the same shapes and types.
     """
     grid = random_grid(len(image), tuple(image.shape[2:]), config, image).to(image.dtype)
+    image, *given = _reordered(config, image, *([] if labels is None else [labels[:, None]]))
     moved = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
     if labels is None:
         return moved, None
+    labels = given[0][:, 0]
     found = F.grid_sample(labels[:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
     return moved, found[:, 0].round().to(labels.dtype)
+
+
+def _reordered(config: ShapeConfig, *maps: Tensor) -> list[Tensor]:
+    """Maps (B, C, ...), some of their items in another order, all maps alike."""
+    if not config.reorder_p:
+        return list(maps)
+    dims = maps[0].ndim - 2
+    orders = [
+        int(torch.randint(2 ** (dims + 1), ())) if float(torch.rand(())) < config.reorder_p else 0
+        for _ in maps[0]
+    ]
+    return [
+        torch.stack([reorder(item, order, dims) for item, order in zip(values, orders, strict=True)])
+        for values in maps
+    ]
 
 
 def _rotation(batch: int, n: int, largest_deg: float, like: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.nn.deform import reorder
+
 
 @dataclass(frozen=True)
 class StackAugment:
@@ -91,19 +93,6 @@ def move(image: Tensor, labels: Tensor, motion: Motion) -> tuple[Tensor, Tensor]
     if not motion.labels_follow:
         return moved, labels
     return moved, shift_slices(labels[:, None].float(), shift)[:, 0].round().to(labels.dtype)
-
-
-def reorder(volume: Tensor, order: int) -> Tensor:
-    """A volume (..., D, H, W) in one of the 16 orders in which slices, rows and columns may be stored.
-
-    Args:
-        volume: the volume; planes that are not square keep rows and columns.
-        order: 0 to 15. Its bits mirror the columns (1), rows (2) and slices (4), and exchange rows and
-            columns before that (8).
-    """
-    if order & 8 and volume.shape[-1] == volume.shape[-2]:
-        volume = volume.transpose(-1, -2)
-    return volume.flip([-1 - axis for axis in range(3) if order & 1 << axis])
 
 
 def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.nn.deform import ShapeConfig, deform, deform_image
+from anatozoo.nn.deform import ShapeConfig, deform, deform_image, random_grid, reorder
 from anatozoo.nn.labels import one_hot
 
 SHAPES = [(64, 96), (24, 32, 20)]
@@ -93,3 +93,33 @@ def test_the_border_of_an_image_goes_on() -> None:
     torch.testing.assert_close(moved, image)
     assert found is not None
     assert int(found.min()) == 0
+
+
+@pytest.mark.parametrize(("shape", "orders"), [((6, 6), 8), ((6, 8), 4), ((4, 6, 6), 16), ((4, 6, 8), 8)])
+def test_every_order_of_rows_columns_and_slices_is_drawn(shape: tuple[int, ...], orders: int) -> None:
+    torch.manual_seed(0)
+    dims = len(shape)
+    one = torch.rand(2, *shape)
+    one[0] = 1 - one[1]
+    given = one.expand(150, *one.shape)
+    config = dataclasses.replace(STILL, reorder_p=1.0)
+    found, other = deform(given, config, given.flip(1))
+    torch.testing.assert_close(other, found.flip(1))
+    expected = torch.stack([reorder(one, order, dims) for order in range(2 ** (dims + 1))])
+    distance = (found[:, None] - expected).flatten(2).abs().amax(2)
+    assert float(distance.amin(1).max()) < 1e-4
+    assert len({tuple(row.lt(1e-4).tolist()) for row in distance}) == orders
+    image, labels = deform_image(given[:, :1], given[:, 0].mul(100).byte(), config)
+    assert labels is not None
+    assert float((image[:, 0] - labels / 100).abs().max()) < 0.011
+    assert len({tuple(labels[i].flatten().tolist()) for i in range(150)}) == orders
+
+
+def test_reordering_draws_nothing_where_it_is_off() -> None:
+    given = one_hot(maps((64, 96), 3), 4)
+    torch.manual_seed(3)
+    deform(given, ShapeConfig())
+    after = torch.rand(2)
+    torch.manual_seed(3)
+    random_grid(3, (64, 96), ShapeConfig(), given)
+    assert torch.equal(torch.rand(2), after)
