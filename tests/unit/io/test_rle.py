@@ -2,6 +2,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from anatozoo.io.rle import (
     chexmask_row,
     decode_rle,
     encode_rle,
+    exchanged_rca,
     is_chexmask,
     read_chexmask,
     write_chexmask,
@@ -143,6 +145,13 @@ def test_exchanged_estimates_of_padchest_are_put_right(tmp_path: Path) -> None:
     assert estimates(path) == PUT_RIGHT
     assert estimates(path, padchest=True) == PUT_RIGHT
     assert estimates(path, padchest=False) == AS_STORED
+
+
+def test_a_maximum_that_equals_its_mean_is_in_its_place() -> None:
+    rows = [["a.png", 0.8, 0.8, *[None] * 6], ["b.png", 0.7, 0.8, *[None] * 6]]
+    table = pd.DataFrame(rows, columns=list(PADCHEST))
+    assert exchanged_rca(table).tolist() == [False, True]
+    assert exchanged_rca(table, padchest=True).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,10 @@ def test_sides_are_merged_only_where_both_are_there() -> None:
 def test_maps_are_averaged_down_and_interpolated_up() -> None:
     fine = torch.arange(16.0).view(1, 1, 4, 4)
     torch.testing.assert_close(fit_to(fine, (2, 2)), torch.nn.functional.avg_pool2d(fine, 2))
+    # At a factor of 2 linear interpolation gives the same; at 4 it would miss most of what it stands for.
+    dots = torch.zeros(1, 1, 8, 8)
+    dots[..., ::4, ::4] = 1
+    torch.testing.assert_close(fit_to(dots, (2, 2)), torch.full((1, 1, 2, 2), 1 / 16))
     assert fit_to(fine, (8, 8)).shape == (1, 1, 8, 8)
     assert fit_to(fine, (4, 4)) is fine
 

@@ -1,9 +1,12 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+from anatozoo.methods import postdae
 from anatozoo.methods.postdae.corruptions import (
     KINDS,
     Degradation,
@@ -238,3 +241,10 @@ def test_each_kind_can_be_switched_off(name: str) -> None:
     on = DegradeConfig(**off | {f"{name}_p": 1.0})  # type: ignore[arg-type]
     changed = not torch.equal(degrade(clean, on, confusion_table(4)), clean)
     assert changed == (name != "clean")
+
+
+def test_the_papers_configuration_has_the_papers_kinds_alone() -> None:
+    path = Path(postdae.__file__).parent / "configs" / "paper.yaml"
+    config = DegradeConfig(**yaml.safe_load(path.read_text())["data"]["degrade"])
+    often = {name: value for name, value in dataclasses.asdict(config).items() if name.endswith("_p")}
+    assert {name for name, value in often.items() if value} == {"shapes_p", "morphology_p", "swap_p"}

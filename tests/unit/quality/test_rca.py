@@ -210,6 +210,16 @@ def test_what_only_the_atlas_knows_is_not_judged(atlas: Atlas) -> None:
     assert by_name.best() < 0.3
 
 
+def test_where_masks_overlap_the_later_organ_of_the_atlas_counts(atlas: Atlas) -> None:
+    """As the atlas was drawn: its lungs are cut where the heart covers them."""
+    each = atlas.images[2]
+    heart = each.labels == 2
+    whole = {"heart": heart, "lungs": (each.labels == 1) | heart}
+    result = rca(each.image.pixels, whole, atlas, engine=Shift(), count=1)
+    np.testing.assert_array_equal(result.labels, each.labels)
+    assert result.best("dice", "lungs") == result.best("dice", "heart") == 1.0
+
+
 def test_masks_that_do_not_fit_are_refused(atlas: Atlas) -> None:
     image, labels = atlas.images[0].image.pixels, atlas.images[0].labels
     engine = Shift()
