@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     joined = parser.add_argument_group("a second table")
     joined.add_argument("--with", dest="other", type=Path, metavar="TABLE.csv", help="sex, age and the like")
-    joined.add_argument("--on", metavar="COLUMN", help="its column that names the image or patient")
+    joined.add_argument(
+        "--on",
+        type=names_list,
+        metavar="COLUMN",
+        help="its column that names the image or patient; several, as site,id, where one does not tell them "
+        "apart. Names are texts: 0007 is not 7. Of paths the longest end that both have counts",
+    )
     how = parser.add_argument_group("how")
     how.add_argument(
         "--bins",
@@ -120,9 +127,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         make_folder(args.out)
-    scores = read_scores(args.scores)
+    texts = [*(args.on or ()), *([args.subject] if args.subject else [])]
+    scores = read_scores(args.scores, texts)
     if args.other is not None:
-        scores = join(scores, read_table(args.other), args.on, args.other.name)
+        other, remarks = read_table(args.other, texts)
+        scores = replace(scores, notes=scores.notes + remarks)
+        scores = join(scores, other, args.on, args.other.name, subject=args.subject)
     found = audit(
         scores,
         args.groups,
@@ -165,7 +175,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--metrics", *args.metrics] if args.metrics else []
     words += ["--controls", ",".join(args.controls)] if args.controls else []
     words += ["--estimated", *args.estimated] if args.estimated else []
-    words += ["--with", args.other.name, "--on", args.on] if args.other is not None else []
+    words += ["--with", args.other.name, "--on", ",".join(args.on)] if args.other is not None else []
     bins = [f"{column}={','.join(f'{edge:g}' for edge in edges)}" for column, edges in args.bins]
     words += ["--bins", *bins] if bins else []
     words += ["--subject", args.subject] if args.subject else []

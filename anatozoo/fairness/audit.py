@@ -67,6 +67,7 @@ class Audit:
             "scores": self.name,
             "rows": self.scores.rows,
             "left_out": [dataclasses.asdict(entry) for entry in self.scores.left_out],
+            "joined": [dataclasses.asdict(each) for each in self.scores.joined],
             "notes": list(self.notes),
             "one_group_only": dict(self.alone),
             "metrics": {m: "higher" if self.frames[0].higher[m] else "lower" for m in self.metrics},

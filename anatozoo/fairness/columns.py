@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject", "subject_id")
 IMAGE_COLUMNS = ("id", "file", "name", "File")
-_NO_NUMBERS = ("", "nan", "none", "na", "n/a")
+_NO_NUMBERS = ("", "nan", "none", "na", "n/a", "#n/a")
 
 
 def metric_values(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:

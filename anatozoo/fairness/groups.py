@@ -206,8 +206,8 @@ def _values(column: pd.Series, name: str) -> Groups:
                 f"{name} has {column.nunique()} different numbers; group by {name}{_BIN} and say where its "
                 f"bins begin (--bins {name}=A,B)."
             )
-        labels = column.map(lambda value: None if pd.isna(value) else f"{value:g}").astype(object)
-        order = tuple(f"{value:g}" for value in sorted(column.dropna().unique()))
+        labels = column.map(lambda value: None if pd.isna(value) else _digits(value)).astype(object)
+        order = tuple(_digits(value) for value in sorted(column.dropna().unique()))
     else:
         labels, _ = read_column(column, read_word)
         # Of several spellings the one that is there most often names the group.
@@ -218,6 +218,12 @@ def _values(column: pd.Series, name: str) -> Groups:
         order = tuple(sorted(spelling.values(), key=str.casefold))
     labels = labels.where(labels.notna(), None)
     return Groups(name, labels, order, _reasons(name, labels, {}))
+
+
+def _digits(value: float) -> str:
+    """A number with as many digits as tell it from others."""
+    short = f"{value:g}"
+    return short if float(short) == value else str(value)
 
 
 def _reasons(name: str, labels: pd.Series, unclear: Mapping[str, int]) -> tuple[LeftOut, ...]:

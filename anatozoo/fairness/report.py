@@ -15,6 +15,7 @@ from anatozoo.fairness.findings import findings
 from anatozoo.fairness.frame import GroupFrame
 from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.report_tables import adjusted_table, means_table, pairs_table, summary_table
+from anatozoo.fairness.tables import Joined
 from anatozoo.fairness.wording import metric_words, number
 from anatozoo.io.writers import write_bytes, write_json
 from anatozoo.plotting_fairness import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
@@ -55,6 +56,7 @@ def report_blocks(audit: Audit, head: Mapping[str, Any]) -> list[Block]:
         Heading("Before acting on them"),
         Bullets(tuple(("caveat", text) for text in [*caveats(audit), *audit.notes])),
         *_left_out("Rows left out of the whole report", audit.scores.left_out, audit.scores.rows),
+        *(block for each in audit.scores.joined for block in _joined(each)),
     ]
     for frame in audit.frames:
         blocks += _frame_blocks(frame)
@@ -70,6 +72,19 @@ def _left_out(title: str, entries: tuple[LeftOut, ...], rows: int) -> list[Block
         return []
     cells = tuple((entry.reason, f"{entry.rows} of {rows}") for entry in entries)
     return [Heading(title, 3), Table(("reason", "rows"), cells)]
+
+
+def _joined(joined: Joined) -> list[Block]:
+    """How the second table met the scores; what was passed over stands here even where it is nothing."""
+    own, on = ", ".join(joined.own), ", ".join(joined.on)
+    cells = (
+        (f"rows of the scores with a partner, by {own} and {on}", f"{joined.with_partner} of {joined.rows}"),
+        ("rows of the scores without", str(joined.without_partner)),
+        (f"names of {joined.table} that the scores do not have", str(joined.unused)),
+        (f"rows of {joined.table} without a name, passed over", str(joined.unnamed)),
+        (f"rows of {joined.table} that repeat another, passed over", str(joined.repeated)),
+    )
+    return [Heading(f"What {joined.table} added", 3), Table(("rows", "number"), cells)]
 
 
 def _frame_blocks(frame: GroupFrame) -> list[Block]:

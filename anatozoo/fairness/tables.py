@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from anatozoo.fairness.columns import IMAGE_COLUMNS, PATIENT_COLUMNS, metric_val
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import LeftOut
 from anatozoo.io.rle import ID_COLUMNS, RCA_COLUMNS, exchanged_rca
+from anatozoo.io.tables import clean, read_text_table
 from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.tables import in_mm, ranked
 
@@ -22,8 +23,34 @@ if TYPE_CHECKING:
 
 NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
 """Columns that may name an image, the usual ones first."""
-_SEPARATORS = (",", ";", "\t")
 _ESTIMATED = "_rca_"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """How a second table met the rows of the first.
+
+    Attributes:
+        table: what it is called.
+        on: its columns of names.
+        own: those of the scores.
+        rows: of the scores.
+        with_partner: rows of the scores whose name it has.
+        without_partner: those whose name it lacks.
+        unused: names of the second table that no row of the scores has.
+        unnamed: its rows without a name, which were passed over.
+        repeated: its rows that say again what another has said, which were passed over.
+    """
+
+    table: str
+    on: tuple[str, ...]
+    own: tuple[str, ...]
+    rows: int
+    with_partner: int
+    without_partner: int
+    unused: int
+    unnamed: int
+    repeated: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,27 +62,33 @@ class Scores:
         rows: number of rows in the file.
         left_out: rows of the file that are not in the table, or that a joined table does not know.
         notes: what was taken for granted, one sentence each.
+        joined: how other tables met it.
     """
 
     table: pd.DataFrame
     rows: int
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
 
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path, texts: Collection[str] = ()) -> Scores:
     """Read a table of images: CSV of `anatozoo evaluate`, of `anatozoo predict`, of CheXmask, or one's own.
 
     Rows of images that failed (a text in ``error``, or ``failed`` as ``status``) are left out and counted.
     The rows of CheXmask's table of Padchest whose maximum and mean of estimated quality are in each other's
     place are put right, which a note says, see `anatozoo.io.rle.exchanged_rca`.
 
+    Args:
+        path: the file, see `anatozoo.io.tables.read_text_table`.
+        texts: further columns that hold names, and no numbers whatever they look like.
+
     Raises:
         DataError: no such file, no table, or every image failed.
     """
     import pandas as pd
 
-    table = read_table(path)
+    table, remarks = read_table(path, texts)
     failed = pd.Series(False, index=table.index)
     if "error" in table:
         failed = failed | table["error"].notna()
@@ -67,7 +100,7 @@ def read_scores(path: Path) -> Scores:
     count = int(failed.sum())
     left_out = (LeftOut("image could not be read or segmented", count),) if count else ()
     kept, notes = _rca_in_place(kept)
-    return Scores(kept, len(table), left_out, notes)
+    return Scores(kept, len(table), left_out, (*remarks, *notes))
 
 
 def _rca_in_place(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -94,35 +127,22 @@ def _rca_in_place(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return table, tuple(notes)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV table with commas, semicolons or tabs; names of images and patients stay texts.
+def read_table(path: Path, texts: Collection[str] = ()) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a table, see `anatozoo.io.tables.read_text_table`; names of images and patients are texts.
+
+    Args:
+        path: the file.
+        texts: further columns that hold names.
+
+    Returns:
+        The rows, and what was taken for granted in reading them.
 
     Raises:
-        DataError: no such file, another encoding than UTF-8, or no table.
+        DataError: no such file, or no table.
     """
-    import pandas as pd
-
-    texts = dict.fromkeys((*NAMING, *PATIENT_COLUMNS), "str")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(_SEPARATORS, key=header.count)
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=texts,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            na_values=[""],
-            low_memory=False,
-        )
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8; save it as CSV in UTF-8.") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
-    if table.empty:
-        raise DataError(f"{str(path)!r} has no row.")
-    return table.rename(columns=lambda name: str(name).strip())
+    found = read_text_table(path)
+    named = {clean(name).casefold() for name in (*NAMING, *PATIENT_COLUMNS, *texts)}
+    return found.frame({name for name in found.header if name.casefold() in named}), found.remarks
 
 
 def choose_metrics(

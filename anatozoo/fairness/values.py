@@ -14,20 +14,36 @@ if TYPE_CHECKING:
 OLDEST = 120.0
 
 _MISSING = frozenset(
-    ("", "nan", "none", "null", "na", "n/a", "<na>", "?", "-", "–", "u", "unk", "unknown", "unspecified")
+    (
+        "",
+        "nan",
+        "none",
+        "null",
+        "na",
+        "n/a",
+        "<na>",
+        "?",
+        "-",
+        "–",
+        "#n/a",
+        "u",
+        "unk",
+        "unknown",
+        "unspecified",
+    )
 )
 # A column of words may say "none" and mean it: a patient without a disease.
 _WORDS = _MISSING - {"none", "u"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "o": "O", "other": "O"}
 _YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
-_AGE = re.compile(r"(\d+(?:\.\d*)?)\s*(?:(y|m|w|d)|(year|month|week|day)s?)?(?:\s+old)?\.?")
+_AGE = re.compile(r"(\d+(?:[.,]\d*)?)\s*(?:(y|m|w|d)|(year|month|week|day)s?)?(?:\s+old)?\.?")
 
 
 def read_age(value: object) -> float:
     """Age in years of a number, of DICOM's age string, or of words.
 
-    ``45``, ``"45"``, ``"045Y"``, ``"006M"``, ``"10 days"`` and ``"45 years"`` are understood; DICOM PS3.5,
-    value representation AS.
+    ``45``, ``"45"``, ``"45,5"``, ``"045Y"``, ``"006M"``, ``"10 days"`` and ``"45 years"`` are understood;
+    DICOM PS3.5, value representation AS.
 
     Returns:
         Years from 0 to 120; NaN where nothing is stated.
@@ -42,7 +58,7 @@ def read_age(value: object) -> float:
     if match is None:
         raise ValueError(f"{value!r} is no age")
     unit = match[2] or (match[3] or "y")[0]
-    years = float(match[1]) * _YEARS[unit]
+    years = float(match[1].replace(",", ".")) * _YEARS[unit]
     if years > OLDEST:
         raise ValueError(f"{value!r} is no age of a person")
     return years

@@ -1,6 +1,5 @@
 """Where the public chest data sets keep their files: one walk below a folder, every layout recognised."""
 
-import csv
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import PIL.Image
 
 from anatozoo.errors import DataError
 from anatozoo.io.landmarks import CHEST_ORGANS, split_landmarks
+from anatozoo.io.tables import clean, read_records, read_text_table
 
 FRAME = 1024
 DEPTH = 5
@@ -229,19 +229,18 @@ def _add_clinical(folder: Path, files: list[str], found: Found) -> None:
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = [c for c in columns if c not in (reader.fieldnames or ())]
-        if absent:
-            raise DataError(f"{path}: lacks the column(s) {', '.join(absent)}; it has {reader.fieldnames}.")
-        return [{k: (v or "").strip() for k, v in row.items() if k is not None} for row in reader]
+    table = read_text_table(path)
+    absent = [c for c in columns if c not in table.header]
+    if absent:
+        raise DataError(f"{path}: lacks the column(s) {', '.join(absent)}; it has {', '.join(table.header)}.")
+    return table.records()
 
 
 def _read_covid(path: Path) -> list[CovidRow]:
     """Rows of a covid-cxr table; none if the table is another data set's."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        if not set(COVID_COLUMNS) <= set(next(csv.reader(file), [])):
-            return []
+    found = read_records(path).records
+    if not found or not set(COVID_COLUMNS) <= {clean(name) for name in found[0][1]}:
+        return []
     readers: dict[str, Callable[[str], Any]] = {"age": _number}
     return [
         CovidRow(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
+from anatozoo.io.tables import read_text_table
 from anatozoo.io.writers import write_bytes, write_csv, write_json
 from anatozoo.metrics.statistics import PairedTest, holm, paired_test
 from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
@@ -103,10 +104,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, dtype={ID: str, PATIENT: str}, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    table = read_text_table(path).frame((ID, PATIENT))
     metrics = metric_names([dict.fromkeys(map(str, table.columns))])
     if ID not in table or not metrics:
         raise DataError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatozoo.errors import DataError
+from anatozoo.io.tables import read_records
 from anatozoo.serve.inputs import parts_of
 from anatozoo.serve.naming import folded
 
@@ -17,7 +16,6 @@ IMAGES = ("moving", "fixed")
 MASKS = ("moving_mask", "fixed_mask")
 COLUMNS = (*IMAGES, *MASKS, "name")
 
-_DELIMITERS = ",;\t"
 _LONGEST_NAME_BYTES = 200
 # What some file system does not allow in names. A colon also stands in what refused lines are called.
 _NOT_IN_NAMES = set('/\\:*?"<>|')
@@ -83,7 +81,7 @@ class PairList:
 def read_pairs(path: str | os.PathLike[str]) -> PairList:
     """Read a table of pairs.
 
-    A CSV file in UTF-8 with a header: ``moving``, ``fixed`` and, optional, ``moving_mask``, ``fixed_mask``
+    A CSV file with a header: ``moving``, ``fixed`` and, optional, ``moving_mask``, ``fixed_mask``
     and ``name``, in any order; separated by commas, semicolons or tabs. Paths are relative to the folder of
     the file. A name is the start of the names of a pair's results.
 
@@ -98,7 +96,7 @@ def read_pairs(path: str | os.PathLike[str]) -> PairList:
         DataError: the file cannot be read, its header is another one, or there is no line below it.
     """
     file = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
-    lines = _lines(file)
+    lines = read_records(file).records
     if not lines:
         raise DataError(f"{str(file)!r} is empty; its first line must be {','.join(COLUMNS)}.")
     header = _header(lines[0][1], file)
@@ -121,31 +119,6 @@ def read_pairs(path: str | os.PathLike[str]) -> PairList:
         else:
             pairs.append(pair)
     return PairList(tuple(pairs), refused)
-
-
-def _lines(file: Path) -> list[tuple[int, list[str]]]:
-    """Number and fields of the lines that are not blank."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{str(file)!r} is no text in UTF-8 ({error.reason}); save it as CSV UTF-8."
-        ) from error
-    first = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines = []
-    try:
-        start = 1
-        for fields in reader:
-            if any(text.strip() for text in fields):
-                lines.append((start, fields))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{str(file)!r} is no CSV file: line {reader.line_num}: {error}.") from error
-    return lines
 
 
 def _header(fields: Sequence[str], file: Path) -> list[str]:

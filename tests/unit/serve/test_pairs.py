@@ -118,9 +118,14 @@ def test_what_is_no_table_of_pairs_is_named(tmp_path, text, match):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="cannot be read as a table: there is no such file"):
         read_pairs(tmp_path / "gone.csv")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="is a folder"):
         read_pairs(tmp_path)
     with pytest.raises(DataError, match="CSV UTF-8"):
-        read_pairs(write(tmp_path, "moving,fixed\nä,b\n", "latin-1"))
+        read_pairs(write(tmp_path, "moving,fixed\n\x81,b\n", "latin-1"))
+
+
+def test_tables_of_spreadsheets_are_read(tmp_path):
+    (pair,) = read_pairs(write(tmp_path, "sep=;\nmoving;fixed;\nä.png;b.png;\n;;\n", "cp1252")).pairs
+    assert pair.given == {"moving": "ä.png", "fixed": "b.png"}

@@ -1,0 +1,162 @@
+import time
+import unicodedata
+
+import pandas as pd
+import pytest
+
+from anatozoo.errors import DataError
+from anatozoo.fairness.joins import join
+from anatozoo.fairness.keys import match_keys
+from anatozoo.fairness.tables import Joined, Scores
+
+
+def scores(**columns):
+    rows = len(next(iter(columns.values())))
+    return Scores(pd.DataFrame(columns | {"dice": [0.9] * rows}), rows)
+
+
+def joined(names, others, *, column="id", on="name", values=None, **more):
+    values = values or [f"v{name}" for name in others]
+    other = pd.DataFrame({on: others, "sex": values})
+    return join(scores(**{column: names}), other, on, "c.csv", **more).table["sex"]
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ("a", "a"),
+        ("a", "a.png"),
+        ("/data/x/a.NII.GZ", "a"),
+        ("C:\\data\\x\\a.png", "x/a.png"),
+        ("A01", " a01 "),
+        (unicodedata.normalize("NFD", "Müller"), "Müller"),
+        ("0007", '="0007"'),
+        ("x/0007.png", "./x/0007.png"),
+        ("/mnt/one/x/a.png", "D:\\two\\x\\a.png"),
+        ("1.2.840.113", "1.2.840.113"),
+    ],
+)
+def test_names_that_mean_the_same(own, other):
+    assert joined([own, "another"], [other, "else"]).tolist()[0] == f"v{other}"
+
+
+def test_zeros_in_front_tell_names_apart():
+    assert joined(["0007", "7"], ["7", "0007"]).tolist() == ["v0007", "v7"]
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("0007", "7"), ("0007", "7.0"), ("7", "0007"), ("p/0007.png", "7")]
+)
+def test_names_that_a_spreadsheet_changed_are_an_error_not_half_of_the_patients(own, other):
+    with pytest.raises(DataError, match=f"1 names differ only as numbers .* {own} .* {other} in c.csv"):
+        joined([own, "1234"], [other, "1234"])
+
+
+def test_names_that_a_spreadsheet_rounded():
+    with pytest.raises(DataError, match=r"rounded, such as 1.23E\+15"):
+        joined(["1230000000000123", "b"], ["1.23E+15", "b"])
+
+
+def test_two_sites_and_a_table_of_one():
+    files = [f"/data/site{s}/{i:04}.png" for s in "AB" for i in range(3)]
+    with pytest.raises(
+        DataError, match=r"3 names of c.csv stand for several images .* 0000 for .*siteB/0000"
+    ):
+        joined(files, ["0000", "0001", "0002"], column="file")
+    # As much of the path as tells them apart is enough.
+    found = joined(files, [f"siteA/{i:04}" for i in range(3)], column="file")
+    assert found.notna().tolist() == [True] * 3 + [False] * 3
+
+
+def test_one_name_that_stands_for_two_images_is_enough():
+    with pytest.raises(DataError, match=r"1 names of c.csv stand for several images"):
+        joined(["A/1.png", "B/1.png", "A/2.png"], ["1", "2"], column="file")
+    with pytest.raises(
+        DataError, match=r"1 names of the scores stand for several rows of c.csv: 1 for A/1, B/1"
+    ):
+        joined(["1", "2"], ["A/1", "B/1", "A/2"])
+
+
+def test_sites_in_a_column_of_their_own():
+    table = scores(id=["1", "2", "1", "2"], site=["A", "A", "B", "B"])
+    one = pd.DataFrame({"id": ["1", "2"], "sex": ["M", "F"]})
+    with pytest.raises(DataError, match=r"2 names .* several rows, such as 1, 2 .* site .* --on site,id"):
+        join(table, one, "id", "c.csv")
+    both = pd.DataFrame({"id": ["1", "2"], "Site": ["a", "A"], "sex": ["M", "F"]}).rename(
+        columns={"Site": "site"}
+    )
+    found = join(table, both, ("site", "id"), "c.csv").table["sex"]
+    assert found.isna().tolist() == [False, False, True, True]
+    assert found.tolist()[:2] == ["M", "F"]
+    # Rows of one image or patient are no fault, where they are said to be.
+    assert join(table, one, "id", "c.csv", subject="id").table["sex"].tolist() == ["M", "F", "M", "F"]
+    patients = scores(patient=["1", "2", "1", "2"], id=list("abcd"))
+    by_patient = one.rename(columns={"id": "patient"})
+    assert join(patients, by_patient, "patient", "c.csv").table["sex"].tolist() == ["M", "F", "M", "F"]
+    squares = scores(id=["1", "1"], position=[0, 1])
+    assert join(squares, one, "id", "c.csv").table["sex"].tolist() == ["M", "M"]
+
+
+def test_rows_that_repeat_are_taken_once_and_counted():
+    other = pd.DataFrame({"id": ["a", "a", "b", None, "c"], "sex": ["M", "M", "F", "F", "F"]})
+    found = join(scores(id=["a", "b", "x"]), other, "id", "c.csv")
+    assert found.table["sex"].tolist()[:2] == ["M", "F"]
+    assert found.joined == (Joined("c.csv", ("id",), ("id",), 3, 2, 1, 1, 1, 1),)
+
+
+def test_rows_that_contradict_one_another_show_examples():
+    other = pd.DataFrame({"id": ["a", "a", "b"], "visit": ["1", "2", "1"], "age": [60, 61, 50]})
+    with pytest.raises(
+        DataError, match=r"different values for 1 names in id, such as a \(visit '1', '2'\). Visit"
+    ):
+        join(scores(id=["a", "b"]), other, "id", "c.csv")
+    own = scores(id=["a", "a", "b"], visit=["1", "2", "1"])
+    assert join(own, other, ("id", "visit"), "c.csv").table["age"].tolist() == [60, 61, 50]
+
+
+def paths(patients, views=2, root="CheXpert-v1.0/train"):
+    return [f"{root}/patient{p:05}/study1/view{v}_frontal.jpg" for p in patients for v in range(1, views + 1)]
+
+
+def test_chexpert_meets_by_the_longest_common_end():
+    there = paths(range(20))
+    here = ["/data/CheXpert-v1.0-small/train/" + p.split("train/")[1] for p in paths(range(10, 25))]
+    found = joined(here, there, column="file", on="Path")
+    assert found.tolist()[:20] == [f"v{p}" for p in paths(range(10, 20))]
+    assert found.isna().tolist() == [False] * 20 + [True] * 10
+
+
+def test_other_patients_of_the_same_file_names_have_no_partner():
+    with pytest.raises(DataError, match="no row has a partner"):
+        joined(paths([1, 2], 1), paths([3, 4], 1), column="file", on="Path")
+
+
+def test_folders_of_other_names_meet_by_the_file_name_and_say_so():
+    other = pd.DataFrame({"name": ["images/a.png", "images/b.png"], "sex": ["M", "F"]})
+    found = join(scores(file=["/out/pred/a.png", "/out/pred/b.png"]), other, "name", "c.csv")
+    assert found.table["sex"].tolist() == ["M", "F"]
+    assert found.notes == (
+        "images meet those of c.csv by the name of the file alone, for their folders differ (out/pred and "
+        "images).",
+    )
+
+
+def test_names_are_texts_whatever_pandas_made_of_them():
+    other = pd.DataFrame({"StudyID": ["0001", "0002"], "sex": ["M", "F"]})
+    found = join(scores(StudyID=["0002", "0001"]), other, "studyid", "c.csv")
+    assert found.table["sex"].tolist() == ["F", "M"]
+
+
+def test_a_hundred_thousand_rows_are_no_matter():
+    n = 97_136
+    here = [f"/data/images/{i:07}_{i * 7919 % 10007}.png" for i in range(n)]
+    there = [f"{i:07}_{i * 7919 % 10007}.png" for i in range(n)]
+    start = time.process_time()
+    found = joined(here, there[::-1], column="file", values=there[::-1])
+    assert found.tolist() == there
+    start = time.process_time() - start
+    same = paths(range(50_000))
+    again = time.process_time()
+    assert len(match_keys([("/x/" + p,) for p in same], [(p,) for p in same[::-1]]).pairs) == 100_000
+    # On a busy machine one second each; squares of these numbers would take hours.
+    assert max(start, time.process_time() - again) < 30
