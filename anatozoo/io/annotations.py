@@ -17,6 +17,7 @@ from anatozoo.io.chest_folders import LANDMARK_FOLDERS, MASK_FOLDERS
 from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.landmarks import CSV_HEADER, Points, check_points, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
+from anatozoo.io.untrusted import check_regular
 from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.results import FORMATS, output_names
 
@@ -373,7 +374,7 @@ def _checked_contours(landmarks: Mapping[str, npt.ArrayLike], path: Path) -> dic
 
 def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
     """A mask or label map, one value per pixel; a mask of 0 and 255 becomes one of 0 and 1."""
-    if not path.stat().st_size:
+    if not check_regular(path):
         raise ImageError(f"{str(path)!r} is empty (zero bytes); copy or export it again.")
     try:
         labels, grid = read_labels(path, _dimensions(path))
@@ -403,22 +404,23 @@ def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
 def _dimensions(path: Path) -> int:
     """2 or 3; pictures must hold one value per pixel."""
     if _suffix(path.name, PICTURES):
-        import PIL.Image
+        from anatozoo.io.decoded import check_largest
+        from anatozoo.io.files import open_picture
+        from anatozoo.io.picture_headers import pages_of
 
-        with PIL.Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise ImageError(f"{str(path)!r} holds several pages; save a volume as NIfTI or MHA.")
+        label = repr(str(path))
+        with open_picture(path, label) as picture:
+            check_largest(*picture.size, label)
+            if pages_of(picture, path) > 1:
+                raise ImageError(f"{label} holds several pages; save a volume as NIfTI or MHA.")
             if len(picture.getbands()) > 2:
                 colours = np.asarray(picture.convert("RGB"))
                 if (colours != colours[..., :1]).any():
                     raise ImageError(
-                        f"{str(path)!r} is a colour picture ({picture.mode}); save the mask with one value "
+                        f"{label} is a colour picture ({picture.mode}); save the mask with one value "
                         "per pixel, grey or as a palette."
                     )
         return 2
-    import SimpleITK as sitk
+    from anatozoo.io.volumes import read_itk
 
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return int(reader.GetDimension())
+    return len(read_itk(path, repr(str(path)), values=False).size)

@@ -14,7 +14,7 @@ from anatozoo.io.decoded import Decoded, grey_plane, valid_spacing
 from anatozoo.io.pictures import decode_picture
 
 _LABEL = "the array"
-_COLOUR_CHANNELS = (1, 3, 4)
+COLOUR_CHANNELS = (1, 3, 4)
 
 
 def decode_object(x: Any) -> Decoded:
@@ -67,7 +67,7 @@ def decode_itk(image: Any, label: str) -> Decoded:
     size, spacing = image.GetSize(), image.GetSpacing()
     columns, rows = slice_axes(size, label)
     channels = image.GetNumberOfComponentsPerPixel()
-    if channels not in _COLOUR_CHANNELS:
+    if channels not in COLOUR_CHANNELS:
         raise ImageError(f"{label} has {channels} values per pixel; grey, RGB or RGBA is needed.")
     array = sitk.GetArrayFromImage(image).reshape(size[rows], size[columns], channels)
     pixels, flags = grey_plane(array, label)
@@ -83,9 +83,9 @@ def _array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
 def _decode_array(array: npt.NDArray[Any]) -> Decoded:
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
-    if array.ndim == 3 and array.shape[2] not in _COLOUR_CHANNELS and array.shape[0] in _COLOUR_CHANNELS:
+    if array.ndim == 3 and array.shape[2] not in COLOUR_CHANNELS and array.shape[0] in COLOUR_CHANNELS:
         array = np.moveaxis(array, 0, -1)
-    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in _COLOUR_CHANNELS):
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in COLOUR_CHANNELS):
         raise ImageError(
             f"an array of shape {array.shape} is not one image; give (H, W), (H, W, 3) or (1, H, W), and "
             "several images one by one to predict_batch."

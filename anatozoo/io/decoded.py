@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
+from anatozoo.io.limits import MAX_PIXELS, MAX_SIDE
 
 Metadata = dict[str, str | float | int | bool | None]
 
 MIN_SIDE = 16
-MAX_PIXELS = 2**27
 MAX_ASPECT = 20
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -45,21 +45,31 @@ def check_size(width: int, height: int, label: str) -> None:
     """Refuse sizes that no X-ray has; called on headers too, before anything is decoded.
 
     Raises:
-        ImageError: a side is under 16 pixels, the whole over 2**27, or one side over 20 times the other.
+        ImageError: a side is under 16 or over 16,384 pixels, the whole over 2**26, or one side over 20 times
+            the other.
     """
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"{label} is {width} x {height} pixels; an X-ray needs at least {MIN_SIDE} on each side."
         )
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{label} is {width} x {height} pixels, over the limit of {MAX_PIXELS} (2**27) in all; "
-            "shrink it first."
-        )
+    check_largest(width, height, label)
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{label} is {width} x {height} pixels; an X-ray is not over {MAX_ASPECT} times as long as "
             "wide. Crop it, or check which axis is which."
+        )
+
+
+def check_largest(width: int, height: int, label: str) -> None:
+    """Refuse sizes that no radiograph or mask has, and that would take too much memory.
+
+    Raises:
+        ImageError: a side is over 16,384 pixels, or the whole over 2**26.
+    """
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"{label} is {width} x {height} pixels, over the limit of {MAX_SIDE} a side or {MAX_PIXELS} "
+            "(2**26) in all; shrink it first."
         )
 
 

@@ -8,28 +8,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
 )
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, metadata_of, spacing_of
-from anatozoo.io.dicom_itk import stored_pixels_by_itk
+from anatozoo.io.dicom_itk import decompressed_pixels
+from anatozoo.io.limits import check_volume_size
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_JPEG_END = b"\xff\xd9"
-_JPEG_SYNTAXES = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes}
-_PADDED_END = 16
 # What apply_voi_lut raises where window or table are malformed, as they often are in the wild.
 _BAD_WINDOW = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError)
 
@@ -74,8 +69,10 @@ def read_dataset(path: Path, label: str) -> FileDataset:
     """Read a data set and make sure that it holds pixels whose encoding is known."""
     try:
         # The preamble is often missing in the wild; what is read is checked right here.
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dicom(path)
         keywords = set(dataset.dir())
+    except ImageError:
+        raise
     except Exception as error:  # a hostile file makes the parser fail in any way it likes
         raise ImageError(f"{label} is damaged or truncated DICOM; copy or export it again.") from error
     if "EncapsulatedDocument" in keywords:
@@ -112,16 +109,12 @@ def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
     Raises:
         ImageError: they are damaged, truncated, or compressed in a way that nothing installed can decode.
     """
-    is_jpeg = dataset.file_meta.TransferSyntaxUID in _JPEG_SYNTAXES
     try:
-        if is_jpeg:
-            _check_jpeg_is_whole(dataset, label)
-        try:
+        _check_memory(dataset, label)
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            stored = decompressed_pixels(dataset, label)
+        else:
             stored = pixel_array(dataset)
-        except RuntimeError:
-            if not is_jpeg:
-                raise
-            stored = stored_pixels_by_itk(dataset)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             stored = apply_color_lut(stored, dataset)
         return stored
@@ -136,13 +129,11 @@ def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
         raise ImageError(f"the pixels of {label} cannot be decoded ({reason}). {advice}.") from error
 
 
-def _check_jpeg_is_whole(dataset: FileDataset, label: str) -> None:
-    """Refuse a JPEG stream without its end marker: decoders may fill the missing part with grey."""
-    for frame in generate_frames(dataset.PixelData, number_of_frames=frames_of(dataset)):
-        if _JPEG_END not in frame[-_PADDED_END:]:
-            raise ImageError(
-                f"{label} is truncated: its compressed pixels end early; copy or export it again."
-            )
+def _check_memory(dataset: FileDataset, label: str) -> None:
+    """Refuse pixels that would not fit into memory."""
+    sizes = (frames_of(dataset), int(dataset.Rows), int(dataset.Columns))
+    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
+    check_volume_size((*sizes, samples) if samples > 1 else sizes, -(-bits // 8), label)
 
 
 def modality_values(stored: npt.NDArray[Any], header: Dataset, label: str) -> npt.NDArray[Any]:

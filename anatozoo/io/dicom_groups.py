@@ -21,15 +21,14 @@ def read_groups(path: Path) -> Metadata:
     """
     if not is_dicom(path):
         return {}
-    import pydicom
-
+    from anatozoo.io.dicom_file import read_dicom
     from anatozoo.io.dicom_header import groups_of
 
     with warnings.catch_warnings():
         # pydicom warns of every breach of the standard; what breaks it is left out.
         warnings.simplefilter("ignore")
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=_KEYWORDS)
             return groups_of(header)
         except Exception:  # a hostile file makes the parser fail in any way it likes; reading it says why
             return {}

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset
 
 from anatozoo.errors import ImageError
-from anatozoo.io.decoded import MAX_PIXELS
 from anatozoo.io.dicom import modality_values, read_dataset, stored_pixels
+from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_header import frames_of, spacing_of, values_of
 from anatozoo.io.files import dicom_files, is_dicom
 from anatozoo.io.grid import Grid
+from anatozoo.io.limits import MAX_VOXELS
 
 _TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames"]
 _SAME_PLACE_MM = 1e-2
@@ -75,10 +75,12 @@ def _check_one_series(files: Sequence[Path], label: str) -> None:
         if not is_dicom(file):
             raise ImageError(f"{str(file)!r} is empty or no DICOM; copy or export it again, or take it away.")
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            header = read_dicom(file, stop_before_pixels=True, specific_tags=_TAGS)
             text = str(header.get("SeriesDescription") or "without a description")
             series.setdefault(str(header.get("SeriesInstanceUID")), []).append(text)
             voxels += int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * frames_of(header)
+        except ImageError:
+            raise
         except Exception as error:  # a hostile file makes the parser fail in any way it likes
             raise ImageError(
                 f"{str(file)!r} is damaged or truncated DICOM; copy or export it again."
@@ -89,8 +91,8 @@ def _check_one_series(files: Sequence[Path], label: str) -> None:
             f"{label} holds {len(series)} DICOM series{': ' + each if each else ''}; give a folder with the "
             "slices of exactly one volume."
         )
-    if voxels > MAX_PIXELS:
-        raise ImageError(f"{label} has over {MAX_PIXELS} (2**27) voxels; shrink it first.")
+    if voxels > MAX_VOXELS:
+        raise ImageError(f"{label} has over {MAX_VOXELS} (2**27) voxels; shrink it first.")
 
 
 def _slices(file: Path) -> Iterator[_Slice]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from anatozoo.errors import ImageError
+from anatozoo.errors import AnatozooError, ImageError
 from anatozoo.io import tiff
-from anatozoo.io.decoded import MAX_PIXELS, Decoded
+from anatozoo.io.decoded import Decoded
+from anatozoo.io.limits import MAX_PIXELS
+from anatozoo.io.picture_headers import check_picture
 from anatozoo.io.pictures import decode_picture
+from anatozoo.io.untrusted import open_regular
 from anatozoo.io.volumes import decode_volume, is_volume
 
 # Pillow knows more formats, but some of them start other programs or are never X-rays.
@@ -50,7 +54,7 @@ def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:
         return decode_dicom(path, allow_any_modality=allow_any_modality)
     if is_volume(head, path):
         return decode_volume(path, label)
-    return _decode_picture_file(path, label, head)
+    return _decode_picture_file(path, label)
 
 
 def is_dicom(path: Path) -> bool:
@@ -89,39 +93,51 @@ def _is_dicom(head: bytes) -> bool:
 
 
 def _read_head(path: Path, label: str) -> bytes:
-    try:
-        if path.is_dir():
-            raise ImageError(f"{label} is a folder; give one file, or run `anatozoo predict` on the folder.")
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{label} is a device or a pipe; give a regular file.")
-        with path.open("rb") as file:
+    if path.is_dir():
+        raise ImageError(f"{label} is a folder; give one file, or run `anatozoo predict` on the folder.")
+    with open_regular(path) as file:
+        try:
             head = file.read(_HEAD_BYTES)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{label} cannot be opened: {reason}. Check the path.") from error
+        except OSError as error:
+            raise ImageError(f"{label} cannot be read: {error.strerror}. Check the disk.") from error
     if not head:
         raise ImageError(f"{label} is empty (zero bytes); copy or export it again.")
     return head
 
 
-def _decode_picture_file(path: Path, label: str, head: bytes) -> Decoded:
+@contextmanager
+def open_picture(path: Path, label: str) -> Iterator[PILImage.Image]:
+    """Open a picture file with Pillow, nothing decoded yet; what fails in the block is told of the file.
+
+    Raises:
+        ImageError: the file is missing, no regular file, no picture, damaged, or claims an impossible size.
+        UnidentifiedImageError: Pillow does not know it, but it begins as a TIFF does.
+    """
+    head = _read_head(path, label)
+    check_picture(path, head, label)
     try:
-        with warnings.catch_warnings():
-            # The size limit below is ours; Pillow's warning would only say the same less clearly.
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
-            with PILImage.open(path, formats=_PICTURE_FORMATS) as picture:
-                return decode_picture(picture, label)
-    except ImageError:
+        with PILImage.open(path, formats=_PICTURE_FORMATS) as picture:
+            yield picture
+    except AnatozooError:
         raise
-    except PILImage.DecompressionBombError as error:
+    except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning) as error:
         raise ImageError(
-            f"{label} has over {MAX_PIXELS} (2**27) pixels, the limit; shrink it first."
+            f"{label} has over {MAX_PIXELS} (2**26) pixels, the limit; shrink it first."
         ) from error
     except UnidentifiedImageError as error:
         if head.startswith(tiff.MAGICS):
-            return tiff.decode_tiff(path, label)
+            raise
         raise ImageError(
-            f"{label} is not an image that can be read; give PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA or NRRD."
+            f"{label} cannot be read: it is not an image of a known kind; give PNG, JPEG, TIFF, BMP, DICOM, "
+            "NIfTI, MHA or NRRD."
         ) from error
     except Exception as error:  # a hostile file makes decoders fail in any way they like
         raise ImageError(f"{label} is damaged or truncated ({error}); copy or export it again.") from error
+
+
+def _decode_picture_file(path: Path, label: str) -> Decoded:
+    try:
+        with open_picture(path, label) as picture:
+            return decode_picture(picture, label, path)
+    except UnidentifiedImageError:
+        return tiff.decode_tiff(path, label)

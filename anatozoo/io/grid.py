@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.decoded import MAX_PIXELS
+from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import is_dicom, stem_of
+from anatozoo.io.untrusted import open_regular
 
 MIN_VOLUME_SIDE = 4
 
@@ -224,11 +224,8 @@ def _is_itk(x: Any) -> bool:
 def _is_volume_path(path: Path) -> bool:
     from anatozoo.io.volumes import is_volume
 
-    try:
-        with path.open("rb") as file:
-            return is_volume(file.read(512), path)
-    except OSError as error:
-        raise ImageError(f"{str(path)!r} cannot be opened: {error.strerror}. Check the path.") from error
+    with open_regular(path) as file:
+        return is_volume(file.read(512), path)
 
 
 def _place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
@@ -236,34 +233,12 @@ def _place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | Non
     if _is_itk(x):
         return (x.GetOrigin(), x.GetDirection()) if x.GetDimension() == 2 else (None, None)
     if isinstance(x, str | os.PathLike) and _is_volume_path(Path(os.fsdecode(x))):
-        import SimpleITK as sitk
+        from anatozoo.io.volumes import read_itk
 
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(os.fsdecode(x))
-        reader.ReadImageInformation()
-        if reader.GetDimension() == 2:
-            return reader.GetOrigin(), reader.GetDirection()
+        header = read_itk(Path(os.fsdecode(x)), repr(os.fsdecode(x)), values=False)
+        if len(header.size) == 2:
+            return header.origin, header.direction
     return None, None
-
-
-def _read_itk_file(path: Path) -> tuple[Any, bool]:
-    """An ITK image and whether its file states a spacing in a known unit."""
-    import SimpleITK as sitk
-
-    from anatozoo.io.nifti import NiftiHeader
-    from anatozoo.io.volumes import states_spacing
-
-    label = repr(str(path))
-    try:
-        header = NiftiHeader.read(path)
-        if header is not None:
-            header.check_complete(path, label)
-        image = sitk.ReadImage(str(path))
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
-        raise ImageError(f"{label} is damaged, truncated or of a kind that ITK cannot read.") from error
-    if math.prod(image.GetSize()) > MAX_PIXELS:
-        raise ImageError(f"{label} has over {MAX_PIXELS} (2**27) voxels; shrink it first.")
-    return image, states_spacing(path, header, range(image.GetDimension()))
 
 
 def _raw(x: Any) -> tuple[str, Any, Grid | None]:
@@ -273,15 +248,8 @@ def _raw(x: Any) -> tuple[str, Any, Grid | None]:
     if isinstance(x, str | os.PathLike):
         path = Path(os.fsdecode(x))
         if _is_volume_path(path):
-            image, stated = _read_itk_file(path)
-            _, values, grid = _raw(image)
-            return repr(str(path)), values, grid if stated or grid is None else replace(grid, spacing_mm=None)
-        try:
-            with PIL.Image.open(path) as picture:
-                picture.load()
-                return repr(str(path)), _picture_values(picture), None
-        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            raise ImageError(f"{str(path)!r} cannot be read as a picture or volume: {error}.") from error
+            return _read_volume_file(path)
+        return repr(str(path)), _read_picture_values(path), None
     if _is_itk(x):
         import SimpleITK as sitk
 
@@ -299,6 +267,42 @@ def _raw(x: Any) -> tuple[str, Any, Grid | None]:
         f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
         "image or a SimpleITK image."
     )
+
+
+def _read_volume_file(path: Path) -> tuple[str, Any, Grid | None]:
+    """Name, values and grid of a file that ITK reads."""
+    from anatozoo.io.volumes import read_itk
+
+    label = repr(str(path))
+    read = read_itk(path, label)
+    if read.channels != 1:
+        raise ImageError(
+            f"{label}: an image with one value per pixel is needed, not a vector or colour image."
+        )
+    if len(read.size) not in (2, 3):
+        return label, read.values, None
+    spacing = read.spacing if read.states_spacing(range(len(read.size))) else None
+    try:
+        return label, read.values, Grid(read.size, spacing, read.origin, read.direction)
+    except GeometryError as error:
+        raise ImageError(f"{label} is damaged: {error} Copy or export it again.") from error
+
+
+def _read_picture_values(path: Path) -> npt.NDArray[Any]:
+    """Values of a picture file, as stored; indices of a palette."""
+    import PIL
+
+    from anatozoo.io.files import open_picture
+
+    label = repr(str(path))
+    try:
+        with open_picture(path, label) as picture:
+            check_largest(*picture.size, label)
+            return _picture_values(picture)
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{label} is a TIFF of a kind that cannot be read; save it with 8 or 16 bits."
+        ) from error
 
 
 def _raw_volume(x: Any) -> tuple[str, Any, Grid | None]:

@@ -77,9 +77,9 @@ def read_image(
         allow_any_modality: take DICOM of other modalities and body parts too.
 
     Raises:
-        ImageError: the input is missing, damaged, constant, under 16 or over 2**27 pixels, longer than
-            20 times its width, not a single plane, a mask, more than 5 % NaN, or not a chest X-ray; the
-            message says what to do.
+        ImageError: the input is missing, damaged, constant, under 16 pixels wide, over 16,384 long or 2**26
+            in all, longer than 20 times its width, not a single plane, a mask, more than 5 % NaN, or not a
+            chest X-ray; the message says what to do.
         GeometryError: `spacing_mm` is not two positive numbers.
     """
     if isinstance(x, Image):

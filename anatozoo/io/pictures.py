@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from PIL import ImageOps
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.picture_headers import MOST_PAGES, pages_of
 
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _DIRECT_MODES = ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def decode_picture(picture: PILImage.Image, label: str) -> Decoded:
+def decode_picture(picture: PILImage.Image, label: str, path: Path | None = None) -> Decoded:
     """Decode an opened PIL image of any mode; EXIF orientation and palettes are honoured.
 
     Raises:
@@ -25,9 +27,12 @@ def decode_picture(picture: PILImage.Image, label: str) -> Decoded:
     """
     check_size(*picture.size, label)
     try:
-        frames = getattr(picture, "n_frames", 1)
+        frames = pages_of(picture, path)
         if frames > 1:
-            raise ImageError(f"{label} holds {frames} pages or frames; save the one to read as its own file.")
+            more = " or more" if frames == MOST_PAGES else ""
+            raise ImageError(
+                f"{label} holds {frames}{more} pages or frames; save the one to read as its own file."
+            )
         if picture.mode == "1":
             raise ImageError(f"{label} holds only black and white; that is a mask, not an X-ray.")
         # Pillow inverts WhiteIsZero itself for up to 8 bits only.

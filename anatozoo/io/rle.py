@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
-from anatozoo.io.decoded import MAX_PIXELS
 from anatozoo.io.landmarks import Points, split_landmarks
+from anatozoo.io.limits import MAX_PIXELS
 from anatozoo.io.writers import write_csv
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from anatozoo.errors import ImageError
+from anatozoo.io.children import decode
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.untrusted import open_regular, read_bytes
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _PHOTOMETRIC = 256, 257, 262
@@ -24,7 +25,7 @@ def decode_tiff(path: Path, label: str) -> Decoded:
         ImageError: the file is damaged, truncated, or of a kind that OpenCV does not know either.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_BIG_HEADER)
             tags = ImageFileDirectory_v2(head if head.startswith(MAGICS[2:]) else head[:_HEADER])
             file.seek(tags.next)
@@ -32,7 +33,7 @@ def decode_tiff(path: Path, label: str) -> Decoded:
         width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
         check_size(width, height, label)
         # From memory, because OpenCV cannot open every path that Python can.
-        array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        _, array = decode("opencv", label, read_bytes(path), size_bytes=8 * width * height)
     except ImageError:
         raise
     except Exception as error:  # a hostile file makes decoders fail in any way they like

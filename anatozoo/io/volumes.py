@@ -1,33 +1,125 @@
-"""Decode NIfTI, MetaImage and NRRD files that hold one X-ray."""
+"""Read NIfTI, MetaImage and NRRD files, and decode those that hold one X-ray."""
 
 from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.arrays import decode_itk, slice_axes
-from anatozoo.io.decoded import Decoded, check_size
+from anatozoo.io.arrays import COLOUR_CHANNELS, slice_axes
+from anatozoo.io.children import DecodeError, decode
+from anatozoo.io.decoded import Decoded, check_size, grey_plane, valid_spacing
 from anatozoo.io.nifti import NiftiHeader
+from anatozoo.io.text_headers import META_START, NRRD_MAGIC, check_meta_header, check_nrrd_header
+from anatozoo.io.untrusted import open_regular
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
 _TEXT_MAGICS = (b"NRRD", b"ObjectType")
+_PICTURE_MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM")
 _NIFTI_MAGICS = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0", b"ni2\0")}
 _TEXT_HEADER_BYTES = 2**16
 _SPACING_KEYS = re.compile(rb"^(?:ElementSpacing|ElementSize|spacings|space directions)\s*[:=]", re.MULTILINE)
 
 
+@dataclass(frozen=True, eq=False)
+class ItkFile:
+    """A file as ITK reads it.
+
+    Attributes:
+        size: voxels along each axis, ``(x, y[, z, ...])``.
+        spacing: distances of voxels, 1 where the file does not say.
+        origin: physical position of the first voxel.
+        direction: rows of the matrix whose columns are the axes' directions.
+        channels: values per voxel.
+        nifti: the header, where it is NIfTI.
+        path: the file.
+        values: ``(*reversed(size))``, and the channels last where there are several.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+    channels: int
+    nifti: NiftiHeader | None
+    path: Path
+    values: npt.NDArray[Any]
+
+    def states_spacing(self, axes: Sequence[int]) -> bool:
+        """Whether the file itself states a spacing in known units along these axes; where not, ITK says 1."""
+        return states_spacing(self.path, self.nifti, axes)
+
+
 def is_volume(head: bytes, path: Path) -> bool:
-    """Whether the first bytes, or else the suffix, say NIfTI, MetaImage or NRRD."""
+    """Whether the first bytes, or else the suffix of what is no picture, say NIfTI, MetaImage or NRRD."""
     return (
         head.startswith(_TEXT_MAGICS)
         or any(head[at:].startswith(magics) for at, magics in _NIFTI_MAGICS.items())
-        or path.name.lower().endswith(_SUFFIXES)
+        or (path.name.lower().endswith(_SUFFIXES) and not head.startswith(_PICTURE_MAGICS))
     )
+
+
+def read_itk(path: Path, label: str, *, one_slice: bool = False, values: bool = True) -> ItkFile:
+    """Read a file through ITK, in a process of its own and after its header has been checked.
+
+    Args:
+        path: NIfTI, plain or gzipped, MetaImage or NRRD, told apart by content.
+        label: what it is called in messages.
+        one_slice: refuse more than one slice, and sizes no X-ray has, before voxels are read.
+        values: whether voxels are wanted; if not, only the header is read.
+
+    Raises:
+        ImageError: the file is of another kind, damaged, truncated, too large, or names its voxels in another
+            folder.
+    """
+    with open_regular(path) as file:
+        head = file.read(_TEXT_HEADER_BYTES)
+    nifti = None
+    if NRRD_MAGIC.match(head):
+        kind = "NrrdImageIO"
+        check_nrrd_header(path, label)
+    elif META_START.match(head):
+        kind = "MetaImageIO"
+        check_meta_header(path, label)
+    else:
+        kind = "NiftiImageIO"
+        nifti = NiftiHeader.read(path)
+        if nifti is None:
+            raise ImageError(
+                f"{label} is damaged, truncated or of a kind that ITK cannot read: it is no NIfTI, MetaImage "
+                "or NRRD. Copy or export it again."
+            )
+        nifti.check(path, label)
+    arguments: dict[str, Any] = {"path": str(path.absolute()), "kind": kind}
+    try:
+        if one_slice or not values:
+            known, _ = decode("itk_information", label, **arguments)
+            if one_slice:
+                axes = slice_axes(known["size"], label)
+                check_size(known["size"][axes[0]], known["size"][axes[1]], label)
+            if not values:
+                return _read(known, np.empty(0), nifti, path)
+        if nifti is not None:
+            nifti.check_complete(path, label)
+        known, found = decode("itk_read", label, size_bytes=path.stat().st_size, **arguments)
+    except DecodeError as error:
+        # ITK's own last line often blames a missing file, so it is left to the chained error.
+        raise ImageError(
+            f"{label} is damaged, truncated or of a kind that ITK cannot read; copy or export it again."
+        ) from error
+    return _read(known, found, nifti, path)
+
+
+def _read(known: dict[str, Any], values: Any, nifti: NiftiHeader | None, path: Path) -> ItkFile:
+    size, spacing, origin, direction = (tuple(known[k]) for k in ("size", "spacing", "origin", "direction"))
+    return ItkFile(size, spacing, origin, direction, known["channels"], nifti, path, values)
 
 
 def decode_volume(path: Path, label: str) -> Decoded:
@@ -38,25 +130,13 @@ def decode_volume(path: Path, label: str) -> Decoded:
     Raises:
         ImageError: more than one slice, a size no X-ray has, or a damaged or truncated file.
     """
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        nifti = NiftiHeader.read(path)
-        reader.ReadImageInformation()
-        size = reader.GetSize()
-        axes = slice_axes(size, label)
-        check_size(size[axes[0]], size[axes[1]], label)
-        if nifti is not None:
-            nifti.check_complete(path, label)
-        decoded = decode_itk(reader.Execute(), label)
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
-        # ITK's own last line often blames a missing file, so it is left to the chained error.
-        raise ImageError(
-            f"{label} is damaged, truncated or of a kind that ITK cannot read; copy or export it again."
-        ) from error
-    return decoded if states_spacing(path, nifti, axes) else replace(decoded, spacing_mm=None)
+    read = read_itk(path, label, one_slice=True)
+    columns, rows = slice_axes(read.size, label)
+    if read.channels not in COLOUR_CHANNELS:
+        raise ImageError(f"{label} has {read.channels} values per pixel; grey, RGB or RGBA is needed.")
+    pixels, flags = grey_plane(read.values.reshape(read.size[rows], read.size[columns], read.channels), label)
+    spacing = (read.spacing[columns], read.spacing[rows]) if read.states_spacing((columns, rows)) else None
+    return Decoded(pixels, valid_spacing(spacing), flags=flags)
 
 
 def states_spacing(path: Path, nifti: NiftiHeader | None, axes: Sequence[int]) -> bool:
@@ -64,7 +144,6 @@ def states_spacing(path: Path, nifti: NiftiHeader | None, axes: Sequence[int]) -
     if nifti is not None:
         stated = [nifti.spacing[axis] for axis in axes if axis < len(nifti.spacing)]
         return nifti.has_units and len(stated) == len(axes) and all(0 < s < math.inf for s in stated)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_TEXT_HEADER_BYTES)
-    # A suffix may lie about a TIFF or the like, whose resolution is for printing.
-    return head.startswith(_TEXT_MAGICS) and _SPACING_KEYS.search(head) is not None
+    return _SPACING_KEYS.search(head) is not None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.decoded import MAX_PIXELS
+from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.io.grid import Grid, _raw
 from anatozoo.methods.frame_cases import GROUPS
 
@@ -126,8 +126,8 @@ def _check_kind(values: npt.NDArray[Any], what: str, dims: int) -> None:
     axes = "(H, W)" if dims == 2 else "(D, H, W)"
     if values.dtype.kind not in "biuf" or not values.size:
         raise ImageError(f"{what} holds {values.dtype} of shape {values.shape}; a mask holds numbers.")
-    if values.size > MAX_PIXELS:
-        raise ImageError(f"{what} has over {MAX_PIXELS} (2**27) values; shrink it first.")
+    if values.size > MAX_VOXELS:
+        raise ImageError(f"{what} has over {MAX_VOXELS} (2**27) values; shrink it first.")
     if values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:2]) > 4 and dims == 2:
         raise ImageError(
             f"{what} is a colour picture of shape {values.shape}; save the mask with one value per pixel, or "

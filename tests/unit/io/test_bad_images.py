@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.uint16]
         (np.zeros((0, 30)), "at least 16"),
         (np.random.default_rng(0).random((16, 321)), "20 times"),
         (np.random.default_rng(0).random((1, 20000)), "at least 16"),
-        (np.broadcast_to(np.float32(1), (20000, 20000)), r"2\*\*27"),
+        (np.broadcast_to(np.float32(1), (20000, 20000)), r"2\*\*26"),
         (np.zeros((2, 30, 30)), "predict_batch"),
         (np.zeros((4, 1, 30, 30)), "predict_batch"),
         (np.zeros(30), "not one image"),
@@ -117,7 +117,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, side: int) 
         "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
     )
     for name in ("a.bmp", "a.mha"):
-        with pytest.raises(ImageError, match=r"2\*\*27"):
+        with pytest.raises(ImageError, match=r"2\*\*2[67]"):
             read_image(tmp_path / name)
 
 
