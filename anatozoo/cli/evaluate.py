@@ -295,4 +295,5 @@ def _data_name(data: str) -> str:
 def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
+    parts += ["exclusive"] if args.exclusive else []
     return "_".join(parts).replace("/", "-")

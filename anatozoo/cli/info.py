@@ -8,7 +8,14 @@ from anatozoo.cli.table import format_fields, format_table
 from anatozoo.zoo.catalogue import info, listed_in
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec
-from anatozoo.zoo.tables import input_words, license_words, megabytes, value_words
+from anatozoo.zoo.tables import (
+    input_words,
+    license_words,
+    limitations,
+    measured_words,
+    megabytes,
+    split_words,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,12 +58,20 @@ def describe(spec: CheckpointSpec, private: Path | None = None) -> str:
         ("weights", license_words(spec)),
         ("data", "\n".join(f"{data.name}: {data.license}" for data in spec.training_data)),
         ("intended use", spec.intended_use),
-        ("limitations", "\n".join(f"- {text}" for text in spec.limitations)),
+        ("limitations", "\n".join(f"- {text}" for text in limitations(spec))),
     ]
     text = format_fields(fields)
     if spec.metrics:
         rows = [
-            (m.dataset, m.split, str(m.n or ""), m.metric, m.class_, value_words(m)) for m in spec.metrics
+            (
+                m.dataset,
+                split_words(spec, m.split),
+                str(m.n or ""),
+                m.metric,
+                m.class_,
+                measured_words(spec, m),
+            )
+            for m in spec.metrics
         ]
         text += "\n" + format_table(("DATA SET", "SPLIT", "N", "METRIC", "CLASS", "VALUE"), rows)
     return text + f"\nTerms, commands behind the numbers, citation: anatozoo card {spec.name}\n"

@@ -11,9 +11,11 @@ from anatozoo.zoo.tables import (
     input_words,
     is_command,
     license_words,
+    limitations,
     markdown_table,
     megabytes,
     metrics_table,
+    split_words,
 )
 
 # The Hub's front matter accepts these identifiers (lower-case SPDX); all else is "other" with a name.
@@ -74,7 +76,7 @@ def card(spec: CheckpointSpec, *, private: bool = False) -> str:
         f"## What goes in and what comes out\n\n{_input_output(spec)}",
         f"## Intended use\n\n{spec.intended_use}\n",
         f"## Out of scope\n\n{_bullets(spec.out_of_scope)}",
-        f"## Limitations\n\n{_bullets(spec.limitations)}",
+        f"## Limitations\n\n{_bullets(limitations(spec))}",
         f"## Measured\n\n{_measured(spec)}",
         f"## Training data\n\n{_training_data(spec)}",
         f"## Training\n\n{_training(spec)}",
@@ -136,11 +138,17 @@ def _model_index(spec: CheckpointSpec, tag: str | None) -> list[dict[str, Any]]:
     return [
         {
             "task": {"type": task, "name": task.replace("-", " ").capitalize()},
-            "dataset": {"type": _slug(dataset), "name": dataset, "split": split},
+            "dataset": {"type": _slug(dataset), "name": _name(spec, dataset, split), "split": split},
             "metrics": metrics,
         }
         for (dataset, split), metrics in results.items()
     ]
+
+
+def _name(spec: CheckpointSpec, dataset: str, split: str) -> str:
+    """A data set's name on the Hub, whose tables do not show the card: what was chosen there goes with it."""
+    words = split_words(spec, split)
+    return dataset if words == split else f"{dataset} ({words})"
 
 
 def _status(spec: CheckpointSpec, private: bool) -> str:

@@ -1,19 +1,20 @@
 """The manifest `checkpoints_manifest.yaml`: its schema, and its validation by line.
 
 Top level: ``schema_version``, ``hub_organisation``, ``checkpoints``. The keys of a checkpoint are the
-fields of `anatozoo.zoo.spec.CheckpointSpec`; all but `remarks` are required, unknown ones are refused.
+fields of `anatozoo.zoo.spec.CheckpointSpec`; those with a default may be left out, unknown ones are refused.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.marked_yaml import Marked
 from anatozoo.zoo.registry import check_prefix, find_method
 from anatozoo.zoo.spec import (
+    CHOSEN,
     STATUSES,
     CheckpointSpec,
     FileRecord,
@@ -22,11 +23,13 @@ from anatozoo.zoo.spec import (
     LicenseSpec,
     Metric,
     OutputSpec,
+    Selection,
     Training,
     TrainingData,
 )
 
 SCHEMA_VERSION = 1
+VERSION = (r"\d+\.\d+\.\d+", "three numbers, as 1.0.0")
 FILE_NAME = "checkpoints_manifest.yaml"
 NAME = r"[a-z0-9]+(-[a-z0-9][a-z0-9._]*)+"
 COMMIT = r"[0-9a-f]{40}"
@@ -84,19 +87,24 @@ def read_manifest(path: Path, *, alone: bool = False) -> Manifest:
 
 
 def _keys(record: type) -> tuple[str, ...]:
-    return tuple(item.name.rstrip("_") for item in fields(record))
+    """The keys of a record that must be there."""
+    return tuple(item.name.rstrip("_") for item in fields(record) if item.default is MISSING)
+
+
+def _more_keys(record: type) -> tuple[str, ...]:
+    """Those that may be left out."""
+    return tuple(item.name for item in fields(record) if item.default is not MISSING)
 
 
 def _checkpoint(item: Marked) -> CheckpointSpec:
-    *required, optional = _keys(CheckpointSpec)
-    values = item.fields(required, [optional])
+    values = item.fields(_keys(CheckpointSpec), _more_keys(CheckpointSpec))
     name = values["name"].matching(NAME, "<method>-<data>[-<variant>] in lower case")
     for key, value in values.items():
         value.where = f"{name}.{key}"
     spec = CheckpointSpec(
         name=name,
         method=_method(values["method"], name),
-        version=values["version"].matching(r"\d+\.\d+\.\d+", "three numbers, as 1.0.0"),
+        version=values["version"].matching(*VERSION),
         status=values["status"].one_of(STATUSES),
         summary=values["summary"].text(),
         hub=_hub(values["hub"]),
@@ -112,6 +120,7 @@ def _checkpoint(item: Marked) -> CheckpointSpec:
         limitations=values["limitations"].list_of(Marked.text, least=1),
         citation=values["citation"].text(),
         remarks=values["remarks"].or_null(Marked.text) if "remarks" in values else None,
+        selection=values["selection"].or_null(_selection) if "selection" in values else None,
     )
     if spec.status == "bundled" and not spec.bundled:
         values["bundled"].fail("must be true where status is bundled, for there is no other source.")
@@ -202,7 +211,7 @@ def _output(item: Marked) -> OutputSpec:
 
 
 def _metric(item: Marked) -> Metric:
-    values = item.fields(_keys(Metric))
+    values = item.fields(_keys(Metric), _more_keys(Metric))
     value = values["value"].or_null(lambda v: v.of_type(float))
     if value is not None and not math.isfinite(value):
         values["value"].fail("must be finite, or null where not measured.")
@@ -215,7 +224,13 @@ def _metric(item: Marked) -> Metric:
         value=value,
         source=values["source"].text(),
         report=values["report"].or_null(Marked.text),
+        version=values["version"].or_null(lambda v: v.matching(*VERSION)) if "version" in values else None,
     )
+
+
+def _selection(item: Marked) -> Selection:
+    values = item.fields(_keys(Selection))
+    return Selection(split=values["split"].text(), chose=values["chose"].one_of(CHOSEN))
 
 
 def _training_data(item: Marked) -> TrainingData:

@@ -42,8 +42,11 @@ class Release:
 def entry_of(spec: CheckpointSpec, release: Release) -> str:
     """The entry of a listed checkpoint as YAML, with what publishing made known."""
     values = {**spec.to_dict(), "status": _status(spec), "hub": release.hub()}
-    if values["remarks"] is None:
-        del values["remarks"]
+    # What may be left out is left out where it says nothing.
+    values = {key: value for key, value in values.items() if value is not None}
+    for metric in values["metrics"]:
+        if metric["version"] is None:
+            del metric["version"]
     return _item(values)
 
 

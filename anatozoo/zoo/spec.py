@@ -5,6 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+WITHHELD = "test, withheld from development"
+"""Split of cases that nobody who trained or chose anything has had."""
+
+CHOSEN = ("weights", "settings")
+"""What a split can have chosen."""
+
 STATUSES = ("bundled", "published", "deprecated")
 """``bundled``: in this package, never published. ``published``: on the Hub. ``deprecated``: use another."""
 
@@ -85,7 +91,8 @@ class OutputSpec:
 class Metric:
     """One number. ``value`` None means not measured; ``source`` says where it comes from.
 
-    A source that starts with ``anatozoo`` or ``python`` is the command that reproduces the number.
+    A source that starts with ``anatozoo`` or ``python`` is the command that reproduces the number. The
+    ``version`` that was measured may be left out: the number is then of the entry's own.
     """
 
     dataset: str
@@ -96,6 +103,26 @@ class Metric:
     value: float | None
     source: str
     report: str | None
+    version: str | None = None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it was measured on cases that development never had."""
+        return self.split == WITHHELD
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen by looking at a split, so that numbers on it are optimistic.
+
+    Args:
+        split: the split's name in the metrics, as ``"val"``.
+        chose: ``"weights"``: the weights that were best there were kept, and settings were compared there;
+            ``"settings"``: only these, and the weights are the last of the training.
+    """
+
+    split: str
+    chose: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +150,8 @@ class Training:
 class CheckpointSpec:
     """One entry of the manifest. Names are immutable: new weights get a new name ending in ``-v2``.
 
-    ``remarks``, alone, may be left out: Markdown for the card, for what fits under no other heading.
+    Two keys may be left out: ``remarks``, Markdown for the card, for what fits under no other heading, and
+    ``selection``, None where nothing was chosen on a split, or nobody knows.
     """
 
     name: str
@@ -144,6 +172,7 @@ class CheckpointSpec:
     limitations: tuple[str, ...]
     citation: str
     remarks: str | None = None
+    selection: Selection | None = None
 
     @property
     def size_bytes(self) -> int:

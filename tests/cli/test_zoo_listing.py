@@ -40,14 +40,14 @@ def test_list_stays_readable_with_long_names_deprecated_ones_and_many(
 
 JSON_KEYS = {
     "": "name method version status summary hub bundled license input output metrics training_data training "
-    "intended_use out_of_scope limitations citation remarks",
+    "intended_use out_of_scope limitations citation remarks selection",
     "hub": "repo_id revision files",
     "hub.files": "model.safetensors config.json golden.safetensors",
     "hub.files.config.json": "sha256 size",
     "license": "weights training_data code_origin commercial_use note",
     "input": "modality anatomy views size fit intensity polarity spacing_mm",
     "output": "kind classes landmarks",
-    "metrics": "dataset split n metric class value source report",
+    "metrics": "dataset split n metric class value source report version",
     "training_data": "name url license n",
     "training": "config git_sha versions hardware seed",
 }

@@ -7,14 +7,17 @@ from huggingface_hub import ModelCard
 
 from anatozoo.zoo.card import card
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.spec import WITHHELD, CheckpointSpec
 from anatozoo.zoo.tables import (
     docs_page,
     insert_between_markers,
+    limitations,
     main_metrics,
     markdown_table,
     organ_words,
     readme_table,
+    training_words,
+    withheld_metrics,
 )
 from tests.zoo_fixtures import entry, write_manifest
 
@@ -82,9 +85,71 @@ def test_a_published_card_names_its_commit(tmp_path: Path) -> None:
 def test_the_readme_row_holds_name_input_organs_size_metrics_and_licence(tmp_path: Path) -> None:
     table = readme_table([spec_of(tmp_path, entry())])
     assert table.splitlines()[2] == (
-        "| `tiny-toy` | chest x-ray (PA), 30×20 | heart | 0.0 MB | dice heart 0.912 (Toy set val, n = 3) "
-        "| CC-BY-NC-4.0, non-commercial |"
+        "| `tiny-toy` | chest x-ray (PA), 30×20 | heart | 0.0 MB | dice heart 0.912 (Toy set; val; n = 3) "
+        "|  | CC-BY-NC-4.0, non-commercial |"
     )
+
+
+@pytest.mark.parametrize(
+    ("chose", "mark", "sentence"),
+    [
+        ("weights", "val, chosen on this split", "weights that were best on the split val were kept"),
+        ("settings", "val, settings chosen on this split", "the weights are the last of the training"),
+    ],
+)
+def test_numbers_on_the_split_that_chose_are_marked_everywhere(
+    tmp_path: Path, chose: str, mark: str, sentence: str
+) -> None:
+    other = entry()["metrics"][0] | {"split": "test"}
+    values = entry(metrics=[*entry()["metrics"], other], selection={"split": "val", "chose": chose})
+    spec = spec_of(tmp_path, values)
+    text = card(spec)
+    assert text.count(f"| Toy set | {mark} | 3 | dice | heart |") == 1
+    assert text.count("| Toy set | test | 3 | dice | heart |") == 1
+    assert sentence in text.split("## Limitations")[1].split("\n## ")[0]
+    assert [result["dataset"]["name"] for result in front_matter(text)["model-index"][0]["results"]] == [
+        f"Toy set ({mark})",
+        "Toy set",
+    ]
+    assert main_metrics(spec) == f"dice heart 0.912 (Toy set; {mark}; n = 3)"
+    assert f"| {mark} |" in docs_page([spec])
+
+
+def test_without_a_known_choice_nothing_is_claimed(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, entry())
+    assert "chosen on this split" not in card(spec)
+    assert limitations(spec) == spec.limitations
+
+
+def test_a_withheld_test_has_a_column_of_its_own_and_names_the_version_it_measured(tmp_path: Path) -> None:
+    withheld = entry()["metrics"][0] | {"split": WITHHELD, "n": 9, "value": 0.8, "version": "0.9.0"}
+    lung = withheld | {"class": "lung", "value": 0.7}
+    elsewhere = withheld | {"dataset": "Elsewhere", "value": 0.6, "version": "1.0.0"}
+    far = withheld | {"metric": "hd_px", "value": 4.0}
+    spec = spec_of(tmp_path, entry(metrics=[withheld, lung, far, elsewhere, *entry()["metrics"]]))
+    assert main_metrics(spec) == "dice heart 0.912 (Toy set; val; n = 3)"
+    assert withheld_metrics(spec) == (
+        "dice heart 0.800, lung 0.700 (Toy set; n = 9) (version 0.9.0); dice heart 0.600 (Elsewhere; n = 9)"
+    )
+    text = card(spec)
+    assert f"| Toy set | {WITHHELD} | 9 | dice | heart | 0.800 (version 0.9.0) |" in text
+    assert f"| Elsewhere | {WITHHELD} | 9 | dice | heart | 0.600 |" in text
+
+
+def test_a_repair_is_shown_before_and_after(tmp_path: Path) -> None:
+    after = entry()["metrics"][0] | {"metric": "dice_after", "value": 0.9}
+    before = after | {"metric": "dice_before", "value": 0.7}
+    elsewhere = before | {"dataset": "Elsewhere", "value": 0.1}
+    spec = spec_of(tmp_path, entry(metrics=[after, elsewhere, before]))
+    assert main_metrics(spec) == "dice heart 0.700 before, 0.900 after (Toy set; val; n = 3)"
+    alone = spec_of(tmp_path, entry(metrics=[after]))
+    assert main_metrics(alone) == "dice_after heart 0.900 (Toy set; val; n = 3)"
+
+
+def test_training_data_are_named_in_short(tmp_path: Path) -> None:
+    toys = entry()["training_data"][0]
+    data = [toys | {"name": "Toys (train split)", "n": 1281}, toys | {"name": "Dolls", "n": None}]
+    assert training_words(spec_of(tmp_path, entry(training_data=data))) == "Toys (1,281); Dolls"
 
 
 def test_nothing_is_shown_as_measured_that_was_not(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import yaml
 from anatozoo.errors import ManifestError
 from anatozoo.zoo.catalogue import manifest_path
 from anatozoo.zoo.manifest import read_manifest
+from anatozoo.zoo.spec import Selection
 from tests.zoo_fixtures import COMMIT, entry, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
@@ -50,12 +51,29 @@ def test_a_valid_entry_becomes_a_record(tmp_path: Path) -> None:
 
 def test_to_dict_gives_back_the_manifests_own_keys_and_values(tmp_path: Path) -> None:
     (spec,) = read_manifest(write_manifest(tmp_path / "m.yaml", entry())).checkpoints
-    assert spec.to_dict() == {**entry(), "remarks": None}
+    metrics = [{**metric, "version": None} for metric in entry()["metrics"]]
+    assert spec.to_dict() == {**entry(), "metrics": metrics, "remarks": None, "selection": None}
+
+
+def test_what_a_split_has_chosen_and_which_version_was_measured_are_read(tmp_path: Path) -> None:
+    values = with_value(("metrics", 0, "version"), "0.9.0") | {
+        "selection": {"split": "val", "chose": "weights"},
+    }
+    (spec,) = read_manifest(write_manifest(tmp_path / "m.yaml", values)).checkpoints
+    assert spec.selection == Selection("val", "weights")
+    assert [metric.version for metric in spec.metrics] == ["0.9.0", None]
+    assert spec.to_dict()["selection"] == values["selection"]
 
 
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
+        (("selection",), {"split": "val", "chose": "luck"}, "one of weights, settings"),
+        (("selection",), {"split": "val"}, "chose missing"),
+        (("selection",), {"split": "val", "chose": "weights", "when": "late"}, "unknown key"),
+        (("selection",), "val", "must be a mapping"),
+        (("metrics", 0, "version"), "1.0", "three numbers"),
+        (("metrics", 0, "versions"), "1.0.0", "unknown key"),
         (("name",), "Tiny-Toy", "<method>-<data>[-<variant>]"),
         (("name",), "tiny", "<method>-<data>[-<variant>]"),
         (("name",), "tiny-../x", "<method>-<data>[-<variant>]"),

@@ -8,13 +8,16 @@ import yaml
 from anatozoo.errors import ManifestError
 from anatozoo.zoo import maintain
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.results_page import read_evaluations, results_page
-from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.results_page import WITHHELD_FILE, read_evaluations, read_withheld, results_page
+from anatozoo.zoo.spec import WITHHELD, CheckpointSpec
+from anatozoo.zoo.tables import training_words
 
 EVIDENCE = maintain.PROJECT / "docs" / "evidence"
-TABLE = {
+TABLE: dict[str, Any] = {
     "title": "Toys",
     "data": "toys",
+    "exclusive": False,
+    "training": "blocks (7)",
     "checkpoints": ["hybridgnet-jsrt", "hybridgnet-chexmask", "never-made"],
     "columns": {"dice/lungs": "Dice, lungs", "hd_mm/lungs": "HD, mm"},
     "note": "Wooden ones.",
@@ -41,7 +44,7 @@ def specs() -> tuple[CheckpointSpec, ...]:
 
 
 def write(docs: Path, tables: list[dict[str, Any]], **evaluations: dict[str, Any]) -> Path:
-    (docs / "evidence").mkdir()
+    (docs / "evidence").mkdir(parents=True)
     (docs / "published.yaml").write_text(yaml.safe_dump(tables))
     for name, evaluation in evaluations.items():
         (docs / "evidence" / f"{name}.json").write_text(json.dumps(evaluation))
@@ -51,12 +54,13 @@ def write(docs: Path, tables: list[dict[str, Any]], **evaluations: dict[str, Any
 def test_ours_stand_beside_published_and_gaps_are_named(tmp_path: Path, specs: Any) -> None:
     text = results_page(write(tmp_path, [TABLE], one=EVALUATION), specs)
     lines = text.splitlines()
-    assert "| Old | test | 51 | 0.900 (0.100) | – |" in lines
+    ours = training_words(specs[0])
+    assert "| Old | test | blocks (7) | 51 | 0.900 (0.100) | – |" in lines
     assert (
-        "| **hybridgnet-jsrt 1.0.0** | **val** | **3** | **0.950 (0.020), 1 missed** | **not measured** |"
-        in lines
+        f"| **hybridgnet-jsrt 1.0.0** | val, chosen on this split | {ours} | 3 | 0.950 (0.020), 1 missed "
+        "| not measured |" in lines
     )
-    assert "| **hybridgnet-chexmask** |  |  | **not measured** | **not measured** |" in lines
+    assert f"| **hybridgnet-chexmask** |  | {ours} |  | not measured | not measured |" in lines
     assert "never-made" not in text
     assert "`anatozoo evaluate hybridgnet-jsrt --data toys` (torch 2)" in lines
     assert "Without a published counterpart" not in text
@@ -65,8 +69,99 @@ def test_ours_stand_beside_published_and_gaps_are_named(tmp_path: Path, specs: A
 def test_other_evaluations_have_tables_of_their_own(tmp_path: Path, specs: Any) -> None:
     other = EVALUATION | {"data": "zoo", "occlusion": {"side_px": 200.0}}
     text = results_page(write(tmp_path, [TABLE], one=EVALUATION, two=other, note={"unrelated": 1}), specs)
-    assert "### hybridgnet-jsrt 1.0.0 on zoo, split val, with a black square of 200 px" in text
+    title = "### hybridgnet-jsrt 1.0.0 on zoo, split val, chosen on this split, with a black square of 200 px"
+    assert title in text
     assert "| dice/lungs | 3 | 1 | 0.950 (0.020) |" in text
+
+
+def test_cut_and_uncut_organs_never_share_a_table(tmp_path: Path, specs: Any) -> None:
+    cut = EVALUATION | {"command": "anatozoo evaluate hybridgnet-jsrt --data toys --exclusive"}
+    cut["metrics"] = {"dice/lungs": EVALUATION["metrics"]["dice/lungs"] | {"mean": 0.7}}
+    tables = [TABLE, TABLE | {"title": "Cut toys", "exclusive": True, "rows": []}]
+    text = results_page(write(tmp_path, tables, one=EVALUATION, two=cut), specs)
+    whole, exclusive = text.split("## Toys")[1].split("## Cut toys")
+    assert "0.950 (0.020)" in whole
+    assert "0.700" not in whole
+    assert "0.700 (0.020)" in exclusive
+    assert "0.950" not in exclusive
+    assert "Published rows" not in exclusive
+    alone = results_page(write(tmp_path / "alone", [TABLE], two=cut), specs)
+    assert "on toys, split val, chosen on this split, organs cut where they overlap" in alone
+
+
+def test_a_withheld_test_comes_first_and_beside_the_published_rows(tmp_path: Path, specs: Any) -> None:
+    statistics = {"n": 5, "mean": 0.8, "sd": 0.1, "median": 0.85, "worst": 0.4, "ci_low": 0.7, "ci_high": 0.9}
+    found = {
+        "checkpoint": "hybridgnet-jsrt",
+        "version": "0.9.0",
+        "dataset": "Toys",
+        "data": "toys",
+        "exclusive": False,
+        "reference": "as carved",
+        "n": 5,
+        "metrics": {"dice/lungs": statistics, "dice/heart": statistics},
+    }
+    sets = [found, found | {"exclusive": True, "version": "0.8.0"}, found | {"checkpoint": "never-made"}]
+    record = {"split": WITHHELD, "measured": "today", "commit": "0" * 40, "scoring": "By hand.", "sets": sets}
+    docs = write(tmp_path, [TABLE], one=EVALUATION)
+    (docs / "evidence" / WITHHELD_FILE).write_text(json.dumps(record))
+    text = results_page(docs, specs)
+    ours = training_words(specs[0])
+    first, toys = text.split("## Toys\n")
+    row = "0.800 (0.100) | 0.700 – 0.900 | 0.850 | 0.400 |"
+    assert f"| **hybridgnet-jsrt 0.9.0** | Toys: as carved | {ours} | 5 | dice/lungs | {row}" in first
+    assert f"|  |  |  | 5 | dice/heart | {row}" in first
+    assert "never-made" not in text
+    rows = [line for line in toys.splitlines() if line.startswith("| ")][1:]
+    assert (
+        rows[0] == f"| **hybridgnet-jsrt 0.9.0** | {WITHHELD} | {ours} | 5 | 0.800 (0.100) | not measured |"
+    )
+    assert rows[1].startswith("| Old |")
+    assert "0.8.0" not in toys
+
+    (docs / "evidence" / WITHHELD_FILE).write_text("[]")
+    with pytest.raises(ManifestError, match="not the record of a withheld test"):
+        results_page(docs, specs)
+
+
+def test_all_numbers_of_a_withheld_test_are_those_of_its_record(specs: Any) -> None:
+    record = read_withheld(EVIDENCE / WITHHELD_FILE)
+    expected = {
+        (s["checkpoint"], s["version"], s["dataset"], *name.split("/"), value["mean"], value["n"])
+        for s in record["sets"]
+        for name, value in s["metrics"].items()
+    }
+    shown = {
+        (spec.name, m.version, m.dataset, m.metric, m.class_.replace(" and ", "_"), m.value, m.n)
+        for spec in specs
+        for m in spec.metrics
+        if m.withheld
+    }
+    assert shown == expected
+    assert len(shown) > 10
+
+
+def test_every_checkpoint_says_what_its_validation_split_chose(specs: Any) -> None:
+    assert [spec.name for spec in specs if spec.selection is None] == []
+    for spec in specs:
+        assert {m.split for m in spec.metrics} <= {"val", WITHHELD, "test of that study"}, spec.name
+    with_val = [spec for spec in specs if any(m.split == "val" for m in spec.metrics)]
+    assert [spec.name for spec in with_val if spec.selection.split != "val"] == []
+
+
+def test_models_of_the_chest_are_compared_on_equal_terms(specs: Any) -> None:
+    """A label map has no lung behind the heart, so the contours of the other model are cut too."""
+    main = {}
+    for spec in specs:
+        if {"lung_left", "heart", "clavicle_left"} <= set(
+            spec.output.classes
+        ) and spec.output.kind != "score":
+            first = next(m for m in spec.metrics if not m.withheld)
+            main[spec.name] = (first.dataset, first.metric, "--exclusive" in first.source)
+    assert main["unet-jsrt"] == main["hybridgnet-jsrt"] == ("JSRT, exclusive label maps", "dice", True)
+    for spec in specs:
+        if spec.name == "unet-jsrt":
+            assert {m.dataset for m in spec.metrics} == {"JSRT, exclusive label maps"}
 
 
 @pytest.mark.parametrize(
