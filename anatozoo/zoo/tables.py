@@ -24,9 +24,9 @@ _OPTIMISTIC = {
 _LEGEND = """\
 *Chosen on this split*: the weights that were best on these images were kept, and settings were compared
 there, so that the numbers are optimistic. *Settings chosen on this split*: the weights are the last of the
-training. *Withheld from development*: nobody who trained or chose anything has had these cases. *Exclusive label
-maps*: each pixel has one label, and heart and clavicles cut the lungs. *Damaged*: by the generator that Post-DAE
-was trained with. Every model was trained with one seed only.
+training. *Withheld from development*: nobody who trained or chose anything has had these cases. *Exclusive
+label maps*: each pixel has one label, and heart and clavicles cut the lungs. *Damaged*: by the generator
+that Post-DAE was trained with. Every model was trained with one seed only.
 """
 
 _DOCS_HEAD = """\
