@@ -72,7 +72,7 @@ def display_grey(pixels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     Stretched between percentiles; images that are mostly bright are darkened by a gamma of at most 2, so that
     contours stand out. For display only: models see none of this. Constant pixels become grey 64.
     """
-    from anatozoo.io.images import normalize_intensity
+    from anatozoo.io.intensity import normalize_intensity
 
     values = np.asarray(pixels, dtype=np.float32)
     if values.min() == values.max():

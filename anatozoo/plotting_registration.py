@@ -161,7 +161,7 @@ def _draw_grid(ax: Axes, view: _View) -> None:
 
 def _stretched(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Grey levels in 0 … 1 for display; constant planes become black."""
-    from anatozoo.io.images import normalize_intensity
+    from anatozoo.io.intensity import normalize_intensity
 
     if pixels.min() == pixels.max():
         return np.zeros(pixels.shape, np.float32)

@@ -25,7 +25,7 @@ from scipy.stats import wilcoxon
 
 import anatozoo
 from anatozoo.io.chest import ChestCase, index_chest
-from anatozoo.io.images import normalize_intensity
+from anatozoo.io.intensity import normalize_intensity
 from anatozoo.io.landmarks import draw_label_map
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.metrics.cases import Annotation, Case, case_row

@@ -125,6 +125,8 @@ class GridImage:
         name: file name without its suffix, or ``"array"``.
         source: the path as given, None for an image from memory.
         flags: remarks of the reader.
+        black_white: what stands for black and white in `pixels`; None finds it from them, see
+            `anatozoo.io.intensity.full_scale`.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -132,6 +134,7 @@ class GridImage:
     name: str = "array"
     source: str | None = None
     flags: tuple[str, ...] = ()
+    black_white: tuple[float, float] | None = None
 
 
 def read_grid_image(
@@ -178,9 +181,8 @@ def read_grid_image(
         allow_any_modality=allow_any_modality,
     )
     origin, direction = _place_2d(x)
-    return GridImage(
-        flat.pixels, Grid(flat.size, flat.spacing_mm, origin, direction), flat.name, flat.source, flat.flags
-    )
+    grid = Grid(flat.size, flat.spacing_mm, origin, direction)
+    return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
 
 
 def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:

@@ -6,7 +6,6 @@ is stretched between percentiles, so whether values run to 1, 255 or 65535 never
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +19,8 @@ from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.geometry import Geometry
+from anatozoo.io.intensity import Intensity, Range, full_scale, to_unit_range
 
-LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
-_MEGAPIXEL, _PERCENTILE_SAMPLE = 2**20, 2**19
 _MAX_NON_FINITE = 0.05
 # No X-ray has such values; files use them for "no data", and float32 arithmetic overflows beyond.
 _LARGEST_VALUE = 1e30
@@ -40,6 +38,8 @@ class Image:
         metadata: JSON values; for DICOM a few attributes that identify nobody, under their DICOM keywords,
             with `PatientAge` in years.
         flags: remarks on the input, such as ``"colour"``, ``"non_finite"`` or ``"lateral_view"``.
+        black_white: what stands for black and white in `pixels`, see `anatozoo.io.intensity.full_scale`;
+            None finds it from them.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -48,6 +48,7 @@ class Image:
     source: str | None = None
     metadata: Metadata = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    black_white: Range | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,50 +94,20 @@ def read_image(
     else:
         name, source, label = "array", None, "the array"
         decoded = decode_object(x)
-    pixels, flags = _finish(decoded, invert, label)
+    pixels, flags, black_white = _finish(decoded, invert, label)
     given = _checked_spacing(spacing_mm) if spacing_mm is not None else decoded.spacing_mm
-    return Image(pixels, given, name, source, decoded.metadata, flags)
+    return Image(pixels, given, name, source, decoded.metadata, flags, black_white)
 
 
-def normalize_intensity(pixels: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Stretch intensities linearly so that percentiles 0.5 and 99.5 become 0 and 1; clip beyond.
-
-    Invariant to scale and offset of the input. Percentiles of images over a megapixel are taken on a regular
-    grid of pixels. Where the two percentiles coincide, as in images of few grey levels,
-    minimum and maximum take their place.
-
-    Args:
-        pixels: ``(H, W)``, any real dtype, finite.
-
-    Returns:
-        ``(H, W)`` float32 in [0, 1].
-
-    Raises:
-        ImageError: the image is empty, constant or not finite.
-    """
-    values = np.asarray(pixels).astype(np.float32, copy=False)
-    if values.ndim != 2 or values.size == 0:
-        raise ImageError(f"intensities have shape (H, W), not {values.shape}.")
-    minimum, maximum = float(values.min()), float(values.max())
-    if not math.isfinite(maximum - minimum):
-        raise ImageError("intensities are not finite; replace NaN and infinity first.")
-    if minimum == maximum:
-        raise ImageError(f"every pixel has the value {minimum:g}; a constant image shows nothing.")
-    step = math.ceil(math.sqrt(values.size / _PERCENTILE_SAMPLE)) if values.size > _MEGAPIXEL else 1
-    low, high = (float(p) for p in np.percentile(values[::step, ::step], (LOW_PERCENTILE, HIGH_PERCENTILE)))
-    if high <= low:
-        low, high = minimum, maximum
-    stretched = values - np.float32(low)
-    stretched /= np.float32(high - low)
-    return np.clip(stretched, 0.0, 1.0, out=stretched)
-
-
-def to_network(image: Image, size: int) -> tuple[npt.NDArray[np.float32], Geometry]:
+def to_network(
+    image: Image, size: int, intensity: Intensity = "percentiles"
+) -> tuple[npt.NDArray[np.float32], Geometry]:
     """Make a network's square input: normalise, centre on black, resize with the aspect kept.
 
     Args:
         image: the image as read.
         size: side of the network's frame in pixels.
+        intensity: how grey values become [0, 1], see `anatozoo.io.intensity.to_unit_range`.
 
     Returns:
         ``(size, size)`` float32 in [0, 1], and the geometry from the image to it.
@@ -146,13 +117,13 @@ def to_network(image: Image, size: int) -> tuple[npt.NDArray[np.float32], Geomet
         GeometryError: `size` is not positive.
     """
     geometry = Geometry.fit(image.size, (size, size))
-    return geometry.image_to_target(normalize_intensity(image.pixels)), geometry
+    return geometry.image_to_target(to_unit_range(image.pixels, intensity, image.black_white)), geometry
 
 
 def _finish(
     decoded: Decoded, invert: bool | None, label: str
-) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """Check decoded pixels and bring them to finite float32 of the agreed polarity."""
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...], Range]:
+    """Check decoded pixels and bring them to finite float32 of the agreed polarity; also black and white."""
     height, width = decoded.pixels.shape
     check_size(width, height, label)
     with np.errstate(over="ignore"):
@@ -170,12 +141,14 @@ def _finish(
     if share > 0:
         pixels[~usable] = high if (decoded.inverted if invert is None else invert) else low
         flags = (*flags, "non_finite")
+    black, white = full_scale(float(low), float(high))
     if decoded.inverted if invert is None else invert:
         pixels = high - pixels
+        black, white = float(high) - white, float(high) - black
     if decoded.background is not None:
         # Padding is no tissue: whatever its stored value, it must end up dark.
         pixels[decoded.background] = pixels.min(where=~decoded.background, initial=np.inf)
-    return np.ascontiguousarray(pixels), flags
+    return np.ascontiguousarray(pixels), flags, (black, white)
 
 
 def _checked_spacing(spacing_mm: Any) -> tuple[float, float]:

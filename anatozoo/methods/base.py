@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, DivergedError, ImageError
+from anatozoo.io.intensity import check_intensity
 from anatozoo.nn.half_precision import full_where_small
 
 if TYPE_CHECKING:
     from anatozoo.io.geometry import Geometry
     from anatozoo.io.images import Image
+    from anatozoo.io.intensity import Intensity
     from anatozoo.metrics.cases import Case
     from anatozoo.metrics.per_image import PerImageMean
     from anatozoo.results import SegmentationResult
@@ -47,6 +49,8 @@ class ZooModule(L.LightningModule):
     test_metrics: "PerImageMean"
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
+    intensity: "Intensity" = "percentiles"
+    """How grey values become [0, 1]; methods that offer a choice have it among their settings."""
 
     def initialise(self) -> None:
         """Save the hyper-parameters, check that they are JSON, and build the parts.
@@ -61,6 +65,8 @@ class ZooModule(L.LightningModule):
         self.hparams.update(plain)
         # Lightning's command line notes here how it made the module, which is no argument of ours.
         self.hparams.pop("_instantiator", None)
+        self.intensity = self.hparams.get("intensity", "percentiles")
+        check_intensity(self.intensity)
         self.configure_network()
         full_where_small(self)
         self.configure_losses()
@@ -257,7 +263,9 @@ class SegmentationModule(ZooModule):
 
         if not images:
             return []
-        frames, geometries = zip(*(to_network(image, self.image_size) for image in images), strict=True)
+        frames, geometries = zip(
+            *(to_network(image, self.image_size, self.intensity) for image in images), strict=True
+        )
         batch = torch.from_numpy(np.stack(frames))[:, None].to(self.device, self._input_dtype())
         was_training = self.training
         self.eval()

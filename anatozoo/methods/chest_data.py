@@ -16,6 +16,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.images import to_network
+from anatozoo.io.intensity import Intensity
 from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.nn.augment import AugmentConfig
 
@@ -32,11 +33,14 @@ class RadiographDataset(CaseDataset):
     Args:
         cases: the cases; each needs an image.
         image_size: side S of the frame.
+        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
     """
 
-    def __init__(self, cases: Sequence[ChestCase], image_size: int) -> None:
+    def __init__(
+        self, cases: Sequence[ChestCase], image_size: int, intensity: Intensity = "percentiles"
+    ) -> None:
         super().__init__(cases)
-        self.image_size = image_size
+        self.image_size, self.intensity = image_size, intensity
 
     def read(self, case: ChestCase) -> dict[str, Tensor]:
         """Image in 8 bits, and the annotations.
@@ -47,7 +51,7 @@ class RadiographDataset(CaseDataset):
         if case.image is None:
             raise DataError(f"case {case.id} has annotations but no image.")
         source = case.read_image()
-        frame, geometry = to_network(source, self.image_size)
+        frame, geometry = to_network(source, self.image_size, self.intensity)
         image = torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None]
         spacing = torch.full((2,), torch.nan)
         if source.spacing_mm is not None:
@@ -83,8 +87,8 @@ class ChestDataModule(L.LightningDataModule):
     """Chest radiographs from the folders that users download; augmentation runs in batches on the device.
 
     Subclasses call ``super().__init__()``, ``self.save_hyperparameters()`` and `check_settings` with the
-    arguments ``root``, ``layouts``, ``eval_layouts``, ``image_size``, ``batch_size``, ``num_workers``,
-    ``repeat`` and ``augment`` among theirs, and implement `make_dataset` and `prepare`.
+    arguments ``root``, ``layouts``, ``eval_layouts``, ``image_size``, ``intensity``, ``batch_size``,
+    ``num_workers``, ``repeat`` and ``augment`` among theirs, and implement `make_dataset` and `prepare`.
     """
 
     augment_config: AugmentConfig | None

@@ -170,7 +170,8 @@ def _picture(path: Path) -> np.ndarray:
     """A picture as a golden test keeps it, (H, W) uint8, long side at most 512."""
     import cv2
 
-    from anatozoo.io.images import normalize_intensity, read_image
+    from anatozoo.io.images import read_image
+    from anatozoo.io.intensity import normalize_intensity
 
     pixels = normalize_intensity(read_image(path).pixels)
     scale = min(1.0, GOLDEN_SIDE / max(pixels.shape))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.io.intensity import Intensity
 from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Fit, Frame, frame_shape
@@ -26,6 +27,7 @@ class FrameDataset(CaseDataset):
         shape: the frame's shape.
         fit: see `anatozoo.methods.frames.Frame.fit`.
         spacing_mm: the same.
+        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
         labelled: whether every case must have a label map.
     """
 
@@ -37,8 +39,10 @@ class FrameDataset(CaseDataset):
         spacing_mm: Sequence[float] | None,
         *,
         labelled: bool,
+        intensity: Intensity = "percentiles",
     ) -> None:
         super().__init__(cases)
+        self.intensity = intensity
         self.shape, self.fit, self.spacing_mm = shape, fit, spacing_mm
         self.labelled = labelled
 
@@ -54,7 +58,8 @@ class FrameDataset(CaseDataset):
             frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
         except GeometryError as error:
             raise GeometryError(f"case {case.id}: {error}") from error
-        item = {"image": torch.from_numpy(frame.image(image.pixels))[None], "spacing_mm": _spacing(frame)}
+        seen = frame.image(image.pixels, self.intensity, image.black_white)
+        item = {"image": torch.from_numpy(seen)[None], "spacing_mm": _spacing(frame)}
         if not self.labelled:
             return item
         if labels is None or not labels.any():
@@ -118,7 +123,14 @@ class FrameDataModule(L.LightningDataModule):
             chosen = [case for case in cases if case.split == split and case.id not in excluded]
             if len(chosen) < 2:
                 raise DataError(f"{h.root}: the split {split!r} has {len(chosen)} cases; two are needed.")
-            frames = FrameDataset(chosen, self.shape, h.fit, h.spacing_mm, labelled=bool(self.labels))
+            frames = FrameDataset(
+                chosen,
+                self.shape,
+                h.fit,
+                h.spacing_mm,
+                labelled=bool(self.labels),
+                intensity=h.get("intensity", "percentiles"),
+            )
             self.sets[split] = self.make_set(frames, split)
 
     def excluded_cases(self) -> frozenset[str]:

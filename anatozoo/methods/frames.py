@@ -15,7 +15,7 @@ import numpy.typing as npt
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid
-from anatozoo.io.images import normalize_intensity
+from anatozoo.io.intensity import Intensity, Range, to_unit_range
 
 Fit = Literal["pad", "stretch", "spacing"]
 Array = npt.NDArray[np.float64]
@@ -108,9 +108,14 @@ class Frame:
         size = np.abs(self.matrix) @ np.asarray(self.grid.size)
         return bool((size > np.asarray(self.shape[::-1]) + 1).any())
 
-    def image(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """An image in the frame, percentiles 0.5 and 99.5 stretched to 0 and 1, 0 around it."""
-        flat = normalize_intensity(pixels.reshape(pixels.shape[0], -1)).reshape(pixels.shape)
+    def image(
+        self,
+        pixels: npt.NDArray[np.float32],
+        intensity: Intensity = "percentiles",
+        black_white: Range | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """An image in the frame, in [0, 1] by `anatozoo.io.intensity.to_unit_range`, 0 around it."""
+        flat = to_unit_range(pixels, intensity, black_white)
         if self.grid.dims == 2:
             return self._geometry().image_to_target(flat)
         from scipy.ndimage import gaussian_filter

@@ -309,7 +309,7 @@ def _network_input(image: Any, model: "HybridGNetModule") -> tuple["Tensor", "Ge
 
     from anatozoo.io.images import read_image, to_network
 
-    pixels, geometry = to_network(read_image(image), model.image_size)
+    pixels, geometry = to_network(read_image(image), model.image_size, model.intensity)
     parameter = next(model.parameters())
     return torch.from_numpy(pixels)[None, None].to(parameter), geometry
 

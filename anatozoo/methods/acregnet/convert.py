@@ -46,6 +46,7 @@ def convert_state(
     module = AcRegNetModule(
         labels=list(labels or ()),
         image_size=_side(state),
+        intensity="bits",  # theirs: grey values divided by 255
         normalization="output",
         double_elu=True,
         smoothness="tv_mean",

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Subset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.files import stem_of
+from anatozoo.io.intensity import Intensity
 from anatozoo.methods.base_data import strengths
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset
 from anatozoo.nn.deform import ShapeConfig, deform_image
@@ -66,6 +67,7 @@ class AcRegNetDataModule(FrameDataModule):
         image_size: as in the module.
         fit: as in the module.
         spacing_mm: the same.
+        intensity: the same.
         batch_size: items per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         augment: strengths of a deformation of each image with its labels, in training: fields of
@@ -85,6 +87,7 @@ class AcRegNetDataModule(FrameDataModule):
         image_size: int | list[int] = 64,
         fit: Literal["pad", "stretch", "spacing"] = "pad",
         spacing_mm: list[float] | None = None,
+        intensity: Intensity = "percentiles",
         batch_size: int = 32,
         num_workers: int = 0,
         augment: dict[str, float] | None = None,

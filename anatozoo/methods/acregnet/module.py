@@ -33,6 +33,8 @@ class AcRegNetModule(PairModule):
         image_size: side S of a square frame, [H, W] or [D, H, W] in pixels.
         fit: how images of other sizes get into the frame: ``"pad"``, ``"stretch"`` or ``"spacing"``.
         spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
+        intensity: how grey values become [0, 1]: ``"percentiles"`` stretches 0.5 to 99.5 % of each image,
+            ``"bits"`` divides by the format's largest value, as the authors do; see `anatozoo.io.intensity`.
         normalization: batch normalisation behind ``"all"`` convolutions (the paper), the ``"output"`` alone
             (the authors' port), or ``"none"``.
         double_elu: the port applies each decoder level's activation twice.
@@ -64,6 +66,7 @@ class AcRegNetModule(PairModule):
         "image_size",
         "fit",
         "spacing_mm",
+        "intensity",
         "normalization",
         "double_elu",
         "velocity",
@@ -75,6 +78,7 @@ class AcRegNetModule(PairModule):
         "image_size": "image_size",
         "fit": "fit",
         "spacing_mm": "spacing_mm",
+        "intensity": "intensity",
     }
 
     def __init__(
@@ -83,6 +87,7 @@ class AcRegNetModule(PairModule):
         image_size: int | list[int] = 64,
         fit: Literal["pad", "stretch", "spacing"] = "pad",
         spacing_mm: list[float] | None = None,
+        intensity: Literal["percentiles", "bits"] = "percentiles",
         normalization: Literal["output", "all", "none"] = "all",
         double_elu: bool = False,
         dropout: float = 0.5,

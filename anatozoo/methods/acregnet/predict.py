@@ -235,7 +235,10 @@ class PairModule(ZooModule):
         frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
         if any(frame.cuts for frame in frames):
             flags.append("larger_than_the_models_frame")
-        seen = [f.image(image.pixels) for f, image in zip(frames, (moving, fixed), strict=True)]
+        seen = [
+            frame.image(image.pixels, self.intensity, image.black_white)
+            for frame, image in zip(frames, (moving, fixed), strict=True)
+        ]
         if h.similarity != "mi":
             _refuse_opposite_polarity(seen, frames)
         kind = next(self.parameters()).dtype

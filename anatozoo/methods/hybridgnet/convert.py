@@ -156,6 +156,7 @@ def convert_state(
     module = HybridGNetModule(
         organs=organ_counts(organs) if organs else _organs(ours["expand.bias"].numel() // (features // 2)),
         image_size=32 * side,
+        intensity="bits",  # theirs: values of 8 bits divided by 255, of 12 bits by 4,096
         latents=latents,
         features=features,
         order=sum(1 for key in ours if re.fullmatch(r"fine1\.conv\.lins\.\d+\.weight", key)),

@@ -10,6 +10,7 @@ from torch import Tensor
 from anatozoo.errors import DataError
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.geometry import Geometry
+from anatozoo.io.intensity import Intensity
 from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import augment as augment_batch
@@ -27,6 +28,7 @@ class ChestDataset(RadiographDataset):
         organs: landmarks per organ, in the network's order.
         mask_organs: channels of the masks that stand in where landmarks are missing.
         image_size: side S of the frame.
+        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class ChestDataset(RadiographDataset):
         organs: Mapping[str, int],
         mask_organs: Sequence[str],
         image_size: int,
+        intensity: Intensity = "percentiles",
     ) -> None:
-        super().__init__(cases, image_size)
+        super().__init__(cases, image_size, intensity)
         self.parts, self.count = organ_slices(organs), sum(organs.values())
         self.mask_organs = list(mask_organs)
 
@@ -90,6 +93,7 @@ class HybridGNetDataModule(ChestDataModule):
         organs: as in the module.
         mask_organs: as the module's ``dense_organs``; None takes `organs`.
         image_size: as in the module.
+        intensity: as in the module.
         batch_size: images per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         repeat: passes over the training images per epoch.
@@ -105,6 +109,7 @@ class HybridGNetDataModule(ChestDataModule):
         organs: str | dict[str, int] = "lungs_heart_clavicles",
         mask_organs: list[str] | None = None,
         image_size: int = 1024,
+        intensity: Intensity = "percentiles",
         batch_size: int = 4,
         num_workers: int = 0,
         repeat: int = 1,
@@ -119,7 +124,7 @@ class HybridGNetDataModule(ChestDataModule):
     def make_dataset(self, cases: Sequence[ChestCase]) -> ChestDataset:
         """Images with the landmarks and masks of the module's organs."""
         h: Any = self.hparams
-        return ChestDataset(cases, self.organs, self.mask_organs, h.image_size)
+        return ChestDataset(cases, self.organs, self.mask_organs, h.image_size, h.intensity)
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""

@@ -37,6 +37,8 @@ class HybridGNetModule(LandmarkModule):
     Args:
         organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or landmarks per organ.
         image_size: side S of the square input in pixels.
+        intensity: how grey values become [0, 1]: ``"percentiles"`` stretches 0.5 to 99.5 % of each image,
+            ``"bits"`` divides by the format's largest value, as the authors do; see `anatozoo.io.intensity`.
         encoder: ``"residual"`` or any timm feature extractor.
         encoder_weights: ImageNet weights for a fresh fit: ``"timm"``, ``"package"`` or a file.
         freeze: prefixes of encoder parameters that stay as they are, such as ``body.conv_stem``.
@@ -74,7 +76,12 @@ class HybridGNetModule(LandmarkModule):
     """
 
     architecture = ARCHITECTURE
-    links = {"organs": "organs", "image_size": "image_size", "dense_organs": "mask_organs"}  # noqa: RUF012
+    links = {  # noqa: RUF012 - declared in the base class
+        "organs": "organs",
+        "image_size": "image_size",
+        "intensity": "intensity",
+        "dense_organs": "mask_organs",
+    }
 
     previous: Tensor
     following: Tensor
@@ -84,6 +91,7 @@ class HybridGNetModule(LandmarkModule):
         self,
         organs: str | dict[str, int] = "lungs_heart_clavicles",
         image_size: int = 1024,
+        intensity: Literal["percentiles", "bits"] = "percentiles",
         encoder: str = "residual",
         encoder_weights: str | None = None,
         freeze: list[str] = [],  # noqa: B006

@@ -17,6 +17,7 @@ from anatozoo.nn import graphs
 ARCHITECTURE = (
     "organs",
     "image_size",
+    "intensity",
     "encoder",
     "latents",
     "features",

@@ -87,6 +87,6 @@ def convert_state(
         raise WeightsError(
             f"the network has {count} labels beside background, not {len(names)}: name them by organs."
         )
-    module = UNetModule(organs=names, image_size=image_size)
+    module = UNetModule(organs=names, image_size=image_size, intensity="bits")
     fill(module.network, ours)
     return module.eval()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.geometry import Geometry
+from anatozoo.io.intensity import Intensity
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.unet.module import organ_names
@@ -33,10 +34,17 @@ class LabelDataset(RadiographDataset):
         cases: the cases; each needs an image.
         organs: organs in the order of their labels.
         image_size: side S of the frame.
+        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
     """
 
-    def __init__(self, cases: Sequence[ChestCase], organs: Sequence[str], image_size: int) -> None:
-        super().__init__(cases, image_size)
+    def __init__(
+        self,
+        cases: Sequence[ChestCase],
+        organs: Sequence[str],
+        image_size: int,
+        intensity: Intensity = "percentiles",
+    ) -> None:
+        super().__init__(cases, image_size, intensity)
         self.organs = list(organs)
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -73,6 +81,7 @@ class UNetDataModule(ChestDataModule):
         organs: as in the module. Organs that an image has no annotation of are neither learnt nor judged
             there.
         image_size: as in the module.
+        intensity: as in the module.
         batch_size: images per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         repeat: passes over the training images per epoch.
@@ -87,6 +96,7 @@ class UNetDataModule(ChestDataModule):
         eval_layouts: list[str] | None = None,
         organs: str | list[str] = "lungs_heart_clavicles",
         image_size: int = 1024,
+        intensity: Intensity = "percentiles",
         batch_size: int = 4,
         num_workers: int = 0,
         repeat: int = 1,
@@ -100,7 +110,7 @@ class UNetDataModule(ChestDataModule):
     def make_dataset(self, cases: Sequence[ChestCase]) -> LabelDataset:
         """Images with label maps of the module's organs."""
         h: Any = self.hparams
-        return LabelDataset(cases, self.organs, h.image_size)
+        return LabelDataset(cases, self.organs, h.image_size, h.intensity)
 
     def usable(self, case: ChestCase) -> bool:
         """Whether at least one of the organs is annotated."""

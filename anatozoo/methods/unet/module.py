@@ -41,6 +41,8 @@ class UNetModule(MaskModule):
             own) or names of organs in the order of their labels; later ones cover earlier ones. ``"lungs"``
             and ``"clavicles"`` in such a list are both sides under one label.
         image_size: side S of the square input in pixels.
+        intensity: how grey values become [0, 1]: ``"percentiles"`` stretches 0.5 to 99.5 % of each image,
+            ``"bits"`` divides by the format's largest value, as the authors do; see `anatozoo.io.intensity`.
         encoder: ``"residual"`` or any timm feature extractor.
         encoder_weights: ImageNet weights for a fresh fit: ``"timm"``, ``"package"`` or a file.
         freeze: prefixes of encoder parameters that stay as they are, such as ``body.conv_stem``.
@@ -65,13 +67,18 @@ class UNetModule(MaskModule):
         ConfigError: settings that contradict one another.
     """
 
-    architecture = ("organs", "image_size", "encoder", "decoder_widths")
-    links = {"organs": "organs", "image_size": "image_size"}  # noqa: RUF012 - declared in the base class
+    architecture = ("organs", "image_size", "intensity", "encoder", "decoder_widths")
+    links = {  # noqa: RUF012 - declared in the base class
+        "organs": "organs",
+        "image_size": "image_size",
+        "intensity": "intensity",
+    }
 
     def __init__(
         self,
         organs: str | list[str] = "lungs_heart_clavicles",
         image_size: int = 1024,
+        intensity: Literal["percentiles", "bits"] = "percentiles",
         encoder: str = "residual",
         encoder_weights: str | None = None,
         freeze: list[str] = [],  # noqa: B006 - jsonargparse shows it, nothing changes it
