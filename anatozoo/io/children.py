@@ -1,8 +1,8 @@
 """Ask a process of its own to decode untrusted bytes, so that what kills a decoder fails one file.
 
-A few processes (`anatozoo.io.child`) are started when they are first needed and used again; one that died, took
-too long or took too much memory is replaced. They end with the process that started them, however that ends. It
-is safe to ask from several threads, and after a fork, when the new process starts its own.
+A few processes (`anatozoo.io.child`) are started when they are first needed and used again; one that died,
+took too long or took too much memory is replaced. They end with the process that started them, however that
+ends. It is safe to ask from several threads, and after a fork, when the new process starts its own.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 import inspect
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
@@ -106,6 +106,34 @@ def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
     folder = resolve(source)
     config = read_config(folder)
     return folder, config.method, dict(config.hparams)
+
+
+def start_from(module: nn.Module, source: str, method: str) -> None:
+    """Fill a module with the weights of a checkpoint of the same architecture.
+
+    Args:
+        module: the module; keeps its number formats.
+        source: checkpoint name, folder or ``.ckpt`` file.
+        method: name of the method that it must be of.
+
+    Raises:
+        ConfigError: the source is no checkpoint, or one of another method.
+        WeightsError: tensors are missing, unexpected or misshapen.
+    """
+    fill_in(module, read_weights(source, method)[0])
+
+
+def fill_in(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load starting weights into a module, all of them and nothing else; it keeps its number formats.
+
+    Raises:
+        WeightsError: tensors are missing, unexpected or misshapen.
+    """
+    own = module.state_dict()
+    wrong = sorted(set(own) ^ set(state))
+    wrong += [name for name in own if name in state and state[name].shape != own[name].shape]
+    refuse_other_shapes(wrong)
+    module.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})
 
 
 def refuse_other_shapes(wrong: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnn.shape_prior import PriorSlot, ShapeModel, ShapePrior
 from anatozoo.methods.frames import frame_shape
 from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import read_weights, refuse_other_shapes
+from anatozoo.methods.sources import start_from
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.registration_losses import label_dice_loss
 
@@ -141,12 +141,7 @@ class AcnnModule(StackModule):
             return
         self.prior.fill(h.shape_prior, h.shape_weight, labels=self.labels, shape=self.shape, frame=dict(h))
         if h.init_weights and not self.trainer.ckpt_path:
-            state, _ = read_weights(h.init_weights, "acnn")
-            own = self.state_dict()
-            wrong = sorted(set(own) ^ set(state))
-            wrong += [name for name in own if name in state and state[name].shape != own[name].shape]
-            refuse_other_shapes(wrong)
-            self.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})
+            start_from(self, h.init_weights, "acnn")
 
     def use_shape_prior(self, model: ShapeModel) -> None:
         """Take a module that knows shapes for the shape loss; it is frozen and stays outside the state dict.

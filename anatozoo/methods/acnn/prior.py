@@ -16,6 +16,7 @@ from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
 from anatozoo.methods.frames import Frame, frame_shape
 from anatozoo.methods.label_codes import LabelAutoencoder
 from anatozoo.methods.optimisation import cosine
+from anatozoo.methods.sources import start_from
 from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.registration_losses import label_dice_loss
 
@@ -37,6 +38,7 @@ class AcnnPriorModule(LabelAutoencoder):
         swap_probability: how often two neighbouring voxels change places.
         slice_shift: standard deviation of the shift of a slice in pixels, of volumes; 0 switches it off.
         dice_weight: weight of a soft Dice loss beside the cross-entropy, which the paper has alone.
+        init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
         lr: learning rate of Adam.
         weight_decay: L2 in the gradient.
         schedule: ``"constant"`` or ``"cosine"`` (to 1 % at the fit's end).
@@ -67,6 +69,7 @@ class AcnnPriorModule(LabelAutoencoder):
         swap_probability: float = 0.1,
         slice_shift: float = 1.0,
         dice_weight: float = 0.0,
+        init_weights: str | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
@@ -90,6 +93,12 @@ class AcnnPriorModule(LabelAutoencoder):
             raise ConfigError(f"schedule={h.schedule!r} is unknown; choose constant or cosine.")
         network = ShapeAutoencoder(self.shape, len(self.labels) + 1, h.code, h.widths)
         self.network = channels_last(network) if len(self.shape) == 3 else network
+
+    def setup(self, stage: str) -> None:
+        """Fill in the starting weights of a fresh fit; a resumed one has its own."""
+        source = self.hparams["init_weights"]
+        if stage == "fit" and source and not self.trainer.ckpt_path:
+            start_from(self, source, "acnnprior")
 
     def frame_of(self, grid: Grid) -> Frame:
         """How a label map on this grid gets into the frame; see the base class."""

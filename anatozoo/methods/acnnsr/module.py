@@ -17,7 +17,7 @@ from anatozoo.methods.acnntl.image_prior import ImagePrior, load_image_model
 from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.methods.frames import frame_shape
 from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import read_weights, refuse_other_shapes
+from anatozoo.methods.sources import start_from
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -123,12 +123,7 @@ class AcnnSRModule(SuperResolutionModule):
                 )
             self.use_shape_prior(load_image_model(h.shape_prior))
         if h.init_weights and not self.trainer.ckpt_path:
-            state, _ = read_weights(h.init_weights, "acnnsr")
-            own = self.state_dict()
-            wrong = sorted(set(own) ^ set(state))
-            wrong += [name for name in own if name in state and state[name].shape != own[name].shape]
-            refuse_other_shapes(wrong)
-            self.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})
+            start_from(self, h.init_weights, "acnnsr")
 
     def use_shape_prior(self, model: AcnnTLModule) -> None:
         """Take a T-L network for the shape loss; it is frozen and stays outside the state dict.

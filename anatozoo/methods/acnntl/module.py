@@ -16,7 +16,7 @@ from anatozoo.methods.acnn.shape_prior import field_of_view
 from anatozoo.methods.acnntl.network import Shapes, TLNetwork
 from anatozoo.methods.frames import frame_shape
 from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import read_weights, refuse_other_shapes
+from anatozoo.methods.sources import fill_in, read_weights, start_from
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.registration_losses import code_distance
 
@@ -146,12 +146,11 @@ class AcnnTLModule(StackModule):
         if stage != "fit" or self.trainer.ckpt_path:
             return
         if h.init_weights:
-            state, _ = read_weights(h.init_weights, "acnntl")
-            _fill(self, state)
+            start_from(self, h.init_weights, "acnntl")
         if h.autoencoder:
             state, theirs = read_weights(h.autoencoder, "acnnprior")
             self._check_autoencoder(theirs)
-            _fill(self.network.autoencoder, {k.removeprefix(_ENCODER): v for k, v in state.items()})
+            fill_in(self.network.autoencoder, {k.removeprefix(_ENCODER): v for k, v in state.items()})
 
     def _check_autoencoder(self, theirs: Mapping[str, Any]) -> None:
         views = [field_of_view(frame_shape(h["image_size"]), h) for h in (self.hparams, theirs)]
@@ -219,11 +218,3 @@ class AcnnTLModule(StackModule):
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
         return adam_with_schedule(self, self.network.predictor)
-
-
-def _fill(part: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = part.state_dict()
-    wrong = sorted(set(own) ^ set(state))
-    wrong += [name for name in own if name in state and state[name].shape != own[name].shape]
-    refuse_other_shapes(wrong)
-    part.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.io.grid import Grid, _raw
+from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.methods.frame_cases import GROUPS
 
 MIN_SIDE = 4

@@ -12,7 +12,7 @@ from anatozoo.methods.optimisation import adam_with_schedule
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.network import NETWORKS, PaperDAE, ResidualDAE
 from anatozoo.methods.postdae.predict import RepairModule
-from anatozoo.methods.sources import read_weights, refuse_other_shapes
+from anatozoo.methods.sources import start_from
 from anatozoo.nn.labels import check_labels, dice_per_label
 from anatozoo.nn.losses import weighted_mean
 
@@ -143,14 +143,8 @@ class PostDAEModule(RepairModule):
         """Fill in the starting weights of a fresh fit; a resumed one takes its own."""
         flat = len(self.shape) == 2  # what the base class arranges for a fit is for 2-D convolutions
         fresh = self.begins_afresh(stage) if flat else stage == "fit" and not self.trainer.ckpt_path
-        if not fresh or not self.hparams["init_weights"]:
-            return
-        state, _ = read_weights(self.hparams["init_weights"], "postdae")
-        own = self.state_dict()
-        wrong = sorted(set(own) ^ set(state))
-        wrong += [name for name in own if name in state and state[name].shape != own[name].shape]
-        refuse_other_shapes(wrong)
-        self.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()})
+        if fresh and self.hparams["init_weights"]:
+            start_from(self, self.hparams["init_weights"], "postdae")
 
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""

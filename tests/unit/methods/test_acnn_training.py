@@ -267,6 +267,20 @@ def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path
         L.Trainer(max_epochs=1, **QUIET).fit(module(init_weights=stored, widths=[4, 8]), data(root))
 
 
+def test_a_prior_starts_from_weights_of_before(root: Path, tmp_path: Path) -> None:
+    first = prior()
+    fit = L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET)
+    fit.fit(first, data(root))
+    stored = str(tmp_path / "prior.ckpt")
+    fit.save_checkpoint(stored)
+    second = prior(init_weights=stored)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.zero_()
+    L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(second, data(root))
+    assert all(torch.equal(v, first.state_dict()[k]) for k, v in second.state_dict().items())
+
+
 @torch.no_grad()
 def reconstruction_loss(model: AcnnPriorModule, root: Path) -> float:
     made = data(root)
