@@ -24,7 +24,7 @@ TABLE: dict[str, Any] = {
     "source": "A catalogue.",
     "rows": [{"model": "Old", "split": "test", "n": 51, "values": [[0.9, 0.1], None]}],
 }
-EVALUATION = {
+EVALUATION: dict[str, Any] = {
     "checkpoint": "hybridgnet-jsrt",
     "version": "1.0.0",
     "data": "toys",
