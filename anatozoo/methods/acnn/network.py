@@ -1,8 +1,8 @@
 """Segmentation networks: the rows of the ACNN paper's table, and a modern one, in pure torch.
 
 Oktay et al., "Anatomically constrained neural networks (ACNNs): application to cardiac image enhancement and
-segmentation", IEEE TMI 37(2), 2018. The paper's numbers of trainable parameters are kept; the layers are
-anatozoo's own, for no code of the authors is public.
+segmentation", IEEE TMI 37(2), 2018. The numbers of trainable parameters are within 4 % of the paper's, as
+1.656 million for 1.60 of 3D-Seg; the layers are anatozoo's own, for no code of the authors is public.
 
 Every network maps images (B, 1, ...) to logits (B, classes, ...) in `forward`, and gives in `outputs` all
 logits that training supervises, the final ones first.
