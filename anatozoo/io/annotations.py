@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from anatozoo.io.chest_folders import LANDMARK_FOLDERS, MASK_FOLDERS
 from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.landmarks import CSV_HEADER, Points, check_points, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
-from anatozoo.io.untrusted import check_regular
+from anatozoo.io.untrusted import check_regular, read_json, read_npy
 from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.results import FORMATS, output_names
 
@@ -48,6 +47,8 @@ _DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavic
 _MOST_VALUES = {2: 64, 3: 1024}
 _FEWEST_POINTS = 3
 _WHITE = 255
+_LONGEST_HEADER = 2**20
+_MOST_JSON_BYTES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,11 +273,12 @@ def _header(path: Path) -> tuple[str, ...]:
     """Names of a table's columns; empty where it is no text."""
     import csv
     import gzip
+    import zlib
 
     try:
         with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            return tuple(next(csv.reader([file.readline()]), ()))
-    except (OSError, EOFError, ValueError, csv.Error):
+            return tuple(next(csv.reader([file.readline(_LONGEST_HEADER)]), ()))
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error):
         return ()  # reading it will say what is wrong with it
 
 
@@ -294,10 +296,7 @@ def _image_of(path: Path) -> str:
 
 def _read_json(path: Path, mask: Path | None) -> Stored:
     """Landmarks of a JSON file, or the label map beside a result that has none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
+    value = read_json(path, DataError, _MOST_JSON_BYTES)
     result: dict[str, Any] = value if isinstance(value, dict) and "schema_version" in value else {}
     if result and not result.get("landmarks"):
         names = result.get("labels")
@@ -310,20 +309,35 @@ def _read_json(path: Path, mask: Path | None) -> Stored:
             raise DataError(f"{str(path)!r} describes a label map, which is in no file beside it; {advice}.")
         labels, own = _read_label_map(mask)
         if names is None:  # a registration's, which brings labels along and knows no names for them
-            return Stored(_known(own, result), labels=labels)
-        masks = {organ: labels == int(value) for organ, value in names.items()}
-        return Stored(_known(own, result), masks=masks)
-    return Stored(_known(None, result), _checked_contours(read_landmarks(path), path))
+            return Stored(_known(own, result, path), labels=labels)
+        masks = {organ: labels == value for organ, value in _label_values(names, path).items()}
+        return Stored(_known(own, result, path), masks=masks)
+    return Stored(_known(None, result, path), _checked_contours(read_landmarks(path), path))
 
 
-def _known(grid: Grid | None, result: Mapping[str, Any]) -> Grid | None:
+def _label_values(names: Any, path: Path) -> dict[str, int]:
+    """Organ -> its value, as a result states them."""
+    try:
+        return {str(organ): int(value) for organ, value in names.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{str(path)!r}: its labels are no organs with whole numbers; write it again."
+        ) from error
+
+
+def _known(grid: Grid | None, result: Mapping[str, Any], path: Path) -> Grid | None:
     """A grid with the spacing that a result states, or the result's own."""
     if not result:
         return grid
-    spacing = result.get("spacing_mm")
-    if grid is None:
-        return Grid(tuple(result["size"]), spacing)
-    return grid if grid.spacing_mm or not spacing else replace(grid, spacing_mm=tuple(spacing))
+    try:
+        spacing = result.get("spacing_mm")
+        if grid is None:
+            return Grid(tuple(result["size"]), spacing)
+        return grid if grid.spacing_mm or not spacing else replace(grid, spacing_mm=tuple(spacing))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{str(path)!r} states no size, or one that is no two or three numbers; write it again."
+        ) from error
 
 
 def _read_organs(files: Mapping[str, Path]) -> Stored:
@@ -354,10 +368,7 @@ def _read_contour(path: Path, organ: str) -> Points:
         if len(found) != 1:
             raise DataError(f"{str(path)!r} marks {', '.join(found)}, but lies in the folder of {organ}.")
         return _checked_contours({organ: next(iter(found.values()))}, path)[organ]
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{str(path)!r} holds no landmarks that can be read: {error}.") from error
+    points = read_npy(path)
     return _checked_contours({organ: points.reshape(-1, 2) if points.ndim == 1 else points}, path)[organ]
 
 

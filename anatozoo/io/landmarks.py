@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
+from anatozoo.io.untrusted import read_json, read_npy, read_text
 from anatozoo.io.writers import write_bytes, write_csv, write_json
 
 CHEST_ORGANS: dict[str, int] = {
@@ -35,6 +36,8 @@ Points = npt.NDArray[np.float64]
 
 # OpenCV keeps coordinates with 16 fractional bits in 64-bit integers; points farther away than this overflow.
 _FARTHEST_PX = 2.0**30
+_MOST_BYTES = 2**24
+"""Of a file of landmarks, which are some thousand numbers."""
 
 
 def check_points(points: npt.ArrayLike, organ: str) -> Points:
@@ -44,8 +47,10 @@ def check_points(points: npt.ArrayLike, organ: str) -> Points:
         GeometryError: another shape, no point at all, or a coordinate that is NaN or infinite.
     """
     try:
+        if np.iscomplexobj(points):
+            raise TypeError("they are complex")
         checked = np.array(points, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise GeometryError(f"landmarks of {organ!r} must be (N, 2) numbers: {error}.") from error
     if checked.ndim != 2 or checked.shape[1] != 2 or len(checked) == 0:
         raise GeometryError(f"landmarks of {organ!r} must be (N, 2) with N > 0, not {checked.shape}.")
@@ -197,12 +202,12 @@ def read_landmarks(
     suffix = Path(path).suffix.lower()
     try:
         if suffix == ".csv":
-            return _parse_csv(Path(path).read_text(encoding="utf-8"))
+            return _parse_csv(read_text(Path(path), limit=_MOST_BYTES))
         if suffix == ".json":
-            return _parse_json(Path(path).read_text(encoding="utf-8"))
+            return _parse_json(read_json(Path(path), limit=_MOST_BYTES))
         if suffix == ".npy":
-            return split_landmarks(np.load(path, allow_pickle=False), organs)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
+            return split_landmarks(read_npy(Path(path)), organs)
+    except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{str(path)!r} holds no landmarks that can be read: {error!r}.") from error
     raise DataError(f"{str(path)!r}: landmarks are read from .csv, .json or .npy.")
 
@@ -216,8 +221,7 @@ def _parse_csv(text: str) -> dict[str, Points]:
     return {organ: check_points([row[1:] for row in sorted(rows)], organ) for organ, rows in found.items()}
 
 
-def _parse_json(text: str) -> dict[str, Points]:
-    value = json.loads(text)
+def _parse_json(value: Any) -> dict[str, Points]:
     landmarks = value.get("landmarks", value) if isinstance(value, dict) else None
     if not isinstance(landmarks, dict) or not landmarks:
         raise ValueError("there is no object of organs")

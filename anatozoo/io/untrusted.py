@@ -19,6 +19,8 @@ from anatozoo.io.limits import MAX_FILE_BYTES, MAX_TEXT_BYTES
 
 GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 2**20
+_MOST_INFLATION = 100
+_FREE_INFLATION = 2**26
 _NPY_LONGEST_HEADER = 2**14
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
 """What opening and decompressing a file raises, among them `gzip.BadGzipFile` and `UnicodeDecodeError`."""
@@ -174,3 +176,25 @@ def unzipped_size(file: BinaryIO, at: int, needed: int) -> int:
             left -= len(chunk)
         stream.read(1)  # past the last byte, a cut stream shows by its missing checksum
     return needed - left
+
+
+def check_inflation(path: Path, error: type[AnatozooError] = DataError) -> None:
+    """Refuse a gzipped table that inflates as no text does; a file that is no gzip is only looked at.
+
+    Raises:
+        AnatozooError: of the class `error`; it is no regular file, is damaged, or inflates to over 2**26
+            bytes and 100 times its size.
+    """
+    label = repr(str(path))
+    with open_regular(path, error) as file:
+        most = max(_FREE_INFLATION, _MOST_INFLATION * os.fstat(file.fileno()).st_size)
+        if file.read(2) != GZIP_MAGIC:
+            return
+        try:
+            there = unzipped_size(file, 0, most + 1)
+        except UNREADABLE as cause:
+            raise error(
+                f"{label} cannot be read as a table: it is damaged or truncated ({cause})."
+            ) from cause
+    if there > most:
+        raise error(f"{label} inflates to over {_MOST_INFLATION} times its size, as no table does.")
