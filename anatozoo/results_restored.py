@@ -23,8 +23,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 """Formats of `RestoredVolume.save`, and what each adds to the stem of the image's name."""
 _INCHES = 3.0
-_VIEWS = {"across the slices, along x": 1, "across the slices, along y": 2}
-"""Title of a view, and the axis of the array that it is at right angles to."""
+_NAMES = "zyx"
+"""Of the axes of the array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class RestoredVolume(SavedVolume):
         image: path or name of the volume as given, or ``"array"``.
         grid: where the fine voxels lie.
         volume: (D, H, W) float32 on that grid, read-only, in the units of the volume as given.
-        given: (D / factor, H, W) float32, the thick slices.
+        given: (D / factor, H, W) float32, the thick slices; or, where they were stored along another axis, of
+            the volume's shape but for that axis.
         flags: what to look at, such as ``"unusual_spacing"``; empty is good.
 
     Raises:
@@ -64,14 +65,21 @@ class RestoredVolume(SavedVolume):
             object.__setattr__(self, name, values)
         if self.volume.shape != self.grid.shape:
             raise GeometryError(f"a volume {self.volume.shape} does not fit the grid {self.grid.shape}.")
-        thick = self.given.shape
-        if self.volume.shape != (self.factor * thick[0], *thick[1:]):
-            raise GeometryError(f"fine slices {self.volume.shape} do not fit the thick ones {thick}.")
+        ratios = sorted(np.asarray(self.volume.shape) / self.given.shape)
+        if ratios[:2] != [1, 1] or ratios[2] % 1:
+            raise GeometryError(
+                f"fine slices {self.volume.shape} do not fit the thick ones {self.given.shape}."
+            )
+
+    @property
+    def across(self) -> int:
+        """The axis of the array across the slices, 0 but for volumes that are stored otherwise."""
+        return int(np.argmax(np.asarray(self.volume.shape) / self.given.shape))
 
     @property
     def factor(self) -> int:
         """Fine slices for each thick one."""
-        return self.volume.shape[0] // self.given.shape[0]
+        return self.volume.shape[self.across] // self.given.shape[self.across]
 
     def as_sitk(self) -> Any:
         """A ``SimpleITK.Image`` of the volume in its place."""
@@ -84,19 +92,22 @@ class RestoredVolume(SavedVolume):
         """
         from matplotlib.figure import Figure
 
+        across = self.across
+        within = [axis for axis in range(3) if axis != across]
         figure = Figure(figsize=(2 * _INCHES, 2 * _INCHES + 0.6), layout="constrained")
-        axes = figure.subplots(2, len(_VIEWS), squeeze=False)
+        axes = figure.subplots(2, len(within), squeeze=False)
         low, high = np.percentile(self.given, [1, 99.5])
-        thick = np.repeat(self.given, self.factor, 0)
-        steps = (1.0, 1.0, 1.0) if self.spacing_mm is None else self.spacing_mm
-        for column, (view, axis) in enumerate(_VIEWS.items()):
+        thick = np.repeat(self.given, self.factor, across)
+        steps = (1.0, 1.0, 1.0) if self.spacing_mm is None else self.spacing_mm[::-1]
+        # A view is at right angles to one axis within the slices and runs along the other.
+        for column, (axis, along) in enumerate(zip(within, reversed(within), strict=True)):
             for ax, values in zip(axes[:, column], (thick, self.volume), strict=True):
-                plane = np.take(values, values.shape[axis] // 2, axis)
-                aspect = steps[2] / steps[axis - 1]
+                plane = np.moveaxis(values, (across, along), (0, 1))[..., values.shape[axis] // 2]
+                aspect = steps[across] / steps[along]
                 # The first slice, which most often is the lowest of the body, lies below.
                 ax.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect, origin="lower")
                 ax.set(xticks=[], yticks=[])
-            axes[0, column].set_title(view, fontsize=8)
+            axes[0, column].set_title(f"across the slices, along {_NAMES[along]}", fontsize=8)
         for ax, words in zip(axes[:, 0], ("as given", "restored"), strict=True):
             ax.set_ylabel(words, fontsize=8)
         self._put_title(figure)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import Intensity, Range, to_unit_range
+from anatozoo.io.orientation import Orientation
 
 Fit = Literal["pad", "stretch", "spacing"]
 Array = npt.NDArray[np.float64]
@@ -38,12 +40,13 @@ class Frame:
     """Affine way from the pixels of an image into a network's frame, centre on centre.
 
     Volumes with known directions are turned so that x, y and z run to the patient's left, back and head,
-    along the nearest axis; oblique angles stay.
+    along the nearest axis; oblique angles stay. A volume has therefore one content of the frame, bit for bit,
+    in whatever order its voxels are stored.
 
     Attributes:
         grid: the image's grid.
         shape: the frame's shape, (H, W) or (D, H, W).
-        matrix: (n, n), frame pixels per image pixel.
+        matrix: (n, n), frame pixels per image pixel: a factor along each axis, axes exchanged and turned.
     """
 
     grid: Grid
@@ -65,7 +68,7 @@ class Frame:
             GeometryError: ``"spacing"`` and the image's spacing is unknown.
             ConfigError: the fit is unknown, or ``"spacing"`` has none.
         """
-        turn = _orientation(grid)
+        turn = Orientation.to_patient(grid).turn
         size = np.abs(turn) @ np.asarray(grid.size, dtype=np.float64)
         target = np.asarray(shape[::-1], dtype=np.float64)
         if fit == "stretch":
@@ -87,11 +90,29 @@ class Frame:
             raise ConfigError(f"fit={fit!r} is unknown; choose pad, stretch or spacing.")
         return cls(grid, shape, scale[:, None] * turn)
 
+    @cached_property
+    def orientation(self) -> Orientation:
+        """The order of axes in which the frame holds the image."""
+        return Orientation.of_turn(self.matrix)
+
+    @property
+    def scale(self) -> Array:
+        """(n,): frame pixels per image pixel along each axis of the frame."""
+        result: Array = np.abs(self.matrix).sum(1)
+        return result
+
+    @property
+    def start(self) -> Array:
+        """Where the first pixel of the image in the frame's order falls."""
+        size = np.asarray(self.orientation.size(self.grid.size))
+        result: Array = (np.asarray(self.shape[::-1]) - 1) / 2 - self.scale * ((size - 1) / 2)
+        return result
+
     @property
     def offset(self) -> Array:
         """Where the image's first pixel falls in the frame."""
-        centre = (np.asarray(self.grid.size) - 1) / 2
-        result: Array = (np.asarray(self.shape[::-1]) - 1) / 2 - self.matrix @ centre
+        first = self.orientation.points(np.zeros(self.grid.dims), self.grid.size)
+        result: Array = self.start + self.scale * first
         return result
 
     @property
@@ -115,36 +136,36 @@ class Frame:
         black_white: Range | None = None,
     ) -> npt.NDArray[np.float32]:
         """An image in the frame, in [0, 1] by `anatozoo.io.intensity.to_unit_range`, 0 around it."""
-        flat = to_unit_range(pixels, intensity, black_white)
+        flat = to_unit_range(self.orientation.apply(pixels), intensity, black_white)
         if self.grid.dims == 2:
             return self._geometry().image_to_target(flat)
-        from scipy.ndimage import gaussian_filter
+        return self.resample(self.smooth(flat, "nearest"), 1).astype(np.float32)
 
-        scale = np.abs(self.matrix).sum(0)[::-1]  # along the axes of the array
-        if (scale < 1).any():
-            # Against aliasing, about what averaging over each frame voxel would blur.
-            flat = gaussian_filter(flat, np.where(scale < 1, 0.4 / scale, 0.0), mode="nearest")
-        return self._resample(flat, order=1).astype(np.float32)
+    def shares(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Shares or probabilities (D, H, W) in the frame, 0 around them."""
+        turned = self.orientation.apply(values)
+        result: npt.NDArray[np.float32] = self.resample(self.smooth(turned, "constant"), 1)
+        return result
 
     def labels(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A label map in the frame, nearest neighbour, 0 around it."""
         if self.grid.dims == 2:
             return self._geometry().mask_to_target(values)
-        return self._resample(values, order=0)
+        return self.resample(self.orientation.apply(values), 0)
 
     def to_source(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Smooth values of the frame, such as probabilities, on the image's grid; 0 beyond the frame."""
         from scipy.ndimage import affine_transform
 
-        result: npt.NDArray[np.float32] = affine_transform(
+        turned: npt.NDArray[np.float32] = affine_transform(
             values,
-            self.matrix[::-1, ::-1],
-            self.offset[::-1],
-            output_shape=self.grid.shape,
+            np.diag(self.scale[::-1]),
+            self.start[::-1],
+            output_shape=self.orientation.size(self.grid.size)[::-1],
             order=1,
             mode="grid-constant",
         )
-        return result
+        return self.orientation.undo(turned)
 
     def _geometry(self) -> Geometry:
         scale = np.diag(self.matrix)
@@ -158,30 +179,38 @@ class Frame:
             (float(corner[0]), float(corner[1])),
         )
 
-    def _resample(self, values: npt.NDArray[Any], order: int) -> npt.NDArray[Any]:
-        from scipy.ndimage import affine_transform
+    def smooth(self, turned: npt.NDArray[np.float32], mode: str, least: float = 1.0) -> npt.NDArray[Any]:
+        """Blur a volume against aliasing, about as averaging over each frame voxel would.
 
-        back = np.linalg.inv(self.matrix)
-        start = -back @ self.offset
-        result: npt.NDArray[Any] = affine_transform(
-            values, back[::-1, ::-1], start[::-1], output_shape=self.shape, order=order, mode="grid-constant"
-        )
+        Args:
+            turned: (D, H, W) in the order of the frame, see `orientation`.
+            mode: what lies beyond its border, ``"nearest"`` or ``"constant"``.
+            least: scale from which on nothing is blurred.
+        """
+        from scipy.ndimage import gaussian_filter
+
+        scale = self.scale[::-1]  # along the axes of the array
+        if not (scale < least).any():
+            return turned
+        result: npt.NDArray[Any] = gaussian_filter(turned, np.where(scale < 1, 0.4 / scale, 0.0), mode=mode)
         return result
 
+    def resample(self, turned: npt.NDArray[Any], order: int, mode: str = "grid-constant") -> npt.NDArray[Any]:
+        """A volume in the frame.
 
-def _orientation(grid: Grid) -> Array:
-    """Signed permutation that turns a volume's axes nearest to ITK's x, y and z; the identity in 2-D.
+        Args:
+            turned: (D, H, W) in the order of the frame, see `orientation`.
+            order: 0 takes the nearest voxel, 1 interpolates linearly.
+            mode: what lies around it: ``"grid-constant"`` 0, ``"nearest"`` its border.
+        """
+        from scipy.ndimage import affine_transform
 
-    Radiographs stay as they are stored: their directions say nothing about the patient's sides.
-    """
-    if grid.dims == 2 or grid.direction is None:
-        return np.eye(grid.dims)
-    axes, turn = grid.axes.copy(), np.zeros((3, 3))
-    for _ in range(3):
-        row, column = np.unravel_index(np.abs(axes).argmax(), axes.shape)
-        turn[row, column] = np.sign(axes[row, column])
-        axes[row, :], axes[:, column] = 0, 0
-    return turn
+        back = np.linalg.inv(np.diag(self.scale))
+        first = -back @ self.start
+        result: npt.NDArray[Any] = affine_transform(
+            turned, back[::-1, ::-1], first[::-1], output_shape=self.shape, order=order, mode=mode
+        )
+        return result
 
 
 def displacement_between(

@@ -41,7 +41,7 @@ def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
         ``(planes, *frame shape)`` float32.
     """
     if frame.grid.dims == 3:
-        return np.stack([_volume(np.asarray(plane, np.float32), frame) for plane in planes])
+        return np.stack([frame.shares(np.asarray(plane, np.float32)) for plane in planes])
     geometry = _geometry(frame)
     canvas = _canvas(geometry)
     if canvas is None:
@@ -184,19 +184,4 @@ def _shrunk(
         source = np.zeros((height, width), part.dtype)
         source[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
     result: npt.NDArray[Any] = cv2.resize(source, geometry.target_size, interpolation=cv2.INTER_AREA)
-    return result
-
-
-def _volume(values: Planes, frame: Frame) -> Planes:
-    from scipy.ndimage import affine_transform, gaussian_filter
-
-    scale = np.abs(frame.matrix).sum(0)[::-1]  # along the axes of the array
-    if (scale < 1).any():
-        # Against aliasing, about what averaging over each frame voxel would blur.
-        values = gaussian_filter(values, np.where(scale < 1, 0.4 / scale, 0.0), mode="constant")
-    back = np.linalg.inv(frame.matrix)
-    start = -back @ frame.offset
-    result: Planes = affine_transform(
-        values, back[::-1, ::-1], start[::-1], output_shape=frame.shape, order=1, mode="grid-constant"
-    )
     return result

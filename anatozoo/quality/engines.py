@@ -9,6 +9,7 @@ import numpy as np
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
+from anatozoo.io.orientation import Orientation
 from anatozoo.results_registration import RegistrationResult
 
 LEARNED = "acregnet-jsrt"
@@ -217,7 +218,17 @@ def _learned(name: str) -> Learned:
 def _in_millimetres(
     register: Callable[..., RegistrationResult], settings: Any, moving: GridImage, fixed: GridImage
 ) -> RegistrationResult:
-    """Register with settings in millimetres; where spacings are unknown, the field stays one in pixels."""
+    """Register with settings in millimetres; where spacings are unknown, the field stays one in pixels.
+
+    Volumes are registered along the patient's axes, in whatever order they are stored.
+    """
+    turns = [Orientation.to_patient(image.grid) for image in (moving, fixed)]
+    if not all(turn.is_unchanged for turn in turns):
+        turned = [
+            replace(image, pixels=turn.apply(image.pixels), grid=turn.grid(image.grid))
+            for image, turn in zip((moving, fixed), turns, strict=True)
+        ]
+        return _turned_back(_in_millimetres(register, settings, *turned), moving, fixed, *turns)
     dims = fixed.grid.dims
     if fixed.grid.spacing_mm is not None:
         return register(moving, fixed, settings[dims])
@@ -227,3 +238,29 @@ def _in_millimetres(
     ]
     result = register(*assumed, settings[dims])
     return replace(result, moving_grid=moving.grid.in_pixels(), fixed_grid=fixed.grid.in_pixels())
+
+
+def _turned_back(
+    result: RegistrationResult,
+    moving: GridImage,
+    fixed: GridImage,
+    turn: Orientation,
+    fixed_turn: Orientation,
+) -> RegistrationResult:
+    """The registration of two images from that of both in another order of axes."""
+    shape, dims = fixed.grid.shape, fixed.grid.dims
+    there = np.moveaxis(result.displacement_px, -1, 0) + np.indices(result.fixed_grid.shape)[::-1]
+    there = np.moveaxis(fixed_turn.undo(there), 0, -1)
+    position = turn.inverse.points(there, result.moving_grid.size)
+    grids = [moving.grid, fixed.grid]
+    if result.fixed_grid.spacing_mm is None:
+        grids = [grid.in_pixels() for grid in grids]
+    return replace(
+        result,
+        moving_grid=grids[0],
+        fixed_grid=grids[1],
+        displacement_px=(position - np.moveaxis(np.indices(shape)[::-1], 0, dims)).astype(np.float32),
+        alignment=turn.inverse.turn @ result.alignment @ fixed_turn.turn,
+        moving_pixels=moving.pixels,
+        fixed_pixels=fixed.pixels,
+    )

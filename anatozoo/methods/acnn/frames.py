@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid
+from anatozoo.io.orientation import Orientation, tells_apex
 from anatozoo.methods.frames import Frame
 
 StackFit = Literal["slices", "pad", "stretch", "spacing"]
@@ -21,7 +22,8 @@ _SAME_SCALE = 1e-3
 class StackFrame(Frame):
     """A frame that holds one slice for each slice of the image, which is scaled within the slices alone.
 
-    Slices are neither turned nor resampled, for a stack has few of them and its directions are oblique.
+    Slices are not resampled, for a stack has few of them and its directions are oblique. They are in the
+    order of `anatozoo.io.orientation.Orientation.of_heart`.
     """
 
     @classmethod
@@ -36,16 +38,39 @@ class StackFrame(Frame):
             shape: the frame's shape, (D, H, W).
             long_side: pixels.
         """
-        size = np.asarray(grid.size[:2], dtype=np.float64)
-        steps = np.ones(2) if grid.spacing_mm is None else np.asarray(grid.spacing_mm[:2])
+        turn = Orientation.of_heart(grid)
+        size = np.asarray(turn.size(grid.size)[:2], dtype=np.float64)
+        turned = turn.grid(grid).spacing_mm
+        steps = np.ones(2) if turned is None else np.asarray(turned[:2])
         scale = steps * (long_side / (size * steps).max())
-        return cls(grid, shape, np.diag([scale[0], scale[1], 1.0]))
+        return cls(grid, shape, np.diag([scale[0], scale[1], 1.0]) @ turn.turn)
 
     @property
-    def offset(self) -> npt.NDArray[np.float64]:
-        """Where the image's first voxel falls in the frame; slices fall on slices."""
-        result: npt.NDArray[np.float64] = super().offset
-        result[2] = math.floor((self.shape[0] - self.grid.shape[0]) / 2)
+    def order_known(self) -> bool:
+        """Whether it is certain which end of the stack is the base; a single slice has no ends."""
+        return self.orientation.size(self.grid.size)[2] == 1 or tells_apex(self.grid)
+
+    def reversed(self) -> Self:
+        """The same frame with the slices in the reverse order."""
+        return replace(self, matrix=np.diag([1.0, 1.0, -1.0]) @ self.matrix)
+
+    def unreversed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values (..., D, H, W) in the reversed frame, each at the place of its slice in this one.
+
+        Args:
+            values: what was found there; a slice that this frame alone shows gets that of a neighbour.
+        """
+        # Of an odd number of slices that are free, or too many, one more lies behind than before.
+        odd = (self.shape[0] - self.orientation.size(self.grid.size)[2]) % 2
+        place = np.arange(self.shape[0])[::-1] - odd
+        result: npt.NDArray[Any] = np.take(values, place.clip(0), -3)
+        return result
+
+    @property
+    def start(self) -> npt.NDArray[np.float64]:
+        """Where the first voxel in the frame's order falls; slices fall on slices."""
+        result: npt.NDArray[np.float64] = super().start
+        result[2] = math.floor((self.shape[0] - self.orientation.size(self.grid.size)[2]) / 2)
         return result
 
 
@@ -57,10 +82,10 @@ class VoxelFrame(Frame):
     """
 
     @property
-    def offset(self) -> npt.NDArray[np.float64]:
-        """Where the image's first voxel falls in the frame, a whole number along those axes."""
-        result: npt.NDArray[np.float64] = super().offset
-        kept = np.isclose(np.abs(self.matrix).sum(1), 1, atol=_SAME_SCALE)
+    def start(self) -> npt.NDArray[np.float64]:
+        """Where the first voxel in the frame's order falls, a whole number along those axes."""
+        result: npt.NDArray[np.float64] = super().start
+        kept = np.isclose(self.scale, 1, atol=_SAME_SCALE)
         # Of the two voxels beside a middle that lies between them, the first, however it is rounded.
         result[kept] = np.floor(result[kept] + 0.25)
         return result

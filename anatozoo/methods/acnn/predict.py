@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.frames import fit_frame
+from anatozoo.methods.acnn.frames import StackFrame, fit_frame
 from anatozoo.methods.acnn.stacks import read_stack
 from anatozoo.methods.base import FRAGMENT, ZooModule
 from anatozoo.methods.frames import Frame
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.25
 """Share of a window that neighbours share."""
+ORDERS_AGREE = 0.7
+"""Dice of an organ between the two orders of slices below which a result is flagged."""
 
 
 class StackModule(ZooModule):
@@ -70,6 +72,10 @@ class StackModule(ZooModule):
         where there are more than the frame holds. Where the anatomy reaches the border of this view, it looks
         at the whole slices, window by window.
 
+        Volumes with directions are brought into one order before, and labels back. Where nothing tells which
+        end of a stack of slices is which, the network sees both orders, and the mean of its probabilities
+        counts; ``"slice_order_uncertain"`` is flagged where the two do not agree.
+
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
                 (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.methods.acnn.stacks.read_stack`.
@@ -118,13 +124,12 @@ class StackModule(ZooModule):
     def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
         from anatozoo.results_volume import VolumeResult
 
-        frame, probability = self._look(stack, bool(whole))
-        flags: tuple[str, ...] = ()
+        frame, probability, flags = self._look(stack, bool(whole))
         if whole is None and self._reaches_border(frame, probability):
             if self.sees_parts:
-                frame, probability = self._look(stack, True)
+                frame, probability, flags = self._look(stack, True)
             else:
-                flags = ("anatomy_at_border",)
+                flags = (*flags, "anatomy_at_border")
         if self.one_part:
             probability = without_loose_parts(probability)
         labels = labels_on_grid(probability, frame)
@@ -139,23 +144,34 @@ class StackModule(ZooModule):
             pixels=stack.pixels,
         )
 
-    def _look(self, stack: "GridImage", whole: bool) -> tuple[Frame, npt.NDArray[np.float32]]:
-        """A frame and the probabilities (1 + labels, ...) in it."""
+    def _look(
+        self, stack: "GridImage", whole: bool
+    ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
+        """A frame, the probabilities (1 + labels, ...) in it, and flags."""
         h: Any = self.hparams
         frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=self.sees_parts)
         if not whole:
             # All slices, but of each the middle alone.
             view = (frame.shape[0], *self.shape[1:])
             frame = type(frame)(frame.grid, view, frame.matrix)
+        probability = self._probability(frame.image(stack.pixels))
+        if not isinstance(frame, StackFrame) or frame.order_known:
+            return frame, probability, ()
+        other = frame.unreversed(self._probability(frame.reversed().image(stack.pixels)))
+        flags = () if orders_agree(probability, other) else ("slice_order_uncertain",)
+        return frame, (probability + other) / 2, flags
+
+    def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Probabilities (1 + labels, D, H, W) of an image (D, H, W) in the frame."""
         kind = next(self.parameters()).dtype
-        image = torch.from_numpy(frame.image(stack.pixels))[None, None].to(self.device, kind)
+        given = torch.from_numpy(image)[None, None].to(self.device, kind)
         was_training = self.training
         self.eval()
         try:
-            logits = self._in_windows(image)
+            logits = self._in_windows(given)
         finally:
             self.train(was_training)
-        return frame, logits[0].float().softmax(0).cpu().numpy()
+        return logits[0].float().softmax(0).cpu().numpy()
 
     def _in_windows(self, image: Tensor) -> Tensor:
         if tuple(image.shape[2:]) == self.shape:
@@ -171,7 +187,7 @@ class StackModule(ZooModule):
     def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:
         """Whether the anatomy reaches a border beyond which the image goes on."""
         found = probability.argmax(0) > 0
-        size = np.abs(frame.matrix) @ np.asarray(frame.grid.size)
+        size = frame.scale * frame.orientation.size(frame.grid.size)
         for axis in (1, 2):
             goes_on = size[2 - axis] > frame.shape[axis] + 1
             ends = np.take(found, [0, -1], axis)
@@ -195,6 +211,16 @@ class StackModule(ZooModule):
                 if sizes[:-1].sum() > FRAGMENT * sizes.sum():
                     flags.append(f"fragmented_{organ}")
         return flags
+
+
+def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
+    """Whether the probabilities (1 + labels, ...) of two orders of slices give each organ alike."""
+    a, b = largest_plane(list(one)), largest_plane(list(other))
+    for value in range(1, len(one)):
+        mine, its = a == value, b == value
+        if 2 * np.count_nonzero(mine & its) < ORDERS_AGREE * (np.count_nonzero(mine) + np.count_nonzero(its)):
+            return False
+    return True
 
 
 def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

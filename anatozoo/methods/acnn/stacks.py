@@ -9,11 +9,10 @@ import numpy as np
 
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid, GridImage, _name_of, _raw_volume
+from anatozoo.io.orientation import Orientation, coarsest_axis
 
 MIN_SIDE = 16
 """Pixels that a slice needs along each axis."""
-_COARSER = 1.5
-"""From what ratio of spacings on the coarsest axis is certainly the one across the slices."""
 
 
 def read_stack(
@@ -26,11 +25,12 @@ def read_stack(
             array or tensor (D, H, W), or (H, W) for a single slice, which is flagged ``"single_slice"``; or
             a `GridImage`.
         spacing_mm: one number or (x, y, z), in place of what the source says.
-        slices: whether the first axis has to be the one across the slices.
+        slices: whether it is a stack of slices. They come first, unless spacing or directions tell across
+            which axis they lie.
 
     Raises:
-        ImageError: the source cannot be read, is a 4-D cine or in colour, has its axes in another order, is
-            constant, not finite or too small.
+        ImageError: the source cannot be read, is a 4-D cine or in colour, seems to have its axes in another
+            order, of which nothing tells more, is constant, not finite or too small.
         GeometryError: `spacing_mm` is not positive.
     """
     image = x if isinstance(x, GridImage) else _read(x)
@@ -68,25 +68,19 @@ def _read(x: Any) -> GridImage:
 
 def _check(image: GridImage, slices: bool) -> None:
     what = repr(image.source) if image.source else "the volume"
-    _, height, width = image.pixels.shape
     low, high = float(image.pixels.min()), float(image.pixels.max())
     if not np.isfinite(high - low):
         raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
     if low == high:
         raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")
-    if slices and _is_permuted(image.grid):
+    width, height, depth = Orientation.of_slices(image.grid).size(image.grid.size)
+    # A stack has fewer slices than a slice has rows and columns, unless its spacings say otherwise.
+    if slices and coarsest_axis(image.grid) is None and depth > 2 * min(height, width):
         raise ImageError(
             f"{what} has the shape {image.pixels.shape}, in which the slices do not come first; give "
             "(D, H, W), of an array x with slices last numpy.moveaxis(x, -1, 0)."
         )
+    if not slices:
+        width, height = image.grid.size[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{what} has slices of {width} x {height} pixels; {MIN_SIDE} a side are needed.")
-
-
-def _is_permuted(grid: Grid) -> bool:
-    """Whether another axis than the first of the array is the one across the slices."""
-    width, height, depth = grid.size
-    if grid.spacing_mm is not None and max(grid.spacing_mm) > _COARSER * min(grid.spacing_mm):
-        return int(np.argmax(grid.spacing_mm)) != 2
-    # Without spacings, a stack has fewer slices than a slice has rows and columns.
-    return depth > 2 * min(height, width)

@@ -53,8 +53,7 @@ class SliceDataset(FrameDataset):
             frame = fit_frame(image.grid, self.shape, "spacing", self.spacing_mm, 0)
         except GeometryError as error:
             raise GeometryError(f"case {case.id}: {error}") from error
-        scale = np.abs(frame.matrix).sum(1)
-        if (scale > COARSER).any():
+        if (frame.scale > COARSER).any():
             raise DataError(
                 f"case {case.id} has voxels of {image.grid.spacing_mm} mm, from which fine volumes of "
                 f"{self.spacing_mm} mm cannot be learnt."
@@ -192,17 +191,8 @@ def on_frame(values: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.fl
         values: (D, H, W).
         frame: from its grid; where it is coarser, the volume is blurred before.
     """
-    from scipy.ndimage import affine_transform, gaussian_filter
-
-    scale = np.abs(frame.matrix).sum(0)[::-1]
-    if (scale < 1 / COARSER).any():
-        values = gaussian_filter(values, np.where(scale < 1, 0.4 / scale, 0.0), mode="nearest")
-    back = np.linalg.inv(frame.matrix)
-    start = -back @ frame.offset
-    result: npt.NDArray[np.float32] = affine_transform(
-        values, back[::-1, ::-1], start[::-1], output_shape=frame.shape, order=1, mode="nearest"
-    )
-    return result
+    turned = frame.smooth(frame.orientation.apply(values), "nearest", 1 / COARSER)
+    return frame.resample(turned, 1, "nearest").astype(np.float32, copy=False)
 
 
 def check_slices(shape: Sequence[int], spacing_mm: Sequence[float], factor: int) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.io.grid import Grid
+from anatozoo.io.orientation import Orientation
 from anatozoo.methods.acnn.stacks import read_stack
 from anatozoo.methods.acnnsr.data import intensity_range
 from anatozoo.methods.acnnsr.network import SuperResolution, interpolate_slices
 from anatozoo.methods.base import ZooModule
-from anatozoo.methods.frames import _orientation
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -47,8 +47,9 @@ class SuperResolutionModule(ZooModule):
     def predict(self, x: Any, *, spacing_mm: float | Sequence[float] | None = None) -> "RestoredVolume":
         """Restore one volume with thick slices, of any size, by windows where it is large.
 
-        Where the axis across the slices is the patient's z, the network sees x, y and z running as in
-        training, to the patient's left, back and head; other stacks it sees as they are stored.
+        The network sees the slices one after another, and where directions are known in the order of
+        `anatozoo.io.orientation.Orientation.of_slices`: as in training, where they lie across the patient's
+        long axis. The result has the order of what was given.
 
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
@@ -66,7 +67,7 @@ class SuperResolutionModule(ZooModule):
             GeometryError: `spacing_mm` is not positive.
         """
         stack = read_stack(x, spacing_mm=spacing_mm)
-        if stack.grid.shape[0] < 2:
+        if stack.grid.size[Orientation.of_slices(stack.grid).axes[2]] < 2:
             raise ImageError(f"{stack.source or stack.name!r} is one slice; what lies between needs two.")
         return self._restore(stack)
 
@@ -98,13 +99,13 @@ class SuperResolutionModule(ZooModule):
         from anatozoo.results_restored import RestoredVolume
 
         low, high = intensity_range(stack.pixels)
-        turn = turn_within_slices(stack.grid)
-        fine = undo_turn(self._in_windows(apply_turn((stack.pixels - low) / (high - low), turn)), turn)
+        turn = Orientation.of_slices(stack.grid)
+        fine = turn.undo(self._in_windows(turn.apply((stack.pixels - low) / (high - low))))
         return RestoredVolume(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
             image=stack.source or stack.name,
-            grid=fine_grid(stack.grid, self.factor),
+            grid=fine_grid(stack.grid, self.factor, turn.axes[2]),
             volume=fine * np.float32(high - low) + np.float32(low),
             given=stack.pixels,
             flags=(*stack.flags, *self._flags(stack.grid)),
@@ -138,41 +139,24 @@ class SuperResolutionModule(ZooModule):
         if grid.spacing_mm is None:
             return []
         x, y, z = self.hparams["spacing_mm"]
-        ratios = np.asarray(grid.spacing_mm) / (x, y, z * self.factor)
+        turned = Orientation.of_slices(grid).grid(grid)
+        ratios = np.asarray(turned.spacing_mm) / (x, y, z * self.factor)
         return ["unusual_spacing"] if (np.maximum(ratios, 1 / ratios) > UNUSUAL).any() else []
 
 
-def fine_grid(coarse: Grid, factor: int) -> Grid:
-    """The grid of `factor` slices in the place of each thick one."""
-    width, height, depth = coarse.size
-    size = (width, height, depth * factor)
+def fine_grid(coarse: Grid, factor: int, across: int = 2) -> Grid:
+    """The grid of `factor` slices in the place of each thick one.
+
+    Args:
+        coarse: the grid of the thick slices.
+        factor: fine slices for each of them.
+        across: the axis that runs across them, 0 to 2 for x to z.
+    """
+    size = tuple(count * (factor if axis == across else 1) for axis, count in enumerate(coarse.size))
     if coarse.spacing_mm is None:
         # Where no distance is known, neither is the place of a slice beside another.
         return Grid(size, direction=coarse.direction)
-    x, y, z = coarse.spacing_mm
+    spacing = tuple(step / (factor if axis == across else 1) for axis, step in enumerate(coarse.spacing_mm))
     # The middle of the first fine slice lies before that of the first thick one.
-    first = coarse.to_physical((0, 0, (1 / factor - 1) / 2))
-    return replace(coarse, size=size, spacing_mm=(x, y, z / factor), origin=tuple(first.tolist()))
-
-
-def turn_within_slices(grid: Grid) -> npt.NDArray[np.float64]:
-    """Signed permutation of x, y, z to the patient's axes; the identity where slices do not lie across z.
-
-    Args:
-        grid: of a volume with its slices along z.
-    """
-    turn = _orientation(grid)
-    return turn if turn[2, 2] else np.eye(3)
-
-
-def apply_turn(values: npt.NDArray[np.float32], turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """A volume (D, H, W) with its axes exchanged and turned round; `turn` is of x, y, z."""
-    # Axes of the array run the other way round than x, y, z.
-    table = turn[::-1, ::-1]
-    moved = values.transpose(np.abs(table).argmax(1).tolist())
-    return np.flip(moved, tuple(np.flatnonzero(table.sum(1) < 0).tolist()))
-
-
-def undo_turn(values: npt.NDArray[np.float32], turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """What `apply_turn` gave, as it was."""
-    return apply_turn(values, turn.T)
+    first = coarse.to_physical([(1 / factor - 1) / 2 if axis == across else 0 for axis in range(3)])
+    return replace(coarse, size=size, spacing_mm=spacing, origin=tuple(first.tolist()))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.io.orientation import Orientation
 from anatozoo.methods.acregnet.instance import optimise_field
 from anatozoo.methods.base import ZooModule
 from anatozoo.methods.frames import Frame, displacement_between
@@ -330,9 +331,11 @@ def _field_of_view_flags(moving: "GridImage", fixed: "GridImage") -> list[str]:
             f"the spacing of the {which} image is unknown and that of the other is known. Give "
             f"{which}_spacing_mm, or ignore_spacing=True to work in pixels alone."
         )
-    sizes = [np.asarray(image.grid.size, dtype=float) for image in (moving, fixed)]
+    grids = [image.grid for image in (moving, fixed)]
     if known[0]:
-        sizes = [np.abs(image.grid.steps) @ size for image, size in zip((moving, fixed), sizes, strict=True)]
+        sizes = [np.abs(grid.steps) @ np.asarray(grid.size, float) for grid in grids]
+    else:
+        sizes = [np.asarray(Orientation.to_patient(grid).size(grid.size), float) for grid in grids]
     ratios = sizes[0] / sizes[1]
     if not known[0]:
         ratios = ratios / np.exp(np.log(ratios).mean())

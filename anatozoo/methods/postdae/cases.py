@@ -16,6 +16,7 @@ from anatozoo.io.files import stem_of
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.io.orientation import Orientation
 from anatozoo.methods.frame_cases import GROUPS, _check_subjects, _deal, _read_splits, _subject_of
 
 Labels = npt.NDArray[np.uint8]
@@ -173,12 +174,14 @@ def _acdc_cases(root: Path, organs: tuple[str, ...]) -> list[MaskCase]:
     cases = []
     for path in files:
         patient = path.name.partition("_")[0]
-        volume, grid = read_labels(path, 3)
+        stored, grid = read_labels(path, 3)
+        turn = Orientation.of_heart(grid)
+        volume, grid = turn.apply(stored), turn.grid(grid)
         spacing = grid.spacing_mm and grid.spacing_mm[:2]
-        for z, stored in enumerate(volume):
-            labels = np.zeros(stored.shape, np.uint8)
+        for z, drawn in enumerate(volume):
+            labels = np.zeros(drawn.shape, np.uint8)
             for value, organ in enumerate(organs, start=1):
-                labels[stored == ACDC_LABELS[organ]] = value
+                labels[drawn == ACDC_LABELS[organ]] = value
             if labels.any():
                 read = partial(_given, labels, Grid(labels.shape[::-1], spacing))
                 split = splits.get(patient) if splits else _deal(patient)

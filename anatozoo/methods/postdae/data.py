@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step, strengths
+from anatozoo.methods.frame_data import _spacing
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.methods.planes import organ_planes
 from anatozoo.methods.postdae.cases import MaskCase, find_masks
@@ -61,10 +62,7 @@ class MaskDataset(CaseDataset):
             raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
         frame = Frame.fit(grid, self.shape, self.fit, self.spacing_mm)
         planes = np.rint(255 * organ_planes(labels, self.organs, frame)).astype(np.uint8)
-        spacing = torch.full((grid.dims,), torch.nan)
-        if grid.spacing_mm is not None:
-            spacing = torch.from_numpy(1 / (np.abs(frame.matrix) @ (1 / np.asarray(grid.spacing_mm)))).float()
-        return {"organs": torch.from_numpy(planes), "spacing_mm": spacing}
+        return {"organs": torch.from_numpy(planes), "spacing_mm": _spacing(frame)}
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Shares of background and organs."""

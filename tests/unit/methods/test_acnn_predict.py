@@ -166,10 +166,15 @@ def test_what_is_no_stack_is_refused(image: Any, error: str) -> None:
 
 
 def test_permuted_axes_are_known_by_their_spacing() -> None:
-    image = GridImage(noise(20, 40, 30), Grid((30, 40, 20), (10.0, 1.5, 1.5)))
+    image = np.moveaxis(blocks(), 0, -1)
+    result = model().predict(image, spacing_mm=(10.0, 1.5, 1.5))
+    assert np.array_equal(result.mask, expected(image))
+    assert result.spacing_mm == (10.0, 1.5, 1.5)
+    # Nothing tells which of the axes is the one across the slices.
+    unknown = GridImage(noise(50, 24, 20), Grid((20, 24, 50), (1.5, 1.5, 1.5)))
     with pytest.raises(ImageError, match="do not come first"):
-        read_stack(image)
-    assert read_stack(image, slices=False).grid == image.grid
+        read_stack(unknown)
+    assert read_stack(unknown, slices=False).grid == unknown.grid
 
 
 def test_spacings_are_checked(tmp_path: Path) -> None:

@@ -1,0 +1,267 @@
+"""The same volume stored in another order gives the same answer in the same place, whatever the task."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.io.orientation import Orientation
+from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
+from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.frame_cases import FrameCase
+from anatozoo.methods.frame_data import FrameDataset
+from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
+from anatozoo.methods.postdae.cases import MaskCase
+from anatozoo.methods.postdae.data import MaskDataset
+from tests.dicom_data import write_slice
+from tests.heart_data import heart, write_hearts
+from tests.orders import OBLIQUE, SHORT_AXIS, all_orders
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+DIRECTIONS = pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE, SHORT_AXIS])
+SOME = all_orders()[::5]
+SLICES: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 44, "widths": [4, 8]}
+
+
+def picky(**settings: Any) -> tuple[AcnnModule, list[np.ndarray]]:
+    """A segmenter whose answer depends on where things lie in its frame, and what it has seen."""
+    torch.manual_seed(0)
+    made, seen = AcnnModule(**SLICES | settings).eval(), []
+
+    def answer(image: Tensor) -> Tensor:
+        seen.append(image[0, 0].numpy())
+        depth, height, width = image.shape[2:]
+        z, y, x = torch.meshgrid(*(torch.arange(float(n)) / n for n in (depth, height, width)), indexing="ij")
+        edges = torch.tensor([-1.0, 0.2, 0.35, 0.5]).view(1, 4, 1, 1, 1)
+        return 8 * (image * (0.4 + 0.5 * z + 0.2 * y + 0.1 * x) - edges).cumsum(1)
+
+    made.network.forward = answer  # type: ignore[method-assign]
+    return made, seen
+
+
+def even(made: AcnnModule) -> AcnnModule:
+    """The same, but for where things lie."""
+    edges = torch.tensor([-1.0, 0.3, 0.6, 0.9]).view(1, 4, 1, 1, 1)
+    made.network.forward = lambda image: 60 * (image - edges).sign().cumsum(1)  # type: ignore[method-assign]
+    return made
+
+
+def stack(depth: int = 6) -> np.ndarray:
+    return heart(depth, 44, 36)[0]
+
+
+@pytest.mark.parametrize(
+    ("direction", "depth", "orders"),
+    [(SHORT_AXIS, 7, all_orders()), (IDENTITY, 6, SOME), (IDENTITY, 11, SOME), (OBLIQUE, 7, SOME)],
+)
+def test_a_stack_of_slices(direction: tuple[float, ...], depth: int, orders: list[Orientation]) -> None:
+    made, _ = picky()
+    pixels, grid = stack(depth), Grid((36, 44, depth), (1.5, 1.4, 9.0), (1.0, 2.0, 3.0), direction)
+    expected = made.predict(itk_image(pixels, grid))
+    assert set(np.unique(expected.mask)) == {0, 1, 2, 3}
+    for order in orders:
+        result = made.predict(itk_image(order.apply(pixels), order.grid(grid)))
+        np.testing.assert_array_equal(result.mask, order.apply(expected.mask))
+        assert result.grid.differs_from(order.grid(grid)) is None
+        assert result.flags == expected.flags
+    # It does matter to this network how a volume lies.
+    assert not np.array_equal(made.predict(pixels[:, ::-1]).mask[:, ::-1], made.predict(pixels).mask)
+
+
+@DIRECTIONS
+def test_a_volume_at_a_resolution(direction: tuple[float, ...]) -> None:
+    made, seen = picky(fit="spacing", spacing_mm=[1.3, 1.2, 2.0], image_size=[8, 24, 16])
+    pixels, grid = stack(), Grid((36, 44, 6), (1.0, 1.2, 2.5), (1.0, 2.0, 3.0), direction)
+    expected = made.predict(itk_image(pixels, grid))
+    for order in SOME:
+        result = made.predict(itk_image(order.apply(pixels), order.grid(grid)))
+        np.testing.assert_array_equal(result.mask, order.apply(expected.mask))
+    seen.clear()
+    made.predict(itk_image(pixels, grid), whole=False)
+    assert len(seen) == 1  # both orders are of interest to stacks of slices alone
+
+
+def test_directions_tell_base_from_apex_and_the_network_looks_once() -> None:
+    made, seen = picky()
+    pixels, grid = stack(), Grid((36, 44, 6), (1.5, 1.5, 9.0), None, SHORT_AXIS)
+    assert "slice_order_uncertain" not in made.predict(itk_image(pixels, grid), whole=False).flags
+    assert len(seen) == 1
+    backwards = Orientation((0, 1, 2), (False, False, True))
+    made.predict(itk_image(backwards.apply(pixels), backwards.grid(grid)), whole=False)
+    made.predict(itk_image(pixels, Grid(grid.size, grid.spacing_mm)), whole=False)
+    assert len(seen) == 4
+    np.testing.assert_array_equal(seen[1], seen[0])
+    np.testing.assert_array_equal(seen[2], seen[0])
+    np.testing.assert_array_equal(seen[3][1:7], seen[0][1:7][::-1])
+
+
+@pytest.mark.parametrize("depth", [6, 7, 12, 13])
+def test_where_nothing_tells_both_orders_of_slices_count_alike(depth: int) -> None:
+    made, seen = picky()
+    pixels = stack(depth)
+    one, other = made.predict(pixels), made.predict(pixels[::-1])
+    np.testing.assert_array_equal(one.mask, other.mask[::-1])
+    assert "slice_order_uncertain" in one.flags
+    assert one.flags == other.flags
+    # A copy that has lost its directions tells no more than an array.
+    np.testing.assert_array_equal(made.predict(itk_image(pixels, Grid((36, 44, depth)))).mask, one.mask)
+    seen.clear()
+    assert "slice_order_uncertain" not in made.predict(pixels[2]).flags
+    assert len(seen) in (1, 2)  # the middle, and then maybe the whole of one slice
+
+
+def test_orders_that_agree_are_not_flagged() -> None:
+    made = even(picky()[0])
+    assert made.predict(stack()).flags == ()
+    shown = stack()
+    shown[:, 20:24, 20:24] = 300
+    assert "slice_order_uncertain" not in made.predict(shown).flags
+
+
+def test_a_model_that_sees_one_frame_alone_takes_both_orders_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = picky()
+    monkeypatch.setattr(type(made), "sees_parts", False)
+    for depth in (5, 8, 10):
+        one, other = made.predict(stack(depth)), made.predict(stack(depth)[::-1])
+        np.testing.assert_array_equal(one.mask, other.mask[::-1])
+        assert "slice_order_uncertain" in one.flags
+
+
+def test_a_series_in_dicom_lies_as_its_headers_say(tmp_path: Path) -> None:
+    """However scanners number slices and whichever way rows and columns run."""
+    made, _ = picky()
+    pixels = (10 * stack()).clip(0).astype(np.uint16)
+    axes = np.asarray(SHORT_AXIS).reshape(3, 3)
+    grid = Grid((36, 44, 6), (1.5, 1.5, 9.0), (4.0, 5.0, 6.0), SHORT_AXIS)
+    expected = made.predict(itk_image(pixels.astype(np.float32), grid)).mask
+    turns = [
+        Orientation((0, 1, 2), (False, False, False)),
+        Orientation((1, 0, 2), (True, False, False)),
+        Orientation((0, 1, 2), (True, False, True)),
+    ]
+    for number, turn in enumerate(turns):
+        folder, there = tmp_path / str(number), turn.grid(grid)
+        folder.mkdir()
+        for z, plane in enumerate(turn.apply(pixels)):
+            write_slice(
+                folder / f"{z if number % 2 else 9 - z}.dcm",
+                plane,
+                z,
+                PixelSpacing=[1.5, 1.5],
+                ImagePositionPatient=there.to_physical((0, 0, z)).round(9).tolist(),
+                ImageOrientationPatient=there.axes[:, :2].T.round(9).ravel().tolist(),
+            )
+        result = made.predict(folder)
+        # Its slices come along the normal of rows and columns.
+        backwards = np.linalg.det(there.axes) < 0
+        found = result.mask[::-1] if backwards else result.mask
+        np.testing.assert_array_equal(found, turn.apply(expected))
+        assert result.grid.axes[:, 2] @ axes[:, 2] * (-1 if backwards ^ turn.flips[2] else 1) > 0.99
+
+
+@DIRECTIONS
+def test_a_shape_prior_redraws_label_maps_alike(direction: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    made = AcnnPriorModule(image_size=[8, 32, 32], long_side=44, widths=[4, 8, 8, 8], code=8).eval()
+    labels, grid = heart(6, 44, 36)[1], Grid((36, 44, 6), (1.5, 1.5, 9.0), None, direction)
+    expected = made.reconstruct(itk_image(labels, grid))
+    for order in SOME:
+        found = made.reconstruct(itk_image(order.apply(labels), order.grid(grid)))
+        np.testing.assert_array_equal(found, order.apply(expected))
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("fit", ["pad", "spacing"])
+def test_a_mask_of_a_volume_is_repaired_alike(direction: tuple[float, ...], fit: str) -> None:
+    torch.manual_seed(0)
+    made = PostDAEModule(
+        organs=["a", "b"],
+        image_size=[16, 24, 16],
+        fit=fit,  # type: ignore[arg-type]
+        spacing_mm=[1.3, 1.3, 1.3],
+        widths=[4, 8, 8],
+        code=8,
+        skips=[4, 8],
+    ).eval()
+    labels = np.zeros((14, 20, 16), np.uint8)
+    labels[3:10, 4:12, 5:13], labels[6:9, 6:15, 7:9] = 1, 2
+    grid = Grid((16, 20, 14), (1.0, 1.2, 1.4), (1.0, 2.0, 3.0), direction)
+    expected = made.predict(itk_image(labels, grid))
+    planes = np.stack([labels == value for value in range(3)]).astype(np.float32)
+    assert len(np.unique(expected.after)) > 1
+    for order in SOME:
+        result = made.predict(itk_image(order.apply(labels), order.grid(grid)))
+        np.testing.assert_array_equal(result.after, order.apply(expected.after))
+        assert result.flags == expected.flags
+    # Planes of probabilities have no directions: they are taken as they are.
+    np.testing.assert_array_equal(made.predict(planes, spacing_mm=1.2).before, labels)
+
+
+def test_masks_of_planes_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    made = PostDAEModule(organs=["a"], image_size=32, widths=[4, 8], code=8, skips=[2]).eval()
+    plane = np.zeros((30, 24), np.uint8)
+    plane[5:20, 3:9] = 1
+    turned = sitk.GetImageFromArray(plane)
+    turned.SetDirection((-1, 0, 0, 1))
+    np.testing.assert_array_equal(made.predict(turned).after, made.predict(plane).after)
+
+
+# --- training sees what prediction sees ---------------------------------------------------------------------
+
+
+def rewritten(root: Path, order: Orientation, direction: tuple[float, ...]) -> Path:
+    """All stacks of a folder stored in another order, their headers saying so."""
+    for path in root.glob("**/*_frame*.nii.gz"):
+        image = sitk.ReadImage(str(path))
+        grid = Grid(image.GetSize(), (1.5, 1.5, 9.0), (1.0, 2.0, 3.0), direction)
+        sitk.WriteImage(itk_image(order.apply(sitk.GetArrayFromImage(image)), order.grid(grid)), str(path))
+    return root
+
+
+@pytest.mark.parametrize("number", [0, 13, 30, 47])
+def test_hearts_in_training(tmp_path: Path, number: int) -> None:
+    orders = [Orientation.unchanged(3), all_orders()[number]]
+    items = []
+    for name, order in zip("ab", orders, strict=True):
+        root = rewritten(write_hearts(tmp_path / name, {"train": [1], "val": [2]}), order, SHORT_AXIS)
+        segments = AcnnDataModule(str(root), image_size=[8, 32, 32], long_side=44)
+        masks = PostDAEDataModule(
+            str(root), layout="acdc", organs=["left_ventricle"], image_size=32, augment=None
+        )
+        for module in (segments, masks):
+            module.setup("fit")
+        items.append([segments.sets["val"][0], *(masks.sets["train"][i] for i in range(3))])
+        assert len(masks.sets["train"]) == 2 * 7  # slices of both phases
+    for one, other in zip(*items, strict=True):
+        assert set(one) == set(other)
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, equal_nan=True)
+
+
+@DIRECTIONS
+def test_volumes_in_training(direction: tuple[float, ...]) -> None:
+    pixels, labels = heart(12, 30, 24)
+    grid = Grid((24, 30, 12), (1.0, 1.2, 1.4), None, direction)
+    shape, fit, step = (10, 20, 16), "spacing", (1.5, 1.5, 1.5)
+
+    def items(order: Orientation) -> list[dict[str, Tensor]]:
+        there, drawn = order.grid(grid), order.apply(labels)
+        image = GridImage(order.apply(pixels), there)
+        case = FrameCase("a", "a", None, lambda: (image, drawn))
+        mask = MaskCase("a", "a", None, lambda: (drawn, there))
+        return [
+            FrameDataset([case], shape, fit, step, labelled=True)[0],  # type: ignore[arg-type]
+            MaskDataset([mask], 3, shape, fit, step)[0],  # type: ignore[arg-type]
+        ]
+
+    expected = items(Orientation.unchanged(3))
+    for order in SOME:
+        for one, other in zip(expected, items(order), strict=True):
+            for key in one:
+                torch.testing.assert_close(one[key], other[key], rtol=0, atol=0)
