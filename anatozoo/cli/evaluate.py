@@ -44,6 +44,7 @@ examples:
   anatozoo evaluate hybridgnet-jsrt --data jsrt --root data --out results
   anatozoo evaluate --pred out --ref masks --out results
   anatozoo evaluate --pred mine --ref labelsTs --classes front,back
+  anatozoo evaluate --pred mine --ref truth --labels lungs=127:1,heart=255:2
   anatozoo evaluate --pred CheXpert.csv --ref physician.csv"""
 
 
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             args.usage_error("give NAME and --data, or --pred and --ref.")
         if args.data is None:
             args.usage_error("--data is needed: which images shall be segmented?")
-        _refuse(args, ("classes", "size"), "--pred and --ref")
+        _refuse(args, ("classes", "labels", "size"), "--pred and --ref")
         if len(args.spacing_mm or ()) > 1:
             args.usage_error("--spacing-mm takes one number beside NAME.")
         return _run_checkpoint(args)

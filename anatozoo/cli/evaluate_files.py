@@ -21,15 +21,17 @@ from anatozoo.cli.evaluate_options import (
     measuring_words,
     names_list,
 )
-from anatozoo.errors import AnatozooError, DataError, GeometryError
+from anatozoo.cli.evaluate_values import SIDES, Readings, check_values, shown
+from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
+from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
 
 if TYPE_CHECKING:
     from anatozoo.io.annotations import Entry, Stored
     from anatozoo.io.grid import Grid
+    from anatozoo.io.label_codes import LabelCodes
     from anatozoo.metrics.cases import Annotation
 
 DEFAULT_SIZE = (1024, 1024)
-SIDES = ("prediction", "reference")
 _MOST_NAMES = 5
 Row = dict[str, Any]
 
@@ -44,6 +46,13 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         type=names_list,
         metavar="A,B,...",
         help="names of the values 1, 2, ... of label maps (default: class_1, class_2, ...)",
+    )
+    files.add_argument(
+        "--labels",
+        metavar="NAME=VALUE,...",
+        help="values of label maps by name, as lungs=1,heart=2. Where the sides differ, the prediction's "
+        "value first: lungs=127:1,heart=255:2. Several values: lungs=3+4; a range, as of a mask with soft "
+        "edges: heart=128-255,background=0-127",
     )
     files.add_argument(
         "--size",
@@ -64,10 +73,11 @@ def run_files(args: argparse.Namespace) -> int:
     from anatozoo.io.annotations import find_annotations
     from anatozoo.metrics.tables import provenance, summarise
 
+    codes = _codes(args)
     check_output(args)
+    names = args.classes or (codes[0].organs if codes else ())
     found = {
-        side: find_annotations(path, args.classes or ())
-        for side, path in zip(SIDES, (args.pred, args.ref), strict=True)
+        side: find_annotations(path, names) for side, path in zip(SIDES, (args.pred, args.ref), strict=True)
     }
     alone = args.pred.is_file() and args.ref.is_file()
     pairs, unmatched = match(*(found[side].entries for side in SIDES), alone=alone)
@@ -84,7 +94,9 @@ def run_files(args: argparse.Namespace) -> int:
         if ignored:
             _say(f"passed over in the {side}: {_some(ignored)}")
     remarks = Remarks()
-    rows = list(_compare_pairs(pairs, args, remarks))
+    readings = Readings(pairs, codes)
+    remarks.values += check_values(readings, args.classes)
+    rows = list(_compare_pairs(readings, args, remarks))
     unread = {row["id"]: row["error"] for row in rows if row.get("error")}
     _say_failures(unread)
     if len(unread) == len(rows):
@@ -132,10 +144,21 @@ class Remarks:
     sizes: Counter[str] = field(default_factory=Counter)
     spacings: int = 0
     organs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    values: list[str] = field(default_factory=list)
+
+    def note(self, grids: Sequence[Grid], *, given: bool) -> None:
+        """Count what the files of a pair leave in doubt."""
+        flags = {flag for grid in grids for flag in grid.remarks}
+        if UNIT_ASSUMED in flags and not given:
+            self.sizes[
+                "spacing taken as millimetres, as the files state no unit; --spacing-mm says otherwise"
+            ] += 1
+        if FORMS_DIFFER in flags:
+            self.sizes["sform, qform and spacing of the files contradict one another"] += 1
 
     def sentences(self) -> list[str]:
         """Remarks that apply, one sentence each."""
-        said = [f"{size} (images: {count})" for size, count in self.sizes.items()]
+        said = [*self.values, *(f"{size} (images: {count})" for size, count in self.sizes.items())]
         if self.spacings:
             said.append(f"--spacing-mm not used, as the files state another (images: {self.spacings})")
         organs: dict[str, list[str]] = {}
@@ -147,29 +170,16 @@ class Remarks:
         ]
 
 
-def _compare_pairs(
-    pairs: Mapping[str, tuple[Entry, Entry]], args: argparse.Namespace, remarks: Remarks
-) -> Iterator[Row]:
+def _compare_pairs(readings: Readings, args: argparse.Namespace, remarks: Remarks) -> Iterator[Row]:
     """One row per pair; those that cannot be compared have ``error`` and come last."""
-    from rich.console import Console
-    from rich.progress import track
-
     from anatozoo.metrics.cases import Case, case_row
     from anatozoo.metrics.chest import comparable
 
     measures = measures_of(args)
     failed: list[Row] = []
-    shown = track(
-        pairs.items(),
-        "comparing",
-        len(pairs),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    for name, (prediction, reference) in shown:
+    for name in shown(readings, "comparing"):
         try:
-            sides = align(prediction.read(), reference.read(), args, remarks)
+            sides = align(*readings.named(name), args, remarks)
             case = Case(*comparable(*sides, measures.rounding, cut=args.exclusive))
             row = case_row(case, measures)
         except AnatozooError as error:
@@ -178,6 +188,20 @@ def _compare_pairs(
         _note_organs(case.prediction, case.reference, remarks)
         yield {"id": name} | row
     yield from failed
+
+
+def _codes(args: argparse.Namespace) -> tuple[LabelCodes, LabelCodes] | None:
+    from anatozoo.io.label_codes import parse_labels
+
+    if args.labels is None:
+        return None
+    if args.classes:
+        args.usage_error("--labels and --classes both name the values of label maps; give one of the two.")
+    try:
+        return parse_labels(args.labels)
+    except ConfigError as error:
+        args.usage_error(str(error))
+        raise
 
 
 def align(
@@ -211,6 +235,7 @@ def align(
         side = SIDES[0] if grids[0] is None else SIDES[1]
         remarks.sizes[f"size taken from the {side}, as the other side states none"] += 1
     spacing = _spacing(known, args.spacing_mm, remarks)
+    remarks.note(known, given=args.spacing_mm is not None)
     names = _class_names(prediction, reference, args.classes)
     one, two = (side.annotation(known[0].size, names, spacing) for side in (prediction, reference))
     return one, two
@@ -229,7 +254,9 @@ def _spacing(
     grids: Sequence[Grid], given: Sequence[float] | None, remarks: Remarks
 ) -> tuple[float, ...] | None:
     """What a file states, else what the command line says."""
-    stated = next((grid.spacing_mm for grid in grids if grid.spacing_mm is not None), None)
+    # Millimetres that are only assumed give way to what the command line says.
+    sure = [grid.spacing_mm for grid in grids if given is None or UNIT_ASSUMED not in grid.remarks]
+    stated = next((spacing for spacing in sure if spacing is not None), None)
     dims = grids[0].dims
     if given is None:
         return stated
@@ -279,6 +306,7 @@ def files_command(args: argparse.Namespace) -> str:
     """The command that repeats the comparison, without the folders of this machine."""
     words = ["anatozoo", "evaluate", "--pred", args.pred.resolve().name, "--ref", args.ref.resolve().name]
     words += ["--classes", ",".join(args.classes)] if args.classes else []
+    words += ["--labels", args.labels] if args.labels else []
     words += ["--size", *map(str, args.size)] if args.size else []
     return shlex.join([*words, *measuring_words(args)])
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
 from anatozoo.io.chest_folders import LANDMARK_FOLDERS, MASK_FOLDERS
 from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.label_codes import BACKGROUND, WHITE, LabelCodes, one_organ
 from anatozoo.io.landmarks import CSV_HEADER, Points, check_points, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
 from anatozoo.io.untrusted import check_regular, read_json, read_npy
@@ -46,9 +47,9 @@ CHEXMASK = "chexmask.csv"
 _DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavicle_left", "clavicles")
 _MOST_VALUES = {2: 64, 3: 1024}
 _FEWEST_POINTS = 3
-_WHITE = 255
 _LONGEST_HEADER = 2**20
 _MOST_JSON_BYTES = 2**24
+_JPEG = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,7 @@ class Stored:
         masks: organ -> bool, (H, W) or (D, H, W).
         labels: label map whose values have no names, 0 for background; None where there is none.
         row: of a CheXmask table, whose masks need a size before they can be read.
+        white: whether the label map is stored with 255 in the place of 1, and no other value.
     """
 
     grid: Grid | None = None
@@ -68,6 +70,13 @@ class Stored:
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     labels: npt.NDArray[Any] | None = None
     row: ChexmaskRow | None = None
+    white: bool = False
+
+    def as_stored(self) -> Stored:
+        """The same with 255 where the label map says so."""
+        if not self.white or self.labels is None:
+            return self
+        return replace(self, labels=self.labels * np.uint8(WHITE), white=False)
 
     @cached_property
     def values(self) -> list[int]:
@@ -117,8 +126,12 @@ class Entry:
         """The files; none for the row of a table."""
         return (*self.files.values(), *(() if self.mask is None else (self.mask,)))
 
-    def read(self) -> Stored:
+    def read(self, codes: LabelCodes | None = None) -> Stored:
         """Read the files.
+
+        Args:
+            codes: what the values of label maps without names mean, and where the mask of a single organ
+                begins. None leaves values without names, and takes a mask of 0 and 255 for one of 0 and 1.
 
         Raises:
             DataError, GeometryError, ImageError: a file is damaged or of another kind.
@@ -127,13 +140,15 @@ class Entry:
             return Stored(self.row.size and Grid(self.row.size), self.row.landmarks(), row=self.row)
         path = self.files.get(None)
         if path is None:
-            return _read_organs({organ: file for organ, file in self.files.items() if organ is not None})
+            return _read_organs({o: file for o, file in self.files.items() if o is not None}, codes)
         if path.suffix.lower() == ".json":
             return _read_json(path, self.mask)
         if _suffix(path.name, LANDMARKS):
             return Stored(landmarks=_checked_contours(read_landmarks(path), path))
-        labels, grid = _read_label_map(path)
-        return Stored(grid, labels=labels)
+        labels, grid = _read_label_map(path, coded=codes is not None)
+        if codes is not None:
+            return Stored(grid, masks=_coded(codes, labels, path))
+        return _plain(labels, grid)
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,8 @@ def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
     if not path.is_file():
         raise DataError(f"{str(path)!r}: there is no such file or folder; check the path.")
     entries, ignored = _entries([path])
+    if ignored and path.suffix.lower() in _JPEG:
+        return Found({path.stem: Entry({None: path})})
     if ignored:
         raise DataError(f"{str(path)!r} is no annotation. What can be read: {KINDS}.")
     return Found(entries)
@@ -172,7 +189,8 @@ def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
 
 def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
     children = _without_copies(_visible(folder))
-    entries, ignored = _entries([child for child in children if child.is_file()])
+    plain = [child for child in children if child.is_file()]
+    entries, ignored = _entries(plain)
     organs = {child: _organ_of(child.name, classes) for child in children if child.is_dir()}
     by_organ: dict[str, dict[str | None, Path]] = {}
     # In the order in which organs are drawn, for later ones may cover earlier ones.
@@ -191,6 +209,10 @@ def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
             f"{next(child.name for child, organ in organs.items() if organ)}/; move one of the two elsewhere."
         )
     entries |= {name: Entry(files) for name, files in by_organ.items()}
+    if not entries and (blurred := [path for path in plain if path.suffix.lower() in _JPEG]):
+        # JPEG is for images, which may lie beside masks; where there is nothing else, these are the masks.
+        ignored = [path for path in ignored if path not in blurred]
+        entries = {path.stem: Entry({None: path}) for path in blurred}
     if not entries:
         seen = [path.name for path in ignored] + [f"{child.name}/" for child in organs]
         raise DataError(
@@ -309,7 +331,7 @@ def _read_json(path: Path, mask: Path | None) -> Stored:
             raise DataError(f"{str(path)!r} describes a label map, which is in no file beside it; {advice}.")
         labels, own = _read_label_map(mask)
         if names is None:  # a registration's, which brings labels along and knows no names for them
-            return Stored(_known(own, result, path), labels=labels)
+            return _plain(labels, _known(own, result, path))
         masks = {organ: labels == value for organ, value in _label_values(names, path).items()}
         return Stored(_known(own, result, path), masks=masks)
     return Stored(_known(None, result, path), _checked_contours(read_landmarks(path), path))
@@ -340,7 +362,20 @@ def _known(grid: Grid | None, result: Mapping[str, Any], path: Path) -> Grid | N
         ) from error
 
 
-def _read_organs(files: Mapping[str, Path]) -> Stored:
+def _plain(labels: npt.NDArray[Any], grid: Grid | None) -> Stored:
+    """A label map without names, of which one of 0 and 255 is a mask."""
+    white = bool(labels.any()) and np.isin(labels, (0, WHITE)).all()
+    return Stored(grid, labels=(labels == WHITE).astype(np.uint8) if white else labels, white=bool(white))
+
+
+def _coded(codes: LabelCodes, labels: npt.NDArray[Any], path: Path) -> dict[str, npt.NDArray[np.bool_]]:
+    try:
+        return codes.masks(labels)
+    except DataError as error:
+        raise DataError(f"{str(path)!r}: {error}") from error
+
+
+def _read_organs(files: Mapping[str, Path], codes: LabelCodes | None = None) -> Stored:
     """One file for each organ."""
     landmarks: dict[str, Points] = {}
     masks: dict[str, npt.NDArray[np.bool_]] = {}
@@ -349,16 +384,15 @@ def _read_organs(files: Mapping[str, Path]) -> Stored:
         if _suffix(path.name, LANDMARKS):
             landmarks[organ] = _read_contour(path, organ)
             continue
-        labels, own = _read_label_map(path)
-        values = np.unique(labels[labels != 0]).tolist()
-        if len(values) > 1:
-            raise DataError(
-                f"{str(path)!r} holds the values {', '.join(map(str, values[:5]))}; a file in a folder of "
-                f"{organ} marks this organ alone, by one value."
-            )
+        coded = codes is not None and organ in codes.ranges
+        labels, own = _read_label_map(path, coded=coded)
         if grid is not None and (difference := grid.differs_from(own)):
             raise GeometryError(f"{str(path)!r} lies on another grid than the other organs: {difference}.")
-        grid, masks[organ] = own, labels != 0
+        grid = own
+        if coded and codes is not None:
+            masks[organ] = _coded(codes, labels, path)[organ]
+        else:
+            masks[organ] = one_organ(labels, repr(str(path)), organ)
     return Stored(grid, landmarks, masks)
 
 
@@ -383,8 +417,8 @@ def _checked_contours(landmarks: Mapping[str, npt.ArrayLike], path: Path) -> dic
     return checked
 
 
-def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
-    """A mask or label map, one value per pixel; a mask of 0 and 255 becomes one of 0 and 1."""
+def _read_label_map(path: Path, *, coded: bool = False) -> tuple[npt.NDArray[Any], Grid]:
+    """A mask or label map, one value per pixel, as stored; any number of values where codes name them."""
     if not check_regular(path):
         raise ImageError(f"{str(path)!r} is empty (zero bytes); copy or export it again.")
     try:
@@ -400,21 +434,23 @@ def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
         thin = labels.shape.index(1)
         kept = [axis for axis in range(3) if axis != 2 - thin]
         spacing = grid.spacing_mm and tuple(grid.spacing_mm[axis] for axis in kept)
-        labels, grid = labels.squeeze(thin), Grid(tuple(grid.size[axis] for axis in kept), spacing)
+        size = tuple(grid.size[axis] for axis in kept)
+        labels, grid = labels.squeeze(thin), Grid(size, spacing, remarks=grid.remarks)
     values = np.unique(labels)
     if values.min() < 0:
         raise DataError(f"{str(path)!r} holds {values.min()}; labels are 0 and above.")
-    if len(values) > _MOST_VALUES[labels.ndim]:
+    if len(values) > _MOST_VALUES[labels.ndim] and not coded:
         raise DataError(
             f"{str(path)!r} holds {len(values)} different values: a picture, or a mask that JPEG or "
-            "interpolation blurred, and no label map."
+            "interpolation blurred, and no label map. Of a blurred mask `anatozoo evaluate` takes the part "
+            f"that --labels names, as mask=128-255,{BACKGROUND}=0-127."
         )
-    return (labels == _WHITE if values.tolist() in ([_WHITE], [0, _WHITE]) else labels), grid
+    return labels.astype(np.uint8) if labels.dtype == bool else labels, grid
 
 
 def _dimensions(path: Path) -> int:
     """2 or 3; pictures must hold one value per pixel."""
-    if _suffix(path.name, PICTURES):
+    if _suffix(path.name, (*PICTURES, *_JPEG)):
         from anatozoo.io.decoded import check_largest
         from anatozoo.io.files import open_picture
         from anatozoo.io.picture_headers import pages_of

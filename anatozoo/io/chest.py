@@ -15,6 +15,7 @@ import PIL.Image
 
 from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, scan
+from anatozoo.io.label_codes import one_organ
 from anatozoo.io.landmarks import CHEST_ORGANS
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ChestCase:
         """Read one organ's mask: (H, W) bool.
 
         Raises:
-            DataError: the case has no mask of this organ, or its file cannot be read.
+            DataError: the case has no mask of this organ, its file cannot be read, or has soft edges.
         """
         if organ not in self.masks:
             raise DataError(
@@ -85,7 +86,7 @@ class ChestCase:
             with PIL.Image.open(self.masks[organ]) as file:
                 if organ in self.mask_values:
                     return np.asarray(file) == self.mask_values[organ]
-                return np.asarray(file.convert("L")) > 0
+                return one_organ(np.asarray(file.convert("L")), repr(str(self.masks[organ])), organ)
         except OSError as error:
             raise DataError(f"{self.masks[organ]}: unreadable mask ({error}); download it again.") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import is_dicom, stem_of
+from anatozoo.io.nifti_space import UNIT_ASSUMED
 from anatozoo.io.untrusted import open_regular
 
 MIN_VOLUME_SIDE = 4
@@ -31,6 +32,8 @@ class Grid:
         spacing_mm: millimetres per pixel, None where unknown; physical coordinates are then in pixels.
         origin: physical position of the first pixel's centre; None is zero.
         direction: rows of the n × n matrix whose columns are the axes' directions; None is the identity.
+        stored: the steps as a file states them without a unit, None where it states one or nothing.
+        remarks: flags of what the file leaves in doubt, as ``spacing_unit_assumed_mm``.
 
     Raises:
         GeometryError: the numbers are of different dimensions, a size or spacing is not positive, or the
@@ -41,6 +44,8 @@ class Grid:
     spacing_mm: tuple[float, ...] | None = None
     origin: tuple[float, ...] | None = None
     direction: tuple[float, ...] | None = None
+    stored: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.size)
@@ -92,7 +97,8 @@ class Grid:
             GeometryError: it is not positive, or has another number of dimensions.
         """
         values = (spacing_mm,) * self.dims if isinstance(spacing_mm, int | float) else spacing_mm
-        return replace(self, spacing_mm=tuple(float(step) for step in values))
+        remarks = tuple(flag for flag in self.remarks if flag != UNIT_ASSUMED)
+        return replace(self, spacing_mm=tuple(float(step) for step in values), remarks=remarks)
 
     def in_pixels(self) -> Grid:
         """The same grid with everything about space forgotten."""
@@ -105,13 +111,19 @@ class Grid:
         return {name: None if value is None else list(value) for name, value in values.items()}
 
     def differs_from(self, other: Grid) -> str | None:
-        """What two grids do not share, in words; None if nothing. What one does not know is no difference."""
+        """What two grids do not share, in words; None if nothing. What one does not know is no difference.
+
+        Steps without a unit are compared with one another as they are stored.
+        """
         if self.size != other.size:
             return f"{' x '.join(map(str, self.size))} against {' x '.join(map(str, other.size))} pixels"
         for name in ("spacing_mm", "origin", "direction"):
             a, b = getattr(self, name), getattr(other, name)
             if a is not None and b is not None and not np.allclose(a, b, rtol=1e-3, atol=1e-3):
                 return f"{name} {a} against {b}"
+        a, b = self.stored, other.stored
+        if a is not None and b is not None and not np.allclose(a, b, rtol=1e-3, atol=1e-3):
+            return f"spacing {a} against {b}, of no unit"
         return None
 
 
@@ -165,13 +177,13 @@ def read_grid_image(
     if isinstance(x, GridImage):
         if x.grid.dims != dims:
             raise ImageError(f"{x.name!r} is {x.grid.dims}-D, but {dims}-D is needed.")
-        return x if given is None else replace(x, grid=replace(x.grid, spacing_mm=given))
+        return x if given is None else _with_spacing(x, given)
     if dims == 3:
         if invert is not None:
             raise ImageError("invert is for radiographs; turn a volume's intensities round before giving it.")
         image = _read_volume(x)
         _check_values(image)
-        return image if given is None else replace(image, grid=replace(image.grid, spacing_mm=given))
+        return image if given is None else _with_spacing(image, given)
     from anatozoo.io.images import read_image
 
     flat = read_image(
@@ -183,6 +195,21 @@ def read_grid_image(
     origin, direction = _place_2d(x)
     grid = Grid(flat.size, flat.spacing_mm, origin, direction)
     return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
+
+
+def _with_spacing(image: GridImage, spacing_mm: Sequence[float]) -> GridImage:
+    flags = tuple(flag for flag in image.flags if flag != UNIT_ASSUMED)
+    return replace(image, grid=image.grid.with_spacing(spacing_mm), flags=flags)
+
+
+def _dims_words(name: str, values: npt.NDArray[Any], dims: int, what: str) -> str:
+    """What to say of another number of dimensions than is wanted."""
+    words = f"{name} is {values.ndim}-D, but {what}."
+    if values.ndim == dims + 1 == 4:
+        words += (
+            " Save one frame, phase or echo as a file of its own, as SimpleITK does by image[:, :, :, 0]."
+        )
+    return words
 
 
 def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
@@ -202,7 +229,7 @@ def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
     name, values, grid = _raw(x)
     values = np.asarray(values)
     if values.ndim != dims:
-        raise ImageError(f"the label map {name} is {values.ndim}-D, but {dims}-D is needed.")
+        raise ImageError(_dims_words(f"the label map {name}", values, dims, f"{dims}-D is needed"))
     if values.dtype.kind == "f":
         # Label maps of some tools are stored as floating point.
         whole = values.astype(np.int32) if np.isfinite(values).all() else values
@@ -283,9 +310,14 @@ def _read_volume_file(path: Path) -> tuple[str, Any, Grid | None]:
         )
     if len(read.size) not in (2, 3):
         return label, read.values, None
-    spacing = read.spacing if read.states_spacing(range(len(read.size))) else None
+    axes = range(len(read.size))
+    spacing, remarks = read.spacing_of(axes), read.remarks(axes)
+    # Steps without a unit are told from others without a unit, even where they are not believed.
+    stored = None if read.nifti is None or read.nifti.space.has_unit else read.spacing
+    placed = read.nifti is None or read.nifti.space.has_place
+    origin, direction = (read.origin, read.direction) if placed else (None, None)
     try:
-        return label, read.values, Grid(read.size, spacing, read.origin, read.direction)
+        return label, read.values, Grid(read.size, spacing, origin, direction, stored, remarks)
     except GeometryError as error:
         raise ImageError(f"{label} is damaged: {error} Copy or export it again.") from error
 
@@ -344,13 +376,13 @@ def _read_volume(x: Any) -> GridImage:
     name, values, grid = _raw_volume(x)
     values = np.asarray(values)
     if values.ndim != 3:
-        raise ImageError(f"{name} is {values.ndim}-D, but this model registers 3-D volumes (D, H, W).")
+        raise ImageError(_dims_words(name, values, 3, "this model takes 3-D volumes (D, H, W)"))
     if values.dtype.kind not in "uif":
         raise ImageError(f"{name} holds values of type {values.dtype}; intensities are real numbers.")
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source)
+    return GridImage(pixels, where, _name_of(source), source, where.remarks)
 
 
 def _check_values(image: GridImage) -> None:

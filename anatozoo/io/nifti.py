@@ -12,17 +12,17 @@ from typing import Self
 
 from anatozoo.errors import ImageError
 from anatozoo.io.limits import check_volume_size
+from anatozoo.io.nifti_space import NiftiSpace
 from anatozoo.io.text_headers import truncated
 from anatozoo.io.untrusted import GZIP_MAGIC, UNREADABLE, open_regular, unzipped_size
 
 HEADER_BYTES = 540
-_SPACE_UNIT_BITS = 0b111
 _MAGICS = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
-# Offsets and struct formats of dim, datatype, bitpix, pixdim, vox_offset, scl_slope, scl_inter and xyzt_units
+# Offsets and struct formats of dim, datatype, bitpix, pixdim, vox_offset, scl_slope and scl_inter
 # by the header's own size, as the NIfTI-1 and NIfTI-2 standards fix them.
 _LAYOUTS = {
-    348: ((40, "8h"), (70, "h"), (72, "h"), (76, "8f"), (108, "f"), (112, "f"), (116, "f"), (123, "b")),
-    540: ((16, "8q"), (12, "h"), (14, "h"), (104, "8d"), (168, "q"), (176, "d"), (184, "d"), (500, "i")),
+    348: ((40, "8h"), (70, "h"), (72, "h"), (76, "8f"), (108, "f"), (112, "f"), (116, "f")),
+    540: ((16, "8q"), (12, "h"), (14, "h"), (104, "8d"), (168, "q"), (176, "d"), (184, "d")),
 }
 # Bits of a voxel by datatype: those that ITK reads.
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
@@ -35,8 +35,8 @@ class NiftiHeader:
     """What a NIfTI header says about units, spacing and length.
 
     Attributes:
-        spacing: grid steps per axis as stored, in `has_units` units.
-        has_units: whether the unit of length is stated.
+        spacing: grid steps per axis as stored.
+        space: units and place, see `NiftiSpace`.
         data_end: offset in bytes of the end of the voxels, in the uncompressed data file.
         single_file: whether header and voxels share one file.
         sizes: voxels along each axis.
@@ -47,7 +47,7 @@ class NiftiHeader:
     """
 
     spacing: tuple[float, ...]
-    has_units: bool
+    space: NiftiSpace
     data_end: int
     single_file: bool
     sizes: tuple[int, ...]
@@ -82,7 +82,7 @@ class NiftiHeader:
                 # The older Analyze has no magic, and always two files.
                 is_analyze = length == 348 and path.name.lower().endswith(_ANALYZE_SUFFIX)
                 if whole and (magic in _MAGICS or is_analyze):
-                    dim, (kind,), (bits,), pixdim, (start,), (slope,), (shift,), (units,) = (
+                    dim, (kind,), (bits,), pixdim, (start,), (slope,), (shift,) = (
                         struct.unpack_from(order + form, head, at) for at, form in layout
                     )
                     axes = min(max(dim[0], 0), 7)
@@ -90,7 +90,7 @@ class NiftiHeader:
                     end = (int(start) if math.isfinite(start) else 0) + count * bits // 8
                     return cls(
                         pixdim[1 : 1 + axes],
-                        bool(units & _SPACE_UNIT_BITS),
+                        NiftiSpace.read(head, length, order),
                         end,
                         magic.startswith(b"n+"),
                         dim[1 : 1 + axes],

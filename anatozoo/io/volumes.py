@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from anatozoo.io.arrays import COLOUR_CHANNELS, slice_axes
 from anatozoo.io.children import DecodeError, decode
 from anatozoo.io.decoded import Decoded, check_size, grey_plane, valid_spacing
 from anatozoo.io.nifti import NiftiHeader
+from anatozoo.io.nifti_space import UNIT_ASSUMED
 from anatozoo.io.text_headers import META_START, NRRD_MAGIC, check_meta_header, check_nrrd_header
-from anatozoo.io.untrusted import open_regular
+from anatozoo.io.untrusted import GZIP_MAGIC, open_regular
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
 _TEXT_MAGICS = (b"NRRD", b"ObjectType")
@@ -52,9 +56,30 @@ class ItkFile:
     path: Path
     values: npt.NDArray[Any]
 
-    def states_spacing(self, axes: Sequence[int]) -> bool:
-        """Whether the file itself states a spacing in known units along these axes; where not, ITK says 1."""
-        return states_spacing(self.path, self.nifti, axes)
+    def spacing_of(self, axes: Sequence[int]) -> tuple[float, ...] | None:
+        """Steps along these axes in millimetres; None where the file states none, for which ITK says 1.
+
+        Of NIfTI, metres and micrometres are converted, and a file without a unit is in millimetres, as
+        `remarks` then says, unless it holds nothing but ones.
+        """
+        return tuple(self.spacing[axis] for axis in axes) if self._states(axes) else None
+
+    def remarks(self, axes: Sequence[int]) -> tuple[str, ...]:
+        """Flags of what the file leaves in doubt about these axes."""
+        if self.nifti is None:
+            return ()
+        flags = self.nifti.space.remarks([self.spacing[axis] for axis in axes])
+        return flags if self._states(axes) else tuple(flag for flag in flags if flag != UNIT_ASSUMED)
+
+    def _states(self, axes: Sequence[int]) -> bool:
+        if self.nifti is not None:
+            stated = [self.nifti.spacing[axis] for axis in axes if axis < len(self.nifti.spacing)]
+            known = len(stated) == len(axes) and all(0 < step < math.inf for step in stated)
+            space = self.nifti.space
+            return known and (space.has_unit or space.unit_is_assumed(stated))
+        with open_regular(self.path) as file:
+            head = file.read(_TEXT_HEADER_BYTES)
+        return _SPACING_KEYS.search(head) is not None
 
 
 def is_volume(head: bytes, path: Path) -> bool:
@@ -97,7 +122,31 @@ def read_itk(path: Path, label: str, *, one_slice: bool = False, values: bool = 
                 "or NRRD. Copy or export it again."
             )
         nifti.check(path, label)
-    arguments: dict[str, Any] = {"path": str(path.absolute()), "kind": kind}
+    with contextlib.ExitStack() as stack:
+        known_as = path
+        if nifti is not None and head.startswith(GZIP_MAGIC) and path.suffix.lower() != ".gz":
+            known_as = stack.enter_context(_called_zipped(path))
+        return _read_checked(path, known_as, kind, nifti, label, one_slice=one_slice, values=values)
+
+
+@contextlib.contextmanager
+def _called_zipped(path: Path) -> Iterator[Path]:
+    """A gzipped file under a name that says so, for ITK goes by the name."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copyfile(path, Path(folder, "image.nii.gz")))
+
+
+def _read_checked(
+    path: Path,
+    known_as: Path,
+    kind: str,
+    nifti: NiftiHeader | None,
+    label: str,
+    *,
+    one_slice: bool,
+    values: bool,
+) -> ItkFile:
+    arguments: dict[str, Any] = {"path": str(known_as.absolute()), "kind": kind}
     try:
         if one_slice or not values:
             known, _ = decode("itk_information", label, **arguments)
@@ -110,6 +159,11 @@ def read_itk(path: Path, label: str, *, one_slice: bool = False, values: bool = 
             nifti.check_complete(path, label)
         known, found = decode("itk_read", label, size_bytes=path.stat().st_size, **arguments)
     except DecodeError as error:
+        if nifti is not None and nifti.space.is_sheared:
+            raise ImageError(
+                f"{label}: the directions of its axes (sform) are not orthogonal, as after an affine "
+                "registration or of a tilted gantry; resample it to a grid with right angles first."
+            ) from error
         # ITK's own last line often blames a missing file, so it is left to the chained error.
         raise ImageError(
             f"{label} is damaged, truncated or of a kind that ITK cannot read; copy or export it again."
@@ -125,7 +179,7 @@ def _read(known: dict[str, Any], values: Any, nifti: NiftiHeader | None, path: P
 def decode_volume(path: Path, label: str) -> Decoded:
     """Decode a file of one slice through ITK, after its header has been checked.
 
-    A spacing is believed only where the file states one and its unit, for ITK puts 1 mm otherwise.
+    A spacing is believed only where the file states one, for ITK puts 1 mm otherwise.
 
     Raises:
         ImageError: more than one slice, a size no X-ray has, or a damaged or truncated file.
@@ -135,15 +189,5 @@ def decode_volume(path: Path, label: str) -> Decoded:
     if read.channels not in COLOUR_CHANNELS:
         raise ImageError(f"{label} has {read.channels} values per pixel; grey, RGB or RGBA is needed.")
     pixels, flags = grey_plane(read.values.reshape(read.size[rows], read.size[columns], read.channels), label)
-    spacing = (read.spacing[columns], read.spacing[rows]) if read.states_spacing((columns, rows)) else None
-    return Decoded(pixels, valid_spacing(spacing), flags=flags)
-
-
-def states_spacing(path: Path, nifti: NiftiHeader | None, axes: Sequence[int]) -> bool:
-    """Whether the file itself states a spacing in known units along these axes; where not, ITK says 1."""
-    if nifti is not None:
-        stated = [nifti.spacing[axis] for axis in axes if axis < len(nifti.spacing)]
-        return nifti.has_units and len(stated) == len(axes) and all(0 < s < math.inf for s in stated)
-    with open_regular(path) as file:
-        head = file.read(_TEXT_HEADER_BYTES)
-    return _SPACING_KEYS.search(head) is not None
+    axes = (columns, rows)
+    return Decoded(pixels, valid_spacing(read.spacing_of(axes)), flags=(*flags, *read.remarks(axes)))

@@ -16,6 +16,7 @@ from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.files import stem_of
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 
 IMAGE_FOLDERS = ("images", "imagesTr")
@@ -84,7 +85,8 @@ def find_cases(
         values = list(range(1, len(labels) + 1)) if label_values is None else list(label_values)
         if len(values) != len(labels) or len({*values, 0}) != len(values) + 1:
             raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(labels)}.")
-        cases = _folder_cases(Path(root), values, dims, _subject_of(subject_pattern))
+        classes = dict(zip(values, labels, strict=True))
+        cases = _folder_cases(Path(root), classes, dims, _subject_of(subject_pattern))
     else:
         raise ConfigError(f"layout={layout!r} is unknown; choose jsrt or folders.")
     _check_subjects(cases)
@@ -130,12 +132,12 @@ def _organ(case: ChestCase, organ: str, grid: Grid) -> np.ndarray:
 
 
 def _folder_cases(
-    root: Path, values: list[int], dims: int, subject_of: Callable[[str], str]
+    root: Path, classes: Mapping[int, str], dims: int, subject_of: Callable[[str], str]
 ) -> list[FrameCase]:
-    images, labels = _files(root, IMAGE_FOLDERS), _files(root, LABEL_FOLDERS) if values else {}
+    images, labels = _files(root, IMAGE_FOLDERS), _files(root, LABEL_FOLDERS) if classes else {}
     if not images:
         raise DataError(f"{root}: no images in {' or '.join(IMAGE_FOLDERS)}; put them there.")
-    missing = sorted(set(images) - set(labels)) if values else []
+    missing = sorted(set(images) - set(labels)) if classes else []
     if missing:
         raise DataError(
             f"{root}: {len(missing)} images have no label map of their name in {' or '.join(LABEL_FOLDERS)}, "
@@ -150,7 +152,7 @@ def _folder_cases(
             name,
             subject_of(name),
             splits.get(name) if splits else _deal(subject_of(name)),
-            partial(_read_files, path, labels.get(name), values, dims),
+            partial(_read_files, path, labels.get(name), classes, dims),
         )
         for name, path in sorted(images.items())
     ]
@@ -169,7 +171,7 @@ def _files(root: Path, folders: Sequence[str]) -> dict[str, Path]:
 
 
 def _read_files(
-    image_path: Path, label_path: Path | None, values: list[int], dims: int
+    image_path: Path, label_path: Path | None, classes: Mapping[int, str], dims: int
 ) -> tuple[GridImage, np.ndarray | None]:
     image = read_grid_image(image_path, dims, allow_any_modality=True)
     if label_path is None:
@@ -177,13 +179,9 @@ def _read_files(
     stored, grid = read_labels(label_path, dims)
     if difference := image.grid.differs_from(grid):
         raise DataError(f"{label_path} lies on another grid than its image: {difference}.")
-    unknown = sorted(set(np.unique(stored).tolist()) - {0, *values})
-    if unknown:
-        raise DataError(
-            f"{label_path} holds the values {unknown[:5]}, but the classes are {values}; give label_values."
-        )
+    check_known(stored, classes, repr(str(label_path)), "give label_values")
     drawn = np.zeros(stored.shape, np.uint8)
-    for label, value in enumerate(values, 1):
+    for label, value in enumerate(classes, 1):
         drawn[stored == value] = label
     return image, drawn
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
@@ -242,12 +243,9 @@ def _named(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt
         raise GeometryError(
             f"the mask lies on another grid than {image.name} ({difference}); resample it to the image first."
         )
-    unnamed = [int(v) for v in np.unique(values) if not 0 <= v <= len(classes)]
-    if unnamed:
-        raise DataError(
-            f"the mask holds the value {unnamed[0]}, but only {len(classes)} organs are named: "
-            f"{', '.join(classes)}. Give `classes`, the names of the values 1, 2, ..."
-        )
+    check_known(
+        values, dict(enumerate(classes, 1)), "the mask", "give `classes`, the names of the values 1, 2, ..."
+    )
     return {organ: values == value for value, organ in enumerate(classes, start=1)}
 
 

@@ -9,11 +9,14 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.io.annotations import Entry
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage, read_grid_image
 from anatozoo.io.images import Image
+from anatozoo.io.label_codes import check_known
 from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
@@ -282,13 +285,10 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
             sizes = (" x ".join(map(str, grid.size)) for grid in (stored.grid, image.grid))
             raise DataError("the mask is {} pixels, the image {}.".format(*sizes))
         organs = self.judge.classes or self.judge.atlas.organs
-        unnamed = [value for value in stored.values if value > len(organs)]
-        if unnamed:
-            raise DataError(
-                f"the mask holds the value {unnamed[0]}, but only {len(organs)} organs are named: "
-                f"{', '.join(organs)}; name the values 1, 2, ... by --classes."
-            )
         names = dict(enumerate(organs, start=1))
+        if stored.labels is not None:
+            labels = stored.labels if len(names) == 1 else stored.as_stored().labels
+            check_known(np.asarray(labels), names, "the mask", "name the values 1, 2, ... by --classes")
         return image, stored.annotation(image.grid.size, names, image.grid.spacing_mm)
 
     def compute(self, items: Sequence[tuple[GridImage, Annotation]]) -> list[QualityResult]:

@@ -361,3 +361,176 @@ def test_help_explains_both_forms(capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert "anatozoo evaluate [-h] NAME --data DATA" in text
     assert "anatozoo evaluate [-h] --pred PATH --ref PATH" in text
+
+
+def sides(tmp_path: Path, predictions: list[np.ndarray], references: list[np.ndarray]) -> tuple[Path, Path]:
+    for side, arrays in (("p", predictions), ("r", references)):
+        for index, array in enumerate(arrays):
+            save(tmp_path / side / f"{index}.png", array)
+    return tmp_path / "p", tmp_path / "r"
+
+
+TWO = HEART + (draw_organ_mask(contours()["lung_left"], SIZE) & (HEART == 0)) * np.uint8(2)
+CODED = np.array([0, 127, 255], np.uint8)[TWO]
+SOFT = HEART * np.uint8(255)
+SOFT[(HEART == 0) & (np.roll(HEART, 1, 1) == 1)] = 128
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "words"),
+    [
+        ([CODED], [TWO], "holds 127, 255 (label maps: 1), the reference 1, 2 (label maps: 1). Say"),
+        ([TWO], [CODED], "--labels class_1=1:127,class_2=2:255."),
+        ([np.where(TWO == 2, np.uint8(255), 0), CODED], [HEART, TWO], "holds 127, 255 (label maps: 2)"),
+        ([HEART * 255], [TWO], "holds 255 (label maps: 1), the reference 1, 2"),
+        ([HEART], [HEART * 2], "prediction holds 1 (label maps: 1), the reference 2"),
+        ([TWO], [TWO * 2], "prediction holds 1, 2 (label maps: 1), the reference 2, 4"),
+        ([TWO.astype(np.uint16) * 1000], [TWO], "holds 1000, 2000"),
+        ([SOFT], [HEART * 255], "prediction holds values between 0 and 255 along its edges (128) in 1 files"),
+        ([HEART * 255], [SOFT], "--labels mask=128-255,background=0-127"),
+        ([SOFT], [HEART], "along its edges"),
+        ([(1 - HEART) * 255], [HEART * 255], "--labels mask=0:255,background=255:0"),
+        ([HEART, HEART], [1 - HEART, 1 - HEART], "one side is what the other leaves out"),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_correspond_are_refused(
+    predictions: list[np.ndarray],
+    references: list[np.ndarray],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert evaluate(*sides(tmp_path, predictions, references), "--out", str(tmp_path / "out")) == 1
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert not list((tmp_path / "out").iterdir())
+    assert not printed.out
+
+
+def test_the_white_of_several_classes_is_no_mask_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lung = np.where(TWO == 2, np.uint8(255), 0)
+    assert evaluate(*sides(tmp_path, [CODED, lung], [CODED, lung]), "--json") == 0
+    metrics = summary_of(capsys)["metrics"]
+    assert metrics["dice/class_255"]["n"] == 2
+    assert metrics["dice/class_127"]["n"] == 1
+    assert "dice/class_1" not in metrics
+    white = sides(tmp_path / "white", [HEART * 255], [HEART * 255])
+    assert evaluate(*white, "--classes", "lungs,heart") == 1
+    assert (
+        "holds the value 255 alone, which is a mask of one organ, but there are 2" in capsys.readouterr().err
+    )
+
+
+def test_classes_that_are_missing_are_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    empty, three = HEART * 0, np.where(TWO == 2, np.uint8(3), TWO)
+    for name, predictions, references in (
+        ("fewer", [HEART, empty], [TWO, TWO]),
+        ("more", [TWO, TWO], [HEART, TWO]),
+        ("none", [empty], [TWO]),
+        ("both", [empty], [empty]),
+        ("other", [three], [TWO]),
+        ("one code", [CODED, CODED], [CODED, empty]),
+    ):
+        assert evaluate(*sides(tmp_path / name, predictions, references), "--json") == 0, name
+        remarks = summary_of(capsys)["remarks"]
+        assert bool(remarks) == (name in ("fewer", "none", "other")), (name, remarks)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "given"),
+    [
+        (CODED, TWO, "heart=127:1,lung_left=255:2"),
+        (TWO, CODED, "heart=1:127,lung_left=2:255"),
+        (TWO, TWO, "heart=1,lung_left=2"),
+        (TWO * np.uint8(3) + (TWO == 2), TWO, "heart=3:1,lung_left=6+7:2"),
+    ],
+)
+def test_values_get_their_names(
+    prediction: np.ndarray, reference: np.ndarray, given: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert evaluate(*sides(tmp_path, [prediction], [reference]), "--labels", given, "--json") == 0
+    summary = summary_of(capsys)
+    assert summary["metrics"]["dice/heart"]["mean"] == summary["metrics"]["dice/lung_left"]["mean"] == 1.0
+    assert f"--labels {given}" in summary["command"]
+
+
+def test_where_a_soft_mask_begins_and_which_side_is_the_organ(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    soft = sides(tmp_path / "soft", [SOFT], [HEART * 255])
+    for given, expected in (("heart=200-255,background=0-199", 1.0), ("heart=1-255", 0.99)):
+        assert evaluate(*soft, "--labels", given, "--json") == 0
+        assert summary_of(capsys)["metrics"]["dice/heart"]["mean"] == pytest.approx(expected, abs=0.015)
+    turned = sides(tmp_path / "turned", [(1 - HEART) * 255], [HEART * 255])
+    assert evaluate(*turned, "--labels", "heart=0:255,background=255:0", "--json") == 0
+    assert summary_of(capsys)["metrics"]["dice/heart"]["mean"] == 1.0
+    blurred = tmp_path / "p/a.jpg"
+    blurred.parent.mkdir()
+    PIL.Image.fromarray(HEART * 255).save(blurred, quality=60)
+    save(tmp_path / "r/a.png", HEART * 255)
+    assert (
+        evaluate(tmp_path / "p", tmp_path / "r", "--labels", "heart=128-255,background=0-127", "--json") == 0
+    )
+    assert summary_of(capsys)["metrics"]["dice/heart"]["mean"] > 0.99
+    assert evaluate(tmp_path / "p", tmp_path / "r") == 1
+    assert "--labels" in capsys.readouterr().err
+
+
+def test_soft_masks_of_single_organs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save(tmp_path / "p/heart/a.png", SOFT)
+    save(tmp_path / "r/heart/a.png", HEART)
+    assert evaluate(tmp_path / "p", tmp_path / "r") == 1
+    assert "along its edges (128)" in capsys.readouterr().err
+    given = ["--labels", "heart=200-255:1,background=0-199:0", "--json"]
+    assert evaluate(tmp_path / "p", tmp_path / "r", *given) == 0
+    assert summary_of(capsys)["metrics"]["dice/heart"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        (["--labels", "heart"], 2, "must be as lungs=1, lungs=127:1"),
+        (["--labels", "heart=x"], 2, "values are whole numbers"),
+        (["--labels", "heart=2-1"], 2, "values are whole numbers"),
+        (["--labels", "heart=1:2:3"], 2, "must be as"),
+        (["--labels", "heart=1,heart=2"], 2, "join its values by +"),
+        (["--labels", "heart=1,lungs=1"], 2, "the value 1 cannot be both"),
+        (["--labels", "background=1"], 2, "names no organ"),
+        (["--labels", "heart=1", "--classes", "heart"], 2, "give one of the two"),
+        (["--labels", "heart=1"], 1, "the values 2 have no name; add them to --labels"),
+    ],
+)
+def test_labels_that_are_wrong(
+    given: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert evaluate(*sides(tmp_path, [TWO], [TWO]), *given) == code
+    assert words in capsys.readouterr().err
+
+
+def without_unit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[123] = 0
+    path.write_bytes(data)
+
+
+def test_volumes_without_a_unit_are_in_millimetres_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for side, shift in (("p", 1), ("r", 0)):
+        volume(tmp_path / side / "a.nii", block(shift), (1.0, 1.0, 3.0))
+        without_unit(tmp_path / side / "a.nii")
+    assert evaluate(tmp_path / "p", tmp_path / "r", "--json") == 0
+    summary = summary_of(capsys)
+    assert summary["metrics"]["hd_mm/class_1"]["mean"] == 1.0
+    assert summary["remarks"] == [
+        "spacing taken as millimetres, as the files state no unit; --spacing-mm says otherwise (images: 1)"
+    ]
+    assert evaluate(tmp_path / "p", tmp_path / "r", "--spacing-mm", "2", "2", "6", "--json") == 0
+    summary = summary_of(capsys)
+    assert (summary["metrics"]["hd_mm/class_1"]["mean"], summary["remarks"]) == (2.0, [])
+    volume(tmp_path / "r/a.nii", block(), (2.0, 2.0, 3.0))
+    without_unit(tmp_path / "r/a.nii")
+    assert evaluate(tmp_path / "p", tmp_path / "r") == 1
+    assert "spacing_mm (1.0, 1.0, 3.0) against (2.0, 2.0, 3.0)" in capsys.readouterr().err

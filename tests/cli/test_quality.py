@@ -114,7 +114,7 @@ def test_what_is_wrong_with_one_image_is_said_and_the_others_go_on(
     assert judge(root, tmp_path, masks="odd") == 3
     captured = capsys.readouterr()
     assert "2 images: 0 judged, 2 failed" in captured.out
-    assert "the mask holds the value 7, but only 2 organs are named" in captured.err
+    assert "the mask holds the values 7, but the classes are 1 " in captured.err
     assert "there is no mask called JPCLN005" in captured.err
     cv2.imwrite(str(masks / "JPCLN005.png"), np.zeros((60, 64), np.uint8))
     assert judge(root, tmp_path, masks="odd") == 3

@@ -142,7 +142,7 @@ def _facts(name: str, info: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_acdc(image: Path, truth: Path, labels: tuple[str, ...]) -> tuple[GridImage, np.ndarray | None]:
-    read, stored = _read_files(image, truth, list(ACDC_LABELS.values()), 3)
+    read, stored = _read_files(image, truth, {value: organ for organ, value in ACDC_LABELS.items()}, 3)
     assert stored is not None  # there is a label map
     drawn = np.zeros(stored.shape, np.uint8)
     for value, label in enumerate(labels, start=1):

@@ -15,6 +15,7 @@ from anatozoo.io.chest_folders import is_jsrt
 from anatozoo.io.files import stem_of
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.orientation import Orientation
 from anatozoo.methods.frame_cases import GROUPS, _check_subjects, _deal, _read_splits, _subject_of
@@ -222,10 +223,10 @@ def _read_entry(name: str, entry: Entry, organs: dict[int, str], dims: int) -> t
         )
     if stored.grid.dims != dims:
         raise DataError(f"{name} is {stored.grid.dims}-D, but image_size asks for {dims}-D masks.")
-    if stray := [value for value in stored.values if value not in organs]:
-        raise DataError(
-            f"{name} holds the values {stray[:5]}, but the organs are {organs}; give label_values."
-        )
+    if stored.labels is not None:
+        # A mask of 0 and 255 is one of the only organ.
+        labels = stored.labels if len(organs) == 1 else stored.as_stored().labels
+        check_known(np.asarray(labels), organs, name, "give label_values")
     annotation = stored.annotation(stored.grid.size, organs, stored.grid.spacing_mm)
     masks = dict(annotation.masks)
     for organ, points in annotation.landmarks.items():

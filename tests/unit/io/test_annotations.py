@@ -266,12 +266,12 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         find_annotations(tmp_path / "absent")
     with pytest.raises(DataError, match="it is empty"):
         find_annotations(tmp_path)
-    (tmp_path / "a.jpg").write_text("x")
+    (tmp_path / "a.txt").write_text("x")
     (tmp_path / "cases").mkdir()
-    with pytest.raises(DataError, match=r"there is a\.jpg, cases/"):
+    with pytest.raises(DataError, match=r"there is a\.txt, cases/"):
         find_annotations(tmp_path)
     with pytest.raises(DataError, match=r"no annotation\. What can be read"):
-        find_annotations(tmp_path / "a.jpg")
+        find_annotations(tmp_path / "a.txt")
 
 
 def test_two_files_for_one_image(tmp_path: Path) -> None:
@@ -362,3 +362,12 @@ def test_bad_files_of_organs(tmp_path: Path) -> None:
     write_landmarks(tmp_path / "lungs/a.json", {"heart": SQUARE, "lung_left": SQUARE})
     with pytest.raises(DataError, match="marks heart, lung_left, but lies in the folder of lungs"):
         only(tmp_path)
+
+
+def test_jpegs_are_masks_where_there_is_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert list(find_annotations(tmp_path).entries) == ["a"]
+    assert list(find_annotations(tmp_path / "a.jpg").entries) == ["a"]
+    png(tmp_path / "b.png", labels(1))
+    found = find_annotations(tmp_path)
+    assert (list(found.entries), [path.name for path in found.ignored]) == (["b"], ["a.jpg"])

@@ -72,7 +72,7 @@ def test_a_flat_image_keeps_its_place(tmp_path: Path) -> None:
     assert read_grid_image(pixels, 2, spacing_mm=0.2).grid.spacing_mm == (0.2, 0.2)
 
 
-def test_a_volume_keeps_its_place_and_unknown_units_stay_unknown(tmp_path: Path) -> None:
+def test_a_volume_keeps_its_place_and_without_a_unit_it_is_in_millimetres(tmp_path: Path) -> None:
     grid = Grid((7, 6, 5), (1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
     image = itk_image(volume(), grid)
     write_itk(tmp_path / "known.nii.gz", image, units_known=True)
@@ -82,7 +82,9 @@ def test_a_volume_keeps_its_place_and_unknown_units_stay_unknown(tmp_path: Path)
     assert found.name == "known"
     assert found.source == str(tmp_path / "known.nii.gz")
     unknown = read_grid_image(str(tmp_path / "unknown.nii.gz"), 3)
-    assert unknown.grid.spacing_mm is None
+    assert unknown.grid == found.grid
+    assert (found.flags, unknown.flags) == ((), ("spacing_unit_assumed_mm",))
+    assert read_grid_image(str(tmp_path / "unknown.nii.gz"), 3, spacing_mm=1).flags == ()
     assert read_grid_image(found, 3) is found
     for source in (volume(), torch.from_numpy(volume())):
         np.testing.assert_array_equal(read_grid_image(source, 3).pixels, found.pixels)
@@ -90,7 +92,7 @@ def test_a_volume_keeps_its_place_and_unknown_units_stay_unknown(tmp_path: Path)
 
 
 def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="2-D, but this model registers 3-D"):
+    with pytest.raises(ImageError, match="2-D, but this model takes 3-D"):
         read_grid_image(volume()[0], 3)
     with pytest.raises(ImageError, match="NaN"):
         read_grid_image(np.full((5, 5, 5), np.nan), 3)

@@ -507,7 +507,7 @@ def test_pairs_that_cannot_be_registered() -> None:
     with pytest.raises(ConfigError, match="instance_steps"):
         model.predict(image, image, instance_steps=-1)
     volume = constant((0.0, 0.0, 0.0), image_size=[16, 16, 16])
-    with pytest.raises(ImageError, match="registers 3-D volumes"):
+    with pytest.raises(ImageError, match="takes 3-D volumes"):
         volume.predict(image, image)
     with pytest.raises(ImageError, match="constant image"):
         volume.predict(np.zeros((8, 8, 8)), np.ones((8, 8, 8)))

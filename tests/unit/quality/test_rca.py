@@ -229,7 +229,7 @@ def test_masks_that_do_not_fit_are_refused(atlas: Atlas) -> None:
         rca(image, {"heart": labels[:-4]}, atlas, engine=engine)
     with pytest.raises(DataError, match="none of them is the same"):
         rca(image, {"liver": labels}, atlas, engine=engine)
-    with pytest.raises(DataError, match="holds the value 3"):
+    with pytest.raises(DataError, match="holds the values 3, but the classes are 1 "):
         rca(image, labels + (labels > 1), atlas, engine=engine)
     with pytest.raises(ImageError, match="fractions"):
         rca(image, labels * 0.4, atlas, engine=engine)
