@@ -162,6 +162,19 @@ def test_occlusion_repeats_every_image_at_every_position(
     np.testing.assert_array_equal(first == first.min(), model.seen[1].pixels == first.min())
 
 
+def test_cut_organs_never_overwrite_the_tables_of_whole_ones(
+    model: ShiftedTruth, jsrt: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main([*command, "--exclusive"]) == 0
+    capsys.readouterr()
+    tables = {path.name for path in (tmp_path / "out").glob("*.json")}
+    assert tables == {"shifted_jsrt_val.json", "shifted_jsrt_val_exclusive.json"}
+    commands = [json.loads((tmp_path / "out" / name).read_text())["command"] for name in sorted(tables)]
+    assert ["--exclusive" in command.split() for command in commands] == [False, True]
+
+
 def test_an_unreadable_image_does_not_stop_the_others(
     model: ShiftedTruth, jsrt: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import json
 import re
 import shlex
 import tomllib
@@ -134,6 +135,44 @@ def test_readme_shows_every_checkpoint_and_nothing_else() -> None:
     table = TEXTS["README.md"].split("<!-- checkpoints:begin -->")[1].split("<!-- checkpoints:end -->")[0]
     shown = set(re.findall(r"`([a-z0-9]+-[a-z0-9-]+)`", table))
     assert shown >= {spec.name for spec in manifest().checkpoints}
+
+
+@pytest.mark.parametrize(
+    ("heading", "report"),
+    [
+        ("### JSRT, 21 images", "hybridgnet-chexmask_jsrt"),
+        ("### covid-cxr, 97 images of 68 patients", "hybridgnet-chexmask_covid"),
+        ("## hybridgnet-jsrt", "hybridgnet-jsrt_jsrt"),
+        ("## unet-jsrt", "unet-jsrt_jsrt"),
+    ],
+)
+def test_tables_of_audits_are_those_of_their_reports(heading: str, report: str) -> None:
+    section = re.split(r"\n##", TEXTS["docs/audits.md"].split(f"\n{heading}\n")[1])[0]
+    path = PROJECT / "docs/evidence" / f"audit-{report}.json"
+    groupings = json.loads(path.read_text(encoding="utf-8"))["groupings"]
+    rows = [row for grouping in groupings.values() for row in grouping["groups"]]
+    known = set()
+    for row in rows:
+        digits = 3 if row["metric"].startswith("dice") else 2 if "_mm" in row["metric"] else 0
+        known.add(
+            "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(row["mean"], row["ci_low"], row["ci_high"], d=digits)
+        )
+    shown = re.findall(r"\| ([\d.]+ \([\d.]+ to [\d.]+\))", section)
+    assert len(shown) > 10
+    assert set(shown) <= known
+
+
+def test_the_unets_page_has_the_numbers_of_the_evaluations() -> None:
+    for name in ("unet-jsrt", "hybridgnet-jsrt"):
+        path = PROJECT / "docs/evidence" / f"{name}_jsrt_val_exclusive.json"
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        (row,) = re.findall(rf"^\| `{name}` \|(.*)", TEXTS["docs/unet.md"], flags=re.MULTILINE)
+        shown = [float(number) for number in re.findall(r"\d*\.\d+", row)]
+        means = [
+            metrics[f"{m}/{o}"]["mean"] for m in ("dice", "hd_mm") for o in ("lungs", "heart", "clavicles")
+        ]
+        digits = [3, 3, 3, 1, 1, 1]
+        assert shown == [round(mean, d) for mean, d in zip(means, digits, strict=True)]
 
 
 def test_exit_codes_of_the_page_are_those_of_the_program() -> None:
