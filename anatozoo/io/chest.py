@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL.Image
 
 from anatozoo.errors import DataError, ImageError
-from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, scan
+from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, opened, scan
 from anatozoo.io.label_codes import one_organ
 from anatozoo.io.landmarks import CHEST_ORGANS
+from anatozoo.io.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from anatozoo.io.images import Image
@@ -82,13 +82,11 @@ class ChestCase:
             raise DataError(
                 f"case {self.id} has no mask of {organ}; it has {', '.join(self.masks) or 'none'}."
             )
-        try:
-            with PIL.Image.open(self.masks[organ]) as file:
-                if organ in self.mask_values:
-                    return np.asarray(file) == self.mask_values[organ]
-                return one_organ(np.asarray(file.convert("L")), repr(str(self.masks[organ])), organ)
-        except OSError as error:
-            raise DataError(f"{self.masks[organ]}: unreadable mask ({error}); download it again.") from error
+        with opened(self.masks[organ], "mask") as file:
+            values = np.asarray(file if organ in self.mask_values else file.convert("L"))
+        if organ in self.mask_values:
+            return values == self.mask_values[organ]
+        return one_organ(values, repr(str(self.masks[organ])), organ)
 
 
 def read_jsrt_img(path: str | Path) -> np.ndarray:
@@ -101,10 +99,7 @@ def read_jsrt_img(path: str | Path) -> np.ndarray:
         ImageError: the file has another size, or values above 4095.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}).") from error
+    data = read_bytes(path)
     expected = JSRT_SIDE * JSRT_SIDE * 2
     if len(data) != expected:
         raise ImageError(
@@ -226,11 +221,8 @@ def split_by_patient(
 def _image_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() == ".img":
         return JSRT_SIDE, JSRT_SIDE
-    try:
-        with PIL.Image.open(path) as file:
-            return file.size
-    except OSError as error:
-        raise DataError(f"{path}: unreadable image ({error}); download it again or remove it.") from error
+    with opened(path, "image") as file:
+        return file.size
 
 
 def _landmark_case(name: str, found: Found) -> ChestCase:

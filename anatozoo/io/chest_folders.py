@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from anatozoo.errors import DataError
+from anatozoo.errors import DataError, ImageError
+from anatozoo.io.decoded import check_largest
+from anatozoo.io.files import open_picture
 from anatozoo.io.landmarks import CHEST_ORGANS, split_landmarks
 from anatozoo.io.tables import clean, read_records, read_text_table
+from anatozoo.io.untrusted import read_npy
 
 FRAME = 1024
 DEPTH = 5
@@ -178,10 +182,7 @@ def _add_landmarks(folder: Path, files: list[str], found: Found) -> None:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: no readable NumPy array ({error}); download it again.") from error
+    array = read_npy(path)
     if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
         raise DataError(f"{path}: landmarks must be finite numbers.")
     return array.astype(np.float64)
@@ -275,12 +276,24 @@ def _check_sides(found: Found) -> None:
             return
 
 
-def _centre_x(path: Path) -> float:
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[PIL.Image.Image]:
+    """Open a picture of a data set with Pillow; `what` names it in messages.
+
+    Raises:
+        DataError: it cannot be read, or has a size that no radiograph has.
+    """
     try:
-        with PIL.Image.open(path) as file:
-            columns = np.flatnonzero(np.asarray(file.convert("L")).max(axis=0))
-    except OSError as error:
-        raise DataError(f"{path}: unreadable mask ({error}); download it again.") from error
+        with open_picture(path, repr(str(path))) as file:
+            check_largest(*file.size, repr(str(path)))
+            yield file
+    except (ImageError, PIL.UnidentifiedImageError) as error:
+        raise DataError(f"{path}: unreadable {what} ({error}); download it again or remove it.") from error
+
+
+def _centre_x(path: Path) -> float:
+    with opened(path, "mask") as file:
+        columns = np.flatnonzero(np.asarray(file.convert("L")).max(axis=0))
     if not columns.size:
         raise DataError(f"{path}: the mask is empty; download it again.")
     return float(columns.mean())

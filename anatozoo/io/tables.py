@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatozoo.errors import DataError
+from anatozoo.io.untrusted import check_inflation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,6 +209,7 @@ def _bytes_of(path: Path, label: str) -> bytes:
                 else "no file"
             )
             raise DataError(f"{label} cannot be read as a table: {why}; check the path.")
+        check_inflation(path)
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if zipped else path.open("rb") as file:

@@ -1,6 +1,5 @@
 """What a sign of quality means in Dice, learnt from cases whose truth is known."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.untrusted import read_json
 
 POINTS = 10
 """Pairs that a calibration needs for each signal."""
@@ -112,8 +112,8 @@ class Calibration:
             DataError: it cannot be read or is no calibration.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            return cls.from_dict(read_json(Path(path)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"the calibration {path} cannot be read: {error}.") from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Label maps for Post-DAE: degraded anew in every training step, in the same way in every validation."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.untrusted import read_json
 from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step, strengths
 from anatozoo.methods.frame_data import _spacing
 from anatozoo.methods.frames import Fit, Frame, frame_shape
@@ -255,9 +255,9 @@ def read_confusions(path: str | None, organs: Sequence[str]) -> Tensor:
     if path is None:
         return confusion_table(len(organs) + 1)
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(Path(path))
         classes, rates = list(stored["classes"]), np.asarray(stored["rates"], np.float64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} holds no classes and rates in JSON: {error!r}.") from error
     absent = [name for name in ("background", *organs) if name not in classes]
     if absent or rates.shape != (len(classes),) * 2 or not (np.isfinite(rates) & (rates >= 0)).all():

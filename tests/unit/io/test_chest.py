@@ -306,7 +306,7 @@ def test_two_pictures_of_one_name_are_refused_once_used(jsrt: Path) -> None:
         (np.zeros((43, 2)), r"shape \(43, 2\)"),
         (np.full((44, 2), np.nan), "finite"),
         (np.array([["a", "b"]] * 44), "finite numbers"),
-        (np.array([{}], dtype=object), "no readable NumPy array"),
+        (np.array([{}], dtype=object), "no array that can be read"),
     ],
 )
 def test_damaged_landmarks_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
