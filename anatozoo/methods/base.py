@@ -197,7 +197,7 @@ def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
 class SegmentationModule(ZooModule):
     """A method that finds organs on one 2-D image; subclasses say what the network answers.
 
-    Subclasses set `organs` and `image_size`.
+    Subclasses set `organs` and `image_size`; a hyper-parameter ``check_view`` asks for `chest_view`'s flags.
     """
 
     organs: Any
@@ -266,6 +266,13 @@ class SegmentationModule(ZooModule):
         frames, geometries = zip(
             *(to_network(image, self.image_size, self.intensity) for image in images), strict=True
         )
+        if self.hparams.get("check_view"):
+            from anatozoo.methods.chest_view import with_view_flags
+
+            stretched = self.intensity == "percentiles"
+            images = with_view_flags(
+                images, frames if stretched else [to_network(image, self.image_size)[0] for image in images]
+            )
         batch = torch.from_numpy(np.stack(frames))[:, None].to(self.device, self._input_dtype())
         was_training = self.training
         self.eval()

@@ -70,6 +70,8 @@ class HybridGNetModule(LandmarkModule):
         lr_step: epochs between steps.
         lr_gamma: factor of a step.
         warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
+        check_view: whether `predict` flags pictures that are no upright frontal chest, see
+            `anatozoo.methods.chest_view`.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -123,6 +125,7 @@ class HybridGNetModule(LandmarkModule):
         lr_step: int = 50,
         lr_gamma: float = 0.9,
         warmup_steps: int = 200,
+        check_view: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -1,0 +1,158 @@
+"""Whether a picture is a frontal chest radiograph, the right way up and not mirrored.
+
+Networks that segment chests draw lungs into anything: a contour on a picture that lies on its side looks as
+plausible as any other. So a small network of its own looks at the picture. It gives one number, how much this
+is an upright frontal chest, to each of the eight ways to turn and mirror the picture back; the largest says
+how it lies. If none is large, the picture shows something else.
+
+The weights beside this file come from ``benchmarks/chest_view_training.py`` and research data: see NOTICE.
+``docs/evidence/orientation-check_experiment.md`` has what the check finds, and what it flags for no reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from anatozoo.io.images import Image
+
+WEIGHTS = Path(__file__).with_name("chest_view.safetensors")
+SIDE = 64
+WIDTHS = (12, 24, 48, 48)
+DARK = 0.02
+"""Grey level, of 1, up to which rows and columns at the picture's edges are taken for padding."""
+SURE, MIRRORED, DOUBT = 0.5, 0.9, 0.1
+"""Chosen on training images: the probability that one way of lying must exceed; the share of it that mirrored
+must exceed, as that is the hardest to see; the doubt of being a chest up to which mirrored is believed."""
+TURNS = (0, 90, 180, 270)
+
+Array = npt.NDArray[np.float32]
+Probabilities = npt.NDArray[np.float64]
+
+
+class ChestView(nn.Module):
+    """Logits of the eight ways in which a picture may be turned and mirrored, and of something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 1
+        for width in WIDTHS:
+            kernel = 5 if before == 1 else 3
+            layers += [
+                nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(before * (SIDE // 2 ** len(WIDTHS)) ** 2, 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Nine logits of each picture.
+
+        Args:
+            pictures: (B, 1, 64, 64), from `view_input`.
+
+        Returns:
+            (B, 9): turned clockwise by 0, 90, 180, 270°; mirrored and then turned by these; something else.
+        """
+        mean, deviation = pictures.mean((2, 3), keepdim=True), pictures.std((2, 3), keepdim=True)
+        x = (pictures - mean) / (deviation + 0.05)
+        # `rot90` turns counter-clockwise: each way is undone, and one network looks at all results.
+        turned = [x.rot90(k, (2, 3)) for k in range(4)]
+        ways = torch.cat([*turned, *(picture.flip(3) for picture in turned)])
+        scores = self.head(self.dropout(self.body(ways).flatten(1))).view(8, len(x)).T
+        return torch.cat([scores, scores.new_zeros(len(x), 1)], 1)
+
+
+def view_input(frame: Array) -> Array:
+    """A picture as `ChestView` takes it: without dark edges, 64 × 64 whatever its proportions.
+
+    Args:
+        frame: (H, W) in [0, 1], bone white, in a network's frame or not.
+
+    Returns:
+        (64, 64) float32.
+    """
+    small: Array = cv2.resize(without_edges(frame), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return small
+
+
+def without_edges(frame: Array) -> Array:
+    """The part of a picture (H, W) in [0, 1] between the outermost rows and columns that are not dark."""
+    rows, columns = (np.flatnonzero(frame.max(axis) > DARK) for axis in (1, 0))
+    return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else frame
+
+
+@torch.inference_mode()
+def view_probabilities(frames: Sequence[Array], network: ChestView | None = None) -> Probabilities:
+    """Probabilities of the nine answers of `ChestView`.
+
+    Args:
+        frames: pictures (H, W) in [0, 1], bone white.
+        network: None takes the one that comes with anatozoo.
+
+    Returns:
+        (pictures, 9).
+    """
+    inputs = torch.from_numpy(np.stack([view_input(frame) for frame in frames]))[:, None]
+    found: Probabilities = (network or _shipped())(inputs).softmax(1).double().numpy()
+    return found
+
+
+def flags_of_view(probability: Probabilities) -> tuple[str, ...]:
+    """What is wrong with a picture's view; empty is good.
+
+    ``turned_90``, ``turned_180``, ``turned_270``: turned clockwise by so many degrees. ``mirrored``: left and
+    right are exchanged, so that a result's left lung is the patient's right one (or the heart lies on the
+    right). Both: mirrored and then turned; mirrored and turned by 180° is upside down.
+    ``not_a_frontal_chest``: a lateral view, another part of the body, inverted grey values, no radiograph.
+
+    Args:
+        probability: (9,), of `view_probabilities`.
+    """
+    plain, mirrored = probability[:4], probability[4:8]
+    turn = int((plain + mirrored).argmax())
+    both = float(plain[turn] + mirrored[turn])
+    if both <= SURE:
+        return ("not_a_frontal_chest",)
+    flags = [f"turned_{TURNS[turn]}"] if turn else []
+    if mirrored[turn] > MIRRORED * both:
+        # Lateral views look more like a mirrored chest than like an upright one.
+        flags.append("mirrored" if probability[8] < DOUBT else "not_a_frontal_chest")
+    return tuple(flags)
+
+
+def with_view_flags(images: Sequence["Image"], frames: Sequence[Array]) -> list["Image"]:
+    """Images with the flags of their views after their own, none of them twice.
+
+    Args:
+        images: as read.
+        frames: the same pictures in [0, 1], in whatever frame.
+    """
+    views = [flags_of_view(probability) for probability in view_probabilities(frames)]
+    return [
+        replace(image, flags=tuple(dict.fromkeys((*image.flags, *view))))
+        for image, view in zip(images, views, strict=True)
+    ]
+
+
+@cache
+def _shipped() -> ChestView:
+    from safetensors.torch import load_file
+
+    network = ChestView()
+    # Batch normalisation's counter of steps is of no use here and not stored.
+    state = {name: x.float() for name, x in load_file(WEIGHTS).items()}
+    network.load_state_dict(state | {k: v for k, v in network.state_dict().items() if k not in state})
+    return network.eval()
