@@ -29,7 +29,7 @@ SIDE = 64
 WIDTHS = (12, 24, 48, 48)
 DARK = 0.02
 """Grey level, of 1, up to which rows and columns at the picture's edges are taken for padding."""
-SURE, MIRRORED, DOUBT = 0.5, 0.9, 0.1
+SURE, MIRRORED, DOUBT = 0.5, 0.8, 0.1
 """Chosen on training images: the probability that one way of lying must exceed; the share of it that mirrored
 must exceed, as that is the hardest to see; the doubt of being a chest up to which mirrored is believed."""
 TURNS = (0, 90, 180, 270)
