@@ -17,6 +17,7 @@ Metadata = dict[str, str | float | int | bool | None]
 
 MIN_SIDE = 16
 MAX_ASPECT = 20
+_SQUARE, _LARGEST_PIXEL_ASPECT = 1e-3, 4.0
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -31,6 +32,7 @@ class Decoded:
         flags: remarks on the input.
         inverted: the source says that air is bright.
         background: bool ``(H, W)``, pixels that the source calls padding.
+        aspect: height over width of a pixel, where the source states no spacing.
     """
 
     pixels: npt.NDArray[Any]
@@ -39,6 +41,7 @@ class Decoded:
     flags: tuple[str, ...] = ()
     inverted: bool = False
     background: npt.NDArray[np.bool_] | None = None
+    aspect: float = 1.0
 
 
 def check_size(width: int, height: int, label: str) -> None:
@@ -101,3 +104,14 @@ def valid_spacing(xy: Sequence[Any] | None) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         return None
     return (x, y) if x > 0 and y > 0 and math.isfinite(x) and math.isfinite(y) else None
+
+
+def height_over_width(spacing_mm: Sequence[float]) -> float:
+    """Height over width of a pixel of this spacing ``(x, y)``, which may be in any unit.
+
+    1 where they differ by no more than rounding (0.1 %), or by a factor over 4, which no radiograph has.
+    """
+    ratio = spacing_mm[1] / spacing_mm[0]
+    if abs(ratio - 1) <= _SQUARE or not 1 / _LARGEST_PIXEL_ASPECT <= ratio <= _LARGEST_PIXEL_ASPECT:
+        return 1.0
+    return ratio

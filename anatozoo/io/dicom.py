@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.dataset import FileDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -19,26 +18,27 @@ from pydicom.uid import (
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.dicom_bits import mend_bits, numbers_of
 from anatozoo.io.dicom_file import read_dicom
-from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, metadata_of, spacing_of
+from anatozoo.io.dicom_grey import Grey, grey_values, is_palette, palette_colours
+from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, metadata_of
 from anatozoo.io.dicom_itk import decompressed_pixels
+from anatozoo.io.dicom_spacing import pixel_size
 from anatozoo.io.limits import check_volume_size
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-# What apply_voi_lut raises where window or table are malformed, as they often are in the wild.
-_BAD_WINDOW = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError)
 
 
 def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
     """Decode a single-frame DICOM radiograph: Modality LUT, then VOI LUT or the first window.
 
-    MONOCHROME1 is reported as `Decoded.inverted`, so that the inversion comes after the window.
-    Padding (PixelPaddingValue) is reported as `Decoded.background`. The flag ``"window_ignored"`` says that
-    the window was malformed or blanked the image, so that the image is shown without it.
+    What stored values mean, and when an attribute is not believed, is in `anatozoo.io.dicom_grey`; how large
+    a pixel is, in `anatozoo.io.dicom_spacing`. MONOCHROME1 is reported as `Decoded.inverted`, so that the
+    inversion comes after the window, padding as `Decoded.background`.
 
     Raises:
-        ImageError: not DICOM, without pixels, damaged, truncated, of several frames, compressed in a way that
-            nothing installed can decode, or (unless `allow_any_modality`) not an X-ray of the chest.
+        ImageError: not DICOM, without pixels, damaged, truncated, of several frames, a mask, compressed in a
+            way that nothing installed can decode, or (unless `allow_any_modality`) not an X-ray of the chest.
     """
     label = repr(str(path))
     with warnings.catch_warnings():
@@ -48,20 +48,17 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
         if not allow_any_modality:
             check_is_chest_xray(dataset, label)
         _check_shape(dataset, label)
-        stored = stored_pixels(dataset, label)
-        if stored.ndim == 3:
-            pixels, flags = grey_plane(stored, label)
-            background = None
-        else:
-            pixels, flags = _for_display(dataset, stored, label)
-            background = _padding(dataset, stored)
+        flags = mend_bits(dataset)
+        grey = _grey(dataset, stored_pixels(dataset, label), label)
+        pixel = pixel_size(dataset, (int(dataset.Columns), int(dataset.Rows)))
         return Decoded(
-            pixels,
-            spacing_of(dataset),
+            grey.values,
+            pixel.spacing_mm,
             metadata_of(dataset),
-            (*flags, *flags_of(dataset)),
-            inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
-            background=background,
+            (*flags, *grey.flags, *flags_of(dataset), *pixel.flags),
+            inverted=grey.inverted,
+            background=grey.background,
+            aspect=pixel.aspect,
         )
 
 
@@ -104,7 +101,9 @@ def _check_shape(dataset: FileDataset, label: str) -> None:
 
 
 def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
-    """Decompress to stored values ``(H, W)`` or colours ``(H, W, 3)``; several frames ``(N, ...)``.
+    """Decompress to words ``(H, W)`` or colours ``(H, W, 3)``; several frames ``(N, ...)``.
+
+    Words are as they are stored, unused bits and all; `anatozoo.io.dicom_grey` says what they mean.
 
     Raises:
         ImageError: they are damaged, truncated, or compressed in a way that nothing installed can decode.
@@ -112,12 +111,8 @@ def stored_pixels(dataset: FileDataset, label: str) -> npt.NDArray[Any]:
     try:
         _check_memory(dataset, label)
         if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            stored = decompressed_pixels(dataset, label)
-        else:
-            stored = pixel_array(dataset)
-        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-            stored = apply_color_lut(stored, dataset)
-        return stored
+            return decompressed_pixels(dataset, label)
+        return pixel_array(dataset, correct_unused_bits=False)
     except ImageError:
         raise
     except Exception as error:  # decoders of hostile files fail in any way they like
@@ -136,41 +131,24 @@ def _check_memory(dataset: FileDataset, label: str) -> None:
     check_volume_size((*sizes, samples) if samples > 1 else sizes, -(-bits // 8), label)
 
 
-def modality_values(stored: npt.NDArray[Any], header: Dataset, label: str) -> npt.NDArray[Any]:
-    """Apply the Modality LUT, or slope and intercept, of a header to stored values.
+def _grey(dataset: FileDataset, words: npt.NDArray[Any], label: str) -> Grey:
+    """What words ``(H, W)`` or colours ``(H, W, 3)`` show, as one plane.
 
     Raises:
-        ImageError: they are malformed, so that what the stored values mean is unknown.
+        ImageError: they are a mask, or their tables cannot be read.
     """
-    try:
-        return apply_modality_lut(stored, header)
-    except Exception as error:  # a hostile header fails in any way it likes
-        raise ImageError(
-            f"{label} is damaged: its Modality LUT, or rescale slope and intercept, cannot be read; copy or "
-            "export it again."
-        ) from error
-
-
-def _for_display(
-    dataset: FileDataset, stored: npt.NDArray[Any], label: str
-) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """Apply Modality LUT and VOI LUT or window; give the values and flags."""
-    values = modality_values(stored, dataset, label)
-    try:
-        windowed = apply_voi_lut(values, dataset)
-    except _BAD_WINDOW:
-        return values, ("window_ignored",)
-    if windowed.min() == windowed.max() and values.min() != values.max():
-        return values, ("window_ignored",)
-    return windowed, ()
-
-
-def _padding(dataset: FileDataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """Pixels within PixelPaddingValue and its limit; ``None`` if there are none, or nothing else."""
-    first = dataset.get("PixelPaddingValue")
-    if not isinstance(first, int):
-        return None
-    last = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((first, last if isinstance(last, int) else first))
-    padding = (stored >= low) & (stored <= high)
-    return padding if padding.any() and not padding.all() else None
+    if dataset.get("BitsAllocated") == 1:
+        raise ImageError(f"{label} holds only black and white; that is a mask, not an X-ray.")
+    flags: tuple[str, ...] = ()
+    if is_palette(dataset):
+        try:
+            colours, flags = palette_colours(words, dataset)
+        except Exception as error:  # a hostile palette fails in any way it likes
+            raise ImageError(f"{label} is damaged: its palette cannot be read; export it again.") from error
+    elif words.ndim == 2:
+        return grey_values(words, dataset, label)
+    else:
+        planes, flags = numbers_of(np.moveaxis(words, -1, 0), dataset)
+        colours = np.moveaxis(planes, 0, -1)
+    plane, mixed = grey_plane(colours, label)
+    return Grey(plane, None, False, (*flags, *mixed))

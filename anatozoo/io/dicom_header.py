@@ -1,4 +1,4 @@
-"""Judge a DICOM header: is it a chest radiograph, how large is a pixel, what is worth keeping."""
+"""Judge a DICOM header: is it a chest radiograph, which way it lies, what is worth keeping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from anatozoo.errors import ImageError
-from anatozoo.io.decoded import Metadata, valid_spacing
+from anatozoo.io.decoded import Metadata
 
 # CR and DX are the standard's radiographs, RG its older digitised films; XR, DR and CXR are not in the
 # standard, but in archives.
@@ -81,23 +81,6 @@ def flags_of(header: Dataset) -> tuple[str, ...]:
 def frames_of(header: Dataset) -> int:
     """How many frames a file says it has; one where it does not say."""
     return int(header.get("NumberOfFrames") or 1)
-
-
-def spacing_of(header: Dataset) -> tuple[float, float] | None:
-    """Millimetres per pixel as ``(x, y)``; DICOM itself writes row spacing, which is y, first.
-
-    PixelSpacing first, else ImagerPixelSpacing, which is measured at the detector and therefore divided by
-    EstimatedRadiographicMagnificationFactor where there is one. ``None`` where neither is two positive
-    numbers.
-    """
-    calibrated = valid_spacing(values_of(header, "PixelSpacing")[::-1])
-    if calibrated is not None:
-        return calibrated
-    at_detector = valid_spacing(values_of(header, "ImagerPixelSpacing")[::-1])
-    factors = valid_spacing(values_of(header, "EstimatedRadiographicMagnificationFactor")[:1] * 2)
-    if at_detector is None or factors is None:
-        return at_detector
-    return at_detector[0] / factors[0], at_detector[1] / factors[0]
 
 
 def metadata_of(header: Dataset) -> Metadata:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,24 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from anatozoo.errors import ImageError
-from anatozoo.io.dicom import modality_values, read_dataset, stored_pixels
+from anatozoo.io.dicom import read_dataset, stored_pixels
+from anatozoo.io.dicom_bits import mend_bits
 from anatozoo.io.dicom_file import read_dicom
-from anatozoo.io.dicom_header import frames_of, spacing_of, values_of
+from anatozoo.io.dicom_grey import is_palette, modality_values, polarity_of, stored_numbers
+from anatozoo.io.dicom_header import frames_of, values_of
+from anatozoo.io.dicom_spacing import spacing_of
 from anatozoo.io.files import dicom_files, is_dicom
 from anatozoo.io.grid import Grid
 from anatozoo.io.limits import MAX_VOXELS
 
 _TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames"]
+_DESCRIPTION = (
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
 _SAME_PLACE_MM = 1e-2
 _UNEVEN = 0.1
 """By what share of their distance slices may differ from it: scanners round, a missing slice doubles."""
@@ -37,7 +47,25 @@ class _Slice:
     spacing: tuple[float, float] | None  # (x, y)
 
 
-def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | None]:
+@dataclass(frozen=True)
+class _Stored:
+    """One file: its header, its frames (N, H, W) as stored, its name for messages, and flags."""
+
+    header: Dataset
+    words: npt.NDArray[Any]
+    label: str
+    flags: tuple[str, ...]
+
+    @property
+    def description(self) -> Any:
+        """What says how words become numbers; files that share it are read by the same rule."""
+        attributes = tuple(str(self.header.get(keyword)) for keyword in _DESCRIPTION)
+        return (self.words.dtype.str, self.words.shape[1:], *attributes)
+
+
+def read_dicom_volume(
+    path: Path,
+) -> tuple[str, npt.NDArray[np.float32], Grid | None, tuple[str, ...]]:
     """Read a volume from DICOM, its slices in the order of their places.
 
     Args:
@@ -45,8 +73,9 @@ def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | 
             file, with one slice or with several.
 
     Returns:
-        What it is, for messages; (D, H, W) after the Modality LUT, MONOCHROME1 turned round; and its grid,
-        None where the files do not say how large their pixels are, or of a single slice.
+        What it is, for messages; (D, H, W) after the Modality LUT, MONOCHROME1 turned round; its grid, None
+        where the files do not say how large their pixels are, or of a single slice; and flags, see
+        `anatozoo.io.dicom_grey`.
 
     Raises:
         ImageError: no DICOM or several series; files that are damaged, in colour or of different sizes;
@@ -59,12 +88,12 @@ def read_dicom_volume(path: Path) -> tuple[str, npt.NDArray[np.float32], Grid | 
         # pydicom warns of every breach of the standard; what matters here is checked below.
         warnings.simplefilter("ignore")
         _check_one_series(files, label)
-        slices = [each for file in files for each in _slices(file)]
+        slices, flags = _slices([_stored(file) for file in files])
     if len({each.pixels.shape for each in slices}) > 1:
         raise ImageError(f"{label} holds slices of different sizes; give the files of exactly one volume.")
     slices, grid = _in_order(slices, label)
     pixels = np.stack([each.pixels for each in slices]).astype(np.float32, copy=False)
-    return label, pixels, grid
+    return label, pixels, grid, flags
 
 
 def _check_one_series(files: Sequence[Path], label: str) -> None:
@@ -95,28 +124,68 @@ def _check_one_series(files: Sequence[Path], label: str) -> None:
         raise ImageError(f"{label} has over {MAX_VOXELS} (2**27) voxels; shrink it first.")
 
 
-def _slices(file: Path) -> Iterator[_Slice]:
+def _stored(file: Path) -> _Stored:
+    """The frames of a file as stored."""
     label = repr(str(file))
     dataset = read_dataset(file, label)
-    stored = stored_pixels(dataset, label)
+    flags = mend_bits(dataset)
+    words = stored_pixels(dataset, label)
     count = frames_of(dataset)
-    if int(dataset.get("SamplesPerPixel") or 1) != 1 or stored.ndim != 2 + (count > 1):
+    colours = is_palette(dataset) or int(dataset.get("SamplesPerPixel") or 1) != 1
+    if colours or words.ndim != 2 + (count > 1):
         raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
-    frames = stored if count > 1 else stored[None]
-    for number, frame in enumerate(frames):
-        values = modality_values(frame, _group(dataset, number, "PixelValueTransformationSequence"), label)
-        if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-            values = -values.astype(np.float32)
-        place = _group(dataset, number, "PlanePositionSequence")
-        plane = _group(dataset, number, "PlaneOrientationSequence")
-        measures = _group(dataset, number, "PixelMeasuresSequence")
-        axes = _numbers(plane, "ImageOrientationPatient", 6)
-        yield _Slice(
-            values,
-            _numbers(place, "ImagePositionPatient", 3),
-            None if axes is None else axes.reshape(2, 3),
-            spacing_of(measures),
-        )
+    return _Stored(dataset, words if count > 1 else words[None], label, flags)
+
+
+def _slices(files: Sequence[_Stored]) -> tuple[list[_Slice], tuple[str, ...]]:
+    """All slices with their values, and flags; files that are described alike are judged as one image."""
+    alike: dict[Any, list[_Stored]] = {}
+    for file in files:
+        alike.setdefault(file.description, []).append(file)
+    slices, hidden, flags = [], [], [flag for file in files for flag in file.flags]
+    for group in alike.values():
+        words = np.concatenate([file.words for file in group])
+        numbers, background, found = stored_numbers(words, group[0].header)
+        flags += found
+        frames = [(file, number) for file in group for number in range(len(file.words))]
+        for at, (file, number) in enumerate(frames):
+            each, found = _slice_of(file, number, numbers[at])
+            slices.append(each)
+            hidden.append(None if background is None else background[at])
+            flags += found
+    return _without_padding(slices, hidden), tuple(dict.fromkeys(flags))
+
+
+def _without_padding(slices: list[_Slice], hidden: Sequence[npt.NDArray[np.bool_] | None]) -> list[_Slice]:
+    """Slices whose padding, which is no tissue, has the darkest value of the rest of them all."""
+    if all(padding is None for padding in hidden):
+        return slices
+    kept = [each.pixels if p is None else each.pixels[~p] for each, p in zip(slices, hidden, strict=True)]
+    low = min(values.min() for values in kept if values.size)
+    return [
+        each if padding is None else replace(each, pixels=np.where(padding, low, each.pixels))
+        for each, padding in zip(slices, hidden, strict=True)
+    ]
+
+
+def _slice_of(file: _Stored, number: int, numbers: npt.NDArray[Any]) -> tuple[_Slice, tuple[str, ...]]:
+    dataset = file.header
+    transformation = _group(dataset, number, "PixelValueTransformationSequence")
+    values, flags = modality_values(numbers, transformation, file.label, dataset)
+    inverted, polarity_flags = polarity_of(dataset)
+    if inverted:
+        values = -values.astype(np.float32)
+    place = _group(dataset, number, "PlanePositionSequence")
+    plane = _group(dataset, number, "PlaneOrientationSequence")
+    measures = _group(dataset, number, "PixelMeasuresSequence")
+    axes = _numbers(plane, "ImageOrientationPatient", 6)
+    found = _Slice(
+        values,
+        _numbers(place, "ImagePositionPatient", 3),
+        None if axes is None else axes.reshape(2, 3),
+        spacing_of(measures),
+    )
+    return found, (*flags, *polarity_flags)
 
 
 def _in_order(slices: list[_Slice], label: str) -> tuple[list[_Slice], Grid | None]:

@@ -1,4 +1,4 @@
-"""One object for crop, pad and resize: forward and back, for points, images, masks and fields."""
+"""One object for crop, pad and resize: forward and back, for points, images and masks."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Geometry:
         *,
         crop: tuple[int, int, int, int] | None = None,
         mode: Literal["pad", "stretch"] = "pad",
+        aspect: float = 1.0,
     ) -> Self:
         """Fit an image, or a crop of it, into a target frame.
 
@@ -66,10 +67,11 @@ class Geometry:
             target_size: ``(width, height)`` of the frame in pixels.
             crop: ``(left, top, right, bottom)`` in source pixels, right and bottom exclusive; the part
                 to fit. It may reach beyond the image. ``None`` takes the whole image.
-            mode: ``"pad"`` keeps the aspect and centres; ``"stretch"`` fills the frame.
+            mode: ``"pad"`` keeps the proportions of the body and centres; ``"stretch"`` fills the frame.
+            aspect: height over width of a source pixel; target pixels are square with ``"pad"``.
 
         Raises:
-            GeometryError: a size is not positive, the crop is empty or the mode is unknown.
+            GeometryError: a size or the aspect is not positive, the crop is empty or the mode is unknown.
         """
         source_size = _checked_size("source_size", source_size)
         target_size = _checked_size("target_size", target_size)
@@ -77,8 +79,11 @@ class Geometry:
         if right <= left or bottom <= top:
             raise GeometryError(f"crop {crop} is empty; give (left, top, right, bottom) in pixels.")
         sx, sy = target_size[0] / (right - left), target_size[1] / (bottom - top)
+        if not 0 < aspect < math.inf:
+            raise GeometryError(f"aspect must be positive, not {aspect!r}; 1 for square pixels.")
         if mode == "pad":
-            sx = sy = min(sx, sy)
+            sx = min(sx, sy / aspect)
+            sy = sx * aspect
         elif mode != "stretch":
             raise GeometryError(f"mode must be 'pad' or 'stretch', not {mode!r}.")
         offset = (
@@ -181,27 +186,6 @@ class Geometry:
         result[(ys < -0.5) | (ys > values.shape[0] - 0.5)] = 0
         result[:, (xs < -0.5) | (xs > values.shape[1] - 0.5)] = 0
         return result
-
-    def displacement_to_source(self, field: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Carry a displacement field of the target frame to the source image.
-
-        Args:
-            field: ``(h, w, 2)``, displacement ``(dx, dy)`` in target pixels at each target pixel.
-
-        Returns:
-            ``(H, W, 2)`` float64, displacement in source pixels at each source pixel, interpolated
-            linearly; source pixels beyond the frame take the value of its border.
-
-        Raises:
-            GeometryError: the field is not of `target_size` or has no two components.
-        """
-        values = np.asarray(field, dtype=np.float64)
-        if values.ndim != 3 or values.shape[2] != 2:
-            raise GeometryError(f"a displacement field has shape (h, w, 2), not {values.shape}.")
-        self._check_shape(values[..., 0], self.target_size, "displacement field")
-        xs, ys = self._source_grid_in_target()
-        values = _interpolate(_interpolate(values, ys, axis=0), xs, axis=1)
-        return values / np.asarray(self.scale)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Give the four fields as JSON values."""

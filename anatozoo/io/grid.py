@@ -34,6 +34,7 @@ class Grid:
         direction: rows of the n × n matrix whose columns are the axes' directions; None is the identity.
         stored: the steps as a file states them without a unit, None where it states one or nothing.
         remarks: flags of what the file leaves in doubt, as ``spacing_unit_assumed_mm``.
+        aspect: height over width of a pixel in 2-D, where the spacing is unknown; in 3-D always 1.
 
     Raises:
         GeometryError: the numbers are of different dimensions, a size or spacing is not positive, or the
@@ -46,6 +47,7 @@ class Grid:
     direction: tuple[float, ...] | None = None
     stored: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
     remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
         n = len(self.size)
@@ -62,6 +64,8 @@ class Grid:
             object.__setattr__(self, name, numbers)
         if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
             raise GeometryError(f"spacing_mm must be positive, not {self.spacing_mm!r}; None if unknown.")
+        if not 0 < self.aspect < math.inf:
+            raise GeometryError(f"aspect must be positive, not {self.aspect!r}; 1 for square pixels.")
         if abs(np.linalg.det(self.axes)) < 1e-6:
             raise GeometryError(f"the directions {self.direction!r} do not span the space.")
 
@@ -80,6 +84,13 @@ class Grid:
         """Direction of each axis, one column each; the identity where unknown."""
         n = self.dims
         return np.eye(n) if self.direction is None else np.asarray(self.direction).reshape(n, n)
+
+    @property
+    def proportions(self) -> npt.NDArray[np.float64]:
+        """How long a pixel is along each axis: in millimetres, or where that is unknown against its width."""
+        if self.spacing_mm is not None:
+            return np.asarray(self.spacing_mm)
+        return np.array([1.0, self.aspect]) if self.dims == 2 else np.ones(self.dims)
 
     @property
     def steps(self) -> npt.NDArray[np.float64]:
@@ -101,8 +112,11 @@ class Grid:
         return replace(self, spacing_mm=tuple(float(step) for step in values), remarks=remarks)
 
     def in_pixels(self) -> Grid:
-        """The same grid with everything about space forgotten."""
-        return Grid(self.size)
+        """The same grid with everything about space forgotten but, in 2-D, the proportions of a pixel."""
+        if self.dims == 3:
+            return Grid(self.size)
+        width, height = self.proportions
+        return Grid(self.size, aspect=float(height / width))
 
     def to_dict(self) -> dict[str, list[float] | None]:
         """The four fields as JSON values."""
@@ -193,7 +207,7 @@ def read_grid_image(
         allow_any_modality=allow_any_modality,
     )
     origin, direction = _place_2d(x)
-    grid = Grid(flat.size, flat.spacing_mm, origin, direction)
+    grid = Grid(flat.size, flat.spacing_mm, origin, direction, aspect=flat.aspect)
     return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
 
 
@@ -339,18 +353,18 @@ def _read_picture_values(path: Path) -> npt.NDArray[Any]:
         ) from error
 
 
-def _raw_volume(x: Any) -> tuple[str, Any, Grid | None]:
-    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W)."""
+def _raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...]]:
+    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W), and flags."""
     if not isinstance(x, str | os.PathLike):
-        return _raw(x)
+        return *_raw(x), ()
     path = Path(os.fsdecode(x))
     if not path.is_dir() and not is_dicom(path):
-        return _raw(x)
+        return *_raw(x), ()
     # pydicom takes a while to import.
     from anatozoo.io.dicom_volume import read_dicom_volume
 
-    name, values, grid = read_dicom_volume(path)
-    return name, values[0] if len(values) == 1 else values, grid
+    name, values, grid, flags = read_dicom_volume(path)
+    return name, values[0] if len(values) == 1 else values, grid, flags
 
 
 def _name_of(source: str | None) -> str:
@@ -373,7 +387,7 @@ def _picture_values(picture: Any) -> npt.NDArray[Any]:
 
 
 def _read_volume(x: Any) -> GridImage:
-    name, values, grid = _raw_volume(x)
+    name, values, grid, flags = _raw_volume(x)
     values = np.asarray(values)
     if values.ndim != 3:
         raise ImageError(_dims_words(name, values, 3, "this model takes 3-D volumes (D, H, W)"))
@@ -382,7 +396,7 @@ def _read_volume(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source, where.remarks)
+    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks))
 
 
 def _check_values(image: GridImage) -> None:

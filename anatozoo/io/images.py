@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.arrays import decode_object
-from anatozoo.io.decoded import Decoded, Metadata, check_size
+from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.intensity import Intensity, Range, full_scale, to_unit_range
@@ -40,6 +40,8 @@ class Image:
         flags: remarks on the input, such as ``"colour"``, ``"non_finite"`` or ``"lateral_view"``.
         black_white: what stands for black and white in `pixels`, see `anatozoo.io.intensity.full_scale`;
             None finds it from them.
+        aspect: height over width of a pixel: of the spacing where that is known, else what the source says
+            without one, else 1.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -49,6 +51,11 @@ class Image:
     metadata: Metadata = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     black_white: Range | None = None
+    aspect: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm is not None:
+            object.__setattr__(self, "aspect", height_over_width(self.spacing_mm))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,13 +103,15 @@ def read_image(
         decoded = decode_object(x)
     pixels, flags, black_white = _finish(decoded, invert, label)
     given = _checked_spacing(spacing_mm) if spacing_mm is not None else decoded.spacing_mm
-    return Image(pixels, given, name, source, decoded.metadata, flags, black_white)
+    return Image(pixels, given, name, source, decoded.metadata, flags, black_white, decoded.aspect)
 
 
 def to_network(
     image: Image, size: int, intensity: Intensity = "percentiles"
 ) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Make a network's square input: normalise, centre on black, resize with the aspect kept.
+    """Make a network's square input: normalise, centre on black, resize with the body's proportions kept.
+
+    Pixels of the input are square, whatever those of the image are.
 
     Args:
         image: the image as read.
@@ -116,7 +125,7 @@ def to_network(
         ImageError: the image is constant.
         GeometryError: `size` is not positive.
     """
-    geometry = Geometry.fit(image.size, (size, size))
+    geometry = Geometry.fit(image.size, (size, size), aspect=image.aspect)
     return geometry.image_to_target(to_unit_range(image.pixels, intensity, image.black_white)), geometry
 
 

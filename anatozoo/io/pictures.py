@@ -1,4 +1,4 @@
-"""Decode PIL images: every mode to one grey plane, the right way up."""
+"""Decode PIL images: every mode to one grey plane, with all of its bits and the right way up."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from PIL import ImageOps
 
 from anatozoo.errors import ImageError
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.deep_pictures import deep_array, whole_numbers
 from anatozoo.io.picture_headers import MOST_PAGES, pages_of
 
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_TIFF_ORIENTATION, _HALF_TURN = 274, 4
 _DIRECT_MODES = ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -22,8 +24,8 @@ def decode_picture(picture: PILImage.Image, label: str, path: Path | None = None
     """Decode an opened PIL image of any mode; EXIF orientation and palettes are honoured.
 
     Raises:
-        ImageError: the size is not that of an X-ray, there are several pages, it is a 1-bit mask, or its
-            file is damaged.
+        ImageError: the size is not that of an X-ray, there are several pages, it is a 1-bit mask, has more
+            than 8 bits per channel of which not all can be read, or its file is damaged.
     """
     check_size(*picture.size, label)
     try:
@@ -38,7 +40,7 @@ def decode_picture(picture: PILImage.Image, label: str, path: Path | None = None
         # Pillow inverts WhiteIsZero itself for up to 8 bits only.
         is_deep = picture.mode.startswith(("I", "F"))
         inverted = is_deep and getattr(picture, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
-        array = _upright_array(picture)
+        array = _upright_array(picture, label)
     except ImageError:
         raise
     except Exception as error:  # Pillow reads lazily, and hostile files make it fail in any way they like
@@ -47,6 +49,13 @@ def decode_picture(picture: PILImage.Image, label: str, path: Path | None = None
     return Decoded(pixels, flags=flags, inverted=inverted)
 
 
-def _upright_array(picture: PILImage.Image) -> npt.NDArray[Any]:
-    picture = ImageOps.exif_transpose(picture)
-    return np.asarray(picture if picture.mode in _DIRECT_MODES else picture.convert("RGB"))
+def _upright_array(picture: Any, label: str) -> npt.NDArray[Any]:
+    deep = deep_array(picture, label)
+    if deep is not None:
+        return deep
+    if picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_TIFF_ORIENTATION, 1) > _HALF_TURN:
+        # Pillow maps plain grey files into memory by name, and mixes up rows of those that are turned.
+        picture.filename = ""
+    upright = ImageOps.exif_transpose(picture)
+    array = np.asarray(upright if upright.mode in _DIRECT_MODES else upright.convert("RGB"))
+    return whole_numbers(array, picture)

@@ -10,6 +10,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from anatozoo.errors import ImageError
 from anatozoo.io.children import decode
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
+from anatozoo.io.deep_pictures import check_is_whole, rgb_first
 from anatozoo.io.untrusted import open_regular, read_bytes
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -40,7 +41,6 @@ def decode_tiff(path: Path, label: str) -> Decoded:
         raise ImageError(f"{label} is a damaged or truncated TIFF; copy or export it again.") from error
     if array is None or array.shape[:2] != (height, width):
         raise ImageError(f"{label} is a TIFF that cannot be decoded; save it with 8 or 16 bits per pixel.")
-    if array.ndim == 3:
-        array = np.concatenate([array[..., 2::-1], array[..., 3:]], axis=2)  # OpenCV gives blue first
-    pixels, flags = grey_plane(array, label)
+    check_is_whole(array, tags, label)
+    pixels, flags = grey_plane(rgb_first(array), label)
     return Decoded(pixels, flags=flags, inverted=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)

@@ -174,12 +174,24 @@ class ChestDataModule(L.LightningDataModule):
         return self.prepare(batch, training=True)
 
 
-def mask_coverage(case: ChestCase, organ: str, side: int) -> np.ndarray:
+def mask_coverage(case: ChestCase, organ: str, geometry: Geometry, side: int) -> np.ndarray:
     """Share of each cell that an organ's mask, of whatever resolution, covers on a grid of the square frame.
+
+    Args:
+        case: the case.
+        organ: one of its masks, which shows what the image shows.
+        geometry: from the image to the frame.
+        side: cells along each side of the frame.
 
     Returns:
         (side, side) float32 in [0, 1].
     """
     mask = case.read_mask(organ)
     height, width = mask.shape
-    return Geometry.fit((width, height), (side, side)).image_to_target(mask.astype(np.float32)).clip(0, 1)
+    # How high a pixel of the mask is for its width, which the image knows and the mask does not.
+    (full_width, full_height), (sx, sy) = geometry.source_size, geometry.scale
+    aspect = (sy * full_height / height) / (sx * full_width / width)
+    if abs(width * full_height - height * full_width) <= max(full_width, full_height):
+        aspect = sy / sx  # sizes that were rounded
+    fitted = Geometry.fit((width, height), (side, side), aspect=aspect)
+    return fitted.image_to_target(mask.astype(np.float32)).clip(0, 1)

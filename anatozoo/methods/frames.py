@@ -75,7 +75,7 @@ class Frame:
             scale = target / size
         elif fit == "pad":
             # Pixels need not be square: what has to keep its proportions is the body.
-            steps = np.ones(grid.dims) if grid.spacing_mm is None else np.abs(turn) @ grid.spacing_mm
+            steps = np.abs(turn) @ grid.proportions
             scale = steps * (target / (size * steps)).min()
         elif fit == "spacing":
             if not spacing_mm or len(spacing_mm) != grid.dims:

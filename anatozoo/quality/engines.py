@@ -232,8 +232,9 @@ def _in_millimetres(
     dims = fixed.grid.dims
     if fixed.grid.spacing_mm is not None:
         return register(moving, fixed, settings[dims])
+    step = _ASSUMED_WIDTH_MM[dims] / max(fixed.grid.size)
     assumed = [
-        replace(image, grid=Grid(image.grid.size, (_ASSUMED_WIDTH_MM[dims] / max(fixed.grid.size),) * dims))
+        replace(image, grid=Grid(image.grid.size, tuple(step * image.grid.proportions)))
         for image in (moving, fixed)
     ]
     result = register(*assumed, settings[dims])

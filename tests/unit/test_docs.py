@@ -188,3 +188,25 @@ def test_slurm_job_asks_for_as_many_processes_as_gpus() -> None:
     assert option["ntasks-per-node"] == option["gpus-per-node"] == "4"
     assert "SLURM_NTASKS_PER_NODE" in job
     assert "--ckpt_path" in job
+
+
+@pytest.mark.parametrize("module", ["dicom_grey", "dicom_spacing"])
+def test_the_rules_for_dicom_stand_in_the_docs_as_in_the_code(module: str) -> None:
+    rules = importlib.import_module(f"anatozoo.io.{module}").__doc__ or ""
+    rows = [line for line in rules.splitlines() if line.startswith("| ")]
+    assert len(rows) >= 5
+    for row in rows:
+        assert row in TEXTS["docs/dicom.md"]
+    for flag in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", "\n".join(rows)):
+        assert f"`{flag}`" in TEXTS["docs/conventions.md"]
+
+
+def test_every_flag_of_the_dicom_reader_is_explained() -> None:
+    source = "\n".join(path.read_text() for path in (PROJECT / "anatozoo/io").glob("dicom*.py"))
+    flags = set(
+        re.findall(r'"([a-z]+(?:_[a-z]+)*_(?:ignored|inconsistent|implausible|inverse|pixels))"', source)
+    )
+    flags |= {"lut_bits", "lut_length", "lut_byte_order"}
+    assert len(flags) > 12
+    for flag in flags:
+        assert f"`{flag}`" in TEXTS["docs/dicom.md"], flag

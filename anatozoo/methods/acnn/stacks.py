@@ -45,8 +45,7 @@ def read_stack(
 
 def _read(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
-    flags: tuple[str, ...] = ()
-    what, values, grid = _raw_volume(x)
+    what, values, grid, flags = _raw_volume(x)
     values = np.asarray(values)
     if values.dtype.kind not in "uif":
         raise ImageError(f"{what} holds values of type {values.dtype}; intensities are real numbers.")
@@ -56,7 +55,7 @@ def _read(x: Any) -> GridImage:
             "frame of end-diastole (of an array x with time first, x[t])."
         )
     if values.ndim == 2:
-        values, flags = values[None], ("single_slice",)
+        values, flags = values[None], (*flags, "single_slice")
         # How far the next slice would be is unknown, and so is any volume.
         grid = None
     if values.ndim != 3:

@@ -335,7 +335,7 @@ def _field_of_view_flags(moving: "GridImage", fixed: "GridImage") -> list[str]:
     if known[0]:
         sizes = [np.abs(grid.steps) @ np.asarray(grid.size, float) for grid in grids]
     else:
-        sizes = [np.asarray(Orientation.to_patient(grid).size(grid.size), float) for grid in grids]
+        sizes = [np.asarray(Orientation.to_patient(g).size(g.size), float) * g.proportions for g in grids]
     ratios = sizes[0] / sizes[1]
     if not known[0]:
         ratios = ratios / np.exp(np.log(ratios).mean())

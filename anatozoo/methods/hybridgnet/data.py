@@ -72,7 +72,7 @@ class ChestDataset(RadiographDataset):
         mask_weight = np.zeros(len(self.mask_organs), np.float32)
         for channel, organ in enumerate(self.mask_organs):
             if organ in case.masks and organ not in case.landmarks:
-                masks[channel] = np.round(255 * mask_coverage(case, organ, side))
+                masks[channel] = np.round(255 * mask_coverage(case, organ, geometry, side))
                 mask_weight[channel] = 1.0
         return {
             "landmarks": torch.from_numpy(landmarks),

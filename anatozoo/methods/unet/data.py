@@ -65,7 +65,7 @@ class LabelDataset(RadiographDataset):
 
     def _region(self, case: ChestCase, organ: str, geometry: Geometry) -> np.ndarray:
         if organ in case.masks:
-            return mask_coverage(case, organ, self.image_size) > 0.5
+            return mask_coverage(case, organ, geometry, self.image_size) > 0.5
         points = geometry.points_to_target(case.landmarks[organ])
         return draw_organ_mask(points, (self.image_size, self.image_size))
 

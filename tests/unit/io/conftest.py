@@ -27,6 +27,68 @@ def write_float_tiff(path: Path, pixels: npt.NDArray[np.float64], photometric: i
     return path
 
 
+def write_tiff(
+    path: Path,
+    pixels: npt.NDArray[Any],
+    *,
+    big: bool = False,
+    apart: bool = False,
+    photometric: int | None = None,
+    extra: int | None = None,
+    orientation: int | None = None,
+    colours: list[int] | None = None,
+) -> Path:
+    """A plain TIFF of (H, W, C) of any type, as TIFF 6.0 has it.
+
+    Args:
+        path: where to.
+        pixels: (H, W, C).
+        big: big-endian.
+        apart: each channel in a plane of its own.
+        photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK.
+        extra: meaning of the last channel, 2 being alpha.
+        orientation: 1 to 8.
+        colours: the palette.
+    """
+    (height, width, channels), order = pixels.shape, ">" if big else "<"
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    stored = pixels.astype(pixels.dtype.newbyteorder(order))
+    strips = [stored[..., c].tobytes() for c in range(channels)] if apart else [stored.tobytes()]
+    photometric = (2 if channels > 2 else 1) if photometric is None else photometric
+    tags: dict[int, tuple[str, list[int]]] = {
+        256: ("I", [width]),
+        257: ("I", [height]),
+        258: ("H", [8 * pixels.dtype.itemsize] * channels),
+        259: ("H", [1]),
+        262: ("H", [photometric]),
+        273: ("I", [0] * len(strips)),
+        277: ("H", [channels]),
+        278: ("I", [height]),
+        279: ("I", [len(strip) for strip in strips]),
+        284: ("H", [2 if apart else 1]),
+        339: ("H", [kind] * channels),
+    }
+    optional = {274: orientation, 338: extra}
+    tags |= {tag: ("H", [value]) for tag, value in optional.items() if value is not None}
+    if colours is not None:
+        tags[320] = ("H", colours)
+    head = 8 + 2 + 12 * len(tags) + 4
+    outside = sum(size for kind, v in tags.values() if (size := struct.calcsize(kind) * len(v)) > 4)
+    starts = np.cumsum([head + outside, *(len(strip) for strip in strips)])[:-1]
+    tags[273] = ("I", starts.tolist())
+    entries, values = b"", b""
+    for tag, (form, numbers) in sorted(tags.items()):
+        data = struct.pack(f"{order}{len(numbers)}{form}", *numbers)
+        if len(data) > 4:
+            place, values = struct.pack(f"{order}I", head + len(values)), values + data
+        else:
+            place = data.ljust(4, b"\0")
+        entries += struct.pack(f"{order}HHI", tag, 3 if form == "H" else 4, len(numbers)) + place
+    start = (b"MM\0*" if big else b"II*\0") + struct.pack(f"{order}IH", 8, len(tags))
+    path.write_bytes(start + entries + bytes(4) + values + b"".join(strips))
+    return path
+
+
 @pytest.fixture
 def xray() -> npt.NDArray[np.uint16]:
     """A (60, 48) 12-bit ramp without any symmetry, so that every flip and transposition shows."""

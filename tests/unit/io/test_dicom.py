@@ -65,13 +65,15 @@ def test_signed_values_and_modality_rescale(write_dicom: DicomWriter, xray: Pixe
 
 
 def test_window_clips_and_comes_before_inversion(write_dicom: DicomWriter, xray: Pixels) -> None:
-    window = {"WindowCenter": 500, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"}
-    bright = read_image(write_dicom(xray, **window)).pixels
-    assert np.unique(bright[xray <= 300]).size == 1
-    assert np.unique(bright[xray > 700]).size == 1
-    between = (xray > 300) & (xray < 700)
+    window = {"WindowCenter": 1500, "WindowWidth": 2000, "VOILUTFunction": "LINEAR_EXACT"}
+    image = read_image(write_dicom(xray, **window))
+    bright = image.pixels
+    assert image.flags == ()
+    assert np.unique(bright[xray <= 500]).size == 1
+    assert np.unique(bright[xray > 2500]).size == 1
+    between = (xray > 500) & (xray < 2500)
     shown = (bright[between] - bright.min()) / np.ptp(bright)
-    np.testing.assert_allclose(shown, (xray[between] - 300) / 400, atol=1e-4)
+    np.testing.assert_allclose(shown, (xray[between] - 500) / 2000, atol=1e-4)
     dark = read_image(write_dicom(xray, **window, PhotometricInterpretation="MONOCHROME1")).pixels
     # Inverting first would have windowed the other end of the values.
     np.testing.assert_allclose(dark, bright.max() - bright, atol=1e-2)
@@ -86,9 +88,10 @@ def test_monochrome1_is_inverted_unless_overruled(write_dicom: DicomWriter, xray
 
 
 def test_first_of_several_windows_counts(write_dicom: DicomWriter, xray: Pixels) -> None:
-    one = read_image(write_dicom(xray, WindowCenter=500, WindowWidth=400)).pixels
-    two = read_image(write_dicom(xray, WindowCenter=[500, 2000], WindowWidth=[400, 9])).pixels
+    one = read_image(write_dicom(xray, WindowCenter=1500, WindowWidth=2000)).pixels
+    two = read_image(write_dicom(xray, WindowCenter=[1500, 2000], WindowWidth=[2000, 9])).pixels
     np.testing.assert_array_equal(one, two)
+    assert one.min() > xray.min()
 
 
 @pytest.mark.parametrize("window", [(500, 0), (60000, 10)], ids=["no width", "blanks all"])

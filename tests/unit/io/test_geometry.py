@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anatozoo.errors import GeometryError
@@ -22,6 +22,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
     return Geometry.fit(source, target, crop=crop, mode=draw(modes))
 
 
+@settings(deadline=None)
 @given(geometries(), st.integers(0, 2**32 - 1))
 def test_points_come_back(geometry: Geometry, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(-10, 5000, (20, 2))
@@ -33,6 +34,7 @@ def test_points_come_back(geometry: Geometry, seed: int) -> None:
     )
 
 
+@settings(deadline=None)
 @given(geometries())
 def test_dictionary_round_trip_is_exact(geometry: Geometry) -> None:
     assert Geometry.from_dict(geometry.to_dict()) == geometry
@@ -138,18 +140,66 @@ def test_mask_outside_the_frame_is_background() -> None:
     np.testing.assert_array_equal(back, expected)
 
 
-def test_displacement_agrees_with_moved_points() -> None:
-    geometry = Geometry.fit((90, 40), (128, 100))
-    y, x = np.mgrid[:100, :128]
-    field = np.stack([0.1 * x + 1, -0.2 * y + 0.05 * x], axis=-1)
-    back = geometry.displacement_to_source(field)
-    assert back.shape == (40, 90, 2)
-    for column, row in [(3, 5), (44, 20), (80, 33)]:
-        at = geometry.points_to_target([column, row])
-        moved = at + [0.1 * at[0] + 1, -0.2 * at[1] + 0.05 * at[0]]
-        np.testing.assert_allclose(
-            [column, row] + back[row, column], geometry.points_to_source(moved), atol=1e-9
-        )
+@pytest.mark.parametrize("size", [(30, 60), (60, 30), (20, 20), (45, 45), (7, 50)])
+def test_a_stretched_mask_comes_back_where_its_pixels_are(size: tuple[int, int]) -> None:
+    # Frame and image differ by other factors along x and y, so that neither can stand for the other.
+    geometry = Geometry.fit(size, (40, 25), mode="stretch")
+    assert geometry.scale[0] != geometry.scale[1]
+    labels = np.random.default_rng(0).integers(1, 99, (25, 40))
+    back = geometry.mask_to_source(labels)
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    points = geometry.points_to_target(np.stack([x, y], axis=-1))
+    columns, rows = np.moveaxis(np.floor(points + 0.5).astype(int), -1, 0)
+    np.testing.assert_array_equal(back, labels[rows.clip(0, 24), columns.clip(0, 39)])
+
+
+@pytest.mark.parametrize("size", [(30, 60), (60, 30), (7, 50), (200, 33)])
+def test_stretched_smooth_values_come_back_along_each_axis(size: tuple[int, int]) -> None:
+    geometry = Geometry.fit(size, (40, 25), mode="stretch")
+    ramp = np.add.outer(np.arange(25.0), 100 * np.arange(40.0))  # y + 100 x
+    found = geometry.image_to_source(ramp)
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    points = geometry.points_to_target(np.stack([x, y], axis=-1))
+    inside = ((points >= 1) & (points <= [38, 23])).all(axis=-1)
+    assert inside.any()
+    expected = points[..., 1] + 100 * points[..., 0]
+    np.testing.assert_allclose(found[inside], expected[inside], atol=0.01)
+
+
+@pytest.mark.parametrize(("size", "offset"), [((8, 8), 1.0), ((9, 9), 0.0), ((6, 10), 3.0)])
+def test_half_way_pixels_go_up_in_masks(size: tuple[int, int], offset: float) -> None:
+    # Two to one: each pixel centre falls half-way between two of the other grid.
+    wide, high = size
+    geometry = Geometry(size, (wide // 2, high // 2), (0.5, 0.5), (0.0, 0.0))
+    labels = np.arange(1, high * wide + 1).reshape(high, wide)
+    down = geometry.mask_to_target(labels)
+    np.testing.assert_array_equal(down, labels[1::2, 1::2][: high // 2, : wide // 2])
+    # Enlarged by two from an odd place: every pixel is taken twice, and none once or three times.
+    back = Geometry((wide // 2, high // 2), size, (2.0, 2.0), (offset, offset))
+    xs = (np.arange(wide) + 0.5 - offset) / 2 - 0.5
+    columns = np.floor(xs + 0.5).astype(int)
+    shown = back.mask_to_target(down)
+    known = (columns >= 0) & (columns < wide // 2)
+    row = np.floor((offset + 0.5 - offset) / 2).astype(int)
+    np.testing.assert_array_equal(shown[int(offset), known], down[row, columns[known]])
+    counts = np.unique(columns[known], return_counts=True)[1]
+    assert set(counts[1:-1]) <= {2}
+
+
+@pytest.mark.parametrize("aspect", [0.5, 2.0, 1.37])
+def test_pixels_that_are_not_square_keep_the_proportions_of_the_body(aspect: float) -> None:
+    geometry = Geometry.fit((200, 120), (256, 256), aspect=aspect)
+    assert geometry.scale[1] / geometry.scale[0] == pytest.approx(aspect)
+    # A circle of 40 pixel widths is one of equal sides in the frame, centred, and nothing is cut.
+    box = geometry.points_to_target([[80, 60 - 20 / aspect], [120, 60 + 20 / aspect]])
+    assert np.ptp(box[:, 0]) == pytest.approx(np.ptp(box[:, 1]))
+    corners = geometry.points_to_target([[-0.5, -0.5], [199.5, 119.5]])
+    assert corners.min() >= -0.5 - 1e-9
+    assert corners.max() <= 255.5 + 1e-9
+    assert np.isclose(np.abs(corners - 127.5), 128).any()
+    np.testing.assert_allclose(corners.sum(0), 255)
+    with pytest.raises(GeometryError, match="aspect"):
+        Geometry.fit((5, 5), (5, 5), aspect=0)
 
 
 def test_tensors_keep_type_and_gradient() -> None:
@@ -194,7 +244,6 @@ def test_arrays_of_another_image_are_refused() -> None:
         lambda: geometry.image_to_target(np.zeros((40, 30))),
         lambda: geometry.mask_to_target(np.zeros((40, 30), np.uint8)),
         lambda: geometry.mask_to_source(np.zeros((30, 40), np.uint8)),
-        lambda: geometry.displacement_to_source(np.zeros((2, 8, 8))),
         lambda: geometry.points_to_source([1.0, 2.0, 3.0]),
         lambda: geometry.points_to_source(torch.zeros(2, dtype=torch.int64)),
     ):
