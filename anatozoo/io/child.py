@@ -113,7 +113,7 @@ def _dicom_pixels(arguments: dict[str, Any], content: bytearray) -> Answer:
     import pydicom
     from pydicom.pixels.utils import pixel_array
 
-    return {}, pixel_array(pydicom.dcmread(io.BytesIO(content))), None
+    return {}, pixel_array(pydicom.dcmread(io.BytesIO(content)), correct_unused_bits=False), None
 
 
 def _opencv(arguments: dict[str, Any], content: bytearray) -> Answer:

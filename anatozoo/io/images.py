@@ -20,6 +20,7 @@ from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.intensity import Intensity, Range, full_scale, to_unit_range
+from anatozoo.io.intensity import normalize_intensity as normalize_intensity  # its former place
 
 _MAX_NON_FINITE = 0.05
 # No X-ray has such values; files use them for "no data", and float32 arithmetic overflows beyond.

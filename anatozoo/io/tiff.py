@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from anatozoo.errors import ImageError

@@ -204,7 +204,9 @@ def test_the_rules_for_dicom_stand_in_the_docs_as_in_the_code(module: str) -> No
 def test_every_flag_of_the_dicom_reader_is_explained() -> None:
     source = "\n".join(path.read_text() for path in (PROJECT / "anatozoo/io").glob("dicom*.py"))
     flags = set(
-        re.findall(r'"([a-z]+(?:_[a-z]+)*_(?:ignored|inconsistent|implausible|inverse|pixels))"', source)
+        re.findall(
+            r'"([a-z]+(?:_[a-z]+)*_(?:ignored|inconsistent|implausible|inverse|square_pixels))"', source
+        )
     )
     flags |= {"lut_bits", "lut_length", "lut_byte_order"}
     assert len(flags) > 12

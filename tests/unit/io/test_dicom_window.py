@@ -11,7 +11,8 @@ from pydicom.pixels.processing import apply_windowing
 
 from anatozoo.errors import ImageError
 from anatozoo.io.dicom_window import Window, shown_values
-from anatozoo.io.images import normalize_intensity, read_image
+from anatozoo.io.images import read_image
+from anatozoo.io.intensity import normalize_intensity
 from tests.unit.io.conftest import DicomWriter
 
 
@@ -44,13 +45,6 @@ def test_functions_are_those_of_the_standard(function: str, centre: float, width
     inside = (theirs > theirs.min()) & (theirs < theirs.max())
     slope, start = np.polyfit(ours[inside].astype(float), theirs[inside], 1)
     np.testing.assert_allclose(slope * ours + start, theirs, atol=0.05)
-
-
-def test_values_inside_a_window_keep_their_units() -> None:
-    shown, _ = shown_values(
-        ramp(), header(WindowCenter=2000, WindowWidth=3000, VOILUTFunction="LINEAR_EXACT")
-    )
-    np.testing.assert_array_equal(shown, np.clip(ramp(), 500, 3500))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +119,8 @@ def test_padding_says_nothing_about_a_window(write_dicom: DicomWriter) -> None:
     window = {"WindowCenter": 2000, "WindowWidth": 3200}
     believed = read_image(write_dicom(pixels, PixelPaddingValue=0, **window))
     assert believed.flags == ()
-    assert np.unique(believed.pixels[pixels >= 3600]).size == 1
+    assert np.unique(believed.pixels[pixels <= 400]).size == 1
+    assert np.corrcoef(believed.pixels[80:].ravel(), pixels[80:].ravel())[0, 1] > 0.99
     # A window on the padding alone hides the image.
     assert read_image(write_dicom(pixels, PixelPaddingValue=0, WindowCenter=0, WindowWidth=500)).flags == (
         "window_ignored",
