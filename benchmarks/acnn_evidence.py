@@ -36,6 +36,7 @@ import torch
 import anatozoo
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import GridImage, itk_image
+from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnn.cases import HEART, find_stacks
 from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnnprior import AcnnPriorModule
@@ -353,11 +354,16 @@ def load(source: str) -> StackModule:
     return model
 
 
-def validation_cases(root: Path) -> list[FrameCase]:
-    """The stacks of the validation split."""
+def validation_cases(root: Path, allow_dealt: bool = False) -> list[FrameCase]:
+    """The stacks of the validation split.
+
+    Raises:
+        DataError: there are none, or no list says which they are.
+    """
     cases = [case for case in find_stacks(root, "acdc", HEART) if case.split == "val"]
     if not cases:
         raise DataError(f"{root}: no stack is in the validation split.")
+    refuse_dealt(cases, allow_dealt)
     return cases
 
 
@@ -387,11 +393,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default=NAME, help="of the files")
     parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    cases = validation_cases(options.root)
+    cases = validation_cases(options.root, options.allow_dealt_split)
     models, also = ([load(source) for source in sources] for sources in (options.models, options.also))
     names = [model.checkpoint_name for model in (*models, *also)]
     if len(set(names)) < len(names):
@@ -416,6 +423,7 @@ def main() -> None:
         words.append(f"--strength {options.strength:g}")
     if options.name != NAME:
         words.append(f"--name {options.name}")
+    words += ["--allow-dealt-split"] if options.allow_dealt_split else []
     command = " ".join([*words, "--out docs/evidence"])
     short = [column for column in map(str, table) if column.startswith(("dice", "hd", "assd"))] + list(
         IMPLAUSIBLE

@@ -33,6 +33,7 @@ import torch
 import anatozoo
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnnsr.data import intensity_range
 from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
@@ -92,11 +93,16 @@ class Method:
 # --- data --------------------------------------------------------------------------------------------------
 
 
-def read_subjects(root: Path, factor: int, profile: str) -> list[Subject]:
-    """The validation split."""
+def read_subjects(root: Path, factor: int, profile: str, allow_dealt: bool = False) -> list[Subject]:
+    """The validation split.
+
+    Raises:
+        DataError: it has less than two cases, or no list says which they are.
+    """
     cases = [case for case in find_cases(root, "folders", ORGANS, dims=3) if case.split == "val"]
     if len(cases) < 2:
         raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
+    refuse_dealt(cases, allow_dealt)
     return [read_subject(case, factor, profile) for case in cases]
 
 
@@ -344,6 +350,7 @@ def command_of(
     words += ["--models", *names] if names else []
     words += [f"--segmenter {segmenter}"] if segmenter else []
     words += [f"--predictor {predictor}"] if predictor else []
+    words += ["--allow-dealt-split"] if getattr(options, "allow_dealt_split", False) else []
     return " ".join([*words, f"--factor {options.factor} --profile {options.profile} --out docs/evidence"])
 
 
@@ -394,6 +401,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="acnnsr-hippocampus", help="start of the names of the tables")
     parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
@@ -401,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     every = methods(options.models, options.factor)
     segmenter = load_segmenter(options.segmenter) if options.segmenter else None
     predictor = load_segmenter(options.predictor) if options.predictor else None
-    subjects = read_subjects(options.root, options.factor, options.profile)
+    subjects = read_subjects(options.root, options.factor, options.profile, options.allow_dealt_split)
     table = measure(every, subjects, segmenter)
     names = [method.name for method in every[: len(options.models)]]
     called = [model.checkpoint_name if model else None for model in (segmenter, predictor)]

@@ -20,6 +20,7 @@ import yaml
 from scipy.stats import wilcoxon
 
 import anatozoo
+from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.planes import in_one_part, largest_plane
 from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import largest
@@ -28,8 +29,14 @@ from anatozoo.metrics.cases import Annotation, Case, case_row
 CONFIGS = Path(anatozoo.__file__).parent / "methods" / "postdae" / "configs"
 
 
-def data_of(model: PostDAEModule, config: str, root: Path, layout: str) -> PostDAEDataModule:
-    """Every validation mask under every kind of damage, at the strengths of a configuration."""
+def data_of(
+    model: PostDAEModule, config: str, root: Path, layout: str, allow_dealt: bool = False
+) -> PostDAEDataModule:
+    """Every validation mask under every kind of damage, at the strengths of a configuration.
+
+    Raises:
+        DataError: no list says which masks these are.
+    """
     recipe = yaml.safe_load((CONFIGS / config).read_text())["data"]
     h: Any = model.hparams
     data = PostDAEDataModule(
@@ -42,6 +49,7 @@ def data_of(model: PostDAEModule, config: str, root: Path, layout: str) -> PostD
         degrade=recipe.get("degrade", {}),
     )
     data.setup("validate")
+    refuse_dealt(data.sets["val"].masks.cases, allow_dealt)
     return data
 
 
@@ -108,16 +116,18 @@ def main() -> None:
     parser.add_argument("--layout", choices=("jsrt", "landmarks", "folders", "acdc"), required=True)
     parser.add_argument("--config", help="with the strengths of damage (default: that of the name)")
     parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     options = parser.parse_args()
 
     model = anatozoo.load(options.model)
     name = model.checkpoint_name
     config = options.config or f"{name.partition('-')[2]}.yaml"
-    items = data_of(model, config, options.root, options.layout).sets["val"]
+    items = data_of(model, config, options.root, options.layout, options.allow_dealt_split).sets["val"]
     table = rows(model, ((items.kind(index), items[index]) for index in range(len(items))))
     results = {"all damaged": summary(table[table["kind"] != "clean"])}
     results |= {str(kind): summary(part) for kind, part in table.groupby("kind", sort=False)}
     command = f"python benchmarks/postdae_degraded.py {name} --root DIR --layout {options.layout}"
+    command += " --allow-dealt-split" if options.allow_dealt_split else ""
     text = markdown(name, results, command + " --out docs/evidence")
     print(text)
     if options.out is not None:

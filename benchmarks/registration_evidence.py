@@ -35,6 +35,7 @@ import anatozoo
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acregnet.predict import PairModule
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.frame_cases import FrameCase, find_cases
@@ -103,13 +104,18 @@ class Method:
 # --- data --------------------------------------------------------------------------------------------------
 
 
-def read_subjects(root: Path, data: DataSet, side: int) -> list[Subject]:
-    """The validation split, radiographs at `side` pixels."""
+def read_subjects(root: Path, data: DataSet, side: int, allow_dealt: bool = False) -> list[Subject]:
+    """The validation split, radiographs at `side` pixels.
+
+    Raises:
+        DataError: it has less than two cases, or no list says which they are.
+    """
     cases = [
         case for case in find_cases(root, data.layout, data.organs, dims=data.dims) if case.split == "val"
     ]
     if len(cases) < 2:
         raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
+    refuse_dealt(cases, allow_dealt)
     return [read_subject(case, side) for case in cases]
 
 
@@ -386,6 +392,7 @@ def command_of(options: argparse.Namespace, names: Sequence[str], autoencoder: s
             words.append(f"--{option.replace('_', '-')} {getattr(options, option)}")
     if options.data == "jsrt":
         words.append(f"--side {options.side}")
+    words += ["--allow-dealt-split"] if getattr(options, "allow_dealt_split", False) else []
     return " ".join([*words, f"--threads {options.threads} --out docs/evidence"])
 
 
@@ -430,6 +437,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="CSV file with the rows of the classical methods")
     parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
@@ -444,7 +452,7 @@ def main() -> None:
         raise ConfigError(
             f"{options.autoencoder} is a {type(autoencoder).__name__}, no autoencoder of labels."
         )
-    subjects = read_subjects(options.root, data, options.side)
+    subjects = read_subjects(options.root, data, options.side, options.allow_dealt_split)
     every = [(m, f) for m in range(len(subjects)) for f in range(len(subjects)) if m != f]
     pairs = choose_pairs(every, data.pairs if options.pairs is None else options.pairs)
     fewer = choose_pairs(pairs, options.classical_pairs)

@@ -127,12 +127,15 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], belonging_to: str) -
 
 
 def _run_checkpoint(args: argparse.Namespace) -> int:
+    from anatozoo.io.splits import describe, origin_record
     from anatozoo.metrics.tables import provenance, summarise
     from anatozoo.zoo.hub import load
 
     check_output(args)
     args.split = args.split or "val"
     cases = select_cases(args.data, args.root, args.split)
+    for sentence in describe(cases):
+        print(f"anatozoo: {sentence}", file=sys.stderr)
     model: Any = load(args.name, device=args.device)
     if not hasattr(model, "predict_batch"):
         raise ConfigError(
@@ -148,6 +151,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         "version": model.checkpoint_version,
         "data": _data_name(args.data),
         "split": args.split,
+        "split_origin": origin_record(cases),
         "command": command_line(args),
         **provenance(("torch", "numpy")),
         "unread": {row["id"]: row["error"] for row in unread},

@@ -203,8 +203,8 @@ class StageCLI(ZooCLI):
         if not savers:
             raise ConfigError("a stage is handed on as a checkpoint; leave trainer.enable_checkpointing on.")
         self.keeper = savers[0]
-        keep_last(self.trainer)  # what an interrupted fit goes on from
-        for saver in savers_of(self.trainer):
+        last = keep_last(self.trainer)  # what an interrupted fit goes on from
+        for saver in (*savers, last):
             saver.dirpath = str((self.record.folder / CHECKPOINTS).resolve())
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
         if self.described is not None:
@@ -218,7 +218,7 @@ class StageCLI(ZooCLI):
             return
         best = self.keeper.best_model_path if self.keeper.monitor else ""
         folder = self.record.folder
-        self.checkpoint = folder / Path(best or self.keeper.last_model_path).relative_to(folder.resolve())
+        self.checkpoint = folder / CHECKPOINTS / (Path(best).name if best else LAST)
         self.trainer.strategy.barrier()
         self.record.write(self.described, self.checkpoint)
 

@@ -10,6 +10,7 @@ What decides a setting, from weakest to strongest: the defaults, the architectur
 the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, the other options.
 """
 
+import errno
 import json
 import logging
 import sys
@@ -21,10 +22,11 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, OutputError
 from anatozoo.methods.sources import read_hparams, takes
 from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
@@ -51,6 +53,17 @@ NOT_FOR_MEASURING = (
     r"The dirpath has changed from",
 )
 """Warnings that matter where a fit is resumed: measuring needs no callbacks and writes no checkpoints."""
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Stores ``last.ckpt`` after every epoch, with all that a fit needs to go on; there is one, of this name.
+
+    Args:
+        dirpath: folder of the checkpoints; None takes Lightning's.
+    """
+
+    def __init__(self, dirpath: Any = None) -> None:
+        super().__init__(dirpath, filename=LAST, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 class Plan(NamedTuple):
@@ -114,29 +127,36 @@ class ZooCLI(LightningCLI):
 
 def savers_of(trainer: L.Trainer) -> list[ModelCheckpoint]:
     """The callbacks that store checkpoints, in their order."""
-    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    found = trainer.checkpoint_callbacks
+    return [
+        each for each in found if isinstance(each, ModelCheckpoint) and not isinstance(each, LastCheckpoint)
+    ]
 
 
-def keep_last(trainer: L.Trainer) -> None:
+def keep_last(trainer: L.Trainer) -> LastCheckpoint:
     """Store ``last.ckpt`` after every epoch.
 
     A callback that stores the best by a metric stores ``save_last`` only when it stores a better one: a fit
-    that is stopped hours after its best would go on from there.
+    that is stopped hours after its best would go on from there. One that stores weights alone would store a
+    file from which no fit can go on, and a second one of that name beside it.
+
+    Raises:
+        ConfigError: a callback stores something else under this name.
     """
+    for known in trainer.checkpoint_callbacks:
+        if isinstance(known, LastCheckpoint):
+            return known
     savers = savers_of(trainer)
-    if any(saver.filename == LAST for saver in savers):
-        return
-    without_metric = [saver for saver in savers if saver.monitor is None]
-    if without_metric:  # it stores every epoch already
-        without_metric[0].save_last = without_metric[0].save_last or True
-        return
     for saver in savers:
         saver.save_last = None
-    trainer.callbacks.append(  # type: ignore[attr-defined]
-        ModelCheckpoint(
-            savers[0].dirpath, filename=LAST, save_on_train_epoch_end=True, enable_version_counter=False
-        )
-    )
+        if saver.filename == LAST:
+            raise ConfigError(
+                f"a ModelCheckpoint has the filename {LAST!r}, which is that of the checkpoint that a fit "
+                "goes on from; give it another filename, and save_last: true if that is meant."
+            )
+    last = LastCheckpoint(savers[0].dirpath)
+    trainer.callbacks.append(last)  # type: ignore[attr-defined]
+    return last
 
 
 def shipped_config(name: str) -> str:
@@ -288,6 +308,10 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
     Args:
         plan: what to do.
         cli: makes the command line, from the arguments of `ZooCLI`.
+
+    Raises:
+        ConfigError: the trainer's settings are not possible.
+        OutputError: the disk is full.
     """
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
@@ -295,15 +319,25 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
         measuring = plan.arguments[:1] != ["fit"]
         for message in (*NOT_FOR_USERS, *NOT_FOR_MEASURING) if measuring else NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message)
-        return cli(
-            find_method(plan.method),
-            args=plan.arguments,
-            weights=plan.weights,
-            seed_everything_default=0,
-            trainer_class=L.Trainer,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "anatozoo"},
-        )
+        try:
+            return cli(
+                find_method(plan.method),
+                args=plan.arguments,
+                weights=plan.weights,
+                seed_everything_default=0,
+                trainer_class=L.Trainer,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={"prog": "anatozoo"},
+            )
+        except MisconfigurationException as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OutputError(
+                f"the disk is full ({error}); checkpoints of before are as they were. Free space and go on "
+                "with --ckpt_path and the newest last.ckpt."
+            ) from error
 
 
 def _names_a_method(argv: list[str]) -> bool:

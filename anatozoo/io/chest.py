@@ -4,7 +4,6 @@
 until a case's `read_image` or `read_mask` is called.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, opened, scan
 from anatozoo.io.label_codes import one_organ
 from anatozoo.io.landmarks import CHEST_ORGANS
+from anatozoo.io.splits import Assigned, Origin, check_subjects, deal, dealt, find_splits
 from anatozoo.io.untrusted import read_bytes
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ChestCase:
         patient: cases of one patient share it; the case's id where the data set has one image per patient.
         spacing_mm: (x, y) millimetres per pixel of `size`, where the data set states it.
         metadata: plain JSON values; always ``dataset``; where known ``sex`` (M or F), ``age``, ``view``.
+        origin: where the split comes from.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ChestCase:
     spacing_mm: tuple[float, float] | None = None
     mask_values: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def read_image(self) -> "Image":
         """Read the radiograph, bone white.
@@ -123,13 +125,13 @@ def index_chest(root: str | Path, layout: str = "auto", split: str | None = None
 
             * ``"jsrt"``: every JSRT case. Images ``JPCLN001.IMG`` anywhere, or ``.png`` in `root` or a folder
               ``images``; masks ``masks/ORGAN/`` or SCR's ``fold1/masks/left lung/*.gif``; splits as
-              ``splits/{train,val,test}.txt`` or ``{train,val,test}_files.txt``. Landmarks of the two layouts
-              below are added where they are found.
+              `anatozoo.io.splits` finds them. Landmarks of the two layouts below are added where
+              they are found.
             * ``"landmarks"``: every file of ``landmarks/{RL,LL,H,RCLA,LCLA}/NAME.npy``; images of that name
               in a folder ``images``, or JSRT's.
             * ``"hybridgnet"``: ``{Train,Val,Test}/landmarks/NAME.npy`` with all organs in one vector.
             * ``"covid"``: ``metadata.csv`` with ``images/`` and ``masks/`` (1 = the patient's right lung,
-              2 = left; both include what lies behind the heart), split by patient.
+              2 = left; both include what lies behind the heart), split by lists, else by patient.
             * ``"auto"``: all that are there.
         split: keep only the cases of this split.
 
@@ -150,15 +152,17 @@ def index_chest(root: str | Path, layout: str = "auto", split: str | None = None
         )
     found = scan(root)
     names = {
-        "jsrt": {n for n in (*found.images, *found.masks, *found.landmarks, *found.splits) if is_jsrt(n)},
+        "jsrt": {n for n in (*found.images, *found.masks, *found.landmarks, *found.listed) if is_jsrt(n)},
         "landmarks": found.separate,
         "hybridgnet": found.vectors,
         "covid": set(),
     }
     wanted = set().union(*names.values()) if layout == "auto" else names[layout]
-    cases = [_landmark_case(name, found) for name in wanted]
-    if layout in ("auto", "covid"):
-        cases += _covid_cases(found)
+    assigned = find_splits(root, {name: (name,) for name in wanted}, tables=found.tables) if wanted else None
+    cases = _in_splits([_landmark_case(name, found) for name in wanted], assigned)
+    if layout in ("auto", "covid") and found.covid:
+        cases += _covid_cases(root, found)
+    check_subjects((case.patient, case.split) for case in cases)
     if not cases:
         raise DataError(f"{root}: nothing of layout {layout!r}. {found.describe()}")
     cases.sort(key=lambda case: case.id)
@@ -209,13 +213,10 @@ def split_by_patient(
     fractions = COVID_FRACTIONS if fractions is None else fractions
     if min(fractions.values(), default=-1.0) < 0 or abs(sum(fractions.values()) - 1) > 1e-9:
         raise DataError(f"fractions {dict(fractions)} must be at least 0 and add up to 1.")
-    names, edges = list(fractions), np.cumsum(list(fractions.values()))
-    dealt: dict[str, list[ChestCase]] = {name: [] for name in names}
+    parts: dict[str, list[ChestCase]] = {name: [] for name in fractions}
     for case in cases:
-        digest = hashlib.sha256(f"{seed}:{case.patient}".encode()).digest()
-        share = int.from_bytes(digest[:8], "big") / 2**64
-        dealt[names[min(int(np.searchsorted(edges, share, side="right")), len(names) - 1)]].append(case)
-    return dealt
+        parts[deal(case.patient, fractions, seed)].append(case)
+    return parts
 
 
 def _image_size(path: Path) -> tuple[int, int]:
@@ -246,14 +247,14 @@ def _landmark_case(name: str, found: Found) -> ChestCase:
         size=size,
         landmarks={organ: (points[organ] + 0.5) * scale - 0.5 for organ in CHEST_ORGANS if organ in points},
         masks={organ: masks[organ] for organ in CHEST_ORGANS if organ in masks},
-        split=found.splits.get(name),
+        split=None,
         patient=name,
         spacing_mm=None if spacing is None else (spacing, spacing),
         metadata={"dataset": "JSRT" if is_jsrt(name) else "unknown"} | found.clinical.get(name, {}),
     )
 
 
-def _covid_cases(found: Found) -> list[ChestCase]:
+def _covid_cases(root: Path, found: Found) -> list[ChestCase]:
     cases = []
     for row in found.covid:
         image = row.image if row.image.is_file() else None
@@ -271,5 +272,23 @@ def _covid_cases(found: Found) -> list[ChestCase]:
                 metadata={"dataset": "covid-cxr"} | row.metadata,
             )
         )
-    dealt = split_by_patient(cases)
-    return [replace(case, split=name) for name, members in dealt.items() for case in members]
+    names = {case.id: (case.id, case.patient) for case in cases}
+    listed = find_splits(root, names, tables=found.tables)
+    # No list of splits is published with these data, and those of other data sets may lie beside them.
+    return deal_cases(root, cases) if listed is None else _in_splits(cases, listed)
+
+
+def deal_cases(root: Path, cases: Sequence[ChestCase]) -> list[ChestCase]:
+    """Cases that no list names, dealt to 70 % train and 30 % val by patient.
+
+    Args:
+        root: the folder of the data.
+        cases: the cases.
+    """
+    return _in_splits(cases, dealt(root, {case.id: case.patient for case in cases}, COVID_FRACTIONS))
+
+
+def _in_splits(cases: Sequence[ChestCase], assigned: Assigned | None) -> list[ChestCase]:
+    if assigned is None:
+        return list(cases)
+    return [replace(case, split=assigned.splits.get(case.id), origin=assigned.origin) for case in cases]

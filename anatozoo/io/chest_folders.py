@@ -1,6 +1,5 @@
 """Where the public chest data sets keep their files: one walk below a folder, every layout recognised."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ from anatozoo.errors import DataError, ImageError
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import open_picture
 from anatozoo.io.landmarks import CHEST_ORGANS, split_landmarks
+from anatozoo.io.splits import DEPTH, SPLITS, Table, Tables, walk
 from anatozoo.io.tables import clean, read_records, read_text_table
 from anatozoo.io.untrusted import read_npy
 
 FRAME = 1024
-DEPTH = 5
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 IMAGE_FOLDERS = ("images", "jsrt", "cxr_png", "chest-xray")
-SPLITS = ("train", "val", "test")
 COVID_COLUMNS = ("image", "mask", "patient")
 COVID_LABELS = {"lung_right": 1, "lung_left": 2}
 LANDMARK_FOLDERS = dict(zip(("RL", "LL", "H", "RCLA", "LCLA"), CHEST_ORGANS, strict=True))
@@ -58,7 +56,7 @@ class Found:
         landmarks: case -> organ -> (N, 2) pixels of the 1024 x 1024 frame.
         separate: cases with one landmark file per organ.
         vectors: cases with one landmark vector.
-        splits: case -> split.
+        tables: the lists of splits.
         clinical: case -> metadata.
         covid: rows of covid-cxr's table.
     """
@@ -69,9 +67,15 @@ class Found:
     landmarks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     separate: set[str] = field(default_factory=set)
     vectors: set[str] = field(default_factory=set)
-    splits: dict[str, str] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
     clinical: dict[str, dict[str, Any]] = field(default_factory=dict)
     covid: list[CovidRow] = field(default_factory=list)
+
+    @property
+    def listed(self) -> set[str]:
+        """Names of cases in the lists of splits."""
+        tables = self.tables.found
+        return {_case_name(name) for table in tables for names in table.lists.values() for name in names}
 
     def describe(self) -> str:
         """What was looked for and how much of it was found, for error messages."""
@@ -80,9 +84,9 @@ class Found:
             f"Looked {DEPTH} levels deep and found: {jsrt} JSRT radiographs (JPCLN001.IMG anywhere, or .png "
             f"in the folder itself or in one named images/), {len(self.masks)} cases with masks "
             f"(masks/heart/NAME.png or .gif), {len(self.separate)} with landmarks (landmarks/RL/NAME.npy), "
-            f"{len(self.vectors)} with landmark vectors (Train/landmarks/NAME.npy), {len(self.splits)} names "
-            f"in split lists (splits/train.txt or train_files.txt), {len(self.covid)} rows of a metadata.csv "
-            f"with the columns {', '.join(COVID_COLUMNS)}."
+            f"{len(self.vectors)} with landmark vectors (Train/landmarks/NAME.npy), {len(self.listed)} names "
+            f"in split lists (splits/train.txt, train_files.txt or splits.json), {len(self.covid)} rows of a "
+            f"metadata.csv with the columns {', '.join(COVID_COLUMNS)}."
         )
 
 
@@ -98,27 +102,17 @@ def scan(root: Path) -> Found:
         DataError: files contradict one another or are not as documented.
     """
     found = Found()
-    for folder, files in _walk(root):
+    for folder, files in walk(root):
         metadata = folder / "metadata.csv"
         if metadata.name in files and (rows := _read_covid(metadata)):
             found.covid += rows
         _add_images(folder, files, root, found)
         _add_masks(folder, files, found)
         _add_landmarks(folder, files, found)
-        _add_splits(folder, files, found)
+        found.tables.add(folder, files)
         _add_clinical(folder, files, found)
     _check_sides(found)
     return found
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    # Links are followed because data often lies on another disk; the depth limit ends any cycle.
-    for folder, children, files in os.walk(root, followlinks=True):
-        path = Path(folder)
-        children[:] = sorted(c for c in children if not c.startswith("."))
-        if len(path.relative_to(root).parts) >= DEPTH:
-            children.clear()
-        yield path, sorted(f for f in files if not f.startswith("."))
 
 
 def _case_name(file: str) -> str:
@@ -169,7 +163,10 @@ def _add_landmarks(folder: Path, files: list[str], found: Found) -> None:
                     raise DataError(f"{folder / file}: shape {points.shape}, but {organ} has ({count}, 2).")
                 found.separate.add(_case_name(file))
                 _add_points(found, folder / file, {organ: points})
-    elif folder.name == "landmarks" and folder.parent.name.lower() in SPLITS:
+    elif folder.name == "landmarks" and (split := folder.parent.name.lower()) in SPLITS:
+        names = [_case_name(file) for file in files if file.endswith(".npy")]
+        if names:
+            found.tables.found.append(Table(folder, {split: names}))
         for file in files:
             if file.endswith(".npy"):
                 try:
@@ -178,7 +175,6 @@ def _add_landmarks(folder: Path, files: list[str], found: Found) -> None:
                     raise DataError(f"{folder / file}: {error}") from error
                 found.vectors.add(_case_name(file))
                 _add_points(found, folder / file, parts)
-                _add_split(found, _case_name(file), folder.parent.name.lower(), folder)
 
 
 def _read_array(path: Path) -> np.ndarray:
@@ -194,22 +190,6 @@ def _add_points(found: Found, path: Path, parts: dict[str, np.ndarray]) -> None:
         if organ in organs and np.abs(organs[organ] - points).max() > 1e-3:
             raise DataError(f"{path}: its {organ} differs from another file of this name; keep one of them.")
         organs[organ] = points
-
-
-def _add_splits(folder: Path, files: list[str], found: Found) -> None:
-    for split in SPLITS:
-        listed = f"{split}.txt" if folder.name == "splits" else f"{split}_files.txt"
-        if listed in files:
-            for line in (folder / listed).read_text(encoding="utf-8").split("\n"):
-                if line.strip():
-                    _add_split(found, _case_name(line.strip()), split, folder / listed)
-
-
-def _add_split(found: Found, name: str, split: str, source: Path) -> None:
-    if found.splits.setdefault(name, split) != split:
-        raise DataError(
-            f"{source}: {name} is in {split!r}, but elsewhere in {found.splits[name]!r}; correct one."
-        )
 
 
 def _add_clinical(folder: Path, files: list[str], found: Found) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.errors import ConfigError, DivergedError, ImageError
+from anatozoo.errors import ConfigError, ImageError
 from anatozoo.io.intensity import check_intensity
+from anatozoo.methods.guards import FitGuard, refuse_diverged, refuse_weights_alone
 from anatozoo.nn.half_precision import full_where_small
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ class ZooModule(L.LightningModule):
         refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that nobody registered has no name
             checkpoint[METHOD_KEY] = method_of(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on from weights alone.
+
+        Raises:
+            ConfigError: a fit is resumed from a file without the state of a fit.
+        """
+        if self._trainer is not None and self._trainer.state.fn == "fit":
+            refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What every fit is watched by."""
+        return [FitGuard()]
 
     def configure_network(self) -> None:
         """Build the network from ``self.hparams``."""
@@ -172,26 +186,6 @@ class ZooModule(L.LightningModule):
             shown = column == self.columns[0]
             # The metric has gathered the processes already.
             self.log(f"{stage}/{column}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
-
-
-def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
-    """Check the weights of what Lightning is about to store.
-
-    Args:
-        checkpoint: Lightning's, with ``state_dict`` and ``global_step``.
-
-    Raises:
-        DivergedError: one is NaN or infinite.
-    """
-    state = checkpoint.get("state_dict", {})
-    lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
-    if lost:
-        raise DivergedError(
-            f"training has diverged: at step {checkpoint.get('global_step', 0)}, {lost[0]} and "
-            f"{len(lost) - 1} more of {len(state)} tensors hold NaN or infinity. They were not stored; files "
-            "of before are as they were. Try a lower --model.lr, --trainer.gradient_clip_val 1, or "
-            "--trainer.precision 32-true."
-        )
 
 
 class SegmentationModule(ZooModule):

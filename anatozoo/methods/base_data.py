@@ -6,6 +6,7 @@ goes on exactly as it would have. Without ``seed_everything`` both stay random.
 """
 
 import hashlib
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Sized
@@ -14,10 +15,12 @@ from typing import Any, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from anatozoo.errors import ConfigError
+from anatozoo.io.splits import HasSplit, describe
 
 Strengths = TypeVar("Strengths")
 
@@ -66,6 +69,15 @@ def seed_training_step(trainer: L.Trainer) -> None:
         torch.manual_seed(derived_seed(seed, trainer.fit_loop.total_batch_idx, trainer.global_rank))
 
 
+def announce_splits(module: L.LightningDataModule, cases: Sequence[HasSplit]) -> None:
+    """Say what `anatozoo.io.splits.describe` has to say of a data module's cases, once, by one process."""
+    said: set[str] = module.__dict__.setdefault("_announced", set())
+    for sentence in describe(cases):
+        if sentence not in said:
+            said.add(sentence)
+            rank_zero_info(f"anatozoo: {sentence}")
+
+
 class CaseDataset(Dataset[dict[str, Tensor]]):
     """Cases that are read when first needed and kept in memory; subclasses say how one is read.
 
@@ -100,12 +112,16 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
 
 
 def loader(dataset: Any, *, batch_size: int, num_workers: int, train: bool = False) -> DataLoader[Any]:
-    """Batches of a data set, in order, or for training shuffled anew every epoch and only whole ones."""
+    """Batches of a data set, in order, or for training shuffled anew every epoch and only whole ones.
+
+    Where the share of a process has no whole batch, all of it is one.
+    """
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=EpochSampler(dataset) if train else None,
-        drop_last=train and len(dataset) >= batch_size,
+        drop_last=train and math.ceil(len(dataset) / processes) >= batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
     )

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
+from anatozoo.io.chest import ChestCase, deal_cases, index_chest
 from anatozoo.io.geometry import Geometry
 from anatozoo.io.images import to_network
 from anatozoo.io.intensity import Intensity
-from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
+from anatozoo.io.splits import refuse_foreign
+from anatozoo.methods.base_data import CaseDataset, announce_splits, loader, seed_training_step
 from anatozoo.nn.augment import AugmentConfig
 
 METADATA = ("dataset", "sex", "age", "view")
@@ -145,9 +146,11 @@ class ChestDataModule(L.LightningDataModule):
         h: Any = self.hparams
         found = index_chest(Path(h.root), layout)
         cases = [case for case in found if case.image is not None and self.usable(case)]
-        if any(case.split for case in cases):
-            return [case for case in cases if case.split == split]
-        return [replace(case, split=split) for case in split_by_patient(cases).get(split, [])]
+        if cases and not any(case.split for case in cases):
+            refuse_foreign(Path(h.root), {case.id: (case.id,) for case in cases})
+            cases = deal_cases(Path(h.root), cases)
+        announce_splits(self, cases)
+        return [case for case in cases if case.split == split]
 
     def _loader(self, dataset: Dataset[Any], *, train: bool = False) -> DataLoader[Any]:
         h: Any = self.hparams

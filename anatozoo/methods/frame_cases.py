@@ -1,13 +1,10 @@
 """Images with label maps, 2-D or 3-D, found in the folders that users have."""
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,11 +15,10 @@ from anatozoo.io.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.io.splits import Origin, check_subjects, splits_or_deal
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 LABEL_FOLDERS = ("labels", "labelsTr")
-SPLITS = ("train", "val", "test")
-SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 GROUPS = {
     "lungs": ("lung_right", "lung_left"),
     "clavicles": ("clavicle_right", "clavicle_left"),
@@ -39,12 +35,14 @@ class FrameCase:
         subject: cases of one subject share it, and a split.
         split: ``"train"``, ``"val"``, ``"test"``, or None.
         read: gives the image, and the label map on its grid, (...) uint8, or None.
+        origin: where the split comes from.
     """
 
     id: str
     subject: str
     split: str | None
     read: Callable[[], tuple[GridImage, np.ndarray | None]]
+    origin: Origin | None = None
 
 
 def find_cases(
@@ -62,8 +60,8 @@ def find_cases(
         root: the folder.
         layout: ``"jsrt"`` (`anatozoo.io.chest.index_chest`; labels are organs, or ``"lungs"`` and
             ``"clavicles"``; later ones cover earlier ones) or ``"folders"``: ``images`` or ``imagesTr`` with
-            ``labels`` or ``labelsTr``, a label map having the name of its image; splits in
-            ``splits/{train,val,test}.txt`` or ``splits.json``, else dealt by subject.
+            ``labels`` or ``labelsTr``, a label map having the name of its image. Splits of
+            either as `anatozoo.io.splits` finds them; of ``"folders"`` else dealt by subject.
         labels: names of the classes; empty where label maps are not needed.
         dims: 2 or 3.
         label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
@@ -89,14 +87,14 @@ def find_cases(
         cases = _folder_cases(Path(root), classes, dims, _subject_of(subject_pattern))
     else:
         raise ConfigError(f"layout={layout!r} is unknown; choose jsrt or folders.")
-    _check_subjects(cases)
+    check_subjects((case.subject, case.split) for case in cases)
     return cases
 
 
 def _jsrt_cases(root: Path, labels: Sequence[str]) -> list[FrameCase]:
     needed = {organ for label in labels for organ in GROUPS.get(label, (label,))}
     cases = [
-        FrameCase(case.id, case.patient, case.split, partial(_read_chest, case, tuple(labels)))
+        FrameCase(case.id, case.patient, case.split, partial(_read_chest, case, tuple(labels)), case.origin)
         for case in index_chest(root, "jsrt")
         if case.image is not None and case.split and needed <= {*case.masks, *case.landmarks}
     ]
@@ -143,16 +141,14 @@ def _folder_cases(
             f"{root}: {len(missing)} images have no label map of their name in {' or '.join(LABEL_FOLDERS)}, "
             f"first {missing[0]}."
         )
-    splits = _read_splits(root)
-    unknown = sorted(set(splits) - set(images))
-    if unknown:
-        raise DataError(f"{root}: the splits name {len(unknown)} cases without an image, first {unknown[0]}.")
+    assigned = splits_or_deal(root, {name: subject_of(name) for name in images}, "an image")
     return [
         FrameCase(
             name,
             subject_of(name),
-            splits.get(name) if splits else _deal(subject_of(name)),
+            assigned.splits.get(name),
             partial(_read_files, path, labels.get(name), classes, dims),
+            assigned.origin,
         )
         for name, path in sorted(images.items())
     ]
@@ -186,33 +182,6 @@ def _read_files(
     return image, drawn
 
 
-def _read_splits(root: Path) -> dict[str, str]:
-    table = root / "splits.json"
-    lists: Mapping[str, Any]
-    if table.is_file():
-        try:
-            lists = json.loads(table.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{table} cannot be read as JSON: {error}.") from error
-    else:
-        files = {name: root / "splits" / f"{name}.txt" for name in SPLITS}
-        lists = {n: f.read_text(encoding="utf-8").split() for n, f in files.items() if f.is_file()}
-    splits: dict[str, str] = {}
-    for split in SPLITS:
-        for name in lists.get(split, ()):
-            case = stem_of(Path(str(name)))
-            if splits.setdefault(case, split) != split:
-                raise DataError(f"{root}: {case} is in the splits {splits[case]} and {split}; keep one.")
-    return splits
-
-
-def _deal(subject: str) -> str:
-    """A split that depends on the subject alone, so that adding cases moves no other."""
-    share = int.from_bytes(hashlib.sha256(f"0:{subject}".encode()).digest()[:8], "big") / 2**64
-    edges = np.cumsum(list(SHARES.values()))
-    return list(SHARES)[min(int(np.searchsorted(edges, share, side="right")), len(SHARES) - 1)]
-
-
 def _subject_of(pattern: str | None) -> Callable[[str], str]:
     if pattern is None:
         return str
@@ -230,13 +199,3 @@ def _subject_of(pattern: str | None) -> Callable[[str], str]:
         return match[1]
 
     return subject
-
-
-def _check_subjects(cases: Sequence[FrameCase]) -> None:
-    seen: dict[str, str] = {}
-    for case in cases:
-        if case.split and seen.setdefault(case.subject, case.split) != case.split:
-            raise DataError(
-                f"subject {case.subject} is in the splits {seen[case.subject]} and {case.split}; a subject "
-                "belongs to one split."
-            )

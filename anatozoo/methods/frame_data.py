@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.io.intensity import Intensity
-from anatozoo.methods.base_data import CaseDataset, loader, seed_training_step
+from anatozoo.methods.base_data import CaseDataset, announce_splits, loader, seed_training_step
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.nn.labels import check_labels
@@ -118,6 +118,7 @@ class FrameDataModule(L.LightningDataModule):
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
         )
+        announce_splits(self, cases)
         excluded = self.excluded_cases()
         for split in missing:
             chosen = [case for case in cases if case.split == split and case.id not in excluded]

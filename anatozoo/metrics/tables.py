@@ -187,7 +187,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = [f"# {_title(summary)}", "", f"{_images(summary['images'])}. `{summary['command']}`", ""]
     words = [f"{name} {version}" for name, version in summary["versions"].items()]
     words += [f"commit {summary['commit'][:12]}"] if summary.get("commit") else []
-    lines += [", ".join(words), *_left_out(summary), ""]
+    lines += [", ".join(words), *_left_out(summary), *_dealt(summary), ""]
     metrics = {name: summary["metrics"][name] for name in ranked(summary["metrics"])}
     expected = [name for name, s in metrics.items() if _as_expected(name, s)]
     doubled = [name for name in metrics if in_mm(name) in metrics]
@@ -238,6 +238,18 @@ def _left_out(summary: Mapping[str, Any]) -> list[str]:
     unmatched = summary.get("unmatched", {}).items()
     parts += [f"without counterpart: {len(names)} of the {side}" for side, names in unmatched if names]
     return ["", f"Images left out: {'; '.join(parts)}."] if parts else []
+
+
+def _dealt(summary: Mapping[str, Any]) -> list[str]:
+    """Whether the split is one that the data set came with."""
+    count = summary.get("split_origin", {}).get("dealt", 0)
+    if not count:
+        return []
+    return [
+        "",
+        f"The split was dealt: no list names {count} of the images, and each patient's name decided. A model "
+        "trained elsewhere may have seen any of them.",
+    ]
 
 
 def _group_table(column: str, values: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ and ``Info.cfg``, which says which frames are end-diastole and end-systole.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +14,8 @@ import numpy as np
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage
-from anatozoo.methods.frame_cases import (
-    FrameCase,
-    _check_subjects,
-    _deal,
-    _read_files,
-    _read_splits,
-    find_cases,
-)
+from anatozoo.io.splits import check_subjects, files_below, splits_or_deal
+from anatozoo.methods.frame_cases import FrameCase, _read_files, find_cases
 
 LAYOUTS = ("acdc", "folders")
 ACDC_LABELS = {"right_ventricle": 1, "myocardium": 2, "left_ventricle": 3}
@@ -37,7 +31,7 @@ class StackCase(FrameCase):
         facts: what else is known: ``phase`` (``"ED"`` or ``"ES"``) and ``group`` (the diagnosis) of ACDC.
     """
 
-    facts: Mapping[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_stacks(
@@ -54,7 +48,7 @@ def find_stacks(
     Args:
         root: the folder.
         layout: ``"acdc"``: ``patientNNN_frameFF.nii.gz`` with ``patientNNN_frameFF_gt.nii.gz`` at any depth,
-            ``splits.json`` by patient, else dealt by patient; 4-D cines beside them are passed over. Or
+            splits of patients as `anatozoo.io.splits` finds them, else dealt; 4-D cines are passed over. Or
             ``"folders"``, also that of the Medical Segmentation Decathlon, see
             `anatozoo.methods.frame_cases.find_cases`.
         labels: names of the classes; of ACDC among ``right_ventricle``, ``myocardium`` and
@@ -83,7 +77,7 @@ def find_stacks(
     if dims != 3:
         raise ConfigError("layout='acdc' holds volumes; give image_size as [D, H, W].")
     cases = _acdc_cases(folder, labels)
-    _check_subjects(cases)
+    check_subjects((case.subject, case.split) for case in cases)
     return cases
 
 
@@ -107,23 +101,24 @@ def _acdc_cases(root: Path, labels: Sequence[str]) -> list[FrameCase]:
     unknown = [label for label in labels if label not in ACDC_LABELS]
     if unknown or not labels:
         raise ConfigError(f"ACDC has no {', '.join(unknown) or 'empty list'}; labels are {', '.join(HEART)}.")
-    images = [path for path in sorted(root.glob("**/patient*_frame*.nii*")) if not _is_truth(path)]
+    images = [path for path in files_below(root, "patient*_frame*.nii*") if not _is_truth(path)]
     if not images:
         raise DataError(f"{root}: no patientNNN/patientNNN_frameFF.nii.gz; data.root holds ACDC's folders.")
-    splits = _read_splits(root)
+    patients = {stem_of(path): path.name.partition("_")[0] for path in images}
+    assigned = splits_or_deal(root, patients)
     cases: list[FrameCase] = []
     for path in images:
         name = stem_of(path)
-        patient = name.partition("_")[0]
         truth = path.with_name(path.name.replace(name, name + _TRUTH, 1))
         if not truth.is_file():
             raise DataError(f"{path} has no label map {truth.name} beside it; take it away or label it.")
         cases.append(
             StackCase(
                 name,
-                patient,
-                splits.get(patient) if splits else _deal(patient),
+                patients[name],
+                assigned.splits.get(name),
                 partial(_read_acdc, path, truth, tuple(labels)),
+                assigned.origin,
                 _facts(name, read_info(path.parent / "Info.cfg")),
             )
         )

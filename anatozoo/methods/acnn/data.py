@@ -11,7 +11,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move
 from anatozoo.methods.acnn.cases import HEART, StackCase, find_stacks
 from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
-from anatozoo.methods.base_data import seed_training_step, strengths
+from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, _spacing
 
@@ -151,6 +151,7 @@ class AcnnDataModule(FrameDataModule):
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
         )
+        announce_splits(self, cases)
         for split in missing:
             chosen = [case for case in cases if case.split == split]
             if split == "train" and h.subjects is not None:

@@ -13,7 +13,7 @@ from anatozoo.methods.acnn.augment import crop
 from anatozoo.methods.acnn.frames import fit_frame
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
-from anatozoo.methods.base_data import seed_training_step, strengths
+from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, _spacing
 from anatozoo.methods.frames import Frame, frame_shape
@@ -136,6 +136,7 @@ class AcnnSRDataModule(FrameDataModule):
         if not missing:
             return
         cases = find_cases(h.root, h.layout, [], dims=3, subject_pattern=h.subject_pattern)
+        announce_splits(self, cases)
         for split in missing:
             chosen = [case for case in cases if case.split == split]
             if not chosen:

@@ -18,7 +18,8 @@ from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.orientation import Orientation
-from anatozoo.methods.frame_cases import GROUPS, _check_subjects, _deal, _read_splits, _subject_of
+from anatozoo.io.splits import Origin, check_subjects, dealt, files_below, splits_or_deal
+from anatozoo.methods.frame_cases import GROUPS, _subject_of
 
 Labels = npt.NDArray[np.uint8]
 Masks = dict[str, npt.NDArray[np.bool_]]
@@ -37,12 +38,14 @@ class MaskCase:
         subject: cases of one subject share it, and a split.
         split: ``"train"``, ``"val"``, ``"test"``, or None.
         read: gives the label map, uint8, values in the order of the organs from 1, and its grid.
+        origin: where the split comes from.
     """
 
     id: str
     subject: str
     split: str | None
     read: Callable[[], tuple[Labels, Grid]]
+    origin: Origin | None = None
 
 
 def find_masks(
@@ -68,11 +71,11 @@ def find_masks(
               are dealt by name.
             * ``"folders"``: whatever `anatozoo.io.annotations.find_annotations` reads, in the first of the
               folders ``labels``, ``labelsTr`` and ``masks`` that exists, or in `root` itself: label maps
-              (NIfTI, PNG, ...), one folder per organ, tables of CheXmask. Splits in
-              ``splits/{train,val,test}.txt`` or ``splits.json``, else dealt by subject.
+              (NIfTI, PNG, ...), one folder per organ, tables of CheXmask. Splits as
+              `anatozoo.io.splits` finds them, else dealt by subject.
             * ``"acdc"``: ``patientNNN_frameFF_gt.nii.gz`` at any depth, slice by slice, empty slices left
-              out; organs among ``right_ventricle``, ``myocardium`` and ``left_ventricle``; ``splits.json`` by
-              patient, else dealt by patient.
+              out; organs among ``right_ventricle``, ``myocardium`` and ``left_ventricle``; splits of
+              patients as `anatozoo.io.splits` finds them, else dealt.
         organs: names in the order of their labels.
         dims: 2 or 3.
         label_values: value of each organ in the label maps of ``"folders"``; None is 1, 2, ...
@@ -103,7 +106,7 @@ def find_masks(
             raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(organs)}.")
         named = dict(zip(values, organs, strict=True))
         cases = _folder_cases(folder, named, dims, _subject_of(subject_pattern))
-    _check_subjects(cases)  # type: ignore[arg-type]  # subject and split are all that it looks at
+    check_subjects((case.subject, case.split) for case in cases)
     return cases
 
 
@@ -127,14 +130,21 @@ def painted(masks: Masks, organs: Sequence[str], name: str) -> Labels:
 
 def _chest_cases(root: Path, layout: str, organs: tuple[str, ...]) -> list[MaskCase]:
     needed = {part for organ in organs for part in GROUPS.get(organ, (organ,))}
+    found = [case for case in index_chest(root, layout) if needed <= {*case.masks, *case.landmarks}]
+    # What is dealt here never holds a case of JSRT: its test split would be among it.
+    free = {
+        case.id: case.patient
+        for case in found
+        if case.split is None and layout == "landmarks" and not is_jsrt(case.id)
+    }
+    others = dealt(root, free)
     cases = []
-    for case in index_chest(root, layout):
-        split = case.split
-        if split is None and layout == "landmarks" and not is_jsrt(case.id):
-            # What is dealt here never holds a case of JSRT: its test split would be among it.
-            split = _deal(case.patient)
-        if split and needed <= {*case.masks, *case.landmarks}:
-            cases.append(MaskCase(case.id, case.patient, split, partial(_read_chest, case, organs)))
+    for case in found:
+        split, origin = case.split, case.origin
+        if case.id in free:
+            split, origin = others.splits[case.id], others.origin
+        if split:
+            cases.append(MaskCase(case.id, case.patient, split, partial(_read_chest, case, organs), origin))
     if not cases:
         raise DataError(
             f"{root}: no case of layout {layout!r} in a split has {', '.join(sorted(needed))}. "
@@ -166,15 +176,16 @@ def _acdc_cases(root: Path, organs: tuple[str, ...]) -> list[MaskCase]:
     unknown = [organ for organ in organs if organ not in ACDC_LABELS]
     if unknown:
         raise ConfigError(f"ACDC has no {', '.join(unknown)}; organs are {', '.join(ACDC_LABELS)}.")
-    files = sorted(root.glob("**/patient*_frame*_gt.nii*"))
+    files = files_below(root, "patient*_frame*_gt.nii*")
     if not files:
         raise DataError(
             f"{root}: no patientNNN/patientNNN_frameFF_gt.nii.gz; data.root holds ACDC's folders."
         )
-    splits = _read_splits(root)
+    names = [stem_of(path).removesuffix("_gt") for path in files]
+    patients = {name: name.partition("_")[0] for name in names}
+    assigned = splits_or_deal(root, patients)
     cases = []
-    for path in files:
-        patient = path.name.partition("_")[0]
+    for name, path in zip(names, files, strict=True):
         stored, grid = read_labels(path, 3)
         turn = Orientation.of_heart(grid)
         volume, grid = turn.apply(stored), turn.grid(grid)
@@ -185,8 +196,8 @@ def _acdc_cases(root: Path, organs: tuple[str, ...]) -> list[MaskCase]:
                 labels[drawn == ACDC_LABELS[organ]] = value
             if labels.any():
                 read = partial(_given, labels, Grid(labels.shape[::-1], spacing))
-                split = splits.get(patient) if splits else _deal(patient)
-                cases.append(MaskCase(f"{stem_of(path).removesuffix('_gt')}_z{z:02}", patient, split, read))
+                split = assigned.splits.get(name)
+                cases.append(MaskCase(f"{name}_z{z:02}", patients[name], split, read, assigned.origin))
     return cases
 
 
@@ -199,16 +210,15 @@ def _folder_cases(
 ) -> list[MaskCase]:
     folder = next((root / name for name in LABEL_FOLDERS if (root / name).is_dir()), root)
     entries = find_annotations(folder, tuple(organs.values())).entries
-    splits = _read_splits(root if root.is_dir() else root.parent)
-    unknown = sorted(set(splits) - set(entries))
-    if unknown:
-        raise DataError(f"{root}: the splits name {len(unknown)} cases without a mask, first {unknown[0]}.")
+    subjects = {name: subject_of(name) for name in entries}
+    assigned = splits_or_deal(root if root.is_dir() else root.parent, subjects, "a mask")
     return [
         MaskCase(
             name,
-            subject_of(name),
-            splits.get(name) if splits else _deal(subject_of(name)),
+            subjects[name],
+            assigned.splits.get(name),
             partial(_read_entry, name, entry, organs, dims),
+            assigned.origin,
         )
         for name, entry in sorted(entries.items())
     ]

@@ -12,7 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.untrusted import read_json
-from anatozoo.methods.base_data import CaseDataset, derived_seed, loader, seed_training_step, strengths
+from anatozoo.methods.base_data import (
+    CaseDataset,
+    announce_splits,
+    derived_seed,
+    loader,
+    seed_training_step,
+    strengths,
+)
 from anatozoo.methods.frame_data import _spacing
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.methods.planes import organ_planes
@@ -198,6 +205,7 @@ class PostDAEDataModule(L.LightningDataModule):
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
         )
+        announce_splits(self, cases)
         for split in missing:
             chosen = [case for case in cases if case.split == split]
             if not chosen:

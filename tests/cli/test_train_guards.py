@@ -1,0 +1,210 @@
+"""A fit that comes to nothing ends with one sentence; the last checkpoint is one that resumes."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anatozoo.cli.main import main
+from anatozoo.cli.train import LastCheckpoint
+from anatozoo.methods.base_data import CaseDataset, loader
+from tests.chest_data import write_chest_data
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+QUIET += ["--trainer.enable_model_summary=false"]
+SMALL = [
+    "--method=unet",
+    "--model.image_size=64",
+    "--model.decoder_widths=[2,2,4,4,8]",
+    "--data.batch_size=2",
+]
+SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
+
+
+class Numbered(CaseDataset):
+    """Cases that nobody reads."""
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
+
+
+@pytest.fixture(autouse=True)
+def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chest_data(tmp_path_factory.mktemp("chest"), {"train": 5, "val": 2})
+
+
+def fit(data: Path, out: Path, *options: str, base: list[str] = SMALL) -> int:
+    return main(["fit", *base, f"--data.root={data}", f"--trainer.default_root_dir={out}", *QUIET, *options])
+
+
+def config(path: Path, *savers: str) -> str:
+    callbacks = ", ".join(f"{{class_path: {SAVER}, init_args: {{{saver}}}}}" for saver in savers)
+    path.write_text(f"trainer: {{callbacks: [{callbacks}]}}\n")
+    return f"--config={path}"
+
+
+def the_error(capsys: Any) -> str:
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    [line] = [line for line in error.splitlines() if line.startswith("anatozoo: error:")]
+    return str(line)
+
+
+@pytest.mark.parametrize("setting", ["limit_train_batches", "max_steps", "max_epochs"])
+def test_a_fit_of_nothing_is_an_error(setting: str, data: Path, tmp_path: Path, capsys: Any) -> None:
+    # Lightning warns where no limit of epochs is given.
+    limit = [] if setting == "max_epochs" else ["--trainer.max_epochs=1"]
+    assert fit(data, tmp_path, f"--trainer.{setting}=0", *limit) == 1
+    assert f"nothing was trained: --trainer.{setting} is 0" in the_error(capsys)
+
+
+def test_a_monitor_without_a_number_ends_the_fit_at_once(data: Path, tmp_path: Path, capsys: Any) -> None:
+    chosen = config(tmp_path / "c.yaml", "monitor: val/loss, dirpath: " + str(tmp_path / "kept"))
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=3") == 1
+    line = the_error(capsys)
+    assert "val/loss, by which checkpoints are chosen, is not measured" in line
+    assert "val/dice" in line
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_masks_alone_have_no_error_of_landmarks_to_choose_by(tmp_path: Path, capsys: Any) -> None:
+    root = masks_alone(tmp_path / "data")
+    base = [
+        "--method=hybridgnet",
+        "--model.image_size=64",
+        "--model.organs=lungs_heart",
+        "--model.skips=[4,3]",
+    ]
+    base += [
+        "--data.batch_size=2",
+        "--model.loss=contour",
+        "--model.dense_weight=0",
+        "--model.region_weight=1",
+    ]
+    chosen = config(tmp_path / "c.yaml", "monitor: val/mse_px2, save_last: true, filename: best")
+    assert fit(root, tmp_path / "out", chosen, "--trainer.max_epochs=2", base=base) == 1
+    line = the_error(capsys)
+    assert "val/mse_px2, by which checkpoints are chosen, is NaN for every validation case" in line
+    assert "val/dice/heart" in line
+    assert not list(tmp_path.rglob("best*.ckpt"))
+
+
+def masks_alone(root: Path) -> Path:
+    """Radiographs whose organs are given as masks, without a landmark."""
+    import numpy as np
+    import PIL.Image
+
+    write_chest_data(root, {"train": 3, "val": 2})
+    from anatozoo.io.chest import index_chest
+    from anatozoo.io.landmarks import draw_organ_mask
+
+    for case in index_chest(root, "jsrt"):
+        for organ, points in case.landmarks.items():
+            path = root / "masks" / organ / f"{case.id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mask = draw_organ_mask(points, case.size).astype(np.uint8) * 255
+            PIL.Image.fromarray(mask).save(path)
+    for path in root.rglob("*.npy"):
+        path.unlink()
+    return root
+
+
+def test_there_is_one_last_checkpoint_and_it_resumes(data: Path, tmp_path: Path, capsys: Any) -> None:
+    kept = tmp_path / "kept"
+    chosen = config(
+        tmp_path / "c.yaml",
+        f"monitor: train/loss, save_last: true, save_weights_only: true, filename: best, dirpath: {kept}",
+        f"save_last: true, save_weights_only: true, filename: every, dirpath: {kept}",
+    )
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=2") == 0
+    assert [path.name for path in kept.glob("last*")] == ["last.ckpt"]
+    last = kept / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    again = [f"--ckpt_path={last}", "--trainer.max_epochs=3"]
+    assert fit(data, tmp_path, chosen, *again) == 0
+    assert [path.name for path in kept.glob("last*")] == ["last.ckpt"]
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+    capsys.readouterr()
+    # At the end of the fit there is nothing to do, and nothing wrong.
+    assert fit(data, tmp_path, chosen, *again) == 0
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+    [weights] = kept.glob("best.ckpt")
+    assert fit(data, tmp_path, chosen, f"--ckpt_path={weights}", "--trainer.max_epochs=9") == 1
+    line = the_error(capsys)
+    assert "weights alone" in line
+    assert f"--model.init_weights {weights}" in line
+    # A fit that would have to go back says so.
+    assert fit(data, tmp_path, chosen, f"--ckpt_path={last}", "--trainer.max_epochs=1") == 1
+    assert "max_epochs=1" in the_error(capsys)
+
+
+def test_no_other_checkpoint_may_be_called_last(data: Path, tmp_path: Path, capsys: Any) -> None:
+    chosen = config(tmp_path / "c.yaml", "save_last: true", "monitor: val/dice, filename: last")
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=1") == 1
+    assert "has the filename 'last'" in the_error(capsys)
+
+
+def test_a_full_disk_is_one_sentence(
+    data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LastCheckpoint, "_save_checkpoint", full)
+    chosen = config(tmp_path / "c.yaml", "save_last: true, filename: x")
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=1") == 1
+    assert "the disk is full" in the_error(capsys)
+
+
+def test_weights_that_are_no_numbers_are_an_error_without_checkpoints_too(
+    data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    options = ["--trainer.max_epochs=1", "--model.lr=1e30", "--trainer.enable_checkpointing=false"]
+    assert fit(data, tmp_path, *options) == 1
+    assert "training has diverged" in the_error(capsys)
+
+
+@pytest.mark.parametrize(("images", "processes", "sizes"), [(5, 2, [3]), (20, 2, [4, 4]), (9, 1, [4, 4])])
+def test_the_share_of_a_process_is_a_batch_where_it_has_no_whole_one(
+    images: int, processes: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: processes > 1)
+        patch.setattr(torch.distributed, "get_world_size", lambda: processes)
+        made = loader(Numbered(list(range(images))), batch_size=4, num_workers=0, train=True)
+    sampler = torch.utils.data.DistributedSampler(range(images), processes, rank=0)
+    share = torch.utils.data.DataLoader(range(images), 4, sampler=sampler, drop_last=made.drop_last)
+    assert [len(batch) for batch in share] == sizes
+
+
+def test_two_processes_train_on_five_images(data: Path, tmp_path: Path) -> None:
+    options = [
+        "--trainer.max_epochs=1",
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--data.batch_size=8",
+    ]
+    chosen = config(tmp_path / "c.yaml", "save_last: true, filename: x, dirpath: " + str(tmp_path / "kept"))
+    arguments = ["fit", *SMALL, f"--data.root={data}", f"--trainer.default_root_dir={tmp_path}", *QUIET]
+    done = subprocess.run(
+        [sys.executable, "-m", "anatozoo", *arguments, chosen, *options],
+        cwd=tmp_path,
+        env=os.environ | {"PL_GLOBAL_SEED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 1
