@@ -1,8 +1,16 @@
 """Every error that anatozoo raises on purpose; the message says what to do next."""
 
+from anatozoo.text import printable
+
 
 class AnatozooError(Exception):
-    """Base class: catch this to catch every deliberate error of the package."""
+    r"""Base class: catch this to catch every deliberate error of the package.
+
+    Messages quote files, so what would command a terminal in them is shown as ``\uXXXX``.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnknownCheckpoint(AnatozooError):

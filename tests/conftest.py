@@ -12,10 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+from hypothesis import settings
 
 from tests.phantoms import ChestPhantom, make_chest_phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("anatozoo", deadline=None)
+settings.load_profile("anatozoo")
 
 
 class NetworkUsed(BaseException):

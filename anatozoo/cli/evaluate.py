@@ -18,6 +18,7 @@ from anatozoo.cli.evaluate_options import (
     measuring_words,
     positive,
 )
+from anatozoo.cli.output import error_console
 from anatozoo.errors import ConfigError, DataError, ImageError
 
 if TYPE_CHECKING:
@@ -216,7 +217,6 @@ def _evaluate_pass(
     extra: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Rows of one pass over the images in their order, the unreadable ones last."""
-    from rich.console import Console
     from rich.progress import track
 
     from anatozoo.metrics.chest import case_metrics
@@ -238,9 +238,7 @@ def _evaluate_pass(
             yield image if centre is None else occlude(image, args.occlusion, centre)
 
     results = model.predict_batch(images(), batch_size=args.batch_size)
-    shown = track(
-        results, "evaluating", len(cases), console=Console(stderr=True), disable=not sys.stderr.isatty()
-    )
+    shown = track(results, "evaluating", len(cases), console=error_console(), disable=not sys.stderr.isatty())
     for index, result in enumerate(shown):
         case = read[index]
         numbers = case_metrics(case, result, spacing_mm, measures, cut=args.exclusive)

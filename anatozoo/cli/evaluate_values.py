@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from anatozoo.cli.output import error_console
 from anatozoo.errors import AnatozooError, DataError
 
 if TYPE_CHECKING:
@@ -116,14 +117,13 @@ def check_values(readings: Readings, classes: Sequence[str] | None) -> list[str]
 
 def shown(readings: Readings, doing: str) -> Iterable[str]:
     """The names of the pairs, with a bar on a terminal."""
-    from rich.console import Console
     from rich.progress import track
 
     return track(
         readings.pairs,
         doing,
         len(readings),
-        console=Console(stderr=True),
+        console=error_console(),
         transient=True,
         disable=not sys.stderr.isatty(),
     )

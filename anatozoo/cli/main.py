@@ -7,12 +7,12 @@ A command is a module with ``add_arguments(parser)`` and ``run(args) -> int``. E
 import argparse
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anatozoo
+from anatozoo.cli.output import safe_streams
 from anatozoo.errors import AnatozooError
 
 EXIT_ERROR = 1
@@ -80,9 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    # Lightning and the Hub's client draw progress bars, whose commands to the terminal are their own.
+    with safe_streams(output=name not in FORWARDED, errors=name not in (*FORWARDED, "publish")):
+        return _answer(arguments)
+
+
+def _answer(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
-        # Flushed here, where a closed pipe can still be answered quietly.
+        # Flushed here, where a closed pipe or a full disk can still be answered.
         sys.stdout.flush()
         return code
     except AnatozooError as error:
@@ -92,11 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("anatozoo: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # `anatozoo list | head -1`: nobody reads on, so the interpreter must not flush into the pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `anatozoo list | head -1`: nobody reads on, and nothing is wrong.
         return EXIT_BROKEN_PIPE
     except SystemExit as stop:
         # argparse ends the process after --help and usage errors; callers of `main` get a number instead.
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 

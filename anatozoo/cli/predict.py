@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
+from anatozoo.cli.output import error_console
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -292,7 +293,6 @@ def progress(
     task: Task[Any, Any, Any], *, shown: bool
 ) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
     """Call-backs that move a progress bar on standard error, or do nothing."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -301,7 +301,7 @@ def progress(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}", style="yellow"),
-        console=Console(stderr=True),
+        console=error_console(),
         disable=not shown,
     )
     line = bar.add_task(task.doing, total=None, failed="")

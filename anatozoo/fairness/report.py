@@ -17,7 +17,7 @@ from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.report_tables import adjusted_table, means_table, pairs_table, summary_table
 from anatozoo.fairness.tables import Joined
 from anatozoo.fairness.wording import metric_words, number
-from anatozoo.io.writers import write_bytes, write_json
+from anatozoo.io.writers import write_bytes, write_json, write_text
 from anatozoo.plotting_fairness import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def write_report(folder: Path, audit: Audit, head: Mapping[str, Any]) -> list[Pa
     """
     blocks, pictures = report_blocks(audit, head), draw_pictures(audit)
     return [
-        write_bytes(folder / f"{STEM}.html", to_html(blocks, pictures).encode()),
-        write_bytes(folder / f"{STEM}.md", to_markdown(blocks).encode()),
+        write_text(folder / f"{STEM}.html", to_html(blocks, pictures)),
+        write_text(folder / f"{STEM}.md", to_markdown(blocks)),
         write_json(folder / f"{STEM}.json", report_json(audit, head)),
         *(write_bytes(folder / name, picture) for name, picture in pictures.items()),
     ]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from anatozoo.errors import DataError
 from anatozoo.io.untrusted import check_inflation
+from anatozoo.text import from_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,7 +163,8 @@ def read_text_table(path: str | os.PathLike[str]) -> TextTable:
         header.pop()
     rows, short = [], 0
     for line, fields in others:
-        cells = [cell.strip() for cell in fields]
+        # Tables of this package spell some texts as cells, see `anatozoo.text`.
+        cells = [from_cell(cell.strip()) for cell in fields]
         while len(cells) > len(header) and not cells[-1]:
             cells.pop()
         if len(cells) > len(header):

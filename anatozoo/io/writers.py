@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, GeometryError, OutputError
+from anatozoo.text import cell, printable
 
 TEMPORARY_PREFIX = ".anatozoo-tmp-"
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -159,11 +160,21 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
     return write_bytes(path, csv_text([header, *rows]))
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text atomically: UTF-8, what would command a terminal made visible.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return write_bytes(path, printable(text).encode())
+
+
 def csv_text(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as CSV; bytes of file names that are no UTF-8 are kept as they are."""
+    """Rows as CSV, texts as `anatozoo.text.cell` makes them safe for terminals and spreadsheets."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", errors="surrogateescape")
+    lines = ([cell(field) if isinstance(field, str) else field for field in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()
 
 
 def write_rgb_png(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) -> Path:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import DataError
 from anatozoo.io.tables import read_text_table
-from anatozoo.io.writers import write_bytes, write_csv, write_json
+from anatozoo.io.writers import write_bytes, write_csv, write_json, write_text
 from anatozoo.metrics.statistics import PairedTest, holm, paired_test
 from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
 
@@ -283,7 +283,7 @@ def write_comparison(
     return [
         write_csv(folder / f"{stem}.csv", COLUMNS, rows),
         write_json(folder / f"{stem}.json", summary),
-        write_bytes(folder / f"{stem}.md", text.encode()),
+        write_text(folder / f"{stem}.md", text),
         write_bytes(folder / f"{stem}.png", figure_bytes(plot_comparison(comparison))),
     ]
 

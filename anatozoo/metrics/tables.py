@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anatozoo.io.writers import write_bytes, write_csv, write_json
+from anatozoo.io.writers import write_csv, write_json, write_text
 from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.statistics import bootstrap_interval
 
@@ -297,7 +297,7 @@ def write_tables(folder: Path, stem: str, rows: Sequence[Row], summary: Mapping[
     return [
         write_csv(folder / f"{stem}.csv", columns, cells),
         write_json(folder / f"{stem}.json", summary),
-        write_bytes(folder / f"{stem}.md", markdown(summary).encode()),
+        write_text(folder / f"{stem}.md", markdown(summary)),
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from anatozoo.text import printable
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import (
@@ -84,7 +85,7 @@ def card(spec: CheckpointSpec, *, private: bool = False) -> str:
         f"## Files\n\n{_files(spec)}",
         f"## Cite\n\n```bibtex\n{spec.citation}\n```\n",
     ]
-    return "\n".join(sections)
+    return printable("\n".join(sections))
 
 
 def pipeline_tag(spec: CheckpointSpec) -> str | None:

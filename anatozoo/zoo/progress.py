@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from anatozoo.text import unfiltered
 from anatozoo.zoo.ranks import rank
 
 
@@ -34,5 +35,6 @@ def progress_bar(title: str) -> Iterator[Progress]:
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     hidden = not sys.stderr.isatty() or rank() > 0
-    with tqdm(desc=title, total=0, unit="B", unit_scale=True, disable=hidden, leave=False) as bar:
+    options = {"unit": "B", "unit_scale": True, "file": unfiltered(sys.stderr)}
+    with tqdm(desc=title, total=0, disable=hidden, leave=False, **options) as bar:
         yield Progress(bar)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from anatozoo.text import one_line
 from anatozoo.zoo.spec import WITHHELD, CheckpointSpec, Metric
 
 NOT_MEASURED = "not measured"
@@ -234,4 +235,4 @@ def _source(metric: Metric) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return one_line(text).replace("|", "\\|")

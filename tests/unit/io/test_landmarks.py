@@ -36,7 +36,7 @@ def test_landmarks_are_rounded_to_the_nearest_pixel():
 
 
 @given(st.lists(st.tuples(st.integers(-30, 60), st.integers(-30, 60)), min_size=3, max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_filling_equals_a_polygon_fill_for_any_shape(points):
     contour = np.array(points)
     expected = np.zeros((31, 37), np.uint8)

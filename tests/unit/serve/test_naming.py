@@ -73,7 +73,7 @@ def test_very_long_names_leave_room_for_endings():
         max_size=12,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_two_images_share_a_stem(parts):
     names = [f"{folder}/{stem}{suffix}" for folder, stem, suffix in sorted(parts)]
     chosen = stems(*names)

@@ -1,0 +1,66 @@
+"""Text from files, where it leaves the program."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anatozoo.errors import ImageError
+from anatozoo.text import cell, from_cell, one_line, printable
+
+HOSTILE = {
+    "a title": "\x1b]0;pwned\x07",
+    "a colour": "\x9b31m",
+    "delete": "\x7f",
+    "return": "safe\rrm -rf",
+    "right to left": "\u202egpj.exe",
+    "isolate": "\u2066x\u2069",
+    "no width": "a\u200bb",
+    "a byte of another encoding": "\udce9",
+    "a tag": "\U000e0041",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_commands_a_terminal(text: str) -> None:
+    for made in (printable(text), one_line(text), cell(text), str(ImageError(text))):
+        assert made.isprintable()
+        made.encode("utf-8")
+
+
+def test_harmless_text_stays() -> None:
+    for text in ("心臓.png", "Müller, Jörg", "a\tb\n", "می‌خواهم", "👩‍⚕️", "C:\\scans\\x.png", "−1.5 × 2"):
+        assert printable(text) == text
+    assert one_line(" a\n\tb ") == "a b"
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1;2", "-a.png", "@SUM(A1)", "\t=1", "  =1", "＝1", "'=1", "=a\nb"]
+)
+def test_a_spreadsheet_computes_nothing(text: str) -> None:
+    assert cell(text).startswith("'")
+    assert from_cell(cell(text)) == text
+
+
+@pytest.mark.parametrize("number", ["-1", "+2.5", "-.5", "-1e-9", "-inf", "3"])
+def test_numbers_stay_numbers(number: str) -> None:
+    assert cell(number) == number
+
+
+@given(st.text(st.sampled_from("ab\\u0043'=+-@\n\t\x1b\u202e\udc80\U000e0041ü 1.e"), max_size=8))
+def test_a_cell_gives_its_text_back(text: str) -> None:
+    made = cell(text)
+    assert made.isprintable()
+    assert from_cell(made) == text
+
+
+@given(st.text(max_size=8))
+def test_fields_of_other_programs_stay_or_are_texts_of_ours(field: str) -> None:
+    assert from_cell(field) == field or cell(from_cell(field)) == field
+
+
+def test_errors_import_nothing_heavy() -> None:
+    code = "import sys, anatozoo.errors; sys.exit(bool({'numpy', 'torch', 'yaml'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
