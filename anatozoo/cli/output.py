@@ -94,8 +94,8 @@ def safe_streams(*, output: bool, errors: bool) -> Iterator[None]:
     with open(os.devnull, "w", encoding="utf-8") as nothing:
         out, err = (nothing if each is None or each.closed else each for each in streams)
         replaced = [_with_errors(each) for each in (out, err)]
-        sys.stdout = _Output(out, plain=output)  # type: ignore[assignment]
-        sys.stderr = _Errors(err, plain=errors)  # type: ignore[assignment]
+        sys.stdout = _Output(out, plain=output)
+        sys.stderr = _Errors(err, plain=errors)
         try:
             yield
         finally:

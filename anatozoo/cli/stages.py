@@ -128,7 +128,7 @@ class Record:
         if path.is_file():
             try:
                 self.values = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise ConfigError(f"{path} cannot be read ({error}); delete {folder}.") from error
 
     @property

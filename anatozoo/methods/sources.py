@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.zoo.checkpoint import WEIGHTS, read_config, read_tensors, refuse_no_numbers
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 TRAINING_SUFFIX = ".ckpt"
@@ -45,9 +46,8 @@ def read_weights(source: str, method: str) -> tuple[dict[str, Tensor], dict[str,
     if source.endswith(TRAINING_SUFFIX):
         stored = _read_training_checkpoint(source)
         found, state, hparams = _method_of(source, stored), stored["state_dict"], _hparams_of(stored)
+        refuse_no_numbers(state, source)
     else:
-        from anatozoo.zoo.checkpoint import WEIGHTS, read_tensors
-
         folder, found, hparams = _read_folder_config(source)
         state = {} if found != method else read_tensors(folder / WEIGHTS)
     if found != method:
@@ -100,7 +100,6 @@ def _settings(entry: MethodEntry) -> set[str]:
 
 
 def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
-    from anatozoo.zoo.checkpoint import read_config
     from anatozoo.zoo.hub import resolve
 
     folder = resolve(source)

@@ -259,7 +259,7 @@ class Atlas:
             return cls(known["name"], organs, shape, tuple(images), left_out, source)
         except OSError as error:
             raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             raise DataError(f"{about} and {tensors.name} are no atlas of anatozoo ({error}).") from error
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.zoo.files import write_atomically, write_text
+from anatozoo.errors import AnatozooError, ConfigError, WeightsError
+from anatozoo.text import one_line
+from anatozoo.zoo.bounds import check_hparams, tensor_budget
+from anatozoo.zoo.files import NOT_REGULAR, is_irregular, read_regular, write_atomically, write_text
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 SCHEMA_VERSION = 1
+_LARGEST_CONFIG = 2**20
+"""Bytes of a ``config.json``."""
 START_SETTINGS = ("init_weights", "encoder_weights")
 """Hyper-parameters that fill a fresh network. Stored as null: the weights are there already, and fitting a
 loaded checkpoint must go on from them."""
@@ -43,14 +47,16 @@ def read_config(folder: Path) -> CheckpointConfig:
     """Read the ``config.json`` of a checkpoint's folder.
 
     Raises:
-        WeightsError: it is missing, no JSON, or lacks something.
+        WeightsError: it is missing, no JSON, lacks something, or asks for sizes that no network has.
     """
     path = folder / CONFIG
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, most=_LARGEST_CONFIG).decode("utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(f"{folder} is no checkpoint folder: it holds no {CONFIG}.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}. Get the checkpoint again.") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or numbers of thousands of digits
         raise WeightsError(f"{path} cannot be read as JSON: {error}. Get the checkpoint again.") from error
     kinds = {"method": str, "name": str, "version": str, "anatozoo_version": str, "hparams": dict}
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
@@ -61,6 +67,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     if not is_name(values["name"]):
         # The name becomes the name of a folder, so "../x" must go no further than here.
         raise WeightsError(f"{path}: name {values['name']!r} is not <method>-<data>[-<variant>].")
+    check_hparams(values["hparams"], str(path))
     return CheckpointConfig(**{key: values[key] for key in kinds})
 
 
@@ -160,7 +167,8 @@ def build_module(folder: Path) -> "LightningModule":
     The state of the random number generator is left as it was.
 
     Raises:
-        WeightsError: the folder is no checkpoint, or tensors are missing, unexpected or misshapen.
+        WeightsError: the folder is no checkpoint, its configuration asks for far more than its weights, or
+            tensors are missing, unexpected, misshapen, of another kind of number or not finite.
         ConfigError: the method is unknown or refuses the hyper-parameters.
     """
     import torch
@@ -168,17 +176,23 @@ def build_module(folder: Path) -> "LightningModule":
     config = read_config(folder)
     cls = find_method(config.method).module_class()
     state = read_tensors(folder / WEIGHTS)
-    with torch.random.fork_rng(devices=[]):
+    values = sum(value.numel() for value in state.values())
+    with torch.random.fork_rng(devices=[]), tensor_budget(values, len(state), str(folder / CONFIG)):
         try:
             module: LightningModule = cls(**config.hparams)
-        except TypeError as error:
+        except AnatozooError:
+            raise
+        except Exception as error:  # constructors fail on values that nobody meant in any way they like
+            reason = one_line(str(error)) or type(error).__name__
             raise ConfigError(
-                f"{folder / CONFIG}: {cls.__name__} does not take these hyper-parameters: {error}. They were "
-                f"written by anatozoo {config.anatozoo_version}; use that version or a newer one."
+                f"{folder / CONFIG}: {cls.__name__} does not take these hyper-parameters: {reason}. They "
+                f"were written by anatozoo {config.anatozoo_version}; use that version or a newer one."
             ) from error
     own = module.state_dict()
     _require_same(state, own, folder / WEIGHTS)
-    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=True)
+    state = {key: value.to(own[key].dtype) for key, value in state.items()}
+    refuse_no_numbers(state, folder / WEIGHTS)  # once more: what float64 holds may be too large for float32
+    module.load_state_dict(state, strict=True)
     module.checkpoint_name = config.name  # type: ignore[assignment]  # torch types attributes as Tensor | Module
     module.checkpoint_version = config.version  # type: ignore[assignment]
     return module.eval()
@@ -188,13 +202,16 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
     """All tensors of a safetensors file.
 
     Raises:
-        WeightsError: the file is missing, cut short or no safetensors file.
+        WeightsError: the file is missing, cut short or no safetensors file, or holds NaN, infinity, complex
+            numbers or truth values.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if is_irregular(path):
+        raise WeightsError(f"{path} cannot be read: {NOT_REGULAR}. Get the checkpoint again.")
     try:
-        return load_file(path)
+        state: dict[str, Tensor] = load_file(path)
     except FileNotFoundError as error:
         raise WeightsError(f"{path} does not exist; get the checkpoint again.") from error
     except (SafetensorError, OSError) as error:
@@ -202,6 +219,29 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
             f"{path} is not a whole safetensors file ({error}). Get it again; pickled weights (.pt, .pth, "
             ".ckpt) are not read from here."
         ) from error
+    refuse_no_numbers(state, path)
+    return state
+
+
+def refuse_no_numbers(state: Mapping[str, "Tensor"], path: str | os.PathLike[str]) -> None:
+    """Refuse tensors that no network can compute with.
+
+    Raises:
+        WeightsError: one holds NaN or infinity, or is complex or of truth values; the message lists them.
+    """
+    import torch
+
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    whole = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64)
+    problems = []
+    others = [f"{key} ({value.dtype})" for key, value in state.items() if value.dtype not in (*kinds, *whole)]
+    if others:
+        problems.append(f"numbers of a kind that weights are not: {_some(others)}")
+    broken = [key for key, value in state.items() if value.dtype in kinds and not torch.isfinite(value).all()]
+    if broken:
+        problems.append(f"NaN or infinity in {_some(broken)}")
+    if problems:
+        raise WeightsError(f"{path} holds {'; '.join(problems)}. It was not used; get it again.")
 
 
 def _require_same(state: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"], path: Path) -> None:
@@ -217,6 +257,13 @@ def _require_same(state: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"], pa
     ]
     if shapes:
         problems.append(f"misshapen {_some(shapes)}")
+    kinds = [
+        f"{key} {state[key].dtype} instead of {own[key].dtype}"
+        for key in sorted(state.keys() & own.keys())
+        if state[key].is_floating_point() != own[key].is_floating_point()
+    ]
+    if kinds:
+        problems.append(f"another kind of number {_some(kinds)}")
     if problems:
         raise WeightsError(f"{path} does not fit its {CONFIG}: {'; '.join(problems)}.")
 

@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,9 +14,37 @@ from pathlib import Path
 from anatozoo.errors import ChecksumMismatch, OutputError
 from anatozoo.zoo.spec import FileRecord
 
+NOT_REGULAR = "it is a folder, a device or a pipe, not a regular file"
 MAKE_ROOM = "Choose another folder or make room."
 _ABANDONED_S = 600
 """A temporary file that nobody wrote to for so long belonged to a process that was killed."""
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """The bytes of a small file that somebody else may have put there.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it is missing, no regular file (a pipe would block for ever, a device never end), or larger.
+    """
+    # Without waiting for whoever writes into a pipe of this name.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as stream:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, NOT_REGULAR)
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
+
+
+def is_irregular(path: Path) -> bool:
+    """Whether there is something that is no regular file: a folder, a pipe, a device."""
+    return path.exists() and not path.is_file()
 
 
 def file_record(path: Path) -> dict[str, str | int]:
@@ -25,7 +54,13 @@ def file_record(path: Path) -> dict[str, str | int]:
 
 
 def fingerprint(path: Path) -> FileRecord:
-    """SHA-256 and size of a file, from one reading of its bytes."""
+    """SHA-256 and size of a file, from one reading of its bytes.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if is_irregular(path):
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
         return FileRecord(digest.hexdigest(), stream.tell())

@@ -9,12 +9,14 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from anatozoo.errors import ManifestError
+from anatozoo.zoo.files import read_regular
 
 # The C parser is several times faster; PyYAML may be built without it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 # Quoted YAML can spell characters that command a terminal, which prints what a manifest says.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LARGEST_BYTES = 2**25
 _MOST_VALUES = 300_000
 """Values of a file with its aliases written out: far above any zoo, far below what fills a memory."""
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -46,7 +48,7 @@ class Marked:
             ManifestError: the file cannot be read, is empty or is no YAML.
         """
         try:
-            data = path.read_bytes()
+            data = read_regular(path, most=_LARGEST_BYTES)
         except OSError as error:
             raise ManifestError(f"cannot read the manifest {path}: {error.strerror}.") from error
         try:

@@ -121,7 +121,7 @@ def check_front_matter(text: str, path: Path | str) -> None:
     match = _FRONT.match(_plain(text))
     try:
         values = yaml.safe_load(match["values"]) if match else None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(
             f"the front matter of {path} is no YAML: {' '.join(str(error).split())}."
         ) from error

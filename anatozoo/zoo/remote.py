@@ -167,7 +167,7 @@ def _cached(
     try:
         _verify_cached(path, record)
     except ChecksumMismatch:
-        _discard(path)
+        _discard(path, _repository_folder(cache, repo_id))
         if offline:
             raise
         return None
@@ -210,6 +210,8 @@ def _download(
             verify_file(part, expected, DOWNLOAD_AGAIN, called=called, source=source)
 
     folder = _repository_folder(cache, repo_id)
+    for part in ("blobs", Path("snapshots", revision, name).parent):
+        require_inside(folder / part, folder)
     blob = folder / "blobs" / _blob_name(expected, announced, revision, name)
     # Another commit may have brought the same bytes.
     if expected is None or not matches(blob.parent, {blob.name: expected}):
@@ -252,12 +254,38 @@ def _verify_cached(path: Path, record: FileRecord | None) -> None:
     return None
 
 
-def _discard(path: Path) -> None:
-    """Remove a file of the cache and the blob it points to; a cache that cannot be written keeps them."""
+def _discard(path: Path, repository: Path) -> None:
+    """Remove a file of the cache and the blob it points to; a cache that cannot be written keeps them.
+
+    Others may be able to write into the cache: a link in it must not make us remove files elsewhere.
+
+    Raises:
+        WeightsError: a folder of the cache is a link that leads out of it; nothing is removed.
+    """
+    require_inside(path.parent, repository)
     with suppress(OSError):
         blob = path.resolve()
-        path.unlink(missing_ok=True)
-        blob.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of a link the link itself
+        if blob.parent == _home(repository) / "blobs":
+            blob.unlink(missing_ok=True)
+
+
+def require_inside(folder: Path, repository: Path) -> None:
+    """Make sure that a folder of the cache lies in it, whatever links there are.
+
+    Raises:
+        WeightsError: it lies elsewhere.
+    """
+    if not folder.resolve().is_relative_to(_home(repository)):
+        raise WeightsError(
+            f"{folder} is a link that leads out of the cache, so nothing there was used, written or removed. "
+            "Remove the link, or set ANATOZOO_HOME to a folder that is yours alone."
+        )
+
+
+def _home(repository: Path) -> Path:
+    """Where a repository's folder has to lie: the cache itself may be a link, nothing below it."""
+    return repository.parent.resolve() / repository.name
 
 
 def _leads_out(name: str) -> bool:
