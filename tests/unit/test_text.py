@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anatozoo.errors import ImageError
+from anatozoo.io.tables import read_text_table
+from anatozoo.io.writers import write_csv
 from anatozoo.text import cell, from_cell, one_line, printable
 
 HOSTILE = {
@@ -64,3 +67,12 @@ def test_fields_of_other_programs_stay_or_are_texts_of_ours(field: str) -> None:
 def test_errors_import_nothing_heavy() -> None:
     code = "import sys, anatozoo.errors; sys.exit(bool({'numpy', 'torch', 'yaml'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tables_that_we_write_give_their_texts_back(tmp_path: Path) -> None:
+    names = ["=a.png", "-b", "c\x1b[31m\nd", "'e", "\udcff.png", "0007"]
+    path = write_csv(tmp_path / "t.csv", ["id", "x"], [[name, -0.5] for name in names])
+    assert path.read_text(encoding="utf-8").replace("\n", "").isprintable()
+    table = read_text_table(path)
+    assert [row["id"] for row in table.records()] == names
+    assert table.frame(["id"])["x"].tolist() == [-0.5] * len(names)
