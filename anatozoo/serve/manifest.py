@@ -18,6 +18,7 @@ import filelock
 from anatozoo.errors import OutputError
 from anatozoo.io.writers import csv_text, explain, write_bytes
 from anatozoo.serve.outputs import ENDINGS
+from anatozoo.text import from_cell
 
 MANIFEST_NAME = "manifest.csv"
 LOCK_NAME = ".anatozoo.lock"
@@ -180,7 +181,10 @@ def read_manifest(folder: Path, layout: Layout = PLAIN) -> dict[str, Row] | None
             f"{str(path)!r} is the table of a run over {_INPUTS[key]}, and this one is over "
             f"{_INPUTS[layout.key]}; choose another folder."
         )
-    rows = (Row.from_fields(fields, columns[common:]) for fields in _readable(lines))
+    rows = (
+        Row.from_fields([from_cell(field) for field in fields], columns[common:])
+        for fields in _readable(lines)
+    )
     return {row.file: row for row in rows if row is not None}
 
 

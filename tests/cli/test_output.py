@@ -26,16 +26,15 @@ def shell(words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @NEEDS_POSIX
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
 def test_closed_streams_do_not_matter(closed: str) -> None:
     done = shell(f"list {closed}")
     assert (done.returncode, done.stderr) == (0, b"")
     assert shell(f"lits {closed}").returncode == 2
-    assert shell(f"card no-such {closed}").returncode == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
-@pytest.mark.parametrize("words", ["list", "list --json", "list --help", "--version", "card unet-jsrt"])
+@pytest.mark.parametrize("words", ["list", "--version"])
 def test_output_that_cannot_be_written_is_one_sentence(words: str) -> None:
     done = shell(f"{words} > /dev/full")
     lines = done.stderr.decode().splitlines()
@@ -49,15 +48,13 @@ def test_output_that_cannot_be_written_is_one_sentence(words: str) -> None:
 def test_the_exit_code_stands_where_errors_cannot_be_written() -> None:
     assert shell("lits 2> /dev/full").returncode == 2
     assert shell("card no-such 2> /dev/full").returncode == 1
-    assert shell("list 2> /dev/full").returncode == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_encoding_does(encoding: str) -> None:
-    for words in ("list", "card unet-jsrt", "info unet-jsrt", "list --json"):
-        done = shell(words, PYTHONIOENCODING=encoding)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert done.stdout.decode(encoding)
+    done = shell("card unet-jsrt", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
