@@ -72,14 +72,13 @@ def _check(image: GridImage, slices: bool) -> None:
         raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
     if low == high:
         raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")
-    width, height, depth = Orientation.of_slices(image.grid).size(image.grid.size)
+    turn = (Orientation.of_slices if slices else Orientation.to_patient)(image.grid)
+    width, height, depth = turn.size(image.grid.size)
     # A stack has fewer slices than a slice has rows and columns, unless its spacings say otherwise.
     if slices and coarsest_axis(image.grid) is None and depth > 2 * min(height, width):
         raise ImageError(
             f"{what} has the shape {image.pixels.shape}, in which the slices do not come first; give "
             "(D, H, W), of an array x with slices last numpy.moveaxis(x, -1, 0)."
         )
-    if not slices:
-        width, height = image.grid.size[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{what} has slices of {width} x {height} pixels; {MIN_SIDE} a side are needed.")
