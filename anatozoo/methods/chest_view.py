@@ -84,8 +84,8 @@ def view_input(frame: Array) -> Array:
     Returns:
         (64, 64) float32.
     """
-    small: Array = cv2.resize(without_edges(frame), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return small
+    small = cv2.resize(without_edges(frame), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
 
 
 def without_edges(frame: Array) -> Array:
