@@ -26,6 +26,8 @@ Answer = tuple[dict[str, Any], "npt.NDArray[Any] | None", Any]
 
 _LENGTH = struct.Struct("<I")
 _SLACK_SECONDS = 2.0
+WAITING = 10.0
+"""How many times as long as it may compute, a process may take by the clock."""
 
 
 def send(stream: BinaryIO, message: dict[str, Any], content: Any = b"") -> None:
@@ -158,9 +160,14 @@ def _limit_memory() -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End this process a little after the asking one should have, in case that is gone."""
+    """End this process when it has computed for so long, or waited for many times as long; 0 ends the limit.
+
+    Computing counts, for on a busy computer whole files take long too. That one that waits ends
+    is for the case that the asking process is gone.
+    """
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds + _SLACK_SECONDS if seconds else 0)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, WAITING * seconds + _SLACK_SECONDS if seconds else 0)
 
 
 def _answer(message: dict[str, Any], content: bytearray, output: BinaryIO) -> None:
@@ -188,8 +195,9 @@ def _answer(message: dict[str, Any], content: bytearray, output: BinaryIO) -> No
 def main() -> None:
     """Answer until the input ends."""
     warnings.simplefilter("ignore")
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for name in ("SIGALRM", "SIGPROF"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     # Ctrl+C reaches every process of a terminal; the one that asks decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Libraries print to the standard streams: requests and answers go by others.

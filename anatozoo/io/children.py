@@ -21,16 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.child import receive, send, take
+from anatozoo.io.child import WAITING, receive, send, take
 from anatozoo.io.limits import MEMORY_BYTES
 
 Answer = tuple[dict[str, Any], "npt.NDArray[Any] | None"]
 
 MOST_CHILDREN = 4
 SECONDS = 8.0
-"""How long decoding may take, beside what its size asks for."""
+"""How long decoding may compute, beside what its size asks for."""
 _BYTES_PER_SECOND = 2_000_000
-_LOADING_SECONDS = 180.0
+_LOADING_SECONDS = 30.0
+_OVER_TIME = getattr(signal, "SIGPROF", 0)
 _PIPE_BYTES = 2**20
 _HOME = Path(__file__).resolve().parents[2]
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux, which the module fcntl names from Python 3.10 on
@@ -90,7 +91,7 @@ class _Child:
             late.set()
             self.process.kill()
 
-        timer = threading.Timer(seconds, stop)
+        timer = threading.Timer(WAITING * seconds, stop)
         timer.daemon = True
         timer.start()
         pipes: Any = self.process
@@ -239,11 +240,12 @@ def decode(
         raise
     except TimeoutError as error:
         _pool.drop(child)
-        raise ImageError(
-            f"{label} was not decoded within {seconds:.0f} seconds; it is damaged, or has to be shrunk first."
-        ) from error
+        raise _too_long(label, seconds) from error
     except (EOFError, OSError) as error:
-        cause = _cause(_pool.drop(child))
+        status = _pool.drop(child)
+        if status == -_OVER_TIME:
+            raise _too_long(label, seconds) from error
+        cause = _cause(status)
         raise ImageError(
             f"{label} is damaged: the decoder crashed on it ({cause}); copy or export it again."
         ) from error
@@ -265,6 +267,12 @@ def _load(child: _Child, operation: str) -> None:
             "`anatozoo doctor`."
         ) from error
     child.loaded.add(operation)
+
+
+def _too_long(label: str, seconds: float) -> ImageError:
+    return ImageError(
+        f"{label} was not decoded within {seconds:.0f} seconds; it is damaged, or has to be shrunk first."
+    )
 
 
 def _cause(status: int) -> str:

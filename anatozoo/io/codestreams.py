@@ -6,17 +6,23 @@ they look for pixels, and fill with grey what they do not find.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 from anatozoo.errors import ImageError
-from anatozoo.io.limits import LEAST_PIXELS_PER_BYTE
+from anatozoo.io.limits import MOST_PIXELS_PER_BYTE
 
 JPEG2000_MAGICS = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 # Start-of-frame markers: all of C0 to CF that are no tables, and that of JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD9)}
+_SEQUENTIAL, _LOSSLESS = 0xC0, 0xC3
+# A block of 64 pixels takes two codes of a bit, without loss a pixel takes one.
+_MOST_PIXELS_PER_BYTE = {_SEQUENTIAL: 256, 0xC1: 256, _LOSSLESS: 8}
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_PADDING = bytes(16)
 _TILE = b"\xff\x90"
 _CODESTREAM_END = b"\xff\xd9"
 _MOST_MARKERS = 100_000
@@ -31,12 +37,14 @@ class Frame:
         height: in pixels.
         channels: values per pixel.
         bits: of a value.
+        marker: that of the frame, which tells the process of JPEG; 0 for JPEG 2000.
     """
 
     width: int
     height: int
     channels: int
     bits: int
+    marker: int = 0
 
 
 def check_jpeg(data: bytes, label: str) -> Frame:
@@ -60,9 +68,32 @@ def check_jpeg(data: bytes, label: str) -> Frame:
             break
         if marker in _FRAMES and at + 10 <= len(data):
             bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            return _plausible(Frame(width, height, channels, bits), len(data), label)
+            return _plausible(Frame(width, height, channels, bits, marker), len(data), label)
         at += 2 + length
     raise _broken(label, "the size is not stated")
+
+
+def without_end(data: bytes, frame: Frame) -> bytes | None:
+    """A sequential 8-bit JPEG with a few empty bytes in the place of its end marker.
+
+    A decoder that meets the end marker early fills up the rest. Without the marker it has to say that there
+    are too few data, while a whole picture is decoded as before.
+
+    Returns:
+        The stream; None where it is of another process, or has no end marker.
+    """
+    if frame.marker != _SEQUENTIAL or frame.bits != 8:
+        return None
+    at = 2
+    for _ in range(_MOST_MARKERS):
+        found = _NEXT_MARKER.search(data, at)
+        if found is None:
+            return None
+        at, marker = found.start(), data[found.start() + 1]
+        if marker == _END:
+            return data[:at] + _PADDING
+        at += 2 if marker in _BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def check_jpeg2000(data: bytes, label: str) -> Frame:
@@ -131,7 +162,7 @@ def _tiles(data: bytes, at: int, label: str) -> set[int]:
 def _plausible(frame: Frame, size: int, label: str) -> Frame:
     if not (frame.width and frame.height and frame.channels and frame.bits):
         raise _broken(label, "the size is zero")
-    if frame.width * frame.height > max(size, 1) * LEAST_PIXELS_PER_BYTE:
+    if frame.width * frame.height > size * _MOST_PIXELS_PER_BYTE.get(frame.marker, MOST_PIXELS_PER_BYTE):
         raise _broken(label, f"{size} bytes are there for {frame.width} x {frame.height} values")
     return frame
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     SecondaryCaptureImageStorage,
@@ -24,9 +25,10 @@ from pydicom.uid import (
 
 from anatozoo.errors import ImageError
 from anatozoo.io.children import DecodeError, decode
-from anatozoo.io.codestreams import check_jpeg, check_jpeg2000
+from anatozoo.io.codestreams import check_jpeg, check_jpeg2000, without_end
 from anatozoo.io.dicom_header import frames_of
 
+_OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 # The Image Pixel module, the number of frames and nothing else. GDCM applies a rescale for some classes of
 # image and not for others; without the attributes it can apply none, and stored values come back.
 _IMAGE_PIXEL_MODULE = (
@@ -40,8 +42,7 @@ _IMAGE_PIXEL_MODULE = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
+    *_OFFSET_TABLES,
     "PixelData",
 )
 _JPEG_SYNTAXES = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes}
@@ -61,23 +62,33 @@ def decompressed_pixels(dataset: Dataset, label: str) -> npt.NDArray[Any]:
         DecodeError: no decoder can read them.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
-    check_frames(dataset, label)
+    padded = check_frames(dataset, label)
     bare = _image_pixel_module(dataset)
+    if padded:
+        bare.PixelData = encapsulate(padded)
+        bare["PixelData"].is_undefined_length = True
+        for keyword in _OFFSET_TABLES:
+            bare.pop(keyword, None)
     size = int(dataset.Rows) * int(dataset.Columns) * frames_of(dataset) * int(dataset.BitsAllocated) // 8
     buffer = io.BytesIO()
     bare.save_as(buffer, enforce_file_format=True)
     try:
         _, pixels = decode("dicom_pixels", label, buffer.getbuffer(), size_bytes=size)
     except DecodeError as error:
-        if syntax not in _JPEG_SYNTAXES or error.name != "RuntimeError":
+        # Without its end marker, GDCM would fill up a stream that Pillow found cut.
+        if syntax not in _JPEG_SYNTAXES or error.name != "RuntimeError" or padded:
             raise
         return _by_gdcm(bare, buffer.getbuffer(), label, size)
     assert pixels is not None
     return pixels
 
 
-def check_frames(dataset: Dataset, label: str) -> None:
+def check_frames(dataset: Dataset, label: str) -> list[bytes]:
     """Refuse compressed frames that are cut off, or of another size than the header says.
+
+    Returns:
+        JPEG frames without the end marker that hides a cut, see `without_end`; nothing where they are of
+        another process.
 
     Raises:
         ImageError: see above; decoders would fill what is missing, and believe the size of the stream.
@@ -85,7 +96,8 @@ def check_frames(dataset: Dataset, label: str) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     is_jpeg = syntax in _JPEG_SYNTAXES
     if not is_jpeg and syntax not in JPEG2000TransferSyntaxes:
-        return
+        return []
+    padded: list[bytes | None] = []
     expected = (int(dataset.Columns), int(dataset.Rows), int(dataset.get("SamplesPerPixel") or 1))
     for frame in generate_frames(dataset.PixelData, number_of_frames=frames_of(dataset)):
         if is_jpeg and _JPEG_END not in frame[-_PADDED_END:]:
@@ -98,6 +110,8 @@ def check_frames(dataset: Dataset, label: str) -> None:
                 f"{label} is damaged: its compressed pixels are {found.width} x {found.height} x "
                 f"{found.channels}, but its header says {' x '.join(map(str, expected))}; export it again."
             )
+        padded.append(without_end(frame, found) if syntax == JPEGBaseline8Bit else None)
+    return [frame for frame in padded if frame is not None] if all(padded) else []
 
 
 def _image_pixel_module(dataset: Dataset) -> Dataset:

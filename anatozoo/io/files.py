@@ -14,7 +14,7 @@ from anatozoo.errors import AnatozooError, ImageError
 from anatozoo.io import tiff
 from anatozoo.io.decoded import Decoded
 from anatozoo.io.limits import MAX_PIXELS
-from anatozoo.io.picture_headers import check_picture
+from anatozoo.io.picture_headers import checked_picture
 from anatozoo.io.pictures import decode_picture
 from anatozoo.io.untrusted import open_regular
 from anatozoo.io.volumes import decode_volume, is_volume
@@ -114,9 +114,9 @@ def open_picture(path: Path, label: str) -> Iterator[PILImage.Image]:
         UnidentifiedImageError: Pillow does not know it, but it begins as a TIFF does.
     """
     head = _read_head(path, label)
-    check_picture(path, head, label)
+    checked = checked_picture(path, head, label)
     try:
-        with PILImage.open(path, formats=_PICTURE_FORMATS) as picture:
+        with PILImage.open(checked, formats=_PICTURE_FORMATS) as picture:
             yield picture
     except AnatozooError:
         raise

@@ -21,7 +21,7 @@ MAX_TEXT_BYTES = 2**28
 """Bytes of a table or JSON file, decompressed."""
 MEMORY_BYTES = 2**31
 """What a process that decodes may take beyond what it needs to run."""
-LEAST_PIXELS_PER_BYTE = 1_000
+MOST_PIXELS_PER_BYTE = 1_000
 """Pixels that a byte of a compressed picture may stand for: beyond, most of the picture is missing."""
 
 

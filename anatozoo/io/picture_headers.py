@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +10,7 @@ from typing import BinaryIO
 from PIL import Image as PILImage
 
 from anatozoo.errors import ImageError
-from anatozoo.io.codestreams import JPEG2000_MAGICS, check_jpeg, check_jpeg2000
+from anatozoo.io.codestreams import JPEG2000_MAGICS, check_jpeg, check_jpeg2000, without_end
 from anatozoo.io.untrusted import open_regular, read_bytes
 
 MOST_PAGES = 10
@@ -19,18 +20,23 @@ _GIF = (b"GIF87a", b"GIF89a")
 _MOST_GIF_BYTES = 2**25
 
 
-def check_picture(path: Path, head: bytes, label: str) -> None:
-    """Refuse pictures of which most is missing, which decoders would fill up with grey.
+def checked_picture(path: Path, head: bytes, label: str) -> Path | BinaryIO:
+    """What Pillow is to open; pictures of which a part is missing, which it would fill up, are refused.
+
+    Returns:
+        The path, or of a JPEG the bytes without the marker that would hide that it is cut.
 
     Raises:
         ImageError: a JPEG or JPEG 2000 that is damaged or truncated, or a GIF that is over 2**25 bytes.
     """
     if head.startswith(_JPEG):
-        check_jpeg(read_bytes(path), label)
-    elif head.startswith(JPEG2000_MAGICS):
+        data = read_bytes(path)
+        return io.BytesIO(without_end(data, check_jpeg(data, label)) or data)
+    if head.startswith(JPEG2000_MAGICS):
         check_jpeg2000(read_bytes(path), label)
     elif head.startswith(_GIF) and path.stat().st_size > _MOST_GIF_BYTES:
         raise ImageError(f"{label} is a GIF of over {_MOST_GIF_BYTES} (2**25) bytes; save it as PNG or TIFF.")
+    return path
 
 
 def pages_of(picture: PILImage.Image, path: Path | None = None) -> int:

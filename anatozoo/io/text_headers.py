@@ -199,7 +199,12 @@ def _beside(path: Path, name: str, label: str) -> Path:
         raise ImageError(
             f"{label} names {name[:60]!r} as its data, a link out of the folder; copy the file there."
         )
-    check_regular(data)
+    try:
+        check_regular(data)
+    except ImageError as error:
+        raise ImageError(
+            str(error).replace(repr(str(data)), f"{label}: its data file {name[:60]!r}")
+        ) from error
     return data
 
 
