@@ -1,5 +1,6 @@
 """From a volume of any size to a `VolumeResult`."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
     from anatozoo.results_volume import VolumeResult
 
+WIDER = 1.5
+"""How much larger the second view of slices is than the network's frame, along each axis."""
 OVERLAP = 0.25
 """Share of a window that neighbours share."""
 ORDERS_AGREE = 0.7
@@ -70,7 +73,7 @@ class StackModule(ZooModule):
 
         The network looks at the middle of the slices, as large as its frame, and at all slices, by windows
         where there are more than the frame holds. Where the anatomy reaches the border of this view, it looks
-        at the whole slices, window by window.
+        at half as much again along each axis, window by window, and if need be at the whole slices.
 
         Volumes with directions are brought into one order before, and labels back. Where nothing tells which
         end of a stack of slices is which, the network sees both orders, and the mean of its probabilities
@@ -124,12 +127,15 @@ class StackModule(ZooModule):
     def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
         from anatozoo.results_volume import VolumeResult
 
-        frame, probability, flags = self._look(stack, bool(whole))
+        frame, probability, flags = self._look(stack, None if whole else 1.0)
         if whole is None and self._reaches_border(frame, probability):
-            if self.sees_parts:
-                frame, probability, flags = self._look(stack, True)
-            else:
+            if not self.sees_parts:
                 flags = (*flags, "anatomy_at_border")
+            elif bool((probability.argmax(0) > 0).any()):
+                # What is larger than the view is mostly little larger; whole slices take much longer.
+                frame, probability, flags = self._look(stack, WIDER)
+            if self.sees_parts and self._reaches_border(frame, probability):
+                frame, probability, flags = self._look(stack, None)
         if self.one_part:
             probability = without_loose_parts(probability)
         labels = labels_on_grid(probability, frame)
@@ -145,15 +151,21 @@ class StackModule(ZooModule):
         )
 
     def _look(
-        self, stack: "GridImage", whole: bool
+        self, stack: "GridImage", part: float | None
     ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
-        """A frame, the probabilities (1 + labels, ...) in it, and flags."""
+        """A frame, the probabilities (1 + labels, ...) in it, and flags.
+
+        Args:
+            stack: the stack.
+            part: how much of its slices to look at, in sides of the network's frame; None at all of them.
+        """
         h: Any = self.hparams
         frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=self.sees_parts)
-        if not whole:
+        if part is not None:
             # All slices, but of each the middle alone.
-            view = (frame.shape[0], *self.shape[1:])
-            frame = type(frame)(frame.grid, view, frame.matrix)
+            sides = (math.ceil(part * own) for own in self.shape[1:])
+            view = tuple(min(pair) for pair in zip(sides, frame.shape[1:], strict=True))
+            frame = type(frame)(frame.grid, (frame.shape[0], *view), frame.matrix)
         probability = self._probability(frame.image(stack.pixels))
         if not isinstance(frame, StackFrame) or frame.order_known:
             return frame, probability, ()

@@ -104,6 +104,15 @@ def test_anatomy_at_the_border_makes_the_model_look_further() -> None:
     made = model()
     assert not np.array_equal(made.predict(image, whole=False).mask, expected(image))
     assert np.array_equal(made.predict(image).mask, expected(image))
+    sides = []
+    looked = made._look
+    made._look = lambda stack, part: sides.append(part) or looked(stack, part)  # type: ignore[method-assign,func-returns-value]
+    made.predict(image)
+    assert sides == [1.0, 1.5, None]  # at column 8 the second view begins
+    sides.clear()
+    near = blocks(width=64, left=12)
+    assert np.array_equal(made.predict(near).mask, expected(near))
+    assert sides == [1.0, 1.5]  # half as much again was enough
     beyond = blocks(width=64, left=2)  # nothing of it is in the frame
     assert np.array_equal(made.predict(beyond).mask, expected(beyond))
 
