@@ -13,6 +13,10 @@ class AnatozooError(Exception):
         return printable(super().__str__())
 
 
+class AnatozooWarning(UserWarning):
+    """A use that works and is probably not meant; the message says what to do instead."""
+
+
 class UnknownCheckpoint(AnatozooError):
     """No checkpoint of this name; the message lists close matches."""
 

@@ -124,6 +124,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inputs at a time (default: 4); pairs go one by one",
     )
     computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    computing.add_argument(
+        "--precision",
+        choices=("32", "bf16", "16"),
+        default="32",
+        help="32 (default), bf16: convolutions in bfloat16, positions in float32; 16: the same in float16, "
+        "on CUDA alone",
+    )
     quality = parser.add_argument_group("how good each segmentation is, without its truth")
     quality.add_argument(
         "--quality", metavar="ATLAS", help="estimate it by this atlas of `anatozoo quality build-atlas`"
@@ -228,7 +235,7 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     from anatozoo.serve.tasks import dims_of, task_of
     from anatozoo.serve.volumes import takes_volumes
 
-    model = _load(args.name, args.device)
+    model = _load(args.name, args)
     kind = task_of(model)
     repairs = kind == "post-processing"
     if args.classes is not None and not repairs:
@@ -255,7 +262,7 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
             # What the model does decides which files of a folder are meant.
             args.inputs if repairs or in_volumes else inputs,
             args.out,
-            then=None if args.then is None else _load(args.then, args.device),
+            then=None if args.then is None else _load(args.then, args),
             options=MaskOptions(spacing, args.classes) if repairs else ReadOptions(*reading),
         )
     if args.quality is not None:
@@ -282,10 +289,18 @@ def _judged(args: argparse.Namespace, task: Task[Any, Any, Any]) -> Task[Any, An
     return SegmentAndJudge(task, judge_of(args, Atlas.load(args.quality)))
 
 
-def _load(name: str, device: str) -> Any:
+def _load(name: str, args: argparse.Namespace) -> Any:
     from anatozoo.zoo.hub import load
 
-    return load(name, device=device)
+    model = load(name, device=args.device)
+    if args.precision != "32":
+        from anatozoo.methods.precision import PredictsInPrecision, autocast_type
+
+        if not isinstance(model, PredictsInPrecision):
+            raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
+        autocast_type(args.precision, args.device.partition(":")[0])
+        model.precision = args.precision
+    return model
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.io.intensity import check_intensity
 from anatozoo.methods.guards import FitGuard, refuse_diverged, refuse_weights_alone
+from anatozoo.methods.precision import PredictsInPrecision
 from anatozoo.nn.half_precision import full_where_small
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ FRAGMENT = 0.05
 """Share of an organ's area outside its largest part from which on a result is flagged."""
 
 
-class ZooModule(L.LightningModule):
+class ZooModule(PredictsInPrecision, L.LightningModule):
     """A method of the zoo: network, losses and metrics set up in this order, JSON hyper-parameters only.
 
     Subclasses call ``super().__init__()`` and then `initialise` with their arguments.
@@ -204,6 +205,7 @@ class SegmentationModule(ZooModule):
         spacing_mm: float | tuple[float, float] | None = None,
         invert: bool | None = None,
         allow_any_modality: bool = False,
+        precision: str | None = None,
     ) -> "SegmentationResult":
         """Segment one image of any size.
 
@@ -212,27 +214,35 @@ class SegmentationModule(ZooModule):
             spacing_mm: millimetres per pixel, one number or (x, y), where the file has none.
             invert: whether to flip the polarity; None follows the file.
             allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Returns:
             Landmarks or a label map, in pixels of the source image.
 
         Raises:
             ImageError: the image cannot be read or is not of a kind that the model takes.
+            ConfigError: the precision is not possible.
         """
         from anatozoo.io.images import read_image
 
         if isinstance(spacing_mm, int | float):
             spacing_mm = (spacing_mm, spacing_mm)
         image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
-        return self._segment([image])[0]
+        return self._segment([image], precision)[0]
 
     def predict_batch(
-        self, xs: Iterable[Any], batch_size: int = 8, *, allow_any_modality: bool = False
+        self,
+        xs: Iterable[Any],
+        batch_size: int = 8,
+        *,
+        allow_any_modality: bool = False,
+        precision: str | None = None,
     ) -> Iterator["SegmentationResult"]:
         """Segment many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
 
         Raises:
-            ConfigError: `batch_size` is below 1.
+            ConfigError: `batch_size` is below 1, or the precision is not possible.
             ImageError: an image cannot be read; the ones before it have been yielded.
         """
         from anatozoo.io.images import read_image
@@ -244,15 +254,15 @@ class SegmentationModule(ZooModule):
             try:
                 batch.append(read_image(x, allow_any_modality=allow_any_modality))
             except ImageError:
-                yield from self._segment(batch)
+                yield from self._segment(batch, precision)
                 raise
             if len(batch) == batch_size:
-                yield from self._segment(batch)
+                yield from self._segment(batch, precision)
                 batch = []
-        yield from self._segment(batch)
+        yield from self._segment(batch, precision)
 
     @torch.inference_mode()
-    def _segment(self, images: Sequence["Image"]) -> list["SegmentationResult"]:
+    def _segment(self, images: Sequence["Image"], precision: str | None = None) -> list["SegmentationResult"]:
         from anatozoo.io.images import to_network
 
         if not images:
@@ -271,7 +281,8 @@ class SegmentationModule(ZooModule):
         was_training = self.training
         self.eval()
         try:
-            answers = self._answers(batch)
+            with self.in_precision(precision):
+                answers = self._answers(batch)
         finally:
             self.train(was_training)
         return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]

@@ -57,7 +57,11 @@ class LabelAutoencoder(ZooModule):
         return found
 
     def reconstruct(
-        self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None
+        self,
+        mask: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
     ) -> npt.NDArray[np.uint8]:
         """The plausible label map that the code of a given one stands for.
 
@@ -65,6 +69,8 @@ class LabelAutoencoder(ZooModule):
             mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
                 SimpleITK image.
             spacing_mm: one number or (x, y[, z]), in place of what the source says.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Returns:
             (H, W) or (D, H, W) uint8 on the same grid; background beyond the frame.
@@ -73,18 +79,23 @@ class LabelAutoencoder(ZooModule):
             ImageError: the label map cannot be read or has another number of dimensions.
             DataError: it holds other values than those of the classes.
             GeometryError: the model works in millimetres and the spacing is unknown, or it is not positive.
+            ConfigError: the precision is not possible.
         """
-        return self._reconstruct(*self._read(mask, spacing_mm))
+        return self._reconstruct(*self._read(mask, spacing_mm), precision)
 
     def predict(
-        self, mask: Any, *, spacing_mm: float | Sequence[float] | None = None
+        self,
+        mask: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
     ) -> "SegmentationResult | VolumeResult":
         """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
         from anatozoo.results import SegmentationResult
         from anatozoo.results_volume import VolumeResult
 
         values, grid = self._read(mask, spacing_mm)
-        labels, classes = self._reconstruct(values, grid), tuple(self.labels)
+        labels, classes = self._reconstruct(values, grid, precision), tuple(self.labels)
         name, version = self.checkpoint_name, self.checkpoint_version
         image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
         if grid.dims == 3:
@@ -113,13 +124,17 @@ class LabelAutoencoder(ZooModule):
         return values, grid if spacing_mm is None else grid.with_spacing(spacing_mm)
 
     @torch.no_grad()
-    def _reconstruct(self, values: npt.NDArray[np.uint8], grid: Grid) -> npt.NDArray[np.uint8]:
+    def _reconstruct(
+        self, values: npt.NDArray[np.uint8], grid: Grid, precision: str | None = None
+    ) -> npt.NDArray[np.uint8]:
         frame = self.frame_of(grid)
         given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
         was_training = self.training
         self.eval()
         try:
-            _, logits = self.network(one_hot(given, len(self.labels) + 1))
+            with self.in_precision(precision):
+                planes = one_hot(given, len(self.labels) + 1).to(next(self.parameters()).dtype)
+                _, logits = self.network(planes)
         finally:
             self.train(was_training)
         return labels_on_grid(logits[0].float().softmax(0).cpu().numpy(), frame)

@@ -106,9 +106,11 @@ def names_of(models: Iterable[Model]) -> str:
     return ";".join(f"{model.checkpoint_name} {model.checkpoint_version}" for model in models)
 
 
-def facts_of(model: Model) -> tuple[str, str]:
-    """What tells a checkpoint from others in a fingerprint."""
-    return model.checkpoint_name, model.checkpoint_version
+def facts_of(model: Model) -> tuple[str, ...]:
+    """What tells a checkpoint, and how it computes, from others in a fingerprint."""
+    precision = getattr(model, "precision", "32")
+    facts = (model.checkpoint_name, model.checkpoint_version)
+    return facts if precision == "32" else (*facts, precision)
 
 
 def task_of(model: Any) -> str:

@@ -104,6 +104,8 @@ def test_landmark_data(
     assert set(summary["versions"]) == {"anatozoo", "torch", "numpy", "python"}
     assert summary["commit"] is None or re.fullmatch("[0-9a-f]{40}", summary["commit"])
     assert str(tmp_path) not in (out / "shifted_jsrt_val.json").read_text()
+    assert summary["split_origin"] == {"dealt": 0, "listed": 3, "lists": ["splits"]}
+    assert "was dealt" not in (out / "shifted_jsrt_val.md").read_text()
     metrics = summary["metrics"]
     assert metrics["mse_px2"]["mean"] == pytest.approx(2.0, abs=0.5)
     assert metrics["dice/lungs"]["mean"] > 0.98
@@ -135,7 +137,11 @@ def test_mask_data_of_any_shape(model: ShiftedTruth, tmp_path: Path, capsys: pyt
         rows.append(f"c{i}.png,c{i}.png,p{i},M,40,{'PA' if i < 2 else 'AP'}")
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     assert main(["evaluate", "shifted", "--data", str(tmp_path), "--split", "all", "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    # No list says which patients are for validation.
+    assert summary["split_origin"] == {"dealt": 4, "listed": 0, "lists": []}
+    assert printed.err.count("The splits were DEALT") == 1
     overlaps = [name for name in summary["metrics"] if name.startswith("dice")]
     assert overlaps == ["dice/lung_right", "dice/lung_left", "dice/lungs"]
     assert summary["metrics"]["hd_px/lungs"]["n"] == 4

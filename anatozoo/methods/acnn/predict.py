@@ -68,6 +68,7 @@ class StackModule(ZooModule):
         *,
         spacing_mm: float | Sequence[float] | None = None,
         whole: bool | None = None,
+        precision: str | None = None,
     ) -> "VolumeResult":
         """Segment one volume of any size.
 
@@ -85,6 +86,8 @@ class StackModule(ZooModule):
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
                 that sees one frame alone (`sees_parts`) does not take True.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Returns:
             The label map on the source grid.
@@ -92,19 +95,23 @@ class StackModule(ZooModule):
         Raises:
             ImageError: the volume cannot be read or is not of a kind that the model takes.
             GeometryError: the model works in millimetres and the spacing is unknown.
-            ConfigError: `whole` of a network that sees one frame alone.
+            ConfigError: `whole` of a network that sees one frame alone, or a precision that is not possible.
         """
         if whole and not self.sees_parts:
             raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
         stack = read_stack(x, spacing_mm=spacing_mm, slices=self.hparams["fit"] == "slices")
-        return self._segment(stack, whole)
+        with self.in_precision(precision):
+            return self._segment(stack, whole)
 
-    def predict_batch(self, xs: Iterable[Any], batch_size: int = 1) -> Iterator["VolumeResult"]:
+    def predict_batch(
+        self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
+    ) -> Iterator["VolumeResult"]:
         """Segment many volumes, one after another; yields results in order.
 
         Args:
             xs: whatever `predict` takes.
             batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+            precision: see `predict`.
 
         Raises:
             ConfigError: `batch_size` is below 1.
@@ -113,7 +120,7 @@ class StackModule(ZooModule):
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1.")
         for x in xs:
-            yield self.predict(x)
+            yield self.predict(x, precision=precision)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that anybody may have, for the golden test: the one in which the network finds most."""

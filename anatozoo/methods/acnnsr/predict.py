@@ -44,7 +44,13 @@ class SuperResolutionModule(ZooModule):
         """Fine volumes (B, 1, D · factor, H, W) of coarse ones (B, 1, D, H, W), intensities about [0, 1]."""
         return self.network(image)
 
-    def predict(self, x: Any, *, spacing_mm: float | Sequence[float] | None = None) -> "RestoredVolume":
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
+    ) -> "RestoredVolume":
         """Restore one volume with thick slices, of any size, by windows where it is large.
 
         The network sees the slices one after another, and where directions are known in the order of
@@ -56,6 +62,8 @@ class SuperResolutionModule(ZooModule):
                 (D, H, W) with the thick slices first, or SimpleITK image; see
                 `anatozoo.methods.acnn.stacks.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Returns:
             The volume with `factor` times as many slices, which lie where the thick ones have been. Flagged
@@ -65,18 +73,23 @@ class SuperResolutionModule(ZooModule):
             ImageError: the volume cannot be read, is a single slice, a 4-D cine or constant, or its slices do
                 not come first.
             GeometryError: `spacing_mm` is not positive.
+            ConfigError: the precision is not possible.
         """
         stack = read_stack(x, spacing_mm=spacing_mm)
         if stack.grid.size[Orientation.of_slices(stack.grid).axes[2]] < 2:
             raise ImageError(f"{stack.source or stack.name!r} is one slice; what lies between needs two.")
-        return self._restore(stack)
+        with self.in_precision(precision):
+            return self._restore(stack)
 
-    def predict_batch(self, xs: Iterable[Any], batch_size: int = 1) -> Iterator["RestoredVolume"]:
+    def predict_batch(
+        self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
+    ) -> Iterator["RestoredVolume"]:
         """Restore many volumes, one after another; yields results in order.
 
         Args:
             xs: whatever `predict` takes.
             batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+            precision: see `predict`.
 
         Raises:
             ConfigError: `batch_size` is below 1.
@@ -85,7 +98,7 @@ class SuperResolutionModule(ZooModule):
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1.")
         for x in xs:
-            yield self.predict(x)
+            yield self.predict(x, precision=precision)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """Thick slices that anybody may have, for the golden test: a bright ball in noise."""

@@ -176,6 +176,7 @@ class PairModule(ZooModule):
         ignore_spacing: bool = False,
         allow_any_modality: bool = False,
         instance_steps: int | None = None,
+        precision: str | None = None,
     ) -> "RegistrationResult":
         """Register one image to another, each of any size and spacing.
 
@@ -193,12 +194,15 @@ class PairModule(ZooModule):
                 only one has a spacing.
             allow_any_modality: accept DICOM files that say they are no chest radiograph.
             instance_steps: steps that refine the field for this pair; None takes the model's setting.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Raises:
             ImageError: an image cannot be read, is constant, has another number of dimensions than the
                 model, or the two have opposite polarity.
             GeometryError: the spacing of one image only is known, or they show fields of view that differ by
                 a factor of more than 2.5.
+            ConfigError: the precision is not possible.
         """
         from anatozoo.io.grid import read_grid_image
 
@@ -220,7 +224,8 @@ class PairModule(ZooModule):
         if ignore_spacing:
             a, b = (_without_space(image) for image in (a, b))
         flags = _field_of_view_flags(a, b)
-        return self._register(a, b, flags, instance_steps)
+        with self.in_precision(precision):
+            return self._register(a, b, flags, instance_steps)
 
     def _register(
         self, moving: "GridImage", fixed: "GridImage", flags: list[str], instance_steps: int | None

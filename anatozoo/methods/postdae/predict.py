@@ -45,6 +45,7 @@ class RepairModule(ZooModule):
         *,
         classes: Classes = None,
         spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
     ) -> "RepairResult":
         """Repair one mask of any size.
 
@@ -54,6 +55,8 @@ class RepairModule(ZooModule):
             classes: names of its labels 1, 2, ..., or value -> name; None takes the model's organs. The
                 organs of a segmenter's result have names of their own.
             spacing_mm: millimetres per pixel, one number or (x, y[, z]), where the source has none.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.methods.precision`; None is
+                what the attribute of this name says, ``"32"``.
 
         Returns:
             The mask before and after, on its own grid.
@@ -61,8 +64,9 @@ class RepairModule(ZooModule):
         Raises:
             ImageError: it is no mask that this model can repair; the message says why.
             GeometryError: the model works in millimetres and the spacing is unknown.
+            ConfigError: the precision is not possible.
         """
-        return self._repair([self._read(x, classes, spacing_mm)])[0]
+        return self._repair([self._read(x, classes, spacing_mm)], precision)[0]
 
     def predict_batch(
         self,
@@ -71,6 +75,7 @@ class RepairModule(ZooModule):
         *,
         classes: Classes = None,
         spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
     ) -> Iterator["RepairResult"]:
         """Repair many masks, `batch_size` at a time; yields results in order, the same as `predict`'s.
 
@@ -86,12 +91,12 @@ class RepairModule(ZooModule):
             try:
                 batch.append(self._read(x, classes, spacing_mm))
             except AnatozooError:
-                yield from self._repair(batch)
+                yield from self._repair(batch, precision)
                 raise
             if len(batch) == batch_size:
-                yield from self._repair(batch)
+                yield from self._repair(batch, precision)
                 batch = []
-        yield from self._repair(batch)
+        yield from self._repair(batch, precision)
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test."""
@@ -109,7 +114,7 @@ class RepairModule(ZooModule):
         return mask
 
     @torch.inference_mode()
-    def _repair(self, masks: Sequence[MaskInput]) -> list["RepairResult"]:
+    def _repair(self, masks: Sequence[MaskInput], precision: str | None = None) -> list["RepairResult"]:
         if not masks:
             return []
         h: Any = self.hparams
@@ -122,7 +127,8 @@ class RepairModule(ZooModule):
             was_training = self.training
             self.eval()
             try:
-                logits = self(torch.from_numpy(batch).to(self.device, kind))
+                with self.in_precision(precision):
+                    logits = self(torch.from_numpy(batch).to(self.device, kind))
             finally:
                 self.train(was_training)
             probability = logits.float().softmax(1).cpu().numpy()

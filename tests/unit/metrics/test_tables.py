@@ -117,6 +117,13 @@ def lines_of(rows: list[dict], **more: object) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
+def test_markdown_says_that_a_split_was_dealt() -> None:
+    text = markdown(head(split_origin={"dealt": 3, "listed": 0, "lists": []}) | summarise(missed_rows()))
+    assert "The split was dealt: no list names 3 of the images" in text
+    listed = markdown(head(split_origin={"dealt": 0, "listed": 3, "lists": ["splits.json"]}) | summarise([]))
+    assert "dealt" not in listed
+
+
 def test_markdown_shows_counts_only_where_something_is_wrong() -> None:
     lines = lines_of(missed_rows())
     assert ["# a against b"] in lines

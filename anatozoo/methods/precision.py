@@ -1,0 +1,76 @@
+"""In which precision a model predicts: one way for all methods, and a warning beside any other."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from anatozoo.errors import AnatozooWarning, ConfigError
+
+PRECISIONS = ("32", "bf16", "16")
+"""float32; float32 with matrix products and convolutions in bfloat16; the same in float16, on CUDA alone."""
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class PredictsInPrecision(nn.Module):
+    """What all modules share that predict.
+
+    Attributes:
+        precision: of predictions that are asked for without one.
+    """
+
+    precision: str = "32"
+
+    @contextmanager
+    def in_precision(self, precision: str | None = None) -> Iterator[None]:
+        """Compute what is in this block in a precision.
+
+        Weights, positions, graphs and fields stay in float32; see `PRECISIONS`.
+
+        Args:
+            precision: one of `PRECISIONS`; None takes the attribute.
+
+        Raises:
+            ConfigError: it is unknown, or not possible on this device.
+        """
+        weights = [value for value in (*self.parameters(), *self.buffers()) if value.is_floating_point()]
+        device = weights[0].device.type if weights else "cpu"
+        kind = autocast_type(self.precision if precision is None else precision, device)
+        if half := next((value.dtype for value in weights if value.dtype in _HALF), None):
+            _warn(f"the weights of this model are {half}, which can move its results by whole pixels")
+        elif kind is None and torch.is_autocast_enabled(device):
+            _warn("torch.autocast is on, which can move this model's results")
+        if kind is None:
+            yield
+            return
+        with torch.autocast(device, kind):
+            yield
+
+
+def autocast_type(precision: str, device: str) -> torch.dtype | None:
+    """The type in which convolutions and products are computed; None for float32.
+
+    Raises:
+        ConfigError: the precision is unknown, or not possible on this kind of device.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    if precision == "32":
+        return None
+    if precision == "16":
+        if device != "cuda":
+            raise ConfigError(f"precision='16' is for CUDA; on {device} use 'bf16' or '32'.")
+        return torch.float16
+    if device == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("this GPU does not compute in bfloat16; use precision='16' or '32'.")
+    return torch.bfloat16
+
+
+def _warn(what: str) -> None:
+    warnings.warn(
+        f"{what}; load it anew and use predict(..., precision='bf16'), which keeps positions in float32.",
+        AnatozooWarning,
+        stacklevel=4,
+    )
