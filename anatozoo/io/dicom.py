@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +47,39 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
         # pydicom warns of every breach of the standard; what matters here is checked below.
         warnings.simplefilter("ignore")
         dataset = read_dataset(path, label)
-        if not allow_any_modality:
-            check_is_chest_xray(dataset, label)
-        _check_shape(dataset, label)
-        flags = mend_bits(dataset)
-        grey = _grey(dataset, stored_pixels(dataset, label), label)
-        pixel = pixel_size(dataset, (int(dataset.Columns), int(dataset.Rows)))
-        return Decoded(
-            grey.values,
-            pixel.spacing_mm,
-            metadata_of(dataset),
-            (*flags, *grey.flags, *flags_of(dataset), *pixel.flags),
-            inverted=grey.inverted,
-            background=grey.background,
-            aspect=pixel.aspect,
-        )
+        with header_of(label):
+            if not allow_any_modality:
+                check_is_chest_xray(dataset, label)
+            _check_shape(dataset, label)
+            flags = mend_bits(dataset)
+            grey = _grey(dataset, stored_pixels(dataset, label), label)
+            pixel = pixel_size(dataset, (int(dataset.Columns), int(dataset.Rows)))
+            return Decoded(
+                grey.values,
+                pixel.spacing_mm,
+                metadata_of(dataset),
+                (*flags, *grey.flags, *flags_of(dataset), *pixel.flags),
+                inverted=grey.inverted,
+                background=grey.background,
+                aspect=pixel.aspect,
+            )
+
+
+@contextmanager
+def header_of(label: str) -> Iterator[None]:
+    """Reading attributes of a header, each of which may be malformed in any way.
+
+    Raises:
+        ImageError: one was.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:  # pydicom decodes attributes when they are first looked at
+        raise ImageError(
+            f"{label} is damaged: its header cannot be read; copy or export it again."
+        ) from error
 
 
 def read_dataset(path: Path, label: str) -> FileDataset:

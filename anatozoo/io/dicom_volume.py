@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from anatozoo.errors import ImageError
-from anatozoo.io.dicom import read_dataset, stored_pixels
+from anatozoo.io.dicom import header_of, read_dataset, stored_pixels
 from anatozoo.io.dicom_bits import mend_bits
 from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_grey import is_palette, modality_values, polarity_of, stored_numbers
@@ -88,7 +88,8 @@ def read_dicom_volume(
         # pydicom warns of every breach of the standard; what matters here is checked below.
         warnings.simplefilter("ignore")
         _check_one_series(files, label)
-        slices, flags = _slices([_stored(file) for file in files])
+        with header_of(label):
+            slices, flags = _slices([_stored(file) for file in files])
     if len({each.pixels.shape for each in slices}) > 1:
         raise ImageError(f"{label} holds slices of different sizes; give the files of exactly one volume.")
     slices, grid = _in_order(slices, label)

@@ -62,7 +62,7 @@ def _read(x: Any) -> GridImage:
         raise ImageError(f"{what} is {values.ndim}-D, but a volume (D, H, W) is needed.")
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source, flags)
+    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks))
 
 
 def _check(image: GridImage, slices: bool) -> None:
