@@ -10,6 +10,9 @@ the truth. Then each stack is given
   the header saying so: labels must be the same in every voxel;
 - with a header as scanners write it, oblique, which tells base from apex.
 
+Of arrays both orders of slices are predicted, so that an order and the same with its slices reversed give the
+same labels: ``--orders 0 1 2 3 8 9 10 11`` measures as much in half of the time.
+
 Rows are appended to ``--rows`` as they are measured, and what stands there already is not measured again: the
 same command goes on where it stopped.
 """
@@ -44,7 +47,7 @@ FLAG = "slice_order_uncertain"
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SHORT_AXIS = (0.76, -0.02, 0.65, 0.45, 0.74, -0.5, 0.47, -0.68, -0.57)
 """Directions of slices across a heart: columns to the left, rows to the back and feet, slices to the apex."""
-COUNT = 3
+COUNT = 1
 """Orders of the axes that a stack with a header is stored in, beside its own; others for each stack."""
 Array = np.ndarray
 
@@ -81,7 +84,7 @@ def trials(image: GridImage, orders: Sequence[int]) -> Iterator[tuple[str, GridI
 
 def dice_of(labels: Array, truth: Array) -> dict[str, float]:
     """Dice of each structure and on average."""
-    found, wanted = (torch.from_numpy(np.ascontiguousarray(each))[None] for each in (labels, truth))
+    found, wanted = (torch.from_numpy(np.array(each))[None] for each in (labels, truth))
     dice = dice_per_label(found, wanted, len(HEART) + 1)[0].tolist()
     return {"dice": float(np.nanmean(dice))} | dict(zip(HEART, dice, strict=True))
 
