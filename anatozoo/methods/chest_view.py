@@ -6,7 +6,7 @@ is an upright frontal chest, to each of the eight ways to turn and mirror the pi
 how it lies. If none is large, the picture shows something else.
 
 The weights beside this file come from ``benchmarks/chest_view_training.py`` and research data: see NOTICE.
-``docs/evidence/orientation-check_experiment.md`` has what the check finds, and what it flags for no reason.
+``benchmarks/chest_view_evidence.py`` measures what the check finds, and what it flags for no reason.
 """
 
 from collections.abc import Sequence
