@@ -70,4 +70,4 @@ def test_what_was_measured_is_not_measured_again(evidence, tmp_path, monkeypatch
     assert found["spread"]["dice"] == pytest.approx(0, abs=1e-6)
     assert found["orders"]["0"] == pytest.approx(found["orders"]["4"])
     text = evidence.markdown({"about": "words", "models": {"m": found}})
-    assert text.count("| m |") == 2
+    assert text.count("\n| m ") == 2
