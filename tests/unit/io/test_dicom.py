@@ -359,3 +359,17 @@ def test_a_malformed_rescale_is_an_error(write_dicom: DicomWriter, xray: Pixels)
     path.write_bytes(path.read_bytes().replace(b"12345678", b"so steep"))
     with pytest.raises(ImageError, match="rescale slope and intercept, cannot be read"):
         read_image(path)
+
+
+@pytest.mark.parametrize("keyword", ["Columns", "BitsAllocated", "HighBit"])
+def test_an_attribute_of_an_unknown_type_is_an_error_in_a_sentence(
+    write_dicom: DicomWriter, xray: Pixels, keyword: str
+) -> None:
+    path = write_dicom(xray)
+    tag, data = pydicom.datadict.tag_for_keyword(keyword), bytearray(path.read_bytes())
+    assert tag is not None
+    start = data.index(int(tag >> 16).to_bytes(2, "little") + int(tag & 0xFFFF).to_bytes(2, "little"), 132)
+    data[start + 4 : start + 6] = b"Uk"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"image\.dcm"):
+        read_image(path)
