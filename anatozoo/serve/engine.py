@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -85,6 +86,8 @@ def run_task(
     with exclusive(folder):
         remove_leftovers(folder)
         earlier = read_manifest(folder, task.layout)
+        if earlier is not None:
+            earlier = dict(task.adopt(earlier))
         jobs = task.jobs(earlier or {}, chosen)
         check_names(jobs, folder, may_replace=overwrite or earlier is not None)
         todo = [job for job in jobs if overwrite or not is_done(job, folder)]
@@ -104,13 +107,15 @@ def run_task(
         already_done = len(rows)
         if on_start is not None:
             on_start(len(jobs) + len(task.refused), already_done)
-        run = _Run(task, folder, chosen, min(batch_size, task.largest_batch or batch_size), workers)
         with ManifestWriter(folder, kept.values(), task.layout) as table:
-            for row in run.rows(todo):
+            size = min(batch_size, task.largest_batch or batch_size)
+            for row in _Run(task, folder, chosen, size, workers, table.check).rows(todo):
                 table.append(row)
                 rows.append(row)
                 if on_row is not None:
                     on_row(row)
+            table.check()
+            _check_outputs(folder, rows)
             table.sort()
         task.finish(folder, sorted(rows, key=lambda row: row.file))
     rows.sort(key=lambda row: row.file)
@@ -124,6 +129,7 @@ class _Run:
     formats: tuple[str, ...]
     batch_size: int
     workers: int
+    check: Callable[[], None]
 
     def rows(self, jobs: Sequence[Job[Any]]) -> Iterator[Row]:
         """Do the jobs; rows come as inputs get done."""
@@ -164,6 +170,8 @@ class _Run:
     def _read(self, job: Job[Any]) -> _Read | Row:
         start = time.perf_counter()
         try:
+            # First, so that what is in memory afterwards is what was counted.
+            job = replace(job, more={**job.more, **self.task.identify(job)})
             item = self.task.read(job)
         except Exception as error:  # one bad file never stops the run, whatever is wrong with it
             return job.failure(_reason(error), time.perf_counter() - start)
@@ -193,12 +201,16 @@ class _Run:
         if isinstance(outcome, Exception):
             return job.failure(_reason(outcome), seconds)
         start = time.perf_counter()
+        self.check()
         new = [name for name in job.names if not (self.folder / name).exists()]
         try:
             more = self.task.save(outcome, job, self.folder, self.formats)
+            # A folder that was removed meanwhile is made anew by whoever writes into it.
+            self.check()
         except Exception as error:
             _remove(self.folder, new)
-            if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in FULL_DISK:
+            self.check()
+            if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS:
                 raise  # every further input would fail the same way
             return job.failure(_reason(error), seconds + time.perf_counter() - start)
         seconds += time.perf_counter() - start
@@ -214,6 +226,24 @@ class _Run:
             return tuple(name for name in others if (self.folder / name).is_file())
         _remove(self.folder, others)
         return ()
+
+
+_HOPELESS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
+"""Why nothing more can be written to a folder."""
+
+
+def _check_outputs(folder: Path, rows: Sequence[Row]) -> None:
+    """Make sure that what the table lists is there.
+
+    Raises:
+        OutputError: something is not; the message shows the first.
+    """
+    gone = [name for row in rows for name in row.outputs if not (folder / name).is_file()]
+    if gone:
+        raise OutputError(
+            f"{len(gone)} results in {str(folder)!r} were removed while this run wrote others, as "
+            f"{gone[0]!r}. Run the same command again, which does them again."
+        )
 
 
 @dataclass(frozen=True)

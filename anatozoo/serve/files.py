@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import ClassVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.serve.groups import group_texts, with_groups
-from anatozoo.serve.inputs import Found, parts_of
+from anatozoo.serve.inputs import Found, parts_of, root_of
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import assign_stems
 from anatozoo.serve.plan import Job, MaskOptions, ReadOptions, fingerprint
+from anatozoo.serve.sources import (
+    SOURCE,
+    Input,
+    assign_keys,
+    content_digest,
+    path_digest,
+    source_of,
+    source_text,
+)
 from anatozoo.serve.tasks import Item, Model, Result, Task, facts_of, names_of
 
 
@@ -25,12 +34,13 @@ class FileTask(Task[Path, Item, Result]):
         options: how they are read.
     """
 
-    layout: ClassVar[Layout] = Layout(details=("models",))
+    layout: ClassVar[Layout] = Layout(details=("models", SOURCE))
     ending: ClassVar[str] = ""
     """What the stems of the inputs' names lose."""
 
     def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions | MaskOptions) -> None:
         self._models, self.found, self._facts = tuple(models), found, astuple(options)
+        self._keys: dict[Path, tuple[str, str | None]] | None = None
         self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
 
     def add_groups(self) -> None:
@@ -59,27 +69,60 @@ class FileTask(Task[Path, Item, Result]):
     @property
     def refused(self) -> Mapping[str, Row]:
         """Rows of arguments that led to no file."""
+        rows = {}
+        for file, reason in self.found.missing.items():
+            key = self._key(Path(file))
+            more = {**self.more, SOURCE: source_text(path_digest(file), "")}
+            rows[key] = Row(key, "failed", reason, more=more)
+        return rows
+
+    def adopt(self, earlier: Mapping[str, Row]) -> dict[str, Row]:
+        """The rows under the names of this run's inputs, see `anatozoo.serve.sources.assign_keys`."""
+        found, missing = self.found, map(Path, self.found.missing)
+        inputs = [Input(p, found.roots.get(p, p.parent), parts_of(p)) for p in found.images]
+        inputs += [Input(path, root_of(path.parent), ()) for path in missing if path not in found.images]
+        self._keys = assign_keys(inputs, earlier)
+        renamed = {old: key for key, old in self._keys.values() if old is not None}
         return {
-            file: Row(file, "failed", reason, more=self.more) for file, reason in self.found.missing.items()
+            (key := renamed.get(old, old)): row if key == old else replace(row, file=key)
+            for old, row in earlier.items()
         }
+
+    def _key(self, path: Path) -> str:
+        if self._keys is None:
+            self.adopt({})
+        assert self._keys is not None
+        return self._keys[path][0]
+
+    def identify(self, job: Job[Path]) -> dict[str, str]:
+        """Digests of path and content."""
+        content = content_digest(parts_of(job.source))
+        return {SOURCE: source_text(path_digest(job.source), content)}
 
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
         """A job for each file."""
-        known = {file: row.stem for file, row in earlier.items() if row.stem}
-        stems = assign_stems(self.found.images, known, without=self.ending)
+        known = {key: row.stem for key, row in earlier.items() if row.stem}
+        keys = {path: self._key(path) for path in self.found.images}
+        stems = assign_stems(self.found.images, known, without=self.ending, keys=keys)
         first, *rest = self.models
         facts = [*facts_of(first), *self._facts, *(fact for m in rest for fact in facts_of(m))]
         parts = {path: parts_of(path) for path in self.found.images}
         return [
             Job(
-                key=str(path),
+                key=keys[path],
                 source=path,
                 files=parts[path],
                 stem=stems[path],
                 names=tuple(self.formats.names(stems[path], formats)),
                 fingerprint=fingerprint(parts[path], *facts),
-                earlier=earlier.get(str(path)),
-                more={**self.more, **self._about(path)},
+                earlier=earlier.get(keys[path]),
+                more={**self.more, **self._source(path, earlier.get(keys[path])), **self._about(path)},
+                root=self.found.roots.get(path, path.parent),
             )
             for path in self.found.images
         ]
+
+    def _source(self, path: Path, earlier: Row | None) -> dict[str, str]:
+        """The digests as far as they are known without reading the input."""
+        content = source_of(earlier)[1] if earlier is not None else ""
+        return {SOURCE: source_text(path_digest(path), content)}

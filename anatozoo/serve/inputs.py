@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatozoo.errors import DataError
@@ -72,10 +72,12 @@ class Found:
     Attributes:
         images: absolute paths, each once; of a DICOM series its folder.
         missing: argument (absolute) -> reason.
+        roots: image -> the folder that was given; of files that were given, their folder.
     """
 
     images: tuple[Path, ...]
     missing: dict[str, str]
+    roots: Mapping[Path, Path] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images) + len(self.missing)
@@ -141,16 +143,18 @@ class _Search:
     wanted: Wanted
 
     def find(self, inputs: Sequence[str | os.PathLike[str]]) -> Found:
-        images: dict[Path, None] = {}
+        images: dict[Path, Path] = {}
         missing: dict[str, str] = {}
         for given in inputs:
             path = Path(os.path.abspath(os.path.expanduser(os.fspath(given))))
             found = list(self._resolve(path))
             if found:
-                images.update(dict.fromkeys(found))
+                root = root_of(path)
+                for each in found:
+                    images.setdefault(each, root)
             else:
                 missing[str(path)] = self._why_none(path)
-        return Found(tuple(images), missing)
+        return Found(tuple(images), missing, images)
 
     def _resolve(self, path: Path) -> Iterator[Path]:
         if path.is_dir():
@@ -207,6 +211,17 @@ class _Search:
         if image_suffix(name).lower() in self.wanted.suffixes:
             return True
         return self.wanted.dicom and has_no_suffix(name) and _says_dicom(path)
+
+
+def root_of(given: Path) -> Path:
+    """The folder that an argument stands for: itself, that of a file, or what no part of a pattern is."""
+    if given.is_dir():
+        return given
+    if os.path.lexists(given):
+        return given.parent
+    while glob.has_magic(str(given)):
+        given = given.parent
+    return given
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:

@@ -62,7 +62,7 @@ class Row:
     """What became of one input.
 
     Attributes:
-        file: absolute path; of a pair its name.
+        file: path below the folder that was given, see `anatozoo.serve.sources`; of a pair its name.
         status: whether it was computed and everything written.
         reason: of a failure, in one line; else empty.
         seconds: spent on reading, its share of the batch, and writing.
@@ -108,6 +108,8 @@ class Row:
         if len(fields) != len(COLUMNS) + len(more) or fields[1] not in ("ok", "failed"):
             return None
         file, status, reason, seconds, flags, outputs, stem, fingerprint = fields[: len(COLUMNS)]
+        if stem and not _is_stem(stem):
+            return None  # whoever wrote it, files are made and removed by this name
         # A stem may hold the separator, so names are looked for rather than split.
         listed = _SEPARATOR + outputs + _SEPARATOR
         names = tuple(stem + e for e in ENDINGS if f"{_SEPARATOR}{stem}{e}{_SEPARATOR}" in listed)
@@ -125,6 +127,10 @@ class Row:
             )
         except ValueError:
             return None
+
+
+def _is_stem(stem: str) -> bool:
+    return stem not in (".", "..") and not set("/\\\0") & set(stem)
 
 
 @contextmanager
@@ -223,6 +229,7 @@ class ManifestWriter:
     def __init__(self, folder: Path, rows: Iterable[Row], layout: Layout = PLAIN) -> None:
         self._path, self._layout = folder / MANIFEST_NAME, layout
         self._rows = {row.file: row for row in rows}
+        self._locked = (folder / LOCK_NAME).exists()
         self._rewrite()
         try:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -244,6 +251,7 @@ class ManifestWriter:
             OutputError: it cannot be written.
         """
         line = csv_text([row.fields(self._layout)])
+        self.check()
         try:
             if os.write(self._descriptor, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -251,12 +259,33 @@ class ManifestWriter:
             raise OutputError(explain(error, self._path)) from error
         self._rows[row.file] = row
 
+    def check(self) -> None:
+        """Make sure that the table and the lock are where this run left them.
+
+        Raises:
+            OutputError: somebody removed or replaced the folder, its table or its lock while the run works.
+        """
+        folder = self._path.parent
+        if (self._locked and not (folder / LOCK_NAME).exists()) or not self._is_ours():
+            raise OutputError(
+                f"{str(folder)!r}, its {MANIFEST_NAME} or its {LOCK_NAME} was removed or replaced while this "
+                "run wrote to it, so the run was stopped. Run the same command again, and leave the folder "
+                "alone."
+            )
+
+    def _is_ours(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
+
     def sort(self) -> None:
         """Write the table anew, sorted by file, at the end of a run.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is no longer ours, see `check`.
         """
+        self.check()
         self._rows = dict(sorted(self._rows.items()))
         self._rewrite()
 

@@ -53,22 +53,30 @@ class Nameable:
         return hashlib.sha256(self.key.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def assign_stems(images: Sequence[Path], known: Mapping[str, str], *, without: str = "") -> dict[Path, str]:
+def assign_stems(
+    images: Sequence[Path],
+    known: Mapping[str, str],
+    *,
+    without: str = "",
+    keys: Mapping[Path, str] | None = None,
+) -> dict[Path, str]:
     """Choose the start of the names of each image's outputs.
 
     An image keeps the stem it had. A new one gets the stem of its name; where several share that, with the
     suffix (``a.png`` and ``a.jpg`` give ``a_png`` and ``a_jpg``), and where that is not enough, with eight
-    digits of the path's SHA-256. The order of the images does not matter. Stems differ by more
+    digits of the SHA-256 of its path, or key. The order of the images does not matter. Stems differ by more
     than case and Unicode form, which some file systems ignore.
 
     Args:
         images: absolute paths.
-        known: stems of earlier runs, by absolute path.
+        known: stems of earlier runs, by absolute path, or by key.
         without: an ending that stems of names lose, such as ``"_mask"``.
+        keys: what tells the images apart and stays the same, in place of the path.
     """
-    items = [Nameable(str(path), *_parts(path.name, without)) for path in images]
+    called = {path: str(path) if keys is None else keys[path] for path in images}
+    items = [Nameable(called[path], *_parts(path.name, without)) for path in images]
     stems = choose_stems(items, known)
-    return {path: stems[str(path)] for path in images}
+    return {path: stems[called[path]] for path in images}
 
 
 def choose_stems(

@@ -11,6 +11,7 @@ from anatozoo.errors import DataError
 from anatozoo.io.tables import read_records
 from anatozoo.serve.inputs import parts_of
 from anatozoo.serve.naming import folded
+from anatozoo.serve.sources import relative
 
 IMAGES = ("moving", "fixed")
 MASKS = ("moving_mask", "fixed_mask")
@@ -53,13 +54,14 @@ class Pair:
 
     @property
     def details(self) -> dict[str, str]:
-        """The paths by column, absolute; empty where there is none."""
-        return {column: str(self.path(column) or "") for column in (*IMAGES, *MASKS)}
+        """The paths by column, from the folder of the table on; empty where there is none."""
+        paths = {column: self.path(column) for column in (*IMAGES, *MASKS)}
+        return {c: "" if path is None else relative(path, self.folder) for c, path in paths.items()}
 
     @property
     def images(self) -> tuple[str, ...]:
         """Absolute paths of the two images."""
-        return tuple(self.details[column] for column in IMAGES)
+        return tuple(str(self.path(column) or "") for column in IMAGES)
 
 
 @dataclass(frozen=True)

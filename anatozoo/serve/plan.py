@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ class Job(Generic[Source]):
         fingerprint: see `Row`.
         earlier: what earlier runs did with it.
         more: what its row says beyond the common columns.
+        root: the folder that names in the table start from; reasons are without it too.
     """
 
     key: str
@@ -67,9 +69,14 @@ class Job(Generic[Source]):
     fingerprint: str
     earlier: Row | None = None
     more: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
 
     def failure(self, reason: str, seconds: float) -> Row:
         """The row that says why this input failed."""
+        if self.root is not None:
+            # As it is, and as `repr` spells it.
+            start = os.path.join(self.root, "")
+            reason = reason.replace(start, "").replace(repr(start)[1:-1], "")
         return Row(
             self.key, "failed", reason, seconds, stem=self.stem, fingerprint=self.fingerprint, more=self.more
         )

@@ -30,6 +30,7 @@ from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.outputs import QUALITIES, Formats
 from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions, fingerprint
+from anatozoo.serve.sources import SOURCE
 from anatozoo.serve.tasks import add_to_json, facts_of, names_of
 
 
@@ -147,7 +148,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         _check_organs(segment.model, judge.atlas)
         super().__init__(segment.models, segment.found, segment.options)
         self.segment, self.judge = segment, judge
-        self.layout = Layout(details=("models", "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
+        self.layout = Layout(details=("models", SOURCE, "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
 
     @property
     def formats(self) -> Formats:
@@ -245,7 +246,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
             raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this atlas.")
         super().__init__([judge], found, options)
         self.judge, self.masks, self.options = judge, masks, options
-        self.layout = Layout(details=("models", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
+        self.layout = Layout(details=("models", SOURCE, "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -21,6 +21,7 @@ from anatozoo.serve.naming import Nameable, choose_stems, folded
 from anatozoo.serve.outputs import PROPAGATED, REGISTRATIONS, Formats
 from anatozoo.serve.pairs import IMAGES, MASKS, Pair, PairList
 from anatozoo.serve.plan import DEFAULT_PAIR_OPTIONS, Job, PairOptions, fingerprint
+from anatozoo.serve.sources import SOURCE, content_digest, is_same, path_digest, source_of, source_text
 from anatozoo.serve.tasks import Model, Task, add_to_json, facts_of, names_of
 
 Labels = npt.NDArray[Any]
@@ -79,7 +80,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     done: ClassVar[str] = "registered"
     doing: ClassVar[str] = "registering"
     layout: ClassVar[Layout] = Layout(
-        "name", ("models", *IMAGES, *MASKS), ("folding_percent", "dice_before", "dice_after")
+        "name", ("models", SOURCE, *IMAGES, *MASKS), ("folding_percent", "dice_before", "dice_after")
     )
     largest_batch: ClassVar[int | None] = 1
 
@@ -122,6 +123,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Pair]]:
         """A job for each pair."""
         stems = self._stems(earlier)
+        present = {_digest(pair) for pair in self.pairs.pairs}
         facts = [*facts_of(self.model), *astuple(self.options)]
         jobs = []
         for pair in self.pairs.pairs:
@@ -129,6 +131,12 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
             names = self.formats.names(stem, formats)
             if pair.path("moving_mask"):
                 names.append(stem + PROPAGATED)
+            before = earlier.get(stem)
+            known = before is not None and _is_about(before, pair, present)
+            more = {SOURCE: source_text(_digest(pair), source_of(before)[1] if before and known else "")}
+            if before is not None and not known:
+                # Another pair of this name, from another table: it is done again whatever its files' times.
+                before = replace(before, fingerprint="")
             jobs.append(
                 Job(
                     key=stem,
@@ -137,8 +145,9 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
                     stem=stem,
                     names=tuple(names),
                     fingerprint=fingerprint(pair.files, *pair.details.values(), *facts),
-                    earlier=earlier.get(stem),
-                    more=self._more(pair),
+                    earlier=before,
+                    more={**self._more(pair), **more},
+                    root=pair.folder,
                 )
             )
         return jobs
@@ -157,13 +166,20 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
             for pair in self.pairs.pairs
             if not pair.name
         }
-        known = {
-            "\n".join(row.more.get(column, "") for column in IMAGES): row.stem
-            for row in earlier.values()
-            if row.stem and folded(row.stem) not in given
-        }
+        present = {_digest(pair) for pair in self.pairs.pairs}
+        unnamed = [pair for pair in self.pairs.pairs if not pair.name]
+        known = {}
+        for row in earlier.values():
+            if row.stem and folded(row.stem) not in given:
+                same = (pair for pair in unnamed if _is_about(row, pair, present))
+                pair = next(same, None)
+                known["\n".join(pair.images) if pair else f"\0{row.stem}"] = row.stem
         stems = choose_stems(wishes.values(), known, named.values())
         return named | {line: stems[wish.key] for line, wish in wishes.items()}
+
+    def identify(self, job: Job[Pair]) -> dict[str, str]:
+        """Digests of the images' paths and of all files."""
+        return {SOURCE: source_text(_digest(job.source), content_digest(job.files))}
 
     def read(self, job: Job[Pair]) -> ReadPair:
         """Read images and masks, and compare their grids."""
@@ -264,3 +280,20 @@ def _compact(labels: Labels) -> Labels:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return labels.astype(kind)
     raise GeometryError(f"labels from {low} to {high} are no labels; number them from 1.")
+
+
+def _digest(pair: Pair) -> str:
+    return path_digest(*pair.images)
+
+
+def _is_about(row: Row, pair: Pair, present: Collection[str]) -> bool:
+    """Whether a row of an earlier run is about a pair: the same images, wherever they lie now."""
+    texts = [row.more.get(column, "") for column in IMAGES]
+    if not row.more.get(SOURCE):  # tables of earlier releases hold absolute paths
+        return texts == list(pair.images)
+    known = source_of(row)[0]
+    if known == _digest(pair):
+        return True
+    if texts != [pair.details[column] for column in IMAGES]:
+        return False
+    return is_same(row, _digest(pair), pair.files, present)

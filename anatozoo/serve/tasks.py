@@ -58,6 +58,14 @@ class Task(ABC, Generic[Source, Item, Result]):
     def refused(self) -> Mapping[str, Row]:
         """Rows of inputs that cannot even be tried, by key."""
 
+    def adopt(self, earlier: Mapping[str, Row]) -> Mapping[str, Row]:
+        """Rows of earlier runs under the names that this run gives their inputs."""
+        return earlier
+
+    def identify(self, job: Job[Source]) -> Mapping[str, str]:
+        """What a row says so that its input is known again, found by reading the files; called by threads."""
+        return {}
+
     @abstractmethod
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Source]]:
         """A job for each input, with names that no other has.

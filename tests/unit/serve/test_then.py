@@ -89,7 +89,7 @@ def test_one_bad_image_fails_alone_whoever_cannot_do_it(folder, tmp_path):
     model, then = FakeSegmenter(bad=["scan1"]), FakeRepairer(bad=["scan3.png"])
     summary = run_folder(model, [folder], tmp_path / "out", then=then, formats=("json",), batch_size=5)
     assert {Path(row.file).name: row.reason.split(":")[0] for row in summary.failed} == {
-        "empty.png": f"'{folder / 'empty.png'}' is empty (zero bytes); copy or export it again.",
+        "empty.png": "'empty.png' is empty (zero bytes); copy or export it again.",
         "scan1.png": "RuntimeError",
         "scan3.png": "RuntimeError",
     }
