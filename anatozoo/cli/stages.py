@@ -40,6 +40,7 @@ from anatozoo.cli.train import (
     split_options,
 )
 from anatozoo.errors import ConfigError
+from anatozoo.text import one_line
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.registry import find_method
 
@@ -340,7 +341,7 @@ def _first_stage(argv: list[str]) -> tuple[FirstStage | None, list[str], list[st
     for name, value in _options(argv[1:]):
         written = name if value is None else f"{name}={value}"
         if name == f"--{OPTION}":
-            declared, home = yaml.safe_load(value or ""), None
+            declared, home = _value_of(name, value or ""), None
         elif name in (f"--{OPTION}.config", f"--{OPTION}.fills", f"--{OPTION}.weight"):
             about[name.rpartition(".")[2]] = value
         elif name.startswith(f"--{OPTION}."):
@@ -377,8 +378,16 @@ def _is_given(options: list[str], files: list[str], name: str) -> bool:
 def _is_zero(options: list[str], files: list[str], name: str) -> bool:
     """Whether a setting is 0, on the command line or else in a configuration file."""
     given, _ = split_options(options, f"--{name}")
-    value = yaml.safe_load(given[-1]) if given else setting_of(files, *name.split("."))
+    value = _value_of(name, given[-1]) if given else setting_of(files, *name.split("."))
     return isinstance(value, int | float) and value == 0
+
+
+def _value_of(name: str, text: str) -> Any:
+    """The value that an option's text stands for."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} {one_line(text)[:80]}: not valid YAML: {one_line(str(error))}.") from error
 
 
 def _options(arguments: Iterable[str]) -> Iterator[tuple[str, str | None]]:

@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
+from anatozoo.cli.settings import read_settings
 from anatozoo.errors import ConfigError, OutputError
 from anatozoo.methods.sources import read_hparams, takes
+from anatozoo.text import one_line
 from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
@@ -167,6 +168,8 @@ def shipped_config(name: str) -> str:
     """
     if Path(name).is_file():
         return name
+    if Path(name).exists():
+        raise ConfigError(f"--config {name}: a folder, a device or a pipe; name a YAML file.")
     method, _, rest = name.partition("/")
     path = METHODS_FOLDER / method / "configs" / rest
     if rest and path.is_file():
@@ -192,10 +195,14 @@ def split_options(argv: list[str], option: str) -> tuple[list[str], list[str]]:
 
 
 def setting_of(files: list[str], *keys: str) -> Any:
-    """The value that the last of the configuration files gives, None where none does."""
+    """The value that the last of the configuration files gives, None where none does.
+
+    Raises:
+        ConfigError: a file is no YAML, see `read_settings`.
+    """
     found = None
     for file in files:
-        value = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        value: Any = read_settings(file)
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         found = value if value is not None else found
@@ -315,29 +322,34 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
     """
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-    with warnings.catch_warnings():
-        measuring = plan.arguments[:1] != ["fit"]
-        for message in (*NOT_FOR_USERS, *NOT_FOR_MEASURING) if measuring else NOT_FOR_USERS:
-            warnings.filterwarnings("ignore", message)
-        try:
-            return cli(
-                find_method(plan.method),
-                args=plan.arguments,
-                weights=plan.weights,
-                seed_everything_default=0,
-                trainer_class=L.Trainer,
-                save_config_kwargs={"overwrite": True},
-                parser_kwargs={"prog": "anatozoo"},
-            )
-        except MisconfigurationException as error:
-            raise ConfigError(str(error)) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise OutputError(
-                f"the disk is full ({error}); checkpoints of before are as they were. Free space and go on "
-                "with --ckpt_path and the newest last.ckpt."
-            ) from error
+    # For good, since the process is here for this: others could not be restored where threads are at work.
+    measuring = plan.arguments[:1] != ["fit"]
+    for message in (*NOT_FOR_USERS, *NOT_FOR_MEASURING) if measuring else NOT_FOR_USERS:
+        warnings.filterwarnings("ignore", message)
+    try:
+        return cli(
+            find_method(plan.method),
+            args=plan.arguments,
+            weights=plan.weights,
+            seed_everything_default=0,
+            trainer_class=L.Trainer,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "anatozoo"},
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a package is missing: {one_line(str(error)).rstrip('.')}. Install it, which for TensorBoard is "
+            "`pip install 'anatozoo[track]'`, or choose another logger."
+        ) from error
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(
+            f"the disk is full ({error}); checkpoints of before are as they were. Free space and go on "
+            "with --ckpt_path and the newest last.ckpt."
+        ) from error
 
 
 def _names_a_method(argv: list[str]) -> bool:

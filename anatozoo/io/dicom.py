@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, m
 from anatozoo.io.dicom_itk import decompressed_pixels
 from anatozoo.io.dicom_spacing import pixel_size
 from anatozoo.io.limits import check_volume_size
+from anatozoo.io.quiet import quiet
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -43,9 +43,8 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
             way that nothing installed can decode, or (unless `allow_any_modality`) not an X-ray of the chest.
     """
     label = repr(str(path))
-    with warnings.catch_warnings():
+    with quiet():
         # pydicom warns of every breach of the standard; what matters here is checked below.
-        warnings.simplefilter("ignore")
         dataset = read_dataset(path, label)
         with header_of(label):
             if not allow_any_modality:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from anatozoo.io.decoded import Metadata
 from anatozoo.io.files import is_dicom
+from anatozoo.io.quiet import quiet
 
 _KEYWORDS = ["PatientSex", "PatientAge", "ViewPosition", "Modality", "Manufacturer"]
 
@@ -24,9 +24,8 @@ def read_groups(path: Path) -> Metadata:
     from anatozoo.io.dicom_file import read_dicom
     from anatozoo.io.dicom_header import groups_of
 
-    with warnings.catch_warnings():
+    with quiet():
         # pydicom warns of every breach of the standard; what breaks it is left out.
-        warnings.simplefilter("ignore")
         try:
             header = read_dicom(path, stop_before_pixels=True, specific_tags=_KEYWORDS)
             return groups_of(header)

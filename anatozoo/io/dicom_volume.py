@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from anatozoo.io.dicom_spacing import spacing_of
 from anatozoo.io.files import dicom_files, is_dicom
 from anatozoo.io.grid import Grid
 from anatozoo.io.limits import MAX_VOXELS
+from anatozoo.io.quiet import quiet
 
 _TAGS = ["SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "NumberOfFrames"]
 _DESCRIPTION = (
@@ -84,9 +84,8 @@ def read_dicom_volume(
     """
     label = repr(str(path))
     files = dicom_files(path) if path.is_dir() else [path]
-    with warnings.catch_warnings():
+    with quiet():
         # pydicom warns of every breach of the standard; what matters here is checked below.
-        warnings.simplefilter("ignore")
         _check_one_series(files, label)
         with header_of(label):
             slices, flags = _slices([_stored(file) for file in files])

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import pickle
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, OutputError, WeightsError
+from anatozoo.io.quiet import quiet
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         if path.is_dir() or not size:
             what = "a folder" if path.is_dir() else "empty"
             raise WeightsError(f"{path} is {what}; give the authors' .pt file.")
-        with warnings.catch_warnings():
-            # Remarks on how odd the file is; whatever is not tensors alone is refused below.
-            warnings.simplefilter("ignore")
+        with quiet():  # remarks on how odd the file is; whatever is not tensors alone is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error

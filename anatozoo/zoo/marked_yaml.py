@@ -41,8 +41,8 @@ class Marked:
         self.key = key
 
     @classmethod
-    def read(cls, path: Path) -> "Marked":
-        """Parse a file.
+    def read(cls, path: Path, what: str = "manifest") -> "Marked":
+        """Parse a file, which messages call the `what`.
 
         Raises:
             ManifestError: the file cannot be read, is empty or is no YAML.
@@ -50,7 +50,7 @@ class Marked:
         try:
             data = read_regular(path, most=_LARGEST_BYTES)
         except OSError as error:
-            raise ManifestError(f"cannot read the manifest {path}: {error.strerror}.") from error
+            raise ManifestError(f"cannot read the {what} {path}: {error.strerror}.") from error
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -68,7 +68,7 @@ class Marked:
         except (yaml.YAMLError, RecursionError) as error:
             raise ManifestError(f"{path}:1: not valid YAML: {error}.") from error
         if node is None:
-            raise ManifestError(f"{path}:1: the manifest is empty.")
+            raise ManifestError(f"{path}:1: the {what} is empty.")
         _refuse_bombs(node, path)
         return cls(node, path)
 
