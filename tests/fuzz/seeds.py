@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import json
@@ -163,9 +162,8 @@ def _nifti() -> list[Files]:
 def _nrrd() -> list[Files]:
     packed = _itk(VOLUME, "a.nrrd", useCompression=True)
     header, data = _itk(VOLUME, "a.nrrd")["a.nrrd"].split(b"\n\n", 1)
-    bzip = header.replace(b"encoding: raw", b"encoding: bzip2") + b"\n\n" + bz2.compress(data)
     text = header.replace(b"encoding: raw", b"encoding: text") + b"\n\n" + _as_text(data)
-    return [_itk(XRAY, "a.nrrd"), packed, {"a.nrrd": bzip}, {"a.nrrd": text}, _itk(VOLUME, "a.nhdr")]
+    return [_itk(XRAY, "a.nrrd"), packed, {"a.nrrd": text}, _itk(VOLUME, "a.nhdr")]
 
 
 def _as_text(data: bytes) -> bytes:
