@@ -27,7 +27,7 @@ from anatozoo.io.limits import MEMORY_BYTES
 Answer = tuple[dict[str, Any], "npt.NDArray[Any] | None"]
 
 MOST_CHILDREN = 4
-SECONDS = 8.0
+SECONDS = 5.0
 """How long decoding may compute, beside what its size asks for."""
 _BYTES_PER_SECOND = 2_000_000
 _LOADING_SECONDS = 30.0

@@ -51,10 +51,26 @@ def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:
     if _is_dicom(head):
         from anatozoo.io.dicom import decode_dicom
 
-        return decode_dicom(path, allow_any_modality=allow_any_modality)
+        with damaged(label):
+            return decode_dicom(path, allow_any_modality=allow_any_modality)
     if is_volume(head, path):
         return decode_volume(path, label)
     return _decode_picture_file(path, label)
+
+
+@contextmanager
+def damaged(label: str) -> Iterator[None]:
+    """Say of a file that it is damaged, whatever a parser raises that a hostile one made fail.
+
+    Raises:
+        ImageError: something else than an error of anatozoo was raised within.
+    """
+    try:
+        yield
+    except AnatozooError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{label} is damaged ({error}); copy or export it again.") from error
 
 
 def is_dicom(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.decoded import check_largest
-from anatozoo.io.files import is_dicom, stem_of
+from anatozoo.io.files import damaged, is_dicom, stem_of
 from anatozoo.io.nifti_space import UNIT_ASSUMED
 from anatozoo.io.untrusted import open_regular
 
@@ -363,7 +363,8 @@ def _raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...]]:
     # pydicom takes a while to import.
     from anatozoo.io.dicom_volume import read_dicom_volume
 
-    name, values, grid, flags = read_dicom_volume(path)
+    with damaged(repr(str(path))):
+        name, values, grid, flags = read_dicom_volume(path)
     return name, values[0] if len(values) == 1 else values, grid, flags
 
 

@@ -278,3 +278,13 @@ def test_sizes_and_files_over_the_limits(tmp_path: Path, write_dicom: DicomWrite
         file.truncate(2**30 + 1)
     with pytest.raises(ImageError, match=r"at most 1073741824 .* are read"):
         read_image(tmp_path / "a.png")
+
+
+def test_an_element_of_an_unknown_kind_is_damage(tmp_path: Path) -> None:
+    [whole] = _dicom(_data_set(XRAY)).values()
+    at = whole.index(b"\x28\0\x11\0US")
+    path = tmp_path / "a.dcm"
+    path.write_bytes(whole[: at + 4] + b"U\x5b" + whole[at + 6 :])
+    for read in (lambda p: read_image(p, allow_any_modality=True), lambda p: read_grid_image(p, 3)):
+        with pytest.raises(ImageError, match=r"a\.dcm"):
+            read(path)
