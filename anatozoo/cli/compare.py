@@ -44,11 +44,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnatozooError: a table cannot be read or written, or the two have nothing in common.
     """
-    from anatozoo.metrics.compare import compare_rows, comparison_markdown, read_rows, write_comparison
+    from anatozoo.metrics.compare import (
+        REMARKS,
+        compare_rows,
+        comparison_markdown,
+        read_rows,
+        write_comparison,
+    )
     from anatozoo.metrics.tables import provenance
 
     names = _names(args.a, args.b)
-    comparison = compare_rows(read_rows(args.a), read_rows(args.b), names, args.metric)
+    a, b = read_rows(args.a), read_rows(args.b)
+    for remark in (*a.attrs[REMARKS], *b.attrs[REMARKS]):
+        print(f"anatozoo: {remark}", file=sys.stderr)
+    comparison = compare_rows(a, b, names, args.metric)
     words = ["anatozoo", "compare", args.a.name, args.b.name]
     words += ["--metric", *args.metric] if args.metric else []
     origin = {"command": shlex.join(words), **provenance(("numpy", "scipy"))}

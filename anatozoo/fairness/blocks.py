@@ -90,6 +90,8 @@ img { display: block; box-sizing: border-box; max-width: 100%; margin: 1rem 0; p
   h1, h2, h3 { break-after: avoid; } img, tr, li { break-inside: avoid; } }
 @media screen and (max-width: 40rem) { main { padding: 1.2rem; margin: 0; border-radius: 0; } }
 """
+# The start of a tag or of the address of a link; "<18" and "[1, 2]" are neither.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|(?<=\])\(")
 # What a cell of numbers holds besides digits: signs, intervals, shares, and what stands for no number.
 _NUMBER = re.compile(r"[\d\s.,%<+−–∞×·*-]*( (to|of) [\d\s.,%+−–∞]+)*")
 
@@ -102,18 +104,28 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 def _markdown(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"{'#' * block.level} {block.text}"
+        return f"{'#' * block.level} {_plain(block.text)}"
     if isinstance(block, Paragraph):
-        return f"`{block.text}`" if block.code else block.text
+        return _code(block.text) if block.code else _plain(block.text)
     if isinstance(block, Bullets):
-        return "\n".join(f"- {text}" for _, text in block.items)
+        return "\n".join(f"- {_plain(text)}" for _, text in block.items)
     if isinstance(block, Table):
         return "\n".join(markdown_table(block.header, [[_cell(c) for c in row] for row in block.rows]))
     return f"![{block.alt}]({block.name})"
 
 
+def _plain(text: str) -> str:
+    """Text on one line, in which names from tables start neither HTML nor a link."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{' '.join(text.split())}{fence}"
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return _plain(text).replace("|", "\\|")
 
 
 def to_html(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:

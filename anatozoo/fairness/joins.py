@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from anatozoo.errors import DataError
 from anatozoo.fairness.columns import PATIENT_COLUMNS
 from anatozoo.fairness.groups import LeftOut
-from anatozoo.fairness.keys import Key, Matches, example, match_keys, repeated
 from anatozoo.fairness.tables import NAMING, Joined, Scores
+from anatozoo.io.keys import Key, Matches, example, match_keys, repeated
 from anatozoo.io.tables import clean
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def join(
 ) -> Scores:
     """Add the columns of a second table, such as sex and age, to the rows of the same image or patient.
 
-    Names are texts, compared as `anatozoo.fairness.keys.match_keys` says: ``JPCLN001`` meets
+    Names are texts, compared as `anatozoo.io.keys.match_keys` says: ``JPCLN001`` meets
     ``JPCLN001.png``, and a path the longest end of a path that both have. Each name of the second table
     belongs to one name of the first. Where both tables have a column, the first one's value stands, and the
     second one's where that is missing.

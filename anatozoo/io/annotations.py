@@ -17,6 +17,7 @@ from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.label_codes import BACKGROUND, WHITE, LabelCodes, one_organ
 from anatozoo.io.landmarks import CSV_HEADER, Points, check_points, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
+from anatozoo.io.tables import composed
 from anatozoo.io.untrusted import check_regular, read_json, read_npy
 from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.results import FORMATS, output_names
@@ -212,7 +213,7 @@ def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
     if not entries and (blurred := [path for path in plain if path.suffix.lower() in _JPEG]):
         # JPEG is for images, which may lie beside masks; where there is nothing else, these are the masks.
         ignored = [path for path in ignored if path not in blurred]
-        entries = {path.stem: Entry({None: path}) for path in blurred}
+        entries = {composed(path.stem): Entry({None: path}) for path in blurred}
     if not entries:
         seen = [path.name for path in ignored] + [f"{child.name}/" for child in organs]
         raise DataError(
@@ -260,7 +261,7 @@ def _entries(paths: Sequence[Path]) -> tuple[dict[str, Entry], list[Path]]:
         columns = _header(path) if _suffix(path.name, TABLES) else ()
         if columns and is_chexmask(path):
             for image, row in read_chexmask(path).items():
-                name = image[: len(image) - len(_suffix(image, _IMAGES))]
+                name = composed(image[: len(image) - len(_suffix(image, _IMAGES))])
                 if name in entries:
                     raise DataError(f"{path}: a second row for {name}; keep one of them.")
                 entries[name] = Entry(row=row)
@@ -271,7 +272,10 @@ def _entries(paths: Sequence[Path]) -> tuple[dict[str, Entry], list[Path]]:
     for name, found in files.items():
         if name in entries:
             raise DataError(f"{found[0]} and a row of a table annotate one image, {name}; keep one of them.")
-        entries[name] = _one_entry(name, {path.name: path for path in found})
+        named = {composed(path.name): path for path in found}
+        if len(named) < len(found):
+            raise _doubled(found[0], found[1], name)
+        entries[name] = _one_entry(name, named)
     return entries, ignored
 
 
@@ -283,7 +287,7 @@ def _one_entry(name: str, paths: Mapping[str, Path]) -> Entry:
     # with a spacing more than one without.
     order = [name + ending for kind in ("json", "csv", "mha", "nifti", "png") for ending in FORMATS[kind]]
     chosen = [paths[file] for file in order if file in paths] or list(paths.values())
-    masks = [path for path in chosen[1:] if path.name.startswith(f"{name}_mask")]
+    masks = [path for path in chosen[1:] if composed(path.name).startswith(f"{name}_mask")]
     return Entry({None: chosen[0]}, mask=masks[0] if masks else None)
 
 
@@ -313,7 +317,7 @@ def _suffix(name: str, suffixes: Sequence[str]) -> str:
 def _image_of(path: Path) -> str:
     """Name of the image that a file annotates."""
     stem = path.name[: len(path.name) - len(_suffix(path.name, _FILES))]
-    return next((stem.removesuffix(e) for e in ENDINGS if stem.endswith(e) and stem != e), stem)
+    return composed(next((stem.removesuffix(e) for e in ENDINGS if stem.endswith(e) and stem != e), stem))
 
 
 def _read_json(path: Path, mask: Path | None) -> Stored:

@@ -194,14 +194,22 @@ def _add_points(found: Found, path: Path, parts: dict[str, np.ndarray]) -> None:
 
 def _add_clinical(folder: Path, files: list[str], found: Found) -> None:
     if "clinical.csv" in files:
+        stated: dict[str, dict[str, Any]] = {}
         for row in _read_csv(folder / "clinical.csv", ("File", "Sex", "Age")):
-            found.clinical[_case_name(row["File"])] = {
+            known = {
                 "dataset": row.get("Dataset") or "unknown",
                 "sex": row["Sex"] or None,
                 # The data set writes 0 where JSRT does not know the age.
                 "age": _number(row["Age"]) or None,
                 "condition": row.get("Condition") or None,
             }
+            name = _case_name(row["File"])
+            if stated.setdefault(name, known) != known:
+                raise DataError(
+                    f"{folder / 'clinical.csv'}: {name} is there twice, and not alike ({stated[name]} and "
+                    f"{known}); correct one."
+                )
+        found.clinical |= stated
     if "JSRT_clinical.csv" in files:
         for row in _read_csv(folder / "JSRT_clinical.csv", ("Img", "Age", "Sex")):
             sex = {"male": "M", "female": "F"}.get(row["Sex"].lower())

@@ -192,9 +192,14 @@ def read_text_table(path: str | os.PathLike[str]) -> TextTable:
     )
 
 
+def composed(name: str) -> str:
+    """A name with its accents in one way (NFC), for macOS writes them in another into the names of files."""
+    return unicodedata.normalize("NFC", name)
+
+
 def clean(text: str) -> str:
     """A name as it is compared: composed (NFC), without invisible characters and blanks around it."""
-    text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
+    text = composed(text).translate(_INVISIBLE)
     text = " ".join(text.split())
     quoted = _QUOTED_FORMULA.fullmatch(text)
     return quoted[1].strip() if quoted else text

@@ -16,6 +16,7 @@ from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.splits import Origin, check_subjects, splits_or_deal
+from anatozoo.io.tables import composed
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 LABEL_FOLDERS = ("labels", "labelsTr")
@@ -159,7 +160,7 @@ def _files(root: Path, folders: Sequence[str]) -> dict[str, Path]:
     for folder in folders:
         for path in sorted((root / folder).glob("*")):
             if path.is_file() and not path.name.startswith("."):
-                name = stem_of(path)
+                name = composed(stem_of(path))
                 if name in found:
                     raise DataError(f"{found[name]} and {path} have the same name; keep one of them.")
                 found[name] = path

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
-from anatozoo.io.tables import read_text_table
+from anatozoo.io.keys import match_keys
+from anatozoo.io.tables import clean, read_text_table
 from anatozoo.io.writers import write_bytes, write_csv, write_json, write_text
 from anatozoo.metrics.statistics import PairedTest, holm, paired_test
 from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ID, POSITION, PATIENT, ERROR = "id", "position", "patient", "error"
+REMARKS = "remarks"
 COLUMNS = (
     "metric", "n", "without_pair", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "zeros", "p",
     "p_holm", "effect",
@@ -99,12 +101,18 @@ class Comparison:
 def read_rows(path: Path) -> pd.DataFrame:
     """Read the rows of an evaluation, as ``anatozoo evaluate --out`` writes them to CSV.
 
+    What was taken for granted in reading the file stands in the table's ``attrs["remarks"]``.
+
     Raises:
         DataError: no such file, no table, or a table without ``id`` or without a metric.
     """
     import pandas as pd
 
-    table = read_text_table(path).frame((ID, PATIENT))
+    found = read_text_table(path)
+    table = found.frame((ID, PATIENT))
+    table.attrs[REMARKS] = found.remarks
+    if ID in table:
+        table[ID] = table[ID].map(clean, na_action="ignore")
     metrics = metric_names([dict.fromkeys(map(str, table.columns))])
     if ID not in table or not metrics:
         raise DataError(
@@ -140,6 +148,7 @@ def compare_rows(
         raise DataError(f"only one of {names[0]} and {names[1]} was evaluated with --occlusion.")
     indexed = [_indexed(table, keys, name) for table, name in zip((a, b), names, strict=True)]
     ids = [set(table[ID]) for table in indexed]
+    _check_alike(*ids)
     common = indexed[0].index.intersection(indexed[1].index, sort=False)
     if not len(common):
         raise DataError(
@@ -170,12 +179,27 @@ def compare_rows(
     return Comparison(names, len(shared), (only[0], only[1]), metrics)
 
 
+def _check_alike(a: set[str], b: set[str]) -> None:
+    """Refuse names that a spreadsheet has changed, for these images would be missing without a word."""
+    matches = match_keys([(name,) for name in sorted(a)], [(name,) for name in sorted(b)])
+    if matches.alike:
+        one, two = matches.alike[0]
+        raise DataError(
+            f"{len(matches.alike)} names differ only as numbers are written, such as {one[0]} in the first "
+            f"table and {two[0]} in the second. Names are texts, and a spreadsheet drops their zeros: take "
+            "the tables as `anatozoo evaluate` wrote them."
+        )
+
+
 def _indexed(table: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
     if ERROR in table:
         table = table[table[ERROR].isna()]
     doubled = table[table.duplicated(keys)]
     if len(doubled):
-        raise DataError(f"{name} has two rows for {doubled[ID].iloc[0]}; keep one of them.")
+        raise DataError(
+            f"{name} has two rows for {doubled[ID].iloc[0]}. If they are of different images, give these ids "
+            "that tell them apart, such as a part of their path; else keep one row."
+        )
     return table.set_index(keys, drop=False).rename_axis(index=[f"key {key}" for key in keys])
 
 

@@ -17,6 +17,7 @@ from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage, read_grid_image
 from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
+from anatozoo.io.tables import composed
 from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
@@ -259,7 +260,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         """A job for each image; its mask counts in what makes it done."""
         jobs = []
         for job in super().jobs(earlier, formats):
-            entry = self.masks.get(stem_of(job.source))
+            entry = self.masks.get(composed(stem_of(job.source)))
             files = () if entry is None else entry.paths
             # A row of a table is no file of its own.
             row = None if entry is None or entry.row is None else zlib.crc32(repr(entry.row).encode())
@@ -278,7 +279,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
             invert=o.invert,
             allow_any_modality=o.allow_any_modality,
         )
-        entry = self.masks.get(stem_of(job.source))
+        entry = self.masks.get(composed(stem_of(job.source)))
         if entry is None:
             raise DataError(f"there is no mask called {stem_of(job.source)}; masks are found by that name.")
         stored = entry.read()

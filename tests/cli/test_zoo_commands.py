@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from anatozoo.cli import doctor
@@ -13,6 +15,7 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
+from tests.volume_data import write_volumes
 from tests.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]
@@ -351,6 +354,23 @@ def test_doctor_shows_what_it_recognises_in_a_data_folder(tmp_path: Path) -> Non
         "split train.txt: 2 entries",
     ]:
         assert words in text
+
+
+def test_doctor_knows_volumes_and_the_values_of_label_maps(tmp_path: Path) -> None:
+    write_volumes(tmp_path, ["a", "b"], values=(5, 7), splits={"train": ["a"], "val": ["b"]})
+    (tmp_path / "masks").mkdir()
+    PIL.Image.fromarray(np.tile(np.array([0, 128, 255], np.uint8), (6, 1))).save(tmp_path / "masks/x.png")
+    (tmp_path / "masks/y.png").write_bytes(b"x")
+    text = "\n".join(describe_folder(tmp_path))
+    for words in [
+        "2 images .nii.gz in imagesTr/",
+        "label maps labelsTr/: 2, values above 0 in the first 2: 5, 7",
+        "label maps masks/: 2, values above 0 in the first 1: 128, 255, of which 128 are soft edges",
+        "label maps masks/: 1 could not be read, the first: ",
+        "split splits.json: train 1, val 1",
+    ]:
+        assert words in text
+    assert "nothing recognised" not in text
 
 
 def test_doctor_says_when_nothing_is_recognised(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid, _raw
+from anatozoo.io.label_codes import edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.methods.frame_cases import GROUPS
 
@@ -198,6 +199,8 @@ def _from_map(
     if alone and set(present) <= {0, WHITE} and WHITE in present:
         return (values == WHITE).astype(np.uint8), None
     if stray := [value for value in present if value and value not in table]:
+        if edges := edge_values(values):
+            raise ImageError(soft_words(what, edges, max(present)))
         raise ImageError(
             f"{what} holds the labels {', '.join(map(str, stray[:5]))}, which this model does not know: it "
             "has "

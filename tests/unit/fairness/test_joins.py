@@ -6,8 +6,8 @@ import pytest
 
 from anatozoo.errors import DataError
 from anatozoo.fairness.joins import join
-from anatozoo.fairness.keys import match_keys
 from anatozoo.fairness.tables import Joined, Scores
+from anatozoo.io.keys import match_keys
 
 
 def scores(**columns):
@@ -124,6 +124,12 @@ def test_chexpert_meets_by_the_longest_common_end():
     found = joined(here, there, column="file", on="Path")
     assert found.tolist()[:20] == [f"v{p}" for p in paths(range(10, 20))]
     assert found.isna().tolist() == [False] * 20 + [True] * 10
+    # A file that another patient alone has too is not that patient's.
+    stranger = here[0].replace("patient00010/study1", "patient77777/study9")
+    found = joined(
+        [stranger, *here], [*there, there[0].replace("study1", "study9")], column="file", on="Path"
+    )
+    assert found.isna().tolist() == [True] + [False] * 20 + [True] * 10
 
 
 def test_other_patients_of_the_same_file_names_have_no_partner():

@@ -7,6 +7,7 @@ import pytest
 
 from anatozoo.errors import DataError
 from anatozoo.fairness.audit import audit
+from anatozoo.fairness.blocks import Heading, Paragraph, Table, to_html, to_markdown
 from anatozoo.fairness.caveats import caveats
 from anatozoo.fairness.findings import findings
 from anatozoo.fairness.report import report_blocks, report_json, report_text, write_report
@@ -283,3 +284,15 @@ def test_blocks_name_what_is_left_out():
     words = str(report_blocks(audited(table, metrics=["dice/heart"]), HEAD))
     assert "sex not stated" in words
     assert "1 of 120" in words
+
+
+def test_names_from_tables_start_no_markup():
+    table = Table(
+        ("a|b",), (("<script>x</script>",), ("[x](javascript:y)",), ("two\nlines",), ("<18, [1, 2]",))
+    )
+    text = to_markdown([Heading("<b>", 1), Paragraph("say `x` <i>", code=True), table])
+    assert "# \\<b>" in text
+    assert "``say `x` <i>``" in text
+    for words in ("a\\|b", "\\<script>x\\</script>", "[x]\\(javascript:y)", "two lines", "<18, [1, 2]"):
+        assert words in text
+    assert "<script>" not in to_html([table], {})

@@ -6,8 +6,8 @@ import pytest
 from anatozoo.errors import DataError
 from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.joins import join
-from anatozoo.fairness.keys import plain_name
 from anatozoo.fairness.tables import choose_metrics, read_scores, read_table
+from anatozoo.io.keys import plain_name
 from anatozoo.serve.manifest import ManifestWriter, Row
 from tests.chexmask_data import PADCHEST, write_padchest
 

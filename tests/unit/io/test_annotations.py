@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -371,3 +372,13 @@ def test_jpegs_are_masks_where_there_is_nothing_else(tmp_path: Path) -> None:
     png(tmp_path / "b.png", labels(1))
     found = find_annotations(tmp_path)
     assert (list(found.entries), [path.name for path in found.ignored]) == (["b"], ["a.jpg"])
+
+
+def test_accents_in_names_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    one, two = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    png(tmp_path / f"p/{two}_mask.png", labels(1))
+    png(tmp_path / f"r/{one}.png", labels(1))
+    assert list(find_annotations(tmp_path / "p").entries) == list(find_annotations(tmp_path / "r").entries)
+    png(tmp_path / f"r/{two}.png", labels(1))
+    with pytest.raises(DataError, match="both annotate"):
+        find_annotations(tmp_path / "r")

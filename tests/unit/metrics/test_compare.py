@@ -142,7 +142,7 @@ def test_tables_without_common_ground() -> None:
     a, b = table(), table()
     with pytest.raises(DataError, match=r"share no image: the first has c00, .* the second x0"):
         compare(a, b.assign(id=[f"x{i}" for i in range(N)]))
-    with pytest.raises(DataError, match="two has two rows for c03; keep one"):
+    with pytest.raises(DataError, match=r"two has two rows for c03. If they are of different images"):
         compare(a, pd.concat([b, b.iloc[3:4]]))
     with pytest.raises(DataError, match="no metric in common that varies"):
         compare(a[["id", "dice/heart"]], b[["id", "hd_px/heart"]])
@@ -208,3 +208,17 @@ def test_the_picture_has_room_for_few_metrics_and_says_so() -> None:
     assert figure.get_supxlabel() == f"{len(comparison.metrics) - MOST_PANELS} more metrics are in the table"
     single = plot_comparison(compare(table(n=1), table(0.01, n=1), ["dice/heart"]))
     assert len(single.axes) == 1
+
+
+def test_names_are_texts_and_what_a_spreadsheet_did_to_them_is_an_error(tmp_path: Path) -> None:
+    ids = [f"{i:03}" if i < 10 else f"x{i}" for i in range(N)]
+    table(id=ids).to_csv(tmp_path / "a.csv", index=False)
+    table(seed=1, id=ids).to_csv(tmp_path / "b.csv", index=False, sep=";", decimal=",", encoding="cp1252")
+    a, b = read_rows(tmp_path / "a.csv"), read_rows(tmp_path / "b.csv")
+    assert a["id"].tolist() == b["id"].tolist() == ids
+    assert compare(a, b).images == N
+    b["id"] = [name.lstrip("0") or "0" for name in ids]
+    with pytest.raises(
+        DataError, match=r"10 names differ only as numbers are written, such as 000 .* 0 in the second"
+    ):
+        compare(a, b)

@@ -60,7 +60,7 @@ def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
 
     The same text is the same name. Else names meet without case, image suffix and the folders that one of the
     tables does not state. Where both state folders that differ, they meet only if these are a root that is
-    the same for all of one table, such as ``pred/`` against ``images/``.
+    the same for all of one table, such as ``pred/`` against ``images/``, or the same two for most.
 
     Args:
         first: different names of the rows that stay.
@@ -86,9 +86,7 @@ def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
     beside: tuple[tuple[str, str], ...] = ()
     if not pairs and not ambiguous and not several:
         single = {keys[0]: other for other, keys in partial.items() if len(keys) == 1}
-        roots = {_roots(key, other) for key, other in single.items()}
-        if len(single) == len(partial) and 1 in (len({a for a, _ in roots}), len({b for _, b in roots})):
-            pairs, beside = single, tuple(sorted(roots))
+        pairs, beside = _of_one_root(single) if len(single) == len(partial) else ({}, ())
     left = [key for key in first if key not in pairs]
     taken = set(pairs.values())
     right = [key for key in second if key not in taken]
@@ -140,6 +138,16 @@ class _Tails:
             if ended:
                 return ended, True
         return (found, False) if len(found) == 1 else ([], False)
+
+
+def _of_one_root(pairs: Mapping[Key, Key]) -> tuple[dict[Key, Key], tuple[tuple[str, str], ...]]:
+    """The pairs of paths that differ in a root alone, and the two roots."""
+    roots = {key: _roots(key, other) for key, other in pairs.items()}
+    found = set(roots.values())
+    if 1 not in (len({one for one, _ in found}), len({two for _, two in found})):
+        counts = Counter(roots.values()).most_common(1)
+        found = {pair for pair, count in counts if 2 * count > len(roots)}
+    return {k: other for k, other in pairs.items() if roots[k] in found}, tuple(sorted(found))
 
 
 def _roots(key: Key, other: Key) -> tuple[str, str]:
