@@ -110,7 +110,9 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Bullets):
         return "\n".join(f"- {_plain(text)}" for _, text in block.items)
     if isinstance(block, Table):
-        return "\n".join(markdown_table(block.header, [[_cell(c) for c in row] for row in block.rows]))
+        return "\n".join(
+            markdown_table([_cell(c) for c in block.header], [[_cell(c) for c in row] for row in block.rows])
+        )
     return f"![{block.alt}]({block.name})"
 
 

@@ -48,11 +48,14 @@ class Matches:
 
 def plain_name(text: str) -> str:
     """A name without folders and without the suffix of an image; dots of an identifier stay."""
-    name = clean(text).replace("\\", "/").rsplit("/", 1)[-1]
-    for suffix in _SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
+    return _without_suffix(clean(text).replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def _without_suffix(name: str) -> str:
+    lower = name.lower()
+    if not lower.endswith(_SUFFIXES):
+        return name
+    return next((name[: -len(s)] for s in _SUFFIXES if lower.endswith(s) and len(name) > len(s)), name)
 
 
 def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
@@ -63,8 +66,8 @@ def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
     the same for all of one table, such as ``pred/`` against ``images/``, or the same two for most.
 
     Args:
-        first: different names of the rows that stay.
-        second: different names of the rows that are looked up.
+        first: different names of the rows that stay, as `anatozoo.io.tables.clean` gives them.
+        second: different names of the rows that are looked up, in the same way.
     """
     there = set(second)
     pairs = {key: key for key in first if key in there}
@@ -97,9 +100,9 @@ def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
 def _parts(key: Key) -> tuple[str, ...]:
     """The last part of a path first, as they are compared; further columns stand with the last part."""
     *others, path = key
-    folders = [part for part in clean(path).replace("\\", "/").casefold().split("/") if part not in ("", ".")]
-    name = "\0".join([*(clean(text).casefold() for text in others), plain_name(path).casefold()])
-    return (name, *reversed(folders[:-1]))
+    folders = [part for part in path.replace("\\", "/").casefold().split("/") if part not in ("", ".")]
+    name = "\0".join([*(text.casefold() for text in others), _without_suffix(folders[-1] if folders else "")])
+    return (name, *folders[-2::-1])
 
 
 class _Tails:
