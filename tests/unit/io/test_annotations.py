@@ -357,7 +357,7 @@ def test_bad_files_of_organs(tmp_path: Path) -> None:
         only(tmp_path)
     (tmp_path / "lungs/a.png").unlink()
     (tmp_path / "lungs/a.npy").write_text("x")
-    with pytest.raises(DataError, match="no landmarks"):
+    with pytest.raises(DataError, match="holds no array that can be read"):
         only(tmp_path)
     (tmp_path / "lungs/a.npy").unlink()
     write_landmarks(tmp_path / "lungs/a.json", {"heart": SQUARE, "lung_left": SQUARE})
