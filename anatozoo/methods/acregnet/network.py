@@ -175,7 +175,9 @@ class RegNet(nn.Module):
                 field = resize_field(field, shape)
                 inverse = None if inverse is None else resize_field(inverse, shape)
                 small[0] = warp(small[0], field, padding=self.padding)
-            step, back = self._displacements(network(*small).float(), invert)
+            # Warped images are in float32, whatever the weights are in.
+            seen = [image.to(moving.dtype) for image in small]
+            step, back = self._displacements(network(*seen).float(), invert)
             inverse = back if inverse is None or back is None else compose(back, inverse)
             field = step if field is None else compose(field, step)
         assert field is not None
