@@ -234,7 +234,7 @@ def decode(
         _pool.give_back(child)
         if error.name == "MemoryError":
             raise ImageError(
-                f"{label} cannot be decoded within {MEMORY_BYTES} (2**31) bytes of memory; it is damaged, or "
+                f"{label} cannot be decoded within {MEMORY_BYTES} bytes of memory; it is damaged, or "
                 "has to be shrunk first."
             ) from error
         raise

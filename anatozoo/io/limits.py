@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 2**30
 """Bytes of a file; larger ones are refused before they are read."""
 MAX_TEXT_BYTES = 2**28
 """Bytes of a table or JSON file, decompressed."""
-MEMORY_BYTES = 2**31
+MEMORY_BYTES = 3 * 2**29
 """What a process that decodes may take beyond what it needs to run."""
 MOST_PIXELS_PER_BYTE = 1_000
 """Pixels that a byte of a compressed picture may stand for: beyond, most of the picture is missing."""
