@@ -48,11 +48,13 @@ class Frame:
 
 
 def check_jpeg(data: bytes, label: str) -> Frame:
-    """Find the frame header of a JPEG or JPEG-LS stream.
+    """Find the frame header of a JPEG or JPEG-LS stream, and see that a scan follows it.
 
     Raises:
-        ImageError: there is none, or the stream is far too short for the size that it states.
+        ImageError: there is none, or several, or no scan, in search of which decoders fill the memory; or the
+            stream is far too short for the size that it states.
     """
+    frame: Frame | None = None
     at = 2
     for _ in range(_MOST_MARKERS):
         # Any number of fill bytes may stand before a marker.
@@ -64,13 +66,17 @@ def check_jpeg(data: bytes, label: str) -> Frame:
         if marker in _BARE:
             at += 2
             continue
+        if frame is not None and marker == _SCAN:
+            return frame
         if marker in (_SCAN, _END) or length < 2:
             break
         if marker in _FRAMES and at + 10 <= len(data):
+            if frame is not None:
+                raise _broken(label, "the size is stated twice")
             bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            return _plausible(Frame(width, height, channels, bits, marker), len(data), label)
+            frame = _plausible(Frame(width, height, channels, bits, marker), len(data), label)
         at += 2 + length
-    raise _broken(label, "the size is not stated")
+    raise _broken(label, "the size is not stated" if frame is None else "the first scan is missing")
 
 
 def without_end(data: bytes, frame: Frame) -> bytes | None:

@@ -187,6 +187,8 @@ def _is_true(fields: Mapping[str, str], key: str, label: str) -> bool:
 
 def _beside(path: Path, name: str, label: str) -> Path:
     """The data file that a header names: a regular file in the same folder."""
+    # Some tools write the folder of the header before the name.
+    name = re.sub(r"^(\./+)+", "", name)
     is_plain = name and name not in (".", "..") and not re.search(r"[/\\%\0]", name)
     if not is_plain or name.split()[0].upper() == "LIST":
         raise ImageError(

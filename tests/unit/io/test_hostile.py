@@ -133,6 +133,8 @@ def test_voxels_beside_their_header_and_nowhere_else(tmp_path: Path, xray: Pixel
     heads = {
         "a.mhd": META.replace("LOCAL", "x.raw"),
         "a.nhdr": NRRD + "data file: x.raw\n",
+        "b.mhd": META.replace("LOCAL", "./x.raw"),
+        "b.nhdr": NRRD + "data file: ./x.raw\n",
     }
     for name, text in heads.items():
         (folder / name).write_text(text)
@@ -231,6 +233,26 @@ def test_compressed_pixels_of_another_size_than_the_header_says(tmp_path: Path) 
     jpeg_dicom(path, whole[: len(whole) // 2] + b"\xff\xd9")
     with pytest.raises(ImageError, match="cannot be decoded"):
         read_image(path)
+
+
+def test_a_jpeg_has_one_frame_and_a_scan(tmp_path: Path) -> None:
+    whole = jpeg(NOISE)
+    table, scan = whole.rindex(b"\xff\xc4"), whole.index(b"\xff\xda")
+    frame = whole[whole.index(b"\xff\xc0") :][:13]
+    damaged = {
+        # The last table reaches beyond the end: in search of a scan, a decoder would fill the memory.
+        "the first scan is missing": whole[: table + 2]
+        + b"\xff\xf0"
+        + whole[table + 4 : scan + 400]
+        + b"\xff\xd9",
+        "the size is stated twice": whole[:scan] + frame + whole[scan:],
+    }
+    for said, content in damaged.items():
+        jpeg_dicom(tmp_path / "a.dcm", content)
+        (tmp_path / "a.jpg").write_bytes(content)
+        for name in ("a.dcm", "a.jpg"):
+            with pytest.raises(ImageError, match=said):
+                read_image(tmp_path / name)
 
 
 def test_jpeg_2000_without_its_data(tmp_path: Path) -> None:
