@@ -43,8 +43,9 @@ class _Stream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what is still in memory."""
-        self._do("flush")
+        """Write what is still in memory; of a stream that was closed meanwhile there is nothing."""
+        if not getattr(self.inner, "closed", False):
+            self._do("flush")
 
     def _do(self, name: str, *values: str) -> None:
         try:

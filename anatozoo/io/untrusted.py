@@ -135,10 +135,14 @@ def read_npy(path: Path, error: type[AnatozooError] = DataError) -> npt.NDArray[
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(file, max_header_size=_NPY_LONGEST_HEADER)
+        if dtype.hasobject:
+            raise ValueError(
+                "it holds Python objects, which only run as code; save numbers, allow_pickle=False"
+            )
         needed = dtype.itemsize
         for size in shape:
             needed *= int(size)
-        if dtype.hasobject or any(size < 0 for size in shape) or needed > len(content) - file.tell():
+        if any(size < 0 for size in shape) or needed > len(content) - file.tell():
             raise ValueError(f"the header says {shape} of {dtype}, which is not what follows")
         file.seek(0)
         array: npt.NDArray[Any] = np.load(file, allow_pickle=False)

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import zlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,13 @@ class Reader:
         if self.process is None:
             return 0
         process, self.process = self.process, None
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None and not (pipe is process.stdout and process.poll() is None):
-                pipe.close()
         process.kill()
-        return process.wait()
+        status = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what a dead process was still to be told
+                    pipe.close()
+        return status
 
 
 def fuzz(

@@ -219,7 +219,7 @@ def test_bad_tables(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             read_chexmask(path)
-    with pytest.raises(DataError, match="cannot be read as a table"):
+    with pytest.raises(DataError, match="cannot be opened: No such file"):
         read_chexmask(tmp_path / "absent.csv")
 
 

@@ -261,7 +261,8 @@ def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path
     stored = str(tmp_path / "seg.ckpt")
     fit.save_checkpoint(stored)
     third = module(init_weights=stored, lr=0.0)
-    L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(third, data(root))
+    with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
+        L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(third, data(root))
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in third.state_dict().items())
     with pytest.raises(WeightsError, match="of another architecture"):
         L.Trainer(max_epochs=1, **QUIET).fit(module(init_weights=stored, widths=[4, 8]), data(root))
@@ -269,7 +270,7 @@ def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path
 
 def test_a_prior_starts_from_weights_of_before(root: Path, tmp_path: Path) -> None:
     first = prior()
-    fit = L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET)
+    fit = L.Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
     fit.fit(first, data(root))
     stored = str(tmp_path / "prior.ckpt")
     fit.save_checkpoint(stored)
@@ -277,7 +278,8 @@ def test_a_prior_starts_from_weights_of_before(root: Path, tmp_path: Path) -> No
     with torch.no_grad():
         for parameter in second.parameters():
             parameter.zero_()
-    L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(second, data(root))
+    with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
+        L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(second, data(root))
     assert all(torch.equal(v, first.state_dict()[k]) for k, v in second.state_dict().items())
 
 

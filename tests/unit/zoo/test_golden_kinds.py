@@ -182,7 +182,7 @@ def test_a_stored_volume_that_nothing_can_be_compared_with_is_no_golden_test(
 ) -> None:
     tensors = {"image": VOLUME, "volume": values.astype(np.float32)}
     save_file(tensors, tmp_path / GOLDEN, metadata={"tolerance": "0.001"})
-    with pytest.raises(WeightsError, match=r"is no golden test: .*volume"):
+    with pytest.raises(WeightsError, match=r"(is no golden test: .*|holds NaN or infinity in )volume"):
         run_golden(Toy(volume=lambda image: values), tmp_path)
 
 

@@ -67,7 +67,10 @@ def test_weights_that_are_no_numbers_are_refused(
 ) -> None:
     write_tiny(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
-    save_file(state | {"offsets": change(state["offsets"])}, tmp_path / "model.safetensors")
+    try:
+        save_file(state | {"offsets": change(state["offsets"])}, tmp_path / "model.safetensors")
+    except KeyError as error:  # of safetensors before it knew complex numbers
+        pytest.skip(f"this safetensors writes no {error}")
     with pytest.raises(WeightsError, match=words):
         build_module(tmp_path)
 
