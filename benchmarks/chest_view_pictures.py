@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from anatozoo.io.chest import ChestCase, index_chest, split_by_patient
+from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.images import read_image, to_network
 from anatozoo.methods.chest_view import SIDE, without_edges
 
@@ -23,10 +23,10 @@ def chest_cases(root: Path) -> dict[str, list[ChestCase]]:
     """Frontal radiographs: ``jsrt/train``, ``jsrt/val``, and by patient ``covid/train``, ``covid/val``."""
     found = {}
     jsrt = [case for case in index_chest(root, "jsrt") if case.image is not None]
-    covid = split_by_patient(index_chest(root, "covid"))
+    covid = index_chest(root, "covid")
     for split in ("train", "val"):
         found[f"jsrt/{split}"] = [case for case in jsrt if case.split == split]
-        found[f"covid/{split}"] = covid[split]
+        found[f"covid/{split}"] = [case for case in covid if case.split == split]
     return found
 
 

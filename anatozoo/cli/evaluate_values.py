@@ -45,7 +45,7 @@ class Readings:
         if name not in self._kept:
             codes = self.codes or (None, None)
             one, two = (e.read(c) for e, c in zip(self.pairs[name], codes, strict=True))
-            size = sum(side.labels.nbytes if side.labels is not None else _OTHER_BYTES for side in (one, two))
+            size = _bytes_of(one) + _bytes_of(two)
             if size > self._room or self.codes:
                 return one, two
             self._room -= size
@@ -59,6 +59,12 @@ class Readings:
             for side, stored in zip(SIDES, self.read(name), strict=True)
         )
         return one, two
+
+
+def _bytes_of(stored: Stored) -> int:
+    """What an annotation takes in memory, about."""
+    arrays = [*stored.masks.values(), *([] if stored.labels is None else [stored.labels])]
+    return _OTHER_BYTES + sum(array.nbytes for array in arrays)
 
 
 def check_values(readings: Readings, classes: Sequence[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, opened, scan
 from anatozoo.io.label_codes import one_organ
 from anatozoo.io.landmarks import CHEST_ORGANS
-from anatozoo.io.splits import Assigned, Origin, check_subjects, deal, dealt, find_splits
+from anatozoo.io.splits import Assigned, Origin, check_subjects, dealt, find_splits
 from anatozoo.io.untrusted import read_bytes
 
 if TYPE_CHECKING:
@@ -189,34 +189,6 @@ def missing_pairs(cases: Iterable[ChestCase]) -> dict[str, list[str]]:
         if case.split is None:
             lacking["split"].append(case.id)
     return lacking
-
-
-def split_by_patient(
-    cases: Sequence[ChestCase], fractions: Mapping[str, float] | None = None, seed: int = 0
-) -> dict[str, list[ChestCase]]:
-    """Deal cases to splits so that a patient's images stay together.
-
-    The split depends on the patient and the seed alone: adding or removing cases moves no other case, and the
-    sizes match the fractions only on average.
-
-    Args:
-        cases: the cases.
-        fractions: split -> share, adding up to 1; None is 0.7 ``train``, 0.3 ``val``.
-        seed: another seed deals otherwise.
-
-    Returns:
-        split -> cases in the given order; every split is there, even if empty.
-
-    Raises:
-        DataError: the fractions are negative or do not add up to 1.
-    """
-    fractions = COVID_FRACTIONS if fractions is None else fractions
-    if min(fractions.values(), default=-1.0) < 0 or abs(sum(fractions.values()) - 1) > 1e-9:
-        raise DataError(f"fractions {dict(fractions)} must be at least 0 and add up to 1.")
-    parts: dict[str, list[ChestCase]] = {name: [] for name in fractions}
-    for case in cases:
-        parts[deal(case.patient, fractions, seed)].append(case)
-    return parts
 
 
 def _image_size(path: Path) -> tuple[int, int]:

@@ -34,7 +34,6 @@ _LOADING_SECONDS = 30.0
 _OVER_TIME = getattr(signal, "SIGPROF", 0)
 _PIPE_BYTES = 2**20
 _HOME = Path(__file__).resolve().parents[2]
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux, which the module fcntl names from Python 3.10 on
 
 
 class DecodeError(Exception):
@@ -75,7 +74,7 @@ class _Child:
 
             for pipe in (self.process.stdin, self.process.stdout):
                 with contextlib.suppress(OSError):  # the system's quota of pipe memory: only slower
-                    fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE_BYTES)  # type: ignore[arg-type]  # both are pipes
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]  # both are pipes
 
     def ask(self, message: dict[str, Any], content: Any, seconds: float) -> Answer:
         """Send one request and wait for its answer.

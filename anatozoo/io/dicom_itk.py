@@ -137,7 +137,14 @@ def _by_gdcm(bare: Dataset, content: Any, label: str, size: int) -> npt.NDArray[
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pixels.dcm"
         path.write_bytes(content)
-        known, found = decode("itk_read", label, size_bytes=size, path=str(path), kind="GDCMImageIO")
+        try:
+            known, found = decode("itk_read", label, size_bytes=size, path=str(path), kind="GDCMImageIO")
+        except DecodeError as error:
+            # ITK's own words name source files of its build, so they are left to the chained error.
+            raise ImageError(
+                f"the pixels of {label} cannot be decoded: they are damaged, or compressed in a way that "
+                "nothing installed reads. Copy the file again, or export it uncompressed."
+            ) from error
     assert found is not None
     width, height = known["size"][:2]
     frames = frames_of(bare)

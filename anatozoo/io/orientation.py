@@ -7,7 +7,7 @@ The patient's axes are ITK's: x runs to the left, y to the back, z to the head. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any, Self, TypeVar
 
@@ -126,10 +126,6 @@ class Orientation:
     def inverse(self) -> Self:
         """The way back."""
         return self.of_turn(self.turn.T)
-
-    def reversed_along(self, axis: int) -> Self:
-        """The same, and then one axis the other way round."""
-        return replace(self, flips=tuple(flip != (at == axis) for at, flip in enumerate(self.flips)))
 
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An array (..., H, W) or (..., D, H, W) in the new order, contiguous."""

@@ -262,8 +262,13 @@ def write_itk(path: str | os.PathLike[str], image: Any, *, units_known: bool) ->
     try:
         sitk.WriteImage(image, str(temporary))
         content = temporary.read_bytes()
-    except (RuntimeError, OSError) as error:
-        raise OutputError(f"{str(final)!r} cannot be written: {error}. Choose another folder.") from error
+    except RuntimeError as error:
+        # ITK's own words name source files of its build, so they are left to the chained error.
+        raise OutputError(
+            f"{str(final)!r} cannot be written. Make room, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise OutputError(explain(error, final)) from error
     finally:
         temporary.unlink(missing_ok=True)
     # ITK's writers do not report a disk that fills up; a short file does.

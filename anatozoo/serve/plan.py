@@ -73,7 +73,7 @@ class Job(Generic[Source]):
 
     def failure(self, reason: str, seconds: float) -> Row:
         """The row that says why this input failed."""
-        if self.root is not None:
+        if self.root is not None and self.root != self.root.parent:  # "/" stands in any reason
             # As it is, and as `repr` spells it.
             start = os.path.join(self.root, "")
             reason = reason.replace(start, "").replace(repr(start)[1:-1], "")

@@ -7,7 +7,9 @@ import PIL.Image
 import pytest
 import SimpleITK as sitk
 
+from anatozoo.cli import evaluate_values
 from anatozoo.cli.main import main
+from anatozoo.io.annotations import find_annotations
 from anatozoo.io.landmarks import draw_organ_mask, write_landmarks
 from anatozoo.io.rle import encode_rle
 from anatozoo.results import SegmentationResult
@@ -534,3 +536,12 @@ def test_volumes_without_a_unit_are_in_millimetres_and_say_so(
     without_unit(tmp_path / "r/a.nii")
     assert evaluate(tmp_path / "p", tmp_path / "r") == 1
     assert "spacing_mm (1.0, 1.0, 3.0) against (2.0, 2.0, 3.0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("room", "kept"), [(2**29, True), (2**17 + 6 * SIZE[0] * SIZE[1] - 1, False)])
+def test_masks_of_single_organs_count_in_what_is_kept(tmp_path, monkeypatch, room, kept) -> None:
+    found = [find_annotations(write_side("organ folders", tmp_path / side, ["a"])) for side in "pr"]
+    monkeypatch.setattr(evaluate_values, "_MOST_BYTES", room)
+    one, two = (side.entries["a"] for side in found)
+    readings = evaluate_values.Readings({"a": (one, two)}, None)
+    assert (readings.read("a") is readings.read("a")) == kept

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anatozoo.io.chest import index_chest, split_by_patient
+from anatozoo.io.chest import index_chest
 from anatozoo.io.images import to_network
 from anatozoo.methods.chest_view import flags_of_view, view_probabilities
 
@@ -16,11 +16,7 @@ def frames(shared: Path, layout: str) -> list[np.ndarray]:
     if not (shared / "data" / {"jsrt": "jsrt", "covid": "covid-cxr"}[layout]).is_dir():
         pytest.skip(f"the images of {layout} are not in {shared}")
     cases = [case for case in index_chest(shared / "data", layout) if case.image is not None]
-    if layout == "jsrt":
-        val = [case for case in cases if case.split == "val"]
-    else:
-        val = split_by_patient(cases)["val"]
-    return [to_network(case.read_image(), 512)[0] for case in val]
+    return [to_network(case.read_image(), 512)[0] for case in cases if case.split == "val"]
 
 
 def flags(pictures: list[np.ndarray]) -> list[tuple[str, ...]]:

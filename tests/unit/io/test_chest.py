@@ -5,8 +5,9 @@ import PIL.Image
 import pytest
 
 from anatozoo.errors import DataError, ImageError
-from anatozoo.io.chest import ChestCase, index_chest, missing_pairs, read_jsrt_img, split_by_patient
+from anatozoo.io.chest import ChestCase, deal_cases, index_chest, missing_pairs, read_jsrt_img
 from anatozoo.io.landmarks import CHEST_ORGANS
+from anatozoo.io.splits import deal
 
 FOLDERS = dict(zip(("RL", "LL", "H", "RCLA", "LCLA"), CHEST_ORGANS, strict=True))
 
@@ -241,31 +242,15 @@ def test_covid_layout(covid: Path) -> None:
     assert {c.patient for c in train}.isdisjoint(c.patient for c in val)
 
 
-def case_of(patient: str) -> ChestCase:
-    return ChestCase(patient, None, (1024, 1024), {}, {}, None, patient)
+def test_dealing_is_stable_and_near_its_shares() -> None:
+    shares = {"train": 0.5, "val": 0.2, "test": 0.3}
+    dealt = [deal(str(i), shares) for i in range(2000)]
+    assert [dealt.count(name) / 2000 for name in shares] == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
 
 
-def test_split_by_patient_is_stable_and_near_its_fractions() -> None:
-    cases = [case_of(str(i)) for i in range(2000)]
-    parts = split_by_patient(cases, {"train": 0.5, "val": 0.2, "test": 0.3})
-    assert [len(parts[k]) / 2000 for k in parts] == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
-    fewer = split_by_patient(cases[::3], {"train": 0.5, "val": 0.2, "test": 0.3})
-    for name in parts:
-        assert {c.id for c in fewer[name]} == {c.id for c in cases[::3]} & {c.id for c in parts[name]}
-    other = split_by_patient(cases, {"train": 0.5, "val": 0.2, "test": 0.3}, seed=1)
-    assert [c.id for c in other["val"]] != [c.id for c in parts["val"]]
-    assert list(split_by_patient([])) == ["train", "val"]
-
-
-def test_split_by_patient_does_not_change_between_releases() -> None:
-    parts = split_by_patient([case_of(str(i)) for i in range(12)])
-    assert [c.id for c in parts["val"]] == ["1", "5", "11"]
-
-
-@pytest.mark.parametrize("fractions", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}])
-def test_wrong_fractions_are_refused(fractions: dict[str, float]) -> None:
-    with pytest.raises(DataError, match="add up to 1"):
-        split_by_patient([case_of("1")], fractions)
+def test_dealing_does_not_change_between_releases(tmp_path: Path) -> None:
+    cases = [ChestCase(str(i), None, (1024, 1024), {}, {}, None, str(i)) for i in range(12)]
+    assert [case.id for case in deal_cases(tmp_path, cases) if case.split == "val"] == ["1", "5", "11"]
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:

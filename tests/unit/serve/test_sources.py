@@ -3,12 +3,14 @@
 import csv
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image as PILImage
 
 from anatozoo.errors import OutputError
 from anatozoo.serve.manifest import LOCK_NAME, Row, read_manifest
+from anatozoo.serve.plan import Job
 from anatozoo.serve.runner import run_folder
 from anatozoo.serve.sources import Input, assign_keys
 from tests.fake_model import FakeSegmenter
@@ -181,3 +183,11 @@ def test_results_that_vanish_in_mid_run_are_an_error(tmp_path, gone):
     assert len(summary.rows) == 12
     assert all((out / name).is_file() for row in summary.rows for name in row.outputs)
     assert len(read_manifest(out)) == 12
+
+
+@pytest.mark.parametrize(
+    ("root", "shown"), [("/in", "'a.png': 3/4 is lost"), ("/", "'/in/a.png': 3/4 is lost")]
+)
+def test_reasons_name_files_below_the_folder_and_lose_nothing_else(root, shown):
+    job = Job("a.png", Path("/in/a.png"), (), "a", (), "", root=Path(root))
+    assert job.failure("'/in/a.png': 3/4 is lost", 0.0).reason == shown
