@@ -18,7 +18,7 @@ _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 # Start-of-frame markers: all of C0 to CF that are no tables, and that of JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD9)}
-_SEQUENTIAL, _LOSSLESS = 0xC0, 0xC3
+_SEQUENTIAL, _PROGRESSIVE, _LOSSLESS = 0xC0, 0xC2, 0xC3
 # A block of 64 pixels takes two codes of a bit, without loss a pixel takes one.
 _MOST_PIXELS_PER_BYTE = {_SEQUENTIAL: 256, 0xC1: 256, _LOSSLESS: 8}
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -48,11 +48,11 @@ class Frame:
 
 
 def check_jpeg(data: bytes, label: str) -> Frame:
-    """Find the frame header of a JPEG or JPEG-LS stream, and see that a scan follows it.
+    """Find the frame header of a JPEG or JPEG-LS stream, and see that scans follow it.
 
     Raises:
-        ImageError: there is none, or several, or no scan, in search of which decoders fill the memory; or the
-            stream is far too short for the size that it states.
+        ImageError: there is none, or several, or no scan, in search of which decoders fill the memory; scans
+            of a progressive one are missing; or the stream is far too short for the size that it states.
     """
     frame: Frame | None = None
     at = 2
@@ -67,6 +67,8 @@ def check_jpeg(data: bytes, label: str) -> Frame:
             at += 2
             continue
         if frame is not None and marker == _SCAN:
+            if frame.marker == _PROGRESSIVE:
+                _check_progress(data, at, label)
             return frame
         if marker in (_SCAN, _END) or length < 2:
             break
@@ -77,6 +79,37 @@ def check_jpeg(data: bytes, label: str) -> Frame:
             frame = _plausible(Frame(width, height, channels, bits, marker), len(data), label)
         at += 2 + length
     raise _broken(label, "the size is not stated" if frame is None else "the first scan is missing")
+
+
+def _check_progress(data: bytes, at: int, label: str) -> None:
+    """Refuse a progressive JPEG whose first component, the brightness, is never sent to the last bit.
+
+    Each scan brings some of the 64 frequencies, to some bit; one that is cut and then closed lacks the last.
+    A cut within the last scan, which brings no more than the last bit, is not seen.
+
+    Args:
+        data: the stream.
+        at: where the first scan begins.
+        label: what it is called in messages.
+    """
+    first, missing = data[at + 5 : at + 6], set(range(64))
+    for _ in range(_MOST_MARKERS):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        scan = data[at + 4 : at + 2 + length]
+        if (
+            marker == _SCAN
+            and len(scan) >= 6
+            and first in [scan[i : i + 1] for i in range(1, len(scan) - 3, 2)]
+        ):
+            start, end, bits = scan[-3:]
+            if bits & 0x0F == 0:
+                missing -= set(range(start, end + 1))
+        found = None if marker == _END else _NEXT_MARKER.search(data, at + 2 + length)
+        if found is None or found.start() + 4 > len(data):
+            break
+        at = found.start()
+    if missing:
+        raise _broken(label, "the last scans are missing")
 
 
 def without_end(data: bytes, frame: Frame) -> bytes | None:

@@ -212,6 +212,20 @@ def test_a_jpeg_that_is_closed_early_is_truncated(
             read(path)
 
 
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_progressive_jpeg_that_is_closed_early_is_truncated(tmp_path: Path, colour: bool) -> None:
+    whole = jpeg(
+        np.stack([NOISE, NOISE.T.reshape(NOISE.shape), NOISE], -1) if colour else NOISE, progressive=True
+    )
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    assert read_image(path).size == (88, 120)
+    for kept in (0.1, 0.3, 0.5, 0.7):
+        path.write_bytes(whole[: int(len(whole) * kept)].rstrip(b"\xff") + b"\xff\xd9")
+        with pytest.raises(ImageError, match=r"a\.jpg' is damaged or truncated"):
+            read_image(path)
+
+
 def jpeg_dicom(path: Path, content: bytes) -> None:
     data_set = _data_set(NOISE, PixelData=encapsulate([content]))
     data_set["PixelData"].is_undefined_length = True
