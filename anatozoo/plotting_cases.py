@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from anatozoo.metrics.cases import Annotation, Case
 from anatozoo.plotting import display_grey
+from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def draw_cases(rows: Mapping[str, Sequence[tuple[str, str, CasePicture]]]) -> Fi
     for axes, (title, cases) in zip(grid, shown.items(), strict=False):
         for place, (ax, (name, score, picture)) in enumerate(zip(axes, cases, strict=False)):
             _draw_panel(ax, picture)
-            ax.set_title(f"{_short(name)}\n{score}", fontsize=9)
+            ax.set_title(in_figure(f"{_short(name)}\n{score}"), fontsize=9)
             if place == 0:
                 ax.text(
                     -0.03,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anatozoo.text import in_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -45,7 +47,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     left_out = len(comparison.metrics) - len(shown)
-    words = [f"{letter}  {name}" for letter, name in zip("AB", comparison.names, strict=True)]
+    words = [in_figure(f"{letter}  {name}") for letter, name in zip("AB", comparison.names, strict=True)]
     figure.suptitle("\n".join(words), fontsize=9, x=0.01, ha="left")
     if left_out:
         figure.supxlabel(f"{left_out} more metrics are in the table", fontsize=8, color=_GREY)
@@ -71,7 +73,7 @@ def _draw_panel(ax: Axes, name: str, pairs: Paired) -> None:
     for place, values, color in zip(places, sides, _COLORS, strict=True):
         ax.scatter(place, values, s=7, color=color, alpha=0.8 * faint, linewidths=0, zorder=3)
     n = pairs.test
-    ax.set_title(name, fontsize=9)
+    ax.set_title(in_figure(name), fontsize=9)
     ax.set_xlabel(f"B − A {n.difference:+.3g}, Holm p {p_words(pairs.p_holm)}", fontsize=8, color=_GREY)
     ax.set_xticks((0, 1), ("A", "B"))
     ax.set_xlim(-0.35, 1.35)

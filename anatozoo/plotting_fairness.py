@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.fairness.wording import metric_words, p_value
+from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def _draw_groups(ax: Axes, frame: GroupFrame, metric: str) -> None:
         ax.scatter(side, place + spread, s=9, color=color, alpha=fade, linewidths=0, zorder=3)
         if len(side):
             ax.scatter(side.mean(), place, s=42, marker="D", color="white", edgecolors=_INK, zorder=4)
-    names = [f"{group}\n{_count(int(patients[group]))}" for group in frame.groups]
+    names = [f"{in_figure(group)}\n{_count(int(patients[group]))}" for group in frame.groups]
     ax.set_yticks(places, names)
     ax.set_ylim(len(sides) - 0.4, -0.6)
     _finish(ax, metric, "better →" if frame.higher[metric] else "← better")
@@ -91,7 +92,7 @@ def plot_gaps(frame: GroupFrame) -> Figure:
     for ax, metric in zip(axes, shown, strict=False):
         _draw_gaps(ax, frame, metric, pairs[metric], adjusted)
     if adjusted:
-        _legend(figure, f"between patients alike in {', '.join(frame.control_names)}")
+        _legend(figure, in_figure(f"between patients alike in {', '.join(frame.control_names)}"))
     return figure
 
 
@@ -119,7 +120,7 @@ def _draw_gaps(
             ends = (alike.ci_low, alike.ci_high)
             _draw_interval(ax, place + lift, alike.gap, ends, color, "D", filled=False)
         mark = " *" if pair.small else ""
-        names.append(f"{pair.a} vs {pair.b}{mark}\np {p_value(pair.p_corrected)}")
+        names.append(f"{in_figure(f'{pair.a} vs {pair.b}')}{mark}\np {p_value(pair.p_corrected)}")
     ax.set_yticks(range(len(pairs)), names)
     ax.set_ylim(len(pairs) - 0.4, -0.6)
     limit = max((abs(x) for x in ax.get_xlim()), default=1.0)
@@ -164,7 +165,7 @@ def plot_means(frame: GroupFrame) -> Figure:
                 color = _COLORS[1] if mean.group == frame.worst()[metric] else _COLORS[0]
                 ends = (mean.ci_low, mean.ci_high)
                 _draw_interval(ax, place, mean.mean, ends, color, "o", filled=not mean.small)
-        ax.set_yticks(range(len(means)), [f"{mean.group}  (n {mean.patients})" for mean in means])
+        ax.set_yticks(range(len(means)), [f"{in_figure(mean.group)}  (n {mean.patients})" for mean in means])
         ax.set_ylim(len(means) - 0.4, -0.6)
         _finish(ax, metric, "better →" if frame.higher[metric] else "← better")
     return figure
@@ -198,7 +199,7 @@ def plot_estimate(frame: GroupFrame, true: str, estimated: str) -> Figure:
         fade = min(0.7, max(0.15, _ENOUGH / max(1, rows.sum())))
         ax.scatter(x[rows], y[rows], s=16, color=color, alpha=fade, linewidths=0, zorder=2)
         if rows.any():
-            label = f"{group} (n {int(rows.sum())})"
+            label = f"{in_figure(group)} (n {int(rows.sum())})"
             ax.scatter(
                 x[rows].mean(),
                 y[rows].mean(),
@@ -210,13 +211,19 @@ def plot_estimate(frame: GroupFrame, true: str, estimated: str) -> Figure:
                 zorder=4,
             )
     ax.set(xlim=ends, ylim=ends, aspect="equal")
-    ax.set_xlabel(f"true: {metric_words(true)}", fontsize=9)
-    ax.set_ylabel(f"estimated: {metric_words(estimated)}", fontsize=9)
+    ax.set_xlabel(in_figure(f"true: {metric_words(true)}"), fontsize=9)
+    ax.set_ylabel(in_figure(f"estimated: {metric_words(estimated)}"), fontsize=9)
     ax.grid(color=_PALE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8, color=_PALE)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(title=f"mean by {frame.name}", fontsize=8, title_fontsize=8, frameon=False, loc="upper left")
+    ax.legend(
+        title=in_figure(f"mean by {frame.name}"),
+        fontsize=8,
+        title_fontsize=8,
+        frameon=False,
+        loc="upper left",
+    )
     return figure
 
 
@@ -247,7 +254,7 @@ def plot_agreement(true: npt.ArrayLike, estimated: npt.ArrayLike, title: str) ->
     if not math.isnan(fit.slope):
         ends = _ends(x)
         ax.plot(ends, [fit.slope * end + fit.intercept for end in ends], color=_INK, linewidth=1, zorder=2)
-    ax.set_title(f"{title}: r = {fit.r:.3f}", fontsize=10, color=_INK)
+    ax.set_title(in_figure(f"{title}: r = {fit.r:.3f}"), fontsize=10, color=_INK)
     ax.set_xlabel("true gap", fontsize=9)
     ax.set_ylabel("estimated gap", fontsize=9)
     ax.tick_params(labelsize=8)
@@ -269,7 +276,7 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
 
 
 def _finish(ax: Axes, metric: str, direction: str) -> None:
-    ax.set_title(metric_words(metric), fontsize=10, color=_INK, loc="left")
+    ax.set_title(in_figure(metric_words(metric)), fontsize=10, color=_INK, loc="left")
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(direction, fontsize=8, color=_GREY)
     ax.grid(axis="x", color=_PALE, linewidth=0.6)

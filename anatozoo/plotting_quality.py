@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.text import in_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -47,14 +49,14 @@ def plot_quality(result: QualityResult) -> Figure:
     axes[0].set_title("Judged segmentation", fontsize=9)
     for ax, match in zip(axes[1:], result.matches, strict=False):
         _draw(ax, match.pixels, (match.labels, match.truth), list(colors.values()))
-        ax.set_title(f"{match.id}\nDice {match.values['dice']:.3f}", fontsize=8)
+        ax.set_title(f"{in_figure(match.id)}\nDice {match.values['dice']:.3f}", fontsize=8)
     for ax in axes:
         ax.set_axis_off()
     handles = [Line2D([], [], color=c, label=display_name(organ)) for organ, c in colors.items()]
     handles.append(Line2D([], [], color="#888888", linestyle=":", label="Atlas (white)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     figure.suptitle(
-        f"{result.image.rpartition('/')[2]}: estimated Dice {result.best():.3f} (best of "
+        f"{in_figure(result.image.rpartition('/')[2])}: estimated Dice {result.best():.3f} (best of "
         f"{len(result.matches)}), {result.mean():.3f} (mean)   {result.engine}, atlas {result.atlas}",
         fontsize=10,
     )

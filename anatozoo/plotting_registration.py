@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.text import in_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -49,7 +51,7 @@ def plot_registration(result: RegistrationResult) -> Figure:
     for row, view in zip(axes, views, strict=True):
         _draw_view(row, view)
     about = f"{_short(result.moving)} → {_short(result.fixed)}   {result.checkpoint} {result.version}"
-    figure.suptitle(about, fontsize=9, color="#555555")
+    figure.suptitle(in_figure(about), fontsize=9, color="#555555")
     if result.flags:
         words = ", ".join(flag.replace("_", " ") for flag in result.flags)
         figure.supxlabel(words, fontsize=9, color="#b35900")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.text import in_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -60,7 +62,7 @@ def plot_repair(result: RepairResult) -> Figure:
     name = result.image.replace("\\", "/").rsplit("/", 1)[-1]
     flags = ", ".join(flag.replace("_", " ") for flag in result.flags)
     figure.suptitle(
-        f"{name}   {result.checkpoint} {result.version}" + (f"\n{flags}" if flags else ""),
+        f"{in_figure(name)}   {result.checkpoint} {result.version}" + (f"\n{flags}" if flags else ""),
         fontsize=9,
         color="#b35900" if flags else "#555555",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from anatozoo.io.grid import Grid
+from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +109,7 @@ class SavedVolume:
         """Name of the volume, checkpoint and flags above a picture."""
         flags = ", ".join(flag.replace("_", " ") for flag in self.flags)
         name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
-        title = f"{name}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
+        title = f"{in_figure(name)}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
         figure.suptitle(title, fontsize=9, color="#b35900" if flags else "#555555")
 
     def _repr_png_(self) -> bytes:

@@ -71,6 +71,11 @@ def from_cell(field: str) -> str:
     return text if cell(text) == field else field
 
 
+def in_figure(text: str) -> str:
+    r"""Text for matplotlib, which takes what stands between two ``$`` for a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def unfiltered(stream: Any) -> Any:
     """The stream behind one that makes text printable, for progress bars, whose commands are our own."""
     return getattr(stream, "inner", stream)

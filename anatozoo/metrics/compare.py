@@ -122,7 +122,12 @@ def read_rows(path: Path) -> pd.DataFrame:
     for name in metrics:
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise DataError(f"{str(path)!r}: the column {name} holds words; metrics are numbers.")
-    return table
+    named = table[ID].notna() & (table[ID] != "")
+    if not named.any():
+        raise DataError(f"{str(path)!r}: no row has an id; each needs the name of its image.")
+    if not named.all():
+        table.attrs[REMARKS] += (f"{path.name}: rows without an id, passed over: {int((~named).sum())}.",)
+    return table[named].reset_index(drop=True)
 
 
 def compare_rows(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anatozoo.errors import ImageError
 from anatozoo.io.tables import read_text_table
 from anatozoo.io.writers import write_csv
-from anatozoo.text import cell, from_cell, one_line, printable
+from anatozoo.text import cell, from_cell, in_figure, one_line, printable
 
 HOSTILE = {
     "a title": "\x1b]0;pwned\x07",
@@ -76,3 +76,12 @@ def test_tables_that_we_write_give_their_texts_back(tmp_path: Path) -> None:
     table = read_text_table(path)
     assert [row["id"] for row in table.records()] == names
     assert table.frame(["id"])["x"].tolist() == [-0.5] * len(names)
+
+
+def test_text_in_a_figure_is_no_formula() -> None:
+    from matplotlib.figure import Figure
+
+    for name in ("$\\frac{x$.png", "a$b", "\\$ $x_1$", "$$", "plain", "\x1b$"):
+        figure = Figure(figsize=(2, 2))
+        figure.suptitle(in_figure(name))
+        figure.draw_without_rendering()

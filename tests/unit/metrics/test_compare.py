@@ -9,6 +9,7 @@ from scipy.stats import wilcoxon
 from anatozoo.errors import DataError
 from anatozoo.metrics.compare import (
     COLUMNS,
+    REMARKS,
     Comparison,
     compare_rows,
     comparison_markdown,
@@ -222,3 +223,15 @@ def test_names_are_texts_and_what_a_spreadsheet_did_to_them_is_an_error(tmp_path
         DataError, match=r"10 names differ only as numbers are written, such as 000 .* 0 in the second"
     ):
         compare(a, b)
+
+
+def test_rows_without_an_id_are_passed_over_and_counted(tmp_path: Path) -> None:
+    rows = table()
+    rows.loc[[3, 7], "id"] = None
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    found = read_rows(tmp_path / "a.csv")
+    assert found.attrs[REMARKS][-1] == "a.csv: rows without an id, passed over: 2."
+    assert compare(found, table(0.01, seed=3)).images == N - 2
+    rows.assign(id=None).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(DataError, match="no row has an id"):
+        read_rows(tmp_path / "none.csv")
