@@ -216,8 +216,8 @@ def record_of(options: argparse.Namespace) -> dict[str, Any]:
         "about": (
             "What `check_view` flags (anatozoo/methods/chest_view.py). Its network was trained on the "
             "training splits of JSRT, covid-cxr and ACDC and on generated clouds, shapes and hands; its "
-            "thresholds were chosen on the same, with the lateral views in sight "
-            "(benchmarks/chest_view_training.py). "
+            "thresholds were chosen on the same while the validation splits and the lateral views were in "
+            "sight, so that these rates are optimistic (benchmarks/chest_view_training.py). "
             f"`{command} --lateral FILE ... --frontal FILE ...`"
         ),
         "about_frontal": (
