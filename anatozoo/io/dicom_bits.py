@@ -21,6 +21,12 @@ _SWAPPED = 4.0
 """How many times rougher the stated byte order has to be before it is not believed."""
 _FEW_LEVELS, _FEW_PIXELS = 16, 0.005
 """Negative values of fewer levels, or in fewer pixels, may be padding or text and prove no wrong sign."""
+_MOST_BETWEEN = 0.0005
+"""Share of pixels in the middle half of the range, above which values without a stated sign have none."""
+_NEAR_ZERO = 1 / 32
+"""Neighbours of which one is negative differ by less than this share of the range, or have no sign."""
+_BELOW_WHITE = 8
+"""White that is more frequent than so many levels below it together is saturated, and not -1."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,17 @@ def numbers_of(
     above = used >> (stored + shift) if stored + shift < allocated else 0
     if above and not shift:
         above &= ~(overlays >> stored)
+        # Negative numbers whose sign is repeated up to the highest bit.
+        if above and not signed and _has_sign(words, seen, Reading(0, allocated, True), stated, header):
+            wide = () if _are_extended(seen, stored) else ("bits_stored_ignored",)
+            return Reading(0, allocated, True).apply(words), (*flags, "sign_assumed", *wide)
         if above and not (signed and _are_extended(seen, stored)):
             reading, flag = _with_high_bits(words, stated, allocated)
             return reading.apply(words), (*flags, flag)
     elif not above and signed and _has_no_sign(words, seen, stated):
         return Reading(shift, stored, False).apply(words), (*flags, "sign_ignored")
+    elif not above and not signed and _has_sign(words, seen, Reading(shift, stored, True), stated, header):
+        return Reading(shift, stored, True).apply(words), (*flags, "sign_assumed")
     if not signed and not shift and not used >> stored and background is None:
         return words, tuple(flags)
     return stated.apply(words), tuple(flags)
@@ -112,18 +124,34 @@ def padding_of(words: Words, header: Dataset) -> npt.NDArray[np.bool_] | None:
         bool of the same shape; ``None`` where no value is stated, or no word has it, or all have.
     """
     limits = _padding_limits(header)
-    if limits is None or words.dtype.kind not in "iu":
+    if limits is None or words.dtype.kind not in "iu" or padding_contradicts(words, header):
         return None
-    span, info = 2 ** (8 * words.dtype.itemsize), np.iinfo(words.dtype)
-    # The value may be written with the other sign: 65535 for -1.
-    low, high = sorted((limit - info.min) % span + info.min for limit in limits)
-    return _usable(_within(words, low, high))
+    return _usable(_within(words, *sorted(_as_words(words, limits))))
+
+
+def padding_contradicts(words: Words, header: Dataset) -> bool:
+    """Whether the stated range of padding goes from below zero to above it, which unsigned words cannot."""
+    limits = _padding_limits(header)
+    if limits is None or words.dtype.kind != "u":
+        return False
+    low, high = _as_words(words, limits)
+    largest, stored = int(np.iinfo(words.dtype).max), header.get("BitsStored")
+    # -5 to 5 that was written without signs: from among the values to just below the end of the words.
+    begins_inside = 0 < low < 2 ** (stored if isinstance(stored, int) else 8 * words.dtype.itemsize) - 1
+    return low > high or (begins_inside and high < largest and high - low > largest // 2)
 
 
 def padding_of_numbers(numbers: Words, header: Dataset) -> npt.NDArray[np.bool_] | None:
     """The same of numbers, for files that state the number and not the word."""
     limits = _padding_limits(header)
     return None if limits is None else _usable(_within(numbers, *limits))
+
+
+def _as_words(words: Words, limits: tuple[int, int]) -> tuple[int, int]:
+    """Limits, each of which may be written with the other sign: 65535 for -1."""
+    span, least = 2 ** (8 * words.dtype.itemsize), int(np.iinfo(words.dtype).min)
+    low, high = ((limit - least) % span + least for limit in limits)
+    return low, high
 
 
 def _padding_limits(header: Dataset) -> tuple[int, int] | None:
@@ -207,9 +235,53 @@ def _has_no_sign(words: Words, seen: Words, stated: Reading) -> bool:
     return _CLEARLY * _roughness(words, plain) < _roughness(words, stated)
 
 
+def _has_sign(words: Words, seen: Words, with_sign: Reading, stated: Reading, header: Dataset) -> bool:
+    """Whether values that a header calls unsigned are two's complement.
+
+    They then lie at both ends of the range, as small positive and small negative numbers do, and pass from
+    one end to the other where the image is smooth. A bright region in a black border has the ends too, but
+    its values are far from each other with a sign as well, or are one saturated white.
+    """
+    if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").strip().upper().startswith("MONO"):
+        return False  # numbers of colours
+    values = with_sign.apply(seen)
+    quarter = 1 << (with_sign.bits - 2)
+    negative = values[(values < 0) & (values >= -quarter)]
+    if negative.size <= _FEW_PIXELS * values.size:
+        return False
+    between = np.count_nonzero((values < -quarter) | (values >= quarter))
+    if between >= _MOST_BETWEEN * values.size:
+        return False
+    positive = values[(values >= 0) & (values < quarter)]
+    if any(len(np.unique(part.ravel()[:_SAMPLE])) <= _FEW_LEVELS for part in (negative, positive)):
+        return False
+    white = np.count_nonzero(negative == -1)
+    if white > max(
+        _FEW_PIXELS * values.size, np.count_nonzero((negative < -1) & (negative >= -1 - _BELOW_WHITE))
+    ):
+        return False
+    if not _is_near_zero_between_signs(words, with_sign):
+        return False
+    plain = (stated, Reading(with_sign.shift, with_sign.bits, False))
+    return _CLEARLY * _roughness(words, with_sign) < min(_roughness(words, each) for each in plain)
+
+
+def _is_near_zero_between_signs(words: Words, reading: Reading) -> bool:
+    """Whether most neighbours in a row, of which one is negative, differ little."""
+    values = _some_rows(words, reading)
+    crosses = np.diff(values < 0, axis=1)
+    jumps = np.abs(np.diff(values, axis=1))[crosses]
+    return jumps.size > 0 and bool(np.median(jumps) < _NEAR_ZERO * 2.0**reading.bits)
+
+
 def _roughness(words: Words, reading: Reading) -> float:
     """Mean difference of neighbours in a row, over at most half a million pixels in whole rows."""
+    values = _some_rows(words, reading)
+    return float(np.abs(np.diff(values, axis=1)).mean()) if values.shape[1] > 1 else 0.0
+
+
+def _some_rows(words: Words, reading: Reading) -> npt.NDArray[np.float64]:
+    """At most half a million values in whole rows."""
     rows = words.reshape(-1, words.shape[-1])
     rows = rows[:: max(1, -(-rows.size // _SAMPLE))]
-    values = reading.apply(np.ascontiguousarray(rows)).astype(np.float64)
-    return float(np.abs(np.diff(values, axis=1)).mean()) if values.shape[1] > 1 else 0.0
+    return reading.apply(np.ascontiguousarray(rows)).astype(np.float64)

@@ -10,7 +10,8 @@ to the rescale, decided once for all slices; radiographs take all of them.
 | byte order of words | always, but where bits above Bits Stored are set, none are once bytes are swapped, and the image is then over 4 times as smooth | bytes are swapped | `byte_order_ignored` |
 | High Bit | Bits Stored - 1; or higher, and the bits below the value and above it are zero or overlays: values are then shifted down | Bits Stored - 1 | `high_bit_ignored` |
 | Pixel Representation 1 | always, but where over 0.5 % of the pixels, of over 16 levels, are negative, none is stored with its sign repeated, and the image without signs is over twice as smooth | values have no sign | `sign_ignored` |
-| Pixel Padding Value, Range Limit | at most 0.5 % of the other pixels lie below it, or above it; compared as words, else as numbers | no padding | `padding_ignored` |
+| Pixel Representation 0 | always, but where over 0.5 % of the pixels lie in the upper quarter of the range, under 0.05 % in its middle half, over 16 levels in the upper and in the lower quarter, white is not saturated, neighbours that change sign differ mostly by less than 1/32 of the range, and the image with signs is over twice as smooth | values have a sign | `sign_assumed` |
+| Pixel Padding Value, Range Limit | at most 0.5 % of the other pixels lie below it, or above it; compared as words, else as numbers; in unsigned words no range from below zero to above it | no padding | `padding_ignored` |
 | Overlays in high bits | bits named by Overlay Bit Position are no part of the value | | |
 | Palette | as other tables | error | `lut_bits`, `lut_length`, `lut_byte_order` |
 | Modality LUT | at most 1 % of the pixels lack an entry of a table that is too short | error, for what values mean is unknown | |
@@ -21,6 +22,7 @@ to the rescale, decided once for all slices; radiographs take all of them.
 | Rescale Slope, Intercept | numbers, the slope not zero; one that is missing is 1 or 0 | slope zero or not finite: no rescale; no number: error | `rescale_ignored` |
 | VOI LUT, then the first window | LINEAR with a width of 1 or more, LINEAR_EXACT, SIGMOID with a positive one; at most half of the pixels are clipped, or a third or more of the range of the values (percentiles 0.5 to 99.5) is shown | values before it | `window_ignored` |
 | Presentation LUT Shape | IDENTITY, INVERSE | polarity of Photometric Interpretation | `presentation_lut_ignored` |
+| Presentation LUT Sequence | a rising ramp, which changes nothing | not applied | `presentation_lut_ignored` |
 
 Polarity, so that bone is white:
 
@@ -43,10 +45,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from anatozoo.errors import ImageError
-from anatozoo.io.dicom_bits import numbers_of, padding_of, padding_of_numbers
+from anatozoo.io.dicom_bits import numbers_of, padding_contradicts, padding_of, padding_of_numbers
 from anatozoo.io.dicom_header import values_of
 from anatozoo.io.dicom_tables import Table
-from anatozoo.io.dicom_window import shown_values
+from anatozoo.io.dicom_window import MALFORMED, shown_values
 
 _MOST_BEYOND_PADDING = 0.005
 _SMALLEST_SLOPE, _LARGEST_SLOPE = 1e-20, 1e20
@@ -91,6 +93,8 @@ def stored_numbers(
     """Numbers and padding of stored words (..., H, W), with flags."""
     background = padding_of(words, header)
     numbers, flags = numbers_of(words, header, background)
+    if background is None and padding_contradicts(words, header) and numbers.dtype.kind == "u":
+        return numbers, None, (*flags, "padding_ignored")
     if background is None:
         background = padding_of_numbers(numbers, header)
     if background is not None and not _is_outside(numbers, background):
@@ -162,11 +166,27 @@ def polarity_of(header: Dataset) -> tuple[bool, tuple[str, ...]]:
     """Whether air is bright, see the table above, with flags."""
     inverted = str(header.get("PhotometricInterpretation")).strip().upper() == "MONOCHROME1"
     shape = "\\".join(str(value) for value in values_of(header, "PresentationLUTShape")).strip().upper()
-    if shape not in _SHAPES:
-        return inverted, ("presentation_lut_ignored",)
+    is_known = shape in _SHAPES and not _has_curve(header)
+    flags = () if is_known else ("presentation_lut_ignored",)
     if shape == "INVERSE" and not inverted:
-        return True, ("presentation_inverse",)
-    return inverted, ()
+        return True, ("presentation_inverse", *flags)
+    return inverted, flags
+
+
+def _has_curve(header: Dataset) -> bool:
+    """Whether there is a presentation LUT that is no rising ramp from input zero, or cannot be read."""
+    try:
+        sequence = values_of(header, "PresentationLUTSequence")
+        if not sequence:
+            return False
+        descriptor, data = values_of(sequence[0], "LUTDescriptor"), sequence[0]["LUTData"].value
+        table = Table.read(descriptor, data, (0, int(descriptor[0]) - 1), is_little=_is_little(header))
+    except MALFORMED:
+        return True
+    first, last = int(table.entries[0]), int(table.entries[-1])
+    ramp = np.linspace(first, last, len(table.entries))
+    is_ramp = first < last and bool(np.abs(table.entries - ramp).max() <= 1)
+    return table.first != 0 or table.is_short or not is_ramp
 
 
 def _rescaled(numbers: npt.NDArray[Any], header: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:

@@ -28,7 +28,7 @@ _LEAST_KEPT = 1 / 3
 _FLAT_SIGMOID = math.log(99) / 4
 """How many widths from its centre a sigmoid has come within a hundredth of black or white."""
 # What reading a malformed attribute or table raises.
-_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError)
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def shown_values(
                 return values, (IGNORED,)
             return table.apply(values), table.flags
         window = _first_window(header)
-    except _MALFORMED:
+    except MALFORMED:
         return values, (IGNORED,)
     if window is None:
         return values, ()

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, RLELossless
 
 from anatozoo.errors import ImageError
-from anatozoo.io.dicom_bits import numbers_of
+from anatozoo.io.dicom_bits import numbers_of, padding_of
+from anatozoo.io.dicom_grey import stored_numbers
 from anatozoo.io.dicom_volume import read_dicom_volume
 from anatozoo.io.images import read_image
 from tests.dicom_data import write_frames, write_series
@@ -161,6 +162,100 @@ def test_dark_padding_below_tissue_keeps_its_sign(write_dicom: DicomWriter) -> N
     assert image.flags == ()
 
 
+# ---- signs that are not stated
+
+
+@pytest.mark.parametrize(("stored", "top", "bottom"), [(16, 3000, -900), (16, 700, -8000), (12, 900, -700)])
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_signed_values_in_a_file_that_says_unsigned(
+    write_dicom: DicomWriter, stored: int, top: int, bottom: int, is_repeated: bool
+) -> None:
+    pixels = smooth(top, bottom)
+    words = (pixels & (0xFFFF if is_repeated else 2**stored - 1)).astype(np.uint16)
+    image = read_image(write_dicom(words, **bits(stored)))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.flags == ("sign_assumed",)
+
+
+def test_a_sign_that_is_repeated_may_have_the_whole_range(write_dicom: DicomWriter) -> None:
+    pixels = smooth(2000, -2000)
+    image = read_image(write_dicom((pixels & 0xFFFF).astype(np.uint16), **bits(12)))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.flags == ("sign_assumed",)
+
+
+def test_signed_values_that_stand_higher_in_a_file_that_says_unsigned(write_dicom: DicomWriter) -> None:
+    pixels = smooth(900, -700)
+    words = ((pixels & 0xFFF) << 4).astype(np.uint16)
+    image = read_image(write_dicom(words, BitsStored=12, HighBit=15))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.flags == ("sign_assumed",)
+
+
+def test_signed_values_with_noise_and_sharp_edges() -> None:
+    random = np.random.default_rng(0)
+    pixels = np.where(np.hypot(X - 40, Y - 48) < 30, 40, -1000) + np.round(random.normal(0, 12, X.shape))
+    numbers, flags = numbers_of(pixels.astype(np.int16).view(np.uint16), header(16))
+    np.testing.assert_array_equal(numbers, pixels)
+    assert flags == ("sign_assumed",)
+
+
+@pytest.mark.parametrize(("levels", "is_signed"), [(16, False), (17, True)])
+@pytest.mark.parametrize("side", [1, -1])
+def test_few_levels_prove_no_sign(levels: int, is_signed: bool, side: int) -> None:
+    few = (
+        np.clip(smooth(500, -500), -levels, 500) if side > 0 else np.clip(smooth(500, -500), -500, levels - 1)
+    )
+    flags = numbers_of((few & 0xFFFF).astype(np.uint16), header(16))[1]
+    assert flags == (("sign_assumed",) if is_signed else ())
+
+
+@pytest.mark.parametrize(("count", "is_signed"), [(38, False), (39, True)])
+def test_few_pixels_prove_no_sign(count: int, is_signed: bool) -> None:
+    pixels = smooth(90, 0)  # 7,680 pixels, of which half a percent is 38.4
+    pixels[48, :count] = -1 - np.arange(count)
+    flags = numbers_of((pixels & 0xFFFF).astype(np.uint16), header(16))[1]
+    assert flags == (("sign_assumed",) if is_signed else ())
+
+
+@pytest.mark.parametrize(("count", "is_signed"), [(3, True), (4, False)])
+@pytest.mark.parametrize("value", [16384, 49151])
+def test_values_in_the_middle_half_prove_no_sign(count: int, is_signed: bool, value: int) -> None:
+    words = (smooth(3000, -900) & 0xFFFF).astype(np.uint16)  # 0.05 % are 3.84 pixels
+    words[0, :count] = value
+    flags = numbers_of(words, header(16))[1]
+    assert flags == (("sign_assumed",) if is_signed else ())
+
+
+@pytest.mark.parametrize("stored", [8, 10, 12, 16])
+@pytest.mark.parametrize("noise", [0, 3, 12])
+@pytest.mark.parametrize("kind", ["bright", "bordered", "saturated", "inverted", "lungs"])
+def test_bright_images_have_no_sign(write_dicom: DicomWriter, stored: int, noise: int, kind: str) -> None:
+    top = 2**stored - 1
+    inside = (X > 15) & (X < 64) & (Y > 15) & (Y < 80)
+    lungs = (np.abs(np.abs(X - 40) - 15) < 10) & (np.abs(Y - 48) < 28)
+    high = smooth(top, top * 4 // 5)
+    pixels = {
+        "bright": high,
+        "bordered": np.where(inside, high * 15 // 16, 0),
+        "saturated": np.where(inside, np.minimum(high + top // 10, top), 0),
+        "inverted": top - smooth(top),
+        "lungs": np.where(lungs, high * 15 // 16, top // 50),
+    }[kind]
+    pixels = pixels + np.abs(np.random.default_rng(0).normal(0, noise * top / 1000, X.shape))
+    words = np.clip(pixels, 0, top).astype(np.uint16)
+    image = read_image(write_dicom(words, **bits(stored), PhotometricInterpretation="MONOCHROME2"))
+    np.testing.assert_array_equal(image.pixels, words)
+    assert image.flags == ()
+
+
+def test_numbers_of_colours_have_no_sign() -> None:
+    words = (smooth(3000, -900) & 0xFFFF).astype(np.uint16)
+    colours = header(16)
+    colours.PhotometricInterpretation = "PALETTE COLOR"
+    assert numbers_of(words, colours)[1] == ()
+
+
 def test_swapped_bytes_are_swapped_back(write_dicom: DicomWriter) -> None:
     pixels = smooth(4095).astype(np.uint16)
     image = read_image(write_dicom(pixels.byteswap(), **bits(12)))
@@ -252,6 +347,40 @@ def test_padding_among_the_values_is_not_believed(
     assert image.flags == (() if believed else ("padding_ignored",))
     if not believed:
         np.testing.assert_array_equal(image.pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "believed"),
+    [
+        (-5, 5, False),
+        (5, -5, False),
+        (65531, 5, False),
+        (-20000, 20000, False),
+        (-10, -5, True),
+        (0, 5, True),
+    ],
+)
+def test_padding_across_zero_contradicts_unsigned_words(first: int, last: int, believed: bool) -> None:
+    pixels = 900 + smooth(500)
+    pixels[:20] = 65530 if first == -10 else 3
+    stated = header(16)
+    stated.PixelPaddingValue, stated.PixelPaddingRangeLimit = first, last
+    numbers, background, flags = stored_numbers(pixels.astype(np.uint16), stated)
+    np.testing.assert_array_equal(numbers, pixels)
+    assert flags == (() if believed else ("padding_ignored",))
+    assert (background is not None) == believed
+    if background is not None:
+        np.testing.assert_array_equal(background, Y < 20)
+
+
+def test_padding_from_above_the_stored_bits_is_a_truthful_range() -> None:
+    pixels = smooth(4000)
+    pixels[:20] = 60000
+    stated = header(12)
+    stated.PixelPaddingValue, stated.PixelPaddingRangeLimit = 4096, 65000
+    background = padding_of(pixels.astype(np.uint16), stated)
+    assert background is not None
+    np.testing.assert_array_equal(background, Y < 20)
 
 
 # ---- volumes

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 
 from anatozoo.errors import ImageError
+from anatozoo.io.dicom_grey import polarity_of
 from anatozoo.io.dicom_window import Window, shown_values
 from anatozoo.io.images import read_image
 from anatozoo.io.intensity import normalize_intensity
@@ -218,3 +219,29 @@ def test_a_rescale_that_is_no_number_is_an_error(write_dicom: DicomWriter) -> No
     path.write_bytes(path.read_bytes().replace(b"123456", b"twelve"))
     with pytest.raises(ImageError, match="rescale"):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "entries", "flags"),
+    [
+        ([256, 0, 16], np.arange(256) * 257, ()),
+        ([4096, 0, 10], np.arange(4096) // 4, ()),
+        ([256, 0, 16], np.arange(256)[::-1] * 257, ("presentation_lut_ignored",)),
+        ([256, 0, 16], np.arange(256) ** 2, ("presentation_lut_ignored",)),
+        ([256, 9, 16], np.arange(256) * 257, ("presentation_lut_ignored",)),
+        ([256, 0, 16], np.full(256, 7), ("presentation_lut_ignored",)),
+        ([256, 0, 16], np.arange(100) * 257, ("presentation_lut_ignored",)),
+        ([256], np.arange(256) * 257, ("presentation_lut_ignored",)),
+    ],
+)
+def test_a_presentation_lut_that_changes_something_is_flagged(
+    descriptor: list[int], entries: npt.NDArray[np.int64], flags: tuple[str, ...]
+) -> None:
+    item, header = Dataset(), Dataset()
+    item.add_new("LUTDescriptor", "US", descriptor)
+    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.PresentationLUTSequence = [item]
+    assert polarity_of(header) == (False, flags)
+    header.PresentationLUTShape = "INVERSE"
+    assert polarity_of(header) == (True, ("presentation_inverse", *flags))
