@@ -78,9 +78,11 @@ def check_values(readings: Readings, classes: Sequence[str] | None) -> list[str]
         What is worth a remark.
 
     Raises:
-        DataError: the sides are coded differently, a mask has soft edges, or one is the other's background.
+        DataError: the sides or the files of one are coded differently, a mask has soft edges, a side has no
+            background, or one is the other's background.
     """
     from anatozoo.io.label_codes import Survey, check_named, check_sides, check_soft, looks_inverted
+    from anatozoo.io.mixed_codes import check_background, check_mixed
 
     if readings.codes is not None:
         return []  # what has no name is refused where it is read
@@ -96,7 +98,7 @@ def check_values(readings: Readings, classes: Sequence[str] | None) -> list[str]
         for survey, side in zip(surveys, sides, strict=True):
             stored = side.as_stored().labels
             if stored is not None:
-                survey.add(stored)
+                survey.add(stored, name)
         if all(len(side.values) == 1 for side in sides):
             one, two = (side.labels for side in sides)
             binary.append(looks_inverted(one, two) or looks_inverted(two, one))  # type: ignore[arg-type]
@@ -105,7 +107,9 @@ def check_values(readings: Readings, classes: Sequence[str] | None) -> list[str]
         if classes:
             check_named(survey, classes)
     check_soft(*surveys)
+    check_background(*surveys)
     if not classes:
+        check_mixed(*surveys)
         check_sides(*surveys)
     if binary and all(binary) and len(binary) == surveys[0].files:
         raise DataError(

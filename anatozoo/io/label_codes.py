@@ -117,19 +117,28 @@ class Survey:
     Attributes:
         side: what it is called.
         files: how many label maps were seen.
+        zeros: how many of them hold 0.
         values: value above 0 -> number of files that hold it.
+        held: values above 0 of a file -> number of files with these and the name of the first.
         edges: value -> number of files in which it lies along soft edges only.
     """
 
     side: str
     files: int = 0
+    zeros: int = 0
     values: Counter[int] = field(default_factory=Counter)
+    held: dict[frozenset[int], tuple[int, str]] = field(default_factory=dict)
     edges: Counter[int] = field(default_factory=Counter)
 
-    def add(self, labels: Labels) -> None:
-        """Count one label map."""
+    def add(self, labels: Labels, name: str = "") -> None:
+        """Count one label map, which messages call by its name."""
         self.files += 1
-        self.values.update(int(value) for value in np.unique(labels) if value)
+        found = frozenset(np.unique(labels).tolist())
+        self.zeros += 0 in found
+        if values := frozenset(int(value) for value in found if value):
+            files, first = self.held.get(values, (0, name))
+            self.held[values] = files + 1, first
+        self.values.update(values)
         self.edges.update(edge_values(labels))
 
     @property

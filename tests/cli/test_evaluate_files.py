@@ -393,6 +393,11 @@ SOFT[(HEART == 0) & (np.roll(HEART, 1, 1) == 1)] = 128
         ([SOFT], [HEART], "along its edges"),
         ([(1 - HEART) * 255], [HEART * 255], "--labels mask=0:255,background=255:0"),
         ([HEART, HEART], [1 - HEART, 1 - HEART], "one side is what the other leaves out"),
+        ([*[TWO] * 4, CODED], [TWO] * 5, "1, 2 (label maps: 4, as 0), others 127, 255 (label maps: 1, as 4)"),
+        ([TWO] * 5, [*[TWO] * 4, CODED], "label maps of the reference are not coded alike"),
+        ([HEART, HEART * 255], [HEART * 255, HEART], "as 0), others 255 (label maps: 1, as 1)"),
+        ([HEART + 1, HEART + 1], [HEART, HEART], "--labels background=1:0,class_1=2:1. Where"),
+        ([HEART, HEART], [HEART + 1, HEART + 1], "--labels background=0:1,class_1=1:2. Where"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_correspond_are_refused(
@@ -434,6 +439,9 @@ def test_classes_that_are_missing_are_data(tmp_path: Path, capsys: pytest.Captur
         ("both", [empty], [empty]),
         ("other", [three], [TWO]),
         ("one code", [CODED, CODED], [CODED, empty]),
+        ("turns", [HEART, HEART * 2, TWO], [HEART, HEART * 2, TWO]),
+        ("third", [TWO, TWO, HEART * 3], [TWO, TWO, HEART * 3]),
+        ("filled", [HEART * 0 + 1, TWO], [TWO, TWO]),
     ):
         assert evaluate(*sides(tmp_path / name, predictions, references), "--json") == 0, name
         remarks = summary_of(capsys)["remarks"]
@@ -456,6 +464,19 @@ def test_values_get_their_names(
     summary = summary_of(capsys)
     assert summary["metrics"]["dice/heart"]["mean"] == summary["metrics"]["dice/lung_left"]["mean"] == 1.0
     assert f"--labels {given}" in summary["command"]
+
+
+def test_files_in_two_codings_and_another_background_get_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, predictions, references, given in (
+        ("one", [TWO, CODED], [TWO, TWO], "heart=1+127:1,lung_left=2+255:2"),
+        ("both", [HEART, HEART * 255], [HEART * 255, HEART], "heart=1+255"),
+        ("background", [HEART + 1], [HEART], "background=1:0,heart=2:1"),
+    ):
+        both = sides(tmp_path / name, predictions, references)
+        assert evaluate(*both, "--labels", given, "--json") == 0, name
+        assert summary_of(capsys)["metrics"]["dice/heart"]["min"] == 1.0, name
 
 
 def test_where_a_soft_mask_begins_and_which_side_is_the_organ(

@@ -12,6 +12,7 @@ from anatozoo.io.label_codes import (
     one_organ,
     parse_labels,
 )
+from anatozoo.io.mixed_codes import check_background, check_mixed
 
 Y, X = np.mgrid[:64, :48]
 DISC = ((X - 22) ** 2 + (Y - 30) ** 2 < 200).astype(np.uint8)
@@ -53,11 +54,95 @@ def test_soft_edges_beside_classes():
     assert edge_values(volume) == edge_values(smoothed(DISC))
 
 
-def survey(*values: set[int]) -> Survey:
-    found = Survey("side")
-    for each in values:
-        found.add(np.array([[0, *each]]))
+def survey(*values: set[int], side: str = "side", zero: bool = True) -> Survey:
+    found = Survey(side)
+    for index, each in enumerate(values):
+        found.add(np.array([[0, *each] if zero else [*each]]), f"file{index}")
     return found
+
+
+TWO = [{1, 2}] * 4
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        # One file, or several, of a coding that the other side does not know.
+        ([*TWO, {127, 255}], [{1, 2}] * 5, "some hold 1, 2 (label maps: 4, as file0), others 127, 255"),
+        ([*TWO, {255}], [{1, 2}] * 5, "255 (label maps: 1, as file4), which neither those nor the other"),
+        ([*TWO, {127, 255}, {127}], [{1, 2}] * 6, "--labels class_1=1+127:1,class_2=2+255:2."),
+        ([{1}, {255}], [{1}, {1}], "others 255"),
+        ([*TWO, {3}], [{1, 2}] * 5, "--labels class_1=1,class_2=2,class_3=3."),
+        # Both sides mix the same two codings.
+        ([{1}, {255}], [{255}, {1}], "1 (label maps: 1, as file0), others 255 (label maps: 1, as file1)"),
+        ([{1}, {255}, {255}], [{1}, {1}, {255}], "by other values. Code them alike, or say"),
+        ([{1, 2}, {127, 255}], [{127, 255}, {1, 2}], "--labels class_1=1+127:1,class_2=2+255:2."),
+        ([{1, 2}, {128, 255}], [{128, 255}, {1, 2}], "not coded alike"),
+        ([{1, 2}, {255}], [{255}, {1, 2}], "not coded alike"),
+        ([{1, 2, 3}, {85, 170, 255}], [{85, 170, 255}, {1, 2, 3}], "not coded alike"),
+        ([{1, 2, 3}, {85, 255}], [{85, 170, 255}, {1, 2, 3}], "not coded alike"),
+        ([{1, 2}, {50, 100}], [{50, 100}, {1, 2}], "not coded alike"),
+        ([{1}, {200}], [{200}, {1}], "not coded alike"),
+        ([{255}, {65535}], [{65535}, {255}], "not coded alike"),
+    ],
+)  # fmt: skip
+def test_files_of_one_side_in_two_codings(ours, theirs, words):
+    with pytest.raises(DataError, match="the label maps of the mine are not coded alike") as caught:
+        check_mixed(survey(*ours, side="mine"), survey(*theirs, side="other"))
+    assert words in str(caught.value)
+    with pytest.raises(DataError, match="not coded alike"):
+        check_mixed(survey(*theirs, side="other"), survey(*ours, side="mine"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ([{1}, {2}, {1, 2}], [{1, 2}] * 3),
+        ([{1}, {2}, {1, 2}], [{1}, {2}, {1, 2}]),
+        ([{1}, {2}], [{1}, {2}]),
+        ([{1}, {2}], [{1, 2}, {1, 2}]),
+        ([{1, 3}, {2}], [{1, 3}, {2}]),
+        ([{1, 3}, {2}], [{1, 2, 3}, {1, 2}]),
+        ([{1, 3}, {2}], [{1, 2}, {1, 2}]),
+        ([*TWO, {3}], [*TWO, {3}]),
+        ([*TWO, {3}], [{1, 2, 3}] * 5),
+        ([*TWO, {3}], [*TWO, {1, 3}]),
+        ([{1, 2}, {3, 6}], [{1, 2}, {3, 4, 5, 6}]),
+        ([{1, 2}, set()], [{1, 2}, {1}]),
+        ([{1}, {2}], [set(), set()]),
+        ([{255}, {255}], [{1}, {1}]),
+        ([{127}, {255}, {127, 255}], [{127, 255}] * 3),
+        ([{127}, {255}], [{127}, {255}]),
+        ([{85}, {170}, {255}], [{85, 170, 255}] * 3),
+        ([{1}, {255}], [{1, 255}, {1, 255}]),
+        ([{17}, {53}], [{17}, {53}]),
+        ([{2, 4, 5}, {41, 43, 44}], [{2, 4, 5}, {41, 43, 44}]),
+        ([{1}, {5}, {50}], [{1}, {5}, {50}]),
+    ],
+)
+def test_files_that_show_other_organs_are_coded_alike(ours, theirs):
+    for one, two in ((ours, theirs), (theirs, ours)):
+        check_mixed(survey(*one), survey(*two))
+
+
+def test_a_side_without_background():
+    none, some = survey({1, 2}, {1, 2}, side="mine", zero=False), survey({1}, {1}, side="other")
+    with pytest.raises(
+        DataError, match=r"of the mine holds 0, .* --labels background=1:0,class_1=2:1. Where"
+    ):
+        check_background(none, some)
+    with pytest.raises(
+        DataError, match=r"of the mine holds 0, .* --labels background=0:1,class_1=1:2. Where"
+    ):
+        check_background(some, none)
+    with pytest.raises(DataError, match="--labels class_1=1"):
+        check_background(survey({1}, zero=False), some)
+    check_background(none, none)
+    check_background(some, some)
+    check_background(survey(), some)
+    # One file that an organ fills is no coding.
+    none.add(np.array([[0, 1]]))
+    check_background(none, some)
 
 
 @pytest.mark.parametrize(
