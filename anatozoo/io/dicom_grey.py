@@ -4,32 +4,36 @@ Files break the standard in a few ways again and again. Each rule below says whe
 a number, what is done where it is not, and the flag that then stands on the result. Volumes take the rules up
 to the rescale, decided once for all slices; radiographs take all of them.
 
-| question | believed | else | flag |
-|---|---|---|---|
-| Bits Stored | 1 to Bits Allocated, and no bits above it are set, or overlays or the sign are in them | of the stated and of all bits, those that give the smoother image (mean difference of neighbours in a row) | `bits_stored_ignored` (all bits taken), `high_bits_ignored` (stated bits taken) |
-| byte order of words | always, but where bits above Bits Stored are set, none are once bytes are swapped, and the image is then over 4 times as smooth | bytes are swapped | `byte_order_ignored` |
-| High Bit | Bits Stored - 1; or higher, and the bits below the value and above it are zero or overlays: values are then shifted down | Bits Stored - 1 | `high_bit_ignored` |
-| Pixel Representation 1 | always, but where over 0.5 % of the pixels, of over 16 levels, are negative, none is stored with its sign repeated, and the image without signs is over twice as smooth | values have no sign | `sign_ignored` |
-| Pixel Representation 0 | always, but where over 0.5 % of the pixels lie in the upper quarter of the range, under 0.05 % in its middle half, over 16 levels in the upper and in the lower quarter, white is not saturated, neighbours that change sign differ mostly by less than 1/32 of the range, and the image with signs is over twice as smooth | values have a sign | `sign_assumed` |
-| Pixel Padding Value, Range Limit | at most 0.5 % of the other pixels lie below it, or above it; compared as words, else as numbers; in unsigned words no range from below zero to above it | no padding | `padding_ignored` |
-| Overlays in high bits | bits named by Overlay Bit Position are no part of the value | | |
-| Palette | as other tables | error | `lut_bits`, `lut_length`, `lut_byte_order` |
-| Modality LUT | at most 1 % of the pixels lack an entry of a table that is too short | error, for what values mean is unknown | |
-| LUT Descriptor: entries | as many as there are, or one of padding more; 0 is 65,536 | those that are there; above the last, it goes on | `lut_length` |
-| LUT Descriptor: first value | signed or unsigned, whichever covers more of the image's values; of equals by the sign of the values | | |
-| LUT Descriptor: bits | 1 to 16; up to 8 in a byte or in a word, more in a word | the width that the length allows, else the smoother one | `lut_bits` |
-| LUT Data: byte order | the file's; bytes in words, lower first | swapped, where words are then over 4 times, bytes over 1.5 times as smooth | `lut_byte_order` |
-| Rescale Slope, Intercept | numbers, the slope not zero; one that is missing is 1 or 0 | slope zero or not finite: no rescale; no number: error | `rescale_ignored` |
-| VOI LUT, then the first window | LINEAR with a width of 1 or more, LINEAR_EXACT, SIGMOID with a positive one; at most half of the pixels are clipped, or a third or more of the range of the values (percentiles 0.5 to 99.5) is shown | values before it | `window_ignored` |
-| Presentation LUT Shape | IDENTITY, INVERSE | polarity of Photometric Interpretation | `presentation_lut_ignored` |
-| Presentation LUT Sequence | a rising ramp, which changes nothing | not applied | `presentation_lut_ignored` |
+::
+
+    | question | believed | else | flag |
+    |---|---|---|---|
+    | Bits Stored | 1 to Bits Allocated, and no bits above it are set, or overlays or the sign are in them | of the stated and of all bits, those that give the smoother image (mean difference of neighbours in a row) | `bits_stored_ignored` (all bits taken), `high_bits_ignored` (stated bits taken) |
+    | byte order of words | always, but where bits above Bits Stored are set, none are once bytes are swapped, and the image is then over 4 times as smooth | bytes are swapped | `byte_order_ignored` |
+    | High Bit | Bits Stored - 1; or higher, and the bits below the value and above it are zero or overlays: values are then shifted down | Bits Stored - 1 | `high_bit_ignored` |
+    | Pixel Representation 1 | always, but where over 0.5 % of the pixels, of over 16 levels, are negative, none is stored with its sign repeated, and the image without signs is over twice as smooth | values have no sign | `sign_ignored` |
+    | Pixel Representation 0 | always, but where over 0.5 % of the pixels lie in the upper quarter of the range, under 0.05 % in its middle half, over 16 levels in the upper and in the lower quarter, white is not saturated, neighbours that change sign differ mostly by less than 1/32 of the range, and the image with signs is over twice as smooth | values have a sign | `sign_assumed` |
+    | Pixel Padding Value, Range Limit | at most 0.5 % of the other pixels lie below it, or above it; compared as words, else as numbers; in unsigned words no range from below zero to above it | no padding | `padding_ignored` |
+    | Overlays in high bits | bits named by Overlay Bit Position are no part of the value | | |
+    | Palette | as other tables | error | `lut_bits`, `lut_length`, `lut_byte_order` |
+    | Modality LUT | at most 1 % of the pixels lack an entry of a table that is too short | error, for what values mean is unknown | |
+    | LUT Descriptor: entries | as many as there are, or one of padding more; 0 is 65,536 | those that are there; above the last, it goes on | `lut_length` |
+    | LUT Descriptor: first value | signed or unsigned, whichever covers more of the image's values; of equals by the sign of the values | | |
+    | LUT Descriptor: bits | 1 to 16; up to 8 in a byte or in a word, more in a word | the width that the length allows, else the smoother one | `lut_bits` |
+    | LUT Data: byte order | the file's; bytes in words, lower first | swapped, where words are then over 4 times, bytes over 1.5 times as smooth | `lut_byte_order` |
+    | Rescale Slope, Intercept | numbers, the slope not zero; one that is missing is 1 or 0 | slope zero or not finite: no rescale; no number: error | `rescale_ignored` |
+    | VOI LUT, then the first window | LINEAR with a width of 1 or more, LINEAR_EXACT, SIGMOID with a positive one; at most half of the pixels are clipped, or a third or more of the range of the values (percentiles 0.5 to 99.5) is shown | values before it | `window_ignored` |
+    | Presentation LUT Shape | IDENTITY, INVERSE | polarity of Photometric Interpretation | `presentation_lut_ignored` |
+    | Presentation LUT Sequence | a rising ramp, which changes nothing | not applied | `presentation_lut_ignored` |
 
 Polarity, so that bone is white:
 
-| | no shape | IDENTITY | INVERSE |
-|---|---|---|---|
-| MONOCHROME2 | as stored | as stored | turned round, `presentation_inverse` |
-| MONOCHROME1 | turned round | turned round | turned round |
+::
+
+    | | no shape | IDENTITY | INVERSE |
+    |---|---|---|---|
+    | MONOCHROME2 | as stored | as stored | turned round, `presentation_inverse` |
+    | MONOCHROME1 | turned round | turned round | turned round |
 
 For a digital radiograph, the standard has INVERSE say what MONOCHROME1 says already, so that the two together
 turn once.

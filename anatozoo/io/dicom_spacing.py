@@ -1,13 +1,15 @@
 """How large, and how high for its width, a pixel of a DICOM image is.
 
-| question | believed | else | flag |
-|---|---|---|---|
-| which spacing | PixelSpacing; else ImagerPixelSpacing, else NominalScannedPixelSpacing, both at the detector or film and divided by the magnification: the first that is two positive numbers | none | |
-| EstimatedRadiographicMagnificationFactor | 1 to 2 | not divided | `magnification_ignored` |
-| PixelSpacing beside ImagerPixelSpacing | up to 2 % larger (rounding) to half as large (magnification), the same factor to 2 % in both directions | PixelSpacing all the same | `spacing_inconsistent` |
-| size of the field | longer side from 5 mm to 1 m | kept | `spacing_implausible` |
-| height over width of a pixel | of the spacing, else of PixelAspectRatio; 1/4 to 4, and 1 where within 0.1 % of it | square | `pixel_aspect_ignored` |
-| PixelAspectRatio beside a spacing | the same to 2 % | of the spacing | `pixel_aspect_ignored` |
+::
+
+    | question | believed | else | flag |
+    |---|---|---|---|
+    | which spacing | PixelSpacing; else ImagerPixelSpacing, else NominalScannedPixelSpacing, both at the detector or film and divided by the magnification: the first that is two positive numbers | none | |
+    | EstimatedRadiographicMagnificationFactor | 1 to 2 | not divided | `magnification_ignored` |
+    | PixelSpacing beside ImagerPixelSpacing | up to 2 % larger (rounding) to half as large (magnification), the same factor to 2 % in both directions | PixelSpacing all the same | `spacing_inconsistent` |
+    | size of the field | longer side from 5 mm to 1 m | kept | `spacing_implausible` |
+    | height over width of a pixel | of the spacing, else of PixelAspectRatio; 1/4 to 4, and 1 where within 0.1 % of it | square | `pixel_aspect_ignored` |
+    | PixelAspectRatio beside a spacing | the same to 2 % | of the spacing | `pixel_aspect_ignored` |
 
 An image whose pixels are not square is flagged `non_square_pixels`: networks see it with its proportions.
 """  # noqa: E501  # rows of a table are lines
