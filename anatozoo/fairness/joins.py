@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,46 @@ if TYPE_CHECKING:
 POSITION = "position"
 """Column of the place of a square that hides a part of the image: an image then has several rows."""
 _MOST_NAMES = 3
+_WHICH_IMAGE = frozenset(
+    [
+        "site",
+        "center",
+        "centre",
+        "hospital",
+        "institution",
+        "visit",
+        "study",
+        "series",
+        "session",
+        "scan",
+        "exam",
+        "examination",
+        "accession",
+        "image",
+        "file",
+        "path",
+        "view",
+        "side",
+        "laterality",
+        "eye",
+        "date",
+        "time",
+        "timepoint",
+        "acquisition",
+        "slice",
+        "frame",
+        "position",
+        "projection",
+        "scanner",
+        "uid",
+        "number",
+        "id",
+    ]
+)
+_OF_PATIENTS = frozenset(
+    ["age", "sex", "gender", "race", "ethnicity", "birth", "death", "diagnosis", "patient", "dob"]
+)
+"""Words in names of columns: what tells images of one patient apart, and what is known of the patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,21 +223,28 @@ def _check_same(
     rows = [index for index, key in enumerate(keys) if key in many]
     texts = table.iloc[rows].astype(object).where(table.iloc[rows].notna(), "").astype(str)
     doubled = [keys[index] for index in rows]
-    groups = texts.groupby([" ".join(key) for key in doubled], sort=False)
+    # A number for each name, for names of several columns do not differ once they are put together.
+    numbers = dict(zip(many, range(len(many)), strict=True))
+    number = [numbers[key] for key in doubled]
+    groups = texts.groupby(number, sort=False)
     differing = [c for c in texts.columns if c not in on and (groups[c].nunique() > 1).any()]
     if not differing:
         return len(rows) - len(many)
-    column = differing[0]
-    where = groups[column].unique()
-    shown = [
-        f"{key} ({column} {', '.join(map(repr, values[:3]))})"
-        for key, values in where.items()
-        if len(values) > 1
-    ]
+    # Only what says which image a row is of can tell rows apart; sex or age are what contradicts itself.
     apart = [
         c
         for c in differing
-        if not texts.assign(key=[" ".join(k) for k in doubled]).duplicated(["key", c]).any()
+        if _says_which_image(str(c))
+        and len(differing) > 1
+        and not texts.assign(**{"\0": number}).duplicated(["\0", c]).any()
+    ]
+    column = next((c for c in differing if c not in apart), differing[0])
+    where = groups[column].unique()
+    names = list(many)
+    shown = [
+        f"{' '.join(names[key])} ({column} {', '.join(map(repr, values[:3]))})"
+        for key, values in where.items()
+        if len(values) > 1
     ]
     advice = (
         f"{apart[0]} tells them apart: where the scores have it, join by it too, --on "
@@ -208,6 +256,13 @@ def _check_same(
         f"{name} has several rows with different values for {len(shown)} names in {', '.join(on)}, such as "
         f"{'; '.join(shown[:_MOST_NAMES])}. {advice[0].upper()}{advice[1:]}."
     )
+
+
+def _says_which_image(column: str) -> bool:
+    """Whether a column, by its name, tells images of a patient apart, and is no fact about the patient."""
+    words = set(re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column))
+    words = {word.lower() for word in words}
+    return bool(words & _WHICH_IMAGE) and not words & _OF_PATIENTS
 
 
 def _check(
@@ -236,6 +291,15 @@ def _check(
             f"{len(matches.alike)} names differ only as numbers are written, such as {example([one])} in the "
             f"scores and {example([two])} in {name}. Names are texts, and a spreadsheet that takes them for "
             "numbers drops zeros: write them alike in both tables (in Excel import the column as text)."
+        )
+    if matches.dates:
+        pairs = "; ".join(
+            f"{example([one])} and {example([two])}" for one, two in matches.dates[:_MOST_NAMES]
+        )
+        raise DataError(
+            f"{len(matches.dates)} names differ as a spreadsheet makes dates of them, such as, in the scores "
+            f"and in {name}, {pairs}. Write them alike in both tables: export {there} and {ours} again as text "
+            "(in Excel import the column as text)."
         )
     if matches.mangled and len(matches.pairs) < len(set(named)):
         raise DataError(

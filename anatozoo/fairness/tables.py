@@ -138,11 +138,12 @@ def read_table(path: Path, texts: Collection[str] = ()) -> tuple[pd.DataFrame, t
         The rows, and what was taken for granted in reading them.
 
     Raises:
-        DataError: no such file, or no table.
+        DataError: no such file, no table, or numbers whose commas may be decimal or at thousands.
     """
     found = read_text_table(path)
     named = {clean(name).casefold() for name in (*NAMING, *PATIENT_COLUMNS, *texts)}
-    return found.frame({name for name in found.header if name.casefold() in named}), found.remarks
+    kept = {name for name in found.header if name.casefold() in named}
+    return found.frame(kept), found.remarks_of_frame(kept)
 
 
 def choose_metrics(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from anatozoo.io.sheet_dates import Date, dates_made_of, dates_written
 from anatozoo.io.tables import clean
 
 _SUFFIXES = (
@@ -36,6 +37,8 @@ class Matches:
         alike: names without partner that would meet as numbers, ``("0007", "7")``.
         mangled: names of the second table that a spreadsheet has written as ``1.23E+15``.
         beside: pairs of folders that differ in names that meet by the file's name alone.
+        dates: names without partner of which one is the date that a spreadsheet makes of the other,
+            ``("MAR1", "1-Mar")``.
     """
 
     pairs: Mapping[Key, Key]
@@ -44,6 +47,7 @@ class Matches:
     alike: tuple[tuple[Key, Key], ...]
     mangled: tuple[Key, ...]
     beside: tuple[tuple[str, str], ...] = ()
+    dates: tuple[tuple[Key, Key], ...] = ()
 
 
 def plain_name(text: str) -> str:
@@ -94,7 +98,8 @@ def match_keys(first: Sequence[Key], second: Sequence[Key]) -> Matches:
     taken = set(pairs.values())
     right = [key for key in second if key not in taken]
     mangled = tuple(key for key in right if any(map(_SCIENTIFIC.fullmatch, key)))
-    return Matches(pairs, ambiguous, several, _alike(left, right), mangled, beside)
+    dates = (*_made_dates(left, right), *((one, two) for two, one in _made_dates(right, left)))
+    return Matches(pairs, ambiguous, several, _alike(left, right), mangled, beside, dates)
 
 
 def _parts(key: Key) -> tuple[str, ...]:
@@ -167,6 +172,31 @@ def _alike(left: Sequence[Key], right: Sequence[Key]) -> tuple[tuple[Key, Key], 
     numbers = {number: key for key in right if (number := _as_numbers(key)) is not None}
     found = ((key, numbers.get(number)) for key in left if (number := _as_numbers(key)) is not None)
     return tuple((key, other) for key, other in found if other and _parts(key)[0] != _parts(other)[0])
+
+
+def _made_dates(texts: Sequence[Key], written: Sequence[Key]) -> tuple[tuple[Key, Key], ...]:
+    """Names, each with one that is the same but for dates in the place of texts that become them."""
+    by_date: dict[tuple[str | Date, ...], Key] = {}
+    for key in written:
+        for index, part in enumerate(key):
+            for date in dates_written(clean(part)):
+                by_date.setdefault(_dated(key, index, date), key)
+    if not by_date:
+        return ()
+    found: dict[Key, Key] = {}
+    for key in texts:
+        for index, part in enumerate(key):
+            for date in dates_made_of(clean(part)) | dates_made_of(plain_name(part)):
+                other = by_date.get(_dated(key, index, date))
+                if other and clean(part) != clean(other[index]):
+                    found.setdefault(key, other)
+    return tuple(found.items())
+
+
+def _dated(key: Key, index: int, date: Date) -> tuple[str | Date, ...]:
+    """The name with a date in one place, the others as they are compared."""
+    others = [clean(text).casefold() for text in key]
+    return (*others[:index], date, *others[index + 1 :])
 
 
 def _as_numbers(key: Key) -> Key | None:

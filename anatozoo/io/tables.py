@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatozoo.errors import DataError
+from anatozoo.io.cells import comma_is_decimal, numbers
+from anatozoo.io.limits import MAX_FILE_BYTES
 from anatozoo.io.untrusted import check_inflation
 from anatozoo.text import from_cell
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pandas as pd
 
 SEPARATORS = (",", ";", "\t")
-_MAX_BYTES = 2**32
+_MAX_BYTES = MAX_FILE_BYTES
 _SAMPLE_ROWS = 50
 _LONGEST_FIELD = 2**27
 _SEP_LINE = re.compile(r"\s*\"?sep=(.)\"?[\s,;]*", re.IGNORECASE)
@@ -47,13 +47,6 @@ _OTHER_FILES = (
 _QUOTED_FORMULA = re.compile(r'="([^"]*)"')
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
 
-_POINT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?", re.IGNORECASE)
-_COMMA = re.compile(r"[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d+)?")
-_WHOLE = re.compile(r"[+-]?\d{1,18}")
-_CODE = re.compile(r"[+-]?0\d+|[+-]?\d{19,}")
-"""Digits that are a name and no number: ``0007``, or longer than a number is exact."""
-_NO_NUMBER = frozenset(("", "nan", "na", "n/a", "#n/a"))
-
 
 @dataclass(frozen=True)
 class TextTable:
@@ -64,12 +57,16 @@ class TextTable:
         rows: cells of each row, as many as there are columns, blanks around them removed.
         lines: the line of the file in which each row begins, the first line being 1.
         remarks: what was taken for granted or passed over, one sentence each.
+        separator: what stands between the fields of the file.
+        name: name of the file.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
     remarks: tuple[str, ...] = ()
+    separator: str = ","
+    name: str = "the table"
 
     def records(self) -> list[dict[str, str]]:
         """The rows as column -> cell."""
@@ -83,25 +80,37 @@ class TextTable:
 
         Args:
             texts: columns that stay text whatever they hold, such as those that name images.
+
+        Raises:
+            DataError: commas separate the fields, and those in numbers may be decimal commas or thousands.
         """
         import numpy as np
         import pandas as pd
 
-        columns = dict(zip(self.header, zip(*self.rows, strict=True), strict=True))
-        kept = {name for name in columns if name in texts}
-        comma = not any(
-            _all_match(_POINT, cells) and any("." in cell for cell in cells)
-            for name, cells in columns.items()
-            if name not in kept
-        )
+        comma, _ = self._commas(texts)
         made: dict[str, object] = {}
-        for name, cells in columns.items():
-            numbers = None if name in kept else _numbers(cells, comma=comma)
-            if numbers is None:
+        for name, cells in self._columns().items():
+            found = None if name in texts else numbers(cells, comma=comma)
+            if found is None:
                 made[name] = pd.Series([cell if cell else np.nan for cell in cells], dtype="str")
             else:
-                made[name] = numbers
+                made[name] = found
         return pd.DataFrame(made)
+
+    def remarks_of_frame(self, texts: Collection[str] = ()) -> tuple[str, ...]:
+        """The remarks, with what `frame` takes for granted of numbers.
+
+        Raises:
+            DataError: as `frame`.
+        """
+        return self.remarks + tuple(f"{self.name}: {remark}" for remark in self._commas(texts)[1])
+
+    def _columns(self) -> dict[str, tuple[str, ...]]:
+        return dict(zip(self.header, zip(*self.rows, strict=True), strict=True))
+
+    def _commas(self, texts: Collection[str]) -> tuple[bool, tuple[str, ...]]:
+        columns = {name: cells for name, cells in self._columns().items() if name not in texts}
+        return comma_is_decimal(columns, self.separator, repr(self.name))
 
 
 @dataclass(frozen=True)
@@ -112,10 +121,12 @@ class Records:
         records: the line in which each begins, the first being 1, and its fields; without blank ones, and
             without columns at the end that are empty in all.
         remarks: as in `TextTable`, without the name of the file.
+        separator: what stands between fields.
     """
 
     records: tuple[tuple[int, list[str]], ...]
     remarks: tuple[str, ...]
+    separator: str
 
 
 def read_records(path: str | os.PathLike[str]) -> Records:
@@ -139,7 +150,7 @@ def read_records(path: str | os.PathLike[str]) -> Records:
     records = [(line, fields[:width]) for line, fields in records]
     if blank:
         remarks.append(f"blank rows passed over: {blank}.")
-    return Records(tuple(records), tuple(remarks))
+    return Records(tuple(records), tuple(remarks), separator)
 
 
 def read_text_table(path: str | os.PathLike[str]) -> TextTable:
@@ -189,6 +200,8 @@ def read_text_table(path: str | os.PathLike[str]) -> TextTable:
         tuple(zip(*columns, strict=True)),
         lines,
         tuple(f"{file.name}: {remark}" for remark in remarks),
+        found.separator,
+        file.name,
     )
 
 
@@ -224,7 +237,10 @@ def _bytes_of(path: Path, label: str) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{label} cannot be read as a table: {error}.") from error
     if len(data) > _MAX_BYTES:
-        raise DataError(f"{label} holds over {_MAX_BYTES} bytes (4 GiB); split it, or keep fewer columns.")
+        raise DataError(
+            f"{label} has over {_MAX_BYTES} bytes of text; at most 1 GiB (2**30 bytes) is read. Split it, or "
+            "keep fewer columns."
+        )
     return data
 
 
@@ -336,28 +352,3 @@ def _named(
             f"row {line + 1}; give one of them another name."
         )
     return tuple(kept), list(kept.values())
-
-
-def _all_match(pattern: re.Pattern[str], cells: Sequence[str]) -> bool:
-    """Whether every cell that says something is a number of this form, and there is one."""
-    stated = [cell for cell in cells if cell.lower() not in _NO_NUMBER]
-    return bool(stated) and all(map(pattern.fullmatch, stated))
-
-
-def _numbers(cells: Sequence[str], *, comma: bool) -> npt.NDArray[np.generic] | None:
-    """A column as int64 or float64, None where it holds words or names."""
-    import numpy as np
-
-    if not any(cells):
-        return np.full(len(cells), np.nan)
-    if any(map(_CODE.fullmatch, cells)):
-        return None
-    if all(map(_WHOLE.fullmatch, cells)):
-        return np.array([int(cell) for cell in cells], np.int64)
-    if _all_match(_POINT, cells):
-        texts: Sequence[str] = cells
-    elif comma and _all_match(_COMMA, cells):
-        texts = [cell.replace(",", ".") for cell in cells]
-    else:
-        return None
-    return np.array([float("nan" if text.lower() in _NO_NUMBER else text) for text in texts])

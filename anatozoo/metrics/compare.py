@@ -110,7 +110,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 
     found = read_text_table(path)
     table = found.frame((ID, PATIENT))
-    table.attrs[REMARKS] = found.remarks
+    table.attrs[REMARKS] = found.remarks_of_frame((ID, PATIENT))
     if ID in table:
         table[ID] = table[ID].map(clean, na_action="ignore")
     metrics = metric_names([dict.fromkeys(map(str, table.columns))])

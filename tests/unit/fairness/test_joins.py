@@ -107,7 +107,7 @@ def test_rows_that_repeat_are_taken_once_and_counted():
 def test_rows_that_contradict_one_another_show_examples():
     other = pd.DataFrame({"id": ["a", "a", "b"], "visit": ["1", "2", "1"], "age": [60, 61, 50]})
     with pytest.raises(
-        DataError, match=r"different values for 1 names in id, such as a \(visit '1', '2'\). Visit"
+        DataError, match=r"different values for 1 names in id, such as a \(age '60', '61'\). Visit"
     ):
         join(scores(id=["a", "b"]), other, "id", "c.csv")
     own = scores(id=["a", "a", "b"], visit=["1", "2", "1"])
@@ -166,3 +166,44 @@ def test_a_hundred_thousand_rows_are_no_matter():
     assert len(match_keys([("/x/" + p,) for p in same], [(p,) for p in same[::-1]]).pairs) == 50_000
     # On a busy machine one second each; squares of these numbers would take hours.
     assert max(start, time.process_time() - again) < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("MAR1", "1-Mar"), ("SEPT2", "2-Sep"), ("1-2", "2-Jan"), ("1-2", "1-Feb"), ("1/2", "2-Jan"),
+        ("JAN45", "Jan-45"), ("10-45", "Oct-45"), ("dec1.png", "1-Dec"), ("MAR1", "01. Mrz"),
+        ("1-2-03", "1/2/2003"), ("MAR1", "2024-03-01 00:00:00"),
+    ],
+)  # fmt: skip
+def test_names_of_which_a_spreadsheet_made_dates(text, date):
+    with pytest.raises(DataError, match=f"1 names differ as a spreadsheet makes dates .* {text} and {date}"):
+        joined([text, "b"], [date, "b"])
+    with pytest.raises(DataError, match=f"1 names differ as a spreadsheet makes dates .* {date} and {text}"):
+        joined([date, "b"], [text, "b"])
+
+
+def test_dates_that_are_no_changed_names_only_lack_a_partner():
+    assert joined(["1-Mar", "2-Mar", "2021-05-03"], ["1-Mar", "3-Mar", "2022-05-03"]).notna().tolist() == [
+        True,
+        False,
+        False,
+    ]
+    assert joined(["SITE1", "b"], ["1-Mar", "b"]).notna().tolist() == [False, True]
+
+
+def test_names_of_two_columns_do_not_run_into_one_another():
+    other = pd.DataFrame(
+        {"site": ["a b", "a b", "a", "a"], "id": ["c", "c", "b c", "b c"], "sex": ["M", "M", "F", "F"]}
+    )
+    found = join(scores(site=["a b", "a"], id=["c", "b c"]), other, ("site", "id"), "c.csv").table["sex"]
+    assert found.tolist() == ["M", "F"]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"sex": ["M", "F"]}, {"sex": ["M", "F"], "age": [60, 61]}, {"View": ["AP", "PA"]}]
+)
+def test_a_contradiction_is_no_column_to_join_by(columns):
+    with pytest.raises(DataError, match=r"such as a \(.*each name has one row") as caught:
+        join(scores(id=["a"]), pd.DataFrame({"id": ["a", "a"]} | columns), "id", "c.csv")
+    assert "--on" not in str(caught.value)

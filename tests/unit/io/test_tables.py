@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anatozoo.errors import DataError
+from anatozoo.io import tables
 from anatozoo.io.tables import TextTable, clean, read_records, read_text_table
 
 
@@ -157,3 +158,46 @@ def test_records_keep_lines_of_any_length(tmp_path):
         (3, ["1"]),
         (4, ["1", "2", "3"]),
     )
+
+
+@pytest.mark.parametrize(
+    "cells", [("1,234", "980"), ("1,234", "1,234,567"), ("12,345", ""), ("-1,234", "nan")]
+)
+def test_thousands_in_a_file_of_commas_are_refused(tmp_path, cells):
+    found = table(tmp_path, f'id,x\na,"{cells[0]}"\nb,"{cells[1]}"\n')
+    for read in (found.frame, found.remarks_of_frame):
+        with pytest.raises(
+            DataError, match=r"in the column x, such as '.*', may be thousands or have decimal"
+        ):
+            read()
+    # As a name it is none of a number.
+    assert found.frame(("x",))["x"].tolist()[0] == cells[0]
+
+
+def test_decimal_commas_in_quotes_are_read(tmp_path):
+    found = table(tmp_path, 'id,x,y\na,"12,5","1,234"\nb,"0,912","2,000"\n')
+    assert found.frame()[["x", "y"]].to_numpy().tolist() == [[12.5, 1.234], [0.912, 2.0]]
+    assert found.remarks_of_frame() == (
+        "t.csv: commas in y were read as decimal commas, 1,234 as 1.234; write thousands without commas if "
+        "they are some.",
+    )
+
+
+def test_what_may_be_thousands_in_a_file_of_semicolons_is_remarked(tmp_path):
+    found = table(tmp_path, "id;x\na;1,234\nb;2,500\n")
+    assert found.frame()["x"].tolist() == [1.234, 2.5]
+    (remark,) = found.remarks_of_frame()
+    assert "commas in x were read as decimal commas, 1,234 as 1.234" in remark
+    # One number that can be no thousands tells.
+    for text in ("id;x\na;1,234\nb;2,5\n", "id;x;y\na;1,234;0,5\n", "id;x\na;0,912\n"):
+        sure = table(tmp_path, text)
+        assert sure.frame()["x"].dtype == float
+        assert sure.remarks_of_frame() == ()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_tables_that_are_too_large_decompressed(tmp_path, monkeypatch, pack):
+    assert tables._MAX_BYTES == 2**30
+    monkeypatch.setattr(tables, "_MAX_BYTES", 2**10)
+    with pytest.raises(DataError, match=r"has over 1024 bytes of text; at most 1 GiB .* Split it"):
+        table(tmp_path, pack(b"id,a\n" + b"1,2\n" * 300))
