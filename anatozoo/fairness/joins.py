@@ -298,8 +298,8 @@ def _check(
         )
         raise DataError(
             f"{len(matches.dates)} names differ as a spreadsheet makes dates of them, such as, in the scores "
-            f"and in {name}, {pairs}. Write them alike in both tables: export {there} and {ours} again as text "
-            "(in Excel import the column as text)."
+            f"and in {name}, {pairs}. Write them alike in both tables: export {there} and {ours} again as "
+            "text (in Excel import the column as text)."
         )
     if matches.mangled and len(matches.pairs) < len(set(named)):
         raise DataError(

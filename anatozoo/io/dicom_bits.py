@@ -19,6 +19,8 @@ _CLEARLY = 2.0
 """How many times rougher the stated reading has to be before the sign is not believed."""
 _SWAPPED = 4.0
 """How many times rougher the stated byte order has to be before it is not believed."""
+_FEWEST_BITS = 7
+"""Below, a quarter of the range has no 17 levels."""
 _FEW_LEVELS, _FEW_PIXELS = 16, 0.005
 """Negative values of fewer levels, or in fewer pixels, may be padding or text and prove no wrong sign."""
 _MOST_BETWEEN = 0.0005
@@ -244,6 +246,8 @@ def _has_sign(words: Words, seen: Words, with_sign: Reading, stated: Reading, he
     """
     if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").strip().upper().startswith("MONO"):
         return False  # numbers of colours
+    if with_sign.bits < _FEWEST_BITS:
+        return False  # a quarter of so few levels tells nothing
     values = with_sign.apply(seen)
     quarter = 1 << (with_sign.bits - 2)
     negative = values[(values < 0) & (values >= -quarter)]

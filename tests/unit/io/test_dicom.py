@@ -356,7 +356,7 @@ def test_broken_jpeg_lossless_is_told_without_the_decoders_own_words(tmp_path: P
     dataset.save_as(tmp_path / "a.dcm")
     with pytest.raises(ImageError, match=r"the pixels of .*a\.dcm' cannot be decoded") as caught:
         read_image(tmp_path / "a.dcm", allow_any_modality=True)
-    assert not any(word in str(caught.value) for word in ("SimpleITK", "itk::", ".cxx", "/tmp/Simple"))
+    assert not any(word in str(caught.value) for word in ("SimpleITK", "itk::", ".cxx"))
 
 
 @pytest.mark.parametrize("name", ["rtplan.dcm", "reportsi.dcm", "MR_truncated.dcm", "DICOMDIR"])
