@@ -242,8 +242,8 @@ def _check_same(
     where = groups[column].unique()
     names = list(many)
     shown = [
-        f"{' '.join(names[key])} ({column} {', '.join(map(repr, values[:3]))})"
-        for key, values in where.items()
+        f"{' '.join(names[which])} ({column} {', '.join(map(repr, values[:3]))})"
+        for which, values in zip(where.index.tolist(), where, strict=True)
         if len(values) > 1
     ]
     advice = (

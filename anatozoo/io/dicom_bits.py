@@ -260,9 +260,8 @@ def _has_sign(words: Words, seen: Words, with_sign: Reading, stated: Reading, he
     if any(len(np.unique(part.ravel()[:_SAMPLE])) <= _FEW_LEVELS for part in (negative, positive)):
         return False
     white = np.count_nonzero(negative == -1)
-    if white > max(
-        _FEW_PIXELS * values.size, np.count_nonzero((negative < -1) & (negative >= -1 - _BELOW_WHITE))
-    ):
+    nearly = int(np.count_nonzero((negative < -1) & (negative >= -1 - _BELOW_WHITE)))
+    if white > max(_FEW_PIXELS * values.size, nearly):
         return False
     if not _is_near_zero_between_signs(words, with_sign):
         return False
