@@ -93,3 +93,10 @@ def shared() -> Path:
 def chest_phantom() -> ChestPhantom:
     """A generated frontal radiograph, 240 wide and 256 high, with the contours of its five organs."""
     return make_chest_phantom(width=240, height=256)
+
+
+@pytest.fixture
+def own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget afterwards the seed that a fit by the command line leaves in the environment."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class _Stream:
+class _Stream(ABC):
     """A text stream beside which another one stands for `sys.stdout` or `sys.stderr`.
 
     Args:
@@ -54,8 +55,9 @@ class _Stream:
             _forget(self.inner)
             self._failed(error)
 
+    @abstractmethod
     def _failed(self, error: Exception) -> None:
-        raise NotImplementedError
+        """What to do about a stream that cannot be written."""
 
 
 class _Output(_Stream):

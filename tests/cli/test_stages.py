@@ -17,6 +17,8 @@ from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.methods.aenet import AeNetModule
 from tests.chest_data import write_chest_data
 
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 TINY = (
     "--data.batch_size=2",
     "--model.image_size=16",
@@ -31,13 +33,6 @@ TINY = (
 )
 CONFIG = ("--config", "acregnet/jsrt.yaml")
 STAGES = ("stage1-aenet", "stage2-acregnet")
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the seed that Lightning keeps in the environment."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from anatozoo.cli.main import main
 from tests.heart_data import write_hearts
 from tests.volume_data import write_volumes
 
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 TINY = (
     "--trainer.max_steps=-1",
     "--trainer.max_epochs=1",
@@ -22,13 +24,6 @@ TINY = (
     "--trainer.enable_model_summary=false",
     "--data.batch_size=2",
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the seed that Lightning keeps in the environment."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
 
 
 def stored(folder: Path) -> dict[str, Any]:

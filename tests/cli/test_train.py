@@ -22,6 +22,8 @@ from tests.chest_data import write_chest_data
 from tests.heart_data import write_hearts
 from tests.volume_data import write_volumes
 
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 CONFIGS = sorted(f"{path.parts[-3]}/{path.name}" for path in METHODS_FOLDER.glob("*/configs/*.yaml"))
 QUIET = [
     "--trainer.accelerator=cpu",
@@ -44,13 +46,6 @@ trainer:
       init_args: {save_top_k: -1, filename: "{epoch}"}
 model: {optimizer: adamw, schedule: cosine, lr: 1.0e-3, warmup_steps: 2}
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the seed that Lightning keeps in the environment."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,10 @@ class Numbered(CaseDataset):
     """Cases that nobody reads."""
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
+pytestmark = [
+    pytest.mark.usefixtures("own_seed"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -27,18 +27,14 @@ from tests.chest_data import write_chest_data
 
 ORGANS = ("lung_right", "lung_left", "heart")
 NAMES = [f"JPCLN{number:03d}" for number in range(3, 8)]
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The '\\w+_dataloader' does not have many workers",
-    "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-    "ignore:The number of training batches",
-)
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the seed that Lightning keeps in the environment."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
+pytestmark = [
+    pytest.mark.usefixtures("own_seed"),
+    pytest.mark.filterwarnings(
+        "ignore:The '\\w+_dataloader' does not have many workers",
+        "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+        "ignore:The number of training batches",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
