@@ -26,7 +26,8 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
 from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
 
 if TYPE_CHECKING:
-    from anatozoo.io.annotations import Entry, Stored
+    from anatozoo.io.annotation_files import Stored
+    from anatozoo.io.annotations import Entry
     from anatozoo.io.grid import Grid
     from anatozoo.io.label_codes import LabelCodes
     from anatozoo.metrics.cases import Annotation

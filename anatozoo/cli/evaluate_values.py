@@ -10,7 +10,8 @@ from anatozoo.cli.output import error_console
 from anatozoo.errors import AnatozooError, DataError
 
 if TYPE_CHECKING:
-    from anatozoo.io.annotations import Entry, Stored
+    from anatozoo.io.annotation_files import Stored
+    from anatozoo.io.annotations import Entry
     from anatozoo.io.label_codes import LabelCodes
 
 SIDES = ("prediction", "reference")

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
-from anatozoo.cli.output import error_console
+from anatozoo.cli.predict_report import progress, report
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from anatozoo.serve.engine import RunSummary
     from anatozoo.serve.inputs import Found
-    from anatozoo.serve.manifest import Row
     from anatozoo.serve.pairs import PairList
     from anatozoo.serve.tasks import Task
 
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-_MOST_REASONS = 5
 _USAGE = """\
 anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]"""
@@ -301,91 +295,6 @@ def _load(name: str, args: argparse.Namespace) -> Any:
         autocast_type(args.precision, args.device.partition(":")[0])
         model.precision = args.precision
     return model
-
-
-@contextmanager
-def progress(
-    task: Task[Any, Any, Any], *, shown: bool
-) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
-    """Call-backs that move a progress bar on standard error, or do nothing."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn(task.doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}", style="yellow"),
-        console=error_console(),
-        disable=not shown,
-    )
-    line = bar.add_task(task.doing, total=None, failed="")
-    failures = 0
-
-    def on_start(total: int, done: int) -> None:
-        bar.update(line, total=total, completed=done)
-
-    def on_row(row: Row) -> None:
-        nonlocal failures
-        failures += row.status == "failed"
-        bar.update(line, advance=1, failed=f"{failures} failed" if failures else "")
-
-    with bar:
-        yield on_start, on_row
-
-
-def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, quiet: bool) -> None:
-    """Say what a run did: failures on standard error, a sentence or JSON on standard output."""
-    for row in summary.failed[:_MOST_REASONS]:
-        print(f"anatozoo: failed: {row.file!r}: {row.reason}", file=sys.stderr)
-    if len(summary.failed) > _MOST_REASONS:
-        more = len(summary.failed) - _MOST_REASONS
-        print(f"anatozoo: failed: {more} more; their reasons are in {summary.manifest}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(_as_json(summary, task), indent=2))
-    elif not quiet:
-        print(_sentence(summary, task))
-
-
-def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
-    total, failed, before = len(summary.rows), len(summary.failed), summary.already_done
-    parts = [f"{total - failed - before} {task.done}"]
-    parts += [f"{before} done already"] if before else []
-    parts += [f"{failed} failed"] if failed else []
-    inputs = f"1 {task.one}" if total == 1 else f"{total} {task.one}s"
-    return f"{inputs}: {', '.join(parts)} in {summary.seconds:.1f} s. Table: {summary.manifest}"
-
-
-def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
-    failed, before = len(summary.failed), summary.already_done
-    first, *others = ({"checkpoint": m.checkpoint_name, "version": m.checkpoint_version} for m in task.models)
-    return {
-        **first,
-        **({"then": others[0]} if others else {}),
-        "out": str(summary.out),
-        "manifest": str(summary.manifest),
-        "total": len(summary.rows),
-        task.done.split()[-1]: len(summary.rows) - failed - before,
-        "already_done": before,
-        "failed": failed,
-        "seconds": round(summary.seconds, 3),
-        f"{task.one}s": [_row_as_json(row, task) for row in summary.rows],
-    }
-
-
-def _row_as_json(row: Row, task: Task[Any, Any, Any]) -> dict[str, Any]:
-    numbers = {column: row.more.get(column) for column in task.layout.numbers}
-    return {
-        task.layout.key: row.file,
-        "status": row.status,
-        "reason": row.reason,
-        "seconds": round(row.seconds, 3),
-        "flags": list(row.flags),
-        "outputs": list(row.outputs),
-        "stem": row.stem,
-        **{column: row.more.get(column) or None for column in task.layout.details},
-        **{column: float(text) if text else None for column, text in numbers.items()},
-    }
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
-from anatozoo.cli.predict import EXIT_INTERRUPTED, EXIT_SOME_FAILED, progress, report
+from anatozoo.cli.predict import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from anatozoo.cli.predict_report import progress, report
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from anatozoo.errors import DataError, ImageError
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import open_picture
 from anatozoo.io.landmarks import CHEST_ORGANS, split_landmarks
-from anatozoo.io.splits import DEPTH, SPLITS, Table, Tables, walk
+from anatozoo.io.split_lists import DEPTH, SPLITS, Table, Tables, walk
 from anatozoo.io.tables import clean, read_records, read_text_table
 from anatozoo.io.untrusted import read_npy
 

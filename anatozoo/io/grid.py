@@ -13,10 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.decoded import check_largest
-from anatozoo.io.files import damaged, is_dicom, stem_of
+from anatozoo.io.files import stem_of
 from anatozoo.io.nifti_space import UNIT_ASSUMED
-from anatozoo.io.untrusted import open_regular
 
 MIN_VOLUME_SIDE = 4
 
@@ -199,6 +197,7 @@ def read_grid_image(
         _check_values(image)
         return image if given is None else _with_spacing(image, given)
     from anatozoo.io.images import read_image
+    from anatozoo.io.raw import place_2d
 
     flat = read_image(
         x,
@@ -206,7 +205,7 @@ def read_grid_image(
         invert=invert,
         allow_any_modality=allow_any_modality,
     )
-    origin, direction = _place_2d(x)
+    origin, direction = place_2d(x)
     grid = Grid(flat.size, flat.spacing_mm, origin, direction, aspect=flat.aspect)
     return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
 
@@ -240,7 +239,9 @@ def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
     Raises:
         ImageError: it cannot be read, has another number of dimensions, or holds fractions.
     """
-    name, values, grid = _raw(x)
+    from anatozoo.io.raw import read_raw
+
+    name, values, grid = read_raw(x)
     values = np.asarray(values)
     if values.ndim != dims:
         raise ImageError(_dims_words(f"the label map {name}", values, dims, f"{dims}-D is needed"))
@@ -260,115 +261,7 @@ def grid_of_itk(image: Any) -> Grid:
     return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
-def _is_itk(x: Any) -> bool:
-    return any((c.__module__.split(".")[0], c.__name__) == ("SimpleITK", "Image") for c in type(x).__mro__)
-
-
-def _is_volume_path(path: Path) -> bool:
-    from anatozoo.io.volumes import is_volume
-
-    with open_regular(path) as file:
-        return is_volume(file.read(512), path)
-
-
-def _place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Origin and direction, where the source is two-dimensional and has them."""
-    if _is_itk(x):
-        return (x.GetOrigin(), x.GetDirection()) if x.GetDimension() == 2 else (None, None)
-    if isinstance(x, str | os.PathLike) and _is_volume_path(Path(os.fsdecode(x))):
-        from anatozoo.io.volumes import read_itk
-
-        header = read_itk(Path(os.fsdecode(x)), repr(os.fsdecode(x)), values=False)
-        if len(header.size) == 2:
-            return header.origin, header.direction
-    return None, None
-
-
-def _raw(x: Any) -> tuple[str, Any, Grid | None]:
-    """Name, values as stored and, where it is known, the grid of anything."""
-    import PIL.Image
-
-    if isinstance(x, str | os.PathLike):
-        path = Path(os.fsdecode(x))
-        if _is_volume_path(path):
-            return _read_volume_file(path)
-        return repr(str(path)), _read_picture_values(path), None
-    if _is_itk(x):
-        import SimpleITK as sitk
-
-        if x.GetNumberOfComponentsPerPixel() != 1:
-            raise ImageError("an image with one value per pixel is needed, not a vector or colour image.")
-        return "the SimpleITK image", sitk.GetArrayFromImage(x), grid_of_itk(x)
-    if isinstance(x, PIL.Image.Image):
-        return "the PIL image", _picture_values(x), None
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-        return "the tensor", (x.float() if x.is_floating_point() else x).numpy(), None
-    if isinstance(x, np.ndarray):
-        return "the array", x, None
-    raise ImageError(
-        f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
-        "image or a SimpleITK image."
-    )
-
-
-def _read_volume_file(path: Path) -> tuple[str, Any, Grid | None]:
-    """Name, values and grid of a file that ITK reads."""
-    from anatozoo.io.volumes import read_itk
-
-    label = repr(str(path))
-    read = read_itk(path, label)
-    if read.channels != 1:
-        raise ImageError(
-            f"{label}: an image with one value per pixel is needed, not a vector or colour image."
-        )
-    if len(read.size) not in (2, 3):
-        return label, read.values, None
-    axes = range(len(read.size))
-    spacing, remarks = read.spacing_of(axes), read.remarks(axes)
-    # Steps without a unit are told from others without a unit, even where they are not believed.
-    stored = None if read.nifti is None or read.nifti.space.has_unit else read.spacing
-    placed = read.nifti is None or read.nifti.space.has_place
-    origin, direction = (read.origin, read.direction) if placed else (None, None)
-    try:
-        return label, read.values, Grid(read.size, spacing, origin, direction, stored, remarks)
-    except GeometryError as error:
-        raise ImageError(f"{label} is damaged: {error} Copy or export it again.") from error
-
-
-def _read_picture_values(path: Path) -> npt.NDArray[Any]:
-    """Values of a picture file, as stored; indices of a palette."""
-    import PIL
-
-    from anatozoo.io.files import open_picture
-
-    label = repr(str(path))
-    try:
-        with open_picture(path, label) as picture:
-            check_largest(*picture.size, label)
-            return _picture_values(picture)
-    except PIL.UnidentifiedImageError as error:
-        raise ImageError(
-            f"{label} is a TIFF of a kind that cannot be read; save it with 8 or 16 bits."
-        ) from error
-
-
-def _raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...]]:
-    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W), and flags."""
-    if not isinstance(x, str | os.PathLike):
-        return *_raw(x), ()
-    path = Path(os.fsdecode(x))
-    if not path.is_dir() and not is_dicom(path):
-        return *_raw(x), ()
-    # pydicom takes a while to import.
-    from anatozoo.io.dicom_volume import read_dicom_volume
-
-    with damaged(repr(str(path))):
-        name, values, grid, flags = read_dicom_volume(path)
-    return name, values[0] if len(values) == 1 else values, grid, flags
-
-
-def _name_of(source: str | None) -> str:
+def name_of(source: str | None) -> str:
     """What an image from this path is called."""
     if source is None:
         return "array"
@@ -377,18 +270,10 @@ def _name_of(source: str | None) -> str:
     return Path(os.path.abspath(path)).name if path.is_dir() else stem_of(path)
 
 
-def _picture_values(picture: Any) -> npt.NDArray[Any]:
-    """Values of a picture; of a colour picture whose channels agree, one of them, without its alpha."""
-    values = np.asarray(picture)
-    if values.ndim == 3:
-        colours = values[..., : 1 if values.shape[2] == 2 else 3]
-        if (colours == colours[..., :1]).all():
-            return colours[..., 0]
-    return values
-
-
 def _read_volume(x: Any) -> GridImage:
-    name, values, grid, flags = _raw_volume(x)
+    from anatozoo.io.raw import read_raw_volume
+
+    name, values, grid, flags = read_raw_volume(x)
     values = np.asarray(values)
     if values.ndim != 3:
         raise ImageError(_dims_words(name, values, 3, "this model takes 3-D volumes (D, H, W)"))
@@ -397,7 +282,7 @@ def _read_volume(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks))
+    return GridImage(pixels, where, name_of(source), source, (*flags, *where.remarks))
 
 
 def _check_values(image: GridImage) -> None:

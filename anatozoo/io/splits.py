@@ -8,9 +8,8 @@ are another data set's.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,34 +17,9 @@ import numpy as np
 
 from anatozoo.errors import DataError
 from anatozoo.io.files import stem_of
-from anatozoo.io.untrusted import read_json, read_text
+from anatozoo.io.split_lists import Table, Tables, lists_above, lists_below
 
-SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
-DEPTH = 5
-LEVELS_UP = 3
-MISTAKEN = {
-    "training": "train",
-    "validation": "val",
-    "valid": "val",
-    "validate": "val",
-    "dev": "val",
-    "testing": "test",
-}
-"""What people call a split, and its name here."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Lists that belong together.
-
-    Attributes:
-        path: their file or folder.
-        lists: split -> names of cases or subjects, with or without folder and suffix.
-    """
-
-    path: Path
-    lists: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -82,37 +56,6 @@ class HasSplit(Protocol):
         """None where the case has no split."""
 
 
-@dataclass
-class Tables:
-    """The lists of some folders.
-
-    Attributes:
-        found: those that can be read.
-        damaged: folder -> what is wrong with a list in it.
-    """
-
-    found: list[Table] = field(default_factory=list)
-    damaged: dict[Path, DataError] = field(default_factory=dict)
-
-    def add(self, folder: Path, files: Iterable[str]) -> None:
-        """Take the lists among the files of a folder; those of a folder ``splits`` belong together."""
-        named = {file.lower(): folder / file for file in sorted(files)}
-        try:
-            for ending in ("_files.txt", ".txt") if folder.name.lower() == "splits" else ("_files.txt",):
-                lists = {s: _lines(named[f"{s}{ending}"]) for s in SPLITS if f"{s}{ending}" in named}
-                for wrong, right in MISTAKEN.items():
-                    if ending == ".txt" and f"{wrong}.txt" in named and right not in lists:
-                        path = named[f"{wrong}.txt"]
-                        raise DataError(f"{path}: there is no split {wrong!r}; call the file {right}.txt.")
-                if lists:
-                    self.found.append(Table(folder, _checked(folder, lists)))
-            if "splits.json" in named:
-                path = named["splits.json"]
-                self.found.append(Table(path, _checked(path, _json(path))))
-        except DataError as error:
-            self.damaged[folder] = error
-
-
 @dataclass(frozen=True)
 class Assigned:
     """The splits of cases.
@@ -124,30 +67,6 @@ class Assigned:
 
     splits: Mapping[str, str]
     origin: Origin
-
-
-def walk(root: Path, depth: int | None = DEPTH) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below `root` with their files, both sorted, without hidden ones.
-
-    Links are followed because data often lies on another disk, but not back to a folder above them.
-    """
-    for folder, children, files in os.walk(root, followlinks=True):
-        path = Path(folder)
-        children[:] = sorted(c for c in children if not c.startswith(".") and not _leads_back(path / c))
-        if depth is not None and len(path.relative_to(root).parts) >= depth:
-            children.clear()
-        yield path, sorted(f for f in files if not f.startswith("."))
-
-
-def _leads_back(folder: Path) -> bool:
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-
-
-def files_below(root: Path, pattern: str) -> list[Path]:
-    """Files of this kind at any depth below a folder, behind links too, sorted."""
-    return sorted(
-        folder / name for folder, names in walk(root, None) for name in names if fnmatchcase(name, pattern)
-    )
 
 
 def find_splits(
@@ -171,12 +90,12 @@ def find_splits(
     Raises:
         DataError: lists contradict one another, cannot be read, or name what is not there although `needed`.
     """
-    near = _below(root) if tables is None else tables
+    near = lists_below(root) if tables is None else tables
     own = [error for folder, error in near.damaged.items() if root in (folder, folder.parent)]
     if own:
         raise own[0]
     known = _Known(names)
-    for group in (near, _above(root)):
+    for group in (near, lists_above(root)):
         chosen = [table for table in group.found if known.any_of(table)]
         if chosen:
             return _assign(root, known, chosen, needed)
@@ -192,7 +111,7 @@ def refuse_foreign(root: Path, names: Mapping[str, Sequence[str]], tables: Table
     Raises:
         DataError: there are such lists in or below `root`.
     """
-    near = _below(root) if tables is None else tables
+    near = lists_below(root) if tables is None else tables
     if near.found:
         table = near.found[0]
         entries = [entry for split in table.lists.values() for entry in split]
@@ -235,7 +154,7 @@ def splits_or_deal(root: Path, subjects: Mapping[str, str], needed: str | None =
         DataError: see `find_splits`; or there are lists, but they name no case.
     """
     names = {case: (case, subject) for case, subject in subjects.items()}
-    tables = _below(root)
+    tables = lists_below(root)
     listed = find_splits(root, names, tables=tables, needed=needed)
     if listed is None:
         refuse_foreign(root, names, tables)
@@ -377,61 +296,6 @@ def _assign(root: Path, known: _Known, tables: Sequence[Table], needed: str | No
         )
     origin = Origin(root, tuple(table.path for table in tables), len(absent))
     return Assigned({case: split for case, (split, _) in where.items()}, origin)
-
-
-def _below(root: Path) -> Tables:
-    tables = Tables()
-    for folder, files in walk(root):
-        tables.add(folder, files)
-    return tables
-
-
-def _above(root: Path) -> Tables:
-    """Lists in the folders above, also those above the place that a link leads to."""
-    tables = Tables()
-    places = [Path(os.path.abspath(root)), root.resolve()]
-    folders = dict.fromkeys(above for place in places for above in place.parents[:LEVELS_UP])
-    for folder in folders:
-        if not os.access(folder, os.R_OK | os.X_OK):
-            continue
-        names = os.listdir(folder)
-        tables.add(folder, names)
-        for name in names:
-            if name.lower() == "splits" and (folder / name).is_dir():
-                tables.add(folder / name, os.listdir(folder / name))
-    return tables
-
-
-def _checked(path: Path, lists: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
-    seen: dict[str, str] = {}
-    for split, names in lists.items():
-        for name in names:
-            if seen.setdefault(stem_of(Path(name)).casefold(), split) != split:
-                before = seen[stem_of(Path(name)).casefold()]
-                raise DataError(f"{path}: {name} is in the splits {before} and {split}; keep one of them.")
-    if not seen:
-        raise DataError(f"{path}: its lists are empty; write the names of cases into them, or delete it.")
-    return lists
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
-
-
-def _json(path: Path) -> dict[str, list[str]]:
-    stored = read_json(path)
-    if not isinstance(stored, dict):
-        raise DataError(f'{path} must be {{"train": [...], "val": [...], "test": [...]}}.')
-    for key, value in stored.items():
-        # Notes beside the lists, such as a seed, are nobody's split.
-        if key not in SPLITS and isinstance(value, list):
-            meant = MISTAKEN.get(key.lower(), key.lower())
-            advice = f"call it {meant}" if meant in SPLITS else f"they are {', '.join(SPLITS)}"
-            raise DataError(f"{path}: there is no split {key!r}; {advice}.")
-        plain = isinstance(value, list) and all(isinstance(name, str | int) for name in value)
-        if key in SPLITS and not plain:
-            raise DataError(f"{path}: {key} must be a list of names of cases.")
-    return {split: [str(name) for name in stored[split]] for split in SPLITS if split in stored}
 
 
 def _shown(path: Path, root: Path) -> str:

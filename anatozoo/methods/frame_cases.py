@@ -85,7 +85,7 @@ def find_cases(
         if len(values) != len(labels) or len({*values, 0}) != len(values) + 1:
             raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(labels)}.")
         classes = dict(zip(values, labels, strict=True))
-        cases = _folder_cases(Path(root), classes, dims, _subject_of(subject_pattern))
+        cases = _folder_cases(Path(root), classes, dims, subject_rule(subject_pattern))
     else:
         raise ConfigError(f"layout={layout!r} is unknown; choose jsrt or folders.")
     check_subjects((case.subject, case.split) for case in cases)
@@ -148,7 +148,7 @@ def _folder_cases(
             name,
             subject_of(name),
             assigned.splits.get(name),
-            partial(_read_files, path, labels.get(name), classes, dims),
+            partial(read_files, path, labels.get(name), classes, dims),
             assigned.origin,
         )
         for name, path in sorted(images.items())
@@ -167,9 +167,15 @@ def _files(root: Path, folders: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _read_files(
+def read_files(
     image_path: Path, label_path: Path | None, classes: Mapping[int, str], dims: int
 ) -> tuple[GridImage, np.ndarray | None]:
+    """An image, and its label map with the classes as 1, 2, ... in their order; None without a file of it.
+
+    Raises:
+        ImageError: a file cannot be read.
+        DataError: the two lie on different grids, or a value is none of the classes.
+    """
     image = read_grid_image(image_path, dims, allow_any_modality=True)
     if label_path is None:
         return image, None
@@ -183,7 +189,12 @@ def _read_files(
     return image, drawn
 
 
-def _subject_of(pattern: str | None) -> Callable[[str], str]:
+def subject_rule(pattern: str | None) -> Callable[[str], str]:
+    """What gives the subject of a case's name: the first group of the pattern; None takes the whole name.
+
+    Raises:
+        ConfigError: it is no regular expression with a group; a name that does not fit is a `DataError`.
+    """
     if pattern is None:
         return str
     try:

@@ -59,7 +59,7 @@ class FrameDataset(CaseDataset):
         except GeometryError as error:
             raise GeometryError(f"case {case.id}: {error}") from error
         seen = frame.image(image.pixels, self.intensity, image.black_white)
-        item = {"image": torch.from_numpy(seen)[None], "spacing_mm": _spacing(frame)}
+        item = {"image": torch.from_numpy(seen)[None], "spacing_mm": frame_spacing(frame)}
         if not self.labelled:
             return item
         if labels is None or not labels.any():
@@ -73,7 +73,7 @@ class FrameDataset(CaseDataset):
         return {key: value for key, value in known.items() if value is not None}
 
 
-def _spacing(frame: Frame) -> Tensor:
+def frame_spacing(frame: Frame) -> Tensor:
     """Millimetres per pixel of the frame, NaN where they are unknown."""
     spacing = frame.spacing_mm
     return torch.full((frame.grid.dims,), torch.nan) if spacing is None else torch.tensor(spacing)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
-from anatozoo.io.grid import Grid, _raw
+from anatozoo.io.grid import Grid
+from anatozoo.io.raw import read_raw
 from anatozoo.methods.frame_cases import GROUPS
 from anatozoo.metrics.plausibility import centroid, organ_masks
 
@@ -144,7 +145,7 @@ def _read(mask: Any, classes: Sequence[str] | None) -> OrganMasks:
         return OrganMasks(masks, grid)
     if not classes:
         raise DataError("a label map needs `classes`, the names of its values 1, 2, ...")
-    _, values, grid = _raw(mask)
+    _, values, grid = read_raw(mask)
     try:
         masks = organ_masks(values, classes)
     except GeometryError as error:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.methods.base import LandmarkModule, MaskModule
+from anatozoo.methods.segmentation import LandmarkModule, MaskModule
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import organ_slices
 from anatozoo.plotting_cases import case_picture

@@ -15,9 +15,10 @@ from anatozoo.errors import AnatozooError
 from anatozoo.io import children
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.dicom_groups import read_groups
-from anatozoo.io.grid import _raw_volume, read_grid_image, read_labels
+from anatozoo.io.grid import read_grid_image, read_labels
 from anatozoo.io.images import read_image
 from anatozoo.io.landmarks import read_landmarks
+from anatozoo.io.raw import read_raw_volume
 
 _ORGANS = ("lung_right", "lung_left")
 
@@ -57,12 +58,12 @@ def _of_methods(kind: str, path: Path) -> list[Callable[[], Any]]:
 def readers_of(kind: str, path: Path) -> list[Callable[[], Any]]:
     """Every way in which the package reads files of a format."""
     if kind == "dicom-series":
-        return [lambda: read_grid_image(path.parent, 3), lambda: _raw_volume(path.parent)]
+        return [lambda: read_grid_image(path.parent, 3), lambda: read_raw_volume(path.parent)]
     if kind.startswith("dicom"):
         # Samples are of all modalities.
         return [
             lambda: read_image(path, allow_any_modality=True),
-            lambda: _raw_volume(path),
+            lambda: read_raw_volume(path),
             lambda: read_groups(path),
         ]
     if kind in ("nifti", "mha", "mhd", "nrrd"):

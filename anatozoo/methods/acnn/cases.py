@@ -14,8 +14,9 @@ import numpy as np
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage
-from anatozoo.io.splits import check_subjects, files_below, splits_or_deal
-from anatozoo.methods.frame_cases import FrameCase, _read_files, find_cases
+from anatozoo.io.split_lists import files_below
+from anatozoo.io.splits import check_subjects, splits_or_deal
+from anatozoo.methods.frame_cases import FrameCase, find_cases, read_files
 
 LAYOUTS = ("acdc", "folders")
 ACDC_LABELS = {"right_ventricle": 1, "myocardium": 2, "left_ventricle": 3}
@@ -137,7 +138,7 @@ def _facts(name: str, info: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_acdc(image: Path, truth: Path, labels: tuple[str, ...]) -> tuple[GridImage, np.ndarray | None]:
-    read, stored = _read_files(image, truth, {value: organ for organ, value in ACDC_LABELS.items()}, 3)
+    read, stored = read_files(image, truth, {value: organ for organ, value in ACDC_LABELS.items()}, 3)
     assert stored is not None  # there is a label map
     drawn = np.zeros(stored.shape, np.uint8)
     for value, label in enumerate(labels, start=1):

@@ -13,7 +13,7 @@ from anatozoo.methods.acnn.cases import HEART, StackCase, find_stacks
 from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
 from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase
-from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, _spacing
+from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, frame_spacing
 
 
 class StackDataset(FrameDataset):
@@ -53,7 +53,7 @@ class StackDataset(FrameDataset):
         frame = fit_frame(image.grid, self.shape, self.stack_fit, self.spacing_mm, self.long_side)
         return {
             "image": torch.from_numpy(frame.image(image.pixels).astype(np.float16))[None],
-            "spacing_mm": _spacing(frame),
+            "spacing_mm": frame_spacing(frame),
             "labels": torch.from_numpy(frame.labels(labels)),
         }
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from anatozoo.errors import ImageError
-from anatozoo.io.grid import Grid, GridImage, _name_of, _raw_volume
+from anatozoo.io.grid import Grid, GridImage, name_of
 from anatozoo.io.orientation import Orientation, coarsest_axis
+from anatozoo.io.raw import read_raw_volume
 
 MIN_SIDE = 16
 """Pixels that a slice needs along each axis."""
@@ -45,7 +46,7 @@ def read_stack(
 
 def _read(x: Any) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
-    what, values, grid, flags = _raw_volume(x)
+    what, values, grid, flags = read_raw_volume(x)
     values = np.asarray(values)
     if values.dtype.kind not in "uif":
         raise ImageError(f"{what} holds values of type {values.dtype}; intensities are real numbers.")
@@ -62,7 +63,7 @@ def _read(x: Any) -> GridImage:
         raise ImageError(f"{what} is {values.ndim}-D, but a volume (D, H, W) is needed.")
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks))
+    return GridImage(pixels, where, name_of(source), source, (*flags, *where.remarks))
 
 
 def _check(image: GridImage, slices: bool) -> None:

@@ -15,7 +15,7 @@ from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
 from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
 from anatozoo.methods.frame_cases import FrameCase, find_cases
-from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, _spacing
+from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, frame_spacing
 from anatozoo.methods.frames import Frame, frame_shape
 
 COARSER = 1.2
@@ -63,7 +63,7 @@ class SliceDataset(FrameDataset):
         return {
             "target": torch.from_numpy(fine.astype(np.float16))[None],
             "inside": torch.from_numpy(frame.labels(np.ones(image.grid.shape, np.uint8)) > 0),
-            "spacing_mm": _spacing(frame),
+            "spacing_mm": frame_spacing(frame),
         }
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.base import LandmarkModule
 from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
 from anatozoo.methods.hybridgnet.transfer import ARCHITECTURE, adapt_state, read_weights
 from anatozoo.methods.optimisation import adam_with_schedule
+from anatozoo.methods.segmentation import LandmarkModule
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.raster import polygon_inside, soft_polygon

@@ -18,8 +18,9 @@ from anatozoo.io.grid import Grid, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.orientation import Orientation
-from anatozoo.io.splits import Origin, check_subjects, dealt, files_below, splits_or_deal
-from anatozoo.methods.frame_cases import GROUPS, _subject_of
+from anatozoo.io.split_lists import files_below
+from anatozoo.io.splits import Origin, check_subjects, dealt, splits_or_deal
+from anatozoo.methods.frame_cases import GROUPS, subject_rule
 
 Labels = npt.NDArray[np.uint8]
 Masks = dict[str, npt.NDArray[np.bool_]]
@@ -105,7 +106,7 @@ def find_masks(
         if len(values) != len(organs) or len({*values, 0}) != len(values) + 1:
             raise ConfigError(f"label_values={values} must be one number above 0 for each of {list(organs)}.")
         named = dict(zip(values, organs, strict=True))
-        cases = _folder_cases(folder, named, dims, _subject_of(subject_pattern))
+        cases = _folder_cases(folder, named, dims, subject_rule(subject_pattern))
     check_subjects((case.subject, case.split) for case in cases)
     return cases
 

@@ -20,7 +20,7 @@ from anatozoo.methods.base_data import (
     seed_training_step,
     strengths,
 )
-from anatozoo.methods.frame_data import _spacing
+from anatozoo.methods.frame_data import frame_spacing
 from anatozoo.methods.frames import Fit, Frame, frame_shape
 from anatozoo.methods.planes import organ_planes
 from anatozoo.methods.postdae.cases import MaskCase, find_masks
@@ -69,7 +69,7 @@ class MaskDataset(CaseDataset):
             raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
         frame = Frame.fit(grid, self.shape, self.fit, self.spacing_mm)
         planes = np.rint(255 * organ_planes(labels, self.organs, frame)).astype(np.uint8)
-        return {"organs": torch.from_numpy(planes), "spacing_mm": _spacing(frame)}
+        return {"organs": torch.from_numpy(planes), "spacing_mm": frame_spacing(frame)}
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Shares of background and organs."""

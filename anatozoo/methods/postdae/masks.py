@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.grid import Grid, _raw
+from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
+from anatozoo.io.raw import read_raw
 from anatozoo.methods.frame_cases import GROUPS
 
 MIN_SIDE = 4
@@ -81,7 +82,7 @@ def read_mask(
         labels, grid, name = _of_result(x, organs, dims)
         planes = None
     else:
-        label, values, known = _raw(x)
+        label, values, known = read_raw(x)
         name = os.fspath(x) if isinstance(x, str | os.PathLike) else "array"
         what = (
             f"the mask {Path(name).name!r}"

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.acnn.shape_prior import PriorSlot
-from anatozoo.methods.base import MaskModule
 from anatozoo.methods.optimisation import adam_with_schedule
+from anatozoo.methods.segmentation import MaskModule
 from anatozoo.methods.sources import read_weights, refuse_other_shapes
 from anatozoo.methods.unet.network import UNet, check_size
 from anatozoo.nn import graphs

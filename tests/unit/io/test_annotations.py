@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
-from anatozoo.io.annotations import Stored, find_annotations
+from anatozoo.io.annotation_files import Stored
+from anatozoo.io.annotations import find_annotations
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import write_landmarks
 from anatozoo.results import FORMATS, SegmentationResult

@@ -1,0 +1,134 @@
+"""Values of files and objects as they are stored, with their grid where it is known."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.decoded import check_largest
+from anatozoo.io.files import damaged, is_dicom
+from anatozoo.io.grid import Grid, grid_of_itk
+from anatozoo.io.untrusted import open_regular
+
+
+def _is_itk(x: Any) -> bool:
+    return any((c.__module__.split(".")[0], c.__name__) == ("SimpleITK", "Image") for c in type(x).__mro__)
+
+
+def _is_volume_path(path: Path) -> bool:
+    from anatozoo.io.volumes import is_volume
+
+    with open_regular(path) as file:
+        return is_volume(file.read(512), path)
+
+
+def place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Origin and direction, where the source is two-dimensional and has them."""
+    if _is_itk(x):
+        return (x.GetOrigin(), x.GetDirection()) if x.GetDimension() == 2 else (None, None)
+    if isinstance(x, str | os.PathLike) and _is_volume_path(Path(os.fsdecode(x))):
+        from anatozoo.io.volumes import read_itk
+
+        header = read_itk(Path(os.fsdecode(x)), repr(os.fsdecode(x)), values=False)
+        if len(header.size) == 2:
+            return header.origin, header.direction
+    return None, None
+
+
+def read_raw(x: Any) -> tuple[str, Any, Grid | None]:
+    """Name, values as stored and, where it is known, the grid of anything."""
+    import PIL.Image
+
+    if isinstance(x, str | os.PathLike):
+        path = Path(os.fsdecode(x))
+        if _is_volume_path(path):
+            return _read_volume_file(path)
+        return repr(str(path)), _read_picture_values(path), None
+    if _is_itk(x):
+        import SimpleITK as sitk
+
+        if x.GetNumberOfComponentsPerPixel() != 1:
+            raise ImageError("an image with one value per pixel is needed, not a vector or colour image.")
+        return "the SimpleITK image", sitk.GetArrayFromImage(x), grid_of_itk(x)
+    if isinstance(x, PIL.Image.Image):
+        return "the PIL image", _picture_values(x), None
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        return "the tensor", (x.float() if x.is_floating_point() else x).numpy(), None
+    if isinstance(x, np.ndarray):
+        return "the array", x, None
+    raise ImageError(
+        f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
+        "image or a SimpleITK image."
+    )
+
+
+def _read_volume_file(path: Path) -> tuple[str, Any, Grid | None]:
+    """Name, values and grid of a file that ITK reads."""
+    from anatozoo.io.volumes import read_itk
+
+    label = repr(str(path))
+    read = read_itk(path, label)
+    if read.channels != 1:
+        raise ImageError(
+            f"{label}: an image with one value per pixel is needed, not a vector or colour image."
+        )
+    if len(read.size) not in (2, 3):
+        return label, read.values, None
+    axes = range(len(read.size))
+    spacing, remarks = read.spacing_of(axes), read.remarks(axes)
+    # Steps without a unit are told from others without a unit, even where they are not believed.
+    stored = None if read.nifti is None or read.nifti.space.has_unit else read.spacing
+    placed = read.nifti is None or read.nifti.space.has_place
+    origin, direction = (read.origin, read.direction) if placed else (None, None)
+    try:
+        return label, read.values, Grid(read.size, spacing, origin, direction, stored, remarks)
+    except GeometryError as error:
+        raise ImageError(f"{label} is damaged: {error} Copy or export it again.") from error
+
+
+def _read_picture_values(path: Path) -> npt.NDArray[Any]:
+    """Values of a picture file, as stored; indices of a palette."""
+    import PIL
+
+    from anatozoo.io.files import open_picture
+
+    label = repr(str(path))
+    try:
+        with open_picture(path, label) as picture:
+            check_largest(*picture.size, label)
+            return _picture_values(picture)
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{label} is a TIFF of a kind that cannot be read; save it with 8 or 16 bits."
+        ) from error
+
+
+def read_raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...]]:
+    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W), and flags."""
+    if not isinstance(x, str | os.PathLike):
+        return *read_raw(x), ()
+    path = Path(os.fsdecode(x))
+    if not path.is_dir() and not is_dicom(path):
+        return *read_raw(x), ()
+    # pydicom takes a while to import.
+    from anatozoo.io.dicom_volume import read_dicom_volume
+
+    with damaged(repr(str(path))):
+        name, values, grid, flags = read_dicom_volume(path)
+    return name, values[0] if len(values) == 1 else values, grid, flags
+
+
+def _picture_values(picture: Any) -> npt.NDArray[Any]:
+    """Values of a picture; of a colour picture whose channels agree, one of them, without its alpha."""
+    values = np.asarray(picture)
+    if values.ndim == 3:
+        colours = values[..., : 1 if values.shape[2] == 2 else 3]
+        if (colours == colours[..., :1]).all():
+            return colours[..., 0]
+    return values
