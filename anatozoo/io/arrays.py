@@ -45,8 +45,10 @@ def slice_axes(size: Sequence[int], label: str) -> tuple[int, int]:
     """Find which axes of an ITK image are the columns and rows of its only slice.
 
     Raises:
-        ImageError: there is more than one slice.
+        ImageError: there is more than one slice, or no slice but a single row.
     """
+    if len(size) < 2:
+        raise ImageError(f"{label} is a row of {size[0]} values; an X-ray has rows and columns.")
     long = [axis for axis, length in enumerate(size) if length > 1]
     if len(long) > 2:
         raise ImageError(

@@ -139,3 +139,10 @@ def test_frames_in_time_say_how_to_take_one(tmp_path):
             read(tmp_path / "cine.nii.gz", 3)
     sitk.WriteImage(sitk.JoinSeries([one]), str(tmp_path / "one.nii.gz"))
     assert read_grid_image(tmp_path / "one.nii.gz", 3).grid.size == (24, 20, 6)
+
+
+@pytest.mark.parametrize("read", [read_image, lambda path: read_grid_image(path, 3)])
+def test_a_single_row_is_no_image(tmp_path, read):
+    row = nifti(tmp_path / "a.nii", at_40=struct.pack("<8h", 1, 24, 20, 6, 1, 1, 1, 1))
+    with pytest.raises(ImageError):
+        read(row)
