@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anatozoo.io.images import read_image
-    from anatozoo.results import SegmentationResult
-    from anatozoo.results_registration import RegistrationResult
+    from anatozoo.results.field import RegistrationResult
+    from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.zoo.catalogue import info, list_models
     from anatozoo.zoo.hub import load
 
@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "RegistrationResult": "anatozoo.results_registration",
-    "SegmentationResult": "anatozoo.results",
+    "RegistrationResult": "anatozoo.results.field",
+    "SegmentationResult": "anatozoo.results.segmentation",
     "info": "anatozoo.zoo.catalogue",
     "list_models": "anatozoo.zoo.catalogue",
     "load": "anatozoo.zoo.hub",

@@ -34,17 +34,17 @@ import pandas as pd
 import torch
 
 import anatozoo
+from anatozoo.data.cases import FrameCase
+from anatozoo.data.stacks import HEART, find_stacks
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.acnn.cases import HEART, find_stacks
-from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
 from anatozoo.metrics.plausibility import components, enclosure
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.metrics.tables import markdown_table
+from anatozoo.tasks.volumes import StackModule
 from anatozoo.zoo.files import write_text
 
 CLEAN, TRUTH, NAME = "clean", "truth", "acnn-acdc"

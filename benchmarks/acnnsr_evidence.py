@@ -31,17 +31,17 @@ import SimpleITK as sitk
 import torch
 
 import anatozoo
+from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.acnn.predict import StackModule
 from anatozoo.methods.acnnsr.data import intensity_range
 from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
-from anatozoo.methods.acnnsr.metrics import psnr, ssim
-from anatozoo.methods.acnnsr.predict import SuperResolutionModule, fine_grid
-from anatozoo.methods.frame_cases import FrameCase, find_cases
 from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.images import psnr, ssim
 from anatozoo.metrics.statistics import paired_test
+from anatozoo.tasks.restore import SuperResolutionModule, fine_grid
+from anatozoo.tasks.volumes import StackModule
 from anatozoo.zoo.files import write_text
 
 ORGANS = ("anterior", "posterior")

@@ -34,8 +34,8 @@ import anatozoo
 from anatozoo.errors import ImageError
 from anatozoo.io.images import read_image
 from anatozoo.io.samples import RADIOGRAPH, sample_radiograph
-from anatozoo.methods.chest_view import flags_of_view, view_probabilities
 from anatozoo.metrics.tables import markdown_table
+from anatozoo.tasks.chest_view import flags_of_view, view_probabilities
 from anatozoo.zoo.files import write_text
 
 Frames = list[Picture]
@@ -214,7 +214,7 @@ def record_of(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": command,
         "about": (
-            "What `check_view` flags (anatozoo/methods/chest_view.py). Its network was trained on the "
+            "What `check_view` flags (anatozoo/tasks/chest_view.py). Its network was trained on the "
             "training splits of JSRT, covid-cxr and ACDC and on generated clouds, shapes and hands; its "
             "thresholds were chosen on the same while the validation splits and the lateral views were in "
             "sight, so that these rates are optimistic (benchmarks/chest_view_training.py). "

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.images import read_image, to_network
-from anatozoo.methods.chest_view import SIDE, without_edges
+from anatozoo.tasks.chest_view import SIDE, without_edges
 
 KEPT = 128
 """Side in which pictures are kept before augmentation."""

@@ -1,4 +1,4 @@
-"""Train the network of `anatozoo.methods.chest_view`, and choose its thresholds by cross-validation.
+"""Train the network of `anatozoo.tasks.chest_view`, and choose its thresholds by cross-validation.
 
     python benchmarks/chest_view_training.py --root DIR --steps 300 --folds 2
     python benchmarks/chest_view_training.py --root DIR --steps 600 --out chest_view.safetensors
@@ -30,7 +30,7 @@ from chest_view_pictures import (
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from anatozoo.methods.chest_view import ChestView, view_probabilities
+from anatozoo.tasks.chest_view import ChestView, view_probabilities
 
 CHESTS, OTHERS = 20, 14
 """Pictures of a batch, half of the chests from each data set."""

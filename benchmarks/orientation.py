@@ -30,14 +30,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from anatozoo.data.cases import FrameCase
+from anatozoo.data.stacks import HEART
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import Orientation
-from anatozoo.methods.acnn.cases import HEART
-from anatozoo.methods.acnn.predict import StackModule
-from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.nn.labels import dice_per_label
+from anatozoo.tasks.volumes import StackModule
 from anatozoo.zoo.files import write_text
 
 NAME = "acnn-orders"

@@ -20,8 +20,8 @@ import yaml
 from scipy.stats import wilcoxon
 
 import anatozoo
+from anatozoo.frames.planes import in_one_part, largest_plane
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.planes import in_one_part, largest_plane
 from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import largest
 from anatozoo.metrics.cases import Annotation, Case, case_row

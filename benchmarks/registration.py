@@ -22,11 +22,11 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError
-from anatozoo.io.geometry import Geometry
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, read_grid_image
 from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.acregnet.predict import PairModule
 from anatozoo.quality.classical import BSPLINE, bspline
+from anatozoo.tasks.field import PairModule
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.hub import load
 

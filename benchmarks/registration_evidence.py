@@ -32,19 +32,19 @@ import SimpleITK as sitk
 import torch
 
 import anatozoo
+from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.geometry import Geometry
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.acregnet.predict import PairModule
 from anatozoo.methods.aenet import AeNetModule
-from anatozoo.methods.frame_cases import FrameCase, find_cases
-from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
 from anatozoo.metrics.registration import inverse_consistency_error_px
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
+from anatozoo.tasks.field import PairModule
 from anatozoo.zoo.files import write_text
 
 IDENTITY = "identity (before)"

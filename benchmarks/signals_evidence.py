@@ -28,9 +28,9 @@ import torch
 from rca_evidence import ORGANS, Row, mask_path, measure, test_images
 
 import anatozoo
+from anatozoo.data.cases import find_cases
 from anatozoo.errors import DataError
 from anatozoo.io.images import Image, read_image
-from anatozoo.methods.frame_cases import find_cases
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.quality import (
     Atlas,

@@ -23,7 +23,7 @@ from anatozoo.io.chest import index_chest
 from anatozoo.metrics.functional import self_intersections
 from anatozoo.metrics.plausibility import components, holes
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.results import SegmentationResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.zoo.files import write_text
 
 Mask = npt.NDArray[np.bool_]

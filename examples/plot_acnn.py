@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import anatozoo
-from anatozoo.methods.acnn.cardiac import cardiac_function
+from anatozoo.metrics.cardiac import cardiac_function
 
 parser = argparse.ArgumentParser(description="Segment a heart in both phases and see how it works.")
 parser.add_argument("end_diastole", type=Path, help="stack in which the ventricles are largest")

@@ -14,7 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 from hypothesis import settings
 
-from tests.phantoms import ChestPhantom, make_chest_phantom
+from tests.support.phantoms import ChestPhantom, make_chest_phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnatozooError: the file cannot be read or does not fit, or the folder cannot be written.
     """
-    from anatozoo.methods.conversion import convert_file
+    from anatozoo.training.conversion import convert_file
 
     options = {
         key: getattr(args, key)

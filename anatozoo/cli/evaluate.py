@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from anatozoo.io.chest import ChestCase
     from anatozoo.io.images import Image
-    from anatozoo.results import SegmentationResult
+    from anatozoo.results.segmentation import SegmentationResult
 
 DATA = ("auto", "jsrt", "landmarks", "hybridgnet", "covid")
 METADATA = ("dataset", "sex", "age", "view")

@@ -288,7 +288,7 @@ def _load(name: str, args: argparse.Namespace) -> Any:
 
     model = load(name, device=args.device)
     if args.precision != "32":
-        from anatozoo.methods.precision import PredictsInPrecision, autocast_type
+        from anatozoo.tasks.precision import PredictsInPrecision, autocast_type
 
         if not isinstance(model, PredictsInPrecision):
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")

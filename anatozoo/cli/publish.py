@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _publish_run(args: argparse.Namespace, options: dict[str, object]) -> "Published":
-    from anatozoo.methods.export import export_run
+    from anatozoo.training.export import export_run
     from anatozoo.zoo.publish import publish
 
     if args.name is None:

@@ -27,8 +27,8 @@ from lightning.pytorch.cli import LightningCLI
 
 from anatozoo.cli.settings import read_settings
 from anatozoo.errors import ConfigError, OutputError
-from anatozoo.methods.sources import read_hparams, takes
 from anatozoo.text import one_line
+from anatozoo.training.weights import read_hparams, takes
 from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods

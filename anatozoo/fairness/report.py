@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anatozoo.fairness.audit import Audit
 from anatozoo.fairness.blocks import Block, Bullets, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from anatozoo.fairness.caveats import caveats
+from anatozoo.fairness.draw import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
 from anatozoo.fairness.estimates import Estimate
 from anatozoo.fairness.findings import findings
 from anatozoo.fairness.frame import GroupFrame
@@ -18,7 +19,6 @@ from anatozoo.fairness.report_tables import adjusted_table, means_table, pairs_t
 from anatozoo.fairness.tables import Joined
 from anatozoo.fairness.wording import metric_words, number
 from anatozoo.io.writers import write_bytes, write_json, write_text
-from anatozoo.plotting_fairness import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,7 +28,7 @@ from anatozoo.io.landmarks import CSV_HEADER, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
 from anatozoo.io.tables import composed
 from anatozoo.metrics.cases import PAIRS
-from anatozoo.results import FORMATS, output_names
+from anatozoo.results.segmentation import FORMATS, output_names
 
 TABLES = (".csv.gz", ".csv")
 ENDINGS = ("_mask", "_landmarks")

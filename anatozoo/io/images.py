@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
-from anatozoo.io.geometry import Geometry
 from anatozoo.io.intensity import Intensity, Range, full_scale, to_unit_range
 from anatozoo.io.intensity import normalize_intensity as normalize_intensity  # its former place
 

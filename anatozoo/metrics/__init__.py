@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anatozoo.metrics.callback import MetricsCallback
     from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
     from anatozoo.metrics.classes import (
         ASSD,
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
         "LandmarkMSE",
         "LogJacobianSD",
         "Measures",
-        "MetricsCallback",
         "Precision",
         "RelativeSizeError",
         "Sensitivity",
@@ -68,7 +66,6 @@ if TYPE_CHECKING:
     ]
 
 _HOME = {
-    "MetricsCallback": "callback",
     "Annotation": "cases",
     "Case": "cases",
     "Measures": "cases",

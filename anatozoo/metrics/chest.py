@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.geometry import Geometry
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, Rounding, Row, case_row
 
 if TYPE_CHECKING:
     from anatozoo.io.chest import ChestCase
-    from anatozoo.results import SegmentationResult
+    from anatozoo.results.segmentation import SegmentationResult
 
 FRAME = 1024
 Points = Mapping[str, npt.NDArray[np.float64]]

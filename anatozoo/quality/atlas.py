@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.frame import Frame, frame_shape
 from anatozoo.io.grid import Grid, GridImage
-from anatozoo.methods.frame_cases import FrameCase, find_cases
-from anatozoo.methods.frames import Frame, frame_shape
 from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
 
 SCHEMA_VERSION = 1
@@ -277,7 +277,7 @@ def build_atlas(
     """An atlas from a folder of images with label maps.
 
     Args:
-        root: the folder, see `anatozoo.methods.frame_cases.find_cases`.
+        root: the folder, see `anatozoo.data.cases.find_cases`.
         organs: names of the labels; cases that lack one are left out.
         name: what results call the atlas.
         layout: ``"jsrt"`` or ``"folders"``.

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.intensity import normalize_intensity
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 
 NAMES = {
     "bspline": "SimpleITK affine + B-spline",

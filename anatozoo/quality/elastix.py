@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from anatozoo.errors import ConfigError
 from anatozoo.io.grid import GridImage
 from anatozoo.quality.classical import BSpline, centred, centred_result, with_surroundings
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 
 NAME = "elastix affine + B-spline"
 LEVELS = 3

@@ -10,7 +10,7 @@ import numpy as np
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import Orientation
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 
 LEARNED = "acregnet-jsrt"
 """The engine that is taken unless another one is named."""
@@ -204,7 +204,7 @@ def _version_of_simpleitk() -> str:
 @cache
 def _learned(name: str) -> Learned:
     import anatozoo
-    from anatozoo.methods.acregnet.predict import PairModule
+    from anatozoo.tasks.field import PairModule
 
     model = anatozoo.load(name)
     if not isinstance(model, PairModule):

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.frame_cases import GROUPS
 from anatozoo.quality.organs import OrganMasks, has_organ, labels_for, pair_of, read_organs
 from anatozoo.quality.selectors import Latents, LatentSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from anatozoo.io.geometry import Geometry
+    from anatozoo.frames.geometry import Geometry
     from anatozoo.methods.hybridgnet.module import HybridGNetModule
 
 Vector = npt.NDArray[np.float64]
@@ -287,7 +287,7 @@ def _planes(found: OrganMasks, model: Any) -> "Tensor":
     """One-hot label map (1, C, ...) in an autoencoder's frame."""
     import torch
 
-    from anatozoo.methods.frames import Frame
+    from anatozoo.frames.frame import Frame
     from anatozoo.nn.labels import one_hot
 
     unknown = [o for o in model.labels if not has_organ(found.masks, o) and pair_of(o) not in found.masks]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.data.cases import GROUPS
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.grid import Grid
 from anatozoo.io.raw import read_raw
-from anatozoo.methods.frame_cases import GROUPS
 from anatozoo.metrics.plausibility import centroid, organ_masks
 
 Bools = npt.NDArray[np.bool_]

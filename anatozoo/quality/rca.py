@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
+from anatozoo.frames.frame import Frame
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.methods.frames import Frame
 from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
 from anatozoo.quality.selectors import Selector
-from anatozoo.results_quality import AtlasMatch, QualityResult
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
+from anatozoo.results.quality import AtlasMatch, QualityResult
 
 if TYPE_CHECKING:
-    from anatozoo.results import SegmentationResult
+    from anatozoo.results.segmentation import SegmentationResult
 
 Masks = Mapping[str, npt.NDArray[Any]]
 COUNT = 5

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.frame_cases import GROUPS
 from anatozoo.metrics.functional import dice
 from anatozoo.metrics.plausibility import CHEST_ORDER, Order, components, holes, organ_masks, organ_order
 from anatozoo.quality.latents import loaded
@@ -83,7 +83,7 @@ def reconstruction(mask: Any, model: Any, classes: Sequence[str] | None = None) 
         ImageError: the model cannot take the mask, for example an empty one.
         GeometryError: the model works in millimetres and the spacing is unknown.
     """
-    from anatozoo.methods.postdae.predict import RepairModule
+    from anatozoo.tasks.repair import RepairModule
 
     found, model = read_organs(mask, classes), loaded(model)
     names = _organs_of(model)

@@ -11,7 +11,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
-from anatozoo.results import FORMATS, SegmentationResult
+from anatozoo.results.segmentation import FORMATS, SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Row

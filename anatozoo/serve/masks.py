@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.images import Image
-from anatozoo.results import SegmentationResult
-from anatozoo.results_repair import RepairResult
+from anatozoo.results.repair import RepairResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.images import Segmenter, check_flat, read_radiograph
 from anatozoo.serve.inputs import MASK_ENDING, Found

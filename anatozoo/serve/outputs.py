@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anatozoo import (
-    results,
-    results_quality,
-    results_registration,
-    results_repair,
-    results_restored,
-    results_saved,
-    results_volume,
-)
 from anatozoo.errors import ConfigError
+from anatozoo.results import base, field, quality, repair, restored, segmentation, volume
 
 PROPAGATED = "_mask.nii.gz"
 """Ending of a label map that a registration brought to the fixed image, in every format of a pair."""
@@ -56,17 +48,17 @@ class Formats:
         return [stem + ending for name in formats for ending in self.endings[name]]
 
 
-SEGMENTATIONS = Formats("segmentations", results.FORMATS, results.DEFAULT_FORMATS)
-REPAIRS = Formats("repaired masks", results_repair.FORMATS, results_repair.DEFAULT_FORMATS)
+SEGMENTATIONS = Formats("segmentations", segmentation.FORMATS, segmentation.DEFAULT_FORMATS)
+REPAIRS = Formats("repaired masks", repair.FORMATS, repair.DEFAULT_FORMATS)
 REPAIRED_VOLUMES = Formats(
     "repaired volumes",
-    {name: endings for name, endings in results_repair.FORMATS.items() if name != "png"},
-    results_repair.VOLUME_FORMATS,
+    {name: endings for name, endings in repair.FORMATS.items() if name != "png"},
+    repair.VOLUME_FORMATS,
 )
-REGISTRATIONS = Formats("registrations", results_registration.FORMATS, results_registration.DEFAULT_FORMATS)
-VOLUMES = Formats("segmented volumes", results_volume.FORMATS, results_saved.DEFAULT_FORMATS)
-RESTORED = Formats("restored volumes", results_restored.FORMATS, results_saved.DEFAULT_FORMATS)
-QUALITIES = Formats("estimates of quality", results_quality.FORMATS, ("json",))
+REGISTRATIONS = Formats("registrations", field.FORMATS, field.DEFAULT_FORMATS)
+VOLUMES = Formats("segmented volumes", volume.FORMATS, base.DEFAULT_FORMATS)
+RESTORED = Formats("restored volumes", restored.FORMATS, base.DEFAULT_FORMATS)
+QUALITIES = Formats("estimates of quality", quality.FORMATS, ("json",))
 EVERY = (SEGMENTATIONS, VOLUMES, REPAIRS, REPAIRED_VOLUMES, REGISTRATIONS, RESTORED, QUALITIES)
 
 ENDINGS = tuple(

@@ -23,8 +23,8 @@ from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, rca
 from anatozoo.quality.selectors import Selector
-from anatozoo.results import SegmentationResult
-from anatozoo.results_quality import QualityResult
+from anatozoo.results.quality import QualityResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.images import SegmentImages
 from anatozoo.serve.inputs import Found

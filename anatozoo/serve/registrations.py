@@ -15,7 +15,7 @@ from anatozoo.errors import AnatozooError, ConfigError, GeometryError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
 from anatozoo.io.writers import write_itk
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import Nameable, choose_stems, folded
 from anatozoo.serve.outputs import PROPAGATED, REGISTRATIONS, Formats

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from anatozoo.errors import ConfigError
-from anatozoo.results_restored import RestoredVolume
-from anatozoo.results_volume import VolumeResult
+from anatozoo.results.restored import RestoredVolume
+from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.outputs import RESTORED, VOLUMES, Formats

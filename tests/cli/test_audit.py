@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from anatozoo.cli.main import main
-from tests.fairness_data import scores
+from tests.support.fairness_data import scores
 
 QUICK = ["--permutations", "199"]
 

@@ -10,8 +10,8 @@ from PIL import Image as PILImage
 
 import anatozoo
 from anatozoo.cli.main import main
-from tests.phantoms import make_chest_phantom
-from tests.unet_weights import authors_unet
+from tests.support.phantoms import make_chest_phantom
+from tests.support.unet_weights import authors_unet
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from anatozoo.cli.main import main
 from anatozoo.io.images import Image
 from anatozoo.io.landmarks import draw_label_map
-from anatozoo.results import SegmentationResult
-from tests.phantoms import make_chest_phantom
+from anatozoo.results.segmentation import SegmentationResult
+from tests.support.phantoms import make_chest_phantom
 
 FOLDERS = {
     "RL": "lung_right",

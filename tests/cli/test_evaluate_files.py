@@ -12,8 +12,8 @@ from anatozoo.cli.main import main
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.landmarks import draw_organ_mask, write_landmarks
 from anatozoo.io.rle import encode_rle
-from anatozoo.results import SegmentationResult
-from tests.phantoms import make_chest_phantom
+from anatozoo.results.segmentation import SegmentationResult
+from tests.support.phantoms import make_chest_phantom
 
 SIZE = (120, 100)
 ORGANS = ("lung_right", "lung_left", "heart")

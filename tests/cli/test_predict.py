@@ -8,8 +8,8 @@ from PIL import Image as PILImage
 
 from anatozoo.cli.main import main
 from anatozoo.errors import UnknownCheckpoint
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from anatozoo.cli.main import main
 from anatozoo.quality.engines import Demons
-from tests.chest_data import write_chest_data
-from tests.dicom_data import write_scan
-from tests.fake_model import FakeSegmenter
+from tests.support.chest_data import write_chest_data
+from tests.support.dicom_data import write_scan
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
 

@@ -7,12 +7,12 @@ from PIL import Image as PILImage
 
 from anatozoo.cli.main import main
 from anatozoo.errors import UnknownCheckpoint
-from anatozoo.results import FORMATS
-from anatozoo.results_registration import FORMATS as REGISTRATION_FORMATS
-from anatozoo.results_repair import FORMATS as REPAIR_FORMATS
+from anatozoo.results.field import FORMATS as REGISTRATION_FORMATS
+from anatozoo.results.repair import FORMATS as REPAIR_FORMATS
+from anatozoo.results.segmentation import FORMATS
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_volume
 
 FAST = ("--format", "json")

@@ -4,7 +4,7 @@ import pytest
 
 from anatozoo.cli.main import main
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.fake_model import FakeSegmenter
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_scan
 
 FAST = ("--format", "json")

@@ -9,8 +9,8 @@ import torch
 
 import anatozoo
 from anatozoo.cli.main import main
-from tests.hub_server import HubServer
-from tests.zoo_fixtures import TinyModule, published, write_manifest, write_tiny
+from tests.support.hub_server import HubServer
+from tests.support.zoo_fixtures import TinyModule, published, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]
 REPO = "toys/new"

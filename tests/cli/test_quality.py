@@ -14,10 +14,10 @@ from anatozoo.io.grid import GridImage
 from anatozoo.methods.affinereg import AffineRegModule
 from anatozoo.quality import Atlas
 from anatozoo.quality.engines import Demons
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.chest_data import write_chest_data
-from tests.fake_model import FakeSegmenter
+from tests.support.chest_data import write_chest_data
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRepairer
 
 

@@ -15,7 +15,7 @@ from anatozoo.cli.stages import Stage, stages_of
 from anatozoo.errors import ConfigError
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.methods.aenet import AeNetModule
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 
 pytestmark = pytest.mark.usefixtures("own_seed")
 

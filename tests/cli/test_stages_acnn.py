@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from anatozoo.cli.main import main
-from tests.heart_data import write_hearts
-from tests.volume_data import write_volumes
+from tests.support.heart_data import write_hearts
+from tests.support.volume_data import write_volumes
 
 pytestmark = pytest.mark.usefixtures("own_seed")
 

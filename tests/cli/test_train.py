@@ -17,10 +17,10 @@ from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
-from tests.acdc_data import write_acdc
-from tests.chest_data import write_chest_data
-from tests.heart_data import write_hearts
-from tests.volume_data import write_volumes
+from tests.support.acdc_data import write_acdc
+from tests.support.chest_data import write_chest_data
+from tests.support.heart_data import write_hearts
+from tests.support.volume_data import write_volumes
 
 pytestmark = pytest.mark.usefixtures("own_seed")
 

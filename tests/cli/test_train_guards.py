@@ -12,8 +12,8 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.cli.train import LastCheckpoint
-from anatozoo.methods.base_data import CaseDataset, loader
-from tests.chest_data import write_chest_data
+from anatozoo.data.base import CaseDataset, loader
+from tests.support.chest_data import write_chest_data
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
 QUIET += ["--trainer.enable_model_summary=false"]

@@ -15,8 +15,8 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
-from tests.volume_data import write_volumes
-from tests.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
+from tests.support.volume_data import write_volumes
+from tests.support.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]
 HEAVY = ("torch", "lightning", "numpy", "pandas", "rich", "huggingface_hub", "matplotlib")

@@ -7,7 +7,7 @@ import pytest
 
 from anatozoo.cli.main import main
 from anatozoo.cli.table import format_table
-from tests.zoo_fixtures import TinyModule, entry, write_manifest
+from tests.support.zoo_fixtures import TinyModule, entry, write_manifest
 
 Capture = pytest.CaptureFixture[str]
 

@@ -16,15 +16,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.methods.segmentation import LandmarkModule, MaskModule
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import organ_slices
-from anatozoo.plotting_cases import case_picture
-from anatozoo.results import SegmentationResult
+from anatozoo.results.draw.cases import case_picture
+from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.tasks.segmentation import LandmarkModule, MaskModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
 from tests.contract.variants import VARIANTS, VOLUMES, Variant, build_without_zeros, cases
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 SIZES = [(64, 64), (61, 97), (200, 33), (16, 40)]
 FILES = {

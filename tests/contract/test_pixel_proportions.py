@@ -14,7 +14,7 @@ import anatozoo
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.samples import sample_radiograph
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 Pixels = npt.NDArray[np.uint16]
 Landmarks = dict[str, npt.NDArray[Any]]
@@ -25,7 +25,7 @@ CLOSE_PX = 1.0
 @pytest.fixture(scope="module")
 def square() -> Pixels:
     """A real radiograph, bone white, 12 bits, 600 x 640, of a resolution of which half the rows keep all."""
-    from anatozoo.io.geometry import Geometry
+    from anatozoo.frames.geometry import Geometry
     from anatozoo.io.intensity import normalize_intensity
 
     image = read_image(sample_radiograph())

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.labels import one_hot
-from anatozoo.plotting_cases import case_picture
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.draw.cases import case_picture
+from anatozoo.results.field import RegistrationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
 from tests.contract.variants import Variant
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 _NO_LABELS = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
 # Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'

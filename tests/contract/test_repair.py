@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.results_repair import RepairResult
+from anatozoo.results.repair import RepairResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS

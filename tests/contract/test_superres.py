@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatozoo.plotting_cases import case_picture
-from anatozoo.results_restored import RestoredVolume
+from anatozoo.results.draw.cases import case_picture
+from anatozoo.results.restored import RestoredVolume
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
 from tests.contract.variants import Variant, build_without_zeros, cases

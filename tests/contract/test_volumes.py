@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from anatozoo.metrics.cases import case_row
-from anatozoo.plotting_cases import case_picture
-from anatozoo.results_volume import VolumeResult
+from anatozoo.results.draw.cases import case_picture
+from anatozoo.results.volume import VolumeResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS

@@ -48,8 +48,8 @@ def _all_3d(path: Path) -> list[Callable[[], Any]]:
 
 def _of_methods(kind: str, path: Path) -> list[Callable[[], Any]]:
     """Readers of single methods, whose import brings torch along."""
-    from anatozoo.methods.acnn.stacks import read_stack
-    from anatozoo.methods.postdae.masks import read_mask
+    from anatozoo.io.masks import read_mask
+    from anatozoo.io.stacks import read_stack
 
     stack = path.parent if kind == "dicom-series" else path
     return [lambda: read_stack(stack), *(lambda n=n: read_mask(path, _ORGANS, n) for n in (2, 3))]

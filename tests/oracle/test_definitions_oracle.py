@@ -6,7 +6,7 @@ import torch
 
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.functional import contour_distances, surface_distances
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 SIZE = (300, 410)
 

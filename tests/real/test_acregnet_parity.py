@@ -8,10 +8,10 @@ import torch
 
 from anatozoo.methods.acregnet import convert as convert_regnet
 from anatozoo.methods.aenet import convert as convert_aenet
-from anatozoo.methods.conversion import convert_file
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.registration_losses import ncc_loss, total_variation
 from anatozoo.nn.warp import warp
+from anatozoo.training.conversion import convert_file
 
 TOLERANCE = 1e-5
 

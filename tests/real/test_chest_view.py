@@ -7,7 +7,7 @@ import pytest
 
 from anatozoo.io.chest import index_chest
 from anatozoo.io.images import to_network
-from anatozoo.methods.chest_view import flags_of_view, view_probabilities
+from anatozoo.tasks.chest_view import flags_of_view, view_probabilities
 
 pytestmark = pytest.mark.real
 

@@ -8,7 +8,7 @@ import torch
 
 import anatozoo
 from anatozoo.cli.main import main
-from anatozoo.methods.conversion import read_state
+from anatozoo.training.conversion import read_state
 
 # File -> method, then the arguments of `anatozoo convert` beyond the file and the folder.
 FILES: dict[str, tuple[str, list[str]]] = {

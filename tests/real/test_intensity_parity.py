@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import anatozoo
-from anatozoo.methods.conversion import convert_file
+from anatozoo.training.conversion import convert_file
 
 
 def converted(shared: Path, tmp_path: Path, method: str, name: str, **options: Any) -> Any:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.methods.conversion import convert_file, read_state
 from anatozoo.methods.unet import UNetModule
 from anatozoo.methods.unet.convert import convert_state, styles_of
+from anatozoo.training.conversion import convert_file, read_state
 from anatozoo.zoo.checkpoint import build_module
 
 NAME = "unet_tmi_128"

@@ -14,7 +14,7 @@ from anatozoo.io.grid import Grid, GridImage
 from anatozoo.methods.acnn import AcnnModule
 from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.heart_data import heart, write_hearts
+from tests.support.heart_data import heart, write_hearts
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")

@@ -16,7 +16,7 @@ from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.methods.acnn import AcnnModule
 from anatozoo.methods.acnnsr import AcnnSRModule
 from anatozoo.methods.acnnsr.network import interpolate_slices
-from anatozoo.methods.acnnsr.predict import fine_grid
+from anatozoo.tasks.restore import fine_grid
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.data.cases import FrameCase
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import tells_apex
 from anatozoo.methods.acnn import AcnnModule
-from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.nn.deform import reorder
-from tests.heart_data import heart
+from tests.support.heart_data import heart
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")

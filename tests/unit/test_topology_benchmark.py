@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anatozoo.results import SegmentationResult
+from anatozoo.results.segmentation import SegmentationResult
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")

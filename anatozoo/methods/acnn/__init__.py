@@ -2,6 +2,6 @@
 
 from anatozoo.methods.acnn.data import AcnnDataModule
 from anatozoo.methods.acnn.module import AcnnModule
-from anatozoo.methods.acnn.shape_prior import PriorSlot, ShapePrior
+from anatozoo.objectives.shape_prior import PriorSlot, ShapePrior
 
 __all__ = ["AcnnDataModule", "AcnnModule", "PriorSlot", "ShapePrior"]

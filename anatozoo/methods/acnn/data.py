@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anatozoo.data.base import announce_splits, seed_training_step, strengths
+from anatozoo.data.cases import FrameCase
+from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
+from anatozoo.data.stacks import HEART, StackCase, find_stacks
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move
-from anatozoo.methods.acnn.cases import HEART, StackCase, find_stacks
-from anatozoo.methods.acnn.frames import StackFit, check_fit, fit_frame
-from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
-from anatozoo.methods.frame_cases import FrameCase
-from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, frame_spacing
+from anatozoo.frames.stacks import StackFit, check_fit, fit_frame
+from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move
 
 
 class StackDataset(FrameDataset):
@@ -25,7 +25,7 @@ class StackDataset(FrameDataset):
     Args:
         cases: the cases.
         shape: the frame's shape.
-        fit: see `anatozoo.methods.acnn.frames.fit_frame`.
+        fit: see `anatozoo.frames.stacks.fit_frame`.
         spacing_mm: the same.
         long_side: the same.
     """
@@ -75,7 +75,7 @@ class AcnnDataModule(FrameDataModule):
     the frame at random; others show the middle.
 
     Args:
-        root: folder with the data; see `anatozoo.methods.acnn.cases.find_stacks` for the layouts.
+        root: folder with the data; see `anatozoo.data.stacks.find_stacks` for the layouts.
         layout: ``"acdc"`` or ``"folders"``.
         labels: as in the module.
         label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
@@ -90,9 +90,9 @@ class AcnnDataModule(FrameDataModule):
             the slices; the others are anywhere.
         batch_size: volumes per process and step.
         num_workers: loading processes; volumes are read once and kept in memory.
-        augment: strengths, fields of `anatozoo.methods.acnn.augment.StackAugment`; ``{}`` takes its defaults,
+        augment: strengths, fields of `anatozoo.nn.stack_augment.StackAugment`; ``{}`` takes its defaults,
             None switches augmentation off.
-        motion: motion between slices, fields of `anatozoo.methods.acnn.augment.Motion`; None is none.
+        motion: motion between slices, fields of `anatozoo.nn.stack_augment.Motion`; None is none.
 
     Raises:
         ConfigError: settings that are not possible.

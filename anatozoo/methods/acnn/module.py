@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.data.stacks import HEART
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.blocks import channels_last
-from anatozoo.methods.acnn.cases import HEART
-from anatozoo.methods.acnn.frames import StackFit, check_fit
+from anatozoo.frames.frame import frame_shape
+from anatozoo.frames.stacks import StackFit, check_fit
 from anatozoo.methods.acnn.network import build_network
-from anatozoo.methods.acnn.predict import StackModule
-from anatozoo.methods.acnn.shape_prior import PriorSlot, ShapeModel, ShapePrior
-from anatozoo.methods.frames import frame_shape
-from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import start_from
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.registration_losses import label_dice_loss
+from anatozoo.nn.volume_blocks import channels_last
+from anatozoo.objectives.shape_prior import PriorSlot, ShapeModel, ShapePrior
+from anatozoo.tasks.volumes import StackModule
+from anatozoo.training.optim import adam_with_schedule
+from anatozoo.training.weights import start_from
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -39,7 +39,7 @@ class AcnnModule(StackModule):
         image_size: [D, H, W] of the frame.
         fit: how images get into the frame: ``"slices"`` keeps the slices and scales within them by
             `long_side`, ``"spacing"`` works at a resolution in millimetres, or ``"pad"``, ``"stretch"``; see
-            `anatozoo.methods.acnn.frames`.
+            `anatozoo.frames.stacks`.
         spacing_mm: (x, y, z) of the frame, for ``"spacing"``.
         long_side: pixels of the longer side of a slice, for ``"slices"``; the frame shows its middle.
         network: a row of the paper's table, see `anatozoo.methods.acnn.network.build_network`.
@@ -196,7 +196,7 @@ class AcnnModule(StackModule):
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Label maps found beside the given ones, within the frame."""
-        from anatozoo.methods.base_cases import label_cases
+        from anatozoo.tasks.cases import label_cases
 
         return label_cases(output.argmax(1), batch["labels"], self.labels, batch, image=batch["image"])
 

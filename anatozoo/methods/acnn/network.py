@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.blocks import ConvBlock, Sides, double, pool, pyramid, resize_to
 from anatozoo.nn.conv_norm import CONV
+from anatozoo.nn.volume_blocks import ConvBlock, Sides, double, pool, pyramid, resize_to
 
 NETWORKS = ("fcn", "seg", "unet", "ae-seg", "ae-seg-m", "dynunet")
 FCN_WIDTHS = (16, 32, 72, 144, 272)

@@ -8,15 +8,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from anatozoo.data.base import announce_splits, seed_training_step, strengths
+from anatozoo.data.cases import FrameCase, find_cases
+from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
 from anatozoo.errors import ConfigError, DataError, GeometryError
-from anatozoo.methods.acnn.augment import crop
-from anatozoo.methods.acnn.frames import fit_frame
+from anatozoo.frames.frame import Frame, frame_shape
+from anatozoo.frames.stacks import fit_frame
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
-from anatozoo.methods.base_data import announce_splits, seed_training_step, strengths
-from anatozoo.methods.frame_cases import FrameCase, find_cases
-from anatozoo.methods.frame_data import FrameDataModule, FrameDataset, frame_spacing
-from anatozoo.methods.frames import Frame, frame_shape
+from anatozoo.nn.stack_augment import crop
 
 COARSER = 1.2
 """From what ratio to the wanted spacing on a volume is too coarse to learn fine slices from."""
@@ -80,7 +80,7 @@ class AcnnSRDataModule(FrameDataModule):
     that thick slices fall on any of the thin ones; others show the middle. Label maps are not needed.
 
     Args:
-        root: folder with the data; see `anatozoo.methods.frame_cases.find_cases` for the layout.
+        root: folder with the data; see `anatozoo.data.cases.find_cases` for the layout.
         layout: ``"folders"``, also that of the Medical Segmentation Decathlon.
         subject_pattern: regular expression whose first group is the subject in a case's name.
         image_size: as in the module.

@@ -8,16 +8,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.blocks import channels_last
+from anatozoo.frames.frame import frame_shape
 from anatozoo.methods.acnnsr.data import check_slices
-from anatozoo.methods.acnnsr.metrics import psnr, ssim
 from anatozoo.methods.acnnsr.network import build_network, interpolate_slices
-from anatozoo.methods.acnnsr.predict import SuperResolutionModule
-from anatozoo.methods.acnntl.image_prior import ImagePrior, load_image_model
 from anatozoo.methods.acnntl.module import AcnnTLModule
-from anatozoo.methods.frames import frame_shape
-from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import start_from
+from anatozoo.metrics.images import psnr, ssim
+from anatozoo.nn.volume_blocks import channels_last
+from anatozoo.objectives.image_prior import ImagePrior, load_image_model
+from anatozoo.tasks.restore import SuperResolutionModule
+from anatozoo.training.optim import adam_with_schedule
+from anatozoo.training.weights import start_from
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -177,7 +177,7 @@ class AcnnSRModule(SuperResolutionModule):
         """Volumes in which no organ is known, with their PSNR and SSIM as numbers."""
         from dataclasses import replace
 
-        from anatozoo.methods.base_cases import bare_cases
+        from anatozoo.tasks.cases import bare_cases
 
         values = self.measure(output, batch).tolist()
         return [

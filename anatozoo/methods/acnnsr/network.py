@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.blocks import ConvBlock
+from anatozoo.nn.volume_blocks import ConvBlock
 
 THREE = (3, 3, 3)
 

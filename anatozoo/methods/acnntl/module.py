@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.data.stacks import HEART
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.blocks import channels_last
-from anatozoo.methods.acnn.cases import HEART
-from anatozoo.methods.acnn.frames import StackFit, check_fit
-from anatozoo.methods.acnn.predict import StackModule
-from anatozoo.methods.acnn.shape_prior import field_of_view
+from anatozoo.frames.frame import frame_shape
+from anatozoo.frames.stacks import StackFit, check_fit
 from anatozoo.methods.acnntl.network import Shapes, TLNetwork
-from anatozoo.methods.frames import frame_shape
-from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.sources import fill_in, read_weights, start_from
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
 from anatozoo.nn.registration_losses import code_distance
+from anatozoo.nn.volume_blocks import channels_last
+from anatozoo.objectives.shape_prior import field_of_view
+from anatozoo.tasks.volumes import StackModule
+from anatozoo.training.optim import adam_with_schedule
+from anatozoo.training.weights import fill_in, read_weights, start_from
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -211,7 +211,7 @@ class AcnnTLModule(StackModule):
 
     def cases(self, output: Shapes, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Shapes of the codes beside the given label maps, within the frame."""
-        from anatozoo.methods.base_cases import label_cases
+        from anatozoo.tasks.cases import label_cases
 
         return label_cases(output.logits.argmax(1), batch["labels"], self.labels, batch, image=batch["image"])
 

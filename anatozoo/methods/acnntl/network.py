@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from anatozoo.methods.acnn.autoencoder import CODE, WIDTHS, CodeEncoder, ShapeAutoencoder
+from anatozoo.nn.shape_autoencoder import CODE, WIDTHS, CodeEncoder, ShapeAutoencoder
 
 
 class Shapes(NamedTuple):

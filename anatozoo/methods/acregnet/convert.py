@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anatozoo.errors import WeightsError
 from anatozoo.methods.acregnet.module import AcRegNetModule
-from anatozoo.methods.conversion import fill
+from anatozoo.training.conversion import fill
 
 STYLES = ("port",)
 OPTIONS = ("labels",)

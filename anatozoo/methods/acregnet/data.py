@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from anatozoo.data.base import strengths
+from anatozoo.data.framed import FrameDataModule, FrameDataset
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.files import stem_of
 from anatozoo.io.intensity import Intensity
-from anatozoo.methods.base_data import strengths
-from anatozoo.methods.frame_data import FrameDataModule, FrameDataset
 from anatozoo.nn.deform import ShapeConfig, deform_image
 
 
@@ -59,7 +59,7 @@ class AcRegNetDataModule(FrameDataModule):
     every time.
 
     Args:
-        root: folder with the data; see `anatozoo.methods.frame_cases.find_cases` for the layouts.
+        root: folder with the data; see `anatozoo.data.cases.find_cases` for the layouts.
         layout: ``"jsrt"`` or ``"folders"``.
         labels: as in the module; empty where no label maps are needed.
         label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...

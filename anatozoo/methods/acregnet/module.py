@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
+from anatozoo.frames.frame import frame_shape
 from anatozoo.methods.acregnet.network import Registration, RegNet
-from anatozoo.methods.acregnet.predict import PairModule
 from anatozoo.methods.aenet.module import AeNetModule, load_shape_model
-from anatozoo.methods.frames import frame_shape
 from anatozoo.nn import registration_losses as losses
 from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.warp import warp
+from anatozoo.tasks.field import PairModule
 
 
 class AcRegNetModule(PairModule):

@@ -8,7 +8,7 @@ from torch import Tensor
 from anatozoo.errors import WeightsError
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.aenet.network import SHRINKAGE
-from anatozoo.methods.conversion import fill
+from anatozoo.training.conversion import fill
 
 STYLES = ("port",)
 OPTIONS = ("labels",)

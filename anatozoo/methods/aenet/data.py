@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from anatozoo.methods.frame_data import FrameDataModule
+from anatozoo.data.framed import FrameDataModule
 
 
 class AeNetDataModule(FrameDataModule):
     """Label maps, one at a time, for the first stage of AC-RegNet.
 
     Args:
-        root: folder with the data; see `anatozoo.methods.frame_cases.find_cases` for the layouts.
+        root: folder with the data; see `anatozoo.data.cases.find_cases` for the layouts.
         layout: ``"jsrt"`` or ``"folders"``.
         labels: as in the module.
         label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...

@@ -5,12 +5,12 @@ from typing import Any, Literal
 import torch
 
 from anatozoo.errors import ConfigError
+from anatozoo.frames.frame import Frame, frame_shape
 from anatozoo.io.grid import Grid
 from anatozoo.methods.aenet.network import AENet
-from anatozoo.methods.frames import Frame, frame_shape
-from anatozoo.methods.label_codes import LabelAutoencoder
-from anatozoo.methods.sources import read_weights
 from anatozoo.nn.labels import check_labels
+from anatozoo.tasks.codes import LabelAutoencoder
+from anatozoo.training.weights import read_weights
 
 
 class AeNetModule(LabelAutoencoder):
@@ -21,7 +21,7 @@ class AeNetModule(LabelAutoencoder):
     Args:
         labels: names of the foreground classes, in the order of their values 1, 2, ...
         image_size: side S of a square frame, [H, W] or [D, H, W]; multiples of 8.
-        fit: how label maps of other sizes get into the frame, see `anatozoo.methods.frames.Frame.fit`.
+        fit: how label maps of other sizes get into the frame, see `anatozoo.frames.frame.Frame.fit`.
         spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
         code: length of the code.
         swap_probability: how often two neighbouring pixels change places in training.

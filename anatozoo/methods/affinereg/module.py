@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acregnet.predict import PairModule, Spacing
+from anatozoo.frames.frame import Frame, frame_shape
 from anatozoo.methods.affinereg.network import AffineNet, AffineRegistration, Transform
-from anatozoo.methods.frames import Frame, frame_shape
-from anatozoo.methods.optimisation import adam_with_schedule
 from anatozoo.nn import registration_losses as losses
 from anatozoo.nn.blocks import PAPER_WIDTHS
 from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.losses import kl_divergence
 from anatozoo.nn.warp import warp
+from anatozoo.tasks.field import PairModule, Spacing
+from anatozoo.training.optim import adam_with_schedule
 
 
 class AffineRegModule(PairModule):
@@ -202,5 +202,5 @@ class AffineRegModule(PairModule):
         return self.total(self.losses(self(batch["moving"], batch["fixed"]), batch), len(batch["fixed"]))
 
     def configure_optimizers(self) -> Any:
-        """Adam or AdamW with the schedule; see `anatozoo.methods.optimisation`."""
+        """Adam or AdamW with the schedule; see `anatozoo.training.optim`."""
         return adam_with_schedule(self, self.network.encoder)

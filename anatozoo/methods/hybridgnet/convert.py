@@ -1,4 +1,4 @@
-"""The HybridGNet authors' released weights in anatozoo's format; see `anatozoo.methods.conversion`.
+"""The HybridGNet authors' released weights in anatozoo's format; see `anatozoo.training.conversion`.
 
 Two styles of names exist for the same networks: that of the TMI 2022 release (``graphConv_pre1``) and that
 of CheXmask (``SC_1.graphConv_pre``). The two also use different up-sampling matrices, which their files do
@@ -18,10 +18,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods import conversion
 from anatozoo.methods.hybridgnet.module import HybridGNetModule, organ_counts
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import PAPER_WIDTHS
+from anatozoo.training import conversion
 
 Style = Literal["tmi", "chexmask"]
 STYLES = ("tmi", "chexmask")

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.errors import DataError
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.chest import ChestCase
-from anatozoo.io.geometry import Geometry
 from anatozoo.io.intensity import Intensity
-from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_slices

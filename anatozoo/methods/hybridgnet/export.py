@@ -1,6 +1,6 @@
 """From a training run to a checkpoint: ``python -m anatozoo.methods.hybridgnet.export CKPT NAME --to DIR``.
 
-What every method's export has in common is in `anatozoo.methods.export`; here is the choice of organs.
+What every method's export has in common is in `anatozoo.training.export`; here is the choice of organs.
 """
 
 import argparse
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods import export
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.transfer import adapt_state
+from anatozoo.training import export
 
 
 def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGNetModule:

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
 from anatozoo.methods.hybridgnet.transfer import ARCHITECTURE, adapt_state, read_weights
-from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.segmentation import LandmarkModule
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.raster import polygon_inside, soft_polygon
+from anatozoo.tasks.segmentation import LandmarkModule
+from anatozoo.training.optim import adam_with_schedule
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -71,7 +71,7 @@ class HybridGNetModule(LandmarkModule):
         lr_gamma: factor of a step.
         warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
         check_view: whether `predict` flags pictures that are no upright frontal chest, see
-            `anatozoo.methods.chest_view`.
+            `anatozoo.tasks.chest_view`.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -322,7 +322,7 @@ class HybridGNetModule(LandmarkModule):
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Contours beside landmarks, and beside the masks of organs that have no landmarks."""
-        from anatozoo.methods.base_cases import landmark_cases
+        from anatozoo.tasks.cases import landmark_cases
 
         return landmark_cases(output, batch, self.organs, self.dense_organs)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from anatozoo.errors import WeightsError
-from anatozoo.methods import sources
 from anatozoo.nn import graphs
+from anatozoo.training import weights as sources
 
 ARCHITECTURE = (
     "organs",

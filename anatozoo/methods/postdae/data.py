@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.untrusted import read_json
-from anatozoo.methods.base_data import (
+from anatozoo.data.base import (
     CaseDataset,
     announce_splits,
     derived_seed,
@@ -20,10 +18,12 @@ from anatozoo.methods.base_data import (
     seed_training_step,
     strengths,
 )
-from anatozoo.methods.frame_data import frame_spacing
-from anatozoo.methods.frames import Fit, Frame, frame_shape
-from anatozoo.methods.planes import organ_planes
-from anatozoo.methods.postdae.cases import MaskCase, find_masks
+from anatozoo.data.framed import frame_spacing
+from anatozoo.data.masks import MaskCase, find_masks
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.frame import Fit, Frame, frame_shape
+from anatozoo.frames.planes import organ_planes
+from anatozoo.io.untrusted import read_json
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
 from anatozoo.nn.deform import ShapeConfig, deform
@@ -43,7 +43,7 @@ class MaskDataset(CaseDataset):
         cases: the cases.
         organs: how many there are.
         shape: the frame's shape.
-        fit: see `anatozoo.methods.frames.Frame.fit`.
+        fit: see `anatozoo.frames.frame.Frame.fit`.
         spacing_mm: the same.
     """
 
@@ -133,7 +133,7 @@ class PostDAEDataModule(L.LightningDataModule):
     """Masks alone, in pairs of a degraded and a clean one; degraded in batches on the device.
 
     Args:
-        root: folder with the masks; see `anatozoo.methods.postdae.cases.find_masks` for the layouts.
+        root: folder with the masks; see `anatozoo.data.masks.find_masks` for the layouts.
         layout: ``"jsrt"``, ``"landmarks"``, ``"folders"`` or ``"acdc"``.
         organs: as in the module.
         label_values: value of each organ in the label maps of ``"folders"``; None is 1, 2, ...

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.frames import frame_shape
-from anatozoo.methods.optimisation import adam_with_schedule
+from anatozoo.frames.frame import frame_shape
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.network import NETWORKS, PaperDAE, ResidualDAE
-from anatozoo.methods.postdae.predict import RepairModule
-from anatozoo.methods.sources import start_from
 from anatozoo.nn.labels import check_labels, dice_per_label
 from anatozoo.nn.losses import weighted_mean
+from anatozoo.tasks.repair import RepairModule
+from anatozoo.training.optim import adam_with_schedule
+from anatozoo.training.weights import start_from
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -29,7 +29,7 @@ class PostDAEModule(RepairModule):
     Args:
         organs: names of the organs in the order of their labels 1, 2, ...; later ones cover earlier ones.
         image_size: side S of a square frame, [H, W] or [D, H, W]; multiples of 2 to the number of `widths`.
-        fit: how masks of other sizes get into the frame, see `anatozoo.methods.frames.Frame.fit`.
+        fit: how masks of other sizes get into the frame, see `anatozoo.frames.frame.Frame.fit`.
         spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
         network: ``"paper"``, ``"residual"`` or ``"skip"``, see `anatozoo.methods.postdae.network`.
         widths: channels of the encoder's stages; the first has stride 2.
@@ -188,7 +188,7 @@ class PostDAEModule(RepairModule):
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Repaired masks beside the clean ones, at the network's resolution."""
-        from anatozoo.methods.base_cases import label_cases
+        from anatozoo.tasks.cases import label_cases
 
         return label_cases(largest(output), largest(batch["clean"]), self.organs, batch)
 

@@ -1,6 +1,6 @@
 """The U-Net of the TMI 2022 release (HybridGNet's baseline) in anatozoo's format.
 
-See `anatozoo.methods.conversion` for what a converter offers.
+See `anatozoo.training.conversion` for what a converter offers.
 
 The later repositories of the authors have the same network. Not in the file: the names of the labels, which
 are the authors' (lungs, heart, clavicles) in their order, and the size of the input, which does not matter to
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from anatozoo.errors import WeightsError
-from anatozoo.methods.conversion import fill
 from anatozoo.methods.unet.module import UNetModule, organ_names
+from anatozoo.training.conversion import fill
 
 STYLES = ("tmi",)
 OPTIONS = ("organs", "image_size")

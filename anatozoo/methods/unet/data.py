@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.chest import ChestCase
-from anatozoo.io.geometry import Geometry
 from anatozoo.io.intensity import Intensity
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.methods.chest_data import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.methods.unet.module import organ_names
 from anatozoo.nn.augment import augment as augment_batch
 

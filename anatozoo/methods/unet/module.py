@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.shape_prior import PriorSlot
-from anatozoo.methods.optimisation import adam_with_schedule
-from anatozoo.methods.segmentation import MaskModule
-from anatozoo.methods.sources import read_weights, refuse_other_shapes
 from anatozoo.methods.unet.network import UNet, check_size
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import load_imagenet_weights
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.losses import masked_dice_loss
+from anatozoo.objectives.shape_prior import PriorSlot
+from anatozoo.tasks.segmentation import MaskModule
+from anatozoo.training.optim import adam_with_schedule
+from anatozoo.training.weights import read_weights, refuse_other_shapes
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -63,7 +63,7 @@ class UNetModule(MaskModule):
         lr_gamma: factor of a step.
         warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
         check_view: whether `predict` flags pictures that are no upright frontal chest, see
-            `anatozoo.methods.chest_view`.
+            `anatozoo.tasks.chest_view`.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -203,7 +203,7 @@ class UNetModule(MaskModule):
 
         A pixel that may belong to an organ without annotation is judged as what it is labelled.
         """
-        from anatozoo.methods.base_cases import label_cases
+        from anatozoo.tasks.cases import label_cases
 
         labels, known = batch["labels"], batch["known"] > 0
         found = judged_labels(output.argmax(1), labels, known)

@@ -11,7 +11,7 @@ import pytest
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")

@@ -7,7 +7,7 @@ import pytest
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness import GroupFrame
 from anatozoo.fairness.groups import LeftOut
-from tests.fairness_data import confounded, scores
+from tests.support.fairness_data import confounded, scores
 
 FAST = {"resamples": 300, "permutations": 499}
 

@@ -9,12 +9,12 @@ from anatozoo.errors import DataError
 from anatozoo.fairness.audit import audit
 from anatozoo.fairness.blocks import Heading, Paragraph, Table, to_html, to_markdown
 from anatozoo.fairness.caveats import caveats
+from anatozoo.fairness.draw import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
 from anatozoo.fairness.findings import findings
 from anatozoo.fairness.report import report_blocks, report_json, report_text, write_report
 from anatozoo.fairness.tables import Scores
 from anatozoo.fairness.wording import group_words, metric_words, number, p_value, ratio, span
-from anatozoo.plotting_fairness import plot_agreement, plot_estimate, plot_gaps, plot_groups, plot_means
-from tests.fairness_data import confounded, scores
+from tests.support.fairness_data import confounded, scores
 
 FAST = {"resamples": 200, "permutations": 199}
 HEAD = {"command": "anatozoo audit <scores>.csv", "versions": {"anatozoo": "1"}, "commit": None}

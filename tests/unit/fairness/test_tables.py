@@ -9,7 +9,7 @@ from anatozoo.fairness.joins import join
 from anatozoo.fairness.tables import choose_metrics, read_scores, read_table
 from anatozoo.io.keys import plain_name
 from anatozoo.serve.manifest import ManifestWriter, Row
-from tests.chexmask_data import PADCHEST, write_padchest
+from tests.support.chexmask_data import PADCHEST, write_padchest
 
 
 def write(path: Path, text: str) -> Path:

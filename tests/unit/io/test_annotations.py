@@ -12,10 +12,10 @@ from anatozoo.io.annotation_files import Stored
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import write_landmarks
-from anatozoo.results import FORMATS, SegmentationResult
+from anatozoo.results.segmentation import FORMATS, SegmentationResult
 from anatozoo.serve.plan import PairOptions
 from anatozoo.serve.runner import run_pairs
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.serve.fakes import FakeRegistrar, write_scan
 from tests.unit.serve.fakes import labels as organ_blocks
 

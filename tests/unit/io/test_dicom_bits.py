@@ -15,7 +15,7 @@ from anatozoo.io.dicom_bits import numbers_of, padding_of
 from anatozoo.io.dicom_grey import stored_numbers
 from anatozoo.io.dicom_volume import read_dicom_volume
 from anatozoo.io.images import read_image
-from tests.dicom_data import write_frames, write_series
+from tests.support.dicom_data import write_frames, write_series
 from tests.unit.io.conftest import DicomWriter
 
 Y, X = np.mgrid[:96, :80]
@@ -414,7 +414,7 @@ def test_padding_of_a_volume_is_as_dark_as_the_darkest_of_the_rest(tmp_path: Pat
 
 def test_flags_of_a_volume_stand_on_the_image(tmp_path: Path) -> None:
     from anatozoo.io.grid import read_grid_image
-    from anatozoo.methods.acnn.stacks import read_stack
+    from anatozoo.io.stacks import read_stack
 
     path = write_series(tmp_path / "in", stack(), **bits(10))
     assert read_grid_image(path, 3).flags == ("bits_stored_ignored",)

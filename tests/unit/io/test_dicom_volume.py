@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from anatozoo.errors import ImageError
 from anatozoo.io.dicom_volume import read_dicom_volume
 from anatozoo.io.grid import grid_of_itk
-from tests.dicom_data import write_frames, write_series, write_slice
+from tests.support.dicom_data import write_frames, write_series, write_slice
 
 
 def volume(depth: int = 5) -> np.ndarray:

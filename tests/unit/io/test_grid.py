@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.grid import Grid, grid_of_itk, itk_image, read_grid_image, read_labels
 from anatozoo.io.writers import write_itk
-from tests.dicom_data import write_series
+from tests.support.dicom_data import write_series
 
 ROTATED = (0.0, -1.0, 1.0, 0.0)
 

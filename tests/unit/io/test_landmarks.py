@@ -15,7 +15,7 @@ from anatozoo.io.landmarks import (
     split_landmarks,
     write_landmarks,
 )
-from tests.phantoms import NODES, make_chest_phantom
+from tests.support.phantoms import NODES, make_chest_phantom
 
 TRIANGLE = np.array([[2.0, 1.0], [8.0, 1.0], [2.0, 7.0]])
 

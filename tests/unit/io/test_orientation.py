@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from anatozoo.io.grid import Grid, grid_of_itk, itk_image
 from anatozoo.io.orientation import APEX, Orientation, axis_across, coarsest_axis, tells_apex
-from tests.orders import OBLIQUE, SHORT_AXIS, all_orders, rotation
+from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders, rotation
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 

@@ -10,7 +10,7 @@ import pytest
 import anatozoo
 from anatozoo.io.images import read_image
 from anatozoo.io.quiet import quiet
-from tests.dicom_data import write_scan
+from tests.support.dicom_data import write_scan
 
 
 def test_only_this_thread_is_quiet() -> None:

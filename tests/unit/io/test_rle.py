@@ -20,8 +20,8 @@ from anatozoo.io.rle import (
     read_chexmask,
     write_chexmask,
 )
-from tests.chexmask_data import PADCHEST, write_padchest
-from tests.phantoms import make_chest_phantom
+from tests.support.chexmask_data import PADCHEST, write_padchest
+from tests.support.phantoms import make_chest_phantom
 
 HEADER = "image_id,Dice RCA (Mean),Landmarks,Left Lung,Right Lung,Heart,Height,Width \n"
 

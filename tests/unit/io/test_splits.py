@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from anatozoo.data.cases import FrameCase, find_cases
+from anatozoo.data.masks import find_masks
+from anatozoo.data.stacks import HEART, find_stacks
 from anatozoo.errors import DataError
 from anatozoo.io.splits import deal, describe, origin_record, refuse_dealt, splits_or_deal
-from anatozoo.methods.acnn.cases import HEART, find_stacks
-from anatozoo.methods.frame_cases import FrameCase, find_cases
-from anatozoo.methods.postdae.cases import find_masks
-from tests.chest_data import write_chest_data
-from tests.heart_data import write_hearts
-from tests.volume_data import write_volumes
+from tests.support.chest_data import write_chest_data
+from tests.support.heart_data import write_hearts
+from tests.support.volume_data import write_volumes
 
 SPLITS = {"train": [3], "val": [1], "test": [2]}
 CASES = {f"p{i}_{side}": f"p{i}" for i in range(6) for side in "lr"}

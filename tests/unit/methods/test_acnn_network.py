@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnn.autoencoder import CodeEncoder, ShapeAutoencoder, halvings
-from anatozoo.methods.acnn.blocks import pyramid
 from anatozoo.methods.acnn.network import NETWORKS, build_network, trainable_parameters
+from anatozoo.nn.shape_autoencoder import CodeEncoder, ShapeAutoencoder, halvings
+from anatozoo.nn.volume_blocks import pyramid
 
 ACDC = (16, 160, 160)
 # Oktay et al., IEEE TMI 2018, numbers of trainable parameters of 2D-FCN, 3D-Seg, 3D-UNet, AE-Seg, AE-Seg-M.

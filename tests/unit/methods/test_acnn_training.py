@@ -11,18 +11,18 @@ import SimpleITK as sitk
 import torch
 
 import anatozoo
+from anatozoo.data.stacks import HEART, find_stacks, read_info
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
+from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
-from anatozoo.methods.acnn.augment import Motion, StackAugment, augment, crop, move, shift_slices
-from anatozoo.methods.acnn.cases import HEART, find_stacks, read_info
-from anatozoo.methods.acnn.frames import StackFrame, fit_frame
 from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.export import export_run
 from anatozoo.nn.deform import reorder
 from anatozoo.nn.labels import one_hot
-from tests.heart_data import heart, write_hearts
-from tests.volume_data import write_volumes
+from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move, shift_slices
+from anatozoo.training.export import export_run
+from tests.support.heart_data import heart, write_hearts
+from tests.support.volume_data import write_volumes
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),

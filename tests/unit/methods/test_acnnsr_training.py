@@ -11,13 +11,13 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
+from anatozoo.frames.stacks import VoxelFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.acnn.frames import VoxelFrame, fit_frame
 from anatozoo.methods.acnnsr import AcnnSRDataModule, AcnnSRModule
 from anatozoo.methods.acnnsr.data import intensity_range
 from anatozoo.methods.acnnsr.degrade import degrade_slices
 from anatozoo.methods.acnntl import AcnnTLModule
-from tests.volume_data import write_volumes
+from tests.support.volume_data import write_volumes
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),

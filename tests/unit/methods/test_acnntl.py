@@ -12,10 +12,10 @@ from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.methods.acnn import AcnnDataModule
 from anatozoo.methods.acnnprior import AcnnPriorModule
 from anatozoo.methods.acnntl import AcnnTLModule, ImagePrior
-from anatozoo.methods.acnntl.image_prior import load_image_model
 from anatozoo.methods.acnntl.network import TLNetwork
 from anatozoo.nn.labels import one_hot
-from tests.heart_data import heart, write_hearts
+from anatozoo.objectives.image_prior import load_image_model
+from tests.support.heart_data import heart, write_hearts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),

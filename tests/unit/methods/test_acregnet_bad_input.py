@@ -19,11 +19,11 @@ from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.writers import write_itk
 from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
-from anatozoo.methods.acregnet.propagate import propagate
 from anatozoo.nn.warp import warp
-from anatozoo.results_volume import VolumeResult
+from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.runner import run_pairs
-from tests.phantoms import make_chest_phantom
+from anatozoo.tasks.propagate import propagate
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.io.conftest import write_dicom
 
 __all__ = ["write_dicom"]

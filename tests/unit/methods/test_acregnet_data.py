@@ -9,16 +9,16 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from anatozoo.data.cases import find_cases
 from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.frames.frame import Frame, frame_shape
 from anatozoo.io.grid import Grid
 from anatozoo.methods.acregnet import AcRegNetDataModule
 from anatozoo.methods.acregnet.data import PairDataset
 from anatozoo.methods.aenet import AeNetDataModule
-from anatozoo.methods.frame_cases import find_cases
-from anatozoo.methods.frames import Frame, frame_shape
-from anatozoo.metrics.collected import identity_of
-from tests.chest_data import write_chest_data
-from tests.volume_data import write_volumes
+from anatozoo.training.collected import identity_of
+from tests.support.chest_data import write_chest_data
+from tests.support.volume_data import write_volumes
 
 LABELS = ["anterior", "posterior"]
 

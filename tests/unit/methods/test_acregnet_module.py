@@ -14,18 +14,18 @@ from scipy.ndimage import gaussian_filter
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
-from anatozoo.methods.acregnet.instance import optimise_field
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
 from anatozoo.methods.aenet.module import load_shape_model
 from anatozoo.nn import warp as warping
+from anatozoo.nn.instance import optimise_field
 from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
 from anatozoo.nn.registration_losses import Similarity, diffusion
-from anatozoo.results import SegmentationResult
-from anatozoo.results_volume import VolumeResult
+from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.volume import VolumeResult
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.chest_data import write_chest_data
-from tests.phantoms import make_chest_phantom
+from tests.support.chest_data import write_chest_data
+from tests.support.phantoms import make_chest_phantom
 
 IMAGES_ONLY: dict[str, Any] = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
 

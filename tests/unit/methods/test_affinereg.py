@@ -15,8 +15,8 @@ from anatozoo.methods.affinereg import AffineRegModule
 from anatozoo.methods.affinereg.network import affine_field, affine_matrix
 from anatozoo.nn.warp import warp
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
-from tests.chest_data import write_chest_data
-from tests.phantoms import make_chest_phantom
+from tests.support.chest_data import write_chest_data
+from tests.support.phantoms import make_chest_phantom
 
 SMALL: dict[str, Any] = {"widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 4}
 

@@ -12,7 +12,7 @@ from anatozoo.methods.hybridgnet import HybridGNetDataModule
 from anatozoo.methods.hybridgnet.data import ChestDataset
 from anatozoo.nn import graphs
 from anatozoo.nn.raster import polygon_inside
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 
 import anatozoo
 from anatozoo.errors import ConfigError
-from anatozoo.methods.export import golden_radiograph, read_run
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.methods.hybridgnet.export import main, restrict_organs
+from anatozoo.training.export import golden_radiograph, read_run
 
 
 def small_module(**settings: object) -> HybridGNetModule:

@@ -14,7 +14,7 @@ from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.methods.hybridgnet.network import HybridGNetOutput
 from anatozoo.nn import graphs
 from anatozoo.nn.raster import polygon_inside
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 SMALL: dict[str, Any] = {"organs": "lungs_heart", "image_size": 64}
 

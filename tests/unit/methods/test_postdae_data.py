@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.data.masks import MaskCase
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid
 from anatozoo.methods.postdae import PostDAEDataModule
-from anatozoo.methods.postdae.cases import MaskCase
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.data import EVALUATED, MaskDataset, read_confusions
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 
 SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64, "batch_size": 2}
 

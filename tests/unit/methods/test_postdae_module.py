@@ -12,8 +12,8 @@ from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.data import EVALUATED
 from anatozoo.methods.postdae.network import PaperDAE
-from tests.chest_data import write_chest_data
-from tests.volume_data import write_volumes
+from tests.support.chest_data import write_chest_data
+from tests.support.volume_data import write_volumes
 
 pytestmark = [
     # Lightning's own, about its own code and about loaders that keep all masks in memory.

@@ -9,7 +9,7 @@ import torch
 
 import anatozoo
 from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.export import export_run
+from anatozoo.training.export import export_run
 from anatozoo.zoo.golden import run_golden
 
 IN_MILLIMETRES: dict[str, Any] = {

@@ -11,7 +11,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import index_chest
 from anatozoo.methods.unet import UNetDataModule
 from anatozoo.methods.unet.data import LabelDataset
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from anatozoo.methods.unet.module import adapt_state, admissible, dice_per_image
 from anatozoo.methods.unet.network import UNet
 from anatozoo.nn.blocks import ResidualBlock
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64}
 

@@ -9,18 +9,18 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from anatozoo.data.cases import FrameCase
+from anatozoo.data.framed import FrameDataset
+from anatozoo.data.masks import MaskCase
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
 from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
 from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.frame_cases import FrameCase
-from anatozoo.methods.frame_data import FrameDataset
 from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
-from anatozoo.methods.postdae.cases import MaskCase
 from anatozoo.methods.postdae.data import MaskDataset
-from tests.dicom_data import write_slice
-from tests.heart_data import heart, write_hearts
-from tests.orders import OBLIQUE, SHORT_AXIS, all_orders
+from tests.support.dicom_data import write_slice
+from tests.support.heart_data import heart, write_hearts
+from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 DIRECTIONS = pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE, SHORT_AXIS])

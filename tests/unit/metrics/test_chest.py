@@ -14,8 +14,8 @@ from anatozoo.metrics.chest import (
     to_frame,
     with_pairs,
 )
-from anatozoo.results import SegmentationResult
-from tests.phantoms import make_chest_phantom
+from anatozoo.results.segmentation import SegmentationResult
+from tests.support.phantoms import make_chest_phantom
 
 FRAME = (1024, 1024)
 

@@ -38,7 +38,15 @@ from anatozoo.metrics.classes import (
 )
 from anatozoo.metrics.generic import MaskMetric
 from anatozoo.zoo.catalogue import info
-from tests.label_maps import CLASSES, PREDICTION, REFERENCE, SPACING, assert_equal, channels, label_maps
+from tests.support.label_maps import (
+    CLASSES,
+    PREDICTION,
+    REFERENCE,
+    SPACING,
+    assert_equal,
+    channels,
+    label_maps,
+)
 
 
 def by_hand(function, value: int, **options) -> list[float]:

@@ -25,7 +25,7 @@ from anatozoo.metrics.classes import (
     SurfaceMetrics,
     TargetRegistrationError,
 )
-from tests.label_maps import CLASSES, PREDICTION, REFERENCE, SPACING, assert_equal
+from tests.support.label_maps import CLASSES, PREDICTION, REFERENCE, SPACING, assert_equal
 
 
 def test_repeats_count_once_where_images_are_named() -> None:

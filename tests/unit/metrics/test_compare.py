@@ -17,7 +17,7 @@ from anatozoo.metrics.compare import (
     read_rows,
     write_comparison,
 )
-from anatozoo.plotting_compare import MOST_PANELS, plot_comparison
+from anatozoo.metrics.compare_draw import MOST_PANELS, plot_comparison
 
 N = 20
 

@@ -23,7 +23,7 @@ from anatozoo.metrics.plausibility import (
     shared_border_px,
     touching,
 )
-from tests.phantoms import make_chest_phantom
+from tests.support.phantoms import make_chest_phantom
 
 EMPTY = np.zeros((30, 45), bool)
 
@@ -309,7 +309,7 @@ def test_cardiothoracic_ratio_of_masks_and_of_landmarks() -> None:
 
 
 def test_cardiothoracic_ratio_of_a_result_is_the_same() -> None:
-    from anatozoo.results import SegmentationResult
+    from anatozoo.results.segmentation import SegmentationResult
 
     phantom = make_chest_phantom(width=180, height=200)
     options = {"checkpoint": "c", "version": "1", "image": "i", "size": (180, 200), "spacing_mm": None}

@@ -21,7 +21,7 @@ from anatozoo.metrics.registration import (
     target_registration_error_px,
 )
 from anatozoo.nn import warp
-from anatozoo.results_registration import RegistrationResult
+from anatozoo.results.field import RegistrationResult
 
 MEASURES = [folding_fraction, log_jacobian_sd, smoothness]
 SHAPES = [(30, 45), (45, 30), (9, 12, 7)]

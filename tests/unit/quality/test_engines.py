@@ -10,8 +10,8 @@ from scipy.ndimage import map_coordinates
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.quality import Composed, composed, engine_of
-from anatozoo.results_registration import RegistrationResult
-from tests.phantoms import make_chest_phantom
+from anatozoo.results.field import RegistrationResult
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.quality.test_rca import Shift
 
 SHAPE = (40, 56)

@@ -14,9 +14,9 @@ from anatozoo.io.grid import Grid, GridImage
 from anatozoo.metrics.cases import Annotation
 from anatozoo.quality import Atlas, build_atlas, engine_of, rca, register_to_atlas
 from anatozoo.quality.atlas import embed, in_frame
-from anatozoo.results_quality import QualityResult
-from anatozoo.results_registration import RegistrationResult
-from tests.chest_data import write_chest_data
+from anatozoo.results.field import RegistrationResult
+from anatozoo.results.quality import QualityResult
+from tests.support.chest_data import write_chest_data
 
 ORGANS = ("lungs", "heart")
 SIDE = 64
@@ -295,7 +295,7 @@ def test_a_result_is_drawn_and_saved(atlas: Atlas, tmp_path: Path) -> None:
 
 
 def test_volumes_are_judged_too(tmp_path: Path) -> None:
-    from tests.volume_data import write_volumes
+    from tests.support.volume_data import write_volumes
 
     names = ["a", "b", "c"]
     write_volumes(tmp_path, names, splits={"train": names})
@@ -310,7 +310,7 @@ def test_volumes_are_judged_too(tmp_path: Path) -> None:
 def test_cases_that_lack_an_organ_are_left_out_and_named(tmp_path: Path) -> None:
     import SimpleITK as sitk
 
-    from tests.volume_data import write_volumes
+    from tests.support.volume_data import write_volumes
 
     names = ["a", "b"]
     write_volumes(tmp_path, names, splits={"train": names})

@@ -9,17 +9,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from anatozoo.data.cases import FrameCase
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
-from anatozoo.methods.acregnet.propagate import propagate
-from anatozoo.methods.frame_cases import FrameCase
 from anatozoo.nn.warp import warp
 from anatozoo.quality import engine_of, rca
 from anatozoo.quality.atlas import atlas_of
-from anatozoo.results_registration import RegistrationResult
-from tests.orders import OBLIQUE, all_orders
+from anatozoo.results.field import RegistrationResult
+from anatozoo.tasks.propagate import propagate
+from tests.support.orders import OBLIQUE, all_orders
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SHAPE = (14, 20, 17)

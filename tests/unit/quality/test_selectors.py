@@ -17,7 +17,7 @@ from anatozoo.quality.engines import Demons
 from anatozoo.quality.selectors import likeness
 from anatozoo.serve.quality import Judge
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.chest_data import write_chest_data
+from tests.support.chest_data import write_chest_data
 from tests.unit.quality.test_rca import Shift
 
 ORGANS = ("lungs", "heart")

@@ -25,7 +25,7 @@ from anatozoo.quality import (
     shape_faults,
 )
 from anatozoo.quality.latents import shrunk_covariance
-from anatozoo.results import SegmentationResult
+from anatozoo.results.segmentation import SegmentationResult
 
 SIDE = 64
 ORGANS = ("lungs", "heart")

@@ -9,11 +9,11 @@ from PIL import Image as PILImage
 
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid, itk_image, read_grid_image
+from anatozoo.io.masks import MaskInput, read_mask
 from anatozoo.io.writers import write_itk
-from anatozoo.methods.postdae.masks import MaskInput, read_mask
-from anatozoo.results_registration import RegistrationResult
-from anatozoo.results_repair import RepairResult
-from tests.phantoms import NODES
+from anatozoo.results.field import RegistrationResult
+from anatozoo.results.repair import RepairResult
+from tests.support.phantoms import NODES
 
 
 class FakeRepairer:

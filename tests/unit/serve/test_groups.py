@@ -9,9 +9,9 @@ from PIL import Image as PILImage
 from anatozoo.errors import ConfigError
 from anatozoo.serve.groups import NUMBERS, TEXTS
 from anatozoo.serve.runner import run_folder
-from tests.dicom_data import write_scan
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.dicom_data import write_scan
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask
 
 

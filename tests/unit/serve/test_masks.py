@@ -11,8 +11,8 @@ from anatozoo.errors import ConfigError, DataError, OutputError
 from anatozoo.methods.postdae import PostDAEModule
 from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask, write_volume
 
 

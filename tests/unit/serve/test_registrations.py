@@ -15,7 +15,7 @@ from anatozoo.metrics.cases import Annotation, Case, case_row
 from anatozoo.serve.plan import PairOptions
 from anatozoo.serve.registrations import RegisterPairs, dice_by_label, undeformed
 from anatozoo.serve.runner import run_folder, run_pairs
-from tests.fake_model import FakeSegmenter
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_scan, write_volume
 
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "name")

@@ -16,7 +16,7 @@ from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder
 from anatozoo.serve.volumes import takes_volumes
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from tests.fake_model import FakeSegmenter
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, write_scan, write_volume
 
 FILES = ("_sr.nii.gz", "_sr.png", ".json")

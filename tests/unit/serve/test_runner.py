@@ -16,12 +16,12 @@ from anatozoo.errors import ConfigError, DataError, OutputError
 from anatozoo.io import writers
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.rle import read_chexmask
-from anatozoo.results import SegmentationResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.manifest import LOCK_NAME, exclusive
 from anatozoo.serve.plan import ReadOptions
 from anatozoo.serve.runner import run_folder
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 
 
 def add_image(path, width=60, height=70):
@@ -307,7 +307,7 @@ def test_an_interrupt_leaves_a_run_that_can_be_resumed(folder, tmp_path):
 _SLOW_RUN = """
 import sys, time
 from anatozoo.serve.runner import run_folder
-from tests.fake_model import FakeSegmenter
+from tests.support.fake_model import FakeSegmenter
 
 class Slow(FakeSegmenter):
     def predict_batch(self, xs, batch_size=8):

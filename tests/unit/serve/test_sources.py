@@ -13,8 +13,8 @@ from anatozoo.serve.manifest import LOCK_NAME, Row, read_manifest
 from anatozoo.serve.plan import Job
 from anatozoo.serve.runner import run_folder
 from anatozoo.serve.sources import Input, assign_keys
-from tests.fake_model import FakeSegmenter
-from tests.phantoms import make_chest_phantom
+from tests.support.fake_model import FakeSegmenter
+from tests.support.phantoms import make_chest_phantom
 
 
 def add_image(path, width=60):

@@ -9,10 +9,10 @@ from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.methods.postdae import PostDAEModule
 from anatozoo.methods.unet import UNetModule
-from anatozoo.results import FORMATS, output_names
+from anatozoo.results.segmentation import FORMATS, output_names
 from anatozoo.serve import outputs
 from anatozoo.serve.tasks import add_to_json, names_of, task_of
-from tests.fake_model import FakeSegmenter
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
 

@@ -8,13 +8,13 @@ import SimpleITK as sitk
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.acnn.stacks import read_stack
-from anatozoo.results_volume import VolumeResult
+from anatozoo.io.stacks import read_stack
+from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder
 from anatozoo.serve.tasks import dims_of
-from tests.dicom_data import write_series, write_slice
-from tests.fake_model import FakeSegmenter
+from tests.support.dicom_data import write_series, write_slice
+from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
 
 

@@ -19,7 +19,7 @@ from anatozoo.zoo.tables import (
     training_words,
     withheld_metrics,
 )
-from tests.zoo_fixtures import entry, write_manifest
+from tests.support.zoo_fixtures import entry, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 

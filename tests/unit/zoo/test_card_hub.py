@@ -16,7 +16,7 @@ from anatozoo.zoo.catalogue import manifest
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.registry import TASKS
 from anatozoo.zoo.spec import CheckpointSpec
-from tests.zoo_fixtures import COMMIT, TINY, entry, write_manifest
+from tests.support.zoo_fixtures import COMMIT, TINY, entry, write_manifest
 
 POINTS = entry()["output"]
 MASK = {"kind": "mask", "classes": ["heart", "aorta"], "landmarks": None}

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from anatozoo.errors import ConfigError, OutputError, WeightsError
 from anatozoo.zoo.checkpoint import build_module, read_config, write_checkpoint_folder
 from anatozoo.zoo.files import write_atomically
-from tests.zoo_fixtures import TinyModule, read_json, write_tiny
+from tests.support.zoo_fixtures import TinyModule, read_json, write_tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 

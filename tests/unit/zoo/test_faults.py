@@ -11,9 +11,9 @@ import anatozoo
 from anatozoo.errors import ChecksumMismatch, DownloadError, OfflineMiss, WeightsError
 from anatozoo.zoo.hub import locate, resolve
 from anatozoo.zoo.remote import refuse_unsafe
-from tests.hub_server import HubServer
-from tests.hub_server_repos import Entry
-from tests.zoo_fixtures import COMMIT, OTHER_COMMIT, published, write_manifest, write_tiny
+from tests.support.hub_server import HubServer
+from tests.support.hub_server_repos import Entry
+from tests.support.zoo_fixtures import COMMIT, OTHER_COMMIT, published, write_manifest, write_tiny
 
 WEIGHTS = "*model.safetensors"
 OTHER = f"hf:toys/other@{COMMIT}"

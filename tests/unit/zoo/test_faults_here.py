@@ -16,8 +16,8 @@ from anatozoo.errors import OutputError, WeightsError
 from anatozoo.zoo import files, ranks
 from anatozoo.zoo.files import write_atomically
 from anatozoo.zoo.hub import resolve
-from tests.hub_server import HubServer
-from tests.zoo_fixtures import COMMIT, TinyResult
+from tests.support.hub_server import HubServer
+from tests.support.zoo_fixtures import COMMIT, TinyResult
 
 WEIGHTS = "*model.safetensors"
 OTHER = f"hf:toys/other@{COMMIT}"
@@ -153,7 +153,7 @@ def test_the_golden_check_runs_on_request(hub: HubServer, monkeypatch: pytest.Mo
     assert anatozoo.load("tiny-toy", golden_check=True).checkpoint_name == "tiny-toy"
     assert anatozoo.load(OTHER, golden_check=True).checkpoint_name == "tiny-toy"
     monkeypatch.setattr(
-        "tests.zoo_fixtures.TinyModule.predict",
+        "tests.support.zoo_fixtures.TinyModule.predict",
         lambda self, image: TinyResult({"heart": np.full((5, 2), 99.0)}),
     )
     assert anatozoo.load("tiny-toy").checkpoint_name == "tiny-toy"

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import anatozoo
 from anatozoo.errors import ChecksumMismatch, ConfigError, OfflineMiss, WeightsError
 from anatozoo.zoo.golden import golden_distance, verify, write_golden
-from tests.zoo_fixtures import TinyModule, entry, golden_image, published, write_manifest, write_tiny
+from tests.support.zoo_fixtures import TinyModule, entry, golden_image, published, write_manifest, write_tiny
 
 BUNDLED = Path(anatozoo.__file__).parent / "checkpoints"
 

@@ -20,7 +20,7 @@ from anatozoo.zoo.files import fingerprint, read_regular
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.remote import fetch_file
 from anatozoo.zoo.spec import FileRecord
-from tests.zoo_fixtures import write_tiny
+from tests.support.zoo_fixtures import write_tiny
 
 COMMIT = "a" * 40
 

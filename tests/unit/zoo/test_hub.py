@@ -17,7 +17,15 @@ from anatozoo.errors import (
 )
 from anatozoo.zoo.files import file_record
 from anatozoo.zoo.hub import download, is_local, resolve
-from tests.zoo_fixtures import COMMIT, OTHER_COMMIT, TinyModule, entry, published, write_manifest, write_tiny
+from tests.support.zoo_fixtures import (
+    COMMIT,
+    OTHER_COMMIT,
+    TinyModule,
+    entry,
+    published,
+    write_manifest,
+    write_tiny,
+)
 
 
 def flip_byte(path: Path) -> None:

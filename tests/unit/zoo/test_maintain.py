@@ -6,7 +6,7 @@ from anatozoo.errors import ManifestError
 from anatozoo.zoo import maintain
 from anatozoo.zoo.files import file_record
 from anatozoo.zoo.manifest import read_manifest
-from tests.zoo_fixtures import entry, write_manifest, write_tiny
+from tests.support.zoo_fixtures import entry, write_manifest, write_tiny
 
 README = "# Zoo\n<!-- checkpoints:begin -->\n<!-- checkpoints:end -->\n"
 

@@ -8,7 +8,7 @@ from anatozoo.errors import ManifestError
 from anatozoo.zoo.catalogue import manifest_path
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import Selection
-from tests.zoo_fixtures import COMMIT, entry, write_manifest
+from tests.support.zoo_fixtures import COMMIT, entry, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anatozoo.errors import ManifestError
 from anatozoo.zoo.manifest import read_manifest
-from tests.zoo_fixtures import entry, write_manifest
+from tests.support.zoo_fixtures import entry, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 

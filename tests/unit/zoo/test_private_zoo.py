@@ -13,8 +13,16 @@ from anatozoo.cli.main import main
 from anatozoo.errors import ChecksumMismatch, DownloadError, ManifestError, OfflineMiss, UnknownCheckpoint
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.hub import download, locate
-from tests.hub_server import HubServer, Repo
-from tests.zoo_fixtures import COMMIT, OTHER_COMMIT, TinyModule, entry, published, write_manifest, write_tiny
+from tests.support.hub_server import HubServer, Repo
+from tests.support.zoo_fixtures import (
+    COMMIT,
+    OTHER_COMMIT,
+    TinyModule,
+    entry,
+    published,
+    write_manifest,
+    write_tiny,
+)
 
 Capture = pytest.CaptureFixture[str]
 ON_HUB = f"hf:clinic/zoo@{COMMIT}"

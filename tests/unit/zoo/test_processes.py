@@ -11,8 +11,8 @@ import pytest
 
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.publish import publish
-from tests.hub_server import HubServer
-from tests.hub_server_fixtures import child, child_environment
+from tests.support.hub_server import HubServer
+from tests.support.hub_server_fixtures import child, child_environment
 
 RESOLVE = """
 from anatozoo.zoo.hub import resolve

@@ -16,8 +16,8 @@ from anatozoo.zoo.manifest import FILES, read_manifest
 from anatozoo.zoo.publish import publish
 from anatozoo.zoo.published_card import is_untouched, sealed, unsealed
 from anatozoo.zoo.reproducible import sort_metadata
-from tests.hub_server import HubServer, Repo
-from tests.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
+from tests.support.hub_server import HubServer, Repo
+from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
 
 REPO = "toys/new"
 EDITED = "---\nlicense: mit\n---\n\n# Better words\n"

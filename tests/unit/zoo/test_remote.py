@@ -7,8 +7,8 @@ import pytest
 import anatozoo
 from anatozoo.errors import ChecksumMismatch, DownloadError, OfflineMiss, OutputError, WeightsError
 from anatozoo.zoo.hub import download, is_local, locate, resolve
-from tests.hub_server import HubServer
-from tests.zoo_fixtures import COMMIT, OTHER_COMMIT, published, write_manifest
+from tests.support.hub_server import HubServer
+from tests.support.zoo_fixtures import COMMIT, OTHER_COMMIT, published, write_manifest
 
 FILES = ("config.json", "golden.safetensors", "model.safetensors")
 WEIGHTS = "*model.safetensors"

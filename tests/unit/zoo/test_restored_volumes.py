@@ -19,7 +19,7 @@ from anatozoo.zoo.maintain import private_cards
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.published_entry import Release, new_entry
 from anatozoo.zoo.tables import docs_page, readme_table
-from tests.zoo_fixtures import entry, write_manifest
+from tests.support.zoo_fixtures import entry, write_manifest
 
 NAME = "acnn-sr-toy"
 VOLUME = {"kind": "volume", "classes": [], "landmarks": None}

@@ -11,7 +11,7 @@ from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.hub import load
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.registry import METHODS, check_prefix, find_method, find_method_of
-from tests.zoo_fixtures import entry, write_manifest
+from tests.support.zoo_fixtures import entry, write_manifest
 
 ABLATIONS = ("regnet-jsrt", "ceregnet-jsrt", "aeregnet-jsrt")
 DISPLACEMENT = {"kind": "displacement", "classes": ["lungs", "heart"], "landmarks": None}

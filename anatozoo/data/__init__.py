@@ -1,0 +1,1 @@
+"""Cases, data sets and data modules."""

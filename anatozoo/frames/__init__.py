@@ -1,0 +1,1 @@
+"""From the source's pixels to the network's frame and back."""

@@ -1,0 +1,243 @@
+"""The frame that a registration network sees: how images get into it and fields out of it.
+
+Positions are ``(x, y[, z])`` in pixels, whole numbers being pixel centres; arrays are (H, W) or (D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.frames.geometry import Geometry
+from anatozoo.io.grid import Grid
+from anatozoo.io.intensity import Intensity, Range, to_unit_range
+from anatozoo.io.orientation import Orientation
+
+Fit = Literal["pad", "stretch", "spacing"]
+Array = npt.NDArray[np.float64]
+
+
+def frame_shape(image_size: int | Sequence[int]) -> tuple[int, ...]:
+    """Shape of a network's frame from the setting `image_size`: S is (S, S), lists are (H, W) or (D, H, W).
+
+    Raises:
+        ConfigError: it is neither a positive number nor two or three of them.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) not in (2, 3) or any(not isinstance(s, int) or s < 8 for s in sides):
+        raise ConfigError(f"image_size={image_size!r} must be a side, [H, W] or [D, H, W], each at least 8.")
+    return sides
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Affine way from the pixels of an image into a network's frame, centre on centre.
+
+    Volumes with known directions are turned so that x, y and z run to the patient's left, back and head,
+    along the nearest axis; oblique angles stay. A volume has therefore one content of the frame, bit for bit,
+    in whatever order its voxels are stored.
+
+    Attributes:
+        grid: the image's grid.
+        shape: the frame's shape, (H, W) or (D, H, W).
+        matrix: (n, n), frame pixels per image pixel: a factor along each axis, axes exchanged and turned.
+    """
+
+    grid: Grid
+    shape: tuple[int, ...]
+    matrix: Array
+
+    @classmethod
+    def fit(cls, grid: Grid, shape: tuple[int, ...], fit: Fit, spacing_mm: Sequence[float] | None) -> Self:
+        """Choose the scale.
+
+        Args:
+            grid: the image's grid.
+            shape: the frame's shape.
+            fit: ``"pad"`` shows the whole image with its proportions, ``"stretch"`` fills the frame with it,
+                ``"spacing"`` gives it the frame's resolution and cuts or pads.
+            spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
+
+        Raises:
+            GeometryError: ``"spacing"`` and the image's spacing is unknown.
+            ConfigError: the fit is unknown, or ``"spacing"`` has none.
+        """
+        turn = Orientation.to_patient(grid).turn
+        size = np.abs(turn) @ np.asarray(grid.size, dtype=np.float64)
+        target = np.asarray(shape[::-1], dtype=np.float64)
+        if fit == "stretch":
+            scale = target / size
+        elif fit == "pad":
+            # Pixels need not be square: what has to keep its proportions is the body.
+            steps = np.abs(turn) @ grid.proportions
+            scale = steps * (target / (size * steps)).min()
+        elif fit == "spacing":
+            if not spacing_mm or len(spacing_mm) != grid.dims:
+                raise ConfigError(f"fit='spacing' needs spacing_mm with {grid.dims} numbers.")
+            if grid.spacing_mm is None:
+                raise GeometryError(
+                    "this model works at a resolution in millimetres, but the image's spacing is unknown; "
+                    "give spacing_mm, or of a pair moving_spacing_mm and fixed_spacing_mm."
+                )
+            scale = np.abs(turn) @ grid.spacing_mm / np.asarray(spacing_mm)
+        else:
+            raise ConfigError(f"fit={fit!r} is unknown; choose pad, stretch or spacing.")
+        return cls(grid, shape, scale[:, None] * turn)
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """The order of axes in which the frame holds the image."""
+        return Orientation.of_turn(self.matrix)
+
+    @property
+    def scale(self) -> Array:
+        """(n,): frame pixels per image pixel along each axis of the frame."""
+        result: Array = np.abs(self.matrix).sum(1)
+        return result
+
+    @property
+    def start(self) -> Array:
+        """Where the first pixel of the image in the frame's order falls."""
+        size = np.asarray(self.orientation.size(self.grid.size))
+        result: Array = (np.asarray(self.shape[::-1]) - 1) / 2 - self.scale * ((size - 1) / 2)
+        return result
+
+    @property
+    def offset(self) -> Array:
+        """Where the image's first pixel falls in the frame."""
+        first = self.orientation.points(np.zeros(self.grid.dims), self.grid.size)
+        result: Array = self.start + self.scale * first
+        return result
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Millimetres per pixel of the frame along its own axes; None where the image's are unknown."""
+        if self.grid.spacing_mm is None:
+            return None
+        per_mm = np.abs(self.matrix) @ (1 / np.asarray(self.grid.spacing_mm))
+        return tuple(float(step) for step in 1 / per_mm)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a part of the image lies beyond the frame, by more than half a pixel."""
+        size = np.abs(self.matrix) @ np.asarray(self.grid.size)
+        return bool((size > np.asarray(self.shape[::-1]) + 1).any())
+
+    def image(
+        self,
+        pixels: npt.NDArray[np.float32],
+        intensity: Intensity = "percentiles",
+        black_white: Range | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """An image in the frame, in [0, 1] by `anatozoo.io.intensity.to_unit_range`, 0 around it."""
+        flat = to_unit_range(self.orientation.apply(pixels), intensity, black_white)
+        if self.grid.dims == 2:
+            return self._geometry().image_to_target(flat)
+        return self.resample(self.smooth(flat, "nearest"), 1).astype(np.float32)
+
+    def shares(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Shares or probabilities (D, H, W) in the frame, 0 around them."""
+        turned = self.orientation.apply(values)
+        result: npt.NDArray[np.float32] = self.resample(self.smooth(turned, "constant"), 1)
+        return result
+
+    def labels(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A label map in the frame, nearest neighbour, 0 around it."""
+        if self.grid.dims == 2:
+            return self._geometry().mask_to_target(values)
+        return self.resample(self.orientation.apply(values), 0)
+
+    def to_source(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Smooth values of the frame, such as probabilities, on the image's grid; 0 beyond the frame."""
+        from scipy.ndimage import affine_transform
+
+        turned: npt.NDArray[np.float32] = affine_transform(
+            values,
+            np.diag(self.scale[::-1]),
+            self.start[::-1],
+            output_shape=self.orientation.size(self.grid.size)[::-1],
+            order=1,
+            mode="grid-constant",
+        )
+        return self.orientation.undo(turned)
+
+    def _geometry(self) -> Geometry:
+        scale = np.diag(self.matrix)
+        size, target = np.asarray(self.grid.size), np.asarray(self.shape[::-1])
+        corner = (target - size * scale) / 2
+        width, height = self.grid.size
+        return Geometry(
+            (width, height),
+            (int(target[0]), int(target[1])),
+            (float(scale[0]), float(scale[1])),
+            (float(corner[0]), float(corner[1])),
+        )
+
+    def smooth(self, turned: npt.NDArray[np.float32], mode: str, least: float = 1.0) -> npt.NDArray[Any]:
+        """Blur a volume against aliasing, about as averaging over each frame voxel would.
+
+        Args:
+            turned: (D, H, W) in the order of the frame, see `orientation`.
+            mode: what lies beyond its border, ``"nearest"`` or ``"constant"``.
+            least: scale from which on nothing is blurred.
+        """
+        from scipy.ndimage import gaussian_filter
+
+        scale = self.scale[::-1]  # along the axes of the array
+        if not (scale < least).any():
+            return turned
+        result: npt.NDArray[Any] = gaussian_filter(turned, np.where(scale < 1, 0.4 / scale, 0.0), mode=mode)
+        return result
+
+    def resample(self, turned: npt.NDArray[Any], order: int, mode: str = "grid-constant") -> npt.NDArray[Any]:
+        """A volume in the frame.
+
+        Args:
+            turned: (D, H, W) in the order of the frame, see `orientation`.
+            order: 0 takes the nearest voxel, 1 interpolates linearly.
+            mode: what lies around it: ``"grid-constant"`` 0, ``"nearest"`` its border.
+        """
+        from scipy.ndimage import affine_transform
+
+        back = np.linalg.inv(np.diag(self.scale))
+        first = -back @ self.start
+        result: npt.NDArray[Any] = affine_transform(
+            turned, back[::-1, ::-1], first[::-1], output_shape=self.shape, order=order, mode=mode
+        )
+        return result
+
+
+def displacement_between(
+    field: npt.NDArray[np.floating[Any]], moving: Frame, fixed: Frame
+) -> npt.NDArray[np.float32]:
+    """Carry a field of the frame to the images themselves.
+
+    Args:
+        field: ``(n, *frame shape)`` frame pixels, axes in the order of the array.
+        moving: the moving image's frame.
+        fixed: the fixed image's frame, of the same shape.
+
+    Returns:
+        ``(*fixed shape, n)`` float32: what to add to a fixed pixel to get the position in moving pixels,
+        (x, y[, z]). Beyond the frame the field goes on as it is at its border.
+    """
+    from scipy.ndimage import map_coordinates
+
+    shape = fixed.grid.shape
+    axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in shape), indexing="ij")
+    index = np.stack(axes[::-1], -1)
+    place = index @ fixed.matrix.T + fixed.offset
+    at = np.moveaxis(place[..., ::-1], -1, 0)
+    parts = [
+        map_coordinates(component, at, order=1, mode="nearest", output=np.float64)
+        for component in field[::-1]
+    ]
+    place += np.stack(parts, -1)
+    back = np.linalg.inv(moving.matrix).T
+    return ((place - moving.offset) @ back - index).astype(np.float32)

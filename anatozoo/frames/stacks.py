@@ -1,0 +1,148 @@
+"""The frame of ACNN's networks: stacks of slices keep their slices, whatever lies between them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.frames.frame import Frame
+from anatozoo.io.grid import Grid
+from anatozoo.io.orientation import Orientation, tells_apex
+
+StackFit = Literal["slices", "pad", "stretch", "spacing"]
+_SAME_SCALE = 1e-3
+"""How far the scale of an axis may be from 1 for voxels to stay as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class StackFrame(Frame):
+    """A frame that holds one slice for each slice of the image, which is scaled within the slices alone.
+
+    Slices are not resampled, for a stack has few of them and its directions are oblique. They are in the
+    order of `anatozoo.io.orientation.Orientation.of_heart`.
+    """
+
+    @classmethod
+    def of_stack(cls, grid: Grid, shape: tuple[int, ...], long_side: int) -> Self:
+        """Scale a stack so that the longer side of its slices has this many pixels.
+
+        The field of view of cardiac MR is much the same for all adults, so that this fits hearts by size even
+        where the spacing is unknown. Where pixels are known not to be square, the body keeps its proportions.
+
+        Args:
+            grid: the image's grid.
+            shape: the frame's shape, (D, H, W).
+            long_side: pixels.
+        """
+        turn = Orientation.of_heart(grid)
+        size = np.asarray(turn.size(grid.size)[:2], dtype=np.float64)
+        turned = turn.grid(grid).spacing_mm
+        steps = np.ones(2) if turned is None else np.asarray(turned[:2])
+        scale = steps * (long_side / (size * steps).max())
+        return cls(grid, shape, np.diag([scale[0], scale[1], 1.0]) @ turn.turn)
+
+    @property
+    def order_known(self) -> bool:
+        """Whether it is certain which end of the stack is the base; a single slice has no ends."""
+        return self.orientation.size(self.grid.size)[2] == 1 or tells_apex(self.grid)
+
+    def reversed(self) -> Self:
+        """The same frame with the slices in the reverse order."""
+        return replace(self, matrix=np.diag([1.0, 1.0, -1.0]) @ self.matrix)
+
+    def unreversed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values (..., D, H, W) in the reversed frame, each at the place of its slice in this one.
+
+        Args:
+            values: what was found there; a slice that this frame alone shows gets that of a neighbour.
+        """
+        # Of an odd number of slices that are free, or too many, one more lies behind than before.
+        odd = (self.shape[0] - self.orientation.size(self.grid.size)[2]) % 2
+        place = np.arange(self.shape[0])[::-1] - odd
+        result: npt.NDArray[Any] = np.take(values, place.clip(0), -3)
+        return result
+
+    @property
+    def start(self) -> npt.NDArray[np.float64]:
+        """Where the first voxel in the frame's order falls; slices fall on slices."""
+        result: npt.NDArray[np.float64] = super().start
+        result[2] = math.floor((self.shape[0] - self.orientation.size(self.grid.size)[2]) / 2)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelFrame(Frame):
+    """A frame that lays voxels on voxels along the axes that keep their resolution.
+
+    Half a voxel of offset would interpolate there, that is blur, to no purpose.
+    """
+
+    @property
+    def start(self) -> npt.NDArray[np.float64]:
+        """Where the first voxel in the frame's order falls, a whole number along those axes."""
+        result: npt.NDArray[np.float64] = super().start
+        kept = np.isclose(self.scale, 1, atol=_SAME_SCALE)
+        # Of the two voxels beside a middle that lies between them, the first, however it is rounded.
+        result[kept] = np.floor(result[kept] + 0.25)
+        return result
+
+
+def fit_frame(
+    grid: Grid,
+    shape: tuple[int, ...],
+    fit: StackFit,
+    spacing_mm: Sequence[float] | None,
+    long_side: int,
+    *,
+    whole: bool = False,
+) -> Frame:
+    """The frame of an image.
+
+    Args:
+        grid: the image's grid.
+        shape: the network's frame.
+        fit: ``"slices"`` (see `StackFrame`), or see `anatozoo.frames.frame.Frame.fit`.
+        spacing_mm: (x, y, z) of the frame, for ``"spacing"``.
+        long_side: for ``"slices"``.
+        whole: make the frame larger than the network's where the image goes beyond it.
+
+    Raises:
+        GeometryError: ``"spacing"`` and the image's spacing is unknown.
+        ConfigError: ``"slices"`` of planes, or see `Frame.fit`.
+    """
+    frame: Frame
+    if fit == "slices":
+        if grid.dims != 3:
+            raise ConfigError("fit='slices' is for stacks of slices; choose pad, stretch or spacing in 2-D.")
+        frame = StackFrame.of_stack(grid, shape, long_side)
+    else:
+        if fit == "spacing" and grid.spacing_mm is None:
+            raise GeometryError(
+                "this model works at a resolution in millimetres, but the image's spacing is unknown; give "
+                "spacing_mm."
+            )
+        frame = VoxelFrame.fit(grid, shape, fit, spacing_mm)
+    if not whole:
+        return frame
+    # What rounding adds is no pixel more.
+    needed = np.ceil(np.abs(frame.matrix) @ np.asarray(grid.size) - 1e-6)[::-1]
+    larger = tuple(max(side, int(own)) for side, own in zip(shape, needed, strict=True))
+    return type(frame)(grid, larger, frame.matrix)
+
+
+def check_fit(fit: str, shape: Sequence[int], spacing_mm: Sequence[float] | None, long_side: Any) -> None:
+    """Check settings of the frame that need no image.
+
+    Raises:
+        ConfigError: one of them is not possible.
+    """
+    if fit not in ("slices", "pad", "stretch", "spacing"):
+        raise ConfigError(f"fit={fit!r} is unknown; choose slices, pad, stretch or spacing.")
+    if fit == "spacing" and len(spacing_mm or ()) != len(shape):
+        raise ConfigError(f"fit='spacing' needs spacing_mm with {len(shape)} numbers.")
+    if fit == "slices" and (len(shape) != 3 or long_side < 8):
+        raise ConfigError(f"fit='slices' needs image_size [D, H, W] and long_side={long_side} of at least 8.")

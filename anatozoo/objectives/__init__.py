@@ -1,0 +1,1 @@
+"""Training ideas that any method can take."""

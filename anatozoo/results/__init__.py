@@ -1,0 +1,1 @@
+"""What models answer: one file per kind of answer."""

@@ -1,0 +1,171 @@
+"""Pictures of an evaluation's cases: what was found and what is there, drawn over each other.
+
+The two colours, blue and orange of Okabe and Ito (Color Universal Design, 2008), stay apart under the usual
+kinds of colour blindness and differ in brightness; the thin line lies on the thick one, so that both are seen
+where they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.metrics.cases import Annotation, Case
+from anatozoo.results.draw.segmentation import display_grey
+from anatozoo.text import in_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REFERENCE, PREDICTION = (0, 114, 178), (230, 159, 0)
+"""Red, green and blue (0..255) of the two sides."""
+LONGEST_SIDE = 480
+_PANEL_INCH, _DPI, _LONGEST_NAME = 3.2, 150, 34
+
+Lines = list[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class CasePicture:
+    """A case reduced to what a picture of it needs.
+
+    Attributes:
+        image: (H, W) grey levels 0..255, the longer side 480 pixels; black where the case has no image. Of a
+            volume, the axial slice that shows the most of the reference.
+        prediction: closed lines around the organs that both sides know, (N, 2) each, (x, y) in its pixels.
+        reference: the same of the truth.
+    """
+
+    image: npt.NDArray[np.uint8]
+    prediction: Lines
+    reference: Lines
+
+
+def case_picture(case: Case) -> CasePicture:
+    """Reduce a case to its picture; pixels become square where the spacing is known."""
+    reference = case.reference
+    organs = [organ for organ in case.prediction.organs if organ in reference.organs]
+    level = None if len(reference.size) == 2 else _fullest_slice(reference, organs)
+    size = np.array(reference.size[:2], dtype=float)
+    steps = np.ones(2) if reference.spacing_mm is None else np.array(reference.spacing_mm[:2])
+    scale = steps * LONGEST_SIDE / (size * steps).max()
+    width, height = (max(1, round(value)) for value in size * scale)
+    return CasePicture(
+        _grey(case.image, level, reference.size, (width, height)),
+        _lines(case.prediction, organs, level, scale),
+        _lines(reference, organs, level, scale),
+    )
+
+
+def draw_cases(rows: Mapping[str, Sequence[tuple[str, str, CasePicture]]]) -> Figure:
+    """Draw cases side by side.
+
+    Args:
+        rows: title of a row, such as ``"worst"`` -> id, score in words and picture of each of its cases.
+
+    Returns:
+        A figure outside pyplot, so that nothing is left open.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    shown = {title: cases for title, cases in rows.items() if cases}
+    columns = max(map(len, shown.values()), default=1)
+    size = (max(columns * _PANEL_INCH, 4.0), max(len(shown), 1) * (_PANEL_INCH + 0.35) + 0.35)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
+    grid = figure.subplots(max(len(shown), 1), columns, squeeze=False)
+    for ax in grid.flat:
+        ax.set_axis_off()
+    for axes, (title, cases) in zip(grid, shown.items(), strict=False):
+        for place, (ax, (name, score, picture)) in enumerate(zip(axes, cases, strict=False)):
+            _draw_panel(ax, picture)
+            ax.set_title(in_figure(f"{_short(name)}\n{score}"), fontsize=9)
+            if place == 0:
+                ax.text(
+                    -0.03,
+                    0.5,
+                    title,
+                    transform=ax.transAxes,
+                    rotation=90,
+                    ha="right",
+                    va="center",
+                    fontsize=11,
+                )
+    handles = [
+        Line2D([], [], color=_rgb(color), linewidth=width, label=label)
+        for color, width, label in ((REFERENCE, 2.8, "reference"), (PREDICTION, 1.1, "prediction"))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_panel(ax: Axes, picture: CasePicture) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
+    ax.imshow(picture.image, cmap="gray", vmin=0, vmax=255)
+    height, width = picture.image.shape
+    for lines, color, thickness in (
+        (picture.reference, REFERENCE, 2.8),
+        (picture.prediction, PREDICTION, 1.1),
+    ):
+        for line in lines:
+            closed = np.vstack([line, line[:1]])
+            [drawn] = ax.plot(closed[:, 0], closed[:, 1], color=_rgb(color), linewidth=thickness)
+            # A dark rim keeps lines apart from bright bone.
+            drawn.set_path_effects([Stroke(linewidth=thickness + 0.8, foreground="black"), Normal()])
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _fullest_slice(side: Annotation, organs: Sequence[str]) -> int:
+    counts = np.zeros(side.size[2])
+    for organ in organs:
+        if organ in side.masks:
+            counts += side.masks[organ].sum((1, 2))
+    return int(counts.argmax()) if counts.any() else side.size[2] // 2
+
+
+def _grey(
+    image: npt.NDArray[Any] | None, level: int | None, size: tuple[int, ...], target: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    if image is None:
+        return np.zeros(target[::-1], np.uint8)
+    if level is not None:
+        # The image may be finer or coarser than the masks.
+        image = image[min(int((level + 0.5) * len(image) / size[2]), len(image) - 1)]
+    shrinks = max(image.shape) > max(target)
+    small = cv2.resize(
+        np.asarray(image, dtype=np.float32),
+        target,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+    return display_grey(small)
+
+
+def _lines(
+    side: Annotation, organs: Sequence[str], level: int | None, scale: npt.NDArray[np.float64]
+) -> Lines:
+    found: list[npt.NDArray[Any]] = []
+    for organ in organs:
+        if organ in side.landmarks:
+            found.append(side.landmarks[organ])
+            continue
+        mask = side.masks[organ] if level is None else side.masks[organ][level]
+        around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        found += [line.reshape(-1, 2) for line in around]
+    # Points are pixel centres: the half pixel keeps them in place when the grid changes.
+    return [((line + 0.5) * scale - 0.5).astype(np.float32) for line in found]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = (value / 255 for value in color)
+    return red, green, blue

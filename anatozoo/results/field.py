@@ -1,0 +1,391 @@
+"""What a registration model answers: a field, and all that can be done with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.io.grid import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "field": ("_displacement.nii.gz",),
+    "mha": ("_displacement.mha",),
+    "warped": ("_warped.nii.gz",),
+    "json": (".json",),
+    "png": ("_registration.png",),
+}
+"""Formats of `RegistrationResult.save`, and what each adds to the stem of the names."""
+
+DEFAULT_FORMATS = ("field", "warped", "json", "png")
+
+Kind = Literal["auto", "labels", "image", "points"]
+_NEAR_PX = 1e-3
+_INVERSE_ROUNDS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationResult:
+    """A field that takes positions of the fixed image to positions of the moving one.
+
+    ``moving position = fixed pixel + displacement_px[fixed pixel]``, in pixels of the moving image; positions
+    are ``(x, y[, z])`` and whole numbers are pixel centres, while arrays are ``(H, W)`` or ``(D, H, W)``.
+    Where the two grids differ, the displacement includes the way from one grid to the other.
+
+    Attributes:
+        checkpoint: name of the checkpoint.
+        version: its version.
+        moving: path or name of the moving image.
+        fixed: path or name of the fixed image.
+        moving_grid: where the moving image lies.
+        fixed_grid: where the fixed image lies.
+        displacement_px: ``(*fixed shape, n)`` float32, read-only.
+        alignment: ``(n, n)``, moving pixels per fixed pixel where the model deforms nothing; the identity for
+            images of one size.
+        moving_pixels: the moving image, float32, read-only.
+        fixed_pixels: the fixed image, float32, read-only.
+        flags: remarks of reader and model; empty is good.
+
+    Raises:
+        GeometryError: shapes contradict, numbers are not finite, or only one of the spacings is known.
+    """
+
+    checkpoint: str
+    version: str
+    moving: str
+    fixed: str
+    moving_grid: Grid
+    fixed_grid: Grid
+    displacement_px: npt.NDArray[np.float32] = field(repr=False)
+    alignment: npt.NDArray[np.float64] = field(repr=False)
+    moving_pixels: npt.NDArray[np.float32] = field(repr=False)
+    fixed_pixels: npt.NDArray[np.float32] = field(repr=False)
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = self.fixed_grid.dims
+        if self.moving_grid.dims != n:
+            raise GeometryError(f"a {self.moving_grid.dims}-D image cannot be registered to a {n}-D one.")
+        if (self.moving_grid.spacing_mm is None) != (self.fixed_grid.spacing_mm is None):
+            raise GeometryError("one image has a spacing and the other has none; give both or neither.")
+        shapes = {
+            "displacement_px": (*self.fixed_grid.shape, n),
+            "alignment": (n, n),
+            "moving_pixels": self.moving_grid.shape,
+            "fixed_pixels": self.fixed_grid.shape,
+        }
+        for name, shape in shapes.items():
+            kind = np.float64 if name == "alignment" else np.float32
+            array = np.asarray(getattr(self, name), dtype=kind).view()
+            if array.shape != shape or not np.isfinite(array).all():
+                raise GeometryError(f"{name} must be finite and of shape {shape}, not {array.shape}.")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+        return self.fixed_grid.dims
+
+    @property
+    def _is_metric(self) -> bool:
+        return self.fixed_grid.spacing_mm is not None
+
+    def _positions(self) -> npt.NDArray[np.float64]:
+        """Position in moving pixels that each fixed pixel shows, ``(*fixed shape, n)``."""
+        axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in self.fixed_grid.shape), indexing="ij")
+        return np.stack(axes[::-1], -1) + self.displacement_px
+
+    def _physical(self) -> npt.NDArray[np.float64]:
+        """Displacement in physical coordinates: millimetres, or pixels where no spacing is known."""
+        positions = self._positions()
+        here = self.fixed_grid.to_physical(positions - self.displacement_px)
+        return self.moving_grid.to_physical(positions) - here
+
+    @property
+    def deformation_px(self) -> npt.NDArray[np.float64]:
+        """``(*fixed shape, n)``: the displacement without the alignment of the grids, in fixed pixels.
+
+        What the model did: zero where it only put one image's frame on the other's.
+        """
+        return (self._positions() - self._aligned()) @ np.linalg.inv(self.alignment).T
+
+    @property
+    def displacement_mm(self) -> npt.NDArray[np.float64] | None:
+        """``(*fixed shape, n)`` millimetres in the space of origins and directions; None without spacings."""
+        return self._physical() if self._is_metric else None
+
+    @cached_property
+    def warped(self) -> npt.NDArray[np.float32]:
+        """The moving image on the fixed grid, float32; beyond its border its smallest value."""
+        return _read_only(self._sample(self.moving_pixels, linear=True))
+
+    @cached_property
+    def jacobian(self) -> npt.NDArray[np.float32]:
+        """How much the neighbourhood of each fixed pixel grows when it is looked up, on the fixed grid.
+
+        1 where the model deforms nothing, whatever the sizes of the images; 0 or less where the field folds.
+        """
+        slopes = [np.gradient(self._positions(), axis=a) for a in reversed(range(self.dims))]
+        determinant = np.linalg.det(np.stack(slopes, -1)) / np.linalg.det(self.alignment)
+        return _read_only(determinant.astype(np.float32))
+
+    @property
+    def folding_fraction(self) -> float:
+        """Share of the fixed pixels where the field folds: the Jacobian determinant is not positive."""
+        return float(np.mean(self.jacobian <= 0))
+
+    def warp(self, x: Any, kind: Kind = "auto") -> npt.NDArray[Any]:
+        """Bring something that belongs to the moving image to the fixed one.
+
+        Args:
+            x: a label map or image on the moving grid (array, tensor, path, PIL or SimpleITK image), or
+                points (N, n) in pixels of the moving image.
+            kind: ``"labels"`` takes the nearest pixel, so that labels stay labels; ``"image"``
+                interpolates; ``"points"``. ``"auto"`` takes integers, booleans and files for labels,
+                floating-point numbers for an image, and (N, n) for points: say ``"image"`` for pictures of 8
+                or 16 bits.
+
+        Returns:
+            Labels or image on the fixed grid, labels in their type; beyond the moving image's border 0, or
+            the image's smallest value. Points (N, n) float64 in pixels of the fixed image, NaN where nothing
+            in it shows the point. An empty mask stays empty.
+
+        Raises:
+            GeometryError: the grid is not that of the moving image.
+            ImageError: `x` cannot be read.
+            ConfigError: `kind` is unknown.
+        """
+        from anatozoo.io.grid import read_grid_image, read_labels
+
+        if kind not in ("auto", "labels", "image", "points"):
+            raise ConfigError(f"kind={kind!r} is unknown; choose auto, labels, image or points.")
+        is_path = isinstance(x, str | os.PathLike)
+        shape = None if is_path else getattr(x, "shape", None)
+        if kind == "auto":
+            is_list = shape is not None and len(shape) == 2 and shape[1] == self.dims
+            if shape is not None and is_list and tuple(shape) != self.moving_grid.shape:
+                kind = "points"
+            else:
+                kind = "image" if _is_floating(x) else "labels"
+        if kind == "points":
+            return self._points_to_fixed(_checked_points(x, self.dims))
+        if kind == "labels":
+            values, grid = read_labels(x, self.dims)
+            self._require_moving(grid)
+            return self._sample(values, linear=False)
+        if isinstance(x, np.ndarray):
+            # Anything numeric goes, maps of zeros and ones and constant maps too.
+            self._require_moving(Grid(x.shape[::-1]))
+            return self._sample(x.astype(np.float32), linear=True)
+        image = read_grid_image(x, self.dims, allow_any_modality=True)
+        self._require_moving(image.grid)
+        return self._sample(image.pixels, linear=True)
+
+    def points_to_moving(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Where points (N, n) of the fixed image lie in the moving one, in pixels of each.
+
+        The field is interpolated linearly; beyond the fixed image its border goes on.
+        """
+        xy = _checked_points(points, self.dims)
+        return xy + self._displacement_at(xy)
+
+    def _require_moving(self, grid: Grid) -> None:
+        if difference := self.moving_grid.differs_from(grid):
+            raise GeometryError(
+                f"this lies on another grid than the moving image ({difference}); resample it to that first."
+            )
+
+    def _sample(self, values: npt.NDArray[Any], *, linear: bool) -> npt.NDArray[Any]:
+        from scipy.ndimage import map_coordinates
+
+        positions = np.moveaxis(self._positions()[..., ::-1], -1, 0)
+        if linear:
+            fill = values.min()
+            found = map_coordinates(values, positions, order=1, mode="nearest", output=np.float32)
+        else:
+            fill = values.dtype.type(0)
+            # Half-way positions go up, as in ITK.
+            index = np.floor(positions + 0.5).astype(np.intp)
+            limits = np.array(values.shape).reshape(-1, *[1] * self.dims) - 1
+            found = values[tuple(np.clip(index, 0, limits))]
+        # As ITK has it: an image ends with the outer edges of its pixels.
+        edges = np.array(values.shape).reshape(-1, *[1] * self.dims) - 0.5
+        outside = ((positions < -0.5) | (positions >= edges)).any(0)
+        found[outside] = fill
+        return found
+
+    def _displacement_at(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        from scipy.ndimage import map_coordinates
+
+        at = points.T[::-1]
+        parts = [
+            map_coordinates(self.displacement_px[..., i], at, order=1, mode="nearest", output=np.float64)
+            for i in range(self.dims)
+        ]
+        return np.stack(parts, -1)
+
+    def _points_to_fixed(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Solve position + displacement = point; the alignment is the first guess of the slope."""
+        back = np.linalg.inv(self.alignment).T
+        found = (points - self._displacement_at(np.zeros_like(points))) @ back
+        error = points - found - self._displacement_at(found)
+        step = np.ones(len(points))
+        for _ in range(_INVERSE_ROUNDS):
+            if not len(points) or np.linalg.norm(error, axis=1).max() < 0.1 * _NEAR_PX:
+                break
+            tried = found + step[:, None] * (error @ back)
+            next_error = points - tried - self._displacement_at(tried)
+            better = np.linalg.norm(next_error, axis=1) < np.linalg.norm(error, axis=1)
+            found[better], error[better] = tried[better], next_error[better]
+            step = np.where(better, np.minimum(1.0, 1.5 * step), 0.5 * step)
+        limits = np.asarray(self.fixed_grid.size) - 0.5
+        missed = (np.linalg.norm(error, axis=1) > _NEAR_PX) | ((found < -0.5) | (found > limits)).any(1)
+        found[missed] = np.nan
+        return found
+
+    def as_sitk_transform(self) -> Any:
+        """A ``SimpleITK.DisplacementFieldTransform`` for ``sitk.Resample(moving, fixed, transform)``.
+
+        It lives in the physical space of the images as they were given. Where their spacings are unknown,
+        that is pixels: images must then have ITK's default spacing of 1, origin 0 and no direction.
+        """
+        import SimpleITK as sitk
+
+        return sitk.DisplacementFieldTransform(
+            sitk.Cast(self._field_image(np.float64), sitk.sitkVectorFloat64)
+        )
+
+    def _field_image(self, kind: type[np.floating[Any]] = np.float32) -> Any:
+        from anatozoo.io.grid import itk_image
+
+        return itk_image(self._physical().astype(kind), self.fixed_grid, vector=True)
+
+    def plot(self) -> Figure:
+        """Draw moving, fixed and warped image, the deformed grid and the difference, with matplotlib.
+
+        In 3-D the three middle slices are shown. The figure is none of pyplot's, so nothing is left open;
+        notebooks display it.
+        """
+        from anatozoo.results.draw.field import plot_registration
+
+        return plot_registration(self)
+
+    def save(
+        self,
+        directory: str | os.PathLike[str],
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        stem: str | None = None,
+    ) -> list[Path]:
+        """Write files, each of them atomically.
+
+        Args:
+            directory: folder, created if it does not exist.
+            formats: ``"field"`` (``_displacement.nii.gz``) or ``"mha"`` (``_displacement.mha``): the
+                displacement in millimetres on the fixed grid, which SimpleITK, ITK-SNAP and Slicer read as a
+                displacement field; ``"warped"`` (``_warped.nii.gz``), ``"json"``, ``"png"``
+                (``_registration.png``, the plot).
+            stem: start of the file names; None takes ``MOVING_to_FIXED``.
+
+        Returns:
+            The paths.
+
+        Raises:
+            ConfigError: a format is unknown, or `stem` is no file name.
+            GeometryError: ``"mha"`` without a spacing.
+            OutputError: a file cannot be written.
+        """
+        from anatozoo.io.files import stem_of
+        from anatozoo.io.writers import output_files
+
+        names = [stem_of(Path(name)) or "array" for name in (self.moving, self.fixed)]
+        chosen = "_to_".join(names) if stem is None else stem
+        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
+
+    def _write(self, path: Path, kind: str) -> Path:
+        from anatozoo.io import writers
+        from anatozoo.io.grid import itk_image
+        from anatozoo.io.writers import write_itk
+
+        if kind == "json":
+            return writers.write_json(path, self.to_dict())
+        if kind == "png":
+            from anatozoo.results.draw.field import figure_bytes
+
+            return writers.write_bytes(path, figure_bytes(self.plot()))
+        image = itk_image(self.warped, self.fixed_grid) if kind == "warped" else self._field_image()
+        return write_itk(path, image, units_known=self._is_metric)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known about the field as JSON values; null where millimetres are unknown."""
+        deformation = self.deformation_px
+        in_mm = None
+        if self._is_metric:
+            in_mm = _summary(np.linalg.norm(deformation @ self.fixed_grid.steps.T, axis=-1))
+        return {
+            "schema_version": 1,
+            "checkpoint": self.checkpoint,
+            "version": self.version,
+            "moving": self.moving,
+            "fixed": self.fixed,
+            "moving_grid": self.moving_grid.to_dict(),
+            "fixed_grid": self.fixed_grid.to_dict(),
+            "flags": list(self.flags),
+            "deformation_px": _summary(np.linalg.norm(deformation, axis=-1)),
+            "deformation_mm": in_mm,
+            "jacobian": {
+                "min": round(float(self.jacobian.min()), 4),
+                "max": round(float(self.jacobian.max()), 4),
+            },
+            "folding_fraction": round(self.folding_fraction, 6),
+        }
+
+    def _aligned(self) -> npt.NDArray[np.float64]:
+        """Positions under the alignment alone, centre on centre: what the model started from."""
+        centre = (np.asarray(self.fixed_grid.size) - 1) / 2
+        middle = (np.asarray(self.moving_grid.size) - 1) / 2
+        return (self._positions() - self.displacement_px - centre) @ self.alignment.T + middle
+
+    def _repr_png_(self) -> bytes:
+        """Picture for notebooks, where a result on a line of its own shows itself."""
+        from anatozoo.results.draw.field import figure_bytes
+
+        return figure_bytes(self.plot())
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _is_floating(x: Any) -> bool:
+    kind = getattr(x, "dtype", None)
+    if kind is not None:
+        return "float" in str(kind)
+    if hasattr(x, "GetPixelIDTypeAsString"):
+        return "float" in x.GetPixelIDTypeAsString()
+    return False
+
+
+def _checked_points(points: Any, dims: int) -> npt.NDArray[np.float64]:
+    if hasattr(points, "detach"):
+        points = points.detach().cpu().numpy()
+    xy = np.asarray(points, dtype=np.float64)
+    if xy.ndim != 2 or xy.shape[1] != dims or not np.isfinite(xy).all():
+        raise GeometryError(f"points must be finite and of shape (N, {dims}), not {xy.shape}.")
+    return xy
+
+
+def _summary(length: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {"mean": round(float(length.mean()), 4), "max": round(float(length.max()), 4)}

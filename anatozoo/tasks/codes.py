@@ -1,0 +1,169 @@
+"""What autoencoders of label maps share: codes, what a code stands for, and how well label maps come back."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.planes import labels_on_grid
+from anatozoo.io.grid import Grid, read_labels
+from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
+from anatozoo.training.module import ZooModule
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
+    from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.results.volume import VolumeResult
+
+
+class LabelAutoencoder(ZooModule):
+    """An autoencoder of label maps, in 2-D or 3-D.
+
+    Subclasses set `labels`, in the order of their values 1, 2, ..., `shape`, the frame, and `network`, which
+    has ``encode`` and maps one-hot or soft labels (B, C, ...) to codes (B, K) and logits (B, C, ...), and
+    implement `frame_of`. Setting: ``swap_probability``.
+    """
+
+    labels: list[str]
+    shape: tuple[int, ...]
+    network: Any
+
+    def frame_of(self, grid: Grid) -> Frame:
+        """How a label map on this grid gets into the frame.
+
+        Raises:
+            GeometryError: the model works in millimetres and the spacing is unknown.
+        """
+        raise TypeError(f"{type(self).__name__} does not define frame_of.")
+
+    def configure_metrics(self) -> None:
+        """Dice of the reconstruction, over all labels and for each."""
+        self.judge_by(["dice", *(f"dice/{name}" for name in self.labels)])
+
+    def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
+        found: tuple[Tensor, Tensor] = self.network(labels)
+        return found
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
+        found: Tensor = self.network.encode(labels)
+        return found
+
+    def reconstruct(
+        self,
+        mask: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """The plausible label map that the code of a given one stands for.
+
+        Args:
+            mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
+                SimpleITK image.
+            spacing_mm: one number or (x, y[, z]), in place of what the source says.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
+                what the attribute of this name says, ``"32"``.
+
+        Returns:
+            (H, W) or (D, H, W) uint8 on the same grid; background beyond the frame.
+
+        Raises:
+            ImageError: the label map cannot be read or has another number of dimensions.
+            DataError: it holds other values than those of the classes.
+            GeometryError: the model works in millimetres and the spacing is unknown, or it is not positive.
+            ConfigError: the precision is not possible.
+        """
+        return self._reconstruct(*self._read(mask, spacing_mm), precision)
+
+    def predict(
+        self,
+        mask: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
+    ) -> "SegmentationResult | VolumeResult":
+        """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
+        from anatozoo.results.segmentation import SegmentationResult
+        from anatozoo.results.volume import VolumeResult
+
+        values, grid = self._read(mask, spacing_mm)
+        labels, classes = self._reconstruct(values, grid, precision), tuple(self.labels)
+        name, version = self.checkpoint_name, self.checkpoint_version
+        image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
+        if grid.dims == 3:
+            return VolumeResult(name, version, image, grid, classes, labels)
+        return SegmentationResult(
+            checkpoint=name,
+            version=version,
+            image=image,
+            size=(grid.size[0], grid.size[1]),
+            spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
+            landmarks={},
+            label_map=labels,
+            classes=classes,
+        )
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """A label map that anybody may have, for the golden test."""
+        from anatozoo.io.samples import sample_label_map
+
+        return sample_label_map(self.shape, len(self.labels))
+
+    def _read(
+        self, mask: Any, spacing_mm: float | Sequence[float] | None
+    ) -> tuple[npt.NDArray[np.uint8], Grid]:
+        values, grid = read_labels(mask, len(self.shape))
+        return values, grid if spacing_mm is None else grid.with_spacing(spacing_mm)
+
+    @torch.no_grad()
+    def _reconstruct(
+        self, values: npt.NDArray[np.uint8], grid: Grid, precision: str | None = None
+    ) -> npt.NDArray[np.uint8]:
+        frame = self.frame_of(grid)
+        given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            with self.in_precision(precision):
+                planes = one_hot(given, len(self.labels) + 1).to(next(self.parameters()).dtype)
+                _, logits = self.network(planes)
+        finally:
+            self.train(was_training)
+        return labels_on_grid(logits[0].float().softmax(0).cpu().numpy(), frame)
+
+    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
+        return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}
+
+    def corrupted(self, labels: Tensor) -> Tensor:
+        """One-hot labels (B, C, ...) in which neighbours have changed places, of labels (B, ...)."""
+        return swap_neighbours(one_hot(labels, len(self.labels) + 1), self.hparams["swap_probability"])
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step on corrupted labels."""
+        found = self.network(self.corrupted(batch["labels"]))
+        return self.total(self.losses(found, batch), len(batch["labels"]))
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""
+        _, logits = self.network(one_hot(batch["labels"], len(self.labels) + 1))
+        return logits
+
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice of the reconstruction of each label map; see the base class."""
+        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.labels) + 1)
+        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Reconstructed label maps beside the given ones."""
+        from anatozoo.tasks.cases import label_cases
+
+        return label_cases(output.argmax(1), batch["labels"], self.labels, batch, image=batch.get("image"))

@@ -1,0 +1,354 @@
+"""What registration methods share: from two images of any size to a `RegistrationResult`, and validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.frames.frame import Frame, displacement_between
+from anatozoo.io.orientation import Orientation
+from anatozoo.nn.instance import optimise_field
+from anatozoo.nn.labels import dice_per_label, one_hot
+from anatozoo.nn.registration_losses import similarity_loss, smoothness_loss
+from anatozoo.nn.warp import folding_fraction, warp
+from anatozoo.training.module import ZooModule
+from anatozoo.training.weights import read_weights
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.metrics.cases import Case
+    from anatozoo.results.field import RegistrationResult
+
+Spacing = float | Sequence[float] | None
+
+LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
+"""How much the fields of view of two images may differ, and from what on a result is flagged."""
+OPPOSITE = -0.3
+"""Correlation before registration below which two images have opposite polarity."""
+NOTABLE_FOLDING = 0.005
+NUMBERS = ("dice_before", "similarity", "folding_percent")
+"""Columns of `PairModule.measure` that masks do not give."""
+
+
+class Answer(Protocol):
+    """What the networks of registration methods answer, at least."""
+
+    @property
+    def warped(self) -> Tensor:
+        """(B, 1, ...), the moving image on the fixed one's grid."""
+
+    @property
+    def field(self) -> Tensor:
+        """(B, n, ...) pixels."""
+
+    @property
+    def inverse(self) -> Tensor | None:
+        """The field the other way; None where the network gives none."""
+
+
+class PairModule(ZooModule):
+    """A method that registers a moving image to a fixed one.
+
+    Subclasses set `shape`, the network's frame, and `labels`, names of the foreground classes, and implement
+    `forward`.
+    """
+
+    shape: tuple[int, ...]
+    labels: list[str]
+
+    def forward(self, moving: Tensor, fixed: Tensor) -> Answer:
+        """Register images (B, 1, ...) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Answer:
+        """The registration of the batch's ``moving`` to its ``fixed``."""
+        return self(batch["moving"], batch["fixed"])
+
+    def start_from(self, source: str) -> None:
+        """Fill the network with the weights of another checkpoint of the method.
+
+        Args:
+            source: checkpoint name, folder or ``.ckpt`` file.
+
+        Raises:
+            ConfigError: it is of another method or another network.
+        """
+        from anatozoo.zoo.checkpoint import method_of
+
+        state, _ = read_weights(source, method_of(self))
+        own = self.state_dict()
+        # Metrics and labels do not matter here: a network registers images, whatever it learnt from.
+        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
+        wrong += [k for k in state if k not in own]
+        if wrong:
+            raise ConfigError(
+                f"init_weights={source} is of another network: {len(wrong)} tensors differ, "
+                f"first {wrong[0]!r}."
+            )
+        self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+
+    def golden_input(self) -> dict[str, np.ndarray]:
+        """Two images that anybody may have, for the golden test: one moved against the other.
+
+        A free radiograph, or soft balls for models of volumes.
+        """
+        if len(self.shape) == 2:
+            from anatozoo.training.export import golden_radiograph
+
+            fixed = golden_radiograph()[::2, ::2]
+        else:
+            from scipy.ndimage import gaussian_filter
+
+            from anatozoo.io.samples import sample_label_map
+
+            balls = sample_label_map(self.shape, 3).astype(np.float32)
+            fixed = np.round(60 * gaussian_filter(balls, 1.5)).astype(np.uint8)
+        step = fixed.shape[-1] // 20
+        return {"moving": np.roll(fixed, step, axis=range(fixed.ndim)), "fixed": fixed}
+
+    def similarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """The similarity loss of the settings, in float32 even under autocast.
+
+        Correlation in windows takes the difference of large sums, of which bfloat16 leaves nothing.
+
+        Args:
+            warped: (B, 1, ...) in [0, 1].
+            fixed: the same.
+        """
+        h: Any = self.hparams
+        with torch.autocast(fixed.device.type, enabled=False):
+            return similarity_loss(h.similarity, warped, fixed, window=h.window)
+
+    def configure_metrics(self) -> None:
+        """Columns of the validation table."""
+        dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.labels)] if self.labels else []
+        self.judge_by([*dice, "similarity", "folding_percent"])
+
+    def measure(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice after and before, similarity and folding of each pair; see the base class."""
+        classes, values = len(self.labels) + 1, []
+        if self.labels and "fixed_labels" in batch:
+            moving, fixed = batch["moving_labels"], batch["fixed_labels"]
+            dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
+            before = dice_per_label(moving, fixed, classes)
+            values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
+        elif self.labels:
+            values = [torch.full((len(batch["fixed"]), len(self.labels) + 2), torch.nan, device=self.device)]
+        similarity = torch.stack(
+            [-self.similarity(a[None], b[None]) for a, b in zip(output.warped, batch["fixed"], strict=True)]
+        )
+        values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
+        return torch.cat(values, 1)
+
+    def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
+        from anatozoo.tasks.cases import bare_cases, label_cases
+
+        if self.labels and "fixed_labels" in batch:
+            warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
+            cases = label_cases(warped, fixed, self.labels, batch, image=batch["fixed"])
+        else:
+            cases = bare_cases(batch["fixed"])
+        values = self.measure(output, batch).cpu()
+        numbers = [
+            {k: float(row[self.columns.index(k)]) for k in NUMBERS if k in self.columns} for row in values
+        ]
+        return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
+
+    def _warped_labels(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
+        """Linear interpolation of each class and then the largest, as the paper evaluates."""
+        moving = one_hot(batch["moving_labels"], len(self.labels) + 1)
+        return warp(moving, output.field, padding="border").argmax(1)
+
+    def predict(
+        self,
+        moving: Any,
+        fixed: Any,
+        *,
+        moving_spacing_mm: Spacing = None,
+        fixed_spacing_mm: Spacing = None,
+        moving_invert: bool | None = None,
+        fixed_invert: bool | None = None,
+        ignore_spacing: bool = False,
+        allow_any_modality: bool = False,
+        instance_steps: int | None = None,
+        precision: str | None = None,
+    ) -> "RegistrationResult":
+        """Register one image to another, each of any size and spacing.
+
+        Both are centred in the network's frame first, as the setting ``fit`` says. Where origins and
+        directions are known, the result is correct in that space, but the network does not start from them.
+
+        Args:
+            moving: path, array, tensor, PIL or SimpleITK image; (H, W) for a 2-D model, (D, H, W) in 3-D.
+            fixed: the same; the result lies on its grid.
+            moving_spacing_mm: one number or (x, y[, z]), where the source has none.
+            fixed_spacing_mm: the same.
+            moving_invert: whether to flip the polarity of a radiograph; None follows the file.
+            fixed_invert: the same.
+            ignore_spacing: forget spacings, origins and directions and work in pixels, for pairs of which
+                only one has a spacing.
+            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            instance_steps: steps that refine the field for this pair; None takes the model's setting.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
+                what the attribute of this name says, ``"32"``.
+
+        Raises:
+            ImageError: an image cannot be read, is constant, has another number of dimensions than the
+                model, or the two have opposite polarity.
+            GeometryError: the spacing of one image only is known, or they show fields of view that differ by
+                a factor of more than 2.5.
+            ConfigError: the precision is not possible.
+        """
+        from anatozoo.io.grid import read_grid_image
+
+        dims = len(self.shape)
+        a = read_grid_image(
+            moving,
+            dims,
+            spacing_mm=moving_spacing_mm,
+            invert=moving_invert,
+            allow_any_modality=allow_any_modality,
+        )
+        b = read_grid_image(
+            fixed,
+            dims,
+            spacing_mm=fixed_spacing_mm,
+            invert=fixed_invert,
+            allow_any_modality=allow_any_modality,
+        )
+        if ignore_spacing:
+            a, b = (_without_space(image) for image in (a, b))
+        flags = _field_of_view_flags(a, b)
+        with self.in_precision(precision):
+            return self._register(a, b, flags, instance_steps)
+
+    def _register(
+        self, moving: "GridImage", fixed: "GridImage", flags: list[str], instance_steps: int | None
+    ) -> "RegistrationResult":
+        from anatozoo.results.field import RegistrationResult
+
+        h: Any = self.hparams
+        steps = h.get("instance_steps", 0) if instance_steps is None else instance_steps
+        if steps < 0:
+            raise ConfigError(f"instance_steps={steps} must not be negative.")
+        if steps and "instance_steps" not in h:
+            raise ConfigError(f"{type(self).__name__} refines no field; leave instance_steps out.")
+        frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
+        if any(frame.cuts for frame in frames):
+            flags.append("larger_than_the_models_frame")
+        seen = [
+            frame.image(image.pixels, self.intensity, image.black_white)
+            for frame, image in zip(frames, (moving, fixed), strict=True)
+        ]
+        if h.similarity != "mi":
+            _refuse_opposite_polarity(seen, frames)
+        kind = next(self.parameters()).dtype
+        tensors = [torch.from_numpy(pixels)[None, None].to(self.device, kind) for pixels in seen]
+        field = self._field(tensors[0], tensors[1], steps, flags)
+        return RegistrationResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            moving=moving.source or moving.name,
+            fixed=fixed.source or fixed.name,
+            moving_grid=moving.grid,
+            fixed_grid=fixed.grid,
+            displacement_px=displacement_between(field, frames[0], frames[1]),
+            alignment=np.linalg.inv(frames[0].matrix) @ frames[1].matrix,
+            moving_pixels=moving.pixels,
+            fixed_pixels=fixed.pixels,
+            flags=(*moving.flags, *fixed.flags, *flags),
+        )
+
+    @torch.no_grad()
+    def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
+        """The field (n, ...) in pixels of the frame; adds to `flags` what there is to say about it."""
+        h: Any = self.hparams
+        was_training = self.training
+        self.eval()
+        try:
+            answer = self(moving, fixed)
+        finally:
+            self.train(was_training)
+        field = answer.field
+        if steps:
+            field, _ = optimise_field(
+                moving,
+                fixed,
+                field,
+                answer.inverse,
+                lambda warped, f: (
+                    self.similarity(warped, fixed) + h.smoothness_weight * smoothness_loss(h.smoothness, f)
+                ),
+                steps=steps,
+                lr=h.instance_lr,
+                velocity_steps=h.velocity_steps,
+            )
+        if not bool(field.isfinite().all()):
+            raise ImageError("the model's field is not finite; report it with both images.")
+        if float(self.similarity(warp(moving, field), fixed)) >= float(self.similarity(moving, fixed)):
+            flags.append("not_more_similar_than_before")
+        if float(folding_fraction(field)) > NOTABLE_FOLDING:
+            flags.append("field_folds")
+        found: np.ndarray = field[0].float().cpu().numpy()
+        return found
+
+
+def _refuse_opposite_polarity(seen: Sequence[np.ndarray], frames: Sequence[Frame]) -> None:
+    """Refuse two images of which one is bright where the other is dark.
+
+    Compared is what both show, without the black around them: it is alike in all frames and would hide that
+    the images are not.
+
+    Args:
+        seen: both images in the frame.
+        frames: how they got there.
+    """
+    inside = np.logical_and(*(frame.labels(np.ones(frame.grid.shape, np.uint8)) > 0 for frame in frames))
+    a, b = (pixels[inside] for pixels in seen)
+    if not a.size or not np.ptp(a) or not np.ptp(b):
+        return
+    if np.corrcoef(a, b)[0, 1] < OPPOSITE:
+        advice = "give moving_invert or fixed_invert" if inside.ndim == 2 else "turn one's intensities round"
+        raise ImageError(
+            "moving and fixed image have opposite polarity: one shows bright what the other shows dark. To "
+            f"register them all the same, {advice}, or use a model for two modalities (similarity 'mi')."
+        )
+
+
+def _without_space(image: "GridImage") -> "GridImage":
+    return replace(image, grid=image.grid.in_pixels())
+
+
+def _field_of_view_flags(moving: "GridImage", fixed: "GridImage") -> list[str]:
+    """Refuse pairs that cannot belong together, and remark on those that may not.
+
+    With spacings the extents in millimetres are compared, without them the proportions.
+    """
+    known = [image.grid.spacing_mm is not None for image in (moving, fixed)]
+    if known[0] != known[1]:
+        which = "moving" if known[1] else "fixed"
+        raise GeometryError(
+            f"the spacing of the {which} image is unknown and that of the other is known. Give "
+            f"{which}_spacing_mm, or ignore_spacing=True to work in pixels alone."
+        )
+    grids = [image.grid for image in (moving, fixed)]
+    if known[0]:
+        sizes = [np.abs(grid.steps) @ np.asarray(grid.size, float) for grid in grids]
+    else:
+        sizes = [np.asarray(Orientation.to_patient(g).size(g.size), float) * g.proportions for g in grids]
+    ratios = sizes[0] / sizes[1]
+    if not known[0]:
+        ratios = ratios / np.exp(np.log(ratios).mean())
+    ratio = float(np.maximum(ratios, 1 / ratios).max())
+    if ratio > LARGEST_RATIO:
+        what = "fields of view" if known[0] else "proportions"
+        raise GeometryError(
+            f"the {what} of moving and fixed image differ by a factor of {ratio:.1f}; crop the larger one to "
+            "the part that both show, or correct the spacings."
+        )
+    return ["field_of_view_differs"] if ratio > NOTABLE_RATIO else []

@@ -1,0 +1,175 @@
+"""From a volume with thick slices to a `RestoredVolume`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, ImageError
+from anatozoo.io.grid import Grid
+from anatozoo.io.orientation import Orientation
+from anatozoo.io.stacks import read_stack
+from anatozoo.methods.acnnsr.data import intensity_range
+from anatozoo.methods.acnnsr.network import SuperResolution, interpolate_slices
+from anatozoo.training.module import ZooModule
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.results.restored import RestoredVolume
+
+WINDOW = (48, 160, 160)
+"""Largest part of a coarse volume (D, H, W) that is restored at once, for the memory that it takes."""
+OVERLAP = 0.25
+"""Share of a window that neighbours share."""
+UNUSUAL = 1.25
+"""From what ratio to those of the training on a spacing is flagged."""
+
+
+class SuperResolutionModule(ZooModule):
+    """A method that makes fine slices from thick ones.
+
+    Subclasses set `network`, `factor`, fine slices for each thick one, and `shape`, the fine frame of the
+    training. Setting: ``spacing_mm`` of the fine volumes.
+    """
+
+    network: SuperResolution
+    factor: int
+    shape: tuple[int, ...]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Fine volumes (B, 1, D · factor, H, W) of coarse ones (B, 1, D, H, W), intensities about [0, 1]."""
+        return self.network(image)
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        precision: str | None = None,
+    ) -> "RestoredVolume":
+        """Restore one volume with thick slices, of any size, by windows where it is large.
+
+        The network sees the slices one after another, and where directions are known in the order of
+        `anatozoo.io.orientation.Orientation.of_slices`: as in training, where they lie across the patient's
+        long axis. The result has the order of what was given.
+
+        Args:
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
+                (D, H, W) with the thick slices first, or SimpleITK image; see
+                `anatozoo.io.stacks.read_stack`.
+            spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
+                what the attribute of this name says, ``"32"``.
+
+        Returns:
+            The volume with `factor` times as many slices, which lie where the thick ones have been. Flagged
+            ``"unusual_spacing"`` where voxels have not about the size for which the network was trained.
+
+        Raises:
+            ImageError: the volume cannot be read, is a single slice, a 4-D cine or constant, or its slices do
+                not come first.
+            GeometryError: `spacing_mm` is not positive.
+            ConfigError: the precision is not possible.
+        """
+        stack = read_stack(x, spacing_mm=spacing_mm)
+        if stack.grid.size[Orientation.of_slices(stack.grid).axes[2]] < 2:
+            raise ImageError(f"{stack.source or stack.name!r} is one slice; what lies between needs two.")
+        with self.in_precision(precision):
+            return self._restore(stack)
+
+    def predict_batch(
+        self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
+    ) -> Iterator["RestoredVolume"]:
+        """Restore many volumes, one after another; yields results in order.
+
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+            precision: see `predict`.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+            ImageError: a volume cannot be read; the ones before it have been yielded.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+        for x in xs:
+            yield self.predict(x, precision=precision)
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """Thick slices that anybody may have, for the golden test: a bright ball in noise."""
+        shape = (self.shape[0] // self.factor, *self.shape[1:])
+        axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+        away = sum(axis**2 for axis in axes)
+        noise = np.random.default_rng(0).integers(0, 60, shape)
+        return (noise + 150 * (away < 0.3)).astype(np.uint8)
+
+    def _restore(self, stack: "GridImage") -> "RestoredVolume":
+        from anatozoo.results.restored import RestoredVolume
+
+        low, high = intensity_range(stack.pixels)
+        turn = Orientation.of_slices(stack.grid)
+        fine = turn.undo(self._in_windows(turn.apply((stack.pixels - low) / (high - low))))
+        return RestoredVolume(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=stack.source or stack.name,
+            grid=fine_grid(stack.grid, self.factor, turn.axes[2]),
+            volume=fine * np.float32(high - low) + np.float32(low),
+            given=stack.pixels,
+            flags=(*stack.flags, *self._flags(stack.grid)),
+        )
+
+    @torch.inference_mode()
+    def _in_windows(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        kind = next(self.parameters()).dtype
+        image = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self.device, kind)
+        window = tuple(min(own, most) for own, most in zip(pixels.shape, WINDOW, strict=True))
+        was_training = self.training
+        self.eval()
+        try:
+            if window == pixels.shape:
+                fine = self(image)
+            else:
+                # Imported where needed: it takes seconds.
+                from monai.inferers.utils import sliding_window_inference
+
+                # What is interpolated knows of no windows; only what the network adds is put together.
+                added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
+                    image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
+                )
+                fine = interpolate_slices(image, self.factor) + added
+        finally:
+            self.train(was_training)
+        result: npt.NDArray[np.float32] = fine[0, 0].float().cpu().numpy()
+        return result
+
+    def _flags(self, grid: Grid) -> list[str]:
+        if grid.spacing_mm is None:
+            return []
+        x, y, z = self.hparams["spacing_mm"]
+        turned = Orientation.of_slices(grid).grid(grid)
+        ratios = np.asarray(turned.spacing_mm) / (x, y, z * self.factor)
+        return ["unusual_spacing"] if (np.maximum(ratios, 1 / ratios) > UNUSUAL).any() else []
+
+
+def fine_grid(coarse: Grid, factor: int, across: int = 2) -> Grid:
+    """The grid of `factor` slices in the place of each thick one.
+
+    Args:
+        coarse: the grid of the thick slices.
+        factor: fine slices for each of them.
+        across: the axis that runs across them, 0 to 2 for x to z.
+    """
+    size = tuple(count * (factor if axis == across else 1) for axis, count in enumerate(coarse.size))
+    if coarse.spacing_mm is None:
+        # Where no distance is known, neither is the place of a slice beside another.
+        return Grid(size, direction=coarse.direction)
+    spacing = tuple(step / (factor if axis == across else 1) for axis, step in enumerate(coarse.spacing_mm))
+    # The middle of the first fine slice lies before that of the first thick one.
+    first = coarse.to_physical([(1 / factor - 1) / 2 if axis == across else 0 for axis in range(3)])
+    return replace(coarse, size=size, spacing_mm=spacing, origin=tuple(first.tolist()))

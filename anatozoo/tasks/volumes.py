@@ -1,0 +1,277 @@
+"""From a volume of any size to a `VolumeResult`."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.planes import labels_on_grid, largest_plane
+from anatozoo.frames.stacks import StackFrame, fit_frame
+from anatozoo.io.stacks import read_stack
+from anatozoo.training.module import FRAGMENT, ZooModule
+
+if TYPE_CHECKING:
+    from anatozoo.io.grid import GridImage
+    from anatozoo.results.volume import VolumeResult
+
+WIDER = 1.5
+"""How much larger the second view of slices is than the network's frame, along each axis."""
+OVERLAP = 0.25
+"""Share of a window that neighbours share."""
+ORDERS_AGREE = 0.7
+"""Dice of an organ between the two orders of slices below which a result is flagged."""
+
+
+class StackModule(ZooModule):
+    """A method that gives each voxel of a volume one label.
+
+    Subclasses set `labels`, in the order of their values 1, 2, ..., and `shape`, the network's frame, and
+    implement `forward` and `loss_terms`. Settings: ``fit``, ``spacing_mm``, ``long_side``.
+
+    Attributes:
+        sees_parts: whether the network may look at a volume part by part; else it sees one frame of it.
+    """
+
+    sees_parts: ClassVar[bool] = True
+
+    labels: list[str]
+    shape: tuple[int, ...]
+    one_part: bool = False
+    """Whether the organs hang together, so that what lies apart from the largest part of them all is none."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + labels, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the loss of a training batch, ``image`` (B, 1, D, H, W) and ``labels``."""
+        raise TypeError(f"{type(self).__name__} does not define loss_terms.")
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step; logs every term of the loss."""
+        return self.total(self.loss_terms(batch), len(batch["image"]))
+
+    @property
+    def organs(self) -> list[str]:
+        """Names of the organs, in the order of their labels."""
+        return self.labels
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        whole: bool | None = None,
+        precision: str | None = None,
+    ) -> "VolumeResult":
+        """Segment one volume of any size.
+
+        The network looks at the middle of the slices, as large as its frame, and at all slices, by windows
+        where there are more than the frame holds. Where the anatomy reaches the border of this view, it looks
+        at half as much again along each axis, window by window, and if need be at the whole slices.
+
+        Volumes with directions are brought into one order before, and labels back. Where nothing tells which
+        end of a stack of slices is which, the network sees both orders, and the mean of its probabilities
+        counts; ``"slice_order_uncertain"`` is flagged where the two do not agree.
+
+        Args:
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
+                (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.io.stacks.read_stack`.
+            spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
+            whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
+                that sees one frame alone (`sees_parts`) does not take True.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
+                what the attribute of this name says, ``"32"``.
+
+        Returns:
+            The label map on the source grid.
+
+        Raises:
+            ImageError: the volume cannot be read or is not of a kind that the model takes.
+            GeometryError: the model works in millimetres and the spacing is unknown.
+            ConfigError: `whole` of a network that sees one frame alone, or a precision that is not possible.
+        """
+        if whole and not self.sees_parts:
+            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
+        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.hparams["fit"] == "slices")
+        with self.in_precision(precision):
+            return self._segment(stack, whole)
+
+    def predict_batch(
+        self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
+    ) -> Iterator["VolumeResult"]:
+        """Segment many volumes, one after another; yields results in order.
+
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: of no effect on volumes, which fill a device one by one; at least 1.
+            precision: see `predict`.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+            ImageError: a volume cannot be read; the ones before it have been yielded.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+        for x in xs:
+            yield self.predict(x, precision=precision)
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """A volume that anybody may have, for the golden test: the one in which the network finds most."""
+        h: Any = self.hparams
+        spacing = h["spacing_mm"] if h["fit"] == "spacing" else None
+        # A result without labels would prove little, and a network that knows hearts may see none in a ball.
+        samples = (_ball(self.shape), _heart(self.shape))
+        return max(samples, key=lambda each: len(np.unique(self.predict(each, spacing_mm=spacing).mask)))
+
+    @torch.inference_mode()
+    def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
+        from anatozoo.results.volume import VolumeResult
+
+        frame, probability, flags = self._look(stack, None if whole else 1.0)
+        if whole is None and self._reaches_border(frame, probability):
+            if not self.sees_parts:
+                flags = (*flags, "anatomy_at_border")
+            elif bool((probability.argmax(0) > 0).any()):
+                # What is larger than the view is mostly little larger; whole slices take much longer.
+                frame, probability, flags = self._look(stack, WIDER)
+            if self.sees_parts and self._reaches_border(frame, probability):
+                frame, probability, flags = self._look(stack, None)
+        if self.one_part:
+            probability = without_loose_parts(probability)
+        labels = labels_on_grid(probability, frame)
+        return VolumeResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=stack.source or stack.name,
+            grid=stack.grid,
+            classes=tuple(self.labels),
+            label_map=labels,
+            flags=(*stack.flags, *flags, *self._flags(labels)),
+            pixels=stack.pixels,
+        )
+
+    def _look(
+        self, stack: "GridImage", part: float | None
+    ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
+        """A frame, the probabilities (1 + labels, ...) in it, and flags.
+
+        Args:
+            stack: the stack.
+            part: how much of its slices to look at, in sides of the network's frame; None at all of them.
+        """
+        h: Any = self.hparams
+        frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=self.sees_parts)
+        if part is not None:
+            # All slices, but of each the middle alone.
+            sides = (math.ceil(part * own) for own in self.shape[1:])
+            view = tuple(min(pair) for pair in zip(sides, frame.shape[1:], strict=True))
+            frame = type(frame)(frame.grid, (frame.shape[0], *view), frame.matrix)
+        probability = self._probability(frame.image(stack.pixels))
+        if not isinstance(frame, StackFrame) or frame.order_known:
+            return frame, probability, ()
+        other = frame.unreversed(self._probability(frame.reversed().image(stack.pixels)))
+        flags = () if orders_agree(probability, other) else ("slice_order_uncertain",)
+        return frame, (probability + other) / 2, flags
+
+    def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Probabilities (1 + labels, D, H, W) of an image (D, H, W) in the frame."""
+        kind = next(self.parameters()).dtype
+        given = torch.from_numpy(image)[None, None].to(self.device, kind)
+        was_training = self.training
+        self.eval()
+        try:
+            logits = self._in_windows(given)
+        finally:
+            self.train(was_training)
+        return logits[0].float().softmax(0).cpu().numpy()
+
+    def _in_windows(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[2:]) == self.shape:
+            return self(image)
+        # Imported where needed: it takes seconds.
+        from monai.inferers.utils import sliding_window_inference
+
+        logits: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
+            image, self.shape, 1, self, overlap=OVERLAP, mode="gaussian"
+        )
+        return logits
+
+    def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:
+        """Whether the anatomy reaches a border beyond which the image goes on."""
+        found = probability.argmax(0) > 0
+        size = frame.scale * frame.orientation.size(frame.grid.size)
+        for axis in (1, 2):
+            goes_on = size[2 - axis] > frame.shape[axis] + 1
+            ends = np.take(found, [0, -1], axis)
+            if goes_on and ends.any():
+                return True
+        return not found.any() and frame.cuts
+
+    def _flags(self, labels: npt.NDArray[np.uint8]) -> list[str]:
+        """Cheap signs that a result should be looked at."""
+        from scipy.ndimage import label
+
+        flags = []
+        for value, organ in enumerate(self.labels, start=1):
+            mask = labels == value
+            if not mask.any():
+                flags.append(f"missing_{organ}")
+                continue
+            parts, count = label(mask, np.ones((3, 3, 3)))
+            if count > 1:
+                sizes = np.sort(np.bincount(parts.ravel())[1:])
+                if sizes[:-1].sum() > FRAGMENT * sizes.sum():
+                    flags.append(f"fragmented_{organ}")
+        return flags
+
+
+def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
+    """Whether the probabilities (1 + labels, ...) of two orders of slices give each organ alike."""
+    a, b = largest_plane(list(one)), largest_plane(list(other))
+    for value in range(1, len(one)):
+        mine, its = a == value, b == value
+        if 2 * np.count_nonzero(mine & its) < ORDERS_AGREE * (np.count_nonzero(mine) + np.count_nonzero(its)):
+            return False
+    return True
+
+
+def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities (1 + labels, D, H, W) in which only the largest part of all organs together is left."""
+    from scipy.ndimage import binary_dilation, label
+
+    found, corners = largest_plane(list(probability)) > 0, np.ones((3, 3, 3))
+    parts, count = label(found, corners)
+    if count < 2:
+        return probability
+    apart = found & (parts != np.bincount(parts[found]).argmax())
+    # One voxel more than what lies apart, for between the voxels an organ would still win.
+    around = binary_dilation(apart, corners) & (apart | ~found)
+    return np.where(around & (np.arange(len(probability)) > 0)[:, None, None, None], 0, probability)
+
+
+def _ball(shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """A bright ball in noise."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+    away = sum(axis**2 for axis in axes)
+    noise = np.random.default_rng(0).integers(0, 60, shape)
+    return (noise + 150 * (away < 0.3)).astype(np.uint8)
+
+
+def _heart(shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Slices of a heart across its long axis: bright blood in a dark ring, a bright crescent beside it."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+    y, x = y / 0.7, x / 0.7
+    size = np.sqrt(1 - 0.5 * z**2) * (np.abs(z) < 0.85)
+    away = np.hypot(y, x)
+    grey = np.full(shape, 110.0)
+    grey[np.hypot(y, (x + 0.52) / 0.9) < 0.42 * size] = 210
+    grey[away < 0.4 * size] = 60
+    grey[away < 0.26 * size] = 220
+    return (grey + np.random.default_rng(0).normal(0, 5, shape)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,295 @@
+"""A row of numbers per image of every validation and test, as a callback for Lightning's trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from anatozoo.errors import ConfigError, OutputError
+from anatozoo.io.writers import atomic_path, write_bytes, write_csv
+from anatozoo.metrics.cases import PAIRS, Measures, Row
+from anatozoo.training.collected import Collection, identity_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMATS = ("csv", "parquet")
+FOUR_DECIMALS = ("dice", "nsd", "similarity")
+WIDEST = 200
+"""Characters that a line of the summary may need."""
+
+
+class MetricsCallback(L.Callback):
+    """Writes one row per image after every validation and test, whatever the method.
+
+    The rows are those of `anatozoo.metrics.cases.case_row` on what the module's `cases` gives, with who the
+    image is (``id`` first) and ``epoch`` and ``step`` of the weights, where the trainer knows them. In a
+    distributed run the processes' rows are put together, and each image counts once. Nothing is logged.
+
+    ``val_metrics.csv`` and ``test_metrics.csv`` hold the last validation and test. They lie in `folder`, or
+    else beside the checkpoints, or else in the logger's folder. A run of ``validate`` or ``test``, not every
+    validation of a fit, also prints a summary and draws ``val_worst_best.png`` or ``test_worst_best.png``:
+    the cases with the lowest and the highest mean Dice over the organs, or where there are no masks, with the
+    largest and the smallest ``mse_px2``. A development run (``fast_dev_run``) writes no files.
+
+    Args:
+        folder: where to write.
+        formats: ``"csv"``, ``"parquet"`` (needs pyarrow), or both.
+        measures: fields of `anatozoo.metrics.cases.Measures` that differ from its defaults.
+        pictures: how many of the worst and of the best cases to draw; 0 draws none.
+
+    Raises:
+        ConfigError: a setting is not possible; when a run begins, pyarrow is absent; in it, the module is not
+            one of this package's kind.
+        OutputError: the tables cannot be written. In a fit it is raised at its end, when all weights are
+            saved; before, it is a warning.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        formats: list[str] = ["csv"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        measures: dict[str, Any] | None = None,
+        pictures: int = 3,
+    ) -> None:
+        if not formats or set(formats) - set(FORMATS):
+            raise ConfigError(f"formats={formats} must be some of {', '.join(FORMATS)}.")
+        if pictures < 0:
+            raise ConfigError(f"pictures={pictures} must be at least 0.")
+        self.folder, self.formats, self.pictures = folder, list(formats), pictures
+        self.measures = read_measures(measures or {})
+        self._collected = Collection(self.measures, 0)
+        self._failure: str | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Look for what the formats need.
+
+        Raises:
+            ConfigError: pyarrow is absent.
+        """
+        if "parquet" in self.formats and importlib.util.find_spec("pyarrow") is None:
+            raise ConfigError(
+                "MetricsCallback: Parquet needs pyarrow; `pip install pyarrow`, or set formats to [csv]."
+            )
+        self._failure = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin with no rows."""
+        self._collected = Collection(self.measures, self.pictures if _measuring(trainer) else 0)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin with no rows."""
+        self._collected = Collection(self.measures, self.pictures)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure the images of a batch; nothing in the sanity check."""
+        if not trainer.sanity_checking:
+            self._collect(pl_module, outputs, batch, trainer.val_dataloaders)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure the images of a batch."""
+        self._collect(pl_module, outputs, batch, trainer.test_dataloaders)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the tables; nothing in the sanity check."""
+        if not trainer.sanity_checking:
+            self._finish(trainer, "val")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the tables."""
+        self._finish(trainer, "test")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say again that the last tables could not be written, now that the weights are safe.
+
+        Raises:
+            OutputError: so it is.
+        """
+        if self._failure is not None:
+            raise OutputError(self._failure)
+
+    def _collect(self, module: Any, outputs: Any, batch: Mapping[str, Any], loaders: Any) -> None:
+        if not isinstance(outputs, Mapping) or "output" not in outputs or not hasattr(module, "cases"):
+            raise ConfigError(
+                f"MetricsCallback works with modules on ZooModule: {type(module).__name__} has no method "
+                "`cases`, or its step does not return {'output': ...}."
+            )
+        loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
+        for index, case in zip(batch["index"].tolist(), module.cases(outputs["output"], batch), strict=True):
+            self._collected.add(index, identity_of(loader.dataset, index), case)
+
+    def _finish(self, trainer: L.Trainer, stage: str) -> None:
+        # Both ask all processes.
+        folder = self._place(trainer)
+        self._collected.gather(trainer.world_size)
+        failure = None
+        if trainer.is_global_zero and len(self._collected):
+            rows = self._collected.rows(_when(trainer))
+            if _measuring(trainer):
+                self._print_summary(rows, stage)
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                try:
+                    self._write(folder, stage, rows)
+                except OutputError as error:
+                    failure = str(error)
+        self._failure = trainer.strategy.broadcast(failure)
+        self._collected = Collection(self.measures, 0)
+        if self._failure is None:
+            return
+        if _measuring(trainer):
+            raise OutputError(self._failure)
+        # Lightning saves the weights after this callback's turn.
+        rank_zero_warn(f"The metrics of this validation are not on disk. {self._failure}")
+
+    def _place(self, trainer: L.Trainer) -> Path:
+        if self.folder is not None:
+            return Path(self.folder)
+        saver = trainer.checkpoint_callback
+        beside = saver.dirpath if isinstance(saver, ModelCheckpoint) else None
+        return Path(beside or trainer.log_dir or trainer.default_root_dir)
+
+    def _write(self, folder: Path, stage: str, rows: Sequence[Row]) -> None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[None if _is_nan(row.get(name)) else row.get(name) for name in columns] for row in rows]
+        if "csv" in self.formats:
+            write_csv(folder / f"{stage}_metrics.csv", columns, cells)
+        if "parquet" in self.formats:
+            import pandas as pd
+
+            with atomic_path(folder / f"{stage}_metrics.parquet") as temporary:
+                pd.DataFrame(cells, columns=columns).to_parquet(temporary, index=False)
+        drawn = self._collected.drawn()
+        if drawn["worst"]:
+            from anatozoo.results.draw.cases import draw_cases
+
+            picture = io.BytesIO()
+            draw_cases(drawn).savefig(picture, format="png")
+            write_bytes(folder / f"{stage}_worst_best.png", picture.getvalue())
+
+    def _print_summary(self, rows: Sequence[Row], stage: str) -> None:
+        from rich.console import Console
+
+        console, table = Console(), summary_table(rows, f"{stage}: {len(rows)} images")
+        # A line that wraps can still be read; digits that are cut off cannot.
+        needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+        console = Console(width=max(console.width, needed))
+        console.print()  # away from what a progress bar leaves
+        console.print(table)
+
+
+def summary_table(rows: Sequence[Row], title: str) -> Table:
+    """The statistics of rows as a table for the terminal.
+
+    The statistics, bootstrap intervals among them, are those of `anatozoo.metrics.tables.describe`, as in
+    every other evaluation. Organs that were missed are counted beside each metric of theirs. Left out are
+    counts that are as they should be in all images, such as one part and no hole, and distances in pixels
+    that are there in millimetres.
+
+    Args:
+        rows: one per image.
+        title: printed above.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from anatozoo.metrics.tables import COUNTS, describe, ranked
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
+    for head in ("mean ± sd", "median", "95 % interval", "n", "missed"):
+        table.add_column(head, justify="right", no_wrap=True)
+    statistics = describe(rows)
+    for name in ranked(statistics):
+        s, (kind, _, organ) = statistics[name], name.partition("/")
+        unremarkable = {"components": len(PAIRS.get(organ, (organ,)))}.get(kind, 0)
+        # Missed organs have a column of their own.
+        if kind == "missed" or (kind in COUNTS and s["min"] == s["max"] == unremarkable):
+            continue
+        metric = kind.removesuffix("_px")
+        if metric != kind and statistics.get(f"{metric}_mm/{organ}", {}).get("n") == s["n"]:
+            continue
+        mean, sd, median, low, high = (
+            _in_words(kind, s[key]) for key in ("mean", "sd", "median", "ci_low", "ci_high")
+        )
+        # What no organ has, such as the folding of a field, is missed nowhere.
+        missed = str(s.get("missed", ""))
+        table.add_row(name, f"{mean} ± {sd}", median, f"{low} … {high}", str(s["n"]), missed)
+    return table
+
+
+def read_measures(settings: Mapping[str, Any]) -> Measures:
+    """What to measure, from plain values.
+
+    Raises:
+        ConfigError: a field is unknown or its value not possible.
+    """
+    known = [field.name for field in fields(Measures)]
+    if unknown := sorted(set(settings) - set(known)):
+        raise ConfigError(f"measures does not know {', '.join(unknown)}; it has {', '.join(known)}.")
+    measures = Measures(**settings)
+    plausibility: object = measures.plausibility
+    wrong = []
+    if measures.missing not in ("worst", "nan") and not _is_number(measures.missing):
+        wrong.append(f"missing={measures.missing!r} must be worst, nan or a number")
+    if measures.tolerance is not None and not (_is_number(measures.tolerance) and measures.tolerance >= 0):
+        wrong.append(f"tolerance={measures.tolerance!r} must be a number from 0 on, or null")
+    if measures.rounding not in ("truncate", "nearest"):
+        wrong.append(f"rounding={measures.rounding!r} must be truncate or nearest")
+    if not isinstance(plausibility, bool):
+        wrong.append(f"plausibility={plausibility!r} must be true or false")
+    if wrong:
+        raise ConfigError(f"measures: {'; '.join(wrong)}.")
+    return measures
+
+
+def _in_words(kind: str, value: float) -> str:
+    if kind in FOUR_DECIMALS:
+        return f"{value:.4f}"
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and bool(np.isnan(value))
+
+
+def _measuring(trainer: L.Trainer) -> bool:
+    """Whether this is a run of ``validate`` or ``test``, and no validation within a fit."""
+    return trainer.state.fn is not TrainerFn.FITTING
+
+
+def _when(trainer: L.Trainer) -> Row:
+    """Epoch and step of the weights; None where they come from a checkpoint or are as they were drawn."""
+    # To be measured, a checkpoint is loaded without its counters.
+    if trainer.global_step == 0 or (_measuring(trainer) and trainer.ckpt_path is not None):
+        return {"epoch": None, "step": None}
+    return {"epoch": trainer.current_epoch, "step": trainer.global_step}

@@ -1,0 +1,43 @@
+"""A small data set in the layout that users download, made of generated radiographs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anatozoo.io.chest_folders import FRAME, LANDMARK_FOLDERS
+from tests.support.phantoms import make_chest_phantom
+
+SPLITS = {"train": 5, "val": 5, "test": 2}
+
+
+def write_chest_data(root: Path, splits: Mapping[str, int] = SPLITS, *, side: int = 128) -> Path:
+    """Write radiographs, landmarks in the frame of 1024 pixels, and split lists; returns `root`.
+
+    Each image is the same chest, moved and scaled in its own way, so that images differ and can be learnt.
+    """
+    number = 0
+    for split, count in splits.items():
+        names = [f"JPCLN{number + i + 1:03d}" for i in range(count)]
+        for name in names:
+            _write_case(root, name, side, number)
+            number += 1
+        (root / "splits").mkdir(parents=True, exist_ok=True)
+        (root / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return root
+
+
+def _write_case(root: Path, name: str, side: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    scale, shift = draw.uniform(0.85, 1.0), draw.uniform(-0.04, 0.04, 2) * side
+    phantom = make_chest_phantom(side, side, seed=seed)
+    offset = (1 - scale) * (side - 1) / 2 + shift
+    move = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(root / "images" / f"{name}.png"), cv2.warpAffine(phantom.image, move, (side, side)))
+    for folder, organ in LANDMARK_FOLDERS.items():
+        points = phantom.landmarks[organ] * scale + offset
+        path = root / "landmarks" / folder / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, (points + 0.5) * FRAME / side - 0.5)

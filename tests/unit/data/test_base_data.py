@@ -1,0 +1,89 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anatozoo.data.base import (
+    CaseDataset,
+    EpochSampler,
+    derived_seed,
+    loader,
+    seed_training_step,
+)
+
+
+def order(sampler: EpochSampler, epoch: int) -> list[int]:
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def noise(step: int, rank: int = 0) -> float:
+    trainer: Any = SimpleNamespace(fit_loop=SimpleNamespace(total_batch_idx=step), global_rank=rank)
+    seed_training_step(trainer)
+    return float(torch.rand(()))
+
+
+def test_an_epoch_has_one_order_whatever_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    whole = EpochSampler(range(20))
+    curve = [order(whole, epoch) for epoch in range(3)]
+    torch.rand(5)
+    assert order(EpochSampler(range(20)), 2) == curve[2]
+    assert all(sorted(epoch) == list(range(20)) for epoch in curve)
+    assert len({tuple(epoch) for epoch in curve}) == 3
+    monkeypatch.setenv("PL_GLOBAL_SEED", "8")
+    assert order(whole, 2) != curve[2]
+
+
+def test_a_step_has_one_noise_and_processes_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert noise(3) == noise(3)
+    assert len({noise(3), noise(4), noise(3, rank=1), noise(4, rank=1)}) == 4
+
+
+def test_without_a_seed_everything_stays_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    sampler = EpochSampler(range(50))
+    assert order(sampler, 1) != order(sampler, 1)
+    assert noise(3) != noise(3)
+
+
+def test_derived_seeds_fit_torch_and_tell_their_parts_apart() -> None:
+    assert derived_seed(1, 23) != derived_seed(12, 3)
+    for parts in ((0,), (2**40, 5), (1, 2, 3)):
+        torch.Generator().manual_seed(derived_seed(*parts))
+
+
+class Numbers(CaseDataset):
+    """Cases that are their own content, and count how often they are read."""
+
+    reads = 0
+
+    def read(self, case: int) -> dict[str, Tensor]:
+        self.reads += 1
+        return {"value": torch.tensor([case])}
+
+
+def test_cases_are_read_once_and_what_is_handed_out_belongs_to_the_caller() -> None:
+    dataset = Numbers([7, 8])
+    assert len(dataset) == 2
+    dataset[1]["value"].zero_()
+    again = dataset[1]
+    assert (int(again["value"]), int(again["index"]), dataset.reads) == (8, 1, 1)
+
+
+def test_cases_without_a_name_are_known_by_their_place() -> None:
+    assert Numbers([7, 8]).identity(1) == {"id": "1"}
+    assert Numbers([SimpleNamespace(id="a"), SimpleNamespace(id="b")]).identity(1) == {"id": "b"}
+
+
+def test_training_batches_are_whole_unless_there_is_none() -> None:
+    def sizes(count: int, train: bool) -> list[int]:
+        batches = loader(Numbers(range(count)), batch_size=4, num_workers=0, train=train)
+        return [len(batch["index"]) for batch in batches]
+
+    assert sizes(9, train=True) == [4, 4]
+    assert sizes(3, train=True) == [3]
+    assert sizes(9, train=False) == [4, 4, 1]

@@ -1,0 +1,229 @@
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from anatozoo.io.landmarks import draw_label_map
+from anatozoo.results.draw.segmentation import (
+    ORGAN_COLORS,
+    display_grey,
+    display_name,
+    draw_overlay,
+    label_palette,
+    organ_colors,
+    outlines,
+    png_bytes,
+)
+from anatozoo.results.segmentation import SegmentationResult
+from tests.support.phantoms import make_chest_phantom
+
+
+def make(width=240, height=256, **changes):
+    phantom = make_chest_phantom(width, height)
+    values = {
+        "checkpoint": "fake",
+        "version": "1.0.0",
+        "image": "a.png",
+        "size": (width, height),
+        "spacing_mm": None,
+        "landmarks": phantom.landmarks,
+        "flags": (),
+        "pixels": phantom.image.astype(np.float32),
+    }
+    return SegmentationResult(**(values | changes))
+
+
+def legend_rows(picture, height):
+    return picture.shape[0] - height
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ((240, 256), (938, 1000)),
+        ((3000, 2000), (1400, 933)),
+        ((1200, 1000), (1200, 1000)),
+        ((60, 1100), (60, 1100)),
+    ],
+)
+def test_overlay_has_a_bounded_size_and_a_legend_below(size, drawn):
+    picture = draw_overlay(make(*size))
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert picture.shape[1] >= drawn[0]
+    assert 0 < legend_rows(picture, drawn[1]) < drawn[1] / 2
+    assert max(picture.shape) <= 1600
+
+
+def test_overlay_colours_each_organ_where_it_is():
+    result = make()
+    with_organs = draw_overlay(result).astype(int)
+    scale = 1000 / 256
+    for organ in ("lung_right", "lung_left", "heart"):
+        x, y = result.landmarks[organ].mean(axis=0) * scale
+        pixel = with_organs[round(y), round(x)]
+        # A translucent fill pulls grey towards the colour of the organ: the channels keep their order.
+        color = np.array(ORGAN_COLORS[organ])
+        assert np.ptp(pixel) > 10
+        assert np.argmax(pixel) == np.argmax(color)
+        assert np.argmin(pixel) == np.argmin(color)
+    corner = with_organs[5, 5]
+    assert np.ptp(corner) == 0
+
+
+def test_contours_lie_on_the_landmarks():
+    points = np.array([[20.0, 20.0], [99.0, 20.0], [99.0, 79.0], [20.0, 79.0]])
+    result = make(120, 100, landmarks={"heart": points}, pixels=None)
+    picture = draw_overlay(result).astype(int)
+    scale = 1000 / 120
+    strong = np.argwhere(np.abs(picture[:833] - ORGAN_COLORS["heart"]).sum(axis=2) < 30)
+    top, left = strong.min(axis=0)
+    bottom, right = strong.max(axis=0)
+    centre = [(left + right) / 2, (top + bottom) / 2]
+    np.testing.assert_allclose(centre, (points.mean(axis=0) + 0.5) * scale - 0.5, atol=1)
+    assert right - left == pytest.approx(79 * scale, abs=4)
+
+
+def test_flags_make_the_legend_show_more():
+    plain = draw_overlay(make())
+    flagged = draw_overlay(make(flags=("lateral_view",)))
+    assert plain.shape == flagged.shape
+    changed = np.any(plain != flagged, axis=2)
+    assert changed[1000:].any()
+    assert not changed[:1000].any()
+
+
+def test_many_flags_and_unknown_organs_wrap():
+    flags = tuple(f"remark_number_{i}" for i in range(12))
+    picture = draw_overlay(make(flags=flags))
+    assert legend_rows(picture, 1000) > legend_rows(draw_overlay(make()), 1000)
+
+
+def test_landmarks_far_outside_do_not_stop_the_drawing():
+    wild = {"heart": np.array([[-1e9, 0.0], [1e9, 0.0], [0.0, 1e9]])}
+    assert draw_overlay(make(landmarks=wild)).shape[1] == 938
+
+
+def test_palette_gives_labels_their_organs_colours():
+    assert label_palette(["heart", "lung_left"]) == [
+        0,
+        0,
+        0,
+        *ORGAN_COLORS["heart"],
+        *ORGAN_COLORS["lung_left"],
+    ]
+
+
+def test_organs_without_a_colour_get_one_each():
+    colors = organ_colors(["left_ventricle", "heart", "myocardium"])
+    assert colors["heart"] == ORGAN_COLORS["heart"]
+    assert len(set(colors.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("organ", "words"),
+    [
+        ("lung_right", "Right lung"),
+        ("heart", "Heart"),
+        ("left_ventricle", "Left ventricle"),
+        ("aorta_arch", "Aorta arch"),
+    ],
+)
+def test_display_name(organ, words):
+    assert display_name(organ) == words
+
+
+def test_grey_levels_keep_their_order_and_bright_images_become_darker():
+    ramp = np.linspace(0, 1, 10000, dtype=np.float32).reshape(100, 100)
+    grey = display_grey(ramp).ravel().astype(int)
+    assert (np.diff(grey) >= 0).all()
+    assert grey[0] == 0
+    assert grey[-1] == 255
+    assert np.median(display_grey(ramp**0.6)) == pytest.approx(127, abs=3)
+
+
+def test_constant_pixels_can_be_shown():
+    assert (display_grey(np.full((4, 5), 7.0)) == 64).all()
+
+
+def test_png_bytes_are_lossless():
+    picture = draw_overlay(make())
+    decoded = cv2.imdecode(np.frombuffer(png_bytes(picture), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decoded[:, :, ::-1], picture)
+
+
+def test_plot_leaves_nothing_open_and_shows_every_organ(tmp_path):
+    result = make(flags=("lateral_view",))
+    before = sys.modules.get("matplotlib.pyplot")
+    figure = result.plot()
+    if before is None:
+        assert "matplotlib.pyplot" not in sys.modules
+    else:
+        assert before.get_fignums() == []
+    (ax,) = figure.axes
+    assert {line.get_label() for line in ax.lines} == {display_name(organ) for organ in result.organs}
+    assert ax.get_title() == "lateral view"
+    assert ax.get_xlim() == (-0.5, 239.5)
+    assert ax.get_ylim() == (255.5, -0.5)
+    figure.savefig(tmp_path / "plot.png", dpi=40)
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_plot_draws_on_given_axes():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    first, second = figure.subplots(1, 2)
+    assert make(pixels=None).plot(second) is figure
+    assert not first.lines
+    assert len(second.lines) == 5
+
+
+def labelled(**changes):
+    """The phantom's organs as a label map; the heart has a hole, and a part of the lung lies apart."""
+    phantom = make_chest_phantom(240, 256)
+    classes = [organ for organ in phantom.landmarks if organ != "clavicle_left"]
+    labels = draw_label_map({organ: phantom.landmarks[organ] for organ in classes}, (240, 256))
+    labels[155:165, 130:140] = 0
+    labels[240:250, 20:30] = classes.index("lung_right") + 1
+    values = {"landmarks": {}, "label_map": labels, "classes": [*classes, "clavicle_left"]}
+    return make(**(values | changes))
+
+
+def test_outlines_of_a_label_map_follow_every_part_and_hole():
+    lines = outlines(labelled())
+    assert {organ: len(each) for organ, each in lines.items()} == {
+        "lung_right": 3,  # its tip lies beyond the clavicle
+        "lung_left": 1,
+        "heart": 2,
+        "clavicle_right": 1,
+        "clavicle_left": 0,
+    }
+    part = next(line for line in lines["lung_right"] if line[:, 1].min() >= 240)
+    np.testing.assert_array_equal([part.min(axis=0), part.max(axis=0)], [[20, 240], [29, 249]])
+
+
+def test_outlines_of_landmarks_are_the_landmarks():
+    result = make()
+    assert all(np.array_equal(line, result.landmarks[o]) for o, [line] in outlines(result).items())
+
+
+def test_overlay_of_a_label_map_colours_organs_and_leaves_holes_open():
+    picture = draw_overlay(labelled(pixels=None)).astype(int)
+    scale = 1000 / 256
+    heart = picture[round(170 * scale), round(135 * scale)]
+    assert np.argmax(heart) == np.argmax(ORGAN_COLORS["heart"])
+    assert np.ptp(heart) > 10
+    assert np.ptp(picture[round(160 * scale), round(135 * scale)]) == 0  # in the hole
+    assert np.ptp(picture[round(245 * scale), round(25 * scale)]) > 10  # in the part that lies apart
+
+
+def test_plot_of_a_label_map_names_every_organ_once(tmp_path):
+    result = labelled()
+    (ax,) = result.plot().axes
+    assert [line.get_label() for line in ax.lines] == [display_name(organ) for organ in result.organs]
+    assert len(ax.patches) == 4  # the left clavicle has no pixel
+    [heart] = [line for line in ax.lines if line.get_label() == "Heart"]
+    x = heart.get_xdata()[np.isfinite(heart.get_xdata())]
+    assert (x.min(), x.max()) == tuple(np.flatnonzero(result.masks["heart"].any(axis=0))[[0, -1]])

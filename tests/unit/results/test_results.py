@@ -1,0 +1,288 @@
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image as PILImage
+
+from anatozoo.errors import ConfigError, DataError, GeometryError, OutputError
+from anatozoo.results.segmentation import SegmentationResult, check_formats, output_names
+
+
+def square(left, top, right, bottom):
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
+
+
+def make(**changes):
+    values = {
+        "checkpoint": "fake",
+        "version": "1.0.0",
+        "image": "folder/a scan.dcm",
+        "size": (40, 30),
+        "spacing_mm": (0.5, 0.25),
+        "landmarks": {
+            "lung_right": square(2, 3, 11, 20),
+            "lung_left": square(22, 3, 32, 20),
+            "heart": square(9, 10, 24, 22),
+        },
+        "flags": ("lateral_view",),
+        "pixels": np.random.default_rng(0).random((30, 40), dtype=np.float32),
+    }
+    return SegmentationResult(**(values | changes))
+
+
+def test_label_map_paints_later_organs_over_earlier_ones_but_masks_are_whole():
+    result = make()
+    assert result.mask.shape == (30, 40)
+    assert result.mask.dtype == np.uint8
+    assert result.mask[15, 10] == 3  # inside the right lung and the heart
+    assert result.masks["lung_right"][15, 10]
+    assert result.mask[5, 10] == 1
+    assert result.mask[5, 30] == 2
+    assert result.mask[29, 39] == 0
+    # Boundary included: 2..11 and 3..20.
+    assert result.areas_px["lung_right"] == 10 * 18
+    assert result.masks["lung_right"].dtype == bool
+    assert result.labels == {"lung_right": 1, "lung_left": 2, "heart": 3}
+    assert result.organs == ("lung_right", "lung_left", "heart")
+
+
+def test_millimetres_follow_the_spacing_of_each_axis():
+    result = make()
+    np.testing.assert_allclose(result.landmarks_mm["heart"][0], [4.5, 2.5])
+    assert result.areas_mm2["lung_right"] == pytest.approx(180 * 0.125)
+
+
+def test_without_spacing_there_are_no_millimetres():
+    result = make(spacing_mm=None)
+    assert result.landmarks_mm is None
+    assert result.areas_mm2 is None
+    values = result.to_dict()
+    assert values["landmarks_mm"] is None
+    assert values["areas_mm2"] is None
+    assert values["spacing_mm"] is None
+
+
+def test_cardiothoracic_ratio_is_heart_width_over_thorax_width():
+    assert make().cardiothoracic_ratio == pytest.approx(15 / 30)
+    assert make(landmarks={"heart": square(0, 0, 5, 5)}).cardiothoracic_ratio is None
+
+
+def test_result_cannot_be_changed():
+    points = square(2, 3, 11, 20)
+    pixels = np.zeros((30, 40), np.float32)
+    result = make(landmarks={"heart": points}, pixels=pixels)
+    for array in (result.landmarks["heart"], result.mask, result.masks["heart"], result.pixels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    with pytest.raises(AttributeError):
+        result.size = (1, 1)
+    points[0] = 99  # the caller's arrays stay the caller's
+    pixels[0] = 1
+    assert result.landmarks["heart"][0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"landmarks": {}}, "at least one named organ"),
+        ({"landmarks": {"": square(0, 0, 1, 1)}}, "at least one named organ"),
+        ({"landmarks": {"heart": np.zeros((0, 2))}}, "N > 0"),
+        ({"landmarks": {"heart": np.zeros((4, 3))}}, r"\(N, 2\)"),
+        ({"landmarks": {"heart": np.zeros(8)}}, r"\(N, 2\)"),
+        ({"landmarks": {"heart": [[0, np.nan], [1, 1], [2, 2]]}}, "finite"),
+        ({"landmarks": {"heart": [["x", "y"]]}}, "numbers"),
+        ({"size": (40, 0)}, "whole pixels"),
+        ({"size": (40.5, 30)}, "whole pixels"),
+        ({"spacing_mm": (0.0, 1.0)}, "positive"),
+        ({"spacing_mm": (float("nan"), 1.0)}, "positive"),
+        ({"pixels": np.zeros((40, 30), np.float32)}, "do not fit"),
+    ],
+)
+def test_impossible_results_are_refused(changes, message):
+    with pytest.raises(GeometryError, match=message):
+        make(**changes)
+
+
+def test_landmarks_outside_the_image_are_kept_and_cut_off_in_masks():
+    result = make(landmarks={"heart": square(-1e12, -5, 1e12, 4)})
+    assert result.landmarks["heart"][0, 0] == -1e12
+    assert result.areas_px["heart"] == 5 * 40
+
+
+def test_flags_come_once_each():
+    assert make(flags=["b", "a", "b"]).flags == ("b", "a")
+
+
+def test_dictionary_is_strict_json_and_leads_back():
+    result = make(landmarks={"heart": square(1 / 3, -0.0001, 20.12345, 10)})
+    text = json.dumps(result.to_dict(), allow_nan=False)
+    values = json.loads(text)
+    for key in ("checkpoint", "version", "image", "size", "spacing_mm", "landmarks", "landmarks_mm", "flags"):
+        assert key in values
+    assert values["labels"] == {"heart": 1}
+    assert values["size"] == [40, 30]
+    assert values["landmarks"]["heart"][:2] == [[0.333, 0.0], [20.123, 0.0]]
+    assert "-0.0" not in text
+    again = SegmentationResult.from_dict(values)
+    assert again.pixels is None
+    rounded = again.to_dict()
+    assert rounded["landmarks"] == values["landmarks"]
+    assert SegmentationResult.from_dict(rounded).to_dict() == rounded
+
+
+def test_dictionary_with_a_missing_key_is_refused():
+    values = make().to_dict()
+    del values["size"]
+    with pytest.raises(DataError, match="'size' is missing"):
+        SegmentationResult.from_dict(values)
+
+
+def test_save_writes_every_format_under_the_stem(tmp_path):
+    result = make()
+    paths = result.save(tmp_path / "new" / "out", ("csv", "png", "json", "nifti", "mha"))
+    names = {path.name for path in paths}
+    assert names == {path.name for path in (tmp_path / "new" / "out").iterdir()}
+    assert names == {
+        "a scan_mask.png",
+        "a scan_overlay.png",
+        "a scan.json",
+        "a scan_mask.nii.gz",
+        "a scan_mask.mha",
+        "a scan_landmarks.csv",
+    }
+    folder = tmp_path / "new" / "out"
+    with PILImage.open(folder / "a scan_mask.png") as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.array(picture), result.mask)
+        red, green, blue = picture.convert("RGB").getpixel((15, 15))
+    assert (red, green, blue) == (230, 100, 30)  # visible, not the 3 of a plain label map
+    for name in ("a scan_mask.nii.gz", "a scan_mask.mha"):
+        volume = sitk.ReadImage(str(folder / name))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), result.mask)
+        np.testing.assert_allclose(volume.GetSpacing(), (0.5, 0.25))
+    assert json.loads((folder / "a scan.json").read_text()) == result.to_dict()
+    assert cv2.imread(str(folder / "a scan_overlay.png")) is not None
+
+
+def test_default_formats_are_png_and_json(tmp_path):
+    assert {p.name for p in make().save(tmp_path, stem="x")} == {"x_mask.png", "x_overlay.png", "x.json"}
+
+
+@pytest.mark.parametrize("stem", ["", "a/b", "../a", "/a"])
+def test_stem_cannot_leave_the_folder(tmp_path, stem):
+    with pytest.raises(ConfigError, match="start of a file name"):
+        make().save(tmp_path, stem=stem)
+
+
+def test_unknown_formats_are_named():
+    with pytest.raises(ConfigError, match=r"bmp.*png, json, nifti"):
+        check_formats(["png", "bmp"])
+    with pytest.raises(ConfigError, match="png, json"):
+        check_formats([])
+
+
+def test_formats_have_one_order():
+    assert check_formats(["json", "png", "json"]) == ("png", "json")
+    assert check_formats("json") == ("json",)
+    assert output_names("s", ["json", "png"]) == ["s_mask.png", "s_overlay.png", "s.json"]
+
+
+def test_folder_that_is_a_file_gives_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=r"is a file, not a folder.*Choose"):
+        make().save(tmp_path / "file")
+
+
+def test_notebooks_get_a_png():
+    assert make()._repr_png_().startswith(b"\x89PNG")
+
+
+def labelled(**changes):
+    """A label map: a lung in two parts, one with a hole, a heart on it, and no left lung."""
+    labels = np.zeros((30, 40), np.uint8)
+    labels[3:21, 2:12] = 1
+    labels[8:12, 5:9] = 0
+    labels[25:28, 30:33] = 1
+    labels[10:23, 9:25] = 3
+    values = {
+        "landmarks": {},
+        "label_map": labels,
+        "classes": ["lung_right", "lung_left", "heart"],
+    }
+    return make(**(values | changes))
+
+
+def test_a_label_map_is_the_mask_and_its_labels_exclude_one_another():
+    result = labelled()
+    assert result.organs == ("lung_right", "lung_left", "heart")
+    assert result.labels == {"lung_right": 1, "lung_left": 2, "heart": 3}
+    assert result.mask is result.label_map
+    assert not result.masks["lung_right"][15, 10]
+    assert result.areas_px == {"lung_right": 18 * 10 - 16 + 9 - 11 * 3, "lung_left": 0, "heart": 13 * 16}
+    assert result.areas_mm2["heart"] == pytest.approx(13 * 16 * 0.125)
+    assert result.masks["heart"].dtype == bool
+
+
+def test_a_label_map_has_no_landmarks_and_the_same_json_keys():
+    result = labelled()
+    assert result.landmarks == {}
+    assert result.landmarks_mm is None
+    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert list(values) == list(make().to_dict())
+    assert values["landmarks"] == {}
+    assert values["landmarks_mm"] is None
+    assert values["areas_px"]["lung_left"] == 0
+    with pytest.raises(DataError, match="label map is in the _mask file"):
+        SegmentationResult.from_dict(values)
+
+
+def test_cardiothoracic_ratio_of_a_label_map():
+    assert labelled().cardiothoracic_ratio is None  # there is no left lung
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5, 2:33] = 1
+    labels[6, 9:25] = 2
+    both = labelled(label_map=labels, classes=["lungs", "heart"])
+    assert both.cardiothoracic_ratio == pytest.approx(15 / 30)
+    assert labelled(label_map=labels, classes=["lung_right", "heart"]).cardiothoracic_ratio is None
+
+
+def test_a_label_map_is_saved_in_every_format(tmp_path):
+    result = labelled()
+    paths = {path.name: path for path in result.save(tmp_path, ("csv", "png", "json", "nifti", "mha"))}
+    assert len(paths) == 6
+    with PILImage.open(paths["a scan_mask.png"]) as picture:
+        np.testing.assert_array_equal(np.array(picture), result.mask)
+    volume = sitk.ReadImage(str(paths["a scan_mask.nii.gz"]))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), result.mask)
+    assert paths["a scan_landmarks.csv"].read_text() == "organ,index,x_px,y_px,x_mm,y_mm\n"
+    assert json.loads(paths["a scan.json"].read_text()) == result.to_dict()
+
+
+def test_a_label_map_cannot_be_changed_and_survives_replacement():
+    result = labelled()
+    with pytest.raises(ValueError, match="read-only"):
+        result.mask[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        result.masks["heart"][0] = True
+    np.testing.assert_array_equal(replace(result, image="b.png").mask, result.mask)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": []}, "or a label map"),
+        ({"classes": ["", "b", "c"]}, "at least one named organ"),
+        ({"label_map": None}, "does not fit"),
+        ({"label_map": np.zeros((40, 30), np.uint8)}, "does not fit"),
+        ({"label_map": np.zeros((30, 40), np.int64)}, "uint8"),
+        ({"classes": ["lung_right", "heart"]}, "labels up to 3"),
+        ({"classes": ["a", "b", "b"]}, "different classes"),
+        ({"landmarks": {"heart": square(0, 0, 5, 5)}}, "not both"),
+    ],
+)
+def test_impossible_label_maps_are_refused(changes, message):
+    with pytest.raises(GeometryError, match=message):
+        labelled(**changes)

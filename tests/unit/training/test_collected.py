@@ -1,0 +1,129 @@
+"""Images collected one by one: each once, the extremes among them, and who they are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from anatozoo.errors import DataError
+from anatozoo.metrics.cases import Annotation, Case, Measures
+from anatozoo.training.collected import Collection, Seen, extremes, identity_of, score_of
+
+
+def case(wrong: int, size: int = 20, **numbers: float) -> Case:
+    """A square that lies `wrong` columns beside its place."""
+    here, there = (np.zeros((size, size), bool) for _ in range(2))
+    there[5:10, 5:10], here[5:10, 5 + wrong : 10 + wrong] = True, True
+    masks = [Annotation((size, size), masks={"heart": mask}) for mask in (here, there)]
+    return Case(*masks, np.full((size, size), 0.5), numbers)
+
+
+def collect(shifts: dict[int, int], pictures: int = 1) -> Collection:
+    collection = Collection(Measures(), pictures)
+    for index, shift in shifts.items():
+        collection.add(index, {"id": f"case{index}"}, case(shift))
+    return collection
+
+
+def test_each_image_counts_once_and_rows_are_in_the_order_of_the_data() -> None:
+    collection = collect({4: 1, 0: 0, 2: 3})
+    collection.add(4, {"id": "case4"}, case(5))
+    collection.gather(1)
+    rows = collection.rows({"epoch": 3})
+    assert [row["id"] for row in rows] == ["case0", "case2", "case4"]
+    assert [row["dice/heart"] for row in rows] == pytest.approx([1.0, 0.4, 0.8])
+    assert [list(row)[:3] for row in rows] == [["id", "epoch", "dice/heart"]] * 3
+
+
+def test_all_rows_begin_with_what_any_is_known_by() -> None:
+    collection = Collection(Measures(), 0)
+    collection.add(0, {"id": "a"}, case(0))
+    collection.add(1, {"id": "b", "sex": "F"}, case(1))
+    first, second = collection.rows({"step": 1})
+    assert list(first)[:3] == list(second)[:3] == ["id", "sex", "step"]
+    assert (first["sex"], second["sex"]) == (None, "F")
+
+
+@pytest.mark.parametrize("order", [range(9), range(8, -1, -1), [4, 0, 8, 2, 6, 1, 7, 3, 5]])
+def test_the_worst_and_the_best_are_kept_whatever_the_order(order: Any) -> None:
+    shift = {index: index % 9 // 2 for index in order}
+    collection = collect(shift, pictures=2)
+    drawn = collection.drawn()
+    # Of those that are equally good, the one that comes first in the data.
+    assert [name for name, _, _ in drawn["worst"]] == ["case8", "case6"]
+    assert [name for name, _, _ in drawn["best"]] == ["case1", "case0"]
+    assert [score for _, score, _ in drawn["worst"]] == ["dice 0.200", "dice 0.400"]
+    # The pictures of all others are gone.
+    assert len(collection._drawn) == 4
+    assert all(item.picture is None for item in collection.seen.values())
+
+
+def test_few_images_are_drawn_once_each() -> None:
+    drawn = collect({0: 0, 1: 2, 2: 1}, pictures=2).drawn()
+    assert [[name for name, _, _ in drawn[title]] for title in ("worst", "best")] == [
+        ["case1", "case2"],
+        ["case0"],
+    ]
+    assert collect({}, pictures=2).drawn() == {"worst": [], "best": []}
+    assert collect({0: 0, 1: 2}, pictures=0).drawn() == {"worst": [], "best": []}
+
+
+def test_landmarks_are_ranked_by_their_error() -> None:
+    seen = {i: Seen({"id": str(i)}, {}, ("mse_px2", error)) for i, error in enumerate((5.0, 50.0, 0.5))}
+    assert extremes(seen, 1) == ([1], [2])
+
+
+def test_the_score_is_the_mean_dice_of_organs_counted_once() -> None:
+    lungs = {"dice/lung_right": 0.9, "dice/lung_left": 0.7, "dice/lungs": 0.1, "mse_px2": 4.0}
+    assert score_of(lungs) == ("dice", pytest.approx(0.8))
+    # A pair that stands for itself counts, and what is NaN does not.
+    assert score_of({"dice/lungs": 0.4, "dice/heart": 0.8}) == ("dice", pytest.approx(0.6))
+    assert score_of({"dice/lungs": np.nan, "dice/heart": 0.8}) == ("dice", 0.8)
+    assert score_of({"dice/heart": np.nan, "mse_px2": 4.0}) == ("mse_px2", 4.0)
+    assert score_of({"similarity": 0.3}) is None
+
+
+def test_an_image_of_which_nothing_is_annotated_has_a_row_of_its_numbers() -> None:
+    collection = Collection(Measures(), 1)
+    known = case(1, similarity=0.25)
+    collection.add(0, {"id": "a"}, Case(known.prediction, Annotation((20, 20)), known.image, known.numbers))
+    collection.add(1, {"id": "b"}, known)
+    first, second = collection.rows({})
+    assert first == {"id": "a", "similarity": 0.25}
+    assert (second["similarity"], second["dice/heart"]) == (0.25, pytest.approx(0.8))
+    assert [name for name, _, _ in collection.drawn()["worst"]] == ["b"]
+
+
+def test_the_measures_are_those_asked_for() -> None:
+    collection = Collection(Measures(tolerance=1.0, plausibility=False), 0)
+    collection.add(0, {"id": "a"}, case(1))
+    [row] = collection.rows({})
+    assert "nsd/heart" in row
+    assert "components/heart" not in row
+
+
+class Names(Dataset[dict[str, Any]]):
+    def __init__(self, names: str) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def identity(self, index: int) -> dict[str, Any]:
+        return {"id": self.names[index]}
+
+
+def test_who_an_item_is_is_found_through_wrappers() -> None:
+    names = Names("abcd")
+    for dataset in (
+        names,
+        Subset(names, [2, 3]),
+        ConcatDataset([names] * 3),
+        Subset(ConcatDataset([names, names]), [5]),
+    ):
+        # The index is the item's own, not its place in the wrapper.
+        assert identity_of(dataset, 3) == {"id": "d"}
+    assert identity_of([1, 2], 1) == {"id": "1"}
+    with pytest.raises(DataError, match="each counts its items from 0"):
+        identity_of(ConcatDataset([names, Names("xy")]), 1)
