@@ -108,3 +108,13 @@ def _extremes(values: npt.NDArray[np.generic]) -> Range:
     if minimum == maximum:
         raise ImageError(f"every pixel has the value {minimum:g}; a constant image shows nothing.")
     return minimum, maximum
+
+
+def intensity_range(pixels: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Percentiles 0.5 and 99.5, or where they coincide minimum and maximum.
+
+    Args:
+        pixels: of any shape, finite and not constant.
+    """
+    low, high = (float(p) for p in np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    return (low, high) if high > low else (float(pixels.min()), float(pixels.max()))

@@ -1,16 +1,18 @@
 """The shape loss of ACNN for networks that give images: distance of the codes seen on answer and truth."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.nn.registration_losses import code_distance
 from anatozoo.objectives.shape_prior import check_shape, check_view, field_of_view, fit_to
 from anatozoo.training.weights import read_weights
+
+if TYPE_CHECKING:
+    from anatozoo.methods.acnntl.module import AcnnTLModule
 
 
 class ImagePrior(nn.Module):
@@ -31,7 +33,7 @@ class ImagePrior(nn.Module):
     """
 
     def __init__(
-        self, model: AcnnTLModule, weight: float, *, shape: Sequence[int], frame: Mapping[str, Any]
+        self, model: "AcnnTLModule", weight: float, *, shape: Sequence[int], frame: Mapping[str, Any]
     ) -> None:
         super().__init__()
         if weight < 0:
@@ -61,12 +63,14 @@ class ImagePrior(nn.Module):
         return self.weight * code_distance(self.code(answer), target)
 
 
-def load_image_model(source: str) -> AcnnTLModule:
+def load_image_model(source: str) -> "AcnnTLModule":
     """A T-L network from a checkpoint name, a folder or a ``.ckpt`` file.
 
     Raises:
         ConfigError: it does not exist, or is of another method.
     """
+    from anatozoo.methods.acnntl.module import AcnnTLModule
+
     state, hparams = read_weights(source, "acnntl")
     module = AcnnTLModule(**hparams)
     own = module.state_dict()

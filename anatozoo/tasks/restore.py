@@ -11,10 +11,10 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.io.grid import Grid
+from anatozoo.io.intensity import intensity_range
 from anatozoo.io.orientation import Orientation
 from anatozoo.io.stacks import read_stack
-from anatozoo.methods.acnnsr.data import intensity_range
-from anatozoo.methods.acnnsr.network import SuperResolution, interpolate_slices
+from anatozoo.nn.slices import interpolate_slices
 from anatozoo.training.module import ZooModule
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SuperResolutionModule(ZooModule):
     training. Setting: ``spacing_mm`` of the fine volumes.
     """
 
-    network: SuperResolution
+    network: Any
     factor: int
     shape: tuple[int, ...]
 

@@ -15,7 +15,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.methods.acnn import AcnnModule
 from anatozoo.methods.acnnsr import AcnnSRModule
-from anatozoo.methods.acnnsr.network import interpolate_slices
+from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.restore import fine_grid
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 

@@ -14,13 +14,13 @@ from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.frames.frame import Frame, frame_shape
 from anatozoo.frames.stacks import fit_frame
+from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
 from anatozoo.nn.stack_augment import crop
 
 COARSER = 1.2
 """From what ratio to the wanted spacing on a volume is too coarse to learn fine slices from."""
-_PERCENTILES = (0.5, 99.5)
 
 
 class SliceDataset(FrameDataset):
@@ -173,16 +173,6 @@ class AcnnSRDataModule(FrameDataModule):
         target, inside = augment(target, inside, config)
         made = self.degraded(batch | {"target": target, "inside": inside})
         return made | {"image": add_noise(made["image"], config)}
-
-
-def intensity_range(pixels: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Percentiles 0.5 and 99.5, or where they coincide minimum and maximum.
-
-    Args:
-        pixels: of any shape, finite and not constant.
-    """
-    low, high = (float(p) for p in np.percentile(pixels, _PERCENTILES))
-    return (low, high) if high > low else (float(pixels.min()), float(pixels.max()))
 
 
 def on_frame(values: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.float32]:

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.frames.frame import frame_shape
 from anatozoo.methods.acnnsr.data import check_slices
-from anatozoo.methods.acnnsr.network import build_network, interpolate_slices
+from anatozoo.methods.acnnsr.network import build_network
 from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.metrics.images import psnr, ssim
+from anatozoo.nn.slices import interpolate_slices
 from anatozoo.nn.volume_blocks import channels_last
 from anatozoo.objectives.image_prior import ImagePrior, load_image_model
 from anatozoo.tasks.restore import SuperResolutionModule

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.nn.slices import interpolate_slices
 from anatozoo.nn.volume_blocks import ConvBlock
 
 THREE = (3, 3, 3)
@@ -168,9 +169,3 @@ def slices_from_channels(x: Tensor, factor: int) -> Tensor:
         (B, C, D · factor, H, W).
     """
     return x.unflatten(1, (-1, factor)).movedim(2, 3).flatten(2, 3)
-
-
-def interpolate_slices(coarse: Tensor, factor: int) -> Tensor:
-    """Linear interpolation across slices, (B, 1, D, H, W) to (B, 1, D · factor, H, W)."""
-    size = (coarse.shape[2] * factor, coarse.shape[3], coarse.shape[4])
-    return F.interpolate(coarse, size=size, mode="trilinear", align_corners=False)

@@ -13,8 +13,8 @@ import torch
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
 from anatozoo.frames.stacks import VoxelFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
+from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr import AcnnSRDataModule, AcnnSRModule
-from anatozoo.methods.acnnsr.data import intensity_range
 from anatozoo.methods.acnnsr.degrade import degrade_slices
 from anatozoo.methods.acnntl import AcnnTLModule
 from tests.support.volume_data import write_volumes
