@@ -1,4 +1,4 @@
-"""The settings of a network's frame: what a model sees of an image. One record for models and data modules."""
+"""The settings of a network's frame, what it sees of an image: one record for models and data modules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FrameSpec:
     Args:
         size: side S of a square frame, [H, W] or [D, H, W], in pixels, each at least 8.
         fit: ``"pad"`` shows the whole image with its proportions, ``"stretch"`` fills the frame with it,
-            ``"spacing"`` works at the resolution `spacing_mm`, and ``"slices"`` keeps the slices of a stack and
+            ``"spacing"`` works at the resolution `spacing_mm`, ``"slices"`` keeps the slices of a stack and
             scales within them by `long_side`.
         spacing_mm: (x, y[, z]) millimetres per pixel of the frame, for ``"spacing"``.
         long_side: pixels of the longer side of a whole slice, for ``"slices"``; the frame shows its middle.
@@ -106,7 +106,7 @@ class FrameSpec:
 
     def __str__(self) -> str:
         """In words, as messages say it: ``64 x 64 pixels (pad)``."""
-        how = self.fit
+        how: str = self.fit
         if self.fit == "spacing":
             how = f"spacing {list(self.spacing_mm or ())} mm"
         elif self.fit == "slices":
