@@ -10,14 +10,14 @@ Importing the package is cheap: torch and the image readers are imported when a 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anatozoo.version import __version__
+
 if TYPE_CHECKING:
     from anatozoo.io.images import read_image
     from anatozoo.results.field import RegistrationResult
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.zoo.catalogue import info, list_models
     from anatozoo.zoo.hub import load
-
-__version__ = "0.1.0"
 
 __all__ = [
     "RegistrationResult",

@@ -11,6 +11,7 @@ import numpy as np
 from anatozoo.io.writers import write_csv, write_json, write_text
 from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.statistics import bootstrap_interval
+from anatozoo.version import __version__
 
 FAILURE_METRIC, FAILURE_DICE = "dice/lungs", 0.7
 GROUPS = ("view", "sex")
@@ -143,8 +144,6 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
     """What computed the numbers, as JSON: ``versions`` of anatozoo, of `packages` and Python; ``commit``."""
     import platform
     from importlib.metadata import version
-
-    from anatozoo import __version__
 
     versions = {"anatozoo": __version__}
     for package in packages:

@@ -203,10 +203,10 @@ def _version_of_simpleitk() -> str:
 
 @cache
 def _learned(name: str) -> Learned:
-    import anatozoo
     from anatozoo.tasks.field import PairModule
+    from anatozoo.zoo.hub import load
 
-    model = anatozoo.load(name)
+    model = load(name)
     if not isinstance(model, PairModule):
         raise ConfigError(
             f"{name} is a {type(model).__name__}, which registers no images; engines are "

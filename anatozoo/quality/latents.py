@@ -335,6 +335,6 @@ def loaded(model: Any) -> Any:
 
 @cache
 def _by_name(name: str) -> Any:
-    import anatozoo
+    from anatozoo.zoo.hub import load
 
-    return anatozoo.load(name)
+    return load(name)

@@ -127,9 +127,9 @@ def selector_of(selector: "str | Selector | None") -> Selector | None:
 
 @cache
 def _learned(name: str) -> Latents:
-    import anatozoo
+    from anatozoo.zoo.hub import load
 
-    model = anatozoo.load(name)
+    model = load(name)
     if not callable(getattr(model, "embed", None)):
         raise ConfigError(
             f"{name} is a {type(model).__name__}, which gives no latents; selectors are {THUMBNAIL} and "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import AnatozooError, ConfigError, WeightsError
 from anatozoo.text import one_line
+from anatozoo.version import __version__
 from anatozoo.zoo.bounds import check_hparams, tensor_budget
 from anatozoo.zoo.files import NOT_REGULAR, is_irregular, read_regular, write_atomically, write_text
 from anatozoo.zoo.manifest import is_name
@@ -98,8 +99,6 @@ def write_checkpoint_folder(
     """
     from safetensors.torch import save_file
 
-    import anatozoo
-
     method = method_of(module)
     entry = find_method(method)
     if not is_name(name) or not entry.prefix_of(name):
@@ -111,7 +110,7 @@ def write_checkpoint_folder(
         "method": method,
         "name": name,
         "version": version,
-        "anatozoo_version": anatozoo.__version__,
+        "anatozoo_version": __version__,
         "hparams": {key: None if key in START_SETTINGS else value for key, value in module.hparams.items()},
     }
     try:

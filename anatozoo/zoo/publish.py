@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from anatozoo.errors import ConfigError, PublishError, WeightsError
+from anatozoo.version import __version__
 from anatozoo.zoo import hub
 from anatozoo.zoo.checkpoint import build_module, read_config
 from anatozoo.zoo.files import fingerprint
@@ -114,8 +115,6 @@ def publish(
     """
     from huggingface_hub import HfApi
 
-    import anatozoo
-
     if not re.fullmatch(REPO_ID, repo_id):
         raise ConfigError(f"--repo-id {repo_id!r} must be organisation/name.")
     if replace_card and keep_card:
@@ -124,7 +123,7 @@ def publish(
         raise PublishError("HF_HUB_OFFLINE forbids to publish: unset it.")
     parcel = _pack(source, repo_id, card)
     manifest = manifest_of(parcel.name) if write_manifest else None
-    api = HfApi(endpoint=endpoint(), library_name="anatozoo", library_version=anatozoo.__version__)
+    api = HfApi(endpoint=endpoint(), library_name="anatozoo", library_version=__version__)
     with sentences(repo_id), no_bars():
         head = _open(api, repo_id, private)
         state = _State.read(api, repo_id, head)

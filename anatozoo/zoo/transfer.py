@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from anatozoo.errors import AnatozooError, DownloadError
+from anatozoo.version import __version__
 from anatozoo.zoo.progress import Progress
 from anatozoo.zoo.refusals import (
     client_errors,
@@ -198,8 +199,6 @@ def _headers() -> dict[str, str]:
     """Who asks, and the token as the environment has it now."""
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    import anatozoo
-
-    headers: dict[str, str] = build_hf_headers(library_name="anatozoo", library_version=anatozoo.__version__)
+    headers: dict[str, str] = build_hf_headers(library_name="anatozoo", library_version=__version__)
     # The file itself, not a packed form of it, so that its rest can be asked for.
     return {**headers, "Accept-Encoding": "identity"}
