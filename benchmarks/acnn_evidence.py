@@ -37,10 +37,11 @@ import anatozoo
 from anatozoo.data.cases import FrameCase
 from anatozoo.data.stacks import HEART, find_stacks
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.plausibility import components, enclosure
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.metrics.tables import markdown_table

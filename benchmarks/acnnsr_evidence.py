@@ -33,11 +33,12 @@ import torch
 import anatozoo
 from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.intensity import intensity_range
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
-from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.images import psnr, ssim
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.tasks.restore import SuperResolutionModule, fine_grid

@@ -42,10 +42,10 @@ from anatozoo.cli.train import NOT_FOR_USERS, shipped_config
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.metrics.cases import Measures
-from anatozoo.metrics.chest import case_metrics
 from anatozoo.metrics.compare import Comparison, compare_rows
 from anatozoo.metrics.statistics import bootstrap_interval, paired_test
 from anatozoo.metrics.tables import markdown_table, provenance
+from anatozoo.tasks.chest_cases import case_metrics
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from anatozoo.frames.square import to_network
 from anatozoo.io.chest import ChestCase, index_chest
-from anatozoo.io.images import read_image, to_network
+from anatozoo.io.images import read_image
 from anatozoo.tasks.chest_view import SIDE, without_edges
 
 KEPT = 128

@@ -213,7 +213,8 @@ def epoch(name: str, images: int, size: int, threads: int) -> dict[str, Any]:
     import torch
 
     import anatozoo
-    from anatozoo.metrics.cases import Annotation, Case, case_row
+    from anatozoo.io.annotation import Annotation
+    from anatozoo.metrics.cases import Case, case_row
 
     model = anatozoo.load(name)
     rng = np.random.default_rng(0)

@@ -21,10 +21,11 @@ from scipy.stats import wilcoxon
 
 import anatozoo
 from anatozoo.frames.planes import in_one_part, largest_plane
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import largest
-from anatozoo.metrics.cases import Annotation, Case, case_row
+from anatozoo.metrics.cases import Case, case_row
 
 CONFIGS = Path(anatozoo.__file__).parent / "methods" / "postdae" / "configs"
 

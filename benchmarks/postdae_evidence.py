@@ -24,11 +24,12 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 import anatozoo
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.intensity import normalize_intensity
 from anatozoo.io.landmarks import draw_label_map
 from anatozoo.methods.unet.module import UNetModule
-from anatozoo.metrics.cases import Annotation, Case, case_row
+from anatozoo.metrics.cases import Case, case_row
 
 ORGANS = ("lung_right", "lung_left", "heart", "clavicle_right", "clavicle_left")
 MAIN = ("lungs", "heart", "clavicles")

@@ -36,10 +36,11 @@ from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.aenet import AeNetModule
-from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.registration import inverse_consistency_error_px
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import anatozoo
 from anatozoo.io.grid import read_labels
-from anatozoo.io.images import normalize_intensity
+from anatozoo.io.intensity import normalize_intensity
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.metrics.functional import dice
 

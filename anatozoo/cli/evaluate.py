@@ -219,8 +219,8 @@ def _evaluate_pass(
     """Rows of one pass over the images in their order, the unreadable ones last."""
     from rich.progress import track
 
-    from anatozoo.metrics.chest import case_metrics
     from anatozoo.metrics.occlusion import occlude
+    from anatozoo.tasks.chest_cases import case_metrics
 
     measures = measures_of(args)
     spacing_mm = args.spacing_mm[0] if args.spacing_mm else None

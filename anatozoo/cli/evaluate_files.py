@@ -26,11 +26,11 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
 from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
 
 if TYPE_CHECKING:
+    from anatozoo.io.annotation import Annotation
     from anatozoo.io.annotation_files import Stored
     from anatozoo.io.annotations import Entry
     from anatozoo.io.grid import Grid
     from anatozoo.io.label_codes import LabelCodes
-    from anatozoo.metrics.cases import Annotation
 
 DEFAULT_SIZE = (1024, 1024)
 _MOST_NAMES = 5
@@ -295,7 +295,7 @@ def _class_names(prediction: Stored, reference: Stored, classes: Sequence[str] |
 
 def _note_organs(prediction: Annotation, reference: Annotation, remarks: Remarks) -> None:
     """Count organs that only one side knows, but for parts of a pair that was compared as one."""
-    from anatozoo.metrics.cases import PAIRS
+    from anatozoo.io.annotation import PAIRS
 
     shared = set(prediction.organs) & set(reference.organs)
     covered = shared | {part for organ in shared for part in PAIRS.get(organ, ())}

@@ -10,6 +10,7 @@ import numpy as np
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
@@ -20,11 +21,6 @@ from anatozoo.io.tables import composed
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 LABEL_FOLDERS = ("labels", "labelsTr")
-GROUPS = {
-    "lungs": ("lung_right", "lung_left"),
-    "clavicles": ("clavicle_right", "clavicle_left"),
-}
-"""Names for two organs under one label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +89,7 @@ def find_cases(
 
 
 def _jsrt_cases(root: Path, labels: Sequence[str]) -> list[FrameCase]:
-    needed = {organ for label in labels for organ in GROUPS.get(label, (label,))}
+    needed = {organ for label in labels for organ in parts_of(label)}
     cases = [
         FrameCase(case.id, case.patient, case.split, partial(_read_chest, case, tuple(labels)), case.origin)
         for case in index_chest(root, "jsrt")
@@ -113,7 +109,7 @@ def _read_chest(case: ChestCase, labels: Sequence[str]) -> tuple[GridImage, np.n
         return image, None
     drawn = np.zeros(image.pixels.shape, np.uint8)
     for value, label in enumerate(labels, 1):
-        for organ in GROUPS.get(label, (label,)):
+        for organ in parts_of(label):
             drawn[_organ(case, organ, image.grid)] = value
     return image, drawn
 

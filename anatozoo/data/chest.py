@@ -15,8 +15,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from anatozoo.data.base import CaseDataset, announce_splits, loader, seed_training_step
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.square import to_network
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest
-from anatozoo.io.images import to_network
 from anatozoo.io.intensity import Intensity
 from anatozoo.io.splits import refuse_foreign
 from anatozoo.nn.augment import AugmentConfig

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import GROUPS, subject_rule
+from anatozoo.data.cases import subject_rule
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.annotations import Entry, find_annotations
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.chest_folders import is_jsrt
@@ -119,7 +120,7 @@ def painted(masks: Masks, organs: Sequence[str], name: str) -> Labels:
     """
     labels: Labels | None = None
     for value, organ in enumerate(organs, start=1):
-        parts = (organ,) if organ in masks else GROUPS.get(organ, (organ,))
+        parts = (organ,) if organ in masks else parts_of(organ)
         for part in parts:
             if part not in masks:
                 raise DataError(f"{name} has no mask of {part}; it has {', '.join(masks) or 'none'}.")
@@ -130,7 +131,7 @@ def painted(masks: Masks, organs: Sequence[str], name: str) -> Labels:
 
 
 def _chest_cases(root: Path, layout: str, organs: tuple[str, ...]) -> list[MaskCase]:
-    needed = {part for organ in organs for part in GROUPS.get(organ, (organ,))}
+    needed = {part for organ in organs for part in parts_of(organ)}
     found = [case for case in index_chest(root, layout) if needed <= {*case.masks, *case.landmarks}]
     # What is dealt here never holds a case of JSRT: its test split would be among it.
     free = {
@@ -155,7 +156,7 @@ def _chest_cases(root: Path, layout: str, organs: tuple[str, ...]) -> list[MaskC
 
 
 def _read_chest(case: ChestCase, organs: Sequence[str]) -> tuple[Labels, Grid]:
-    parts = [part for organ in organs for part in GROUPS.get(organ, (organ,))]
+    parts = [part for organ in organs for part in parts_of(organ)]
     given = {part: case.read_mask(part) for part in parts if part in case.masks}
     size = next(iter(given.values())).shape[::-1] if given else case.size
     scale = np.asarray(size) / case.size

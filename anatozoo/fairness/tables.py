@@ -13,9 +13,9 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness.columns import IMAGE_COLUMNS, PATIENT_COLUMNS, metric_values
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import LeftOut
+from anatozoo.io.annotation import PAIRS
 from anatozoo.io.rle import ID_COLUMNS, RCA_COLUMNS, exchanged_rca
 from anatozoo.io.tables import clean, read_text_table
-from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.tables import in_mm, ranked
 
 if TYPE_CHECKING:

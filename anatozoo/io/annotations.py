@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatozoo.errors import DataError
+from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotation_files import (
     JPEG,
     LANDMARKS,
@@ -27,8 +28,6 @@ from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.landmarks import CSV_HEADER, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
 from anatozoo.io.tables import composed
-from anatozoo.metrics.cases import PAIRS
-from anatozoo.results.segmentation import FORMATS, output_names
 
 TABLES = (".csv.gz", ".csv")
 ENDINGS = ("_mask", "_landmarks")
@@ -48,6 +47,9 @@ _BESIDE_RESULTS = (
     "_displacement.nii.gz",
     "_displacement.mha",
 )
+_OF_A_RESULT = (".json", "_landmarks.csv", "_mask.mha", "_mask.nii.gz", "_mask.png", "_overlay.png")
+"""What the formats of one segmented radiograph append to its name: what says most comes first."""
+_ROW_OF_CHEXMASK = "_chexmask.csv"
 CHEXMASK = "chexmask.csv"
 """What a run of `anatozoo predict` calls its table of all images in the format of CheXmask."""
 _DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavicle_left", "clavicles")
@@ -175,11 +177,10 @@ def _without_copies(children: list[Path]) -> list[Path]:
     names = {child.name for child in children}
     if "manifest.csv" not in names:
         return children
-    [ending] = FORMATS["chexmask"]
-    others = [child for child in children if not child.name.endswith((ending, CHEXMASK))]
+    others = [child for child in children if not child.name.endswith((_ROW_OF_CHEXMASK, CHEXMASK))]
     if any(child.is_file() and not child.name.endswith(_BESIDE_RESULTS) for child in others):
         return others
-    return [child for child in children if CHEXMASK not in names or not child.name.endswith(ending)]
+    return [child for child in children if CHEXMASK not in names or not child.name.endswith(_ROW_OF_CHEXMASK)]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -226,12 +227,12 @@ def _entries(paths: Sequence[Path]) -> tuple[dict[str, Entry], list[Path]]:
 
 
 def _one_entry(name: str, paths: Mapping[str, Path]) -> Entry:
-    if len(paths) > 1 and not set(paths) <= set(output_names(name, tuple(FORMATS))):
+    if len(paths) > 1 and not set(paths) <= {name + ending for ending in (*_OF_A_RESULT, _ROW_OF_CHEXMASK)}:
         one, two, *_ = paths.values()
         raise _doubled(one, two, name)
     # One result in several formats: landmarks say more than the mask that was drawn from them, and a format
     # with a spacing more than one without.
-    order = [name + ending for kind in ("json", "csv", "mha", "nifti", "png") for ending in FORMATS[kind]]
+    order = [name + ending for ending in _OF_A_RESULT]
     chosen = [paths[file] for file in order if file in paths] or list(paths.values())
     masks = [path for path in chosen[1:] if composed(path.name).startswith(f"{name}_mask")]
     return Entry({None: chosen[0]}, mask=masks[0] if masks else None)

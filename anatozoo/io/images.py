@@ -1,7 +1,6 @@
-"""Read an X-ray from a file or from memory, and turn it into the input of a network.
+"""Read an X-ray from a file or from memory.
 
-Everything is read to one form, `Image`: one finite float32 plane with bone white and air dark. Network input
-is stretched between percentiles, so whether values run to 1, 255 or 65535 never matters.
+Everything is read to one form, `Image`: one finite float32 plane with bone white and air dark.
 """
 
 from __future__ import annotations
@@ -15,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.frames.geometry import Geometry
 from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
-from anatozoo.io.intensity import Intensity, Range, full_scale, to_unit_range
-from anatozoo.io.intensity import normalize_intensity as normalize_intensity  # its former place
+from anatozoo.io.intensity import Range, full_scale
 
 _MAX_NON_FINITE = 0.05
 # No X-ray has such values; files use them for "no data", and float32 arithmetic overflows beyond.
@@ -105,29 +102,6 @@ def read_image(
     pixels, flags, black_white = _finish(decoded, invert, label)
     given = _checked_spacing(spacing_mm) if spacing_mm is not None else decoded.spacing_mm
     return Image(pixels, given, name, source, decoded.metadata, flags, black_white, decoded.aspect)
-
-
-def to_network(
-    image: Image, size: int, intensity: Intensity = "percentiles"
-) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Make a network's square input: normalise, centre on black, resize with the body's proportions kept.
-
-    Pixels of the input are square, whatever those of the image are.
-
-    Args:
-        image: the image as read.
-        size: side of the network's frame in pixels.
-        intensity: how grey values become [0, 1], see `anatozoo.io.intensity.to_unit_range`.
-
-    Returns:
-        ``(size, size)`` float32 in [0, 1], and the geometry from the image to it.
-
-    Raises:
-        ImageError: the image is constant.
-        GeometryError: `size` is not positive.
-    """
-    geometry = Geometry.fit(image.size, (size, size), aspect=image.aspect)
-    return geometry.image_to_target(to_unit_range(image.pixels, intensity, image.black_white)), geometry
 
 
 def _finish(

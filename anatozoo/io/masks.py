@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ImageError
+from anatozoo.io.annotation import PAIRS
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
@@ -111,7 +111,7 @@ def _of_result(result: Any, organs: Sequence[str], dims: int) -> tuple[Labels, G
         raise ImageError(f"the result is {grid.dims}-D, but this model repairs {dims}-D masks.")
     labels, used = np.zeros(grid.shape, np.uint8), set()
     for value, organ in enumerate(organs, start=1):
-        parts = [organ] if organ in masks else [p for p in GROUPS.get(organ, ()) if p in masks]
+        parts = [organ] if organ in masks else [p for p in PAIRS.get(organ, ()) if p in masks]
         for part in parts:
             labels[np.asarray(masks[part], bool)] = value
             used.add(part)
@@ -165,7 +165,7 @@ def _value_table(classes: Classes, organs: Sequence[str], what: str) -> dict[int
 
 def _label_of(name: str, organs: Sequence[str]) -> int | None:
     for label, organ in enumerate(organs, start=1):
-        if name == organ or name in GROUPS.get(organ, ()):
+        if name == organ or name in PAIRS.get(organ, ()):
             return label
     return None
 

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+    from anatozoo.io.annotation import Annotation
+    from anatozoo.metrics.cases import Case, Measures, case_row
     from anatozoo.metrics.classes import (
         ASSD,
         ECE,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
+from anatozoo.io.annotation import PAIRS, Annotation
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.contours import self_intersections
 from anatozoo.metrics.functional import (
@@ -25,58 +26,8 @@ from anatozoo.metrics.functional import (
 )
 from anatozoo.metrics.plausibility import components, holes
 
-PAIRS = {
-    "lungs": ("lung_right", "lung_left"),
-    "clavicles": ("clavicle_right", "clavicle_left"),
-}
-"""Organs that two organs make up; both on one canvas are measured too."""
 Rounding = Literal["truncate", "nearest"]
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Annotation:
-    """Organs of one image, as contours, as masks, or both.
-
-    Attributes:
-        size: (width, height[, depth]) in pixels.
-        landmarks: organ -> (N, 2), (x, y) in pixels.
-        masks: organ -> bool, (H, W) or (D, H, W); organs may overlap.
-        spacing_mm: (x, y[, z]) per pixel, or None where it is unknown.
-
-    Raises:
-        GeometryError: a mask has another shape than `size`.
-    """
-
-    size: tuple[int, ...]
-    landmarks: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    spacing_mm: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for organ, mask in self.masks.items():
-            if mask.shape != self.size[::-1]:
-                raise GeometryError(
-                    f"the mask of {organ} is {' x '.join(map(str, mask.shape[::-1]))} pixels, not "
-                    f"{' x '.join(map(str, self.size))}."
-                )
-
-    @classmethod
-    def from_labels(
-        cls,
-        labels: npt.ArrayLike,
-        classes: Sequence[str],
-        spacing_mm: tuple[float, ...] | None = None,
-    ) -> "Annotation":
-        """Masks from a label map (H, W) or (D, H, W) in which class number i, from 1, has the value i."""
-        array = np.asarray(labels)
-        masks = {organ: array == value for value, organ in enumerate(classes, start=1)}
-        return cls(array.shape[::-1], masks=masks, spacing_mm=spacing_mm)
-
-    @property
-    def organs(self) -> list[str]:
-        """Organs in order, those with landmarks first."""
-        return list(dict.fromkeys([*self.landmarks, *self.masks]))
 
 
 @dataclass(frozen=True)

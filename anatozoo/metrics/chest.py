@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import PAIRS, Annotation, parts_of
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, Rounding, Row, case_row
-
-if TYPE_CHECKING:
-    from anatozoo.io.chest import ChestCase
-    from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.metrics.cases import Rounding
 
 FRAME = 1024
 Points = Mapping[str, npt.NDArray[np.float64]]
@@ -103,74 +98,16 @@ def comparable(
     return with_pairs(prediction, reference, rounding), with_pairs(reference, prediction, rounding)
 
 
-def case_metrics(
-    case: ChestCase,
-    result: SegmentationResult,
-    spacing_mm: float | None,
-    measures: Measures,
-    *,
-    cut: bool = False,
-) -> Row:
-    """The numbers of one prediction, see `anatozoo.metrics.cases.case_row`.
-
-    Args:
-        case: the reference: its landmarks or else its masks.
-        result: the prediction.
-        spacing_mm: millimetres per pixel where the longer side has 1024 pixels; None takes the case's own.
-        measures: what is measured.
-        cut: whether organs are drawn without overlap, see `exclusive`.
-    """
-    prediction, reference = case_sides(case, result, spacing_mm)
-    return case_row(Case(*comparable(prediction, reference, measures.rounding, cut=cut)), measures)
-
-
-def case_sides(
-    case: ChestCase, result: SegmentationResult, spacing_mm: float | None
-) -> tuple[Annotation, Annotation]:
-    """Prediction and reference on one grid.
-
-    Landmarks meet landmarks at 1024 x 1024, label maps meet landmarks on the image, and where the reference
-    is masks, both are on the masks' own grid: predicted contours are drawn there to the nearest pixel,
-    predicted label maps are brought there by their nearest pixels.
-    """
-
-    def spacing(size: tuple[int, int]) -> tuple[float, float] | None:
-        """Of an image of this size that shows the case."""
-        if spacing_mm is not None:
-            return (spacing_mm * FRAME / max(size),) * 2
-        if case.spacing_mm is None:
-            return None
-        x, y = (s * full / own for s, full, own in zip(case.spacing_mm, case.size, size, strict=True))
-        return x, y
-
-    if case.landmarks and result.landmarks:
-        frame, points = (FRAME, FRAME), to_frame(result.landmarks, result.size)
-        reference = Annotation(frame, to_frame(case.landmarks, case.size), spacing_mm=spacing(frame))
-        return Annotation(frame, points), reference
-    if case.landmarks:
-        reference = Annotation(result.size, scale_points(case.landmarks, case.size, result.size))
-        return Annotation(result.size, masks=result.masks, spacing_mm=spacing(result.size)), reference
-    masks = {organ: case.read_mask(organ) for organ in case.masks}
-    height, width = next(iter(masks.values())).shape
-    size = (width, height)
-    reference = Annotation(size, masks=masks, spacing_mm=spacing(size))
-    if result.landmarks:
-        drawn = draw_masks(result.landmarks, result.size, size)
-        return Annotation(size, scale_points(result.landmarks, result.size, size), drawn), reference
-    to_size = Geometry.fit(result.size, size, mode="stretch").mask_to_target
-    return Annotation(size, masks={organ: to_size(m) for organ, m in result.masks.items()}), reference
-
-
 def _parts(annotation: Annotation) -> set[str]:
     """Organs of an annotation, those that come as a pair as both of its parts."""
-    return {part for organ in annotation.organs for part in PAIRS.get(organ, (organ,))}
+    return {part for organ in annotation.organs for part in parts_of(organ)}
 
 
 def _only(annotation: Annotation, parts: set[str]) -> Annotation:
     """An annotation without the organs that have none of the parts."""
 
     def kept(organ: str) -> bool:
-        return not parts.isdisjoint(PAIRS.get(organ, (organ,)))
+        return not parts.isdisjoint(parts_of(organ))
 
     return replace(
         annotation,

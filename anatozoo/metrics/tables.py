@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.writers import write_csv, write_json, write_text
-from anatozoo.metrics.cases import PAIRS
 from anatozoo.metrics.statistics import bootstrap_interval
 from anatozoo.version import __version__
 
@@ -268,7 +268,7 @@ def _group_table(column: str, values: Mapping[str, Any], metrics: Mapping[str, A
 def _as_expected(name: str, s: Mapping[str, float]) -> bool:
     """Whether a count is in every image what anatomy wants: one part for each organ, else none."""
     kind, _, organ = name.partition("/")
-    wanted = (len(PAIRS.get(organ, (organ,))) if kind == "components" else 0) if kind in COUNTS else None
+    wanted = (len(parts_of(organ)) if kind == "components" else 0) if kind in COUNTS else None
     return wanted is not None and s["min"] == s["max"] == wanted
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ConfigError
+from anatozoo.io.annotation import parts_of
 from anatozoo.nn.registration_losses import code_distance
 from anatozoo.training.weights import read_hparams, read_weights
 from anatozoo.zoo.registry import find_method
@@ -228,12 +228,10 @@ def merging(labels: Sequence[str], wanted: Sequence[str]) -> Tensor:
     table = torch.zeros(1 + len(wanted), 1 + len(labels))
     table[0, 0] = 1
     for row, name in enumerate(wanted, start=1):
-        for part in (name,) if name in labels else GROUPS.get(name, (name,)):
+        for part in (name,) if name in labels else parts_of(name):
             if part in labels:
                 table[row, 1 + list(labels).index(part)] = 1
-    whole = all(
-        name in labels or all(part in labels for part in GROUPS.get(name, (name,))) for name in wanted
-    )
+    whole = all(name in labels or all(part in labels for part in parts_of(name)) for name in wanted)
     if not whole or not bool((table.sum(0) == 1).all()):
         raise ConfigError(
             f"the shape prior knows {', '.join(wanted)}, the segmenter {', '.join(labels)}; both must be the "

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotation import PAIRS
 from anatozoo.quality.organs import OrganMasks, has_organ, labels_for, pair_of, read_organs
 from anatozoo.quality.selectors import Latents, LatentSource
 
@@ -211,7 +211,7 @@ class LandmarkSpread:
         Raises:
             ConfigError: the organ is unknown.
         """
-        parts = [organ] if organ in self.std_px else [p for p in GROUPS.get(organ, ()) if p in self.std_px]
+        parts = [organ] if organ in self.std_px else [p for p in PAIRS.get(organ, ()) if p in self.std_px]
         if not parts:
             raise ConfigError(f"there are no landmarks of {organ}, but of {', '.join(self.std_px)}.")
         spread: Vector = np.concatenate([self.std_px[part] for part in parts]).mean(1)
@@ -307,7 +307,8 @@ def _network_input(image: Any, model: "HybridGNetModule") -> tuple["Tensor", "Ge
     """Batch (1, 1, S, S), and the geometry from the image to it."""
     import torch
 
-    from anatozoo.io.images import read_image, to_network
+    from anatozoo.frames.square import to_network
+    from anatozoo.io.images import read_image
 
     pixels, geometry = to_network(read_image(image), model.image_size, model.intensity)
     parameter = next(model.parameters())

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import GROUPS
 from anatozoo.errors import DataError, GeometryError
+from anatozoo.io.annotation import PAIRS, parts_of
 from anatozoo.io.grid import Grid
 from anatozoo.io.raw import read_raw
 from anatozoo.metrics.plausibility import centroid, organ_masks
@@ -36,7 +36,7 @@ class OrganMasks:
 
     def whole(self, organ: str) -> Bools | None:
         """Mask of an organ, or of the two that make it up; None where it is not known."""
-        parts = (organ,) if organ in self.masks else GROUPS.get(organ, (organ,))
+        parts = (organ,) if organ in self.masks else parts_of(organ)
         known = all(part in self.masks for part in parts)
         return np.logical_or.reduce([self.masks[part] for part in parts]) if known else None
 
@@ -71,13 +71,13 @@ def read_organs(
 
 def pair_of(organ: str) -> str | None:
     """The pair that an organ is one side of, such as ``lungs``; None where it is of none."""
-    return next((pair for pair, parts in GROUPS.items() if organ in parts), None)
+    return next((pair for pair, parts in PAIRS.items() if organ in parts), None)
 
 
 def has_organ(names: Iterable[str], organ: str) -> bool:
     """Whether an organ, or the two that make it up, are among these."""
     there = set(names)
-    return organ in there or there.issuperset(GROUPS.get(organ, (organ,)))
+    return organ in there or there.issuperset(parts_of(organ))
 
 
 def common_organs(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
@@ -119,7 +119,7 @@ def labels_for(found: OrganMasks, organs: Sequence[str]) -> npt.NDArray[np.uint8
     """
     common_organs(found.masks, organs)
     masks = dict(found.masks)
-    for pair, parts in GROUPS.items():
+    for pair, parts in PAIRS.items():
         if pair in masks and pair not in organs and any(part in organs for part in parts):
             if found.grid.dims != 2:
                 raise DataError(f"{pair} of a volume cannot be told apart; give {' and '.join(parts)}.")

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.frames.frame import Frame
+from anatozoo.io.annotation import PAIRS, Annotation
 from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.metrics.cases import PAIRS, Annotation, Case, Measures, case_row
+from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
 from anatozoo.quality.selectors import Selector

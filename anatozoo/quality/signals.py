@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import GROUPS
 from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.metrics.functional import dice
 from anatozoo.metrics.plausibility import CHEST_ORDER, Order, components, holes, organ_masks, organ_order
@@ -182,7 +182,7 @@ def shape_faults(
     )
     return ShapeFaults(
         extra_parts={
-            organ: components(values) - len(GROUPS.get(organ, (organ,))) if there[organ] else 0
+            organ: components(values) - len(parts_of(organ)) if there[organ] else 0
             for organ, values in found.items()
         },
         holes={organ: holes(values) for organ, values in found.items()},

@@ -191,7 +191,7 @@ def check_organs(model: Any, then: Repairer) -> None:
     Raises:
         ConfigError: they cannot.
     """
-    from anatozoo.metrics.cases import PAIRS
+    from anatozoo.io.annotation import PAIRS
 
     first, second = model.checkpoint_name, then.checkpoint_name
     if len(then.shape) != 2:

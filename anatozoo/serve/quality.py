@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError
+from anatozoo.io.annotation import PAIRS, Annotation
 from anatozoo.io.annotations import Entry
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage, read_grid_image
 from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.tables import composed
-from anatozoo.metrics.cases import PAIRS, Annotation
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, rca

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatozoo.metrics.cases import Annotation, Case
+from anatozoo.io.annotation import Annotation
+from anatozoo.metrics.cases import Case
 from anatozoo.metrics.chest import FRAME
 from anatozoo.nn.graphs import organ_slices
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
+from anatozoo.io.annotation import parts_of
 from anatozoo.training.module import FRAGMENT, ZooModule
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
     from anatozoo.results.segmentation import SegmentationResult
 
-PAIRED = ("lungs", "clavicles")
 """Names of organs that are two parts under one label."""
 
 
@@ -95,7 +95,7 @@ class SegmentationModule(ZooModule):
 
     @torch.inference_mode()
     def _segment(self, images: Sequence["Image"], precision: str | None = None) -> list["SegmentationResult"]:
-        from anatozoo.io.images import to_network
+        from anatozoo.frames.square import to_network
 
         if not images:
             return []
@@ -253,6 +253,6 @@ class MaskModule(SegmentationModule):
             areas = np.sort(parts[1:, cv2.CC_STAT_AREA])[::-1]
             if not len(areas):
                 flags.append(f"missing_{organ}")
-            elif areas[2 if organ in PAIRED else 1 :].sum() > FRAGMENT * areas.sum():
+            elif areas[len(parts_of(organ)) :].sum() > FRAGMENT * areas.sum():
                 flags.append(f"fragmented_{organ}")
         return tuple(flags)

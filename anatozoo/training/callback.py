@@ -16,8 +16,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from anatozoo.errors import ConfigError, OutputError
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.writers import atomic_path, write_bytes, write_csv
-from anatozoo.metrics.cases import PAIRS, Measures, Row
+from anatozoo.metrics.cases import Measures, Row
 from anatozoo.training.collected import Collection, identity_of
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def summary_table(rows: Sequence[Row], title: str) -> Table:
     statistics = describe(rows)
     for name in ranked(statistics):
         s, (kind, _, organ) = statistics[name], name.partition("/")
-        unremarkable = {"components": len(PAIRS.get(organ, (organ,)))}.get(kind, 0)
+        unremarkable = {"components": len(parts_of(organ))}.get(kind, 0)
         # Missed organs have a column of their own.
         if kind == "missed" or (kind in COUNTS and s["min"] == s["max"] == unremarkable):
             continue

@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import ConcatDataset, Subset
 
 from anatozoo.errors import DataError
-from anatozoo.metrics.cases import PAIRS, Case, Measures, Row, case_row
+from anatozoo.io.annotation import PAIRS
+from anatozoo.metrics.cases import Case, Measures, Row, case_row
 
 if TYPE_CHECKING:
     from anatozoo.results.draw.cases import CasePicture

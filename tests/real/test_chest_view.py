@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anatozoo.frames.square import to_network
 from anatozoo.io.chest import index_chest
-from anatozoo.io.images import to_network
 from anatozoo.tasks.chest_view import flags_of_view, view_probabilities
 
 pytestmark = pytest.mark.real

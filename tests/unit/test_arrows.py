@@ -39,14 +39,8 @@ UNDER_THE_ROOF = ("cli", "__main__")
 
 Pair = tuple[str, str]
 UPWARD: set[Pair] = {
-    ("io.annotation_files", "metrics.cases"),
-    ("io.annotations", "metrics.cases"),
-    ("io.annotations", "results.segmentation"),
-    ("io.images", "frames.geometry"),
-    ("io.masks", "data.cases"),
     ("methods.acnnsr.module", "methods.acnntl.module"),
     ("methods.acregnet.module", "methods.aenet.module"),
-    ("metrics.chest", "frames.geometry"),
     ("metrics.compare", "results.draw.field"),
     ("objectives.image_prior", "methods.acnntl.module"),
     ("tasks.codes", "training.module"),
@@ -60,7 +54,6 @@ UPWARD: set[Pair] = {
 }
 """Arrows that the table does not allow: (importer, imported)."""
 UPWARD_TYPES: set[Pair] = {
-    ("metrics.chest", "results.segmentation"),
     ("metrics.classes", "zoo.spec"),
 }
 """Those that only type checkers follow."""

@@ -10,17 +10,12 @@ from torch.nn import functional as F
 
 from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import parts_of
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.intensity import Intensity
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.unet.module import organ_names
 from anatozoo.nn.augment import augment as augment_batch
-
-PARTS = {
-    "lungs": ("lung_right", "lung_left"),
-    "clavicles": ("clavicle_right", "clavicle_left"),
-}
-"""Organs that two organs of the data sets make up."""
 
 
 class LabelDataset(RadiographDataset):
@@ -56,7 +51,7 @@ class LabelDataset(RadiographDataset):
         labels = np.zeros((self.image_size, self.image_size), np.uint8)
         known = np.zeros(len(self.organs), np.float32)
         for index, organ in enumerate(self.organs):
-            parts = PARTS.get(organ, (organ,))
+            parts = parts_of(organ)
             if all(part in case.masks or part in case.landmarks for part in parts):
                 known[index] = 1.0
                 for part in parts:
@@ -115,7 +110,7 @@ class UNetDataModule(ChestDataModule):
     def usable(self, case: ChestCase) -> bool:
         """Whether at least one of the organs is annotated."""
         annotated = {*case.masks, *case.landmarks}
-        return any(annotated.issuperset(PARTS.get(organ, (organ,))) for organ in self.organs)
+        return any(annotated.issuperset(parts_of(organ)) for organ in self.organs)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Augment training batches, labels along with the images."""

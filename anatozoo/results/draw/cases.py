@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.metrics.cases import Annotation, Case
+from anatozoo.io.annotation import Annotation
+from anatozoo.metrics.cases import Case
 from anatozoo.results.draw.segmentation import display_grey
 from anatozoo.text import in_figure
 

@@ -199,8 +199,9 @@ def test_a_registration_without_masks_says_how_to_get_one(tmp_path: Path) -> Non
 
 
 def test_endings_are_those_of_predict() -> None:
-    from anatozoo.io.annotations import _BESIDE_RESULTS, ENDINGS
+    from anatozoo.io.annotations import _BESIDE_RESULTS, _OF_A_RESULT, _ROW_OF_CHEXMASK, ENDINGS
 
+    assert {name for names in FORMATS.values() for name in names} == {*_OF_A_RESULT, _ROW_OF_CHEXMASK}
     # A table of CheXmask is known by its columns, and names its images itself.
     known = (*ENDINGS, *_BESIDE_RESULTS, ".json", *FORMATS["chexmask"])
     for names in FORMATS.values():

@@ -15,7 +15,8 @@ import torch
 from PIL import Image as PILImage
 
 from anatozoo.errors import ImageError
-from anatozoo.io.images import Image, read_image, to_network
+from anatozoo.frames.square import to_network
+from anatozoo.io.images import Image, read_image
 from anatozoo.io.intensity import normalize_intensity
 from tests.unit.io.conftest import write_float_tiff
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anatozoo.metrics.cases import Annotation, Case, Measures, case_row
+from anatozoo.io.annotation import Annotation
+from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.statistics import bootstrap_interval, holm, paired_test, rank_biserial
 from anatozoo.metrics.tables import (
     describe,

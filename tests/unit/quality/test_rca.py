@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError, UnknownCheckpoint
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage
-from anatozoo.metrics.cases import Annotation
 from anatozoo.quality import Atlas, build_atlas, engine_of, rca, register_to_atlas
 from anatozoo.quality.atlas import embed, in_frame
 from anatozoo.results.field import RegistrationResult

@@ -306,7 +306,8 @@ def test_images_have_the_latent_mean(hybridgnet: HybridGNetModule, radiograph: n
 
 
 def test_spread_is_that_of_single_decodings(hybridgnet: HybridGNetModule, radiograph: np.ndarray) -> None:
-    from anatozoo.io.images import read_image, to_network
+    from anatozoo.frames.square import to_network
+    from anatozoo.io.images import read_image
 
     found = predictive_spread(radiograph, hybridgnet, samples=5, seed=3)
     network = hybridgnet.network
@@ -369,7 +370,8 @@ def test_without_variance_the_spread_is_nothing_and_the_mean_the_prediction(
 
 
 def _framed(image: np.ndarray) -> torch.Tensor:
-    from anatozoo.io.images import read_image, to_network
+    from anatozoo.frames.square import to_network
+    from anatozoo.io.images import read_image
 
     return torch.from_numpy(to_network(read_image(image), 64)[0])[None, None]
 

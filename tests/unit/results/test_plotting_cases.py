@@ -2,7 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from anatozoo.metrics.cases import Annotation, Case
+from anatozoo.io.annotation import Annotation
+from anatozoo.metrics.cases import Case
 from anatozoo.results.draw.cases import (
     LONGEST_SIDE,
     PREDICTION,

@@ -8,10 +8,11 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, OutputError
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, itk_image, read_labels
 from anatozoo.io.writers import write_itk
 from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.metrics.cases import Annotation, Case, case_row
+from anatozoo.metrics.cases import Case, case_row
 from anatozoo.serve.plan import PairOptions
 from anatozoo.serve.registrations import RegisterPairs, dice_by_label, undeformed
 from anatozoo.serve.runner import run_folder, run_pairs

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 import anatozoo
-from anatozoo.io.images import Image, read_image, to_network
+from anatozoo.frames.square import to_network
+from anatozoo.io.images import Image, read_image
 from anatozoo.io.samples import sample_radiograph
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.unet.module import UNetModule

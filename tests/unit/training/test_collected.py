@@ -7,7 +7,8 @@ import pytest
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from anatozoo.errors import DataError
-from anatozoo.metrics.cases import Annotation, Case, Measures
+from anatozoo.io.annotation import Annotation
+from anatozoo.metrics.cases import Case, Measures
 from anatozoo.training.collected import Collection, Seen, extremes, identity_of, score_of
 
 

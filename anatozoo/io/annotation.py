@@ -1,0 +1,67 @@
+"""Organs of one image, as contours or as masks, and which organs come in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import GeometryError
+
+PAIRS = {
+    "lungs": ("lung_right", "lung_left"),
+    "clavicles": ("clavicle_right", "clavicle_left"),
+}
+"""Names for two organs together."""
+
+
+def parts_of(organ: str) -> tuple[str, ...]:
+    """The two organs of a pair, or the organ alone."""
+    return PAIRS.get(organ, (organ,))
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Organs of one image, as contours, as masks, or both.
+
+    Attributes:
+        size: (width, height[, depth]) in pixels.
+        landmarks: organ -> (N, 2), (x, y) in pixels.
+        masks: organ -> bool, (H, W) or (D, H, W); organs may overlap.
+        spacing_mm: (x, y[, z]) per pixel, or None where it is unknown.
+
+    Raises:
+        GeometryError: a mask has another shape than `size`.
+    """
+
+    size: tuple[int, ...]
+    landmarks: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    spacing_mm: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for organ, mask in self.masks.items():
+            if mask.shape != self.size[::-1]:
+                raise GeometryError(
+                    f"the mask of {organ} is {' x '.join(map(str, mask.shape[::-1]))} pixels, not "
+                    f"{' x '.join(map(str, self.size))}."
+                )
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: npt.ArrayLike,
+        organs: Sequence[str],
+        spacing_mm: tuple[float, ...] | None = None,
+    ) -> Annotation:
+        """Masks from a label map (H, W) or (D, H, W) in which organ number i, from 1, has the value i."""
+        array = np.asarray(labels)
+        masks = {organ: array == value for value, organ in enumerate(organs, start=1)}
+        return cls(array.shape[::-1], masks=masks, spacing_mm=spacing_mm)
+
+    @property
+    def organs(self) -> list[str]:
+        """Organs in order, those with landmarks first."""
+        return list(dict.fromkeys([*self.landmarks, *self.masks]))
