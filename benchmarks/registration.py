@@ -23,7 +23,8 @@ import torch
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.geometry import Geometry
-from anatozoo.io.grid import Grid, GridImage, read_grid_image
+from anatozoo.io.grid import Grid, GridImage
+from anatozoo.io.read import read_grid_image
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.quality.classical import BSPLINE, bspline
 from anatozoo.tasks.field import PairModule

@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import anatozoo
-from anatozoo.io.grid import read_labels
 from anatozoo.io.intensity import normalize_intensity
+from anatozoo.io.read import read_labels
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.metrics.functional import dice
 

@@ -90,8 +90,8 @@ def _masks(files: list[Path]) -> list[str]:
 def _label_maps(root: Path, files: list[Path]) -> list[str]:
     """Folders of label maps, and what values these hold: what `label_values` and `--labels` must name."""
     from anatozoo.errors import AnatozooError
-    from anatozoo.io.grid import read_labels
     from anatozoo.io.label_codes import Survey, some
+    from anatozoo.io.read import read_labels
 
     folders: dict[str, list[Path]] = {}
     for path in files:

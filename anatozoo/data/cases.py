@@ -13,9 +13,10 @@ from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import parts_of
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.files import stem_of
-from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.io.splits import Origin, check_subjects, splits_or_deal
 from anatozoo.io.tables import composed
 

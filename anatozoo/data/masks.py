@@ -16,10 +16,11 @@ from anatozoo.io.annotations import Entry, find_annotations
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.chest_folders import is_jsrt
 from anatozoo.io.files import stem_of
-from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.orientation import Orientation
+from anatozoo.io.read import read_labels
 from anatozoo.io.split_lists import files_below
 from anatozoo.io.splits import Origin, check_subjects, dealt, splits_or_deal
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
 from anatozoo.io.annotation import Annotation
-from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import BACKGROUND, WHITE, LabelCodes, one_organ
 from anatozoo.io.landmarks import Points, check_points, read_landmarks
+from anatozoo.io.read import read_labels
 from anatozoo.io.rle import ChexmaskRow
 from anatozoo.io.untrusted import check_regular, read_json, read_npy
 

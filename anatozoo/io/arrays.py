@@ -25,20 +25,34 @@ def decode_object(x: Any) -> Decoded:
     """
     if isinstance(x, PILImage.Image):
         return decode_picture(x, "the PIL image")
-    # Told by type name: neither torch nor SimpleITK needs to be imported to learn that it is not theirs.
-    origins = {(cls.__module__.split(".")[0], cls.__name__) for cls in type(x).__mro__}
-    if ("torch", "Tensor") in origins:
-        return _decode_array(_array_of_tensor(x))
-    if ("SimpleITK", "Image") in origins:
+    if is_a(x, "torch", "Tensor"):
+        return _decode_array(array_of_tensor(x))
+    if is_a(x, "SimpleITK", "Image"):
         return decode_itk(x, "the SimpleITK image")
     if isinstance(x, np.ma.MaskedArray):
         return _decode_array(np.ma.filled(x.astype(np.float64), np.nan))
     if isinstance(x, np.ndarray):
         return _decode_array(x)
-    raise ImageError(
+    raise unreadable(x)
+
+
+def is_a(x: Any, package: str, name: str) -> bool:
+    """Whether an object is of a class, by name: the package is not imported to learn that it is not its."""
+    return any((cls.__module__.split(".")[0], cls.__name__) == (package, name) for cls in type(x).__mro__)
+
+
+def unreadable(x: Any) -> ImageError:
+    """What to say of an object that holds no image."""
+    return ImageError(
         f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
         "image or a SimpleITK image."
     )
+
+
+def array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
+    """Values of a torch tensor on any device; bfloat16, which numpy does not have, as float32."""
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def slice_axes(size: Sequence[int], label: str) -> tuple[int, int]:
@@ -74,12 +88,6 @@ def decode_itk(image: Any, label: str) -> Decoded:
     array = sitk.GetArrayFromImage(image).reshape(size[rows], size[columns], channels)
     pixels, flags = grey_plane(array, label)
     return Decoded(pixels, valid_spacing((spacing[columns], spacing[rows])), flags=flags)
-
-
-def _array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    # numpy has no bfloat16.
-    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def _decode_array(array: npt.NDArray[Any]) -> Decoded:

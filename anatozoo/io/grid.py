@@ -1,22 +1,17 @@
-"""Images with their place in space, 2-D or 3-D: what registration needs beside the pixels."""
+"""Images with their place in space, 2-D or 3-D."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.files import stem_of
+from anatozoo.errors import GeometryError
 from anatozoo.io.nifti_space import UNIT_ASSUMED
-
-MIN_VOLUME_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -160,140 +155,19 @@ class GridImage:
     flags: tuple[str, ...] = ()
     black_white: tuple[float, float] | None = None
 
+    def with_spacing(self, spacing_mm: float | Sequence[float]) -> GridImage:
+        """The same image with another spacing, one number or (x, y[, z]), which nobody assumed.
 
-def read_grid_image(
-    x: Any,
-    dims: int,
-    *,
-    spacing_mm: float | Sequence[float] | None = None,
-    invert: bool | None = None,
-    allow_any_modality: bool = False,
-) -> GridImage:
-    """Read a 2-D radiograph or a 3-D volume with its place in space.
-
-    Args:
-        x: in 2-D whatever `anatozoo.io.images.read_image` takes; in 3-D a path to NIfTI, MetaImage or NRRD,
-            the folder of a DICOM series, a SimpleITK image, an array or tensor (D, H, W); or a `GridImage`.
-        dims: 2 or 3, what is wanted.
-        spacing_mm: one number or (x, y[, z]), in place of what the source says.
-        invert: as for `read_image`; 2-D only.
-        allow_any_modality: as for `read_image`; 2-D only.
-
-    Raises:
-        ImageError: the input cannot be read, has another number of dimensions, is constant or not finite.
-        GeometryError: `spacing_mm` is not positive.
-    """
-    given = None
-    if spacing_mm is not None:
-        given = (float(spacing_mm),) * dims if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
-    if isinstance(x, GridImage):
-        if x.grid.dims != dims:
-            raise ImageError(f"{x.name!r} is {x.grid.dims}-D, but {dims}-D is needed.")
-        return x if given is None else _with_spacing(x, given)
-    if dims == 3:
-        if invert is not None:
-            raise ImageError("invert is for radiographs; turn a volume's intensities round before giving it.")
-        image = _read_volume(x)
-        _check_values(image)
-        return image if given is None else _with_spacing(image, given)
-    from anatozoo.io.images import read_image
-    from anatozoo.io.raw import place_2d
-
-    flat = read_image(
-        x,
-        spacing_mm=None if given is None else (given[0], given[1]) if len(given) == 2 else given,  # type: ignore[arg-type]
-        invert=invert,
-        allow_any_modality=allow_any_modality,
-    )
-    origin, direction = place_2d(x)
-    grid = Grid(flat.size, flat.spacing_mm, origin, direction, aspect=flat.aspect)
-    return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
-
-
-def _with_spacing(image: GridImage, spacing_mm: Sequence[float]) -> GridImage:
-    flags = tuple(flag for flag in image.flags if flag != UNIT_ASSUMED)
-    return replace(image, grid=image.grid.with_spacing(spacing_mm), flags=flags)
-
-
-def _dims_words(name: str, values: npt.NDArray[Any], dims: int, what: str) -> str:
-    """What to say of another number of dimensions than is wanted."""
-    words = f"{name} is {values.ndim}-D, but {what}."
-    if values.ndim == dims + 1 == 4:
-        words += (
-            " Save one frame, phase or echo as a file of its own, as SimpleITK does by image[:, :, :, 0]."
-        )
-    return words
-
-
-def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
-    """Read a label map, values as stored: whole numbers, 0 for background.
-
-    Args:
-        x: a path to a PNG or other picture (2-D; palette pictures give their indices), NIfTI, MetaImage or
-            NRRD; or an array, tensor, PIL or SimpleITK image of integers or booleans.
-        dims: 2 or 3, what is wanted.
-
-    Returns:
-        (H, W) or (D, H, W), booleans or integers, and its grid.
-
-    Raises:
-        ImageError: it cannot be read, has another number of dimensions, or holds fractions.
-    """
-    from anatozoo.io.raw import read_raw
-
-    name, values, grid = read_raw(x)
-    values = np.asarray(values)
-    if values.ndim != dims:
-        raise ImageError(_dims_words(f"the label map {name}", values, dims, f"{dims}-D is needed"))
-    if values.dtype.kind == "f":
-        # Label maps of some tools are stored as floating point.
-        whole = values.astype(np.int32) if np.isfinite(values).all() else values
-        if not np.array_equal(whole, values) or whole.dtype.kind == "f":
-            raise ImageError(f"the label map {name} holds fractions or NaN; labels are whole numbers.")
-        values = whole
-    if values.dtype.kind not in "biu":
-        raise ImageError(f"the label map {name} holds {values.dtype}; labels are whole numbers.")
-    return values, grid if grid is not None else Grid(values.shape[::-1])
+        Raises:
+            GeometryError: it is not positive, or has another number of dimensions.
+        """
+        flags = tuple(flag for flag in self.flags if flag != UNIT_ASSUMED)
+        return replace(self, grid=self.grid.with_spacing(spacing_mm), flags=flags)
 
 
 def grid_of_itk(image: Any) -> Grid:
     """The grid of a SimpleITK image."""
     return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-
-def name_of(source: str | None) -> str:
-    """What an image from this path is called."""
-    if source is None:
-        return "array"
-    path = Path(source)
-    # A folder is often named by a UID, of which nothing is a suffix.
-    return Path(os.path.abspath(path)).name if path.is_dir() else stem_of(path)
-
-
-def _read_volume(x: Any) -> GridImage:
-    from anatozoo.io.raw import read_raw_volume
-
-    name, values, grid, flags = read_raw_volume(x)
-    values = np.asarray(values)
-    if values.ndim != 3:
-        raise ImageError(_dims_words(name, values, 3, "this model takes 3-D volumes (D, H, W)"))
-    if values.dtype.kind not in "uif":
-        raise ImageError(f"{name} holds values of type {values.dtype}; intensities are real numbers.")
-    source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
-    pixels = np.ascontiguousarray(values, dtype=np.float32)
-    where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, name_of(source), source, (*flags, *where.remarks))
-
-
-def _check_values(image: GridImage) -> None:
-    what = image.source or "the volume"
-    if min(image.grid.size) < MIN_VOLUME_SIDE:
-        raise ImageError(f"{what} has {image.grid.size} voxels; every axis needs {MIN_VOLUME_SIDE}.")
-    low, high = float(image.pixels.min()), float(image.pixels.max())
-    if not math.isfinite(high - low):
-        raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
-    if low == high:
-        raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")
 
 
 def itk_image(values: npt.NDArray[Any], grid: Grid, *, vector: bool = False) -> Any:

@@ -10,14 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.arrays import array_of_tensor, is_a, unreadable
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import damaged, is_dicom
 from anatozoo.io.grid import Grid, grid_of_itk
 from anatozoo.io.untrusted import open_regular
-
-
-def _is_itk(x: Any) -> bool:
-    return any((c.__module__.split(".")[0], c.__name__) == ("SimpleITK", "Image") for c in type(x).__mro__)
 
 
 def _is_volume_path(path: Path) -> bool:
@@ -29,7 +26,7 @@ def _is_volume_path(path: Path) -> bool:
 
 def place_2d(x: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Origin and direction, where the source is two-dimensional and has them."""
-    if _is_itk(x):
+    if is_a(x, "SimpleITK", "Image"):
         return (x.GetOrigin(), x.GetDirection()) if x.GetDimension() == 2 else (None, None)
     if isinstance(x, str | os.PathLike) and _is_volume_path(Path(os.fsdecode(x))):
         from anatozoo.io.volumes import read_itk
@@ -49,7 +46,7 @@ def read_raw(x: Any) -> tuple[str, Any, Grid | None]:
         if _is_volume_path(path):
             return _read_volume_file(path)
         return repr(str(path)), _read_picture_values(path), None
-    if _is_itk(x):
+    if is_a(x, "SimpleITK", "Image"):
         import SimpleITK as sitk
 
         if x.GetNumberOfComponentsPerPixel() != 1:
@@ -57,15 +54,11 @@ def read_raw(x: Any) -> tuple[str, Any, Grid | None]:
         return "the SimpleITK image", sitk.GetArrayFromImage(x), grid_of_itk(x)
     if isinstance(x, PIL.Image.Image):
         return "the PIL image", _picture_values(x), None
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-        return "the tensor", (x.float() if x.is_floating_point() else x).numpy(), None
+    if is_a(x, "torch", "Tensor"):
+        return "the tensor", array_of_tensor(x), None
     if isinstance(x, np.ndarray):
         return "the array", x, None
-    raise ImageError(
-        f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
-        "image or a SimpleITK image."
-    )
+    raise unreadable(x)
 
 
 def _read_volume_file(path: Path) -> tuple[str, Any, Grid | None]:

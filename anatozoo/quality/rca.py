@@ -14,9 +14,10 @@ import numpy.typing as npt
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.io.annotation import PAIRS, Annotation
-from anatozoo.io.grid import Grid, GridImage, read_grid_image, read_labels
+from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
@@ -57,7 +58,7 @@ def rca(
     Args:
         image: path, array, tensor, PIL or SimpleITK image; (H, W), or (D, H, W) for an atlas in 3-D.
         mask: the segmentation on the image's grid: a label map like those that
-            `anatozoo.io.grid.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
+            `anatozoo.io.read.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
             organs overlap, the later one of the atlas has the pixel.
         atlas: what to judge by.
         engine: what registers: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine; of a

@@ -167,7 +167,7 @@ class RegistrationResult:
             ImageError: `x` cannot be read.
             ConfigError: `kind` is unknown.
         """
-        from anatozoo.io.grid import read_grid_image, read_labels
+        from anatozoo.io.read import read_grid_image, read_labels
 
         if kind not in ("auto", "labels", "image", "points"):
             raise ConfigError(f"kind={kind!r} is unknown; choose auto, labels, image or points.")

@@ -15,9 +15,10 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.io.annotation import PAIRS, Annotation
 from anatozoo.io.annotations import Entry
 from anatozoo.io.files import stem_of
-from anatozoo.io.grid import GridImage, read_grid_image
+from anatozoo.io.grid import GridImage
 from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
+from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, ConfigError, GeometryError
 from anatozoo.io.files import stem_of
-from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
+from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.io.writers import write_itk
 from anatozoo.results.field import RegistrationResult
 from anatozoo.serve.manifest import Layout, Row

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid
-from anatozoo.io.grid import Grid, read_labels
+from anatozoo.io.grid import Grid
+from anatozoo.io.read import read_labels
 from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
 from anatozoo.training.module import ZooModule
 

@@ -204,7 +204,7 @@ class PairModule(ZooModule):
                 a factor of more than 2.5.
             ConfigError: the precision is not possible.
         """
-        from anatozoo.io.grid import read_grid_image
+        from anatozoo.io.read import read_grid_image
 
         dims = len(self.shape)
         a = read_grid_image(

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
-from anatozoo.io.grid import GridImage, read_grid_image, read_labels
+from anatozoo.io.grid import GridImage
+from anatozoo.io.read import read_grid_image, read_labels
 
 if TYPE_CHECKING:
     from anatozoo.results.field import RegistrationResult
@@ -57,7 +58,7 @@ def propagate(
     Args:
         model: a loaded checkpoint that registers images, such as an `AcRegNetModule`.
         atlas_images: whatever ``model.predict`` takes; at least one. What needs options is read by
-            `anatozoo.io.grid.read_grid_image` first.
+            `anatozoo.io.read.read_grid_image` first.
         atlas_masks: a label map for each, on its grid: path, array, tensor, PIL or SimpleITK image, 0 for
             background, values 1 ... 254; a mask of 0 and 255 becomes one of 0 and 1. May be empty.
         image: the image to segment, the same.

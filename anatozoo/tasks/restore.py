@@ -13,7 +13,7 @@ from anatozoo.errors import ConfigError, ImageError
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import intensity_range
 from anatozoo.io.orientation import Orientation
-from anatozoo.io.stacks import read_stack
+from anatozoo.io.read import read_stack
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.training.module import ZooModule
 
@@ -60,7 +60,7 @@ class SuperResolutionModule(ZooModule):
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
                 (D, H, W) with the thick slices first, or SimpleITK image; see
-                `anatozoo.io.stacks.read_stack`.
+                `anatozoo.io.read.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
                 what the attribute of this name says, ``"32"``.

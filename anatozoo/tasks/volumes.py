@@ -13,7 +13,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid, largest_plane
 from anatozoo.frames.stacks import StackFrame, fit_frame
-from anatozoo.io.stacks import read_stack
+from anatozoo.io.read import read_stack
 from anatozoo.training.module import FRAGMENT, ZooModule
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class StackModule(ZooModule):
 
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
-                (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.io.stacks.read_stack`.
+                (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.io.read.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
                 that sees one frame alone (`sees_parts`) does not take True.

@@ -153,7 +153,7 @@ def test_fields_are_those_of_the_square_picture(square: Pixels, tmp_path: Path, 
 
 
 def test_quality_is_that_of_the_square_picture(square: Pixels, tmp_path: Path) -> None:
-    from anatozoo.io.grid import read_grid_image
+    from anatozoo.io.read import read_grid_image
     from anatozoo.quality.atlas import in_frame
 
     expected = in_frame(read_grid_image(write(tmp_path / "a.dcm", square), 2), (256, 256))

@@ -15,10 +15,10 @@ from anatozoo.errors import AnatozooError
 from anatozoo.io import children
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.dicom_groups import read_groups
-from anatozoo.io.grid import read_grid_image, read_labels
 from anatozoo.io.images import read_image
 from anatozoo.io.landmarks import read_landmarks
 from anatozoo.io.raw import read_raw_volume
+from anatozoo.io.read import read_grid_image, read_labels
 
 _ORGANS = ("lung_right", "lung_left")
 
@@ -49,7 +49,7 @@ def _all_3d(path: Path) -> list[Callable[[], Any]]:
 def _of_methods(kind: str, path: Path) -> list[Callable[[], Any]]:
     """Readers of single methods, whose import brings torch along."""
     from anatozoo.io.masks import read_mask
-    from anatozoo.io.stacks import read_stack
+    from anatozoo.io.read import read_stack
 
     stack = path.parent if kind == "dicom-series" else path
     return [lambda: read_stack(stack), *(lambda n=n: read_mask(path, _ORGANS, n) for n in (2, 3))]

@@ -59,7 +59,6 @@ UPWARD_TYPES: set[Pair] = {
 """Those that only type checkers follow."""
 CLOSING: set[Pair] = {
     ("cli.train", "cli.stages"),
-    ("io.grid", "io.raw"),
     ("methods.hybridgnet.transfer", "methods.hybridgnet.module"),
     ("methods.postdae.corruptions", "methods.postdae.degrade"),
     ("metrics.compare_draw", "metrics.compare"),

@@ -163,7 +163,7 @@ class AffineRegModule(PairModule):
             ImageError: the image cannot be read.
             GeometryError: the frame is in millimetres and the image's spacing is unknown.
         """
-        from anatozoo.io.grid import read_grid_image
+        from anatozoo.io.read import read_grid_image
 
         h: Any = self.hparams
         read = read_grid_image(

@@ -413,8 +413,7 @@ def test_padding_of_a_volume_is_as_dark_as_the_darkest_of_the_rest(tmp_path: Pat
 
 
 def test_flags_of_a_volume_stand_on_the_image(tmp_path: Path) -> None:
-    from anatozoo.io.grid import read_grid_image
-    from anatozoo.io.stacks import read_stack
+    from anatozoo.io.read import read_grid_image, read_stack
 
     path = write_series(tmp_path / "in", stack(), **bits(10))
     assert read_grid_image(path, 3).flags == ("bits_stored_ignored",)

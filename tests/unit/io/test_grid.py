@@ -9,7 +9,8 @@ import torch
 from PIL import Image as PILImage
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.grid import Grid, grid_of_itk, itk_image, read_grid_image, read_labels
+from anatozoo.io.grid import Grid, grid_of_itk, itk_image
+from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.io.writers import write_itk
 from tests.support.dicom_data import write_series
 

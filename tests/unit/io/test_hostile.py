@@ -20,9 +20,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit
 from anatozoo.errors import AnatozooError, DataError, ImageError
 from anatozoo.io import dicom_file, untrusted
 from anatozoo.io.annotations import find_annotations
-from anatozoo.io.grid import read_grid_image, read_labels
 from anatozoo.io.images import read_image
 from anatozoo.io.landmarks import read_landmarks
+from anatozoo.io.read import read_grid_image, read_labels
 from tests.fuzz.seeds import GREY, VOLUME, XRAY, _data_set, _dicom
 from tests.unit.io.conftest import DicomWriter
 

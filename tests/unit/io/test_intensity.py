@@ -6,9 +6,9 @@ import pytest
 
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.frames.square import to_network
-from anatozoo.io.grid import read_grid_image
 from anatozoo.io.images import read_image
 from anatozoo.io.intensity import full_scale, normalize_intensity, to_unit_range
+from anatozoo.io.read import read_grid_image
 
 
 @pytest.mark.parametrize(

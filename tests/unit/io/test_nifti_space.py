@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from anatozoo.errors import ImageError
-from anatozoo.io.grid import read_grid_image, read_labels
 from anatozoo.io.images import read_image
+from anatozoo.io.read import read_grid_image, read_labels
 
 VALUES = np.random.default_rng(0).integers(0, 200, (6, 20, 24)).astype(np.int16)
 UNIT, CODES, SFORM = 123, 252, 280

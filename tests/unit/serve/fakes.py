@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image as PILImage
 
 from anatozoo.errors import ImageError
-from anatozoo.io.grid import Grid, itk_image, read_grid_image
+from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.masks import MaskInput, read_mask
+from anatozoo.io.read import read_grid_image
 from anatozoo.io.writers import write_itk
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.repair import RepairResult

@@ -9,7 +9,8 @@ import torch
 
 from anatozoo.errors import ConfigError, DataError, OutputError
 from anatozoo.io.annotation import Annotation
-from anatozoo.io.grid import Grid, itk_image, read_labels
+from anatozoo.io.grid import Grid, itk_image
+from anatozoo.io.read import read_labels
 from anatozoo.io.writers import write_itk
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.metrics.cases import Case, case_row

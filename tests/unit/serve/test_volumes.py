@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.io.stacks import read_stack
+from anatozoo.io.read import read_stack
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.io.grid import Grid, GridImage, itk_image
-from anatozoo.io.stacks import read_stack
+from anatozoo.io.read import read_stack
 from anatozoo.methods.acnn import AcnnModule
 from anatozoo.results.volume import VolumeResult
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
-from anatozoo.io.grid import Grid, GridImage, itk_image, read_grid_image, read_labels
+from anatozoo.io.grid import Grid, GridImage, itk_image
+from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.segmentation import SegmentationResult
