@@ -57,14 +57,6 @@ class Agreement:
     mae: float
     signs: tuple[SignAccuracy, ...]
 
-    def sign_accuracy(self, threshold: float = 0.0) -> float:
-        """Share of equal signs at one of the thresholds.
-
-        Raises:
-            KeyError: agreement was not computed at this threshold.
-        """
-        return {sign.threshold: sign.accuracy for sign in self.signs}[threshold]
-
 
 def gap_agreement(
     true: npt.ArrayLike, estimated: npt.ArrayLike, thresholds: Sequence[float] = THRESHOLDS

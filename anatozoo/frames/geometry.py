@@ -150,15 +150,6 @@ class Geometry:
         self._check_shape(labels, self.source_size, "label map")
         return _nearest(labels, *self._target_grid_in_source())
 
-    def mask_to_source(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Resample labels ``(h, w)`` of the target onto the source grid, nearest neighbour, 0 outside.
-
-        Raises:
-            GeometryError: the array is not of `target_size`.
-        """
-        self._check_shape(labels, self.target_size, "label map")
-        return _nearest(labels, *self._source_grid_in_target())
-
     def image_to_source(self, image: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Resample smooth values of the target frame, such as probabilities, onto the source grid.
 

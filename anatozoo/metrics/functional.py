@@ -1,4 +1,4 @@
-"""Pure functions that measure a prediction, all in one place; `anatozoo.metrics.classes` has most as classes.
+"""Pure functions that measure a prediction, all in one place.
 
 Overlap, surfaces, landmarks, contours, plausibility, calibration, and of displacement fields folding,
 smoothness and errors; these last need torch, which is imported when one of them is asked for.
@@ -118,8 +118,6 @@ __all__ = [
     "landmark_mse_px2",
     "landmark_percentile_mm",
     "landmark_percentile_px",
-    "mean_surface_distance_mm",
-    "mean_surface_distance_px",
     "nll",
     "nsd",
     "organ_masks",
@@ -195,22 +193,6 @@ def assd_mm(
 ) -> float:
     """`assd_px` in millimetres; arguments and errors as `hausdorff_mm`."""
     return _in_mm(prediction, reference, spacing_mm).assd(missing)
-
-
-def mean_surface_distance_px(
-    prediction: ArrayLike, reference: ArrayLike, *, missing: Missing = "worst"
-) -> tuple[float, float]:
-    """Mean distance from prediction to reference, and from reference to prediction; see `hausdorff_px`."""
-    distances = surface_distances(prediction, reference)
-    return distances.mean_to_reference(missing), distances.mean_to_prediction(missing)
-
-
-def mean_surface_distance_mm(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Spacing, *, missing: Missing = "worst"
-) -> tuple[float, float]:
-    """`mean_surface_distance_px` in millimetres; arguments and errors as `hausdorff_mm`."""
-    distances = _in_mm(prediction, reference, spacing_mm)
-    return distances.mean_to_reference(missing), distances.mean_to_prediction(missing)
 
 
 def nsd(

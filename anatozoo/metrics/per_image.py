@@ -11,7 +11,7 @@ class PerImageMean(torchmetrics.Metric):
     A distributed sampler repeats images to fill the last batch, and averaging the processes' means weighs
     them alike whatever they hold. Here every process contributes its rows, keyed by the image's index in
     the data set; each index counts once. NaN means "not applicable" and leaves the image out of that
-    column's mean.
+    column's mean. An image of negative index has no place in the data set, and counts each time.
 
     Args:
         columns: number of values per image.
@@ -60,6 +60,7 @@ class PerImageMean(torchmetrics.Metric):
         # After gathering, a list has become one tensor.
         index = (torch.cat(self.index) if isinstance(self.index, list) else self.index).cpu()
         values = (torch.cat(self.values) if isinstance(self.values, list) else self.values).cpu()
+        index = torch.where(index < 0, -1 - torch.arange(len(index)), index)
         distinct, inverse = index.unique(return_inverse=True)
         first = torch.full((len(distinct),), len(index))
         first = first.scatter_reduce(0, inverse, torch.arange(len(index)), "amin")

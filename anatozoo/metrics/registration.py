@@ -24,24 +24,6 @@ from anatozoo.nn import warp
 LEAST_DETERMINANT = 1e-9
 
 
-def as_field(displacement: npt.ArrayLike | Tensor) -> Tensor:
-    """The field of a `RegistrationResult` as this module takes it.
-
-    Args:
-        displacement: (..., n) pixels with components (x, y[, z]) last, such as ``result.deformation_px``.
-
-    Returns:
-        (1, n, ...), components in the order of the axes, at least float32.
-
-    Raises:
-        GeometryError: the shape is no field's, or a number is not finite.
-    """
-    array = _numbers(displacement)
-    if array.ndim not in (3, 4) or array.shape[-1] != array.ndim - 1:
-        raise GeometryError(f"a displacement is (H, W, 2) or (D, H, W, 3), not {tuple(array.shape)}.")
-    return _field(array.flip(-1).movedim(-1, 0)[None])
-
-
 def folding_fraction(field: npt.ArrayLike | Tensor) -> Tensor:
     """Share of the pixels where the field folds: its Jacobian determinant is not positive; 0..1, (B,).
 

@@ -136,17 +136,3 @@ def jacobian_determinant(field: Tensor) -> Tensor:
 def folding_fraction(field: Tensor) -> Tensor:
     """Share of the pixels where the field folds, that is, its Jacobian determinant is not positive, (B,)."""
     return (jacobian_determinant(field) <= 0).flatten(1).to(torch.float32).mean(1)
-
-
-def inverse_error(field: Tensor, inverse: Tensor) -> Tensor:
-    """Mean distance in pixels by which the way there and back misses its start, (B,).
-
-    Pixels that `inverse` takes out of the image are left out: nobody knows how `field` goes on there. NaN
-    where it takes all of them out, for then nothing was measured.
-    """
-    positions = identity_grid(inverse) + inverse
-    limits = torch.tensor(field.shape[2:], dtype=field.dtype, device=field.device) - 1
-    limits = limits.view(1, -1, *[1] * (field.ndim - 2))
-    inside = ((positions >= 0) & (positions <= limits)).all(1)
-    distance = torch.linalg.vector_norm(compose(field, inverse), dim=1)
-    return distance.where(inside, torch.nan).flatten(1).nanmean(1)

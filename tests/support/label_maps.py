@@ -1,14 +1,14 @@
-"""Generated label maps of two classes, in batches as networks and their references have them."""
+"""Generated label maps of two organs, in batches as networks and their references have them."""
 
 import numpy as np
 import torch
 
-CLASSES = ["heart", "liver"]
+ORGANS = ["heart", "liver"]
 SPACING = (0.5, 2.0)
 
 
 def label_maps(count: int = 5, shape: tuple[int, ...] = (24, 37), seed: int = 0) -> torch.Tensor:
-    """Boxes of two classes, (B, ...) int64."""
+    """Boxes of two organs, (B, ...) int64."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((count, *shape), np.int64)
     for image in labels:
@@ -18,12 +18,8 @@ def label_maps(count: int = 5, shape: tuple[int, ...] = (24, 37), seed: int = 0)
     return torch.from_numpy(labels)
 
 
-def channels(labels: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
-
-
 PREDICTION, REFERENCE = label_maps(seed=1), label_maps(seed=2)
-# One class that neither has, one that only the reference has, one that only the prediction has.
+# One organ that neither has, one that only the reference has, one that only the prediction has.
 PREDICTION[0][PREDICTION[0] == 2] = 0
 REFERENCE[0][REFERENCE[0] == 2] = 0
 PREDICTION[1][PREDICTION[1] == 2] = 0

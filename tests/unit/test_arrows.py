@@ -53,9 +53,7 @@ UPWARD: set[Pair] = {
     ("tasks.volumes", "training.module"),
 }
 """Arrows that the table does not allow: (importer, imported)."""
-UPWARD_TYPES: set[Pair] = {
-    ("metrics.classes", "zoo.spec"),
-}
+UPWARD_TYPES: set[Pair] = set()
 """Those that only type checkers follow."""
 CLOSING: set[Pair] = {
     ("cli.train", "cli.stages"),

@@ -19,9 +19,8 @@ def test_signs_with_thresholds():
     estimated = [0.04, -0.02, -0.004, -0.015, 0.03]
     fit = gap_agreement(true, estimated, (0.0, 0.01, 0.1))
     assert [(s.threshold, s.n) for s in fit.signs] == [(0.0, 5), (0.01, 4), (0.1, 0)]
-    assert fit.sign_accuracy() == pytest.approx(2 / 5)
-    assert fit.sign_accuracy(0.01) == pytest.approx(2 / 4)
-    assert math.isnan(fit.sign_accuracy(0.1))
+    assert [s.accuracy for s in fit.signs[:2]] == [2 / 5, 2 / 4]
+    assert math.isnan(fit.signs[2].accuracy)
 
 
 def test_crossed_gaps():
@@ -31,7 +30,7 @@ def test_crossed_gaps():
 def test_too_few_gaps_have_no_correlation():
     fit = gap_agreement([0.1, 0.2], [0.1, 0.2])
     assert math.isnan(fit.r)
-    assert fit.sign_accuracy() == 1.0
+    assert fit.signs[0].accuracy == 1.0
     constant = gap_agreement([0.1, 0.2, 0.3], [0.1, 0.1, 0.1])
     assert constant.slope == pytest.approx(0)
     assert math.isnan(constant.r)

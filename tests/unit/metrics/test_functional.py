@@ -13,8 +13,6 @@ from anatozoo.metrics.functional import (
     hausdorff_mm,
     hausdorff_px,
     iou,
-    mean_surface_distance_mm,
-    mean_surface_distance_px,
     nsd,
     per_class,
     surface_distances,
@@ -48,13 +46,16 @@ def test_distances_of_shifted_boxes_follow_each_axis_spacing() -> None:
 
 def test_distances_of_nested_boxes_differ_by_direction() -> None:
     large, small = box(slice(5, 25), slice(10, 40)), box(slice(10, 11), slice(15, 16))
-    to_reference, to_prediction = mean_surface_distance_px(small, large)
+    distances = surface_distances(small, large)
+    to_reference, to_prediction = distances.mean_to_reference(), distances.mean_to_prediction()
     assert to_reference == 5.0
     assert to_prediction > 10.0
     assert hausdorff_px(small, large) == math.hypot(14, 24)
     assert hausdorff_px(small, large, percentile=0) == 5.0
-    assert mean_surface_distance_px(large, small) == (to_prediction, to_reference)
-    assert mean_surface_distance_mm(small, large, 2) == (2 * to_reference, 2 * to_prediction)
+    turned = surface_distances(large, small)
+    assert (turned.mean_to_reference(), turned.mean_to_prediction()) == (to_prediction, to_reference)
+    in_mm = distances.in_mm(2)
+    assert (in_mm.mean_to_reference(), in_mm.mean_to_prediction()) == (2 * to_reference, 2 * to_prediction)
 
 
 def test_tolerance_is_inclusive() -> None:
@@ -109,7 +110,8 @@ def test_touching_the_border_changes_nothing_but_where_the_image_ends() -> None:
 
 def test_both_empty_is_nan_whatever_the_policy() -> None:
     values = [hausdorff_px(EMPTY, EMPTY), hausdorff_mm(EMPTY, EMPTY, 0.5), assd_px(EMPTY, EMPTY, missing=7.0)]
-    values += [nsd(EMPTY, EMPTY, tolerance_px=1.0), *mean_surface_distance_px(EMPTY, EMPTY)]
+    nothing = surface_distances(EMPTY, EMPTY)
+    values += [nsd(EMPTY, EMPTY, tolerance_px=1.0), nothing.mean_to_reference(), nothing.mean_to_prediction()]
     assert all(math.isnan(v) for v in values)
 
 
@@ -119,12 +121,12 @@ def test_one_empty_follows_the_policy(pair: tuple[np.ndarray, np.ndarray]) -> No
     assert dice(*pair) == iou(*pair) == 0.0
     assert hausdorff_px(*pair) == assd_px(*pair) == diagonal
     assert hausdorff_mm(*pair, (2.0, 3.0)) == math.hypot(30 * 3, 45 * 2)
-    assert mean_surface_distance_px(*pair) == (diagonal, diagonal)
     assert nsd(*pair, tolerance_px=5.0) == 0.0
     assert math.isnan(hausdorff_px(*pair, missing="nan"))
     assert math.isnan(nsd(*pair, tolerance_px=5.0, missing="nan"))
     assert hausdorff_px(*pair, missing=12.5) == assd_mm(*pair, 0.1, missing=12.5) == 12.5
     distances = surface_distances(*pair)
+    assert distances.mean_to_reference() == distances.mean_to_prediction() == diagonal
     assert distances.missing
     assert not distances.absent
 
@@ -195,7 +197,6 @@ def test_distances_of_each_class() -> None:
         (lambda: dice(1, 1), r"\(H, W\) or \(D, H, W\)"),
         (lambda: hausdorff_mm(A, A, None), "give spacing_mm"),
         (lambda: assd_mm(A, A, None), "give spacing_mm"),
-        (lambda: mean_surface_distance_mm(A, A, None), "give spacing_mm"),
         (lambda: surface_distances(A, A).in_mm(None), "give spacing_mm"),
         (lambda: surface_distances(A, A, 0.5).in_mm(0.5), "already"),
         (lambda: hausdorff_mm(A, A, (1.0, 1.0, 1.0)), "2 positive numbers"),
