@@ -17,6 +17,11 @@ Upsampling = Literal["wrap", "copy"]
 LUNGS = {"lung_right": 44, "lung_left": 50}
 LUNGS_HEART = {**LUNGS, "heart": 26}
 LUNGS_HEART_CLAVICLES = {**LUNGS_HEART, "clavicle_right": 23, "clavicle_left": 23}
+ORGAN_SETS = {
+    "lungs": LUNGS,
+    "lungs_heart": LUNGS_HEART,
+    "lungs_heart_clavicles": LUNGS_HEART_CLAVICLES,
+}
 
 
 def check_organs(organs: Mapping[str, int]) -> dict[str, int]:
@@ -34,6 +39,21 @@ def check_organs(organs: Mapping[str, int]) -> dict[str, int]:
         if int(count) != count or count < 4:
             raise ConfigError(f"organ {name!r} has {count} landmarks; a closed contour needs at least 4.")
     return {str(name): int(count) for name, count in organs.items()}
+
+
+def organ_counts(organs: str | Mapping[str, int]) -> dict[str, int]:
+    """Landmarks per organ from a set's name or a mapping.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    if isinstance(organs, str):
+        if organs not in ORGAN_SETS:
+            raise ConfigError(
+                f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a mapping."
+            )
+        return dict(ORGAN_SETS[organs])
+    return check_organs(organs)
 
 
 def coarse(organs: Mapping[str, int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anatozoo.frames.geometry import Geometry
-    from anatozoo.methods.hybridgnet.module import HybridGNetModule
 
 Vector = npt.NDArray[np.float64]
 SAMPLES = 50
 """Draws of the latent code, as in CheXmask-U."""
 _FLAT = 1e-12
 """Share of the largest variance up to which a direction has none but rounding."""
+
+
+@runtime_checkable
+class CodesImages(Protocol):
+    """A network that codes the maps of an image as a distribution and draws contours from codes."""
+
+    encoder: Any
+    """Gives the maps of an image, by level."""
+    refiner: Any
+    """Moves contours to the edges; None where there is no such step."""
+
+    def encode(self, maps: Any) -> tuple["Tensor", "Tensor"]:
+        """Mean and log-variance of the code, (B, K) each."""
+
+    def decode(self, z: "Tensor", maps: Any) -> tuple["Tensor", Any, "Tensor"]:
+        """Landmarks (B, N, 2) from 0 to 1, positions on the way, and features of the nodes."""
 
 
 def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -> Vector:
@@ -51,10 +66,8 @@ def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -
         GeometryError: the model works in millimetres and the spacing is unknown.
         ImageError: the sample cannot be read.
     """
-    from anatozoo.methods.hybridgnet.module import HybridGNetModule
-
     model = loaded(model)
-    if isinstance(model, HybridGNetModule):
+    if isinstance(getattr(model, "network", None), CodesImages):
         batch, _ = _network_input(sample, model)
         with _evaluating(model):
             code = model.network.encode(model.network.encoder(batch))[0]
@@ -252,12 +265,11 @@ def predictive_spread(
     """
     import torch
 
-    from anatozoo.methods.hybridgnet.module import HybridGNetModule
     from anatozoo.nn.graphs import organ_slices
     from anatozoo.nn.losses import LARGEST_LOGVAR
 
     module = loaded(model)
-    if not isinstance(module, HybridGNetModule) or samples < 2:
+    if not isinstance(getattr(module, "network", None), CodesImages) or samples < 2:
         raise ConfigError(
             f"{samples} samples of {type(module).__name__}: at least two, of a HybridGNet, are needed."
         )
@@ -303,7 +315,7 @@ def _planes(found: OrganMasks, model: Any) -> "Tensor":
     return planes.to(parameter.dtype)
 
 
-def _network_input(image: Any, model: "HybridGNetModule") -> tuple["Tensor", "Geometry"]:
+def _network_input(image: Any, model: Any) -> tuple["Tensor", "Geometry"]:
     """Batch (1, 1, S, S), and the geometry from the image to it."""
     import torch
 

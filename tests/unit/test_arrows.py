@@ -57,8 +57,6 @@ UPWARD_TYPES: set[Pair] = set()
 """Those that only type checkers follow."""
 CLOSING: set[Pair] = {
     ("cli.train", "cli.stages"),
-    ("methods.hybridgnet.transfer", "methods.hybridgnet.module"),
-    ("methods.postdae.corruptions", "methods.postdae.degrade"),
     ("metrics.compare_draw", "metrics.compare"),
     ("results.draw.field", "results.field"),
     ("results.draw.quality", "results.quality"),

@@ -18,9 +18,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods.hybridgnet.module import HybridGNetModule, organ_counts
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import PAPER_WIDTHS
+from anatozoo.nn.graphs import organ_counts
 from anatozoo.training import conversion
 
 Style = Literal["tmi", "chexmask"]

@@ -12,9 +12,8 @@ from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.chest import ChestCase
 from anatozoo.io.intensity import Intensity
-from anatozoo.methods.hybridgnet.module import organ_counts
 from anatozoo.nn.augment import augment as augment_batch
-from anatozoo.nn.graphs import organ_slices
+from anatozoo.nn.graphs import organ_counts, organ_slices
 
 
 class ChestDataset(RadiographDataset):

@@ -19,11 +19,6 @@ from anatozoo.training.optim import adam_with_schedule
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
 
-ORGAN_SETS = {
-    "lungs": graphs.LUNGS,
-    "lungs_heart": graphs.LUNGS_HEART,
-    "lungs_heart_clavicles": graphs.LUNGS_HEART_CLAVICLES,
-}
 REPORT_FRAME = 1024
 """Errors are logged in pixels of this frame, the one in which HybridGNet's numbers are published."""
 
@@ -134,7 +129,7 @@ class HybridGNetModule(LandmarkModule):
     def configure_network(self) -> None:
         """Build the network and the organ tables."""
         h: Any = self.hparams
-        self.organs = organ_counts(h.organs)
+        self.organs = graphs.organ_counts(h.organs)
         self.dense_organs = list(h.dense_organs or self.organs)
         missing = set(self.organs) - set(self.dense_organs)
         if missing:
@@ -329,18 +324,3 @@ class HybridGNetModule(LandmarkModule):
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with a step or cosine schedule."""
         return adam_with_schedule(self, self.network.encoder)
-
-
-def organ_counts(organs: str | Mapping[str, int]) -> dict[str, int]:
-    """Landmarks per organ from a set's name or a mapping.
-
-    Raises:
-        ConfigError: the name is unknown.
-    """
-    if isinstance(organs, str):
-        if organs not in ORGAN_SETS:
-            raise ConfigError(
-                f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a mapping."
-            )
-        return dict(ORGAN_SETS[organs])
-    return graphs.check_organs(organs)

@@ -41,10 +41,8 @@ def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[s
     Raises:
         ConfigError: the source is not a HybridGNet checkpoint.
     """
-    from anatozoo.methods.hybridgnet.module import organ_counts
-
     state, hparams = sources.read_weights(source, "hybridgnet")
-    organs = organ_counts(hparams["organs"])
+    organs = graphs.organ_counts(hparams["organs"])
     return state, organs, list(hparams.get("dense_organs") or organs)
 
 

@@ -6,16 +6,14 @@ Every function draws its own parameters for each item of a batch, on the batch's
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.methods.postdae.strengths import DegradeConfig
 from anatozoo.nn.deform import smooth_field, uniform
-
-if TYPE_CHECKING:
-    from anatozoo.methods.postdae.degrade import DegradeConfig
 
 AVG_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -36,7 +34,7 @@ class Degradation(NamedTuple):
     labels: Tensor
     severity: Tensor
     table: Tensor
-    config: "DegradeConfig"
+    config: DegradeConfig
 
     @property
     def classes(self) -> int:

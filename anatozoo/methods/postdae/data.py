@@ -25,7 +25,8 @@ from anatozoo.frames.frame import Fit, Frame, frame_shape
 from anatozoo.frames.planes import organ_planes
 from anatozoo.io.untrusted import read_json
 from anatozoo.methods.postdae.corruptions import KINDS
-from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
+from anatozoo.methods.postdae.degrade import confusion_table, degrade, render
+from anatozoo.methods.postdae.strengths import DegradeConfig
 from anatozoo.nn.deform import ShapeConfig, deform
 from anatozoo.nn.labels import check_labels
 
@@ -146,7 +147,7 @@ class PostDAEDataModule(L.LightningDataModule):
         repeat: passes over the training masks per epoch.
         augment: strengths, fields of `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its
             defaults, None leaves the shapes as they are.
-        degrade: strengths, fields of `anatozoo.methods.postdae.degrade.DegradeConfig`.
+        degrade: strengths, fields of `anatozoo.methods.postdae.strengths.DegradeConfig`.
         confusions: JSON file with ``classes``, background first, and ``rates``, for each class the shares of
             its pixels that real models gave each class; wrong labels are then drawn accordingly.
         eval_copies: how often a case is validated and tested on: once as it is, then degraded by one kind

@@ -16,7 +16,8 @@ from anatozoo.methods.postdae.corruptions import (
     largest,
     look_up,
 )
-from anatozoo.methods.postdae.degrade import DegradeConfig, confusion_table, degrade, render
+from anatozoo.methods.postdae.degrade import confusion_table, degrade, render
+from anatozoo.methods.postdae.strengths import DegradeConfig
 
 SHAPES = [(64, 96), (24, 32, 20)]
 
