@@ -48,8 +48,10 @@ class Finding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="also show what is recognised in a data set's folder"
+        "--data", metavar="DIR", type=Path, help="also show what would be used of a data set, and why not all"
     )
+    parser.add_argument("--layout", help="how the data set lies in its folder, as --data.layout of a fit")
+    parser.add_argument("--organs", help="what must be annotated, as lungs,heart")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +67,10 @@ def run(args: argparse.Namespace) -> int:
         decoders(),
     ]
     if args.data is not None:
-        findings += [Finding("data", line) for line in describe_folder(args.data)]
+        organs = args.organs and [organ.strip() for organ in args.organs.split(",")]
+        lines, problems = describe_folder(args.data, args.layout, organs)
+        findings += [Finding("data", line) for line in lines]
+        findings += [Finding("data", "see below", problem) for problem in problems]
     print(format_fields([(finding.topic, finding.text) for finding in findings]), end="")
     problems = [finding.problem for finding in findings if finding.problem]
     for problem in problems:

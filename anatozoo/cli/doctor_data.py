@@ -1,132 +1,160 @@
-"""What ``anatozoo doctor --data DIR`` recognises in the folder of a data set."""
+"""What ``anatozoo doctor --data DIR`` says of a data set: what would be used, and what would not, and why."""
 
-import json
-import re
+from __future__ import annotations
+
+import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from anatozoo.errors import DataError
+from anatozoo.errors import AnatozooError, DataError
 
-JSRT_IMG_BYTES = 2048 * 2048 * 2
-"""A raw JSRT radiograph: 2048 × 2048 big-endian 16-bit values without a header."""
-IMAGES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".img", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"}
-)
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp"})
-MASKS = IMAGES | _PICTURES
-LABEL_FOLDERS = ("labels", "labelsTr", "masks")
-LANDMARK_FOLDERS = ("RL", "LL", "H", "RCLA", "LCLA")
-_ACDC = re.compile(r"patient\d+_frame\d+_gt\.nii(\.gz)?")
-_LOOKED_INTO = 20
-"""Label maps of a folder whose values are shown: reading all of a data set takes long."""
+if TYPE_CHECKING:
+    from anatozoo.data.case import Case
+    from anatozoo.data.layouts.base import Listing
+
+SAMPLED = 6
+"""Cases that are read: reading all of a data set takes long."""
+SECONDS = 3.0
+"""After which no further case is read."""
+_MOST_FOLDERS = 8
+_SPLITS = ("train", "val", "test", None)
 
 
-def describe_folder(root: Path) -> list[str]:
-    """Lines that say which images, landmarks, masks and splits lie below a folder.
+def describe_folder(
+    root: Path, layout: str | None = None, organs: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """What a data module would find below a folder.
+
+    Args:
+        root: the folder, or a manifest.
+        layout: see `anatozoo.data.layouts.registry`; None finds out.
+        organs: what is to be annotated; None takes whatever there is.
+
+    Returns:
+        Lines of the report, and problems, which say what to do.
 
     Raises:
-        DataError: it is not a folder.
+        DataError: there is nothing of this name.
+        ConfigError: the layout is unknown.
     """
-    if not root.is_dir():
+    from anatozoo.data.layouts.registry import LAYOUTS, find_cases, recognised
+
+    if not root.exists():
         raise DataError(f"--data {root}: there is no such folder.")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    lines = [f"{root}: {len(files)} files"]
-    lines += _by_folder(root, files)
-    lines += _jsrt(files)
-    lines += _landmarks(root, files)
-    lines += _masks(files)
-    lines += _label_maps(root, files)
-    lines += [f"split {path.relative_to(root)}: {_entries(path)}" for path in files if _is_split(path)]
-    if len(lines) == 1:
-        lines.append("nothing recognised: no images, landmarks (.npy), masks or splits (.txt, splits.json)")
-    return lines
-
-
-def _suffix(path: Path) -> str:
-    """The suffix in lower case, that of gzipped NIfTI whole."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _by_folder(root: Path, files: list[Path], most: int = 12) -> list[str]:
-    counts = Counter(
-        (path.parent.relative_to(root).as_posix(), _suffix(path)) for path in files if _suffix(path) in IMAGES
-    )
-    lines = [f"{count} images {suffix} in {folder}/" for (folder, suffix), count in counts.most_common(most)]
-    return lines + ([f"and images in {len(counts) - most} more folders"] if len(counts) > most else [])
-
-
-def _jsrt(files: list[Path]) -> list[str]:
-    raw = [path for path in files if path.suffix.lower() == ".img"]
-    if not raw:
-        return []
-    short = [path.name for path in raw if path.stat().st_size != JSRT_IMG_BYTES]
-    lines = [f"{len(raw) - len(short)} raw JSRT radiographs (.IMG, 2048 × 2048)"]
-    if short:
-        lines.append(f"{len(short)} .IMG files of another size, as {short[0]}: cut short or not JSRT's")
-    return lines
-
-
-def _landmarks(root: Path, files: list[Path]) -> list[str]:
-    lines = []
-    stems = {path.stem for path in files if _suffix(path) in IMAGES}
-    for organ in LANDMARK_FOLDERS:
-        found = [path for path in files if path.parent.name == organ and path.suffix == ".npy"]
-        if found:
-            # The public data set names its files after the image, with its extension or without.
-            matched = sum(Path(path.stem).stem in stems or path.stem in stems for path in found)
-            folder = found[0].parent.relative_to(root)
-            lines.append(f"landmarks {folder}/: {len(found)}, {matched} of them with an image")
-    return lines
-
-
-def _masks(files: list[Path]) -> list[str]:
-    from anatozoo.io.chest_folders import MASK_FOLDERS
-
-    counts = Counter(path.parent.name.lower().replace(" ", "_") for path in files if _suffix(path) in MASKS)
-    return [f"masks of {organ}: {counts[organ]}" for organ in MASK_FOLDERS if counts[organ]]
-
-
-def _label_maps(root: Path, files: list[Path]) -> list[str]:
-    """Folders of label maps, and what values these hold: what `label_values` and `--labels` must name."""
-    from anatozoo.errors import AnatozooError
-    from anatozoo.io.label_codes import Survey, some
-    from anatozoo.io.read import read_labels
-
-    folders: dict[str, list[Path]] = {}
-    for path in files:
-        if _suffix(path) in MASKS and path.parent.name in LABEL_FOLDERS:
-            folders.setdefault(f"{path.parent.relative_to(root).as_posix()}/", []).append(path)
-        elif _ACDC.fullmatch(path.name):
-            folders.setdefault("patientNNN_frameFF_gt files", []).append(path)
-    lines = []
-    for name, paths in folders.items():
-        survey, unread = Survey(name), list[str]()
-        for path in paths[:_LOOKED_INTO]:
-            try:
-                survey.add(read_labels(path, 2 if _suffix(path) in _PICTURES else 3)[0])
-            except AnatozooError as error:
-                unread.append(str(error))
-        looked = f"values above 0 in the first {survey.files}: {some(sorted(survey.values)) or 'none'}"
-        soft = f", of which {some(survey.soft)} are soft edges" if survey.soft else ""
-        lines.append(f"label maps {name}: {len(paths)}, {looked}{soft}")
-        if unread:
-            lines.append(f"label maps {name}: {len(unread)} could not be read, the first: {unread[0]}")
-    return lines
-
-
-def _is_split(path: Path) -> bool:
-    if path.name == "splits.json":
-        return True
-    return path.suffix == ".txt" and any(word in path.stem for word in ("train", "val", "test"))
-
-
-def _entries(path: Path) -> str:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix == ".txt":
-        return f"{sum(bool(line.strip()) for line in text.splitlines())} entries"
+    lines = [f"{root}: {words}" for words in _files(root)]
     try:
-        lists = json.loads(text)
-        return ", ".join(f"{name} {len(names)}" for name, names in lists.items())
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        return f"no lists of names by split ({error})"
+        chosen = recognised(root) if layout is None else layout
+        dims = _dims(root) if chosen == "folder" else 3 if chosen == "acdc" else 2
+        if chosen in LAYOUTS:
+            lines.append(f"layout {chosen}, {dims}-D: {LAYOUTS[chosen].words}")
+        listing = find_cases(root, chosen, organs, dims=dims)
+    except DataError as error:
+        return lines, [f"nothing would be used: {error}"]
+    lines += _cases(listing, organs)
+    read, problems = _sample(listing.cases, organs, dims)
+    return lines + read, problems
+
+
+def _files(root: Path) -> list[str]:
+    """How many files there are, and in which folders most of them lie."""
+    from anatozoo.io.split_lists import walk
+
+    if root.is_file():
+        return ["a manifest"]
+    counts: Counter[tuple[str, str]] = Counter()
+    for folder, names in walk(root, None):
+        place = folder.relative_to(root).as_posix()
+        counts.update((place, _suffix(name)) for name in names)
+    shown = [f"{count} {suffix} in {place}/" for (place, suffix), count in counts.most_common(_MOST_FOLDERS)]
+    more = len(counts) - len(shown)
+    return [f"{counts.total()} files", *shown, *([f"and {more} more kinds or folders"] if more > 0 else [])]
+
+
+def _suffix(name: str) -> str:
+    return ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower() or "without a suffix"
+
+
+def _dims(root: Path) -> int:
+    """Whether the layout ``folder`` holds images or volumes, by the first of its files."""
+    from anatozoo.data.layouts.folder import first_file
+    from anatozoo.io.volumes import read_itk, suffix_of_volume
+
+    path = first_file(root)
+    if path is None or not suffix_of_volume(path):
+        return 3 if path is not None and path.is_dir() else 2
+    size = read_itk(path, repr(str(path)), values=False).size
+    return 3 if sum(side > 1 for side in size) > 2 else 2
+
+
+def _cases(listing: Listing, organs: Sequence[str] | None) -> list[str]:
+    from anatozoo.data.layouts.base import shown
+    from anatozoo.io.splits import describe
+
+    cases = listing.cases
+    lines = [f"{len(cases)} cases of {len({case.subject for case in cases})} subjects"]
+    for split in _SPLITS:
+        group = [case for case in cases if case.split == split]
+        if group:
+            used = [case for case in group if _usable(case, organs)]
+            lines.append(
+                f"split {split or 'none'}: {len(group)} cases, {len(used)} with image and annotation"
+                + ("" if split else f"; in no split are {shown([case.id for case in group])}")
+            )
+    domains = Counter(case.domain for case in cases)
+    lines += [f"domain {domain}: {count} cases" for domain, count in domains.most_common(_MOST_FOLDERS)]
+    annotated = Counter(organ for case in cases for organ in case.organs)
+    lines += [f"annotated {organ}: {count} cases" for organ, count in annotated.most_common()]
+    reasons = {
+        "without an image": [case.id for case in cases if case.image is None],
+        "without an annotation": [case.id for case in cases if not case.labelled],
+        f"without all of {', '.join(organs or ())}": [
+            case.id for case in cases if case.labelled and not all(map(case.has, organs or ()))
+        ],
+    }
+    for why, names in {**reasons, **listing.left_out}.items():
+        if names:
+            lines.append(f"{len(names)} {why}: {shown(names)}")
+    return lines + describe(cases)
+
+
+def _usable(case: Case, organs: Sequence[str] | None) -> bool:
+    return case.image is not None and case.labelled and all(map(case.has, organs or ()))
+
+
+def _sample(cases: Sequence[Case], organs: Sequence[str] | None, dims: int) -> tuple[list[str], list[str]]:
+    """What a few cases hold, spread over the data set."""
+    from anatozoo.data.layouts.base import shown
+
+    sizes, spacings, read = list[str](), Counter[bool](), 0
+    problems: list[str] = []
+    values: Counter[str] = Counter()
+    until = time.monotonic() + SECONDS
+    for case in _spread(cases):
+        if time.monotonic() > until:
+            break
+        try:
+            grid = None
+            if case.image is not None:
+                grid = case.read_image(dims).grid
+                sizes.append(" x ".join(map(str, grid.size)))
+                spacings[grid.spacing_mm is not None] += 1
+            if case.labelled:
+                drawn = case.read_drawn(list(organs or case.organs), grid)
+                values.update(drawn.organs)
+        except AnatozooError as error:
+            problems.append(f"case {case.id}: {error}")
+        read += 1
+    lines = [f"read {read} cases: {shown(list(dict.fromkeys(sizes)))} pixels"] if sizes else []
+    if spacings[False]:
+        lines.append(f"spacing unknown in {spacings[False]} of them: nothing is in millimetres there")
+    lines += [f"drawn in {count} of {read} cases: {organ}" for organ, count in values.items()]
+    return lines, problems
+
+
+def _spread(cases: Sequence[Case]) -> Iterable[Case]:
+    step = max(1, len(cases) // SAMPLED)
+    # Annotated ones first: in them more can be wrong.
+    ordered = sorted(cases, key=lambda case: (not case.labelled, case.image is None))
+    return ordered[::step][:SAMPLED] if ordered else []

@@ -91,6 +91,11 @@ def is_volume(head: bytes, path: Path) -> bool:
     )
 
 
+def suffix_of_volume(path: Path) -> bool:
+    """Whether a file is named as NIfTI, MetaImage or NRRD."""
+    return path.name.lower().endswith(_SUFFIXES)
+
+
 def read_itk(path: Path, label: str, *, one_slice: bool = False, values: bool = True) -> ItkFile:
     """Read a file through ITK, in a process of its own and after its header has been checked.
 

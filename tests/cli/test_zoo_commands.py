@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
+from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
 from tests.support.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
 
@@ -335,46 +337,70 @@ def test_doctor_names_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch
     assert "set ANATOZOO_HOME" in str(doctor.cache(tmp_path / "not" / "yet").problem)
 
 
-def test_doctor_shows_what_it_recognises_in_a_data_folder(tmp_path: Path) -> None:
-    for name in ("images/JPCLN001.png", "images/JPCLN002.png", "masks/right lung/JPCLN001.gif", "scan.IMG"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "landmarks" / "RL").mkdir(parents=True)
-    for name in ("JPCLN001.png.npy", "JPCLN002.npy", "MCUCXR_0001_0.npy"):
-        (tmp_path / "landmarks" / "RL" / name).write_bytes(b"x")
-    (tmp_path / "train.txt").write_text("JPCLN001\n\nJPCLN002\n")
-    text = "\n".join(describe_folder(tmp_path))
+def test_doctor_says_what_would_be_used_of_a_data_set(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
+    (root / "images" / "JPCLN003.png").unlink()
+    (root / "landmarks" / "H" / "JPCLN001.npy").unlink()
+    lines, problems = describe_folder(root)
+    text = "\n".join(lines)
+    assert problems == []
     for words in [
-        "8 files",
-        "2 images .png in images/",
-        "0 raw JSRT radiographs",
-        "1 .IMG files of another size, as scan.IMG",
-        "landmarks landmarks/RL/: 3, 2 of them with an image",
-        "masks of right_lung: 1",
-        "split train.txt: 2 entries",
+        "2 .txt in splits/",
+        "layout chest, 2-D",
+        "3 cases of 3 subjects",
+        "split train: 2 cases, 2 with image and annotation",
+        "split val: 1 cases, 0 with image and annotation",
+        "domain JSRT: 3 cases",
+        "annotated heart: 2 cases",
+        "1 without an image: JPCLN003",
+        "read 3 cases: 64 x 64 pixels",
     ]:
         assert words in text
+    lines, _ = describe_folder(root, "jsrt", ["heart", "lungs"])
+    assert "split train: 2 cases, 1 with image and annotation" in lines
+    assert "1 without all of heart, lungs: JPCLN001" in lines
 
 
 def test_doctor_knows_volumes_and_the_values_of_label_maps(tmp_path: Path) -> None:
     write_volumes(tmp_path, ["a", "b"], values=(5, 7), splits={"train": ["a"], "val": ["b"]})
-    (tmp_path / "masks").mkdir()
-    PIL.Image.fromarray(np.tile(np.array([0, 128, 255], np.uint8), (6, 1))).save(tmp_path / "masks/x.png")
-    (tmp_path / "masks/y.png").write_bytes(b"x")
-    text = "\n".join(describe_folder(tmp_path))
+    (tmp_path / "imagesTr" / "notes.txt").write_text("x")
+    (tmp_path / "imagesTr" / "c.nii.gz").write_bytes((tmp_path / "imagesTr" / "a.nii.gz").read_bytes()[:200])
+    lines, problems = describe_folder(tmp_path)
+    text = "\n".join(lines)
     for words in [
-        "2 images .nii.gz in imagesTr/",
-        "label maps labelsTr/: 2, values above 0 in the first 2: 5, 7",
-        "label maps masks/: 2, values above 0 in the first 1: 128, 255, of which 128 are soft edges",
-        "label maps masks/: 1 could not be read, the first: ",
-        "split splits.json: train 1, val 1",
+        "3 .nii.gz in imagesTr/",
+        "layout folder, 3-D",
+        "split none: 1 cases, 0 with image and annotation; in no split are c",
+        "1 without an annotation: c",
+        "1 files that are no image: imagesTr/notes.txt",
     ]:
         assert words in text
-    assert "nothing recognised" not in text
+    assert [problem.partition(":")[0] for problem in problems] == ["case c"]
+    _, problems = describe_folder(tmp_path, None, ["front", "back"])
+    assert "the values 5, 7, but the classes are 1 front, 2 back; give label_values" in problems[0]
+
+
+def test_doctor_is_quick_with_thousands_of_files(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    picture, mask = (tmp_path / "images" / "0000.png"), (tmp_path / "masks" / "0000_mask.png")
+    PIL.Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32)).save(picture)
+    PIL.Image.fromarray(np.eye(32, dtype=np.uint8)).save(mask)
+    for number in range(1, 3000):
+        (tmp_path / "images" / f"{number:04}.png").hardlink_to(picture)
+        (tmp_path / "masks" / f"{number:04}_mask.png").hardlink_to(mask)
+    start = time.perf_counter()
+    lines, problems = describe_folder(tmp_path, organs=["heart"])
+    assert time.perf_counter() - start < 5
+    assert problems == []
+    assert "3000 cases of 3000 subjects" in lines
+    assert any("DEALT" in line for line in lines)
 
 
 def test_doctor_says_when_nothing_is_recognised(tmp_path: Path) -> None:
-    assert "nothing recognised" in describe_folder(tmp_path)[1]
+    _, [problem] = describe_folder(tmp_path)
+    assert "no layout is recognised" in problem
+    assert main(["doctor", "--data", str(tmp_path)]) == 1
     with pytest.raises(DataError, match="there is no such folder"):
         describe_folder(tmp_path / "gone")
 

@@ -1,0 +1,185 @@
+"""One image with what is known of it: the type that all layouts list and all data modules read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import DataError
+from anatozoo.frames.geometry import Geometry
+from anatozoo.io.annotation import parts_of
+from anatozoo.io.grid import Grid, GridImage
+from anatozoo.io.images import Image
+from anatozoo.io.landmarks import Points, draw_organ_mask
+from anatozoo.io.read import read_grid_image
+from anatozoo.io.splits import Origin
+
+Labels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The organs of one image, as contours, as masks, or both.
+
+    Attributes:
+        grid: the image's, to which landmarks refer; without an image, that of the masks.
+        landmarks: organ -> (N, 2) pixels of `grid`; empty in 3-D.
+        masks: organ -> bool. In 2-D a mask may have another size than `grid`, but shows what the image shows.
+        free: organs whose landmarks stand anywhere on their contour, as people draw them. Of all others a
+            landmark of one number lies at the corresponding place in every image.
+    """
+
+    grid: Grid
+    landmarks: Mapping[str, Points] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    free: frozenset[str] = frozenset()
+
+    @property
+    def organs(self) -> frozenset[str]:
+        """What is drawn."""
+        return frozenset({*self.landmarks, *self.masks})
+
+    def mask(self, organ: str, size: tuple[int, ...]) -> Mask:
+        """The mask of one organ at a size, from its mask or else from its contour.
+
+        Raises:
+            DataError: it is not drawn, or a volume of another size.
+        """
+        if organ in self.masks:
+            mask = self.masks[organ]
+            if mask.shape == size[::-1]:
+                return mask
+            if mask.ndim != 2 or len(size) != 2:
+                raise DataError(f"the mask of {organ} has the shape {mask.shape}, not {size[::-1]}.")
+            height, width = mask.shape
+            return Geometry.fit((width, height), (size[0], size[1]), mode="stretch").mask_to_target(mask)
+        if organ not in self.landmarks:
+            drawn = ", ".join(sorted(self.organs)) or "none"
+            raise DataError(f"there is no mask of {organ}, but {drawn}.")
+        scale = np.asarray(size) / self.grid.size
+        return draw_organ_mask((self.landmarks[organ] + 0.5) * scale - 0.5, (size[0], size[1]))
+
+    def label_map(self, organs: Sequence[str], size: tuple[int, ...] | None = None) -> tuple[Labels, Grid]:
+        """One label map: organ number i, from 1, has the value i, and later organs cover earlier ones.
+
+        Args:
+            organs: what to draw. ``"lungs"`` and ``"clavicles"`` stand for both sides.
+            size: (width, height[, depth]); None takes that of the masks, else that of the image.
+
+        Returns:
+            (H, W) or (D, H, W) uint8, and its grid.
+
+        Raises:
+            DataError: an organ is not drawn.
+        """
+        parts = [(value, part) for value, organ in enumerate(organs, 1) for part in self.parts(organ)]
+        if size is None:
+            masks = (self.masks[part] for _, part in parts if part in self.masks)
+            first = next(masks, None)
+            size = self.grid.size if first is None else first.shape[::-1]
+        labels = np.zeros(size[::-1], np.uint8)
+        for value, part in parts:
+            labels[self.mask(part, size)] = value
+        if size == self.grid.size:
+            return labels, self.grid
+        scale = np.asarray(size) / self.grid.size
+        spacing = self.grid.spacing_mm and tuple(np.divide(self.grid.spacing_mm, scale).tolist())
+        return labels, Grid(size, spacing)
+
+    def parts(self, organ: str) -> tuple[str, ...]:
+        """Under which names an organ is drawn: its own, or those of its two sides."""
+        return (organ,) if organ in self.organs else parts_of(organ)
+
+
+def annotated(organ: str, organs: Collection[str]) -> bool:
+    """Whether an organ, or both of its sides, are among the annotated ones."""
+    return organ in organs or all(part in organs for part in parts_of(organ))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image of a data set, nothing read yet.
+
+    Attributes:
+        id: name, unique in its data set.
+        subject: cases of one subject share it, and a split.
+        split: ``"train"``, ``"val"``, ``"test"``, or None where no list names the case.
+        domain: the data set or the site that the image comes from.
+        organs: what is annotated, as far as the layout tells without reading; empty for an image alone.
+        image: reads the image; None where there is none.
+        draw: reads the annotation of at least the given organs, as far as there is one; on the grid of the
+            image, where that is given. None where there is none.
+        facts: what else is known, plain JSON values, such as ``sex``, ``age``, ``view``, ``phase``.
+        origin: where the split comes from.
+    """
+
+    id: str
+    subject: str
+    split: str | None = None
+    domain: str = ""
+    organs: frozenset[str] = frozenset()
+    image: Callable[[], Image | GridImage] | None = None
+    draw: Callable[[Sequence[str], Grid | None], Drawn] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is annotated."""
+        return self.draw is not None and bool(self.organs)
+
+    def has(self, organ: str) -> bool:
+        """Whether an organ, or both of its sides, are annotated."""
+        return self.labelled and annotated(organ, self.organs)
+
+    def read_image(self, dims: int) -> GridImage:
+        """Read the image; radiographs are bone white.
+
+        Raises:
+            DataError: there is none.
+            ImageError: it is damaged, or has another number of dimensions.
+        """
+        if self.image is None:
+            raise DataError(f"case {self.id} has annotations but no image.")
+        return read_grid_image(self.image(), dims)
+
+    def read_drawn(self, organs: Sequence[str], grid: Grid | None = None) -> Drawn:
+        """Read the annotation.
+
+        Args:
+            organs: what is needed.
+            grid: the image's, if it has been read.
+
+        Raises:
+            DataError: there is none, or its files are damaged or do not fit the image.
+        """
+        if self.draw is None:
+            raise DataError(f"case {self.id} is not annotated; choose cases that are `labelled`.")
+        return self.draw(organs, grid)
+
+    def read_labels(self, organs: Sequence[str], grid: Grid | None = None) -> tuple[Labels, Grid]:
+        """The label map of some organs, see `Drawn.label_map`, and its grid: the image's, if that is given.
+
+        Raises:
+            DataError: an organ is not drawn, nothing is, or the files are damaged.
+        """
+        drawn = self.read_drawn(organs, grid)
+        try:
+            labels, own = drawn.label_map(organs, None if grid is None else grid.size)
+        except DataError as error:
+            raise DataError(f"{self.id}: {error}") from error
+        return labels, own if grid is None else grid
+
+    def read(self, organs: Sequence[str], dims: int) -> tuple[GridImage, Labels | None]:
+        """Image and label map on its grid; no label map where no organs are given.
+
+        Raises:
+            DataError, ImageError: see `read_image` and `read_labels`.
+        """
+        image = self.read_image(dims)
+        return image, self.read_labels(organs, image.grid)[0] if organs else None

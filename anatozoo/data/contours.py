@@ -1,0 +1,73 @@
+"""Landmarks from contours that people drew: evenly spaced, from one start, in one direction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anatozoo.errors import DataError
+from anatozoo.io.landmarks import Points
+
+STARTS: dict[str, tuple[tuple[float, float], bool]] = {
+    "lung_right": ((0.79, 0.0), False),
+    "lung_left": ((0.27, 0.0), True),
+    "heart": ((0.04, 0.79), True),
+    "clavicle_right": ((0.1, 0.01), True),
+    "clavicle_left": ((0.89, 0.0), False),
+}
+"""Where the contours of the public landmark data set start, as shares of their bounding box (x, y), and
+whether they run clockwise in the picture."""
+ELSEWHERE = ((0.5, 0.0), True)
+"""Of all other organs: the top, clockwise."""
+
+
+def resampled(contour: Points, count: int, organ: str = "") -> Points:
+    """Landmarks at equal distances along a closed contour.
+
+    The first is the point of the contour nearest to the start in `STARTS`, for other organs nearest to the
+    middle of the upper edge of its bounding box; the others follow in the direction given there. So landmarks
+    of one number lie at corresponding places, wherever somebody began to draw, and in whatever direction.
+
+    Args:
+        contour: (N, 2) pixels, at least three different points, in order round the organ.
+        count: how many landmarks.
+        organ: its name.
+
+    Returns:
+        (count, 2).
+
+    Raises:
+        DataError: the contour encloses nothing.
+    """
+    points = _without_repeats(np.asarray(contour, np.float64))
+    ahead = np.roll(points, -1, axis=0)
+    area = float(np.sum(points[:, 0] * ahead[:, 1] - ahead[:, 0] * points[:, 1])) / 2 if len(points) else 0.0
+    if len(points) < 3 or abs(area) < 1e-9:
+        raise DataError(f"the contour of {organ or 'an organ'} encloses nothing; draw it round the organ.")
+    start, clockwise = STARTS.get(organ, ELSEWHERE)
+    # In a picture y runs down: there a positive area is a clockwise contour.
+    if (area > 0) != clockwise:
+        points = points[::-1]
+    low, high = points.min(axis=0), points.max(axis=0)
+    wanted = low + np.asarray(start) * (high - low)
+    points = _begun_at(points, wanted)
+    closed = np.concatenate([points, points[:1]])
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    places = np.arange(count) * along[-1] / count
+    return np.stack([np.interp(places, along, closed[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _without_repeats(points: Points) -> Points:
+    """Without points that follow themselves, the first after the last included."""
+    if not len(points):
+        return points
+    return points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+
+
+def _begun_at(points: Points, wanted: Points) -> Points:
+    """The contour from its place nearest to a point on, which lies on an edge as a rule."""
+    ahead = np.roll(points, -1, axis=0)
+    edges = ahead - points
+    share = np.clip(((wanted - points) * edges).sum(1) / (edges**2).sum(1), 0, 1)
+    feet = points + share[:, None] * edges
+    first = int(np.argmin(((feet - wanted) ** 2).sum(1)))
+    return _without_repeats(np.concatenate([feet[first : first + 1], np.roll(points, -first - 1, axis=0)]))

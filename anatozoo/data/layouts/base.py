@@ -1,0 +1,96 @@
+"""What a layout is: it recognises a folder, and lists the cases in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anatozoo.data.case import Case
+from anatozoo.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for.
+
+    Attributes:
+        root: the folder of the data.
+        organs: names in the order of their labels; empty where no annotation is needed, None for all that are
+            there.
+        dims: 2 for images, 3 for volumes.
+        label_values: what stands for the organs in label maps: values in their order, or words as
+            ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
+        subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
+            whole name.
+    """
+
+    root: Path
+    organs: tuple[str, ...] | None = ()
+    dims: int = 2
+    label_values: Sequence[int] | str | None = None
+    subject_pattern: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a layout found.
+
+    Attributes:
+        cases: sorted by name.
+        left_out: why -> names of files that are no case, or are not used in one.
+    """
+
+    cases: list[Case]
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which data lie in folders.
+
+    Attributes:
+        name: as in ``--data.layout``.
+        words: what it looks like, for messages.
+        dims: 2 and 3, as far as it holds images and volumes.
+        recognises: whether a folder looks like it, at a glance.
+        find: lists the cases.
+    """
+
+    name: str
+    words: str
+    dims: tuple[int, ...]
+    recognises: Callable[[Path], bool]
+    find: Callable[[Wanted], Listing]
+
+
+def subject_rule(pattern: str | None) -> Callable[[str], str]:
+    """What gives the subject of a case's name: the first group of the pattern; None takes the whole name.
+
+    Raises:
+        ConfigError: the pattern is not a regular expression with a group; a name that does not fit is a
+            `DataError`.
+    """
+    if pattern is None:
+        return str
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"subject_pattern={pattern!r} is no regular expression: {error}.") from error
+    if expression.groups < 1:
+        raise ConfigError(f"subject_pattern={pattern!r} needs a group, such as '(patient\\d+)_.*'.")
+
+    def subject(name: str) -> str:
+        match = expression.match(name)
+        if match is None:
+            raise DataError(f"subject_pattern={pattern!r} does not fit the name {name!r}.")
+        return match[1]
+
+    return subject
+
+
+def shown(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

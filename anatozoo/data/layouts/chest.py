@@ -1,0 +1,94 @@
+"""The layouts of public chest radiographs: ``jsrt``, ``landmarks``, ``hybridgnet``, ``covid``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from anatozoo.data.case import Case, Drawn
+from anatozoo.data.layouts.base import Layout, Listing, Wanted
+from anatozoo.errors import DataError
+from anatozoo.io.chest import ChestCase, deal_cases, index_chest
+from anatozoo.io.chest_folders import is_jsrt, scan
+from anatozoo.io.grid import Grid
+from anatozoo.io.splits import check_subjects, dealt, refuse_foreign
+
+_FACTS = ("dataset", "sex", "age", "view")
+
+
+def find_chest(layout: str, wanted: Wanted) -> Listing:
+    """The radiographs of a layout, each with a split if lists name it, or else dealt.
+
+    Where lists name some cases, the others are in no split; only the cases of ``landmarks`` that are not
+    JSRT's are dealt beside them, for nobody publishes a list of them.
+
+    Raises:
+        DataError: nothing is there, or files contradict one another.
+    """
+    found = index_chest(wanted.root, "auto" if layout == "chest" else layout)
+    # What is dealt beside lists never holds a case of JSRT: its test split would be among it.
+    free = {c.id: c.patient for c in found if layout == "landmarks" and c.split is None and not is_jsrt(c.id)}
+    if free:
+        others = dealt(wanted.root, free)
+        found = [
+            replace(c, split=others.splits[c.id], origin=others.origin) if c.id in free else c for c in found
+        ]
+    if not any(case.split for case in found):
+        refuse_foreign(wanted.root, {case.id: (case.id,) for case in found})
+        found = deal_cases(wanted.root, found)
+    check_subjects((case.patient, case.split) for case in found)
+    return Listing([_case(case) for case in found])
+
+
+def _case(chest: ChestCase) -> Case:
+    organs = frozenset({*chest.masks, *chest.landmarks})
+    return Case(
+        chest.id,
+        chest.patient,
+        chest.split,
+        str(chest.metadata.get("dataset", "unknown")),
+        organs,
+        None if chest.image is None else chest.read_image,
+        partial(_draw, chest) if organs else None,
+        {key: chest.metadata[key] for key in _FACTS if chest.metadata.get(key) is not None},
+        chest.origin,
+    )
+
+
+def _draw(chest: ChestCase, organs: Sequence[str], _: Grid | None) -> Drawn:
+    """The masks of these organs and all landmarks, in the frame that the case states."""
+    parts = Drawn(Grid(chest.size), chest.landmarks)
+    needed = {part for organ in organs for part in parts.parts(organ) if part in chest.masks}
+    masks = {organ: chest.read_mask(organ) for organ in chest.masks if organ in needed}
+    return Drawn(Grid(chest.size, chest.spacing_mm), chest.landmarks, masks)
+
+
+def _recognises(layout: str, root: Path) -> bool:
+    if not root.is_dir():
+        return False
+    try:
+        found = scan(root)
+    except DataError:
+        return False
+    kinds = {
+        "jsrt": any(map(is_jsrt, (*found.images, *found.masks, *found.landmarks))),
+        "landmarks": bool(found.separate),
+        "hybridgnet": bool(found.vectors),
+        "covid": bool(found.covid),
+    }
+    return kinds.get(layout, any(kinds.values()))
+
+
+_WORDS = {
+    "jsrt": "JPCLN001.IMG anywhere, or .png in images/, with masks/heart/ or landmarks",
+    "landmarks": "landmarks/{RL,LL,H,RCLA,LCLA}/NAME.npy with images/",
+    "hybridgnet": "{Train,Val,Test}/landmarks/NAME.npy with all organs in one vector",
+    "covid": "metadata.csv with images/ and masks/",
+    "chest": "any of these four, all that are there",
+}
+LAYOUTS = [
+    Layout(name, words, (2,), partial(_recognises, name), partial(find_chest, name))
+    for name, words in _WORDS.items()
+]

@@ -1,0 +1,117 @@
+"""Which annotation belongs to which image, where their files have different names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from anatozoo.data.layouts.base import shown
+from anatozoo.errors import DataError
+from anatozoo.io.annotation import PAIRS
+from anatozoo.io.landmarks import CHEST_ORGANS
+
+_IMAGE_WORDS = "0000|image|images|img"
+_MASK_WORDS = "mask|masks|seg|segmentation|label|labels|gt|landmarks|annotation|annotations|roi"
+_BETWEEN = r"[_\-. ]"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What belongs together.
+
+    Attributes:
+        of_image: image -> annotation.
+        names: image -> what the case is called.
+        lonely: annotations without an image.
+    """
+
+    of_image: Mapping[str, str]
+    names: Mapping[str, str]
+    lonely: tuple[str, ...]
+
+
+def image_key(name: str) -> str:
+    """A name without what marks images: ``a_0000``, ``a_image`` and ``img_a`` are ``a``."""
+    return _stripped(name, _IMAGE_WORDS)
+
+
+def mask_key(name: str) -> str:
+    """A name without what marks masks: ``a_mask``, ``a_seg`` and ``label-a`` are ``a``."""
+    return _stripped(name, f"{_MASK_WORDS}|{_IMAGE_WORDS}")
+
+
+def _stripped(name: str, words: str) -> str:
+    ending = re.compile(f"(.+?){_BETWEEN}(?:{words})", re.IGNORECASE | re.DOTALL)
+    beginning = re.compile(f"(?:{words}){_BETWEEN}(.+)", re.IGNORECASE | re.DOTALL)
+    while match := ending.fullmatch(name) or beginning.fullmatch(name):
+        name = match[1]
+    return name
+
+
+def organ_at_end(name: str, organs: Collection[str]) -> tuple[str, str | None]:
+    """Name and organ of a file that marks one organ, ``a_heart``; None where no organ is named."""
+    bare = mask_key(name)
+    for organ in sorted({*organs, *CHEST_ORGANS, *PAIRS}, key=len, reverse=True):
+        if re.fullmatch(f".+{_BETWEEN}{re.escape(organ)}", bare, re.IGNORECASE | re.DOTALL):
+            return mask_key(bare[: -len(organ) - 1]), organ
+    return name, None
+
+
+def pair(images: Collection[str], annotations: Collection[str]) -> Pairs:
+    """Match by the same name, then without what marks images and masks, then without what all names share.
+
+    Raises:
+        DataError: an image may have several annotations, or an annotation several images.
+    """
+    found = {name: name for name in images if name in annotations}
+    names = {name: name for name in images}
+    left = [name for name in annotations if name not in found]
+    if left:
+        keyed = _grouped(left, mask_key)
+        by_key = _grouped(images, image_key)
+        for key in [key for key in by_key if key in keyed]:
+            of_key = by_key[key]
+            taken = [found[name] for name in of_key if name in found]
+            if len(of_key) > 1 or len(keyed[key]) + len(taken) > 1:
+                raise DataError(
+                    f"the images {shown(of_key)} and the annotations {shown([*taken, *keyed[key]])} may "
+                    "belong together in several ways; keep one of each, or name an annotation as its image."
+                )
+            found[of_key[0]] = keyed[key][0]
+    if left and not found:
+        found = _without_the_common(list(images), left)
+    if any(image != annotation for image, annotation in found.items()):
+        keys = _grouped(images, image_key)
+        if twice := next((group for group in keys.values() if len(group) > 1), None):
+            raise DataError(f"the images {shown(twice)} would be one case; keep one, or rename them.")
+        names = {group[0]: key for key, group in keys.items()}
+    used = set(found.values())
+    return Pairs(found, names, tuple(name for name in annotations if name not in used))
+
+
+def _grouped(names: Iterable[str], key: object) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)  # type: ignore[operator]  # a function of names
+    return groups
+
+
+def _without_the_common(images: list[str], annotations: list[str]) -> dict[str, str]:
+    """Pairs by what is left of names without the beginning and end that all of one side share."""
+    if len(images) < 2 or len(annotations) < 2:
+        return {}
+    rests = [_rests(side) for side in (images, annotations)]
+    return {image: rests[1][rest] for rest, image in rests[0].items() if rest in rests[1]}
+
+
+def _rests(names: list[str]) -> dict[str, str]:
+    before = re.sub(r"\d+$", "", _shared_start(names))
+    after = re.sub(r"\d+$", "", _shared_start([name[len(before) :][::-1] for name in names]))
+    return {name[len(before) : len(name) - len(after)]: name for name in names}
+
+
+def _shared_start(names: list[str]) -> str:
+    first, last = min(names), max(names)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:same]

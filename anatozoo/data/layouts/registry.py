@@ -1,0 +1,67 @@
+"""The layouts by name, and one way to find the cases of any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anatozoo.data.layouts import acdc, chest, folder
+from anatozoo.data.layouts.base import Layout, Listing, Wanted
+from anatozoo.errors import ConfigError, DataError
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*chest.LAYOUTS, acdc.LAYOUT, folder.LAYOUT)}
+"""What ``--data.layout`` may be. Layouts of others are added by ``LAYOUTS[name] = Layout(...)``."""
+_BUNDLED = tuple(LAYOUTS)
+
+
+def find_cases(
+    root: str | Path,
+    layout: str,
+    organs: Sequence[str] | None = (),
+    *,
+    dims: int = 2,
+    label_values: Sequence[int] | str | None = None,
+    subject_pattern: str | None = None,
+) -> Listing:
+    """The cases below a folder.
+
+    Args:
+        root: the folder, or a manifest.
+        layout: a name of `LAYOUTS`, or ``"auto"``, which takes the one that the folder looks like.
+        organs: see `anatozoo.data.layouts.base.Wanted`.
+        dims: the same.
+        label_values: the same.
+        subject_pattern: the same.
+
+    Raises:
+        DataError: nothing is there, or it contradicts itself.
+        ConfigError: the layout is unknown, or holds no cases of these dimensions.
+    """
+    place = Path(root)
+    if layout != "auto" and layout not in LAYOUTS:
+        raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}, or auto.")
+    if not place.exists():
+        raise DataError(f"{place} is not a folder; data.root names the folder with the data.")
+    chosen = LAYOUTS[recognised(place) if layout == "auto" else layout]
+    if dims not in chosen.dims:
+        kinds = "images" if dims == 2 else "volumes"
+        raise ConfigError(f"layout={chosen.name!r} holds no {dims}-D {kinds}; change the frame's size.")
+    return chosen.find(
+        Wanted(place, None if organs is None else tuple(organs), dims, label_values, subject_pattern)
+    )
+
+
+def recognised(root: Path) -> str:
+    """The layout that a folder looks like.
+
+    Raises:
+        DataError: none, or several.
+    """
+    for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
+        found = [name for name in group if LAYOUTS[name].recognises(root)]
+        if len(found) > 1:
+            raise DataError(f"{root} looks like {' and like '.join(found)}; say which by data.layout.")
+        if found:
+            return found[0]
+    known = "; ".join(f"{layout.name}: {layout.words}" for layout in LAYOUTS.values())
+    raise DataError(f"{root}: no layout is recognised. There are {known}.")
