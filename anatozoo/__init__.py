@@ -14,12 +14,16 @@ from anatozoo.version import __version__
 
 if TYPE_CHECKING:
     from anatozoo.io.images import read_image
+    from anatozoo.results.contours import ContourResult
     from anatozoo.results.field import RegistrationResult
+    from anatozoo.results.labels import LabelResult
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.zoo.catalogue import info, list_models
     from anatozoo.zoo.hub import load
 
 __all__ = [
+    "ContourResult",
+    "LabelResult",
     "RegistrationResult",
     "SegmentationResult",
     "__version__",
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "ContourResult": "anatozoo.results.contours",
+    "LabelResult": "anatozoo.results.labels",
     "RegistrationResult": "anatozoo.results.field",
     "SegmentationResult": "anatozoo.results.segmentation",
     "info": "anatozoo.zoo.catalogue",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.fairness.wording import metric_words, p_value
+from anatozoo.io.figures import tint
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def _draw_groups(ax: Axes, frame: GroupFrame, metric: str) -> None:
     patients = frame.patients[metric]
     for place, (group, side) in enumerate(zip(frame.groups, sides, strict=True)):
         color = _COLORS[place % len(_COLORS)]
-        small = group in frame.small
-        boxes["boxes"][place].set(facecolor=_tint(color), edgecolor=color, hatch="////" if small else None)
+        boxes["boxes"][place].set(
+            facecolor=tint(color, 0.15), edgecolor=color, hatch="////" if group in frame.small else None
+        )
         for part in ("whiskers", "caps"):
             for artist in boxes[part][2 * place : 2 * place + 2]:
                 artist.set(color=color)
@@ -308,10 +310,3 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     room = 0.05 * (high - low) or 0.05
     return low - room, high + room
-
-
-def _tint(color: str) -> tuple[float, float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    red, green, blue = to_rgb(color)
-    return red, green, blue, 0.15

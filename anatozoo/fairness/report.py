@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.report_tables import adjusted_table, means_table, pairs_table, summary_table
 from anatozoo.fairness.tables import Joined
 from anatozoo.fairness.wording import metric_words, number
+from anatozoo.io.figures import figure_bytes
 from anatozoo.io.writers import write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def draw_pictures(audit: Audit) -> dict[str, bytes]:
             figures[f"{STEM}_estimate{index + 1}_gaps.png"] = plot_agreement(
                 *gaps, "Gaps of every two groups"
             )
-    return {name: _png(figure) for name, figure in figures.items()}
+    return {name: figure_bytes(figure, _DPI) for name, figure in figures.items()}
 
 
 def write_report(folder: Path, audit: Audit, head: Mapping[str, Any]) -> list[Path]:
@@ -200,12 +200,6 @@ def report_json(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
     """All numbers and sentences, as JSON."""
     sentences = [{"kind": finding.kind, "text": finding.text} for finding in findings(audit)]
     return audit.to_dict() | {"findings": sentences, "caveats": caveats(audit)} | dict(head)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
 
 
 def _slug(name: str) -> str:

@@ -302,8 +302,8 @@ def write_comparison(
     Raises:
         OutputError: a file cannot be written.
     """
+    from anatozoo.io.figures import figure_bytes
     from anatozoo.metrics.compare_draw import plot_comparison
-    from anatozoo.results.draw.field import figure_bytes
 
     rows = []
     for name, pairs in comparison.metrics.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anatozoo.io.figures import QUIET, tint
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 MOST_PANELS = 8
 _COLUMNS = 4
 _COLORS = ("#0072b2", "#d55e00")
-_GREY = "#555555"
 _WIDTH, _HEIGHT = 2.5, 2.7
 _SPREAD = 0.07
 _ENOUGH = 40
@@ -50,7 +50,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     words = [in_figure(f"{letter}  {name}") for letter, name in zip("AB", comparison.names, strict=True)]
     figure.suptitle("\n".join(words), fontsize=9, x=0.01, ha="left")
     if left_out:
-        figure.supxlabel(f"{left_out} more metrics are in the table", fontsize=8, color=_GREY)
+        figure.supxlabel(f"{left_out} more metrics are in the table", fontsize=8, color=QUIET)
     return figure
 
 
@@ -65,24 +65,17 @@ def _draw_panel(ax: Axes, name: str, pairs: Paired) -> None:
             color = _COLORS[index * 2 // len(boxes[part])]
             artist.set(color=color, linewidth=1.1)
             if part == "boxes":
-                artist.set(facecolor=(*_rgb(color), 0.15), edgecolor=color)
+                artist.set(facecolor=tint(color, 0.15), edgecolor=color)
     draw = np.random.default_rng(0)
     places = np.stack([np.full(len(pairs.a), 0.28), np.full(len(pairs.a), 0.72)])
     places += draw.uniform(-_SPREAD, _SPREAD, places.shape)
-    ax.plot(places, np.stack(sides), color=_GREY, linewidth=0.6, alpha=0.45 * faint, zorder=2)
+    ax.plot(places, np.stack(sides), color=QUIET, linewidth=0.6, alpha=0.45 * faint, zorder=2)
     for place, values, color in zip(places, sides, _COLORS, strict=True):
         ax.scatter(place, values, s=7, color=color, alpha=0.8 * faint, linewidths=0, zorder=3)
     n = pairs.test
     ax.set_title(in_figure(name), fontsize=9)
-    ax.set_xlabel(f"B − A {n.difference:+.3g}, Holm p {p_words(pairs.p_holm)}", fontsize=8, color=_GREY)
+    ax.set_xlabel(f"B − A {n.difference:+.3g}, Holm p {p_words(pairs.p_holm)}", fontsize=8, color=QUIET)
     ax.set_xticks((0, 1), ("A", "B"))
     ax.set_xlim(-0.35, 1.35)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    red, green, blue = to_rgb(color)
-    return red, green, blue

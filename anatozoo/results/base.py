@@ -1,119 +1,235 @@
-"""What results of volumes share: where their voxels lie, and how they become files and pictures."""
+"""What all results share: how they are saved, shown in notebooks and turned into JSON."""
 
 from __future__ import annotations
 
-import io
 import os
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import ConfigError
+from anatozoo.io.figures import DPI
 from anatozoo.io.grid import Grid
-from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEFAULT_FORMATS = ("nifti", "picture", "json")
-_DPI = 100
+Scalar = TypeVar("Scalar", bound=np.generic)
+Writer = Callable[[Any, Path], Path]
+"""Writes a result to a path, atomically, and returns the path."""
 
 
-class SavedVolume:
-    """A result whose voxels lie on a grid.
-
-    Subclasses have `grid`, `image` and `flags`, say their `formats`, and implement `as_sitk`, `plot` and
-    `to_dict`.
+@dataclass(frozen=True)
+class Formats:
+    """The formats in which one kind of result can be saved.
 
     Attributes:
-        formats: kind of file -> what it adds to the stem of the image's name.
+        what: the results, for messages.
+        writers: format -> what each of its files adds to the stem -> what writes this file.
+        default: formats where none are chosen.
     """
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]]
-
-    checkpoint: str
-    version: str
-    image: str
-    grid: Grid
-    flags: tuple[str, ...]
+    what: str
+    writers: Mapping[str, Mapping[str, Writer]]
+    default: tuple[str, ...]
 
     @property
-    def size(self) -> tuple[int, ...]:
-        """(width, height, depth) in voxels."""
-        return self.grid.size
+    def endings(self) -> dict[str, tuple[str, ...]]:
+        """Format -> what each of its files adds to the stem."""
+        return {name: tuple(files) for name, files in self.writers.items()}
+
+    def check(self, chosen: Sequence[str] | None) -> tuple[str, ...]:
+        """The formats without repetition, in a fixed order; None takes the default.
+
+        Raises:
+            ConfigError: a format is unknown, or there is none.
+        """
+        if chosen is None:
+            return self.default
+        wanted = [chosen] if isinstance(chosen, str) else list(chosen)
+        unknown = [name for name in wanted if name not in self.writers]
+        if unknown or not wanted:
+            raise ConfigError(
+                f"{self.what} have no format {', '.join(unknown) or 'that is empty'}; use "
+                f"{', '.join(self.writers)}."
+            )
+        return tuple(name for name in self.writers if name in wanted)
+
+    def names(self, stem: str, formats: Sequence[str]) -> list[str]:
+        """File names of a result in these formats."""
+        return [stem + ending for name in formats for ending in self.writers[name]]
+
+
+@dataclass(frozen=True, eq=False)
+class Result(ABC):
+    """What a model answers.
+
+    Subclasses are frozen dataclasses that set the class attributes and implement `plot`.
+
+    Attributes:
+        formats: how it can be saved.
+        head: names of the attributes with which its JSON starts, in order.
+        dpi: of its picture.
+        flags: remarks of reader and model, each once; empty is good.
+    """
+
+    formats: ClassVar[Formats]
+    head: ClassVar[tuple[str, ...]]
+    dpi: ClassVar[int] = DPI
+
+    flags: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._put(flags=tuple(dict.fromkeys(self.flags)))
+
+    def _put(self, **values: Any) -> None:
+        """Set attributes of this frozen result while it is made."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
-    def spacing_mm(self) -> tuple[float, ...] | None:
-        """(x, y, z) millimetres per voxel, None where unknown."""
-        return self.grid.spacing_mm
+    def stem(self) -> str:
+        """Start of the names of its files where none is given: the name of the image without its suffix."""
+        from anatozoo.io.files import stem_of
 
-    @abstractmethod
-    def as_sitk(self) -> Any:
-        """A ``SimpleITK.Image`` of the voxels in their place."""
+        return stem_of(Path(getattr(self, "image", "")))
+
+    @property
+    def default_formats(self) -> tuple[str, ...]:
+        """Formats of `save` where none are chosen."""
+        return self.formats.default
 
     @abstractmethod
     def plot(self) -> Figure:
         """Draw the result. The figure is none of pyplot's, so nothing is left open; notebooks display it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the voxels as JSON values; null where millimetres are unknown."""
-        return {
-            "schema_version": 1,
-            "checkpoint": self.checkpoint,
-            "version": self.version,
-            "image": self.image,
-            "size": list(self.size),
-            "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
-            "grid": self.grid.to_dict(),
-        }
+        """All but the pixels as JSON values; null where millimetres are unknown."""
+        return {"schema_version": 1} | {name: _json_value(getattr(self, name)) for name in self.head}
 
     def save(
         self,
         directory: str | os.PathLike[str],
-        formats: Sequence[str] = DEFAULT_FORMATS,
+        formats: Sequence[str] | None = None,
         stem: str | None = None,
     ) -> list[Path]:
         """Write files, each of them atomically.
 
         Args:
             directory: folder, created if it does not exist.
-            formats: ``"nifti"`` or ``"mha"`` (the voxels, with spacing, origin and directions),
-                ``"picture"`` (PNG, the plot), ``"json"``.
-            stem: start of the file names; None takes the name of the volume without its suffix.
+            formats: some of those that the class lists under `formats`; None takes `default_formats`.
+            stem: start of the file names; None takes `stem`.
 
         Returns:
             The paths.
 
         Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            GeometryError: ``"mha"`` without a spacing.
+            ConfigError: a format is unknown, or `stem` names a folder or nothing.
+            GeometryError: a format cannot hold this result: ``"mha"`` needs a spacing, ``"png"`` two axes.
             OutputError: a file cannot be written.
         """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files
+        from anatozoo.io.writers import checked_stem
 
-        chosen = stem_of(Path(self.image)) if stem is None else stem
-        files = output_files(directory, chosen, formats, self.formats)
-        return [self._write(path, kind) for path, kind in files]
-
-    def _write(self, path: Path, kind: str) -> Path:
-        from anatozoo.io import writers
-
-        if kind == "json":
-            return writers.write_json(path, self.to_dict())
-        if kind == "picture":
-            return writers.write_bytes(path, self._repr_png_())
-        return writers.write_itk(path, self.as_sitk(), units_known=self.spacing_mm is not None)
-
-    def _put_title(self, figure: Figure) -> None:
-        """Name of the volume, checkpoint and flags above a picture."""
-        flags = ", ".join(flag.replace("_", " ") for flag in self.flags)
-        name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
-        title = f"{in_figure(name)}   {self.checkpoint} {self.version}" + (f"\n{flags}" if flags else "")
-        figure.suptitle(title, fontsize=9, color="#b35900" if flags else "#555555")
+        chosen = self.formats.check(self.default_formats if formats is None else formats)
+        start = checked_stem(self.stem if stem is None else stem)
+        return [
+            write(self, Path(directory) / (start + ending))
+            for name in chosen
+            for ending, write in self.formats.writers[name].items()
+        ]
 
     def _repr_png_(self) -> bytes:
         """Picture for notebooks, where a result on a line of its own shows itself."""
-        buffer = io.BytesIO()
-        self.plot().savefig(buffer, format="png", dpi=_DPI)
-        return buffer.getvalue()
+        from anatozoo.io.figures import figure_bytes
+
+        return figure_bytes(self.plot(), self.dpi)
+
+
+@dataclass(frozen=True, eq=False)
+class GridResult(Result):
+    """A result whose pixels or voxels lie on a grid.
+
+    Attributes:
+        checkpoint: name of the checkpoint.
+        version: its version.
+        image: path or name of what the model was given, or ``"array"``.
+        grid: where the pixels or voxels of the result lie.
+    """
+
+    head: ClassVar[tuple[str, ...]] = (
+        "checkpoint",
+        "version",
+        "image",
+        "size",
+        "spacing_mm",
+        "grid",
+        "flags",
+    )
+
+    checkpoint: str
+    version: str
+    image: str
+    grid: Grid
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(width, height[, depth]) in pixels."""
+        return self.grid.size
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """(x, y[, z]) millimetres per pixel, None where unknown."""
+        return self.grid.spacing_mm
+
+    @abstractmethod
+    def as_sitk(self) -> Any:
+        """A ``SimpleITK.Image`` of the pixels in their place."""
+
+    def _titled(self, figure: Figure) -> Figure:
+        """The figure with the name of the image, the checkpoint and the flags above it."""
+        from anatozoo.io.figures import QUIET, WARNING, flag_words
+        from anatozoo.text import in_figure
+
+        words = flag_words(self.flags)
+        name = self.image.replace("\\", "/").rsplit("/", 1)[-1]
+        title = f"{in_figure(name)}   {self.checkpoint} {self.version}" + (f"\n{words}" if words else "")
+        figure.suptitle(title, fontsize=9, color=WARNING if words else QUIET)
+        return figure
+
+
+def write_json(result: Result, path: Path) -> Path:
+    """Write what `to_dict` says."""
+    from anatozoo.io import writers
+
+    return writers.write_json(path, result.to_dict())
+
+
+def write_picture(result: Result, path: Path) -> Path:
+    """Write the picture that notebooks show."""
+    from anatozoo.io import writers
+
+    return writers.write_bytes(path, result._repr_png_())
+
+
+def write_grid(result: GridResult, path: Path) -> Path:
+    """Write the pixels in their place, as NIfTI or MetaImage."""
+    from anatozoo.io import writers
+
+    return writers.write_itk(path, result.as_sitk(), units_known=result.spacing_mm is not None)
+
+
+def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """The array, which from now on refuses to be changed; give a view where others write to it."""
+    array.flags.writeable = False
+    return array
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Grid):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value

@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
-from anatozoo.io.grid import Grid
+from anatozoo.io.grid import Grid, itk_image
+from anatozoo.results.base import Formats, Result, read_only, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FORMATS: dict[str, tuple[str, ...]] = {
-    "field": ("_displacement.nii.gz",),
-    "mha": ("_displacement.mha",),
-    "warped": ("_warped.nii.gz",),
-    "json": (".json",),
-    "png": ("_registration.png",),
-}
-"""Formats of `RegistrationResult.save`, and what each adds to the stem of the names."""
-
-DEFAULT_FORMATS = ("field", "warped", "json", "png")
 
 Kind = Literal["auto", "labels", "image", "points"]
 _NEAR_PX = 1e-3
 _INVERSE_ROUNDS = 100
 
 
+def _write_field(result: RegistrationResult, path: Path) -> Path:
+    from anatozoo.io.writers import write_itk
+
+    return write_itk(path, result.field_image(), units_known=result.is_metric)
+
+
+def _write_warped(result: RegistrationResult, path: Path) -> Path:
+    from anatozoo.io.writers import write_itk
+
+    return write_itk(path, itk_image(result.warped, result.fixed_grid), units_known=result.is_metric)
+
+
 @dataclass(frozen=True, eq=False)
-class RegistrationResult:
+class RegistrationResult(Result):
     """A field that takes positions of the fixed image to positions of the moving one.
 
     ``moving position = fixed pixel + displacement_px[fixed pixel]``, in pixels of the moving image; positions
     are ``(x, y[, z])`` and whole numbers are pixel centres, while arrays are ``(H, W)`` or ``(D, H, W)``.
     Where the two grids differ, the displacement includes the way from one grid to the other.
+
+    `save` knows ``"field"`` (``_displacement.nii.gz``) and ``"mha"`` (``_displacement.mha``), the
+    displacement in millimetres on the fixed grid, which SimpleITK, ITK-SNAP and Slicer read as such;
+    ``"warped"`` (``_warped.nii.gz``), ``"json"``, and ``"png"`` (``_registration.png``, the plot).
 
     Attributes:
         checkpoint: name of the checkpoint.
@@ -54,11 +59,31 @@ class RegistrationResult:
             images of one size.
         moving_pixels: the moving image, float32, read-only.
         fixed_pixels: the fixed image, float32, read-only.
-        flags: remarks of reader and model; empty is good.
 
     Raises:
         GeometryError: shapes contradict, numbers are not finite, or only one of the spacings is known.
     """
+
+    formats: ClassVar[Formats] = Formats(
+        "registrations",
+        {
+            "field": {"_displacement.nii.gz": _write_field},
+            "mha": {"_displacement.mha": _write_field},
+            "warped": {"_warped.nii.gz": _write_warped},
+            "json": {".json": write_json},
+            "png": {"_registration.png": write_picture},
+        },
+        default=("field", "warped", "json", "png"),
+    )
+    head: ClassVar[tuple[str, ...]] = (
+        "checkpoint",
+        "version",
+        "moving",
+        "fixed",
+        "moving_grid",
+        "fixed_grid",
+        "flags",
+    )
 
     checkpoint: str
     version: str
@@ -70,9 +95,9 @@ class RegistrationResult:
     alignment: npt.NDArray[np.float64] = field(repr=False)
     moving_pixels: npt.NDArray[np.float32] = field(repr=False)
     fixed_pixels: npt.NDArray[np.float32] = field(repr=False)
-    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         n = self.fixed_grid.dims
         if self.moving_grid.dims != n:
             raise GeometryError(f"a {self.moving_grid.dims}-D image cannot be registered to a {n}-D one.")
@@ -89,9 +114,14 @@ class RegistrationResult:
             array = np.asarray(getattr(self, name), dtype=kind).view()
             if array.shape != shape or not np.isfinite(array).all():
                 raise GeometryError(f"{name} must be finite and of shape {shape}, not {array.shape}.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
+            self._put(**{name: read_only(array)})
+
+    @property
+    def stem(self) -> str:
+        """Start of the names of its files: ``MOVING_to_FIXED``."""
+        from anatozoo.io.files import stem_of
+
+        return "_to_".join(stem_of(Path(name)) or "array" for name in (self.moving, self.fixed))
 
     @property
     def dims(self) -> int:
@@ -99,7 +129,8 @@ class RegistrationResult:
         return self.fixed_grid.dims
 
     @property
-    def _is_metric(self) -> bool:
+    def is_metric(self) -> bool:
+        """Whether the spacings are known."""
         return self.fixed_grid.spacing_mm is not None
 
     def _positions(self) -> npt.NDArray[np.float64]:
@@ -124,12 +155,12 @@ class RegistrationResult:
     @property
     def displacement_mm(self) -> npt.NDArray[np.float64] | None:
         """``(*fixed shape, n)`` millimetres in the space of origins and directions; None without spacings."""
-        return self._physical() if self._is_metric else None
+        return self._physical() if self.is_metric else None
 
     @cached_property
     def warped(self) -> npt.NDArray[np.float32]:
         """The moving image on the fixed grid, float32; beyond its border its smallest value."""
-        return _read_only(self._sample(self.moving_pixels, linear=True))
+        return read_only(self._sample(self.moving_pixels, linear=True))
 
     @cached_property
     def jacobian(self) -> npt.NDArray[np.float32]:
@@ -139,7 +170,7 @@ class RegistrationResult:
         """
         slopes = [np.gradient(self._positions(), axis=a) for a in reversed(range(self.dims))]
         determinant = np.linalg.det(np.stack(slopes, -1)) / np.linalg.det(self.alignment)
-        return _read_only(determinant.astype(np.float32))
+        return read_only(determinant.astype(np.float32))
 
     @property
     def folding_fraction(self) -> float:
@@ -264,12 +295,11 @@ class RegistrationResult:
         import SimpleITK as sitk
 
         return sitk.DisplacementFieldTransform(
-            sitk.Cast(self._field_image(np.float64), sitk.sitkVectorFloat64)
+            sitk.Cast(self.field_image(np.float64), sitk.sitkVectorFloat64)
         )
 
-    def _field_image(self, kind: type[np.floating[Any]] = np.float32) -> Any:
-        from anatozoo.io.grid import itk_image
-
+    def field_image(self, kind: type[np.floating[Any]] = np.float32) -> Any:
+        """A ``SimpleITK.Image`` of the displacement in physical coordinates, on the fixed grid."""
         return itk_image(self._physical().astype(kind), self.fixed_grid, vector=True)
 
     def plot(self) -> Figure:
@@ -282,66 +312,13 @@ class RegistrationResult:
 
         return plot_registration(self)
 
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        formats: Sequence[str] = DEFAULT_FORMATS,
-        stem: str | None = None,
-    ) -> list[Path]:
-        """Write files, each of them atomically.
-
-        Args:
-            directory: folder, created if it does not exist.
-            formats: ``"field"`` (``_displacement.nii.gz``) or ``"mha"`` (``_displacement.mha``): the
-                displacement in millimetres on the fixed grid, which SimpleITK, ITK-SNAP and Slicer read as a
-                displacement field; ``"warped"`` (``_warped.nii.gz``), ``"json"``, ``"png"``
-                (``_registration.png``, the plot).
-            stem: start of the file names; None takes ``MOVING_to_FIXED``.
-
-        Returns:
-            The paths.
-
-        Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            GeometryError: ``"mha"`` without a spacing.
-            OutputError: a file cannot be written.
-        """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files
-
-        names = [stem_of(Path(name)) or "array" for name in (self.moving, self.fixed)]
-        chosen = "_to_".join(names) if stem is None else stem
-        return [self._write(path, kind) for path, kind in output_files(directory, chosen, formats, FORMATS)]
-
-    def _write(self, path: Path, kind: str) -> Path:
-        from anatozoo.io import writers
-        from anatozoo.io.grid import itk_image
-        from anatozoo.io.writers import write_itk
-
-        if kind == "json":
-            return writers.write_json(path, self.to_dict())
-        if kind == "png":
-            from anatozoo.results.draw.field import figure_bytes
-
-            return writers.write_bytes(path, figure_bytes(self.plot()))
-        image = itk_image(self.warped, self.fixed_grid) if kind == "warped" else self._field_image()
-        return write_itk(path, image, units_known=self._is_metric)
-
     def to_dict(self) -> dict[str, Any]:
         """What is known about the field as JSON values; null where millimetres are unknown."""
         deformation = self.deformation_px
         in_mm = None
-        if self._is_metric:
+        if self.is_metric:
             in_mm = _summary(np.linalg.norm(deformation @ self.fixed_grid.steps.T, axis=-1))
-        return {
-            "schema_version": 1,
-            "checkpoint": self.checkpoint,
-            "version": self.version,
-            "moving": self.moving,
-            "fixed": self.fixed,
-            "moving_grid": self.moving_grid.to_dict(),
-            "fixed_grid": self.fixed_grid.to_dict(),
-            "flags": list(self.flags),
+        return super().to_dict() | {
             "deformation_px": _summary(np.linalg.norm(deformation, axis=-1)),
             "deformation_mm": in_mm,
             "jacobian": {
@@ -356,17 +333,6 @@ class RegistrationResult:
         centre = (np.asarray(self.fixed_grid.size) - 1) / 2
         middle = (np.asarray(self.moving_grid.size) - 1) / 2
         return (self._positions() - self.displacement_px - centre) @ self.alignment.T + middle
-
-    def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
-        from anatozoo.results.draw.field import figure_bytes
-
-        return figure_bytes(self.plot())
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array.flags.writeable = False
-    return array
 
 
 def _is_floating(x: Any) -> bool:

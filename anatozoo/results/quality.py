@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError
+from anatozoo.results.base import Formats, Result, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Metrics that are estimated, and which of several values is the best one."""
-FORMATS: dict[str, tuple[str, ...]] = {"json": ("_quality.json",), "picture": ("_quality.png",)}
-"""Formats of `QualityResult.save`, and what each adds to the stem of the names."""
-
-DEFAULT_FORMATS = ("json", "picture")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +43,13 @@ class AtlasMatch:
 
 
 @dataclass(frozen=True, eq=False)
-class QualityResult:
+class QualityResult(Result):
     """How well a segmentation agrees with atlases after registration: an estimate of how good it is.
 
     Distances are those in the atlas images, in millimetres where the spacing of these is known, else in
     pixels of the atlas's frame.
+
+    `save` knows ``"json"`` (``_quality.json``) and ``"picture"`` (``_quality.png``, the plot).
 
     Attributes:
         image: path or name of the judged image.
@@ -65,6 +62,13 @@ class QualityResult:
         flags: remarks of the reader and of the registrations.
     """
 
+    formats: ClassVar[Formats] = Formats(
+        "estimates of quality",
+        {"json": {"_quality.json": write_json}, "picture": {"_quality.png": write_picture}},
+        default=("json", "picture"),
+    )
+    head: ClassVar[tuple[str, ...]] = ("image", "engine", "atlas", "organs", "flags")
+
     image: str
     engine: str
     atlas: str
@@ -72,7 +76,11 @@ class QualityResult:
     matches: tuple[AtlasMatch, ...]
     pixels: npt.NDArray[np.float32] = field(repr=False)
     labels: npt.NDArray[np.uint8] = field(repr=False)
-    flags: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Start of the names of its files: the image's name, or ``"array"``."""
+        return super().stem or "array"
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -118,13 +126,7 @@ class QualityResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All that is known as JSON values."""
-        return {
-            "schema_version": 1,
-            "image": self.image,
-            "engine": self.engine,
-            "atlas": self.atlas,
-            "organs": list(self.organs),
-            "flags": list(self.flags),
+        return super().to_dict() | {
             "estimates": {name: round(value, 6) for name, value in self.row().items()},
             "atlas_images": [
                 {"id": m.id, "flags": list(m.flags)} | {k: round(v, 6) for k, v in m.values.items()}
@@ -137,35 +139,3 @@ class QualityResult:
         from anatozoo.results.draw.quality import plot_quality
 
         return plot_quality(self)
-
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        formats: Sequence[str] = DEFAULT_FORMATS,
-        stem: str | None = None,
-    ) -> list[Path]:
-        """Write files, each of them atomically.
-
-        Args:
-            directory: folder, created if it does not exist.
-            formats: ``"json"`` (``_quality.json``), ``"picture"`` (``_quality.png``, the plot).
-            stem: start of the file names; None takes the image's name.
-
-        Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            OutputError: a file cannot be written.
-        """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files, write_bytes, write_json
-
-        chosen = (stem_of(Path(self.image)) or "array") if stem is None else stem
-        return [
-            write_json(path, self.to_dict()) if kind == "json" else write_bytes(path, self._repr_png_())
-            for path, kind in output_files(directory, chosen, formats, FORMATS)
-        ]
-
-    def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
-        from anatozoo.results.draw.field import figure_bytes
-
-        return figure_bytes(self.plot())

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.io.grid import Grid
+from anatozoo.io.grid import itk_image
+from anatozoo.results.base import Formats, GridResult, read_only, write_grid, write_json, write_picture
+from anatozoo.results.labels import Labels, Masks, checked_labels, masks_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Labels = npt.NDArray[np.uint8]
-Masks = dict[str, npt.NDArray[np.bool_]]
 
-FORMATS: dict[str, tuple[str, ...]] = {
-    "png": ("_mask.png",),
-    "nifti": ("_mask.nii.gz",),
-    "mha": ("_mask.mha",),
-    "picture": ("_repair.png",),
-    "json": (".json",),
-}
-"""Formats of `RepairResult.save`, and what each adds to the stem of the mask's name."""
+def _write_png(result: RepairResult, path: Path) -> Path:
+    from anatozoo.io.writers import write_label_png
+    from anatozoo.results.draw.style import label_palette
 
-DEFAULT_FORMATS = ("png", "picture", "json")
-"""Formats of 2-D masks where none are chosen."""
-VOLUME_FORMATS = ("nifti", "picture", "json")
-"""The same of volumes, which PNG cannot hold."""
+    if result.dims != 2:
+        raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
+    return write_label_png(path, result.after, label_palette(result.classes))
+
+
+_FORMATS = Formats(
+    "repaired masks",
+    {
+        "png": {"_mask.png": _write_png},
+        "nifti": {"_mask.nii.gz": write_grid},
+        "mha": {"_mask.mha": write_grid},
+        "picture": {"_repair.png": write_picture},
+        "json": {".json": write_json},
+    },
+    default=("png", "picture", "json"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,66 +59,59 @@ class Plausibility:
 
 
 @dataclass(frozen=True, eq=False)
-class RepairResult:
+class RepairResult(GridResult):
     """A mask as it was given and as a model repaired it, both on the grid on which it was given.
 
+    `save` knows ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels; 2-D alone),
+    ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, with spacing, origin and directions),
+    ``"picture"`` (``_repair.png``, the plot) and ``"json"``.
+
     Attributes:
-        checkpoint: name of the checkpoint.
-        version: its version.
-        image: path or name of the mask, or ``"array"``.
-        grid: where its pixels lie.
         classes: organs in the order of their labels 1, 2, ...
         before: (H, W) or (D, H, W) uint8, the mask as given, read-only; where it was given as probabilities,
             the most probable labels.
-        after: the repaired mask, the same.
+        after: the repaired mask, in the form of `before`.
         flags: what to look at, such as ``"large_change_heart"``, ``"restored_heart"``, ``"removed_heart"``,
             ``"missing_heart"``; empty is good.
+        volume_formats: the formats of volumes, which PNG cannot hold.
 
     Raises:
         GeometryError: the label maps do not lie on the grid, or a label has no class.
     """
 
-    checkpoint: str
-    version: str
-    image: str
-    grid: Grid
+    formats: ClassVar[Formats] = _FORMATS
+    volume_formats: ClassVar[Formats] = Formats(
+        "repaired volumes",
+        {name: files for name, files in _FORMATS.writers.items() if name != "png"},
+        default=("nifti", "picture", "json"),
+    )
+    head: ClassVar[tuple[str, ...]] = (*GridResult.head, "labels")
+
     classes: tuple[str, ...]
     before: Labels = field(repr=False)
     after: Labels = field(repr=False)
-    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise GeometryError(f"a repaired mask needs different classes, not {self.classes}.")
+        super().__post_init__()
+        self._put(classes=tuple(self.classes))
         for name in ("before", "after"):
-            labels = np.asarray(getattr(self, name)).view()
-            if labels.dtype != np.uint8 or labels.shape != self.grid.shape:
-                raise GeometryError(
-                    f"{name} must be uint8 and of shape {self.grid.shape}, not {labels.dtype} {labels.shape}."
-                )
-            if labels.max() > len(self.classes):
-                raise GeometryError(
-                    f"{name} holds {labels.max()}, but there are {len(self.classes)} classes."
-                )
-            labels.flags.writeable = False
-            object.__setattr__(self, name, labels)
+            labels = checked_labels(getattr(self, name), self.grid.shape, self.classes, f"mask {name}")
+            self._put(**{name: labels})
+
+    @property
+    def stem(self) -> str:
+        """Start of the names of its files: the name of the mask without its suffix and ``_mask``."""
+        return super().stem.removesuffix("_mask")
+
+    @property
+    def default_formats(self) -> tuple[str, ...]:
+        """The mask as PNG, or of a volume as NIfTI, the picture and the JSON."""
+        return (self.formats if self.dims == 2 else self.volume_formats).default
 
     @property
     def dims(self) -> int:
         """2 or 3."""
         return self.grid.dims
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """(width, height[, depth]) in pixels."""
-        return self.grid.size
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...] | None:
-        """(x, y[, z]) millimetres per pixel, None where unknown."""
-        return self.grid.spacing_mm
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -132,12 +131,12 @@ class RepairResult:
     @cached_property
     def masks(self) -> Masks:
         """Repaired mask of each organ, bool; a pixel belongs to one organ alone."""
-        return {organ: _read_only(self.after == value) for organ, value in self.labels.items()}
+        return masks_of(self.after, self.classes)
 
     @cached_property
     def changed(self) -> npt.NDArray[np.bool_]:
         """Where before and after differ, bool."""
-        return _read_only(self.before != self.after)
+        return read_only(self.before != self.after)
 
     @cached_property
     def dice(self) -> dict[str, float]:
@@ -174,6 +173,10 @@ class RepairResult:
             return None
         return {organ: count * math.prod(self.spacing_mm) for organ, count in self.areas_px.items()}
 
+    def as_sitk(self) -> Any:
+        """A ``SimpleITK.Image`` of the repaired labels in their place."""
+        return itk_image(self.after, self.grid)
+
     def plot(self) -> Figure:
         """Draw the mask before and after, and the difference, with matplotlib.
 
@@ -182,88 +185,20 @@ class RepairResult:
         """
         from anatozoo.results.draw.repair import plot_repair
 
-        return plot_repair(self)
-
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        formats: Sequence[str] | None = None,
-        stem: str | None = None,
-    ) -> list[Path]:
-        """Write files, each of them atomically.
-
-        Args:
-            directory: folder, created if it does not exist.
-            formats: ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels; 2-D alone),
-                ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, with spacing, origin and
-                directions), ``"picture"`` (``_repair.png``, the plot), ``"json"``. None takes the mask as
-                PNG, or of a volume as NIfTI, the picture and the JSON.
-            stem: start of the file names; None takes the name of the mask without its suffix, and without
-                ``_mask``.
-
-        Returns:
-            The paths.
-
-        Raises:
-            ConfigError: a format is unknown, or `stem` is no file name.
-            GeometryError: ``"png"`` of a volume, or ``"mha"`` without a spacing.
-            OutputError: a file cannot be written.
-        """
-        from anatozoo.io.files import stem_of
-        from anatozoo.io.writers import output_files
-
-        wanted = (DEFAULT_FORMATS if self.dims == 2 else VOLUME_FORMATS) if formats is None else formats
-        chosen = stem_of(Path(self.image)).removesuffix("_mask") if stem is None else stem
-        return [self._write(path, kind) for path, kind in output_files(directory, chosen, wanted, FORMATS)]
-
-    def _write(self, path: Path, kind: str) -> Path:
-        from anatozoo.io import writers
-
-        if kind == "json":
-            return writers.write_json(path, self.to_dict())
-        if kind == "picture":
-            from anatozoo.results.draw.repair import figure_bytes
-
-            return writers.write_bytes(path, figure_bytes(self.plot()))
-        if kind == "png":
-            from anatozoo.results.draw.segmentation import label_palette
-
-            if self.dims != 2:
-                raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
-            return writers.write_label_png(path, self.after, label_palette(self.classes))
-        from anatozoo.io.grid import itk_image
-
-        return writers.write_itk(
-            path, itk_image(self.after, self.grid), units_known=self.spacing_mm is not None
-        )
+        return self._titled(plot_repair(self.before, self.after, self.classes, self.spacing_mm))
 
     def to_dict(self) -> dict[str, Any]:
         """All but the label maps as JSON values; null where millimetres are unknown or an organ is absent."""
         before, after = self.plausibility_before, self.plausibility_after
         in_mm = self._in_mm()
         sizes = in_mm and {organ: round(value, 3) for organ, value in in_mm.items()}
-        return {
-            "schema_version": 1,
-            "checkpoint": self.checkpoint,
-            "version": self.version,
-            "image": self.image,
-            "size": list(self.size),
-            "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
-            "grid": self.grid.to_dict(),
-            "flags": list(self.flags),
-            "labels": self.labels,
+        return super().to_dict() | {
             "changed_fraction": round(float(self.changed.mean()), 6),
             "dice": {organ: None if math.isnan(d) else round(d, 6) for organ, d in self.dice.items()},
             "before": {organ: vars(found) for organ, found in before.items()},
             "after": {organ: vars(found) for organ, found in after.items()},
             "areas_mm2" if self.dims == 2 else "volumes_mm3": sizes,
         }
-
-    def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
-        from anatozoo.results.draw.repair import figure_bytes
-
-        return figure_bytes(self.plot())
 
 
 def label_table(before: Labels, after: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -291,8 +226,3 @@ def _plausibility(mask: npt.NDArray[np.bool_]) -> Plausibility:
     from anatozoo.metrics.plausibility import components, holes
 
     return Plausibility(int(np.count_nonzero(mask)), components(mask), holes(mask))
-
-
-def _read_only(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    array.flags.writeable = False
-    return array

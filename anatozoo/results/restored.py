@@ -9,34 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.io.grid import Grid, itk_image
-from anatozoo.results.base import SavedVolume
+from anatozoo.io.grid import itk_image
+from anatozoo.results.base import Formats, GridResult, read_only, write_grid, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS: dict[str, tuple[str, ...]] = {
-    "nifti": ("_sr.nii.gz",),
-    "mha": ("_sr.mha",),
-    "picture": ("_sr.png",),
-    "json": (".json",),
-}
-"""Formats of `RestoredVolume.save`, and what each adds to the stem of the image's name."""
-_INCHES = 3.0
-_NAMES = "zyx"
-"""Of the axes of the array."""
-
 
 @dataclass(frozen=True, eq=False)
-class RestoredVolume(SavedVolume):
+class RestoredVolume(GridResult):
     """A volume with fine slices, where those lie that it was made from.
 
+    `save` knows ``"nifti"`` or ``"mha"`` (``_sr.nii.gz``, ``_sr.mha``, the volume with spacing, origin and
+    directions), ``"picture"`` (``_sr.png``, the plot) and ``"json"``.
+
     Attributes:
-        checkpoint: name of the checkpoint.
-        version: its version.
-        image: path or name of the volume as given, or ``"array"``.
-        grid: where the fine voxels lie.
-        volume: (D, H, W) float32 on that grid, read-only, in the units of the volume as given.
+        volume: (D, H, W) float32 on the grid, read-only, in the units of the volume as given.
         given: (D / factor, H, W) float32, the thick slices; or, where they were stored along another axis, of
             the volume's shape but for that axis.
         flags: what to look at, such as ``"unusual_spacing"``; empty is good.
@@ -45,24 +33,29 @@ class RestoredVolume(SavedVolume):
         GeometryError: the volume does not lie on the grid, or the thick slices are not a part as many.
     """
 
-    formats: ClassVar = FORMATS
+    formats: ClassVar[Formats] = Formats(
+        "restored volumes",
+        {
+            "nifti": {"_sr.nii.gz": write_grid},
+            "mha": {"_sr.mha": write_grid},
+            "picture": {"_sr.png": write_picture},
+            "json": {".json": write_json},
+        },
+        default=("nifti", "picture", "json"),
+    )
+    head: ClassVar[tuple[str, ...]] = (*GridResult.head[:-1], "factor", "flags")
+    dpi: ClassVar[int] = 100
 
-    checkpoint: str
-    version: str
-    image: str
-    grid: Grid
     volume: npt.NDArray[np.float32] = field(repr=False)
     given: npt.NDArray[np.float32] = field(repr=False)
-    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
+        super().__post_init__()
         for name in ("volume", "given"):
             values = np.asarray(getattr(self, name)).view()
-            if values.ndim != 3 or values.dtype != np.float32:
+            if values.dtype != np.float32 or values.ndim != 3:
                 raise GeometryError(f"{name} of {values.dtype} {values.shape} must be (D, H, W) float32.")
-            values.flags.writeable = False
-            object.__setattr__(self, name, values)
+            self._put(**{name: read_only(values)})
         if self.volume.shape != self.grid.shape:
             raise GeometryError(f"a volume {self.volume.shape} does not fit the grid {self.grid.shape}.")
         ratios = sorted(np.asarray(self.volume.shape) / self.given.shape)
@@ -90,29 +83,6 @@ class RestoredVolume(SavedVolume):
 
         The figure is none of pyplot's, so nothing is left open; notebooks display it.
         """
-        from matplotlib.figure import Figure
+        from anatozoo.results.draw.restored import plot_restored
 
-        across = self.across
-        within = [axis for axis in range(3) if axis != across]
-        figure = Figure(figsize=(2 * _INCHES, 2 * _INCHES + 0.6), layout="constrained")
-        axes = figure.subplots(2, len(within), squeeze=False)
-        low, high = np.percentile(self.given, [1, 99.5])
-        thick = np.repeat(self.given, self.factor, across)
-        steps = (1.0, 1.0, 1.0) if self.spacing_mm is None else self.spacing_mm[::-1]
-        # A view is at right angles to one axis within the slices and runs along the other.
-        for column, (axis, along) in enumerate(zip(within, reversed(within), strict=True)):
-            for ax, values in zip(axes[:, column], (thick, self.volume), strict=True):
-                plane = np.moveaxis(values, (across, along), (0, 1))[..., values.shape[axis] // 2]
-                aspect = steps[across] / steps[along]
-                # The first slice, which most often is the lowest of the body, lies below.
-                ax.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect, origin="lower")
-                ax.set(xticks=[], yticks=[])
-            axes[0, column].set_title(f"across the slices, along {_NAMES[along]}", fontsize=8)
-        for ax, words in zip(axes[:, 0], ("as given", "restored"), strict=True):
-            ax.set_ylabel(words, fontsize=8)
-        self._put_title(figure)
-        return figure
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the voxels as JSON values; null where millimetres are unknown."""
-        return super().to_dict() | {"factor": self.factor, "flags": list(self.flags)}
+        return self._titled(plot_restored(self.volume, self.given, self.across, self.spacing_mm))

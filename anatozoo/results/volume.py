@@ -11,68 +11,56 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.io.grid import Grid, itk_image
-from anatozoo.results.base import SavedVolume
+from anatozoo.io.grid import itk_image
+from anatozoo.results.base import Formats, GridResult, write_grid, write_json, write_picture
+from anatozoo.results.labels import Labels, Masks, checked_labels, masks_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS: dict[str, tuple[str, ...]] = {
-    "nifti": ("_mask.nii.gz",),
-    "mha": ("_mask.mha",),
-    "picture": ("_slices.png",),
-    "json": (".json",),
-}
-"""Formats of `VolumeResult.save`, and what each adds to the stem of the image's name."""
-_MOST_SLICES, _COLUMNS, _INCHES = 40, 5, 2.2
-
 
 @dataclass(frozen=True, eq=False)
-class VolumeResult(SavedVolume):
+class VolumeResult(GridResult):
     """Organs in a volume, voxel by voxel, on the grid of the volume as it was given.
 
+    `save` knows ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, the labels with spacing, origin
+    and directions), ``"picture"`` (``_slices.png``, the plot) and ``"json"``.
+
     Attributes:
-        checkpoint: name of the checkpoint.
-        version: its version.
-        image: path or name of the volume, or ``"array"``.
-        grid: where its voxels lie.
         classes: organs in the order of their labels 1, 2, ...
         label_map: (D, H, W) uint8, 0 for background, read-only.
-        flags: what to look at, such as ``"missing_myocardium"``; empty is good.
         pixels: (D, H, W) float32 of the volume for plotting, or None.
+        flags: what to look at, such as ``"missing_myocardium"``; empty is good.
 
     Raises:
         GeometryError: the label map or the pixels do not lie on the grid, or a label has no class.
     """
 
-    formats: ClassVar = FORMATS
+    formats: ClassVar[Formats] = Formats(
+        "segmented volumes",
+        {
+            "nifti": {"_mask.nii.gz": write_grid},
+            "mha": {"_mask.mha": write_grid},
+            "picture": {"_slices.png": write_picture},
+            "json": {".json": write_json},
+        },
+        default=("nifti", "picture", "json"),
+    )
+    head: ClassVar[tuple[str, ...]] = (*GridResult.head, "labels", "voxels")
+    dpi: ClassVar[int] = 100
 
-    checkpoint: str
-    version: str
-    image: str
-    grid: Grid
     classes: tuple[str, ...]
-    label_map: npt.NDArray[np.uint8] = field(repr=False)
-    flags: tuple[str, ...] = ()
-    pixels: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    label_map: Labels = field(repr=False)
+    pixels: npt.NDArray[np.float32] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "flags", tuple(dict.fromkeys(self.flags)))
-        labels = np.asarray(self.label_map).view()
-        if self.grid.dims != 3 or labels.dtype != np.uint8 or labels.shape != self.grid.shape:
-            raise GeometryError(
-                f"a label map of {labels.dtype} {labels.shape} does not fit the grid {self.grid.shape}; give "
-                "(D, H, W) uint8."
-            )
-        if len(set(self.classes)) != len(self.classes) or labels.max() > len(self.classes):
-            raise GeometryError(
-                f"labels up to {labels.max()} need as many different classes, not {self.classes}."
-            )
-        if self.pixels is not None and self.pixels.shape != labels.shape:
-            raise GeometryError(f"pixels of shape {self.pixels.shape} do not fit {labels.shape}.")
-        labels.flags.writeable = False
-        object.__setattr__(self, "label_map", labels)
+        super().__post_init__()
+        self._put(classes=tuple(self.classes))
+        if self.grid.dims != 3:
+            raise GeometryError(f"a volume needs a grid of three axes, not {self.grid.shape}.")
+        self._put(label_map=checked_labels(self.label_map, self.grid.shape, self.classes))
+        if self.pixels is not None and self.pixels.shape != self.grid.shape:
+            raise GeometryError(f"pixels of shape {self.pixels.shape} do not fit {self.grid.shape}.")
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -85,14 +73,14 @@ class VolumeResult(SavedVolume):
         return {organ: value for value, organ in enumerate(self.classes, start=1)}
 
     @property
-    def mask(self) -> npt.NDArray[np.uint8]:
+    def mask(self) -> Labels:
         """The label map (D, H, W)."""
         return self.label_map
 
     @cached_property
-    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+    def masks(self) -> Masks:
         """Mask of each organ, (D, H, W) bool."""
-        return {organ: self.label_map == value for organ, value in self.labels.items()}
+        return masks_of(self.label_map, self.classes)
 
     @cached_property
     def voxels(self) -> dict[str, int]:
@@ -117,56 +105,13 @@ class VolumeResult(SavedVolume):
 
         The figure is none of pyplot's, so nothing is left open; notebooks display it.
         """
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
+        from anatozoo.results.draw.volume import plot_volume
 
-        from anatozoo.results.draw.segmentation import display_name, organ_colors
-
-        shown = self._slices()
-        columns = min(_COLUMNS, len(shown))
-        rows = -(-len(shown) // columns)
-        figure = Figure(figsize=(_INCHES * columns, _INCHES * rows + 0.9), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        colors = {o: tuple(v / 255 for v in c) for o, c in organ_colors(self.classes).items()}
-        limits = None if self.pixels is None else np.percentile(self.pixels, [1, 99.5])
-        aspect = 1.0 if self.spacing_mm is None else self.spacing_mm[1] / self.spacing_mm[0]
-        for ax in axes[len(shown) :]:
-            ax.set_axis_off()
-        for ax, z in zip(axes, shown, strict=False):
-            picture = np.zeros(self.grid.shape[1:]) if self.pixels is None else self.pixels[z]
-            low, high = (0, 1) if limits is None else limits
-            ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-            for organ, color in colors.items():
-                mask = self.label_map[z] == self.labels[organ]
-                if mask.any():
-                    ax.contour(mask, levels=[0.5], colors=[color], linewidths=1.2)
-            ax.set_title(f"slice {z}", fontsize=8)
-            ax.set(xticks=[], yticks=[])
-        self._put_title(figure)
-        figure.legend(
-            handles=[Patch(fc=color, label=display_name(organ)) for organ, color in colors.items()],
-            loc="outside lower center",
-            ncols=min(len(colors), 5),
-            fontsize=8,
-            frameon=False,
-        )
-        return figure
+        return self._titled(plot_volume(self.label_map, self.classes, self.pixels, self.spacing_mm))
 
     def to_dict(self) -> dict[str, Any]:
         """All but the voxels as JSON values; null where millimetres are unknown."""
         volumes = self.volumes_ml
         return super().to_dict() | {
-            "flags": list(self.flags),
-            "labels": self.labels,
-            "voxels": self.voxels,
-            "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()},
+            "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()}
         }
-
-    def _slices(self) -> list[int]:
-        """Which slices to draw: all of them, or as many as fit, around the anatomy."""
-        depth = self.grid.shape[0]
-        if depth <= _MOST_SLICES:
-            return list(range(depth))
-        with_anatomy = np.flatnonzero(self.label_map.any((1, 2)))
-        first, last = (with_anatomy[0], with_anatomy[-1]) if len(with_anatomy) else (0, depth - 1)
-        return np.unique(np.linspace(first, last, _MOST_SLICES).round().astype(int)).tolist()

@@ -11,7 +11,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
-from anatozoo.results.segmentation import FORMATS, SegmentationResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Row
@@ -76,7 +76,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Put the tables of CheXmask, one for each image, together in ``chexmask.csv``."""
-        [ending] = FORMATS["chexmask"]
+        [ending] = SEGMENTATIONS.endings["chexmask"]
         names = [row.stem + ending for row in rows if row.stem + ending in row.outputs]
         tables = [read_chexmask(folder / name) for name in names if (folder / name).is_file()]
         if tables:

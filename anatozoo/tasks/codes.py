@@ -92,7 +92,7 @@ class LabelAutoencoder(ZooModule):
         precision: str | None = None,
     ) -> "SegmentationResult | VolumeResult":
         """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
-        from anatozoo.results.segmentation import SegmentationResult
+        from anatozoo.results.labels import LabelResult
         from anatozoo.results.volume import VolumeResult
 
         values, grid = self._read(mask, spacing_mm)
@@ -101,13 +101,12 @@ class LabelAutoencoder(ZooModule):
         image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
         if grid.dims == 3:
             return VolumeResult(name, version, image, grid, classes, labels)
-        return SegmentationResult(
+        return LabelResult(
             checkpoint=name,
             version=version,
             image=image,
             size=(grid.size[0], grid.size[1]),
             spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
-            landmarks={},
             label_map=labels,
             classes=classes,
         )

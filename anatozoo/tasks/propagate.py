@@ -67,7 +67,7 @@ def propagate(
             else ``class_1``, ``class_2``, ...
 
     Returns:
-        In 2-D a `SegmentationResult` with a label map, which can be plotted, saved and measured like that of
+        In 2-D a `LabelResult`, which can be plotted, saved and measured like that of
         a network; in 3-D a `VolumeResult`.
 
     Raises:
@@ -181,22 +181,23 @@ def _names(model: Any, classes: Sequence[str] | None, largest: int) -> tuple[str
 def _result(
     model: Registrar, fixed: GridImage, labels: Labels, classes: tuple[str, ...], flags: tuple[str, ...]
 ) -> "SegmentationResult | VolumeResult":
-    from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.results.labels import LabelResult
     from anatozoo.results.volume import VolumeResult
 
     name, version = model.checkpoint_name, model.checkpoint_version
     image, flags = fixed.source or fixed.name, tuple(dict.fromkeys(flags))
     if fixed.grid.dims == 3:
-        return VolumeResult(name, version, image, fixed.grid, classes, labels, flags, fixed.pixels)
+        return VolumeResult(
+            name, version, image, fixed.grid, classes, labels, flags=flags, pixels=fixed.pixels
+        )
     width, height = fixed.grid.size
     spacing = fixed.grid.spacing_mm
-    return SegmentationResult(
+    return LabelResult(
         checkpoint=name,
         version=version,
         image=image,
         size=(width, height),
         spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
-        landmarks={},
         flags=flags,
         pixels=fixed.pixels,
         label_map=labels,

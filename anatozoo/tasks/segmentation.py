@@ -160,7 +160,7 @@ class LandmarkModule(SegmentationModule):
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.nn.contours import open_loops
         from anatozoo.nn.graphs import organ_slices
-        from anatozoo.results.segmentation import SegmentationResult
+        from anatozoo.results.contours import ContourResult
 
         contours, untangled = {}, []
         for organ, part in organ_slices(self.organs).items():
@@ -171,7 +171,7 @@ class LandmarkModule(SegmentationModule):
             if not np.array_equal(opened, answer[part]):
                 untangled.append(f"untangled_{organ}")
             contours[organ] = geometry.points_to_source(opened)
-        return SegmentationResult(
+        return ContourResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
             image=image.source or image.name,
@@ -218,7 +218,7 @@ class MaskModule(SegmentationModule):
         return self.forward_logits(batch).float().softmax(1).cpu().numpy()
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
-        from anatozoo.results.segmentation import SegmentationResult
+        from anatozoo.results.labels import LabelResult
 
         # Probabilities are resampled and then compared: a label map itself has no values in between.
         best = geometry.image_to_source(answer[0])
@@ -227,13 +227,12 @@ class MaskModule(SegmentationModule):
             probability = geometry.image_to_source(plane)
             labels[probability > best] = value
             np.maximum(best, probability, out=best)
-        return SegmentationResult(
+        return LabelResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
             image=image.source or image.name,
             size=image.size,
             spacing_mm=image.spacing_mm,
-            landmarks={},
             flags=(*image.flags, *self._flags(labels)),
             pixels=image.pixels,
             label_map=labels,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -187,11 +186,10 @@ class MetricsCallback(L.Callback):
                 pd.DataFrame(cells, columns=columns).to_parquet(temporary, index=False)
         drawn = self._collected.drawn()
         if drawn["worst"]:
+            from anatozoo.io.figures import figure_bytes
             from anatozoo.results.draw.cases import draw_cases
 
-            picture = io.BytesIO()
-            draw_cases(drawn).savefig(picture, format="png")
-            write_bytes(folder / f"{stage}_worst_best.png", picture.getvalue())
+            write_bytes(folder / f"{stage}_worst_best.png", figure_bytes(draw_cases(drawn), dpi=None))
 
     def _print_summary(self, rows: Sequence[Row], stage: str) -> None:
         from rich.console import Console

@@ -11,6 +11,8 @@ import pytest
 from anatozoo.cli.main import main
 from anatozoo.io.images import Image
 from anatozoo.io.landmarks import draw_label_map
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 from tests.support.phantoms import make_chest_phantom
 
@@ -35,16 +37,7 @@ class Labeller:
             organs = make_chest_phantom(*image.size).landmarks
             drawn = draw_label_map({o: organs[o] for o in ("lung_right", "lung_left", "heart")}, image.size)
             labels = np.array([0, 1, 1, 2], np.uint8)[drawn]
-            yield SegmentationResult(
-                "labeller",
-                "1.0.0",
-                image.name,
-                image.size,
-                None,
-                {},
-                label_map=labels,
-                classes=("lungs", "heart"),
-            )
+            yield LabelResult("labeller", "1.0.0", image.name, image.size, None, labels, ("lungs", "heart"))
 
 
 class ShiftedTruth:
@@ -61,7 +54,7 @@ class ShiftedTruth:
             self.seen.append(image)
             points = make_chest_phantom(*image.size).landmarks
             moved = {organ: p + [2.0, 0.0] for organ, p in points.items()}
-            yield SegmentationResult("shifted", "2.0.0", image.name, image.size, image.spacing_mm, moved)
+            yield ContourResult("shifted", "2.0.0", image.name, image.size, image.spacing_mm, moved)
 
 
 @pytest.fixture
@@ -127,7 +120,7 @@ def test_mask_data_of_any_shape(model: ShiftedTruth, tmp_path: Path, capsys: pyt
     for i in range(4):
         phantom = make_chest_phantom(300, 240)
         PIL.Image.fromarray(phantom.image).save(tmp_path / "images" / f"c{i}.png")
-        result = SegmentationResult("t", "1", "t", (300, 240), None, phantom.landmarks)
+        result = ContourResult("t", "1", "t", (300, 240), None, phantom.landmarks)
         labels = np.zeros((240, 300), np.uint8)
         if i != 3:
             labels[result.masks["lung_right"]], labels[result.masks["lung_left"]] = 1, 2
@@ -256,7 +249,7 @@ def test_label_maps_against_landmarks_and_masks(
     phantom = make_chest_phantom(1024, 1024)
     for organ in ("lung_right", "lung_left"):
         (jsrt / "masks" / organ).mkdir(parents=True)
-        mask = SegmentationResult("t", "1", "t", (1024, 1024), None, phantom.landmarks).masks[organ]
+        mask = ContourResult("t", "1", "t", (1024, 1024), None, phantom.landmarks).masks[organ]
         small = PIL.Image.fromarray(mask).resize((512, 512), PIL.Image.Resampling.NEAREST)
         for name in NAMES:
             small.save(jsrt / "masks" / organ / f"{name}.png")

@@ -12,7 +12,7 @@ from anatozoo.cli.main import main
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.landmarks import draw_organ_mask, write_landmarks
 from anatozoo.io.rle import encode_rle
-from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.contours import ContourResult
 from tests.support.phantoms import make_chest_phantom
 
 SIZE = (120, 100)
@@ -40,7 +40,7 @@ def write_side(kind: str, folder: Path, names: list[str], shift: float = 0.0) ->
     text = "image_id,Landmarks,Right Lung,Left Lung,Heart,Height,Width\n"
     for name in names:
         points, drawn = contours(shift), masks(shift)
-        result = SegmentationResult("m", "1", f"{name}.dcm", SIZE, None, points)
+        result = ContourResult("m", "1", f"{name}.dcm", SIZE, None, points)
         if kind == "organ folders":
             for organ, mask in drawn.items():
                 save(folder / organ / f"{name}.png", mask.astype(np.uint8) * 255)

@@ -7,9 +7,7 @@ from PIL import Image as PILImage
 
 from anatozoo.cli.main import main
 from anatozoo.errors import UnknownCheckpoint
-from anatozoo.results.field import FORMATS as REGISTRATION_FORMATS
-from anatozoo.results.repair import FORMATS as REPAIR_FORMATS
-from anatozoo.results.segmentation import FORMATS
+from anatozoo.serve.outputs import EVERY
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
@@ -192,5 +190,5 @@ def test_help_names_every_format_and_fits_the_screen():
     )
     text = done.stdout.partition("formats (")[2].partition("pairs.csv")[0]
     words = set(text.replace("*", " ").replace(",", " ").replace("(", " ").split())
-    assert {*FORMATS, *REPAIR_FORMATS, *REGISTRATION_FORMATS} <= words
+    assert {name for formats in EVERY for name in formats.writers} <= words
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from anatozoo.io.images import Image, read_image
+from anatozoo.results.contours import ContourResult
 from anatozoo.results.segmentation import SegmentationResult
 from tests.support.phantoms import NODES, make_chest_phantom
 
@@ -38,13 +39,13 @@ class FakeSegmenter:
         width, height = image.size
         unit = make_chest_phantom(64, 64, noise=0).landmarks
         landmarks = {organ: (points + 0.5) / 64 * (width, height) - 0.5 for organ, points in unit.items()}
-        return SegmentationResult(
+        return ContourResult(
             self.checkpoint_name,
             self.checkpoint_version,
             image.source or image.name,
             image.size,
             image.spacing_mm,
             landmarks,
-            image.flags,
-            image.pixels,
+            flags=image.flags,
+            pixels=image.pixels,
         )

@@ -41,7 +41,6 @@ Pair = tuple[str, str]
 UPWARD: set[Pair] = {
     ("methods.acnnsr.module", "methods.acnntl.module"),
     ("methods.acregnet.module", "methods.aenet.module"),
-    ("metrics.compare", "results.draw.field"),
     ("objectives.image_prior", "methods.acnntl.module"),
     ("tasks.codes", "training.module"),
     ("tasks.field", "training.export"),
@@ -60,7 +59,6 @@ CLOSING: set[Pair] = {
     ("metrics.compare_draw", "metrics.compare"),
     ("results.draw.field", "results.field"),
     ("results.draw.quality", "results.quality"),
-    ("results.draw.repair", "results.repair"),
     ("results.draw.segmentation", "results.segmentation"),
     ("zoo.hub", "zoo.golden"),
     ("zoo.private", "zoo.hub"),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -34,8 +36,8 @@ def result(labels: np.ndarray, **changes: Any) -> SegmentationResult:
     values: dict[str, Any] = {"checkpoint": "toy", "version": "1.0.0", "image": "a.png", "spacing_mm": None}
     values |= {"size": (60, 40), "flags": (), "pixels": None}
     if not changes:
-        changes = {"landmarks": {}, "label_map": labels, "classes": ORGANS}
-    return SegmentationResult(**(values | changes))
+        return LabelResult(label_map=labels, classes=ORGANS, **values)
+    return ContourResult(**(values | changes))
 
 
 def test_organs_that_cover_one_another_are_whole(evidence: Any) -> None:

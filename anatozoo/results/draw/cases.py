@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.io.annotation import Annotation
+from anatozoo.io.figures import shares
 from anatozoo.metrics.cases import Case
-from anatozoo.results.draw.segmentation import display_grey
+from anatozoo.results.draw.style import display_grey, mask_outlines
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def draw_cases(rows: Mapping[str, Sequence[tuple[str, str, CasePicture]]]) -> Fi
                     fontsize=11,
                 )
     handles = [
-        Line2D([], [], color=_rgb(color), linewidth=width, label=label)
+        Line2D([], [], color=shares(color), linewidth=width, label=label)
         for color, width, label in ((REFERENCE, 2.8, "reference"), (PREDICTION, 1.1, "prediction"))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -117,7 +118,7 @@ def _draw_panel(ax: Axes, picture: CasePicture) -> None:
     ):
         for line in lines:
             closed = np.vstack([line, line[:1]])
-            [drawn] = ax.plot(closed[:, 0], closed[:, 1], color=_rgb(color), linewidth=thickness)
+            [drawn] = ax.plot(closed[:, 0], closed[:, 1], color=shares(color), linewidth=thickness)
             # A dark rim keeps lines apart from bright bone.
             drawn.set_path_effects([Stroke(linewidth=thickness + 0.8, foreground="black"), Normal()])
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -157,16 +158,10 @@ def _lines(
             found.append(side.landmarks[organ])
             continue
         mask = side.masks[organ] if level is None else side.masks[organ][level]
-        around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        found += [line.reshape(-1, 2) for line in around]
+        found += mask_outlines(mask)
     # Points are pixel centres: the half pixel keeps them in place when the grid changes.
     return [((line + 0.5) * scale - 0.5).astype(np.float32) for line in found]
 
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-
-
-def _rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = (value / 255 for value in color)
-    return red, green, blue

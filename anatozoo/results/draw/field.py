@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.io.figures import QUIET, WARNING, flag_words
+from anatozoo.results.draw.style import PLANES, stretched
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 _LINES = 24
 """Lines of the drawn grid along the longer side."""
 _POINTS = 400
-_COLUMN_INCHES, _DPI = 2.6, 110
+_COLUMN_INCHES = 2.6
 _FOLD_COLOR, _LINE_COLOR = "#d62728", "#0072b2"
-_PLANES = ("Axial", "Coronal", "Sagittal")
 
 
 def plot_registration(result: RegistrationResult) -> Figure:
@@ -51,18 +51,10 @@ def plot_registration(result: RegistrationResult) -> Figure:
     for row, view in zip(axes, views, strict=True):
         _draw_view(row, view)
     about = f"{_short(result.moving)} → {_short(result.fixed)}   {result.checkpoint} {result.version}"
-    figure.suptitle(in_figure(about), fontsize=9, color="#555555")
+    figure.suptitle(in_figure(about), fontsize=9, color=QUIET)
     if result.flags:
-        words = ", ".join(flag.replace("_", " ") for flag in result.flags)
-        figure.supxlabel(words, fontsize=9, color="#b35900")
+        figure.supxlabel(flag_words(result.flags), fontsize=9, color=WARNING)
     return figure
-
-
-def figure_bytes(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
 
 
 class _View:
@@ -118,7 +110,7 @@ def _views(result: RegistrationResult) -> list[_View]:
         )
         moving = np.take(result.moving_pixels, other, axis)
         aspects = (spacings[0][down] / spacings[0][across], spacings[1][down] / spacings[1][across])
-        view = _View(_PLANES[axis], moving, fixed, warped, shift[..., [across, down]], folded, aspects)
+        view = _View(PLANES[axis], moving, fixed, warped, shift[..., [across, down]], folded, aspects)
         if axis > 0:  # the head is up
             view.moving, view.fixed, view.warped = (p[::-1] for p in (moving, fixed, warped))
             view.shift, view.folds = view.shift[::-1] * (1, -1), folded[::-1]
@@ -128,7 +120,7 @@ def _views(result: RegistrationResult) -> list[_View]:
 
 def _draw_view(row: npt.NDArray[Any], view: _View) -> None:
     prefix = f"{view.name}: " if view.name else ""
-    grey = [_stretched(p) for p in (view.moving, view.fixed, view.warped)]
+    grey = [stretched(p) for p in (view.moving, view.fixed, view.warped)]
     aspects = (view.aspects[0], view.aspects[1], view.aspects[1])
     for ax, picture, title, aspect in zip(row[:3], grey, ("Moving", "Fixed", "Warped"), aspects, strict=True):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect=aspect)
@@ -159,15 +151,6 @@ def _draw_grid(ax: Axes, view: _View) -> None:
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_color("#bbbbbb")
-
-
-def _stretched(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Grey levels in 0 … 1 for display; constant planes become black."""
-    from anatozoo.io.intensity import normalize_intensity
-
-    if pixels.min() == pixels.max():
-        return np.zeros(pixels.shape, np.float32)
-    return normalize_intensity(pixels)
 
 
 def _short(name: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from anatozoo.io.figures import WARNING, flag_words, shares
+from anatozoo.results.draw.style import display_name, organ_colors
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ def plot_quality(result: QualityResult) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from anatozoo.results.draw.segmentation import display_name, organ_colors
-
     count = 1 + len(result.matches)
     columns = min(count, 6)
     rows = -(-count // columns)
@@ -44,7 +44,7 @@ def plot_quality(result: QualityResult) -> Figure:
         figsize=(columns * _PANEL_INCHES, rows * (_PANEL_INCHES + 0.35) + 0.6), layout="constrained"
     )
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    colors = {organ: _hex(color) for organ, color in organ_colors(result.organs).items()}
+    colors = {organ: shares(color) for organ, color in organ_colors(result.organs).items()}
     _draw(axes[0], result.pixels, (result.labels, None), list(colors.values()))
     axes[0].set_title("Judged segmentation", fontsize=9)
     for ax, match in zip(axes[1:], result.matches, strict=False):
@@ -61,8 +61,7 @@ def plot_quality(result: QualityResult) -> Figure:
         fontsize=10,
     )
     if result.flags:
-        words = ", ".join(flag.replace("_", " ") for flag in result.flags)
-        figure.supxlabel(words, fontsize=8, color="#b35900")
+        figure.supxlabel(flag_words(result.flags), fontsize=8, color=WARNING)
     return figure
 
 
@@ -70,7 +69,7 @@ def _draw(
     ax: Axes,
     pixels: npt.NDArray[Any],
     maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None],
-    colors: Sequence[str],
+    colors: Sequence[tuple[float, float, float]],
 ) -> None:
     """A picture with contours of each label, and those of the second map in white."""
     judged, truth = maps
@@ -85,7 +84,3 @@ def _draw(
             ax.contour(truth == value, [0.5], colors=_TRUTH_COLOR, linewidths=0.8, linestyles=":")
         if (judged == value).any():
             ax.contour(judged == value, [0.5], colors=color, linewidths=1.2)
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{part:02x}" for part in color)

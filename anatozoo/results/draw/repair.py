@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.text import in_figure
+from anatozoo.io.figures import shares
+from anatozoo.results.draw.style import PLANES, display_name, organ_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from anatozoo.results.repair import RepairResult
-
-_COLUMN_INCHES, _DPI = 3.1, 110
+_COLUMN_INCHES = 3.1
 _ADDED, _REMOVED, _EXCHANGED, _KEPT = (255, 255, 255), (222, 45, 38), (158, 102, 255), (70, 74, 82)
 _LONGEST = 900
 """Longer side of a drawn plane in pixels."""
-_PLANES = ("Axial", "Coronal", "Sagittal")
 Picture = npt.NDArray[np.uint8]
-Color = tuple[int, int, int]
 
 
-def plot_repair(result: RepairResult) -> Figure:
+def plot_repair(
+    before: Picture, after: Picture, classes: Sequence[str], spacing_mm: Sequence[float] | None
+) -> Figure:
     """Draw the mask before and after the repair, and where it was changed.
 
     In the difference, white was added to an organ, red removed, violet passed from one organ to another, and
     grey stayed.
 
     Args:
-        result: a result, 2-D or 3-D; in 3-D one row of pictures for each of the slices through the middle of
-            the anatomy.
+        before: (H, W) or (D, H, W), the labels as given; in 3-D one row of pictures is drawn for each of the
+            slices through the middle of the anatomy.
+        after: the repaired labels.
+        classes: organs in the order of their labels 1, 2, ...
+        spacing_mm: (x, y[, z]) millimetres per pixel, or None.
 
     Returns:
         A figure of its own, which pyplot does not hold on to.
@@ -41,9 +43,7 @@ def plot_repair(result: RepairResult) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from anatozoo.results.draw.segmentation import display_name, organ_colors
-
-    views = _views(result)
+    views = _views(before, after, spacing_mm or (1.0,) * before.ndim)
     heights = [
         min(2.0, max(0.4, before.shape[0] * aspect / before.shape[1])) for _, before, _, aspect in views
     ]
@@ -52,24 +52,17 @@ def plot_repair(result: RepairResult) -> Figure:
         layout="constrained",
     )
     axes = figure.subplots(len(views), 3, squeeze=False, gridspec_kw={"height_ratios": heights})
-    colors = organ_colors(result.classes)
+    colors = organ_colors(classes)
     palette = np.array([(17, 19, 24), *colors.values()], np.uint8)
     for row, (name, before, after, aspect) in zip(axes, views, strict=True):
         titles = (f"{name}: before" if name else "Before", "After", _changes(before, after))
         pictures = (palette[before], palette[after], _difference(before, after))
         for ax, picture, title in zip(row, pictures, titles, strict=True):
             _show(ax, picture, title, aspect)
-    name = result.image.replace("\\", "/").rsplit("/", 1)[-1]
-    flags = ", ".join(flag.replace("_", " ") for flag in result.flags)
-    figure.suptitle(
-        f"{in_figure(name)}   {result.checkpoint} {result.version}" + (f"\n{flags}" if flags else ""),
-        fontsize=9,
-        color="#b35900" if flags else "#555555",
-    )
     marks = {display_name(organ): color for organ, color in colors.items()}
     marks |= {"added": _ADDED, "removed": _REMOVED, "exchanged": _EXCHANGED}
     figure.legend(
-        handles=[Patch(fc=_share(color), ec="#888888", label=name) for name, color in marks.items()],
+        handles=[Patch(fc=shares(color), ec="#888888", label=name) for name, color in marks.items()],
         loc="outside lower center",
         ncols=min(len(marks), 5),
         fontsize=8,
@@ -78,32 +71,22 @@ def plot_repair(result: RepairResult) -> Figure:
     return figure
 
 
-def _share(color: Color) -> tuple[float, float, float]:
-    return color[0] / 255, color[1] / 255, color[2] / 255
-
-
-def figure_bytes(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
-
-
-def _views(result: RepairResult) -> list[tuple[str, Picture, Picture, float]]:
+def _views(
+    before: Picture, after: Picture, spacing: Sequence[float]
+) -> list[tuple[str, Picture, Picture, float]]:
     """Name, labels before and after, and height over width of a pixel, for each plane to draw."""
-    spacing = result.spacing_mm or (1.0,) * result.dims
-    if result.dims == 2:
-        return [("", result.before, result.after, spacing[1] / spacing[0])]
+    if before.ndim == 2:
+        return [("", before, after, spacing[1] / spacing[0])]
     views = []
-    either = np.argwhere((result.before > 0) | (result.after > 0))
+    either = np.argwhere((before > 0) | (after > 0))
     # Where there is no anatomy, the middle of the volume is as good as any other place.
-    middle = either.mean(0).round().astype(int) if len(either) else np.array(result.grid.shape) // 2
+    middle = either.mean(0).round().astype(int) if len(either) else np.array(before.shape) // 2
     # Array axes are z, y, x: leaving out one of them leaves rows and columns.
     for axis, (across, down) in enumerate(((0, 1), (0, 2), (1, 2))):
-        before, after = (np.take(labels, middle[axis], axis) for labels in (result.before, result.after))
+        planes = [np.take(labels, middle[axis], axis) for labels in (before, after)]
         if axis > 0:  # the head is up
-            before, after = before[::-1], after[::-1]
-        views.append((_PLANES[axis], before, after, spacing[down] / spacing[across]))
+            planes = [plane[::-1] for plane in planes]
+        views.append((PLANES[axis], planes[0], planes[1], spacing[down] / spacing[across]))
     return views
 
 

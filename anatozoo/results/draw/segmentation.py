@@ -1,8 +1,4 @@
-"""Pictures of results: overlays drawn fast for files, and matplotlib figures, in the same colours.
-
-The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with the usual kinds of
-colour blindness can tell apart.
-"""
+"""Pictures of segmented images: overlays drawn fast for files, and matplotlib figures."""
 
 from __future__ import annotations
 
@@ -16,72 +12,24 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
+from anatozoo.io.figures import WARNING, flag_words, shares
+from anatozoo.results.draw.style import Color, display_grey, display_name, organ_colors
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from anatozoo.results.segmentation import SegmentationResult
 
-Color = tuple[int, int, int]
 Entry = tuple[str, Color, Color | None]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-ORGAN_COLORS: dict[str, Color] = {
-    "lung_right": (86, 180, 233),
-    "lung_left": (0, 190, 140),
-    "heart": (230, 100, 30),
-    "clavicle_right": (240, 228, 66),
-    "clavicle_left": (214, 130, 180),
-    "lungs": (86, 180, 233),
-    "clavicles": (240, 228, 66),
-}
-"""Red, green and blue (0..255) of the organs of the chest."""
-
-_OTHER_COLORS: tuple[Color, ...] = ((230, 159, 0), (0, 130, 210), (204, 121, 167), (213, 94, 0))
 _PANEL, _TEXT, _QUIET, _WARNING = (17, 19, 24), (236, 238, 242), (150, 156, 168), (255, 183, 77)
 
 _FILL = 0.20
 _LONGEST_SIDE, _SHORTEST_LONG_SIDE = 1400, 1000
-_MIDDLE_GREY, _STRONGEST_GAMMA = 0.5, 2.0
 _SUBPIXEL_BITS = 4
 _SWATCH, _GAP = 26, 24
-
-
-def organ_colors(organs: Sequence[str]) -> dict[str, Color]:
-    """A colour for each organ, the same in every picture; organs without one of their own take turns."""
-    others = [organ for organ in organs if organ not in ORGAN_COLORS]
-    turns = {organ: _OTHER_COLORS[i % len(_OTHER_COLORS)] for i, organ in enumerate(others)}
-    return {organ: ORGAN_COLORS[organ] if organ in ORGAN_COLORS else turns[organ] for organ in organs}
-
-
-def label_palette(organs: Sequence[str]) -> list[int]:
-    """Red, green, blue of black (label 0) and of each organ's label, one after another, for a palette PNG."""
-    return [0, 0, 0, *(value for color in organ_colors(organs).values() for value in color)]
-
-
-def display_name(organ: str) -> str:
-    """Words for a legend: ``"lung_right"`` becomes ``"Right lung"``."""
-    part, _, side = organ.rpartition("_")
-    words = f"{side} {part}" if part and side in ("right", "left") else organ
-    return words.replace("_", " ").capitalize()
-
-
-def display_grey(pixels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Pixels ``(H, W)`` as grey levels 0..255 that are pleasant to look at.
-
-    Stretched between percentiles; images that are mostly bright are darkened by a gamma of at most 2, so that
-    contours stand out. For display only: models see none of this. Constant pixels become grey 64.
-    """
-    from anatozoo.io.intensity import normalize_intensity
-
-    values = np.asarray(pixels, dtype=np.float32)
-    if values.min() == values.max():
-        return np.full(values.shape, 64, dtype=np.uint8)
-    stretched = normalize_intensity(values)
-    median = float(np.clip(np.median(stretched), _MIDDLE_GREY, 0.99))
-    gamma = min(np.log(_MIDDLE_GREY) / np.log(median), _STRONGEST_GAMMA)
-    levels = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
-    return levels[np.rint(stretched * np.float32(255)).astype(np.uint8)]
 
 
 def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
@@ -99,26 +47,12 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     colors = organ_colors(result.organs)
     # Points are pixel centres: the half pixel keeps them in place when the grid changes.
     contours = {
-        organ: [(points + 0.5) * scale - 0.5 for points in lines] for organ, lines in outlines(result).items()
+        organ: [(points + 0.5) * scale - 0.5 for points in lines]
+        for organ, lines in result.outlines().items()
     }
     canvas = _fill_organs(canvas, contours, colors)
     _draw_contours(canvas, contours, colors)
     return _add_legend(canvas, result, colors)
-
-
-def outlines(result: SegmentationResult) -> dict[str, list[npt.NDArray[np.float64]]]:
-    """Closed lines around each organ, ``(N, 2)`` each, x and y in pixels of the source.
-
-    One for each organ that landmarks mark. Around a label map as many as it has parts and holes, through the
-    centres of the outermost pixels, and none for an organ without any pixel.
-    """
-    if result.landmarks:
-        return {organ: [points] for organ, points in result.landmarks.items()}
-    found = {}
-    for organ, mask in result.masks.items():
-        lines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        found[organ] = [line.reshape(-1, 2).astype(np.float64) for line in lines]
-    return found
 
 
 def png_bytes(picture: npt.NDArray[np.uint8]) -> bytes:
@@ -260,8 +194,8 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
     grey = np.zeros((height, width), np.uint8) if result.pixels is None else display_grey(result.pixels)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
     colors, gap = organ_colors(result.organs), np.full((1, 2), np.nan)
-    for organ, lines in outlines(result).items():
-        color = tuple(value / 255 for value in colors[organ])
+    for organ, lines in result.outlines().items():
+        color = shares(colors[organ])
         closed = [np.vstack([line, line[:1]]) for line in lines]
         if closed:
             area = Path.make_compound_path(*(Path(line, closed=True) for line in closed))
@@ -271,7 +205,7 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     if result.flags:
-        ax.set_title(", ".join(flag.replace("_", " ") for flag in result.flags), color="#b35900", fontsize=9)
+        ax.set_title(flag_words(result.flags), color=WARNING, fontsize=9)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=9)
     root = ax.get_figure(root=True)
     if not isinstance(root, Figure):

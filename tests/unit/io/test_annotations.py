@@ -12,7 +12,9 @@ from anatozoo.io.annotation_files import Stored
 from anatozoo.io.annotations import find_annotations
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import write_landmarks
-from anatozoo.results.segmentation import FORMATS, SegmentationResult
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.plan import PairOptions
 from anatozoo.serve.runner import run_pairs
 from tests.support.phantoms import make_chest_phantom
@@ -119,11 +121,10 @@ def test_landmark_files(suffix: str, tmp_path: Path) -> None:
 
 
 def result(*, label_map: bool) -> SegmentationResult:
-    points = {} if label_map else make_chest_phantom(64, 48).landmarks
-    more = {"label_map": np.pad(labels(2, 1), ((0, 42), (0, 56))), "classes": ("lungs", "heart")}
-    return SegmentationResult(
-        "m", "1", "scan.dcm", (64, 48), (0.4, 0.4), points, **(more if label_map else {})
-    )
+    about = ("m", "1", "scan.dcm", (64, 48), (0.4, 0.4))
+    if label_map:
+        return LabelResult(*about, np.pad(labels(2, 1), ((0, 42), (0, 56))), ("lungs", "heart"))
+    return ContourResult(*about, make_chest_phantom(64, 48).landmarks)
 
 
 @pytest.mark.parametrize("formats", [("png", "json"), ("json",), ("json", "mha", "png", "csv", "nifti")])
@@ -201,10 +202,11 @@ def test_a_registration_without_masks_says_how_to_get_one(tmp_path: Path) -> Non
 def test_endings_are_those_of_predict() -> None:
     from anatozoo.io.annotations import _BESIDE_RESULTS, _OF_A_RESULT, _ROW_OF_CHEXMASK, ENDINGS
 
-    assert {name for names in FORMATS.values() for name in names} == {*_OF_A_RESULT, _ROW_OF_CHEXMASK}
+    endings = SegmentationResult.formats.endings
+    assert {name for names in endings.values() for name in names} == {*_OF_A_RESULT, _ROW_OF_CHEXMASK}
     # A table of CheXmask is known by its columns, and names its images itself.
-    known = (*ENDINGS, *_BESIDE_RESULTS, ".json", *FORMATS["chexmask"])
-    for names in FORMATS.values():
+    known = (*ENDINGS, *_BESIDE_RESULTS, ".json", *endings["chexmask"])
+    for names in endings.values():
         assert all(name.startswith(known) for name in names), names
 
 

@@ -12,8 +12,9 @@ from PIL import Image as PILImage
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.masks import MaskInput, read_mask
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.repair import RepairResult
-from anatozoo.results.segmentation import SegmentationResult
 from tests.support.phantoms import make_chest_phantom
 
 ORGANS = ["lungs", "heart"]
@@ -151,14 +152,12 @@ def test_one_organ_may_be_booleans_255_or_a_probability() -> None:
 
 def test_results_of_segmenters_are_matched_by_name() -> None:
     phantom = make_chest_phantom(60, 50)
-    result = SegmentationResult("a-b", "1", "x.png", (60, 50), (0.5, 0.5), phantom.landmarks)
+    result = ContourResult("a-b", "1", "x.png", (60, 50), (0.5, 0.5), phantom.landmarks)
     found = read(result, ["heart", "lungs", "clavicles"])
     assert (found.name, found.grid) == ("x.png", Grid((60, 50), (0.5, 0.5)))
     assert np.array_equal(found.labels == 3, result.masks["clavicle_right"] | result.masks["clavicle_left"])
     assert (found.labels == 1).sum() < result.masks["heart"].sum()  # lungs come later here, and cover it
-    labels = SegmentationResult(
-        "a-b", "1", "x", (30, 20), None, {}, label_map=label_map(), classes=("heart", "lungs")
-    )
+    labels = LabelResult("a-b", "1", "x", (30, 20), None, label_map(), ("heart", "lungs"))
     assert np.array_equal(read(labels).labels, np.array([0, 2, 1])[label_map()])
     repaired = RepairResult(
         "c-d", "1", "y", Grid((30, 20)), ("heart",), label_map() * 0, (label_map() > 1).astype(np.uint8)

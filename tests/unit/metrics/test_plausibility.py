@@ -309,13 +309,14 @@ def test_cardiothoracic_ratio_of_masks_and_of_landmarks() -> None:
 
 
 def test_cardiothoracic_ratio_of_a_result_is_the_same() -> None:
-    from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.results.contours import ContourResult
+    from anatozoo.results.labels import LabelResult
 
     phantom = make_chest_phantom(width=180, height=200)
     options = {"checkpoint": "c", "version": "1", "image": "i", "size": (180, 200), "spacing_mm": None}
-    result = SegmentationResult(landmarks=phantom.landmarks, **options)
+    result = ContourResult(landmarks=phantom.landmarks, **options)
     assert result.cardiothoracic_ratio == cardiothoracic_ratio(landmarks=phantom.landmarks)
-    labelled = SegmentationResult(landmarks={}, label_map=result.mask, classes=result.organs, **options)
+    labelled = LabelResult(label_map=result.mask, classes=result.organs, **options)
     assert labelled.cardiothoracic_ratio == cardiothoracic_ratio(organ_masks(result.mask, result.organs))
 
 

@@ -25,7 +25,7 @@ from anatozoo.quality import (
     shape_faults,
 )
 from anatozoo.quality.latents import shrunk_covariance
-from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.labels import LabelResult
 
 SIDE = 64
 ORGANS = ("lungs", "heart")
@@ -90,7 +90,7 @@ def radiograph() -> np.ndarray:
 def test_masks_in_any_form_are_the_same() -> None:
     labels = chest()
     masks = {organ: labels == value for value, organ in enumerate(ORGANS, 1)}
-    result = SegmentationResult("x", "1", "i", (SIDE, SIDE), (2.0, 2.0), {}, label_map=labels, classes=ORGANS)
+    result = LabelResult("x", "1", "i", (SIDE, SIDE), (2.0, 2.0), labels, ORGANS)
     stored = sitk.GetImageFromArray(labels)
     stored.SetSpacing((2.0, 2.0))
     forms = [

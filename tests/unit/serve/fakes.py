@@ -55,7 +55,7 @@ class FakeRepairer:
             tuple(self.organs),
             mask.labels,
             mask.labels[..., ::-1, :].copy(),
-            ("turned",),
+            flags=("turned",),
         )
 
 
@@ -95,7 +95,7 @@ class FakeRegistrar:
             np.diag(scale),
             a.pixels,
             b.pixels,
-            ("shifted",),
+            flags=("shifted",),
         )
 
 

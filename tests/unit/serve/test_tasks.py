@@ -9,7 +9,8 @@ from anatozoo.methods.aenet import AeNetModule
 from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.methods.postdae import PostDAEModule
 from anatozoo.methods.unet import UNetModule
-from anatozoo.results.segmentation import FORMATS, output_names
+from anatozoo.results.quality import QualityResult
+from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve import outputs
 from anatozoo.serve.tasks import add_to_json, names_of, task_of
 from tests.support.fake_model import FakeSegmenter
@@ -53,7 +54,9 @@ def test_a_model_that_takes_no_files_is_refused():
 
 
 def test_formats_are_those_of_the_results():
-    assert outputs.SEGMENTATIONS.names("a", FORMATS) == output_names("a", tuple(FORMATS))
+    assert outputs.SEGMENTATIONS is SegmentationResult.formats
+    assert outputs.QUALITIES.writers is QualityResult.formats.writers
+    assert outputs.QUALITIES.check(None) == ("json",)
     assert outputs.REGISTRATIONS.check(["json", "field", "json"]) == ("field", "json")
     assert outputs.REPAIRED_VOLUMES.check(None) == ("nifti", "picture", "json")
     for wrong in (["tiff"], [], "csv"):

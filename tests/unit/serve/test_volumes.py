@@ -39,7 +39,7 @@ class FakeVolumeSegmenter:
             stack.grid,
             ("heart",),
             labels,
-            ("fragmented_heart",),
+            flags=("fragmented_heart",),
         )
 
     predict_batch = None

@@ -266,6 +266,6 @@ def test_results_that_contradict_themselves_are_refused() -> None:
         with pytest.raises(GeometryError, match=error):
             VolumeResult(checkpoint="m", version="1", image="x", **given)
     result = VolumeResult("m", "1", "x", grid, ("a",), labels)
-    for settings in ({"formats": ["png"]}, {"formats": "json"}, {"stem": "a/b"}):
+    for settings in ({"formats": ["png"]}, {"formats": "pdf"}, {"stem": "a/b"}):
         with pytest.raises(ConfigError):
             result.save("nowhere", **settings)  # type: ignore[arg-type]

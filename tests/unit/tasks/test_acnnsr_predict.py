@@ -178,7 +178,7 @@ def test_results_that_contradict_themselves_are_refused() -> None:
         with pytest.raises(GeometryError, match=error):
             RestoredVolume(checkpoint="m", version="1", image="x", **given)
     result = RestoredVolume("m", "1", "x", grid, fine, thick)
-    for settings in ({"formats": ["png"]}, {"formats": "json"}, {"stem": "a/b"}):
+    for settings in ({"formats": ["png"]}, {"formats": "pdf"}, {"stem": "a/b"}):
         with pytest.raises(ConfigError):
             result.save("nowhere", **settings)
     with pytest.raises(GeometryError, match="MetaImage"):

@@ -4,17 +4,18 @@ import pytest
 from anatozoo.io.chest import ChestCase
 from anatozoo.metrics.cases import Measures
 from anatozoo.metrics.chest import draw_masks
-from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.tasks.chest_cases import case_metrics, case_sides
 from tests.support.phantoms import make_chest_phantom
 
 
-def label_result(size: tuple[int, int]) -> SegmentationResult:
+def label_result(size: tuple[int, int]) -> LabelResult:
     """What a model that labels pixels says of a phantom: lungs under one label, cut by the heart."""
     masks = draw_masks(make_chest_phantom(*size).landmarks, size, size)
     labels = (masks["lung_right"] | masks["lung_left"]).astype(np.uint8)
     labels[masks["heart"]] = 2
-    return SegmentationResult("unet", "1", "x", size, None, {}, label_map=labels, classes=("lungs", "heart"))
+    return LabelResult("unet", "1", "x", size, None, labels, ("lungs", "heart"))
 
 
 def chest_case(size: tuple[int, int]) -> ChestCase:
@@ -41,6 +42,6 @@ def test_label_maps_meet_landmarks_on_the_image() -> None:
 def test_spacing_is_that_of_the_frame_or_the_case() -> None:
     case = chest_case((512, 512))
     assert case_sides(case, label_result((512, 512)), 0.35)[0].spacing_mm == (0.7, 0.7)
-    points = SegmentationResult("m", "1", "x", (512, 512), None, dict(case.landmarks))
+    points = ContourResult("m", "1", "x", (512, 512), None, dict(case.landmarks))
     assert case_sides(case, points, None)[1].spacing_mm == pytest.approx((0.0875, 0.0875))
     assert case_sides(case, points, 0.35)[1].spacing_mm == (0.35, 0.35)

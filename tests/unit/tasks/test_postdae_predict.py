@@ -13,8 +13,8 @@ from torch import Tensor
 from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.io.landmarks import draw_label_map
 from anatozoo.methods.postdae import PostDAEModule
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.repair import RepairResult
-from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.zoo.golden import run_golden, write_golden
 from tests.support.phantoms import make_chest_phantom
 
@@ -119,7 +119,7 @@ def test_flags_use_what_lies_on_the_source_grid() -> None:
 def test_every_form_of_a_mask_gives_the_same() -> None:
     given, model = chest(128, 128), module()
     hard = np.eye(4, dtype=np.float32)[given].transpose(2, 0, 1)
-    drawn = SegmentationResult("a-b", "1", "x", (128, 128), None, {}, label_map=given, classes=tuple(ORGANS))
+    drawn = LabelResult("a-b", "1", "x", (128, 128), None, given, tuple(ORGANS))
     expected = model.predict(given)
     for form in (torch.from_numpy(given), hard > 0, hard, PILImage.fromarray(given), drawn):
         found = model.predict(form)

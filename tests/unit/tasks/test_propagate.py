@@ -46,7 +46,7 @@ class Shifts:
             np.eye(n),
             a.pixels,
             b.pixels,
-            (*a.flags, *b.flags),
+            flags=(*a.flags, *b.flags),
         )
 
 

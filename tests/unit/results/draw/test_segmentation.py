@@ -5,17 +5,10 @@ import numpy as np
 import pytest
 
 from anatozoo.io.landmarks import draw_label_map
-from anatozoo.results.draw.segmentation import (
-    ORGAN_COLORS,
-    display_grey,
-    display_name,
-    draw_overlay,
-    label_palette,
-    organ_colors,
-    outlines,
-    png_bytes,
-)
-from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.contours import ContourResult
+from anatozoo.results.draw.segmentation import draw_overlay, png_bytes
+from anatozoo.results.draw.style import ORGAN_COLORS, display_name
+from anatozoo.results.labels import LabelResult
 from tests.support.phantoms import make_chest_phantom
 
 
@@ -27,11 +20,12 @@ def make(width=240, height=256, **changes):
         "image": "a.png",
         "size": (width, height),
         "spacing_mm": None,
-        "landmarks": phantom.landmarks,
         "flags": (),
         "pixels": phantom.image.astype(np.float32),
     }
-    return SegmentationResult(**(values | changes))
+    if "label_map" not in changes:
+        values["landmarks"] = phantom.landmarks
+    return (LabelResult if "label_map" in changes else ContourResult)(**(values | changes))
 
 
 def legend_rows(picture, height):
@@ -105,48 +99,6 @@ def test_landmarks_far_outside_do_not_stop_the_drawing():
     assert draw_overlay(make(landmarks=wild)).shape[1] == 938
 
 
-def test_palette_gives_labels_their_organs_colours():
-    assert label_palette(["heart", "lung_left"]) == [
-        0,
-        0,
-        0,
-        *ORGAN_COLORS["heart"],
-        *ORGAN_COLORS["lung_left"],
-    ]
-
-
-def test_organs_without_a_colour_get_one_each():
-    colors = organ_colors(["left_ventricle", "heart", "myocardium"])
-    assert colors["heart"] == ORGAN_COLORS["heart"]
-    assert len(set(colors.values())) == 3
-
-
-@pytest.mark.parametrize(
-    ("organ", "words"),
-    [
-        ("lung_right", "Right lung"),
-        ("heart", "Heart"),
-        ("left_ventricle", "Left ventricle"),
-        ("aorta_arch", "Aorta arch"),
-    ],
-)
-def test_display_name(organ, words):
-    assert display_name(organ) == words
-
-
-def test_grey_levels_keep_their_order_and_bright_images_become_darker():
-    ramp = np.linspace(0, 1, 10000, dtype=np.float32).reshape(100, 100)
-    grey = display_grey(ramp).ravel().astype(int)
-    assert (np.diff(grey) >= 0).all()
-    assert grey[0] == 0
-    assert grey[-1] == 255
-    assert np.median(display_grey(ramp**0.6)) == pytest.approx(127, abs=3)
-
-
-def test_constant_pixels_can_be_shown():
-    assert (display_grey(np.full((4, 5), 7.0)) == 64).all()
-
-
 def test_png_bytes_are_lossless():
     picture = draw_overlay(make())
     decoded = cv2.imdecode(np.frombuffer(png_bytes(picture), np.uint8), cv2.IMREAD_COLOR)
@@ -187,12 +139,12 @@ def labelled(**changes):
     labels = draw_label_map({organ: phantom.landmarks[organ] for organ in classes}, (240, 256))
     labels[155:165, 130:140] = 0
     labels[240:250, 20:30] = classes.index("lung_right") + 1
-    values = {"landmarks": {}, "label_map": labels, "classes": [*classes, "clavicle_left"]}
+    values = {"label_map": labels, "classes": [*classes, "clavicle_left"]}
     return make(**(values | changes))
 
 
 def test_outlines_of_a_label_map_follow_every_part_and_hole():
-    lines = outlines(labelled())
+    lines = labelled().outlines()
     assert {organ: len(each) for organ, each in lines.items()} == {
         "lung_right": 3,  # its tip lies beyond the clavicle
         "lung_left": 1,
@@ -206,7 +158,7 @@ def test_outlines_of_a_label_map_follow_every_part_and_hole():
 
 def test_outlines_of_landmarks_are_the_landmarks():
     result = make()
-    assert all(np.array_equal(line, result.landmarks[o]) for o, [line] in outlines(result).items())
+    assert all(np.array_equal(line, result.landmarks[o]) for o, [line] in result.outlines().items())
 
 
 def test_overlay_of_a_label_map_colours_organs_and_leaves_holes_open():

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,7 +7,7 @@ import SimpleITK as sitk
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, OutputError
-from anatozoo.results.segmentation import SegmentationResult, check_formats, output_names
+from anatozoo.results.contours import ContourResult
 
 
 def square(left, top, right, bottom):
@@ -30,7 +29,7 @@ def make(**changes):
         "flags": ("lateral_view",),
         "pixels": np.random.default_rng(0).random((30, 40), dtype=np.float32),
     }
-    return SegmentationResult(**(values | changes))
+    return ContourResult(**(values | changes))
 
 
 def test_label_map_paints_later_organs_over_earlier_ones_but_masks_are_whole():
@@ -126,18 +125,18 @@ def test_dictionary_is_strict_json_and_leads_back():
     assert values["size"] == [40, 30]
     assert values["landmarks"]["heart"][:2] == [[0.333, 0.0], [20.123, 0.0]]
     assert "-0.0" not in text
-    again = SegmentationResult.from_dict(values)
+    again = ContourResult.from_dict(values)
     assert again.pixels is None
     rounded = again.to_dict()
     assert rounded["landmarks"] == values["landmarks"]
-    assert SegmentationResult.from_dict(rounded).to_dict() == rounded
+    assert ContourResult.from_dict(rounded).to_dict() == rounded
 
 
 def test_dictionary_with_a_missing_key_is_refused():
     values = make().to_dict()
     del values["size"]
     with pytest.raises(DataError, match="'size' is missing"):
-        SegmentationResult.from_dict(values)
+        ContourResult.from_dict(values)
 
 
 def test_save_writes_every_format_under_the_stem(tmp_path):
@@ -177,19 +176,6 @@ def test_stem_cannot_leave_the_folder(tmp_path, stem):
         make().save(tmp_path, stem=stem)
 
 
-def test_unknown_formats_are_named():
-    with pytest.raises(ConfigError, match=r"bmp.*png, json, nifti"):
-        check_formats(["png", "bmp"])
-    with pytest.raises(ConfigError, match="png, json"):
-        check_formats([])
-
-
-def test_formats_have_one_order():
-    assert check_formats(["json", "png", "json"]) == ("png", "json")
-    assert check_formats("json") == ("json",)
-    assert output_names("s", ["json", "png"]) == ["s_mask.png", "s_overlay.png", "s.json"]
-
-
 def test_folder_that_is_a_file_gives_a_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=r"is a file, not a folder.*Choose"):
@@ -198,91 +184,3 @@ def test_folder_that_is_a_file_gives_a_sentence(tmp_path):
 
 def test_notebooks_get_a_png():
     assert make()._repr_png_().startswith(b"\x89PNG")
-
-
-def labelled(**changes):
-    """A label map: a lung in two parts, one with a hole, a heart on it, and no left lung."""
-    labels = np.zeros((30, 40), np.uint8)
-    labels[3:21, 2:12] = 1
-    labels[8:12, 5:9] = 0
-    labels[25:28, 30:33] = 1
-    labels[10:23, 9:25] = 3
-    values = {
-        "landmarks": {},
-        "label_map": labels,
-        "classes": ["lung_right", "lung_left", "heart"],
-    }
-    return make(**(values | changes))
-
-
-def test_a_label_map_is_the_mask_and_its_labels_exclude_one_another():
-    result = labelled()
-    assert result.organs == ("lung_right", "lung_left", "heart")
-    assert result.labels == {"lung_right": 1, "lung_left": 2, "heart": 3}
-    assert result.mask is result.label_map
-    assert not result.masks["lung_right"][15, 10]
-    assert result.areas_px == {"lung_right": 18 * 10 - 16 + 9 - 11 * 3, "lung_left": 0, "heart": 13 * 16}
-    assert result.areas_mm2["heart"] == pytest.approx(13 * 16 * 0.125)
-    assert result.masks["heart"].dtype == bool
-
-
-def test_a_label_map_has_no_landmarks_and_the_same_json_keys():
-    result = labelled()
-    assert result.landmarks == {}
-    assert result.landmarks_mm is None
-    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert list(values) == list(make().to_dict())
-    assert values["landmarks"] == {}
-    assert values["landmarks_mm"] is None
-    assert values["areas_px"]["lung_left"] == 0
-    with pytest.raises(DataError, match="label map is in the _mask file"):
-        SegmentationResult.from_dict(values)
-
-
-def test_cardiothoracic_ratio_of_a_label_map():
-    assert labelled().cardiothoracic_ratio is None  # there is no left lung
-    labels = np.zeros((30, 40), np.uint8)
-    labels[5, 2:33] = 1
-    labels[6, 9:25] = 2
-    both = labelled(label_map=labels, classes=["lungs", "heart"])
-    assert both.cardiothoracic_ratio == pytest.approx(15 / 30)
-    assert labelled(label_map=labels, classes=["lung_right", "heart"]).cardiothoracic_ratio is None
-
-
-def test_a_label_map_is_saved_in_every_format(tmp_path):
-    result = labelled()
-    paths = {path.name: path for path in result.save(tmp_path, ("csv", "png", "json", "nifti", "mha"))}
-    assert len(paths) == 6
-    with PILImage.open(paths["a scan_mask.png"]) as picture:
-        np.testing.assert_array_equal(np.array(picture), result.mask)
-    volume = sitk.ReadImage(str(paths["a scan_mask.nii.gz"]))
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), result.mask)
-    assert paths["a scan_landmarks.csv"].read_text() == "organ,index,x_px,y_px,x_mm,y_mm\n"
-    assert json.loads(paths["a scan.json"].read_text()) == result.to_dict()
-
-
-def test_a_label_map_cannot_be_changed_and_survives_replacement():
-    result = labelled()
-    with pytest.raises(ValueError, match="read-only"):
-        result.mask[0] = 1
-    with pytest.raises(ValueError, match="read-only"):
-        result.masks["heart"][0] = True
-    np.testing.assert_array_equal(replace(result, image="b.png").mask, result.mask)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"classes": []}, "or a label map"),
-        ({"classes": ["", "b", "c"]}, "at least one named organ"),
-        ({"label_map": None}, "does not fit"),
-        ({"label_map": np.zeros((40, 30), np.uint8)}, "does not fit"),
-        ({"label_map": np.zeros((30, 40), np.int64)}, "uint8"),
-        ({"classes": ["lung_right", "heart"]}, "labels up to 3"),
-        ({"classes": ["a", "b", "b"]}, "different classes"),
-        ({"landmarks": {"heart": square(0, 0, 5, 5)}}, "not both"),
-    ],
-)
-def test_impossible_label_maps_are_refused(changes, message):
-    with pytest.raises(GeometryError, match=message):
-        labelled(**changes)

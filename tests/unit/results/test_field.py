@@ -274,7 +274,7 @@ def test_save_writes_what_it_says(case: str, tmp_path: Path) -> None:
 
 def test_save_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     r = result()
-    with pytest.raises(ConfigError, match="must be a list of field"):
+    with pytest.raises(ConfigError, match="no format tiff; use field"):
         r.save(tmp_path, ["tiff"])
     with pytest.raises(ConfigError, match="without a folder"):
         r.save(tmp_path, stem="../x")

@@ -1,0 +1,94 @@
+"""What a model that labels pixels answers, and what all label maps share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.errors import GeometryError
+from anatozoo.results.base import read_only
+from anatozoo.results.segmentation import Outlines, SegmentationResult
+
+Labels = npt.NDArray[np.uint8]
+Masks = dict[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelResult(SegmentationResult):
+    """Organs on one image, pixel by pixel, on the grid of the image as it was given.
+
+    Attributes:
+        label_map: ``(H, W)`` uint8 on the source grid, 0 for background and 1, 2, ... for `classes`,
+            read-only.
+        classes: organs of the label map, in the order of their labels.
+
+    Raises:
+        GeometryError: size, spacing, pixels and label map contradict, or a label has no class.
+    """
+
+    label_map: Labels = field(repr=False)
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self._put(classes=tuple(self.classes))
+        super().__post_init__()
+        self._put(label_map=checked_labels(self.label_map, self.size[::-1], self.classes))
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Names of the organs, in the order of their labels."""
+        return self.classes
+
+    @property
+    def mask(self) -> Labels:
+        """The label map."""
+        return self.label_map
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Mask of each organ, ``(H, W)`` bool; a pixel belongs to one organ alone."""
+        return masks_of(self.label_map, self.classes)
+
+    def outlines(self) -> Outlines:
+        """Lines through the centres of the outermost pixels: as many as an organ has parts and holes."""
+        from anatozoo.results.draw.style import mask_outlines
+
+        return {organ: mask_outlines(mask) for organ, mask in self.masks.items()}
+
+
+def checked_labels(
+    labels: Any, shape: tuple[int, ...], classes: Sequence[str], name: str = "label map"
+) -> Labels:
+    """A read-only view of a label map.
+
+    Args:
+        labels: the label map, 0 for background and 1, 2, ... for `classes`.
+        shape: (H, W) or (D, H, W) that it must have.
+        classes: names of the labels.
+        name: what it is, for messages.
+
+    Raises:
+        GeometryError: it is not uint8 and of that shape, or a label has no class of its own.
+    """
+    array = np.asarray(labels)
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise GeometryError(
+            f"the {name} of {array.dtype} {array.shape} does not fit the grid {shape}; "
+            "give uint8 of this shape."
+        )
+    if not classes or len(set(classes)) != len(classes) or array.max() > len(classes):
+        raise GeometryError(
+            f"the {name} holds labels up to {array.max()}, which need as many different classes, "
+            f"not {classes}."
+        )
+    return read_only(array.view())
+
+
+def masks_of(labels: Labels, classes: Sequence[str]) -> Masks:
+    """Mask of each organ of a label map, bool and read-only."""
+    return {organ: read_only(labels == value) for value, organ in enumerate(classes, start=1)}
