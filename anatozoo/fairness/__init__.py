@@ -4,12 +4,14 @@ from anatozoo.fairness.discovery import Agreement, SignAccuracy, crossed_gaps, g
 from anatozoo.fairness.frame import GroupFrame
 from anatozoo.fairness.groups import Groups, make_groups
 from anatozoo.fairness.pairs import Adjusted, Pair
+from anatozoo.fairness.rows import OverRows
 
 __all__ = [
     "Adjusted",
     "Agreement",
     "GroupFrame",
     "Groups",
+    "OverRows",
     "Pair",
     "SignAccuracy",
     "crossed_gaps",

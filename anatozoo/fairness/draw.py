@@ -35,13 +35,16 @@ def plot_groups(frame: GroupFrame) -> Figure:
     """Draw the scores of each group: a box, every image as a dot, and the mean as a diamond.
 
     Args:
-        frame: of any groups; of more than six metrics the first six are drawn.
+        frame: of any groups; of more than six metrics the first six are drawn. Those that single images do
+            not have are left out; where there is no other, `plot_means` draws them.
 
     Returns:
         A figure outside pyplot. Boxes span the quartiles with the median, whiskers reach to 1.5 times their
         distance; groups of fewer than ten patients are hatched.
     """
-    shown = frame.metrics[:MOST_PANELS]
+    shown = [metric for metric in frame.metrics if metric in frame.values][:MOST_PANELS]
+    if not shown:
+        return plot_means(frame)
     figure, axes = _panels(len(shown), 3.3, 2.0 + 0.28 * len(frame.groups))
     for ax, metric in zip(axes, shown, strict=False):
         _draw_groups(ax, frame, metric)

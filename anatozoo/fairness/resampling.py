@@ -1,16 +1,13 @@
-"""What chance alone may do to differences between groups: bootstrap draws and permutations of patients.
-
-Everything works on sums per patient, so that a draw of patients is one matrix product, and images of one
-patient stay together.
-"""
+"""What chance alone may do to differences between groups: bootstrap draws and permutations of patients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from anatozoo.fairness.cells import Array, Cells, Whole, divided
 
 RESAMPLES = 2000
 PERMUTATIONS = 5000
@@ -18,63 +15,9 @@ SEED = 0
 _CHUNK_VALUES = 2**22
 _MOST_MISSING = 0.5
 
-Array = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """One metric, summed over the rows of each patient in each group and stratum.
-
-    Attributes:
-        sums: (n, G, K) of n patients, G groups, K strata (1 where nothing is controlled for).
-        sizes: (n, G, K), the numbers of rows.
-    """
-
-    sums: Array
-    sizes: Array
-
-    @classmethod
-    def of(cls, values: Array, subject: Whole, group: Whole, stratum: Whole | None = None) -> Cells:
-        """Sum rows.
-
-        Args:
-            values: (rows,) finite.
-            subject: (rows,) numbers from 0.
-            group: (rows,) numbers from 0.
-            stratum: (rows,) numbers from 0; None is one stratum.
-        """
-        strata = np.zeros(len(values), np.int64) if stratum is None else stratum
-        _, member = np.unique(subject, return_inverse=True)
-        shape = (int(member.max()) + 1, int(group.max()) + 1, int(strata.max()) + 1)
-        sums, sizes = np.zeros(shape), np.zeros(shape)
-        np.add.at(sums, (member, group, strata), values)
-        np.add.at(sizes, (member, group, strata), 1.0)
-        return cls(sums, sizes)
-
-    @property
-    def means(self) -> Array:
-        """Mean of each group in each stratum, (G, K); NaN where there is no row."""
-        return _divide(self.sums.sum(0), self.sizes.sum(0))
-
-    @property
-    def patients(self) -> Whole:
-        """Number of patients of each group in each stratum, (G, K)."""
-        return np.asarray((self.sizes > 0).sum(0), np.int64)
-
-    def pair(self, a: int, b: int) -> Cells:
-        """The cells of two groups, without patients who are in neither."""
-        sums, sizes = self.sums[:, [a, b]], self.sizes[:, [a, b]]
-        kept = sizes.any(axis=(1, 2))
-        return Cells(sums[kept], sizes[kept])
-
-
-def _divide(sums: Array, sizes: Array) -> Array:
-    return np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0)
-
 
 def bootstrap_means(cells: Cells, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
-    """Means of groups and strata in samples of patients drawn with replacement.
+    """Values of groups and strata in samples of patients drawn with replacement.
 
     Where every patient is in one group, patients are drawn within groups, so that every sample has as many of
     a group as there are. Where some have images in several groups, patients are drawn from all together, and
@@ -83,14 +26,13 @@ def bootstrap_means(cells: Cells, resamples: int = RESAMPLES, seed: int = SEED) 
     13.3.
 
     Returns:
-        (resamples, G, K); NaN where a stratum of a group was not drawn.
+        (resamples, G, K); NaN where a stratum of a group was not drawn, or its draw defines no value.
     """
-    n, groups, strata = cells.sums.shape
+    n, groups, strata = cells.sizes.shape
     member = cells.sizes.sum(axis=2) > 0
     blocks = _alike(member) if (member.sum(axis=1) == 1).all() else [np.arange(n)]
-    flat = np.concatenate([cells.sums.reshape(n, -1), cells.sizes.reshape(n, -1)], axis=1)
     rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, flat.shape[1]))
+    drawn = np.empty((resamples, groups, strata))
     for start, stop in _chunks(resamples, n):
         counts = np.zeros((stop - start, n))
         for block in blocks:
@@ -98,16 +40,15 @@ def bootstrap_means(cells: Cells, resamples: int = RESAMPLES, seed: int = SEED) 
             rows = np.arange(stop - start)[:, None] * len(block)
             count = np.bincount((index + rows).ravel(), minlength=(stop - start) * len(block))
             counts[:, block] = count.reshape(stop - start, len(block))
-        drawn[start:stop] = counts @ flat
-    sums, sizes = np.split(drawn, 2, axis=1)
-    return _divide(sums, sizes).reshape(resamples, groups, strata)
+        drawn[start:stop] = cells.drawn(counts)
+    return drawn
 
 
 def difference(means: Array, weights: Array) -> Array:
-    """Mean of the first of two groups minus that of the second, averaged over strata.
+    """Value of the first of two groups minus that of the second, averaged over strata.
 
     Args:
-        means: (..., 2, K), NaN where a group has nobody.
+        means: (..., 2, K), NaN where a group has nobody, or no value.
         weights: (K,) of the strata; where one of the two means is NaN the others take over its weight.
 
     Returns:
@@ -115,7 +56,7 @@ def difference(means: Array, weights: Array) -> Array:
     """
     gap = means[..., 0, :] - means[..., 1, :]
     held = np.where(np.isnan(gap), 0.0, weights)
-    return _divide((np.nan_to_num(gap) * held).sum(-1), held.sum(-1))
+    return divided((np.nan_to_num(gap) * held).sum(-1), held.sum(-1))
 
 
 def interval(draws: Array, level: float) -> tuple[Array, Array]:
@@ -138,34 +79,35 @@ def permutation_p(cells: Cells, weights: Array, permutations: int = PERMUTATIONS
     Args:
         cells: of two groups.
         weights: (K,) of the strata.
-        permutations: number of random permutations; the smallest p is ``1 / (permutations + 1)``.
+        permutations: number of random permutations; the smallest p is ``1 / (permutations + 1)``. Those that
+            define no difference, such as the AUC of a group without a positive case, do not count.
         seed: of the permutations.
+
+    Returns:
+        NaN where there is no difference to test.
     """
     observed = abs(float(difference(cells.means, weights)))
-    n, _, strata = cells.sums.shape
-    first, second = (np.concatenate([cells.sums[:, g], cells.sizes[:, g]], axis=1) for g in (0, 1))
-    total = (first + second).sum(0)
+    if np.isnan(observed):
+        return float("nan")
     here: npt.NDArray[np.bool_] = cells.sizes.sum(axis=2) > 0
     both, single = np.flatnonzero(here[:, 0] & here[:, 1]), here[:, 0] != here[:, 1]
     occupied = cells.sizes.sum(1) > 0
     blocks = [block for block in _alike(occupied) if single[block].any()]
     blocks = [block[single[block]] for block in blocks]
     rng = np.random.default_rng(seed)
-    extreme = 0
-    for start, stop in _chunks(permutations, n):
+    extreme = defined = 0
+    for start, stop in _chunks(permutations, len(here)):
         rows = stop - start
-        side = np.zeros((rows, 2 * strata))
-        for block in blocks:
-            labels = np.broadcast_to(here[block, 0], (rows, len(block)))
-            side += rng.permuted(labels, axis=1).astype(np.float64) @ (first + second)[block]
-        swapped = rng.integers(0, 2, (rows, len(both))).astype(np.float64)
-        side += swapped @ second[both] + (1 - swapped) @ first[both]
-        dealt = np.stack([side, total - side], axis=1)
-        means = _divide(dealt[..., :strata], dealt[..., strata:])
+        dealt = [
+            (block, rng.permuted(np.broadcast_to(here[block, 0], (rows, len(block))), axis=1))
+            for block in blocks
+        ]
+        swapped = rng.integers(0, 2, (rows, len(both))).astype(bool)
         # Equal sums differ in their last digits by the order of addition.
-        found = np.abs(difference(means, weights))
+        found = np.abs(difference(cells.dealt(dealt, both, swapped), weights))
         extreme += int((found >= observed * (1 - 1e-9) - 1e-12).sum())
-    return (extreme + 1) / (permutations + 1)
+        defined += int((~np.isnan(found)).sum())
+    return (extreme + 1) / (defined + 1)
 
 
 def _alike(patterns: npt.NDArray[np.bool_]) -> list[Whole]:

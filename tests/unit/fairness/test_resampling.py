@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from anatozoo.fairness.resampling import Cells, bootstrap_means, difference, interval, permutation_p
+from anatozoo.fairness.cells import MeanCells
+from anatozoo.fairness.resampling import bootstrap_means, difference, interval, permutation_p
 from anatozoo.metrics.statistics import bootstrap_interval
 
 ONE = np.ones(1)
@@ -10,7 +11,7 @@ ONE = np.ones(1)
 
 def cells_of(values, group, subject=None, stratum=None):
     subject = np.arange(len(values)) if subject is None else np.asarray(subject)
-    return Cells.of(np.asarray(values, float), subject, np.asarray(group), stratum)
+    return MeanCells.of(np.asarray(values, float), subject, np.asarray(group), stratum)
 
 
 def two_groups(n=40, shift=0.0, seed=0):
