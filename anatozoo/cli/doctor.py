@@ -16,7 +16,8 @@ import anatozoo
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.table import format_fields
 from anatozoo.zoo import catalogue
-from anatozoo.zoo.hub import cache_root, is_local
+from anatozoo.zoo.cache import cache_root
+from anatozoo.zoo.hub import is_local
 
 PACKAGES = ("torch", "lightning", "timm", "monai", "torchmetrics", "numpy", "pydicom", "SimpleITK")
 DECODERS = {

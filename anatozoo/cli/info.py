@@ -51,7 +51,7 @@ def describe(spec: CheckpointSpec, private: Path | None = None) -> str:
         ("summary", spec.summary),
         ("input", input_words(spec)),
         ("grey values", spec.input.intensity),
-        ("output", ": ".join(filter(None, (spec.output.kind, ", ".join(classes))))),
+        ("output", ": ".join(filter(None, (spec.output.record.gives, ", ".join(classes))))),
         ("size", f"{megabytes(spec)} MB"),
         ("hub", hub),
         *([("private zoo", str(private))] if private else []),

@@ -226,18 +226,18 @@ def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
     from anatozoo.serve.files import FileTask
     from anatozoo.serve.plan import MaskOptions, PairOptions, ReadOptions
     from anatozoo.serve.runner import file_task, pair_task
-    from anatozoo.serve.tasks import dims_of, task_of
-    from anatozoo.serve.volumes import takes_volumes
+    from anatozoo.serve.tasks import dims_of, kind_of
+    from anatozoo.zoo.kinds import REPAIR, VOLUME
 
     model = _load(args.name, args)
-    kind = task_of(model)
-    repairs = kind == "post-processing"
+    kind = kind_of(model)
+    repairs = kind.takes == REPAIR.takes
     if args.classes is not None and not repairs:
         args.usage_error(f"--classes names labels of masks, and {args.name} repairs none.")
     if repairs and (args.invert is not None or args.allow_any_modality):
         args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} repairs masks.")
     dims = dims_of(model)
-    in_volumes = takes_volumes(model)
+    in_volumes = kind.takes == VOLUME.takes
     if in_volumes and (args.invert is not None or args.allow_any_modality):
         args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} takes volumes.")
     if args.groups and (repairs or in_volumes):

@@ -5,8 +5,8 @@ import sys
 
 from anatozoo.errors import AnatozooError
 from anatozoo.zoo.catalogue import checkpoints
-from anatozoo.zoo.golden import verify
 from anatozoo.zoo.hub import is_local
+from anatozoo.zoo.verification import verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

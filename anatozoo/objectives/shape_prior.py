@@ -22,6 +22,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.io.annotation import parts_of
 from anatozoo.nn.registration_losses import code_distance
 from anatozoo.training.weights import read_hparams, read_weights
+from anatozoo.zoo.kinds import CODES
 from anatozoo.zoo.registry import find_method
 
 
@@ -203,7 +204,7 @@ def load_shape_model(source: str) -> Any:
     method, _ = read_hparams(source)
     entry = find_method(method)
     kind = entry.module_class()
-    if entry.task != "shape" or not hasattr(kind, "encode"):
+    if entry.kind is not CODES or not hasattr(kind, "encode"):
         raise ConfigError(
             f"{source} is a {entry.title} checkpoint, which gives no codes of label maps; shape_prior takes "
             "an autoencoder of them, such as a fit of acnnprior/acdc.yaml or aenet/jsrt.yaml."

@@ -37,6 +37,8 @@ class FileTask(Task[Path, Item, Result]):
     layout: ClassVar[Layout] = Layout(details=("models", SOURCE))
     ending: ClassVar[str] = ""
     """What the stems of the inputs' names lose."""
+    alone: ClassVar[str] = ""
+    """Why no repair can follow, a sentence about ``name`` and ``then``; empty where one can."""
 
     def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions | MaskOptions) -> None:
         self._models, self.found, self._facts = tuple(models), found, astuple(options)

@@ -63,6 +63,8 @@ class Wanted:
 IMAGES = Wanted("image", IMAGE_SUFFIXES, dicom=True)
 VOLUMES = Wanted("volume", VOLUME_SUFFIXES, series=True)
 MASKS = Wanted("mask", MASK_SUFFIXES, masks=True)
+WANTED = {wanted.what: wanted for wanted in (IMAGES, VOLUMES, MASKS)}
+"""What is looked for, by what a kind takes."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class RepairMasks(FileTask[Path, RepairResult]):
     done: ClassVar[str] = "repaired"
     doing: ClassVar[str] = "repairing"
     ending: ClassVar[str] = MASK_ENDING
+    alone: ClassVar[str] = "{name} repairs masks; only a segmentation can be followed."
 
     def __init__(self, model: Repairer, found: Found, options: MaskOptions = DEFAULT_MASK_OPTIONS) -> None:
         dims = len(model.shape)

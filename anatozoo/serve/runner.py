@@ -9,7 +9,7 @@ from typing import Any
 from anatozoo.errors import ConfigError
 from anatozoo.serve.engine import RunSummary, run_task
 from anatozoo.serve.files import FileTask
-from anatozoo.serve.inputs import Found, find_images, find_masks, find_volumes
+from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.manifest import Row
 from anatozoo.serve.pairs import PairList, read_pairs
 from anatozoo.serve.plan import (
@@ -20,7 +20,8 @@ from anatozoo.serve.plan import (
     PairOptions,
     ReadOptions,
 )
-from anatozoo.serve.tasks import Task, task_of
+from anatozoo.serve.tasks import Task, kind_of
+from anatozoo.zoo.kinds import FIELD, REPAIR
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -134,45 +135,31 @@ def file_task(
         ConfigError: a model does something else, the two do not go together, or an option is none of theirs.
         DataError: no input leads to a file.
     """
-    from anatozoo.serve.images import SegmentImages
-    from anatozoo.serve.masks import RepairMasks, SegmentThenRepair
-    from anatozoo.serve.volumes import RestoreVolumes, SegmentVolumes, takes_volumes
+    from anatozoo.serve.masks import SegmentThenRepair
 
-    kind, name = task_of(model), model.checkpoint_name
-    in_volumes = takes_volumes(model)
-    if kind == "registration":
+    kind, name = kind_of(model), model.checkpoint_name
+    masks = kind.takes == REPAIR.takes
+    if len(kind.takes) > 1:
         raise ConfigError(
             f"{name} registers one image to another: list the pairs in a CSV file with the "
             "columns moving and fixed, and give it by --pairs instead of images."
         )
-    found = inputs
-    if not isinstance(found, Found):
-        search = find_volumes if in_volumes else find_masks if kind == "post-processing" else find_images
-        found = search(found, out)
+    found = inputs if isinstance(inputs, Found) else find(inputs, out, WANTED[kind.takes[0]])
     found.check()
-    if kind == "post-processing":
-        if then is not None:
-            raise ConfigError(f"{name} repairs masks; only a segmentation can be followed.")
-        if isinstance(options, ReadOptions):
-            raise ConfigError("ReadOptions are for images; masks are read by MaskOptions.")
-        return RepairMasks(model, found, options or DEFAULT_MASK_OPTIONS)
-    if isinstance(options, MaskOptions):
+    if masks and isinstance(options, ReadOptions):
+        raise ConfigError("ReadOptions are for images; masks are read by MaskOptions.")
+    if not masks and isinstance(options, MaskOptions):
         raise ConfigError("MaskOptions are for masks; images are read by ReadOptions.")
-    if kind == "super-resolution":
-        if then is not None:
-            raise ConfigError(f"{name} restores volumes; only a segmentation can be followed.")
-        return RestoreVolumes(model, found, options or DEFAULT_OPTIONS)
-    if in_volumes:
-        if then is not None:
-            raise ConfigError(
-                f"{name} segments volumes, which are repaired in a run of their own: give the folder of "
-                f"these results to {then.checkpoint_name}."
-            )
-        return SegmentVolumes(model, found, options or DEFAULT_OPTIONS)
+    job = kind.job_class()
     if then is None:
-        return SegmentImages(model, found, options or DEFAULT_OPTIONS)
-    if task_of(then) != "post-processing":
+        default = DEFAULT_MASK_OPTIONS if masks else DEFAULT_OPTIONS
+        task: FileTask[Any, Any] = job(model, found, options or default)
+        return task
+    if job.alone:
+        raise ConfigError(job.alone.format(name=name, then=then.checkpoint_name))
+    if kind_of(then) is not REPAIR:
         raise ConfigError(f"{then.checkpoint_name} repairs no masks, so it cannot follow {name}.")
+    assert not isinstance(options, MaskOptions)
     return SegmentThenRepair(model, then, found, options or DEFAULT_OPTIONS)
 
 
@@ -186,7 +173,7 @@ def pair_task(
     """
     from anatozoo.serve.registrations import RegisterPairs
 
-    if task_of(model) != "registration":
+    if kind_of(model) is not FIELD:
         raise ConfigError(
             f"{model.checkpoint_name} registers no images, so it cannot take pairs; give it files or folders."
         )

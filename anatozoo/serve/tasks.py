@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.writers import write_json
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.outputs import Formats
 from anatozoo.serve.plan import Job, Source
+
+if TYPE_CHECKING:
+    from anatozoo.zoo.kinds import Kind
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -121,32 +125,35 @@ def facts_of(model: Model) -> tuple[str, ...]:
     return facts if precision == "32" else (*facts, precision)
 
 
-def task_of(model: Any) -> str:
-    """What a model does, a word of `anatozoo.zoo.registry.TASKS`.
+def kind_of(model: Any) -> Kind:
+    """What a model takes and gives.
 
-    A model's own attribute ``task`` says it, else the registered method whose module it is. A model of which
-    neither is known segments images, if it has ``predict_batch``.
+    A model's own attribute ``kind`` says it, a `Kind` or the name of one, else the registered method whose
+    module it is. A model of which neither is known segments images or volumes, if it has ``predict_batch``.
 
     Raises:
-        ConfigError: it does something that no folder of files can be given to.
+        ConfigError: no folder of files can be given to it.
     """
     from anatozoo.zoo.checkpoint import method_of
-    from anatozoo.zoo.registry import UNKNOWN_TASK, describe_method
+    from anatozoo.zoo.kinds import LABELS, VOLUME, find_kind
+    from anatozoo.zoo.registry import describe_method
 
-    task = getattr(model, "task", None)
-    if task is None:
-        try:
-            task = describe_method(method_of(model)).task
-        except ConfigError:
-            task = UNKNOWN_TASK
-    if task == UNKNOWN_TASK and hasattr(model, "predict_batch"):
-        task = "segmentation"
-    if task not in ("segmentation", "post-processing", "registration", "super-resolution"):
+    kind = getattr(model, "kind", None)
+    if isinstance(kind, str):
+        kind = find_kind(kind)
+    if kind is None:
+        with suppress(ConfigError):
+            kind = describe_method(method_of(model)).kind
+    if kind is None and hasattr(model, "predict_batch"):
+        kind = VOLUME if dims_of(model) == 3 else LABELS
+    if kind is None or kind.job is None:
+        about = "its kind is unknown" if kind is None else f"it gives {kind.name}"
         raise ConfigError(
             f"{model.checkpoint_name} segments no images, repairs no masks, registers no pairs and restores "
-            f"no volumes ({task}); `anatozoo list` shows checkpoints that do."
+            f"no volumes ({about}); `anatozoo list` shows checkpoints that do."
         )
-    return str(task)
+    found: Kind = kind
+    return found
 
 
 def dims_of(model: Any) -> int:

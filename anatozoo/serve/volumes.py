@@ -6,22 +6,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 from anatozoo.errors import ConfigError
-from anatozoo.results.restored import RestoredVolume
-from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.outputs import RESTORED, VOLUMES, Formats
 from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
-from anatozoo.serve.tasks import Model, dims_of, task_of
-
-VolumeAnswer = TypeVar("VolumeAnswer", VolumeResult, RestoredVolume)
-VolumeAnswer_co = TypeVar("VolumeAnswer_co", VolumeResult, RestoredVolume, covariant=True)
+from anatozoo.serve.tasks import Model
 
 
-class VolumeModel(Model, Protocol[VolumeAnswer_co]):
+class VolumeModel(Model, Protocol):
     """What a model needs to work on volumes.
 
     Attributes:
@@ -30,11 +25,11 @@ class VolumeModel(Model, Protocol[VolumeAnswer_co]):
 
     shape: tuple[int, ...]
 
-    def predict(self, x: Any, *, spacing_mm: Any = ...) -> VolumeAnswer_co:
+    def predict(self, x: Any, *, spacing_mm: Any = ...) -> Any:
         """Do one volume: a path, an array or a SimpleITK image."""
 
 
-class VolumeTask(FileTask[Path, VolumeAnswer]):
+class VolumeTask(FileTask[Path, Any]):
     """What is done with volumes in files, one file a volume, one after another.
 
     Args:
@@ -49,9 +44,7 @@ class VolumeTask(FileTask[Path, VolumeAnswer]):
     one: ClassVar[str] = "volume"
     largest_batch: ClassVar[int | None] = 1
 
-    def __init__(
-        self, model: VolumeModel[VolumeAnswer], found: Found, options: ReadOptions = DEFAULT_OPTIONS
-    ) -> None:
+    def __init__(self, model: VolumeModel, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         if options.spacing_mm is not None and len(options.spacing_mm) != 3:
             raise ConfigError(f"spacing_mm={options.spacing_mm} must be (x, y, z) for volumes.")
         if options.invert is not None or options.allow_any_modality:
@@ -59,8 +52,7 @@ class VolumeTask(FileTask[Path, VolumeAnswer]):
                 "invert and allow_any_modality are for radiographs, and this model is for volumes."
             )
         super().__init__([model], found, options)
-        self.model: VolumeModel[VolumeAnswer] = model
-        self.options = options
+        self.model, self.options = model, options
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
 
@@ -68,28 +60,30 @@ class VolumeTask(FileTask[Path, VolumeAnswer]):
         """Nothing: the model reads volumes itself, for it knows in what order their axes have to be."""
         return job.source
 
-    def compute(self, items: Sequence[Path]) -> list[VolumeAnswer]:
+    def compute(self, items: Sequence[Path]) -> list[Any]:
         """Do volumes one after another."""
         return [self.compute_one(item) for item in items]
 
-    def compute_one(self, item: Path) -> VolumeAnswer:
+    def compute_one(self, item: Path) -> Any:
         """Do one volume."""
         return self.model.predict(item, spacing_mm=self.options.spacing_mm)
 
-    def save(
-        self, result: VolumeAnswer, job: Job[Path], folder: Path, formats: Sequence[str]
-    ) -> dict[str, str]:
+    def save(self, result: Any, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write volume, picture and JSON, with the volume's name alone for its path."""
         with self._plotting:
             replace(result, image=job.source.name).save(folder, formats, job.stem)
         return {}
 
 
-class SegmentVolumes(VolumeTask[VolumeResult]):
+class SegmentVolumes(VolumeTask):
     """Segment volumes."""
 
     done: ClassVar[str] = "segmented"
     doing: ClassVar[str] = "segmenting"
+    alone: ClassVar[str] = (
+        "{name} segments volumes, which are repaired in a run of their own: give the folder of these "
+        "results to {then}."
+    )
 
     @property
     def formats(self) -> Formats:
@@ -97,22 +91,14 @@ class SegmentVolumes(VolumeTask[VolumeResult]):
         return VOLUMES
 
 
-class RestoreVolumes(VolumeTask[RestoredVolume]):
+class RestoreVolumes(VolumeTask):
     """Make fine slices of thick ones."""
 
     done: ClassVar[str] = "restored"
     doing: ClassVar[str] = "restoring"
+    alone: ClassVar[str] = "{name} restores volumes; only a segmentation can be followed."
 
     @property
     def formats(self) -> Formats:
         """The formats of the results."""
         return RESTORED
-
-
-def takes_volumes(model: Any) -> bool:
-    """Whether a model takes files of volumes, one by one, that hold intensities.
-
-    Raises:
-        ConfigError: see `task_of`.
-    """
-    return task_of(model) in ("segmentation", "super-resolution") and dims_of(model) == 3

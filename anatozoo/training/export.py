@@ -146,8 +146,8 @@ def _golden_input(
     if hasattr(module, "golden_input"):
         offered: np.ndarray | Mapping[str, np.ndarray] = module.golden_input()
         return offered
-    task = describe_method(method_of_name(name)).task
-    if task == "segmentation":
+    kind = describe_method(method_of_name(name)).kind
+    if kind is not None and kind.takes == ("image",):
         return golden_radiograph()
     raise ConfigError(
         f"a golden test of {name} needs a picture that it takes: name a file that may be passed on by "

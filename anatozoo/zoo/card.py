@@ -41,22 +41,8 @@ _HUB_LICENSES = frozenset(
 )
 
 
-# The Hub's own words for tasks; it has none for registration and for quality control.
-TAG_OF_TASK = {
-    "segmentation": "image-segmentation",
-    "registration": "image-to-image",
-    "post-processing": "image-to-image",
-    "shape": "image-to-image",
-    "super-resolution": "image-to-image",
-    "quality": None,
-}
-_TAG_OF_OUTPUT = {
-    "landmarks": "image-segmentation",
-    "mask": "image-segmentation",
-    "displacement": "image-to-image",
-    "volume": "image-to-image",
-    "score": None,
-}
+_FILES = {"image": "patient", "volume": "patient"}
+"""How an example calls the file of an argument, where not by the argument's name."""
 
 
 def card(spec: CheckpointSpec, *, private: bool = False) -> str:
@@ -88,16 +74,10 @@ def card(spec: CheckpointSpec, *, private: bool = False) -> str:
     return printable("\n".join(sections))
 
 
-def pipeline_tag(spec: CheckpointSpec) -> str | None:
-    """The Hub's word for what the checkpoint does, the nearest one; None where none is near."""
-    task = describe_method(spec.method).task
-    return TAG_OF_TASK[task] if task in TAG_OF_TASK else _TAG_OF_OUTPUT[spec.output.kind]
-
-
 def _front_matter(spec: CheckpointSpec) -> str:
     words = [_slug(word) for word in (spec.input.anatomy, spec.input.modality)]
     tags = ["anatozoo", spec.method, *words, "medical-imaging", "pytorch"]
-    tag = pipeline_tag(spec)
+    tag = spec.output.record.hub_tag
     values: dict[str, Any] = {
         "library_name": "anatozoo",
         **({"pipeline_tag": tag} if tag else {}),
@@ -164,13 +144,10 @@ def _status(spec: CheckpointSpec, private: bool) -> str:
 
 
 def _example(spec: CheckpointSpec) -> str:
-    pair = spec.output.kind == "displacement"
-    task = describe_method(spec.method).task
-    post = task in ("post-processing", "shape")
+    kind = spec.output.record
     volumes = len(spec.input.size) == 3
-    end = ".nii.gz" if volumes else ".png" if post else ".dcm"
-    names = ("moving", "fixed") if pair else ("mask",) if post else ("patient",)
-    arguments = ", ".join(f'"{name}{end}"' for name in names)
+    end = ".nii.gz" if volumes else ".png" if kind.takes == ("mask",) else ".dcm"
+    arguments = ", ".join(f'"{_FILES.get(name, name)}{end}"' for name in kind.takes)
     taken = "path, array or SimpleITK image" if volumes else "path, array, tensor, PIL or SimpleITK image"
     lines = [
         "```python",
@@ -178,34 +155,30 @@ def _example(spec: CheckpointSpec) -> str:
         "",
         f'model = anatozoo.load("{spec.name}")',
         f"result = model.predict({arguments})  # {taken} of any size",
-        *_answer(spec),
+        _answer(spec),
+        'result.save("out/")',
         "```",
         "",
     ]
-    if not pair and task != "shape":  # the command segments and repairs single files
-        command = f"anatozoo predict {spec.name} {'masks' if post else 'scans'}/ --out out/"
+    if kind.job and len(kind.takes) == 1:  # folders hold no pairs
+        folder = "masks" if kind.takes == ("mask",) else "scans"
+        command = f"anatozoo predict {spec.name} {folder}/ --out out/"
         lines += ["or, on a folder:", "", "```bash", command, "```", ""]
     return "\n".join(lines)
 
 
-def _answer(spec: CheckpointSpec) -> list[str]:
-    """Lines of the example about what `predict` gives."""
-    axes = len(spec.input.size)
-    save = 'result.save("out/")'
-    if spec.output.landmarks is not None:
-        organ = spec.output.classes[0]
-        what = f"({spec.output.landmarks[organ]}, {axes}): {', '.join('xyz'[:axes])} in pixels"
-        return [f'result.landmarks["{organ}"]  # {what} of the source image', save]
-    if spec.output.kind == "mask":
-        labels = ", ".join(f"{value} {name}" for value, name in enumerate(spec.output.classes, start=1))
-        grid = "(H, W)" if axes == 2 else "(D, H, W)"
-        return [f"result.mask  # {grid} uint8 on the source grid: 0 background, {labels}", save]
-    if spec.output.kind == "displacement":
-        what = "from each pixel of the fixed image to its place in the moving one"
-        return [f"result.displacement_px  # {what}", save]
-    if spec.output.kind == "volume":
-        return ["result.volume  # (D, H, W) float32 in the units of the source, on result.grid", save]
-    return ["print(result)"]
+def _answer(spec: CheckpointSpec) -> str:
+    """The line of the example about what `predict` gives."""
+    axes, classes = len(spec.input.size), spec.output.classes
+    organ = classes[0] if classes else ""
+    return spec.output.record.example.format(
+        axes=axes,
+        axis_names=", ".join("xyz"[:axes]),
+        grid="(H, W)" if axes == 2 else "(D, H, W)",
+        organ=organ,
+        count=(spec.output.landmarks or {}).get(organ),
+        labels=", ".join(f"{value} {name}" for value, name in enumerate(classes, start=1)),
+    )
 
 
 def _input_output(spec: CheckpointSpec) -> str:
@@ -218,7 +191,7 @@ def _input_output(spec: CheckpointSpec) -> str:
         ("grey values", spec.input.intensity),
         ("polarity", spec.input.polarity),
         ("pixel spacing", spacing),
-        ("output", spec.output.kind),
+        ("output", spec.output.record.gives),
         *([("organs, the patient's sides", ", ".join(classes))] if classes else []),
     ]
     return markdown_table(("", ""), rows)

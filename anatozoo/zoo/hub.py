@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import ConfigError, DownloadError, OfflineMiss, UnknownCheckpoint, WeightsError
 from anatozoo.zoo import catalogue, private
+from anatozoo.zoo.cache import cache_root, offline_by_environment
 from anatozoo.zoo.checkpoint import CONFIG, WEIGHTS, build_module, read_config
 from anatozoo.zoo.files import verify_file, write_atomically
 from anatozoo.zoo.manifest import COMMIT, FILES, REPO_ID
@@ -129,16 +130,6 @@ def locate(
     if revision is not None:
         raise ConfigError(f"{text} is a folder; `revision` is for checkpoints on the Hub.")
     return _local(Path(text).expanduser())
-
-
-def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where downloads are kept: `cache_dir`, else ``$ANATOZOO_HOME``, else huggingface_hub's cache."""
-    chosen = cache_dir or os.environ.get("ANATOZOO_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
 
 
 def bundled_folder(name: str) -> Path:
@@ -294,11 +285,6 @@ def _local(folder: Path) -> Located:
 
 def _looks_like_path(text: str) -> bool:
     return "/" in text or os.sep in text or text.startswith((".", "~")) or Path(text).exists()
-
-
-def offline_by_environment() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _advice(folder: Path, spec: CheckpointSpec) -> str:

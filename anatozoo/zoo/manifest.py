@@ -11,8 +11,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from anatozoo.errors import ConfigError
+from anatozoo.zoo.kinds import find_kind
 from anatozoo.zoo.marked_yaml import Marked
-from anatozoo.zoo.registry import check_prefix, find_method
+from anatozoo.zoo.registry import MethodEntry, check_prefix, find_method
 from anatozoo.zoo.spec import (
     CHOSEN,
     STATUSES,
@@ -101,9 +102,10 @@ def _checkpoint(item: Marked) -> CheckpointSpec:
     name = values["name"].matching(NAME, "<method>-<data>[-<variant>] in lower case")
     for key, value in values.items():
         value.where = f"{name}.{key}"
+    method = _method(values["method"], name)
     spec = CheckpointSpec(
         name=name,
-        method=_method(values["method"], name),
+        method=method,
         version=values["version"].matching(*VERSION),
         status=values["status"].one_of(STATUSES),
         summary=values["summary"].text(),
@@ -111,7 +113,7 @@ def _checkpoint(item: Marked) -> CheckpointSpec:
         bundled=values["bundled"].of_type(bool),
         license=_license(values["license"]),
         input=_input(values["input"]),
-        output=_output(values["output"]),
+        output=_output(values["output"], find_method(method)),
         metrics=values["metrics"].list_of(_metric),
         training_data=values["training_data"].list_of(_training_data, least=1),
         training=_training(values["training"]),
@@ -199,15 +201,19 @@ def _input(item: Marked) -> InputSpec:
     )
 
 
-def _output(item: Marked) -> OutputSpec:
+def _output(item: Marked, method: MethodEntry) -> OutputSpec:
     values = item.fields(_keys(OutputSpec))
-    kind = values["kind"].one_of(("landmarks", "mask", "displacement", "volume", "score"))
-    # Grey values alone show organs without naming any.
-    classes = values["classes"].list_of(Marked.text, least=0 if kind == "volume" else 1)
+    try:
+        kind = find_kind(values["kind"].text())
+    except ConfigError as error:
+        values["kind"].fail(str(error))
+    if method.kind not in (None, kind):
+        values["kind"].fail(f"must be {method.kind.name}, for that is what {method.name} gives.")
+    classes = values["classes"].list_of(Marked.text, least=int(kind.names_organs))
     landmarks = values["landmarks"].or_null(lambda v: v.dict_of(lambda n: n.natural(least=1)))
     if landmarks is not None and tuple(landmarks) != classes:
         values["landmarks"].fail("must name the classes in their order, each with its number of landmarks.")
-    return OutputSpec(kind=kind, classes=classes, landmarks=landmarks)
+    return OutputSpec(kind=kind.name, classes=classes, landmarks=landmarks)
 
 
 def _metric(item: Marked) -> Metric:

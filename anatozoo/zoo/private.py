@@ -116,7 +116,7 @@ def _from_hub(source: str, cache_dir: Path | None, offline: bool | None) -> Mani
             "digits, for a branch or tag can move."
         )
     # Only here, so that a zoo of files is listed without huggingface_hub.
-    from anatozoo.zoo.hub import cache_root, offline_by_environment
+    from anatozoo.zoo.cache import cache_root, offline_by_environment
     from anatozoo.zoo.remote import cached_file, fetch_file
 
     if offline is None:

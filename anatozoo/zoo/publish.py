@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from anatozoo.errors import ConfigError, PublishError, WeightsError
 from anatozoo.version import __version__
 from anatozoo.zoo import hub
+from anatozoo.zoo.cache import offline_by_environment
 from anatozoo.zoo.checkpoint import build_module, read_config
 from anatozoo.zoo.files import fingerprint
-from anatozoo.zoo.golden import Golden, run_golden
+from anatozoo.zoo.golden import Difference, run_golden
 from anatozoo.zoo.manifest import FILES, REPO_ID
 from anatozoo.zoo.publish_client import no_bars, sentences
 from anatozoo.zoo.published_card import (
@@ -63,7 +64,7 @@ class Published:
     page: str
     new_commit: bool
     card: str
-    golden: Golden
+    golden: Difference
     entry: str
     manifest: Path | None
 
@@ -119,7 +120,7 @@ def publish(
         raise ConfigError(f"--repo-id {repo_id!r} must be organisation/name.")
     if replace_card and keep_card:
         raise ConfigError("the card on the Hub is either replaced or kept; give one of the two.")
-    if hub.offline_by_environment():
+    if offline_by_environment():
         raise PublishError("HF_HUB_OFFLINE forbids to publish: unset it.")
     parcel = _pack(source, repo_id, card)
     manifest = manifest_of(parcel.name) if write_manifest else None

@@ -14,7 +14,7 @@ import yaml
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo import catalogue
-from anatozoo.zoo.card import TAG_OF_TASK, card
+from anatozoo.zoo.card import card
 from anatozoo.zoo.checkpoint import CheckpointConfig
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec, FileRecord
@@ -70,7 +70,7 @@ def plain_card(config: CheckpointConfig, files: Mapping[str, FileRecord], repo_i
         repo_id: where it is published.
     """
     method = describe_method(config.method)
-    word = TAG_OF_TASK.get(method.task)
+    word = method.kind.hub_tag if method.kind else None
     tag = {"pipeline_tag": word} if word else {}
     values = {
         "library_name": "anatozoo",

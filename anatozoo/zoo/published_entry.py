@@ -12,8 +12,11 @@ from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.checkpoint import CheckpointConfig, read_tensors
 from anatozoo.zoo.files import write_text
-from anatozoo.zoo.golden import GOLDEN, MASK, PREFIX, VOLUME
+from anatozoo.zoo.golden import GOLDEN, INPUTS
+from anatozoo.zoo.golden_results import LANDMARKS
+from anatozoo.zoo.kinds import kind_of_golden
 from anatozoo.zoo.manifest import read_manifest
+from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec, FileRecord
 
 TO_WRITE = "null # to be written"
@@ -76,7 +79,7 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
         "limitations": None,
         "citation": None,
     }
-    told = {("input", "size"): frame, **_output(folder)}
+    told = {("input", "size"): frame, **_output(config, folder)}
     lines = []
     for key, inner in blank.items():
         if inner is None:
@@ -89,27 +92,23 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
     return head + hub + "".join(lines)
 
 
-def _output(folder: Path) -> dict[tuple[str, str], str]:
-    """What the golden result tells about the output."""
+def _output(config: CheckpointConfig, folder: Path) -> dict[tuple[str, str], str]:
+    """What the method and the golden result tell about the output."""
     tensors = read_tensors(folder / GOLDEN)
-    if MASK in tensors:
-        return {("output", "kind"): "mask", ("output", "landmarks"): "null"}
-    if VOLUME in tensors:
-        return {
-            ("output", "kind"): "volume",
-            ("output", "classes"): "[]",
-            ("output", "landmarks"): "null",
+    axes = next(tensors[name].ndim for names in INPUTS for name in names if name in tensors)
+    kind = describe_method(config.method).kind or kind_of_golden(tensors, axes)
+    if kind is None:
+        return {}
+    told = {"kind": kind.name, "landmarks": "null"}
+    if not kind.names_organs:
+        told["classes"] = "[]"
+    if kind.golden is LANDMARKS:
+        counts = {
+            key.removeprefix(LANDMARKS.key): len(tensors[key]) for key in filter(LANDMARKS.holds, tensors)
         }
-    organs = {
-        key.removeprefix(PREFIX): len(value) for key, value in tensors.items() if key.startswith(PREFIX)
-    }
-    if not organs:
-        return {("output", "kind"): "displacement", ("output", "landmarks"): "null"}
-    return {
-        ("output", "kind"): "landmarks",
-        ("output", "classes"): f"[{', '.join(organs)}]",
-        ("output", "landmarks"): "{" + ", ".join(f"{name}: {count}" for name, count in organs.items()) + "}",
-    }
+        told["classes"] = f"[{', '.join(counts)}]"
+        told["landmarks"] = "{" + ", ".join(f"{name}: {count}" for name, count in counts.items()) + "}"
+    return {("output", key): text for key, text in told.items()}
 
 
 def manifest_of(name: str) -> Path:

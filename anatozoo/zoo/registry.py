@@ -1,7 +1,6 @@
 """The methods of the zoo, known by name without importing them."""
 
 import difflib
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +8,8 @@ from functools import cache
 from typing import Any
 
 from anatozoo.errors import ConfigError
+from anatozoo.zoo.classes import import_class
+from anatozoo.zoo.kinds import CODES, CONTOURS, FIELD, LABELS, REPAIR, RESTORED, VOLUME, Kind, find_kind
 
 MODULE_GROUP = "anatozoo.methods"
 """Entry points ``method = "package.module:LightningModuleClass"`` of other packages."""
@@ -17,16 +18,9 @@ DATA_GROUP = "anatozoo.datamodules"
 ABOUT_GROUP = "anatozoo.about"
 """Entry points ``method = "package.module:MAPPING"`` of the same methods, optional: what cards say about one.
 
-The mapping holds texts under ``title``, ``paper`` and ``task``, each of which may be left out. Its module is
+The mapping holds texts under ``title``, ``paper`` and ``kind``, each of which may be left out. Its module is
 imported when a card is made, so it should import nothing heavy.
 """
-
-TASKS = ("segmentation", "registration", "post-processing", "shape", "super-resolution", "quality")
-"""What methods do; a card's tag on the Hub and its example follow from it.
-
-``"post-processing"`` and ``"shape"`` take a label map, the others images.
-"""
-UNKNOWN_TASK = "unspecified"
 
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _METHOD_NAME = re.compile(r"[a-z0-9]+")
@@ -40,7 +34,7 @@ class MethodEntry:
         name: short name, the first part of its checkpoints' names.
         module: ``"package.module:Class"`` of its LightningModule.
         data: the same of its LightningDataModule, or None where users bring their own.
-        task: one of `TASKS`, or ``"unspecified"`` where its package does not say.
+        kind: what its models answer with, None where its package does not say.
         title: its name in prose.
         paper: the publication, one line.
         about: ``"package.module:MAPPING"`` with better texts for the last three, see `ABOUT_GROUP`.
@@ -51,7 +45,7 @@ class MethodEntry:
     name: str
     module: str
     data: str | None
-    task: str
+    kind: Kind | None
     title: str
     paper: str
     about: str | None = None
@@ -87,7 +81,7 @@ METHODS: dict[str, MethodEntry] = {
         name="hybridgnet",
         module="anatozoo.methods.hybridgnet:HybridGNetModule",
         data="anatozoo.methods.hybridgnet:HybridGNetDataModule",
-        task="segmentation",
+        kind=CONTOURS,
         title="HybridGNet",
         paper="Gaggion et al., IEEE Transactions on Medical Imaging 2022, doi:10.1109/TMI.2022.3224660",
     ),
@@ -95,7 +89,7 @@ METHODS: dict[str, MethodEntry] = {
         name="unet",
         module="anatozoo.methods.unet:UNetModule",
         data="anatozoo.methods.unet:UNetDataModule",
-        task="segmentation",
+        kind=LABELS,
         title="U-Net",
         paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
@@ -103,7 +97,7 @@ METHODS: dict[str, MethodEntry] = {
         name="acregnet",
         module="anatozoo.methods.acregnet:AcRegNetModule",
         data="anatozoo.methods.acregnet:AcRegNetDataModule",
-        task="registration",
+        kind=FIELD,
         title="AC-RegNet",
         paper="Mansilla et al., Neural Networks 2020",
         variants=("regnet", "ceregnet", "aeregnet"),
@@ -112,7 +106,7 @@ METHODS: dict[str, MethodEntry] = {
         name="affinereg",
         module="anatozoo.methods.affinereg:AffineRegModule",
         data="anatozoo.methods.acregnet:AcRegNetDataModule",
-        task="registration",
+        kind=FIELD,
         title="Siamese affine registration",
         paper="the affine network of Gaggion et al., CheXmask, Scientific Data 2024",
     ),
@@ -120,7 +114,7 @@ METHODS: dict[str, MethodEntry] = {
         name="aenet",
         module="anatozoo.methods.aenet:AeNetModule",
         data="anatozoo.methods.aenet:AeNetDataModule",
-        task="shape",
+        kind=CODES,
         title="AENet",
         paper="the label autoencoder of Mansilla et al., Neural Networks 2020",
     ),
@@ -128,7 +122,7 @@ METHODS: dict[str, MethodEntry] = {
         name="postdae",
         module="anatozoo.methods.postdae:PostDAEModule",
         data="anatozoo.methods.postdae:PostDAEDataModule",
-        task="post-processing",
+        kind=REPAIR,
         title="Post-DAE",
         paper="Larrazabal et al., IEEE Transactions on Medical Imaging 2020",
     ),
@@ -136,7 +130,7 @@ METHODS: dict[str, MethodEntry] = {
         name="acnn",
         module="anatozoo.methods.acnn:AcnnModule",
         data="anatozoo.methods.acnn:AcnnDataModule",
-        task="segmentation",
+        kind=VOLUME,
         title="ACNN",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
     ),
@@ -144,7 +138,7 @@ METHODS: dict[str, MethodEntry] = {
         name="acnnprior",
         module="anatozoo.methods.acnnprior:AcnnPriorModule",
         data="anatozoo.methods.acnn:AcnnDataModule",
-        task="shape",
+        kind=CODES,
         title="ACNN's shape prior",
         paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",
         variants=("acnn-prior",),
@@ -153,7 +147,7 @@ METHODS: dict[str, MethodEntry] = {
         name="acnntl",
         module="anatozoo.methods.acnntl:AcnnTLModule",
         data="anatozoo.methods.acnn:AcnnDataModule",
-        task="segmentation",
+        kind=VOLUME,
         title="T-L network of ACNN",
         paper="Girdhar et al., ECCV 2016; here as in Oktay et al., IEEE Transactions on Medical Imaging 2018",
         variants=("acnn-tl",),
@@ -162,7 +156,7 @@ METHODS: dict[str, MethodEntry] = {
         name="acnnsr",
         module="anatozoo.methods.acnnsr:AcnnSRModule",
         data="anatozoo.methods.acnnsr:AcnnSRDataModule",
-        task="super-resolution",
+        kind=RESTORED,
         title="ACNN-SR",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
         variants=("acnn-sr",),
@@ -199,7 +193,7 @@ def _third_party() -> Mapping[str, MethodEntry]:
             name=point.name,
             module=point.value,
             data=data.get(point.name),
-            task=UNKNOWN_TASK,
+            kind=None,
             title=point.name,
             paper=f"see the package {owner}",
             about=about.get(point.name),
@@ -273,26 +267,15 @@ def describe_method(name: str) -> MethodEntry:
     if entry.about is None:
         return entry
     about = import_class(entry.about)
-    keys = ("title", "paper", "task")
+    keys = ("title", "paper", "kind")
     if not isinstance(about, Mapping) or not all(
         key in keys and isinstance(text, str) and text.strip() for key, text in about.items()
     ):
         raise ConfigError(f"{entry.about} must be a mapping with texts under {', '.join(keys)}.")
-    if about.get("task", entry.task) not in (*TASKS, UNKNOWN_TASK):
-        raise ConfigError(f"{entry.about}: task {about['task']!r} must be one of {', '.join(TASKS)}.")
-    return replace(entry, **about)
-
-
-def import_class(path: str) -> Any:
-    """Import ``"package.module:Class"``.
-
-    Raises:
-        ConfigError: the module or the class does not exist.
-    """
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"cannot import {path}: {error}. Install the package that provides it.") from error
-    except AttributeError as error:
-        raise ConfigError(f"{module} has no class {name}.") from error
+    told: dict[str, Any] = dict(about)
+    if "kind" in told:
+        try:
+            told["kind"] = find_kind(told["kind"])
+        except ConfigError as error:
+            raise ConfigError(f"{entry.about}: {error}") from error
+    return replace(entry, **told)

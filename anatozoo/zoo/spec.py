@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from anatozoo.zoo.kinds import Kind, find_kind
+
 WITHHELD = "test, withheld from development"
 """Split of cases that nobody who trained or chose anything has had."""
 
@@ -77,14 +79,19 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model gives: ``kind`` (``"landmarks"``, ``"mask"``, ...), classes, landmarks per class.
+    """What the model gives: the name of a `Kind`, classes, landmarks per class.
 
-    A ``"volume"`` of grey values may name no classes.
+    Volumes of grey values may name no classes.
     """
 
     kind: str
     classes: tuple[str, ...]
     landmarks: Mapping[str, int] | None
+
+    @property
+    def record(self) -> Kind:
+        """What goes for all answers of this kind."""
+        return find_kind(self.kind)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def input_words(spec: CheckpointSpec, *, views: bool = True) -> str:
 def organ_words(spec: CheckpointSpec) -> str:
     """Classes in a few words: ``lung_right`` and ``lung_left`` together are ``"lungs"``.
 
-    Where an output names none, its kind, as ``"volume"``.
+    Where an output names none, what it is, as ``"volume"``.
     """
     classes = spec.output.classes
     words = []
@@ -134,7 +134,7 @@ def organ_words(spec: CheckpointSpec) -> str:
         word = f"{organ}s" if other in classes else name
         if word not in words:
             words.append(word)
-    return ", ".join(words) or spec.output.kind
+    return ", ".join(words) or spec.output.record.gives
 
 
 def license_words(spec: CheckpointSpec) -> str:

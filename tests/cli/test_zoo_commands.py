@@ -163,7 +163,7 @@ def test_commands_about_one_checkpoint_import_no_torch(
     code = (
         "import sys; from pathlib import Path; from anatozoo.zoo import catalogue, registry\n"
         f"catalogue.PACKAGE = Path({str(package)!r})\n"
-        "registry.METHODS['tiny'] = registry.MethodEntry('tiny', 'nowhere:No', None, 't', 'Tiny', 'none')\n"
+        "registry.METHODS['tiny'] = registry.MethodEntry('tiny', 'nowhere:No', None, None, 'Tiny', 'none')\n"
         "from anatozoo.cli.main import main\n"
         f"code = main([{command!r}, 'tiny-toy'])\n"
         "sys.exit(', '.join({'torch', 'lightning'} & set(sys.modules)) or code)"
@@ -178,7 +178,7 @@ def test_commands_about_one_checkpoint_import_no_torch(
 
 def test_list_is_a_table_of_80_columns(package: Path, bundled: TinyModule, capsys: Capture) -> None:
     organs = {
-        "kind": "mask",
+        "kind": "labels",
         "classes": ["lung_right", "lung_left", "heart", "clavicle_right", "clavicle_left"],
     }
     many = [entry(name=f"tiny-toy{i}", output={**organs, "landmarks": None}) for i in range(3)]

@@ -20,7 +20,7 @@ def test_list_stays_readable_with_long_names_deprecated_ones_and_many(
     package: Path, tiny_method: None, capsys: Capture
 ) -> None:
     longest = "tiny-" + "x" * 60
-    organs = {"kind": "mask", "classes": ["vertebral_column_lumbar", "heart"], "landmarks": None}
+    organs = {"kind": "labels", "classes": ["vertebral_column_lumbar", "heart"], "landmarks": None}
     entries = [entry(name=f"tiny-{i:03}", output=organs) for i in range(40)]
     manifest = package / "checkpoints_manifest.yaml"
     write_manifest(manifest, *entries, entry(name="tiny-old-and-kept-for-tables", status="deprecated"))

@@ -28,17 +28,19 @@ from tests.support.phantoms import make_chest_phantom
 
 SIZES = [(64, 64), (61, 97), (200, 33), (16, 40)]
 FILES = {
-    "segmentation": "test_methods.py",
-    "registration": "test_registration.py",
-    "shape": "test_registration.py",
-    "post-processing": "test_repair.py",
-    "super-resolution": "test_superres.py",
+    "contours": "test_methods.py",
+    "labels": "test_methods.py",
+    "volume": "test_volumes.py",
+    "field": "test_registration.py",
+    "codes": "test_registration.py",
+    "repair": "test_repair.py",
+    "restored": "test_superres.py",
 }
 """Task -> file with the contract tests of the methods that have it."""
 SEGMENTERS = [
     name
     for name, entry in METHODS.items()
-    if FILES.get(entry.task) == Path(__file__).name and name not in VOLUMES
+    if FILES.get(entry.kind.name) == Path(__file__).name and name not in VOLUMES
 ]
 
 
@@ -165,7 +167,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 def test_every_method_has_contract_tests_and_variants() -> None:
     for entry in METHODS.values():
-        assert (Path(__file__).parent / FILES[entry.task]).is_file()
+        assert (Path(__file__).parent / FILES[entry.kind.name]).is_file()
     assert set(SEGMENTERS) == set(VARIANTS)
     for variants in VARIANTS.values():
         assert sum(variant.quick for variant in variants.values()) >= 2

@@ -103,7 +103,7 @@ def inputs(module: Any, count: int = 2, shape: tuple[int, ...] | None = None) ->
     """What the network takes: two images, or one-hot labels."""
     draw = torch.Generator().manual_seed(1)
     size = (count, 1, *(shape or module.shape))
-    if METHODS[method_of(module)].task == "shape":
+    if METHODS[method_of(module)].kind.name == "codes":
         labels = torch.randint(0, len(module.labels) + 1, size, generator=draw)[:, 0]
         return (one_hot(labels, len(module.labels) + 1),)
     return torch.rand(size, generator=draw), torch.rand(size, generator=draw)
@@ -141,9 +141,9 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 def test_every_method_has_variants_to_test() -> None:
-    tasks = {"registration": REGISTRATION, "shape": SHAPE}
+    tasks = {"field": REGISTRATION, "codes": SHAPE}
     for task, table in tasks.items():
-        assert set(table) == {name for name, entry in METHODS.items() if entry.task == task}
+        assert set(table) == {name for name, entry in METHODS.items() if entry.kind.name == task}
 
 
 @every_registration

@@ -65,7 +65,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 def test_every_method_has_variants_to_test() -> None:
-    assert set(SUPERRES) == {name for name, entry in METHODS.items() if entry.task == "super-resolution"}
+    assert set(SUPERRES) == {name for name, entry in METHODS.items() if entry.kind.name == "restored"}
 
 
 @every_variant

@@ -24,7 +24,7 @@ TINY = MethodEntry(
     name="tiny",
     module="tests.support.zoo_fixtures:TinyModule",
     data=None,
-    task="segmentation",
+    kind=None,
     title="Tiny",
     paper="none",
 )
@@ -97,7 +97,7 @@ def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) ->
             "polarity": "bone-white",
             "spacing_mm": None,
         },
-        "output": {"kind": "landmarks", "classes": ["heart"], "landmarks": {"heart": 5}},
+        "output": {"kind": "contours", "classes": ["heart"], "landmarks": {"heart": 5}},
         "metrics": [
             {
                 "dataset": "Toy set",

@@ -32,7 +32,7 @@ __all__ = ["write_dicom"]
 class Still(AcRegNetModule):
     """Deforms nothing: what it is given is what is tested."""
 
-    task = "registration"  # what the registry says of the class that it stands for
+    kind = "field"  # what the registry says of the class that it stands for
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> Registration:
         field = torch.zeros(1, len(self.shape), *self.shape)

@@ -69,10 +69,10 @@ def test_the_folder_loads_and_its_golden_result_holds(tmp_path: Path) -> None:
     assert code == 0
     model = anatozoo.load(str(folder))
     assert list(model.organs) == ["lung_right", "lung_left", "heart"]
-    from anatozoo.zoo.golden import golden_distance
+    from anatozoo.zoo.golden import run_golden
 
-    distance, tolerance = golden_distance(model, folder)
-    assert distance <= tolerance
+    found = run_golden(model, folder)
+    assert found.difference <= found.tolerance
 
 
 def test_a_missing_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

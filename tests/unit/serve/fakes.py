@@ -20,7 +20,7 @@ from tests.support.phantoms import NODES
 class FakeRepairer:
     """Turns the label map upside down; counts batches, fails for the names in `bad`."""
 
-    task = "post-processing"
+    kind = "repair"
     checkpoint_name, checkpoint_version = "fakedae-phantom", "2.0.0"
 
     def __init__(
@@ -62,7 +62,7 @@ class FakeRepairer:
 class FakeRegistrar:
     """Looks up every fixed pixel two pixels to the right in the moving image, at once in 2-D and 3-D."""
 
-    task = "registration"
+    kind = "field"
     checkpoint_name, checkpoint_version = "fakereg-phantom", "3.0.0"
     shift = 2
 

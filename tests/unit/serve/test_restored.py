@@ -14,7 +14,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.acnnsr import AcnnSRModule
 from anatozoo.serve.plan import MaskOptions, ReadOptions
 from anatozoo.serve.runner import run_folder
-from anatozoo.serve.volumes import takes_volumes
+from anatozoo.serve.tasks import kind_of
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, write_scan, write_volume
@@ -137,7 +137,7 @@ def test_options_are_those_of_volumes(checkpoint: Path, scans: Path, tmp_path: P
 
 
 def test_which_models_take_volumes() -> None:
-    assert takes_volumes(network())
-    assert not takes_volumes(FakeSegmenter())
-    assert not takes_volumes(FakeRepairer(shape=(8, 8, 8)))
-    assert not takes_volumes(FakeRegistrar((8, 8, 8)))
+    assert kind_of(network()).takes == ("volume",)
+    assert kind_of(FakeSegmenter()).takes != ("volume",)
+    assert kind_of(FakeRepairer(shape=(8, 8, 8))).takes != ("volume",)
+    assert kind_of(FakeRegistrar((8, 8, 8))).takes != ("volume",)

@@ -12,7 +12,8 @@ from anatozoo.methods.unet import UNetModule
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve import outputs
-from anatozoo.serve.tasks import add_to_json, names_of, task_of
+from anatozoo.serve.tasks import add_to_json, kind_of, names_of
+from anatozoo.zoo.kinds import CONTOURS, FIELD, LABELS, REPAIR, RESTORED
 from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
@@ -23,34 +24,34 @@ def bare(cls):
 
 
 @pytest.mark.parametrize(
-    ("cls", "task"),
+    ("cls", "kind"),
     [
-        (HybridGNetModule, "segmentation"),
-        (UNetModule, "segmentation"),
-        (PostDAEModule, "post-processing"),
-        (AcRegNetModule, "registration"),
-        (AcnnSRModule, "super-resolution"),
+        (HybridGNetModule, CONTOURS),
+        (UNetModule, LABELS),
+        (PostDAEModule, REPAIR),
+        (AcRegNetModule, FIELD),
+        (AcnnSRModule, RESTORED),
     ],
 )
-def test_what_a_registered_method_does(cls, task):
-    assert task_of(bare(cls)) == task
+def test_what_a_registered_method_does(cls, kind):
+    assert kind_of(bare(cls)) is kind
 
 
 def test_what_other_models_do():
-    assert task_of(FakeSegmenter()) == "segmentation"
-    assert task_of(FakeRepairer()) == "post-processing"
-    assert task_of(FakeRegistrar()) == "registration"
+    assert kind_of(FakeSegmenter()) is LABELS
+    assert kind_of(FakeRepairer()) is REPAIR
+    assert kind_of(FakeRegistrar()) is FIELD
 
 
 def test_a_model_that_takes_no_files_is_refused():
-    with pytest.raises(ConfigError, match=r"segments no images.*\(shape\)"):
-        task_of(bare(AeNetModule))
+    with pytest.raises(ConfigError, match=r"segments no images.*\(it gives codes\)"):
+        kind_of(bare(AeNetModule))
 
     class Nothing:
         checkpoint_name = "nothing-here"
 
-    with pytest.raises(ConfigError, match=r"nothing-here.*\(unspecified\)"):
-        task_of(Nothing())
+    with pytest.raises(ConfigError, match=r"nothing-here.*\(its kind is unknown\)"):
+        kind_of(Nothing())
 
 
 def test_formats_are_those_of_the_results():

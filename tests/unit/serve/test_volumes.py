@@ -21,7 +21,7 @@ from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
 class FakeVolumeSegmenter:
     """Calls what is bright the heart."""
 
-    task = "segmentation"
+    kind = "volume"
     checkpoint_name, checkpoint_version = "fakevol-phantom", "4.0.0"
     shape = (4, 32, 32)
 

@@ -167,7 +167,7 @@ def test_nothing_is_shown_as_measured_that_was_not(tmp_path: Path) -> None:
     ],
 )
 def test_pairs_of_organs_are_named_once(tmp_path: Path, classes: list[str], words: str) -> None:
-    output = {"kind": "mask", "classes": classes, "landmarks": None}
+    output = {"kind": "labels", "classes": classes, "landmarks": None}
     assert organ_words(spec_of(tmp_path, entry(output=output))) == words
 
 

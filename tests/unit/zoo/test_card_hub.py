@@ -10,21 +10,24 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-from anatozoo.zoo import registry
 from anatozoo.zoo.card import card
 from anatozoo.zoo.catalogue import manifest
+from anatozoo.zoo.kinds import KINDS
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.registry import TASKS
 from anatozoo.zoo.spec import CheckpointSpec
-from tests.support.zoo_fixtures import COMMIT, TINY, entry, write_manifest
+from tests.support.zoo_fixtures import COMMIT, entry, write_manifest
 
 POINTS = entry()["output"]
-MASK = {"kind": "mask", "classes": ["heart", "aorta"], "landmarks": None}
-FIELD = {"kind": "displacement", "classes": ["chest"], "landmarks": None}
-SCORE = {"kind": "score", "classes": ["lungs"], "landmarks": None}
-VOLUME = {"kind": "volume", "classes": [], "landmarks": None}
+CLASSES: dict[str, list[str]] = {"contours": ["heart"], "restored": []}
+
+
+def output(kind: str) -> dict[str, Any]:
+    classes = CLASSES.get(kind, ["heart", "aorta"])
+    return POINTS if kind == "contours" else {"kind": kind, "classes": classes, "landmarks": None}
+
+
 # Those of the Hub's list of tasks that a method here may be given.
-TAGS = {"image-segmentation", "image-to-image", "keypoint-detection", "image-classification"}
+TAGS = ("image-segmentation", "image-to-image", "keypoint-detection", "image-classification")
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +46,6 @@ def metadata(tmp_path: Path, spec: CheckpointSpec) -> dict[str, Any]:
     found = metadata_load(path)
     assert found is not None
     return found
-
-
-def with_task(monkeypatch: pytest.MonkeyPatch, task: str) -> None:
-    monkeypatch.setitem(registry.METHODS, "tiny", replace(TINY, task=task))
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in manifest().checkpoints])
@@ -107,62 +106,38 @@ def test_the_link_of_another_licence_is_a_web_address(tmp_path: Path) -> None:
     assert link == "https://huggingface.co/toys/tiny#licences"
 
 
-@pytest.mark.parametrize(
-    ("task", "output", "tag"),
-    [
-        ("segmentation", MASK, "image-segmentation"),
-        ("segmentation", POINTS, "image-segmentation"),
-        ("registration", FIELD, "image-to-image"),
-        ("post-processing", MASK, "image-to-image"),
-        ("shape", MASK, "image-to-image"),
-        ("super-resolution", VOLUME, "image-to-image"),
-        ("quality", SCORE, None),
-        ("unspecified", VOLUME, "image-to-image"),
-        ("unspecified", MASK, "image-segmentation"),
-        ("unspecified", FIELD, "image-to-image"),
-        ("unspecified", SCORE, None),
-    ],
-)
-def test_the_pipeline_tag_fits_the_task(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, output: dict[str, Any], tag: str | None
-) -> None:
-    with_task(monkeypatch, task)
-    values = metadata(tmp_path, spec_of(tmp_path, entry(output=output)))
+@pytest.mark.parametrize("kind", [*KINDS, "scores"])
+def test_the_pipeline_tag_fits_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    # Another package's kind, for which the Hub has no word.
+    monkeypatch.setitem(KINDS, "scores", replace(KINDS["labels"], name="scores", hub_tag=None))
+    expected = {"contours": TAGS[0], "labels": TAGS[0], "volume": TAGS[0], "scores": None}
+    tag = expected.get(kind, TAGS[1])
+    values = metadata(tmp_path, spec_of(tmp_path, entry(output=output(kind))))
     assert values.get("pipeline_tag") == tag
     assert values["model-index"][0]["results"][0]["task"]["type"] == (tag or "other")
     ModelCardData(**values)
 
 
-def test_every_method_has_a_task_that_cards_know() -> None:
-    assert {method.task for method in registry.METHODS.values()} <= set(TASKS)
-
-
 @pytest.mark.parametrize(
-    ("task", "output", "size", "words", "absent"),
+    ("kind", "size", "words", "absent"),
     [
-        ("segmentation", POINTS, [30, 20], 'result.landmarks["heart"]  # (5, 2): x, y', "result.mask"),
-        ("segmentation", POINTS, [9, 9, 9], 'result.landmarks["heart"]  # (5, 3): x, y, z', ""),
-        ("segmentation", MASK, [30, 20], "(H, W) uint8 on the source grid: 0 background, 1 he", "landmarks["),
-        ("segmentation", MASK, [9, 9, 9], "(D, H, W) uint8", "landmarks["),
-        ("registration", FIELD, [30, 20], 'model.predict("moving.dcm", "fixed.dcm")', "anatozoo predict"),
-        ("registration", FIELD, [30, 20], "result.displacement_px", "result.mask"),
-        ("post-processing", MASK, [30, 20], 'model.predict("mask.png")', "patient.dcm"),
-        ("super-resolution", VOLUME, [9, 9, 9], "result.volume  # (D, H, W) float32", "result.mask"),
-        ("super-resolution", VOLUME, [9, 9, 9], "anatozoo predict tiny-toy scans/", ".dcm"),
-        ("quality", SCORE, [30, 20], "print(result)", "result.save"),
+        ("contours", [30, 20], 'result.landmarks["heart"]  # (5, 2): x, y', "result.mask"),
+        ("contours", [9, 9, 9], 'result.landmarks["heart"]  # (5, 3): x, y, z', ""),
+        ("labels", [30, 20], "(H, W) uint8 on the source grid: 0 background, 1 heart, 2 ao", "landmarks["),
+        ("volume", [9, 9, 9], "(D, H, W) uint8", "landmarks["),
+        ("field", [30, 20], 'model.predict("moving.dcm", "fixed.dcm")', "anatozoo predict"),
+        ("field", [30, 20], "result.displacement_px", "result.mask"),
+        ("repair", [30, 20], 'model.predict("mask.png")', "patient.dcm"),
+        ("repair", [30, 20], "anatozoo predict tiny-toy masks/", "patient.dcm"),
+        ("codes", [30, 20], 'model.predict("mask.png")', "anatozoo predict"),
+        ("restored", [9, 9, 9], "result.volume  # (D, H, W) float32", "result.mask"),
+        ("restored", [9, 9, 9], "anatozoo predict tiny-toy scans/", ".dcm"),
     ],
-)  # fmt: skip
+)
 def test_the_example_fits_what_comes_out(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    task: str,
-    output: dict[str, Any],
-    size: list[int],
-    words: str,
-    absent: str,
+    tmp_path: Path, kind: str, size: list[int], words: str, absent: str
 ) -> None:
-    with_task(monkeypatch, task)
-    text = card(spec_of(tmp_path, entry(output=output, input=entry()["input"] | {"size": size})))
+    text = card(spec_of(tmp_path, entry(output=output(kind), input=entry()["input"] | {"size": size})))
     assert words in text
     assert not absent or absent not in text.split("## Measured")[0]
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):

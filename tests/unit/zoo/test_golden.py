@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import anatozoo
 from anatozoo.errors import ChecksumMismatch, ConfigError, OfflineMiss, WeightsError
-from anatozoo.zoo.golden import golden_distance, verify, write_golden
+from anatozoo.zoo.golden import run_golden, write_golden
+from anatozoo.zoo.verification import verify
 from tests.support.zoo_fixtures import TinyModule, entry, golden_image, published, write_manifest, write_tiny
 
 BUNDLED = Path(anatozoo.__file__).parent / "checkpoints"
@@ -16,26 +17,26 @@ BUNDLED = Path(anatozoo.__file__).parent / "checkpoints"
 def test_golden_test_of_the_same_weights_passes(package: Path, bundled: TinyModule) -> None:
     found = verify("tiny-toy", golden=True)
     assert found.checked
-    assert found.golden_px is not None
-    assert 0 < found.golden_px < 0.01  # float16 storage moves landmarks a little
-    assert found.tolerance_px == 0.5
+    assert found.golden is not None
+    assert 0 < found.golden.difference < 0.01  # float16 storage moves landmarks a little
+    assert (found.golden.tolerance, found.golden.form.unit) == (0.5, "px")
     assert set(found.files) == {"model.safetensors", "config.json", "golden.safetensors"}
 
 
 def test_verify_without_golden_imports_no_network(package: Path, bundled: TinyModule) -> None:
     found = verify("tiny-toy")
-    assert (found.golden_px, found.tolerance_px) == (None, None)
+    assert found.golden is None
 
 
 def test_a_landmark_beyond_the_tolerance_fails(tmp_path: Path, tiny_method: None) -> None:
     module = write_tiny(tmp_path)
     with torch.no_grad():
         module.offsets[3, 0] += 0.4
-    assert golden_distance(module, tmp_path)[0] == pytest.approx(0.4, abs=1e-6)
+    assert run_golden(module, tmp_path).difference == pytest.approx(0.4, abs=1e-6)
     with torch.no_grad():
         module.offsets[3, 0] += 0.2
     with pytest.raises(WeightsError, match=r"a landmark of heart is 0\.600 px from where it was"):
-        golden_distance(module, tmp_path)
+        run_golden(module, tmp_path)
 
 
 def test_not_a_number_fails(tmp_path: Path, tiny_method: None) -> None:
@@ -43,7 +44,7 @@ def test_not_a_number_fails(tmp_path: Path, tiny_method: None) -> None:
     with torch.no_grad():
         module.offsets[0, 0] = float("nan")
     with pytest.raises(WeightsError, match="nan px"):
-        golden_distance(module, tmp_path)
+        run_golden(module, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["image", "landmarks/heart", "tolerance"])
@@ -56,13 +57,13 @@ def test_a_golden_file_that_lacks_something_is_refused(
     metadata = {} if missing == "tolerance" else {"tolerance_px": "0.5"}
     save_file({key: value for key, value in tensors.items() if key != missing}, path, metadata=metadata)
     with pytest.raises(WeightsError, match="is no golden test"):
-        golden_distance(module, tmp_path)
+        run_golden(module, tmp_path)
 
 
 def test_landmarks_of_other_organs_are_refused(tmp_path: Path, tiny_method: None) -> None:
     write_tiny(tmp_path)
     with pytest.raises(WeightsError, match="other landmarks"):
-        golden_distance(TinyModule(nodes=6), tmp_path)
+        run_golden(TinyModule(nodes=6), tmp_path)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32)])
@@ -75,7 +76,7 @@ def test_verify_of_a_folder_has_nothing_to_compare_with(tmp_path: Path, package:
     write_tiny(tmp_path / "mine", name="tiny-mine")
     found = verify(tmp_path / "mine", golden=True)
     assert (found.name, found.checked) == ("tiny-mine", False)
-    assert found.golden_px is not None
+    assert found.golden is not None
 
 
 def test_verify_finds_another_checkpoints_files(package: Path, tiny_method: None) -> None:

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.zoo.golden import GOLDEN, Golden, golden_distance, run_golden, write_golden
+from anatozoo.zoo.golden import GOLDEN, Difference, run_golden, write_golden
+from anatozoo.zoo.golden_results import GREY_VALUES, LABEL_MAP, LANDMARKS
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 255, (20, 30), dtype=np.uint8)
@@ -76,21 +77,21 @@ def test_a_mask_is_stored_and_found_again(tmp_path: Path, image: np.ndarray) -> 
     np.testing.assert_array_equal(tensors["mask"], threshold(image))
     with safe_open(tmp_path / GOLDEN, framework="np") as stream:
         assert stream.metadata() == {"tolerance": "0.001"}
-    assert run_golden(Toy(mask=threshold), tmp_path) == Golden(0.0, 0.001, "share")
+    assert run_golden(Toy(mask=threshold), tmp_path) == Difference(0.0, 0.001, LABEL_MAP)
 
 
 @pytest.mark.parametrize("image", [np.tile(PICTURE, (3, 2)), VOLUME])
 def test_a_mask_may_differ_in_a_thousandth_of_its_pixels(tmp_path: Path, image: np.ndarray) -> None:
     write_golden(Toy(mask=threshold), image, tmp_path)
     allowed = image.size // 1000
-    assert golden_distance(Toy(mask=flipping(allowed)), tmp_path)[0] == pytest.approx(allowed / image.size)
+    assert run_golden(Toy(mask=flipping(allowed)), tmp_path).difference == pytest.approx(allowed / image.size)
     with pytest.raises(WeightsError, match=r"fails its golden test: 0\.\d+% of the mask's pixels differ"):
         run_golden(Toy(mask=flipping(allowed + 1)), tmp_path)
 
 
 def test_another_share_is_kept(tmp_path: Path) -> None:
     write_golden(Toy(mask=threshold), PICTURE, tmp_path, tolerance=0.1)
-    assert golden_distance(Toy(mask=flipping(60)), tmp_path) == (0.1, 0.1)
+    assert run_golden(Toy(mask=flipping(60)), tmp_path) == Difference(0.1, 0.1, LABEL_MAP)
 
 
 def test_landmarks_come_first(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_landmarks_of_a_volume(tmp_path: Path) -> None:
         return Toy(landmarks=lambda image: {"node": np.array([[1.0, 2.0, 3.0 + shift]])})
 
     write_golden(corner(0), VOLUME, tmp_path, tolerance_px=0.25)
-    assert golden_distance(corner(0.25), tmp_path) == (0.25, 0.25)
+    assert run_golden(corner(0.25), tmp_path) == Difference(0.25, 0.25, LANDMARKS)
     with pytest.raises(WeightsError, match=r"a landmark of node is 0\.260 px"):
         run_golden(corner(0.26), tmp_path)
 
@@ -122,7 +123,7 @@ def test_a_displacement_is_compared_pixel_by_pixel(
     write_golden(Toy(displacement_px=field(0, first=first)), pair, tmp_path)
     assert set(load_file(tmp_path / GOLDEN)) == {"moving", "fixed", "displacement_px"}
     golden = run_golden(Toy(displacement_px=field(0.4, first=first)), tmp_path)
-    assert (golden.difference, golden.unit) == (pytest.approx(0.4, abs=1e-5), "px")
+    assert (golden.difference, golden.form.unit) == (pytest.approx(0.4, abs=1e-5), "px")
     with pytest.raises(
         WeightsError, match=r"a displacement is 0\.600 px from where it was, more than 0\.5 px"
     ):
@@ -151,12 +152,12 @@ def test_a_volume_may_have_another_grid_and_is_found_again(tmp_path: Path) -> No
     assert tensors["volume"].dtype == np.float32
     with safe_open(tmp_path / GOLDEN, framework="np") as stream:
         assert stream.metadata() == {"tolerance": "0.001"}
-    assert run_golden(Toy(volume=finer()), tmp_path) == Golden(0.0, 0.001, "range")
+    assert run_golden(Toy(volume=finer()), tmp_path) == Difference(0.0, 0.001, GREY_VALUES)
 
 
 def test_a_voxel_may_differ_by_a_thousandth_of_the_volumes_range(tmp_path: Path) -> None:
     write_golden(Toy(volume=finer()), VOLUME, tmp_path)
-    assert golden_distance(Toy(volume=finer(spoilt=-9e-4)), tmp_path)[0] == pytest.approx(9e-4, rel=1e-3)
+    assert run_golden(Toy(volume=finer(spoilt=-9e-4)), tmp_path).difference == pytest.approx(9e-4, rel=1e-3)
     for wrong in (finer(spoilt=-2e-3), finer(factor=1.01)):
         with pytest.raises(
             WeightsError, match=r"a voxel differs by [0-9.]+% of the range, more than 0\.100%"
@@ -164,9 +165,8 @@ def test_a_voxel_may_differ_by_a_thousandth_of_the_volumes_range(tmp_path: Path)
             run_golden(Toy(volume=wrong), tmp_path)
     # The unit of the grey values does not count.
     write_golden(Toy(volume=finer(factor=1e-4)), VOLUME, tmp_path, tolerance=0.01)
-    assert golden_distance(Toy(volume=finer(factor=1e-4, spoilt=-5e-3)), tmp_path) == (
-        pytest.approx(5e-3, rel=1e-3),
-        0.01,
+    assert run_golden(Toy(volume=finer(factor=1e-4, spoilt=-5e-3)), tmp_path) == Difference(
+        pytest.approx(5e-3, rel=1e-3), 0.01, GREY_VALUES
     )
 
 
@@ -254,6 +254,6 @@ def test_a_file_that_is_no_golden_test_is_refused(
 
 
 def test_outcomes_read_as_sentences() -> None:
-    assert str(Golden(0.0123, 0.5, "px")) == "0.0123 px away at most, 0.5 px allowed"
-    assert str(Golden(0.0005, 0.001, "share")) == "0.0500% of the pixels differ, 0.1% allowed"
-    assert str(Golden(2e-4, 0.001, "range")) == "voxels differ by 0.0200% of the range, 0.1% allowed"
+    assert str(Difference(0.0123, 0.5, LANDMARKS)) == "0.0123 px away at most, 0.5 px allowed"
+    assert str(Difference(0.0005, 0.001, LABEL_MAP)) == "0.0500% of the pixels differ, 0.1% allowed"
+    assert str(Difference(2e-4, 0.001, GREY_VALUES)) == "voxels differ by 0.0200% of the range, 0.1% allowed"

@@ -130,7 +130,7 @@ def test_an_unlisted_folder_gets_an_honest_card_and_an_entry_to_complete(
     assert f'"hf:{REPO}@COMMIT"' in text
     values = yaml.safe_load(found.entry)[0]
     assert values["hub"]["revision"] == found.release.revision
-    assert values["output"] == {"kind": "landmarks", "classes": ["heart"], "landmarks": {"heart": 5}}
+    assert values["output"] == {"kind": "contours", "classes": ["heart"], "landmarks": {"heart": 5}}
     assert (values["summary"], values["license"]["weights"]) == (None, None)
     # Completed, it is an entry of a manifest.
     blank = entry(name="tiny-mine")

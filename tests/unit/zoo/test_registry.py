@@ -6,7 +6,8 @@ import pytest
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo import registry
-from anatozoo.zoo.registry import METHODS, find_method, import_class, methods
+from anatozoo.zoo.classes import import_class
+from anatozoo.zoo.registry import METHODS, find_method, methods
 
 
 def test_every_key_is_the_name_of_its_entry() -> None:
@@ -93,29 +94,29 @@ def _described_with(site: Path, about: str, code: str) -> subprocess.CompletedPr
 def test_another_package_says_what_cards_tell_about_its_method(tmp_path: Path) -> None:
     done = _described_with(
         tmp_path,
-        "{'title': 'Theirs', 'task': 'registration'}",
-        "m = describe_method('theirs'); print(m.title, m.task, find_method('theirs').title, m.paper)",
+        "{'title': 'Theirs', 'kind': 'field'}",
+        "m = describe_method('theirs'); print(m.title, m.kind.name, find_method('theirs').title, m.paper)",
     )
-    assert done.stdout.strip() == "Theirs registration theirs see the package their-zoo", done.stderr
+    assert done.stdout.strip() == "Theirs field theirs see the package their-zoo", done.stderr
 
 
 def test_without_a_word_of_the_package_a_method_is_called_by_its_name(tmp_path: Path) -> None:
     _install(tmp_path, "[anatozoo.methods]\ntheirs = their_zoo:Module\n")
     code = (
         f"import sys; sys.path.append({str(tmp_path)!r})\nfrom anatozoo.zoo.registry import describe_method\n"
-        "m = describe_method('theirs'); print(m.title, m.task)\n"
+        "m = describe_method('theirs'); print(m.title, m.kind)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "theirs unspecified", done.stderr
+    assert done.stdout.strip() == "theirs None", done.stderr
 
 
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ("'Theirs'", "must be a mapping with texts under title, paper, task"),
+        ("'Theirs'", "must be a mapping with texts under title, paper, kind"),
         ("{'title': 3}", "must be a mapping with texts"),
         ("{'name': 'Theirs'}", "must be a mapping with texts"),
-        ("{'task': 'magic'}", "task 'magic' must be one of segmentation, registration"),
+        ("{'kind': 'magic'}", "no kind is called 'magic'; use contours, labels"),
     ],
 )
 def test_what_a_package_must_not_say_is_refused(tmp_path: Path, about: str, words: str) -> None:

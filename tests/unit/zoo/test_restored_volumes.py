@@ -11,17 +11,18 @@ import anatozoo
 from anatozoo.cli.main import main
 from anatozoo.errors import ManifestError, WeightsError
 from anatozoo.methods.acnnsr import AcnnSRModule
-from anatozoo.zoo.card import card, pipeline_tag
+from anatozoo.zoo.card import card
 from anatozoo.zoo.checkpoint import WEIGHTS, build_module, read_config, write_checkpoint_folder
-from anatozoo.zoo.golden import run_golden, verify, write_golden
+from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.maintain import private_cards
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.published_entry import Release, new_entry
 from anatozoo.zoo.tables import docs_page, readme_table
+from anatozoo.zoo.verification import verify
 from tests.support.zoo_fixtures import entry, write_manifest
 
 NAME = "acnn-sr-toy"
-VOLUME = {"kind": "volume", "classes": [], "landmarks": None}
+VOLUME = {"kind": "restored", "classes": [], "landmarks": None}
 
 
 def listing(folder: Path | None = None, output: dict[str, Any] = VOLUME) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_it_loads_by_its_name_and_passes_its_golden_test(listed: Path) -> None:
     assert model.predict(np.random.default_rng(0).random((3, 16, 16), np.float32)).checkpoint == NAME
     golden = verify(NAME, golden=True).golden
     assert golden is not None
-    assert (golden.unit, golden.difference) == ("range", pytest.approx(0, abs=1e-4))
+    assert (golden.form.unit, golden.difference) == ("range", pytest.approx(0, abs=1e-4))
 
 
 def test_other_weights_fail_the_golden_test(listed: Path) -> None:
@@ -80,7 +81,7 @@ def test_the_commands_show_it(listed: Path, capsys: pytest.CaptureFixture[str]) 
 def test_cards_and_pages_say_what_comes_out(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.yaml", listing())
     [spec] = read_manifest(manifest).checkpoints
-    assert pipeline_tag(spec) == "image-to-image"
+    assert spec.output.record.hub_tag == "image-to-image"
     text = card(spec)
     for words in (
         'result = model.predict("patient.nii.gz")',
@@ -95,15 +96,18 @@ def test_cards_and_pages_say_what_comes_out(tmp_path: Path) -> None:
     assert f"## {NAME}" in docs_page([spec])
 
 
-def test_only_a_volume_may_name_no_classes(tmp_path: Path) -> None:
+def test_only_a_volume_may_name_no_classes(tmp_path: Path, tiny_method: None) -> None:
     named = VOLUME | {"classes": ["hippocampus"]}
     [spec] = read_manifest(write_manifest(tmp_path / "m.yaml", listing(output=named))).checkpoints
     assert "| organs, the patient's sides | hippocampus |" in card(spec)
-    for kind in ("mask", "score"):
+    for kind in ("labels", "field"):
+        wrong = VOLUME | {"kind": kind}
         with pytest.raises(ManifestError, match=r"output\.classes: must not be empty"):
-            read_manifest(write_manifest(tmp_path / "m.yaml", listing(output=VOLUME | {"kind": kind})))
+            read_manifest(write_manifest(tmp_path / "m.yaml", entry(output=wrong)))
+        with pytest.raises(ManifestError, match=r"kind: must be restored, for that is what acnnsr gives"):
+            read_manifest(write_manifest(tmp_path / "m.yaml", listing(output=wrong)))
 
 
 def test_its_entry_tells_the_kind_from_the_golden_test(listed: Path) -> None:
     text = new_entry(read_config(listed), listed, Release("toys/sr", "a" * 40, {}))
-    assert "      kind: volume\n      classes: []\n      landmarks: null\n" in text
+    assert "      kind: restored\n      classes: []\n      landmarks: null\n" in text

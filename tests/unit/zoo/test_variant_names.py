@@ -14,7 +14,7 @@ from anatozoo.zoo.registry import METHODS, check_prefix, find_method, find_metho
 from tests.support.zoo_fixtures import entry, write_manifest
 
 ABLATIONS = ("regnet-jsrt", "ceregnet-jsrt", "aeregnet-jsrt")
-DISPLACEMENT = {"kind": "displacement", "classes": ["lungs", "heart"], "landmarks": None}
+DISPLACEMENT = {"kind": "field", "classes": ["lungs", "heart"], "landmarks": None}
 
 
 def test_no_variant_has_the_name_of_a_method_or_of_another_variant() -> None:
