@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.figures import DPI
 from anatozoo.io.grid import Grid
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Names = tuple[str, ...]
 Writer = Callable[[Any, Path], Path]
 """Writes a result to a path, atomically, and returns the path."""
 
@@ -36,7 +37,7 @@ class Formats:
 
     what: str
     writers: Mapping[str, Mapping[str, Writer]]
-    default: tuple[str, ...]
+    default: Names
 
     @property
     def endings(self) -> dict[str, tuple[str, ...]]:
@@ -79,7 +80,7 @@ class Result(ABC):
     """
 
     formats: ClassVar[Formats]
-    head: ClassVar[tuple[str, ...]]
+    head: ClassVar[Names]
     dpi: ClassVar[int] = DPI
 
     flags: tuple[str, ...] = field(default=(), kw_only=True)
@@ -161,15 +162,7 @@ class GridResult(Result):
         grid: where the pixels or voxels of the result lie.
     """
 
-    head: ClassVar[tuple[str, ...]] = (
-        "checkpoint",
-        "version",
-        "image",
-        "size",
-        "spacing_mm",
-        "grid",
-        "flags",
-    )
+    head: ClassVar[Names] = ("checkpoint", "version", "image", "size", "spacing_mm", "grid", "flags")
 
     checkpoint: str
     version: str
@@ -221,6 +214,16 @@ def write_grid(result: GridResult, path: Path) -> Path:
     from anatozoo.io import writers
 
     return writers.write_itk(path, result.as_sitk(), units_known=result.spacing_mm is not None)
+
+
+def write_labels(result: Any, path: Path) -> Path:
+    """Write `mask` as a palette PNG, in the colours of `organs`."""
+    from anatozoo.io import writers
+    from anatozoo.results.draw.style import label_palette
+
+    if result.mask.ndim != 2:
+        raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
+    return writers.write_label_png(path, result.mask, label_palette(result.organs))
 
 
 def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.results.base import Formats, Result, read_only, write_json, write_picture
+from anatozoo.results.base import Formats, Names, Result, read_only, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,15 +75,7 @@ class RegistrationResult(Result):
         },
         default=("field", "warped", "json", "png"),
     )
-    head: ClassVar[tuple[str, ...]] = (
-        "checkpoint",
-        "version",
-        "moving",
-        "fixed",
-        "moving_grid",
-        "fixed_grid",
-        "flags",
-    )
+    head: ClassVar[Names] = ("checkpoint", "version", "moving", "fixed", "moving_grid", "fixed_grid", "flags")
 
     checkpoint: str
     version: str

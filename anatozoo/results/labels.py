@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +16,36 @@ from anatozoo.results.base import read_only
 from anatozoo.results.segmentation import Outlines, SegmentationResult
 
 Labels = npt.NDArray[np.uint8]
-Masks = dict[str, npt.NDArray[np.bool_]]
+
+
+class LabelMap:
+    """What results that hold a label map share; they have `classes` and `mask`."""
+
+    classes: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def mask(self) -> Labels:
+        """The label map, 0 for background."""
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Names of the organs, in the order of their labels."""
+        return self.classes
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Value of each organ in `mask`; 0 is background."""
+        return {organ: value for value, organ in enumerate(self.classes, start=1)}
+
+    @cached_property
+    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Mask of each organ, bool and read-only; a pixel belongs to one organ alone."""
+        return {organ: read_only(self.mask == value) for organ, value in self.labels.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class LabelResult(SegmentationResult):
+class LabelResult(LabelMap, SegmentationResult):
     """Organs on one image, pixel by pixel, on the grid of the image as it was given.
 
     Attributes:
@@ -40,19 +66,9 @@ class LabelResult(SegmentationResult):
         self._put(label_map=checked_labels(self.label_map, self.size[::-1], self.classes))
 
     @property
-    def organs(self) -> tuple[str, ...]:
-        """Names of the organs, in the order of their labels."""
-        return self.classes
-
-    @property
     def mask(self) -> Labels:
         """The label map."""
         return self.label_map
-
-    @cached_property
-    def masks(self) -> Masks:
-        """Mask of each organ, ``(H, W)`` bool; a pixel belongs to one organ alone."""
-        return masks_of(self.label_map, self.classes)
 
     def outlines(self) -> Outlines:
         """Lines through the centres of the outermost pixels: as many as an organ has parts and holes."""
@@ -87,8 +103,3 @@ def checked_labels(
             f"not {classes}."
         )
     return read_only(array.view())
-
-
-def masks_of(labels: Labels, classes: Sequence[str]) -> Masks:
-    """Mask of each organ of a label map, bool and read-only."""
-    return {organ: read_only(labels == value) for value, organ in enumerate(classes, start=1)}

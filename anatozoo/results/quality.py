@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError
-from anatozoo.results.base import Formats, Result, write_json, write_picture
+from anatozoo.results.base import Formats, Names, Result, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ class QualityResult(Result):
         {"json": {"_quality.json": write_json}, "picture": {"_quality.png": write_picture}},
         default=("json", "picture"),
     )
-    head: ClassVar[tuple[str, ...]] = ("image", "engine", "atlas", "organs", "flags")
+    head: ClassVar[Names] = ("image", "engine", "atlas", "organs", "flags")
 
     image: str
     engine: str

@@ -6,34 +6,31 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
-from anatozoo.results.base import Formats, GridResult, read_only, write_grid, write_json, write_picture
-from anatozoo.results.labels import Labels, Masks, checked_labels, masks_of
+from anatozoo.results.base import (
+    Formats,
+    GridResult,
+    Names,
+    read_only,
+    write_grid,
+    write_json,
+    write_labels,
+    write_picture,
+)
+from anatozoo.results.labels import LabelMap, Labels, checked_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-def _write_png(result: RepairResult, path: Path) -> Path:
-    from anatozoo.io.writers import write_label_png
-    from anatozoo.results.draw.style import label_palette
-
-    if result.dims != 2:
-        raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
-    return write_label_png(path, result.after, label_palette(result.classes))
-
-
 _FORMATS = Formats(
     "repaired masks",
     {
-        "png": {"_mask.png": _write_png},
+        "png": {"_mask.png": write_labels},
         "nifti": {"_mask.nii.gz": write_grid},
         "mha": {"_mask.mha": write_grid},
         "picture": {"_repair.png": write_picture},
@@ -59,7 +56,7 @@ class Plausibility:
 
 
 @dataclass(frozen=True, eq=False)
-class RepairResult(GridResult):
+class RepairResult(LabelMap, GridResult):
     """A mask as it was given and as a model repaired it, both on the grid on which it was given.
 
     `save` knows ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels; 2-D alone),
@@ -85,7 +82,7 @@ class RepairResult(GridResult):
         {name: files for name, files in _FORMATS.writers.items() if name != "png"},
         default=("nifti", "picture", "json"),
     )
-    head: ClassVar[tuple[str, ...]] = (*GridResult.head, "labels")
+    head: ClassVar[Names] = (*GridResult.head, "labels")
 
     classes: tuple[str, ...]
     before: Labels = field(repr=False)
@@ -114,24 +111,9 @@ class RepairResult(GridResult):
         return self.grid.dims
 
     @property
-    def organs(self) -> tuple[str, ...]:
-        """Names of the organs, in the order of their labels."""
-        return self.classes
-
-    @property
-    def labels(self) -> dict[str, int]:
-        """Value of each organ in the label maps; 0 is background."""
-        return {organ: value for value, organ in enumerate(self.classes, start=1)}
-
-    @property
     def mask(self) -> Labels:
         """The repaired label map; the same as `after`."""
         return self.after
-
-    @cached_property
-    def masks(self) -> Masks:
-        """Repaired mask of each organ, bool; a pixel belongs to one organ alone."""
-        return masks_of(self.after, self.classes)
 
     @cached_property
     def changed(self) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
-from anatozoo.results.base import Formats, GridResult, read_only, write_grid, write_json, write_picture
+from anatozoo.results.base import Formats, GridResult, Names, read_only, write_grid, write_json, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class RestoredVolume(GridResult):
         },
         default=("nifti", "picture", "json"),
     )
-    head: ClassVar[tuple[str, ...]] = (*GridResult.head[:-1], "factor", "flags")
+    head: ClassVar[Names] = (*GridResult.head[:-1], "factor", "flags")
     dpi: ClassVar[int] = 100
 
     volume: npt.NDArray[np.float32] = field(repr=False)

@@ -14,20 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.results.base import Formats, Result, read_only, write_json, write_picture
+from anatozoo.results.base import Formats, Names, Result, read_only, write_json, write_labels, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Outlines = dict[str, list[npt.NDArray[np.float64]]]
-
-
-def _write_labels(result: SegmentationResult, path: Path) -> Path:
-    from anatozoo.io.writers import write_label_png
-    from anatozoo.results.draw.style import label_palette
-
-    return write_label_png(path, result.mask, label_palette(result.organs))
 
 
 def _write_volume(result: SegmentationResult, path: Path) -> Path:
@@ -76,7 +69,7 @@ class SegmentationResult(Result):
     formats: ClassVar[Formats] = Formats(
         "segmentations",
         {
-            "png": {"_mask.png": _write_labels, "_overlay.png": write_picture},
+            "png": {"_mask.png": write_labels, "_overlay.png": write_picture},
             "json": {".json": write_json},
             "nifti": {"_mask.nii.gz": _write_volume},
             "mha": {"_mask.mha": _write_volume},
@@ -85,7 +78,7 @@ class SegmentationResult(Result):
         },
         default=("png", "json"),
     )
-    head: ClassVar[tuple[str, ...]] = (
+    head: ClassVar[Names] = (
         "checkpoint",
         "version",
         "image",
@@ -194,6 +187,7 @@ class SegmentationResult(Result):
         in_mm = self.landmarks_mm
         rounded_mm = None if in_mm is None else {organ: rounded(points) for organ, points in in_mm.items()}
         return super().to_dict() | {
+            "areas_px": self.areas_px,
             "areas_mm2": areas_mm2 and {organ: round(area, 3) for organ, area in areas_mm2.items()},
             "cardiothoracic_ratio": None if ratio is None else round(ratio, 4),
             "landmarks": {organ: rounded(points) for organ, points in self.landmarks.items()},

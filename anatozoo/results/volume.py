@@ -12,15 +12,15 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
-from anatozoo.results.base import Formats, GridResult, write_grid, write_json, write_picture
-from anatozoo.results.labels import Labels, Masks, checked_labels, masks_of
+from anatozoo.results.base import Formats, GridResult, Names, write_grid, write_json, write_picture
+from anatozoo.results.labels import LabelMap, Labels, checked_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeResult(GridResult):
+class VolumeResult(LabelMap, GridResult):
     """Organs in a volume, voxel by voxel, on the grid of the volume as it was given.
 
     `save` knows ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, the labels with spacing, origin
@@ -46,7 +46,7 @@ class VolumeResult(GridResult):
         },
         default=("nifti", "picture", "json"),
     )
-    head: ClassVar[tuple[str, ...]] = (*GridResult.head, "labels", "voxels")
+    head: ClassVar[Names] = (*GridResult.head, "labels", "voxels")
     dpi: ClassVar[int] = 100
 
     classes: tuple[str, ...]
@@ -63,24 +63,9 @@ class VolumeResult(GridResult):
             raise GeometryError(f"pixels of shape {self.pixels.shape} do not fit {self.grid.shape}.")
 
     @property
-    def organs(self) -> tuple[str, ...]:
-        """Names of the organs, in the order of their labels."""
-        return self.classes
-
-    @property
-    def labels(self) -> dict[str, int]:
-        """Value of each organ in `mask`; 0 is background."""
-        return {organ: value for value, organ in enumerate(self.classes, start=1)}
-
-    @property
     def mask(self) -> Labels:
         """The label map (D, H, W)."""
         return self.label_map
-
-    @cached_property
-    def masks(self) -> Masks:
-        """Mask of each organ, (D, H, W) bool."""
-        return masks_of(self.label_map, self.classes)
 
     @cached_property
     def voxels(self) -> dict[str, int]:
