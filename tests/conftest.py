@@ -1,4 +1,4 @@
-"""What every test shares: no network, few threads, a generated radiograph, the path of the real data."""
+"""What every test shares: a process per core, no network, one thread, an image, the real data."""
 
 import ipaddress
 import os
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Before anything imports torch or matplotlib: test machines are small and have no screen.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before anything imports torch or matplotlib: each core has a process of tests, and there is no screen.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
@@ -17,6 +17,25 @@ from hypothesis import settings
 from tests.support.phantoms import ChestPhantom, make_chest_phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Test in one process per core, each file in one of them: as `-n auto --dist loadfile` does.
+
+    Not by `addopts`, because the oldest versions are tested without pytest-xdist, and because one process is
+    the fastest for one file. `-n 0` turns it off.
+    """
+    option, is_worker = config.option, hasattr(config, "workerinput")
+    is_open = not is_worker and not option.usepdb and getattr(option, "numprocesses", 0) is None
+    if is_open and _are_many(config.args):
+        option.numprocesses, option.dist = "auto", "loadfile"
+
+
+def _are_many(args: list[str]) -> bool:
+    """Whether the command line names more than one file of tests."""
+    return len({arg.partition("::")[0] for arg in args}) > 1 or any(Path(arg).is_dir() for arg in args)
+
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("anatozoo", deadline=None)

@@ -94,6 +94,24 @@ def test_one_version_everywhere() -> None:
     assert f"## [{version}]" in (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_workflow_adds_nothing_to_what_everybody_can_run() -> None:
+    workflow = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    [job] = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
+    assert (PROJECT / ".ci/run").is_file()
+    versions = job["strategy"]["matrix"]["python"]
+    named = [line.rpartition(" ")[2] for line in CONFIG["project"]["classifiers"] if ":: 3." in line]
+    assert (versions[0], versions[-1]) == (named[0], named[-1])
+    assert CONFIG["project"]["requires-python"] == f">={versions[0]}"
+
+
+def test_templates_and_hooks_are_yaml() -> None:
+    files = [PROJECT / ".pre-commit-config.yaml", *(PROJECT / ".github/ISSUE_TEMPLATE").glob("*.yml")]
+    assert len(files) > 3
+    for file in files:
+        assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file
+
+
 def test_import_brings_no_torch() -> None:
     code = (
         "import sys, anatozoo; sys.exit(', '.join({'torch', 'lightning', 'pandas'} & set(sys.modules)) or 0)"
