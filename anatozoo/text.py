@@ -10,6 +10,7 @@ This module imports nothing heavy, so that errors can use it.
 
 import codecs
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _MARKS = (
@@ -69,6 +70,13 @@ def from_cell(field: str) -> str:
     text = _join_pairs(_ESCAPED.sub(lambda match: chr(int(match[1], 16)), field)) if "\\u" in field else field
     text = text[1:] if text.startswith("'") and cell(text[1:]) == field else text
     return text if cell(text) == field else field
+
+
+def some(names: Iterable[object], most: int = 5) -> str:
+    """The first names of a list for a message, and how many more there are."""
+    every = [str(name) for name in names]
+    rest = f" and {len(every) - most} more" if len(every) > most else ""
+    return f"{', '.join(every[:most])}{rest}"
 
 
 def in_figure(text: str) -> str:

@@ -24,6 +24,7 @@ from anatozoo.cli.evaluate_options import (
 from anatozoo.cli.evaluate_values import SIDES, Readings, check_values, shown
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
 from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
+from anatozoo.text import some
 
 if TYPE_CHECKING:
     from anatozoo.io.annotation import Annotation
@@ -85,15 +86,15 @@ def run_files(args: argparse.Namespace) -> int:
     if not pairs:
         raise DataError(
             f"no name of {args.pred} is one of {args.ref}: there are "
-            f"{_some(list(found[SIDES[0]].entries))} and {_some(list(found[SIDES[1]].entries))}. Files are "
+            f"{some(list(found[SIDES[0]].entries))} and {some(list(found[SIDES[1]].entries))}. Files are "
             "matched by name, without suffix, _mask and _landmarks; rename one side."
         )
     for side, names in unmatched.items():
         total, ignored = len(found[side].entries), [path.name for path in found[side].ignored]
         if names:
-            _say(f"no counterpart for {len(names)} of {total} images of the {side}: {_some(names)}")
+            _say(f"no counterpart for {len(names)} of {total} images of the {side}: {some(names)}")
         if ignored:
-            _say(f"passed over in the {side}: {_some(ignored)}")
+            _say(f"passed over in the {side}: {some(ignored)}")
     remarks = Remarks()
     readings = Readings(pairs, codes)
     remarks.values += check_values(readings, args.classes)
@@ -279,7 +280,7 @@ def _class_names(prediction: Stored, reference: Stored, classes: Sequence[str] |
             unknown = [str(value) for value in stored.values if value > len(classes)]
             if unknown:
                 raise DataError(
-                    f"the {side} holds the values {_some(unknown)}, but --classes names 1 to {len(classes)}: "
+                    f"the {side} holds the values {some(unknown)}, but --classes names 1 to {len(classes)}: "
                     f"{', '.join(classes)}."
                 )
         return dict(enumerate(classes, start=1))
@@ -319,18 +320,13 @@ def _name(path: Path) -> str:
     return full.name if full.is_dir() else stem_of(full)
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
 def _say_failures(unread: Mapping[str, str]) -> None:
     """Each reason once, with the names that it is about."""
     names: dict[str, list[str]] = {}
     for name, error in unread.items():
         names.setdefault(error, []).append(name)
     for error, about in list(names.items())[:_MOST_NAMES]:
-        _say(f"failed: {_some(about)}: {error}")
+        _say(f"failed: {some(about)}: {error}")
     more = sum(map(len, list(names.values())[_MOST_NAMES:]))
     if more:
         _say(f"failed: {more} more; the table and the JSON say why")

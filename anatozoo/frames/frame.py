@@ -1,4 +1,4 @@
-"""The frame that a registration network sees: how images get into it and fields out of it.
+"""The frame that a network sees: how images get into it, and maps and fields out of it.
 
 Positions are ``(x, y[, z])`` in pixels, whole numbers being pixel centres; arrays are (H, W) or (D, H, W).
 """
@@ -138,7 +138,7 @@ class Frame:
         """An image in the frame, in [0, 1] by `anatozoo.io.intensity.to_unit_range`, 0 around it."""
         flat = to_unit_range(self.orientation.apply(pixels), intensity, black_white)
         if self.grid.dims == 2:
-            return self._geometry().image_to_target(flat)
+            return self.geometry.image_to_target(flat)
         return self.resample(self.smooth(flat, "nearest"), 1).astype(np.float32)
 
     def shares(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -150,7 +150,7 @@ class Frame:
     def labels(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A label map in the frame, nearest neighbour, 0 around it."""
         if self.grid.dims == 2:
-            return self._geometry().mask_to_target(values)
+            return self.geometry.mask_to_target(values)
         return self.resample(self.orientation.apply(values), 0)
 
     def to_source(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -167,17 +167,13 @@ class Frame:
         )
         return self.orientation.undo(turned)
 
-    def _geometry(self) -> Geometry:
-        scale = np.diag(self.matrix)
-        size, target = np.asarray(self.grid.size), np.asarray(self.shape[::-1])
-        corner = (target - size * scale) / 2
+    @property
+    def geometry(self) -> Geometry:
+        """Of a plane, the same way as an object that carries images, masks and points."""
+        scale, size = np.diag(self.matrix), np.asarray(self.grid.size)
+        corner = (np.asarray(self.shape[::-1]) - size * scale) / 2
         width, height = self.grid.size
-        return Geometry(
-            (width, height),
-            (int(target[0]), int(target[1])),
-            (float(scale[0]), float(scale[1])),
-            (float(corner[0]), float(corner[1])),
-        )
+        return Geometry((width, height), (self.shape[1], self.shape[0]), tuple(scale), tuple(corner))
 
     def smooth(self, turned: npt.NDArray[np.float32], mode: str, least: float = 1.0) -> npt.NDArray[Any]:
         """Blur a volume against aliasing, about as averaging over each frame voxel would.

@@ -42,7 +42,7 @@ def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
     """
     if frame.grid.dims == 3:
         return np.stack([frame.shares(np.asarray(plane, np.float32)) for plane in planes])
-    geometry = _geometry(frame)
+    geometry = frame.geometry
     canvas = _canvas(geometry)
     if canvas is None:
         return np.stack([geometry.image_to_target(np.asarray(plane, np.float32)) for plane in planes])
@@ -142,18 +142,6 @@ def _positions(frame: Frame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
     width, height = frame.grid.size
     (sx, sy), (ox, oy) = np.diag(frame.matrix), frame.offset
     return np.arange(height) * sy + oy, np.arange(width) * sx + ox
-
-
-def _geometry(frame: Frame) -> Geometry:
-    scale = np.diag(frame.matrix)
-    size, target = np.asarray(frame.grid.size), np.asarray(frame.shape[::-1])
-    corner = (target - size * scale) / 2
-    return Geometry(
-        (int(size[0]), int(size[1])),
-        (int(target[0]), int(target[1])),
-        (float(scale[0]), float(scale[1])),
-        (float(corner[0]), float(corner[1])),
-    )
 
 
 def _canvas(geometry: Geometry) -> tuple[int, int, int, int] | None:

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.text import some
 
 BACKGROUND = "background"
 WHITE = 255
 _LARGEST = 2**31 - 1
-_MOST_VALUES = 5
 _SMALLEST_WHITE = 128
 _CODES = re.compile(r"(\d+)(?:-(\d+))?")
 _EDGE_SHARE = 0.9
@@ -288,9 +288,3 @@ def looks_inverted(mask: Labels, other: Labels) -> bool:
     if not one[corners].all() or two[corners].any() or one.all() or not two.any():
         return False
     return int((~one & two).sum()) > int((one & two).sum())
-
-
-def some(values: Sequence[int]) -> str:
-    """A few values for a message."""
-    more = len(values) - _MOST_VALUES
-    return ", ".join(map(str, values[:_MOST_VALUES])) + (f" and {more} more" if more > 0 else "")

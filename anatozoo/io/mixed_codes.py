@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from anatozoo.errors import DataError
-from anatozoo.io.label_codes import BACKGROUND, WHITE, Survey, some
+from anatozoo.io.label_codes import BACKGROUND, WHITE, Survey
+from anatozoo.text import some
 
 _WHITES = (128, WHITE, 2**16 - 1)
 _FAR = 100

@@ -18,6 +18,7 @@ from anatozoo.io.tables import clean, read_text_table
 from anatozoo.io.writers import write_bytes, write_csv, write_json, write_text
 from anatozoo.metrics.statistics import PairedTest, holm, paired_test
 from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
+from anatozoo.text import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ COLUMNS = (
     "metric", "n", "without_pair", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "zeros", "p",
     "p_holm", "effect",
 )  # fmt: skip
-_MOST_NAMES = 5
 Array = npt.NDArray[np.float64]
 
 
@@ -157,8 +157,8 @@ def compare_rows(
     common = indexed[0].index.intersection(indexed[1].index, sort=False)
     if not len(common):
         raise DataError(
-            f"{names[0]} and {names[1]} share no image: the first has {_some(sorted(ids[0]))}, the second "
-            f"{_some(sorted(ids[1]))}."
+            f"{names[0]} and {names[1]} share no image: the first has {some(sorted(ids[0]))}, the second "
+            f"{some(sorted(ids[1]))}."
         )
     one, two = (table.loc[common] for table in indexed)
     images = one[ID].to_numpy()
@@ -241,7 +241,7 @@ def _choose(
         matching = fnmatch.filter(usable, pattern)
         if not matching:
             close = difflib.get_close_matches(pattern, usable, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {_some(ranked(usable))}."
+            hint = f"did you mean {close[0]}?" if close else f"there are {some(ranked(usable))}."
             raise DataError(f"no metric {pattern!r} has values in both; {hint}")
         found |= dict.fromkeys(matching)
     return list(found)
@@ -252,7 +252,7 @@ def comparison_markdown(comparison: Comparison, head: Sequence[str] = ()) -> str
     a, b = comparison.names
     lines = [f"# A: {a}, B: {b}", "", f"Images in both: {comparison.images}."]
     for name, ids in zip("AB", comparison.only, strict=True):
-        lines += [f"Only in {name}, or only there readable: {len(ids)}: {_some(ids)}."] if ids else []
+        lines += [f"Only in {name}, or only there readable: {len(ids)}: {some(ids)}."] if ids else []
     lines += [line for part in head for line in ("", part)]
     rows = [_cells(name, pairs) for name, pairs in comparison.metrics.items()]
     header = ["metric", "n", "mean A", "mean B", "B − A", "95 % interval", "effect", "p", "Holm p"]
@@ -315,8 +315,3 @@ def write_comparison(
         write_text(folder / f"{stem}.md", text),
         write_bytes(folder / f"{stem}.png", figure_bytes(plot_comparison(comparison))),
     ]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

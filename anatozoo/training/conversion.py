@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, OutputError, WeightsError
 from anatozoo.io.quiet import quiet
+from anatozoo.text import some
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 if TYPE_CHECKING:
     from lightning import LightningModule
-
-_MOST_NAMES = 10
 
 
 class Converter(Protocol):
@@ -132,13 +131,6 @@ def _first_line(error: object) -> str:
     return lines[0].rstrip(".")[:200] if lines else type(error).__name__
 
 
-def some(names: Iterable[str], most: int = _MOST_NAMES) -> str:
-    """A list of names for a message, cut where it gets long."""
-    every = list(names)
-    rest = f" and {len(every) - most} more" if len(every) > most else ""
-    return f"{', '.join(every[:most])}{rest}"
-
-
 def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str] = ()) -> None:
     """Load tensors into a network, all of them and nothing else.
 
@@ -165,7 +157,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str]
     wrong = {what: names for what, names in problems.items() if names}
     if wrong:
         count = sum(len(names) for names in wrong.values())
-        told = "; ".join(f"{what}: {some(names)}" for what, names in wrong.items())
+        told = "; ".join(f"{what}: {some(names, 10)}" for what, names in wrong.items())
         raise WeightsError(f"{count} tensors do not fit; {told}.")
     network.load_state_dict({**own, **state})
 

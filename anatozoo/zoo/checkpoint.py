@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import AnatozooError, ConfigError, WeightsError
-from anatozoo.text import one_line
+from anatozoo.text import one_line, some
 from anatozoo.version import __version__
 from anatozoo.zoo.bounds import check_hparams, tensor_budget
 from anatozoo.zoo.files import NOT_REGULAR, is_irregular, read_regular, write_atomically, write_text
@@ -235,10 +235,10 @@ def refuse_no_numbers(state: Mapping[str, "Tensor"], path: str | os.PathLike[str
     problems = []
     others = [f"{key} ({value.dtype})" for key, value in state.items() if value.dtype not in (*kinds, *whole)]
     if others:
-        problems.append(f"numbers of a kind that weights are not: {_some(others)}")
+        problems.append(f"numbers of a kind that weights are not: {some(others, 10)}")
     broken = [key for key, value in state.items() if value.dtype in kinds and not torch.isfinite(value).all()]
     if broken:
-        problems.append(f"NaN or infinity in {_some(broken)}")
+        problems.append(f"NaN or infinity in {some(broken, 10)}")
     if problems:
         raise WeightsError(f"{path} holds {'; '.join(problems)}. It was not used; get it again.")
 
@@ -246,27 +246,22 @@ def refuse_no_numbers(state: Mapping[str, "Tensor"], path: str | os.PathLike[str
 def _require_same(state: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"], path: Path) -> None:
     problems = []
     if missing := sorted(own.keys() - state.keys()):
-        problems.append(f"missing {_some(missing)}")
+        problems.append(f"missing {some(missing, 10)}")
     if extra := sorted(state.keys() - own.keys()):
-        problems.append(f"unexpected {_some(extra)}")
+        problems.append(f"unexpected {some(extra, 10)}")
     shapes = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in sorted(state.keys() & own.keys())
         if state[key].shape != own[key].shape
     ]
     if shapes:
-        problems.append(f"misshapen {_some(shapes)}")
+        problems.append(f"misshapen {some(shapes, 10)}")
     kinds = [
         f"{key} {state[key].dtype} instead of {own[key].dtype}"
         for key in sorted(state.keys() & own.keys())
         if state[key].is_floating_point() != own[key].is_floating_point()
     ]
     if kinds:
-        problems.append(f"another kind of number {_some(kinds)}")
+        problems.append(f"another kind of number {some(kinds, 10)}")
     if problems:
         raise WeightsError(f"{path} does not fit its {CONFIG}: {'; '.join(problems)}.")
-
-
-def _some(names: list[str], most: int = 10) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{rest}"

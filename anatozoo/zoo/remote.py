@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from anatozoo.errors import ChecksumMismatch, OfflineMiss, WeightsError
+from anatozoo.text import some
 from anatozoo.zoo.files import fingerprint, is_being_written, verify_file, write_atomically
 from anatozoo.zoo.progress import Progress, progress_bar
 from anatozoo.zoo.ranks import one_at_a_time, wait_for_first_rank
@@ -130,14 +131,15 @@ def refuse_unsafe(names: Mapping[str, object], where: str) -> None:
     outside = [name for name in names if _leads_out(name)]
     if outside:
         raise WeightsError(
-            f"{where} holds {_some(outside)}, which is no name inside of it: nothing of it was used. Do not "
-            "trust it."
+            f"{where} holds {some(map(repr, outside))}, which is no name inside of it: nothing of it was "
+            "used. Do not trust it."
         )
     pickled = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLED]
     if pickled:
         raise WeightsError(
-            f"{where} holds {_some(pickled)}, which may run code when it is read, so nothing of it was used. "
-            "Ask its owner for a repository of model.safetensors, config.json and golden.safetensors alone."
+            f"{where} holds {some(map(repr, pickled))}, which may run code when it is read, so nothing of it "
+            "was used. Ask its owner for a repository of model.safetensors, config.json and "
+            "golden.safetensors alone."
         )
 
 
@@ -291,8 +293,3 @@ def _home(repository: Path) -> Path:
 def _leads_out(name: str) -> bool:
     parts = re.split(r"[/\\]", name)
     return ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name) is not None or "\0" in name
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(map(repr, names[:most]))}{rest}"

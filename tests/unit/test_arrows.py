@@ -60,8 +60,6 @@ CLOSING: set[Pair] = {
     ("results.draw.field", "results.field"),
     ("results.draw.quality", "results.quality"),
     ("results.draw.segmentation", "results.segmentation"),
-    ("zoo.hub", "zoo.golden"),
-    ("zoo.private", "zoo.hub"),
 }
 """Arrows without which no loop is left, each of which closes one."""
 

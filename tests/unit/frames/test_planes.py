@@ -43,7 +43,7 @@ def test_shares_are_those_of_the_geometry(size: tuple[int, int], shape: tuple[in
     found = organ_planes(labels, 3, to)
     assert found.shape == (3, *shape)
     for value in (1, 2, 3):
-        expected = to._geometry().image_to_target((labels == value).astype(np.float32))
+        expected = to.geometry.image_to_target((labels == value).astype(np.float32))
         # Bytes on the way: within one of 255.
         np.testing.assert_allclose(found[value - 1], expected, atol=1.5 / 255)
 

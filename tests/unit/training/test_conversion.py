@@ -17,7 +17,11 @@ from anatozoo.zoo.checkpoint import build_module
 from anatozoo.zoo.registry import METHODS
 from tests.support.unet_weights import authors_unet
 
-CONVERTERS = [name for name in METHODS if (Path(conversion.__file__).parent / name / "convert.py").is_file()]
+CONVERTERS = [
+    name
+    for name in METHODS
+    if (Path(conversion.__file__).parents[1] / "methods" / name / "convert.py").is_file()
+]
 
 
 class Payload:
