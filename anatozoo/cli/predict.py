@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import progress, report
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from anatozoo.serve.inputs import Found
-    from anatozoo.serve.pairs import PairList
+    from anatozoo.serve.quality import Judge
     from anatozoo.serve.tasks import Task
 
 EXIT_SOME_FAILED = 3
@@ -163,11 +162,9 @@ def run(args: argparse.Namespace) -> int:
     """
     _check_together(args)
     try:
-        # Before torch is imported, so that a mistyped path is answered at once.
-        inputs = _inputs(args)
         from anatozoo.serve.engine import run_task
 
-        task = _task(args, inputs)
+        task = _task(args)
         with progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
             summary = run_task(
                 task,
@@ -186,101 +183,76 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    if args.pairs is None:
-        if not args.inputs:
-            args.usage_error("give files, folders or patterns (IN), or --pairs.")
-        if args.ignore_spacing:
-            args.usage_error("--ignore-spacing belongs to --pairs.")
-    else:
-        if args.inputs:
-            args.usage_error("--pairs names all images; leave IN out.")
-        if args.then is not None:
-            args.usage_error("--then follows a segmentation, not --pairs.")
-        if args.quality is not None:
-            args.usage_error("--quality is estimated of segmentations, not of --pairs.")
-        if args.groups:
-            args.usage_error("--groups are read from the radiographs that are IN, not from --pairs.")
+    """Rules of the command line; those of runs are `check_request`'s."""
+    if args.pairs is None and not args.inputs:
+        args.usage_error("give files, folders or patterns (IN), or --pairs.")
+    if args.pairs is not None and args.inputs:
+        args.usage_error("--pairs names all images; leave IN out.")
     if args.quality is None:
         for option in ("selector", *JUDGING):
             if getattr(args, option) is not None:
                 args.usage_error(f"--{option} is for estimates by --quality.")
-    elif args.then is not None:
-        args.usage_error("--quality judges what NAME draws; of repaired masks ask `anatozoo quality`.")
 
 
-def _inputs(args: argparse.Namespace) -> Found | PairList:
-    """What there is to do, as far as it can be told without the model."""
-    if args.pairs is not None:
-        from anatozoo.serve.pairs import read_pairs
+def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
+    """Find the inputs, load the checkpoints and make of them what is to be run."""
+    from anatozoo.serve.options import OptionError, ReadOptions
+    from anatozoo.serve.pairs import read_pairs
+    from anatozoo.serve.runner import check_request, find_inputs, task_for
+    from anatozoo.zoo.described import kind_of_name
+    from anatozoo.zoo.kinds import FIELD
 
-        return read_pairs(args.pairs)
-    from anatozoo.serve.inputs import find_images
-
-    found = find_images(args.inputs, args.out)
-    found.check()
-    return found
-
-
-def _task(args: argparse.Namespace, inputs: Any) -> Task[Any, Any, Any]:
-    """Load the checkpoints and make of them and the arguments what is to be run."""
-    from anatozoo.serve.files import FileTask
-    from anatozoo.serve.plan import MaskOptions, PairOptions, ReadOptions
-    from anatozoo.serve.runner import file_task, pair_task
-    from anatozoo.serve.tasks import dims_of, kind_of
-    from anatozoo.zoo.kinds import REPAIR, VOLUME
-
-    model = _load(args.name, args)
-    kind = kind_of(model)
-    repairs = kind.takes == REPAIR.takes
-    if args.classes is not None and not repairs:
-        args.usage_error(f"--classes names labels of masks, and {args.name} repairs none.")
-    if repairs and (args.invert is not None or args.allow_any_modality):
-        args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} repairs masks.")
-    dims = dims_of(model)
-    in_volumes = kind.takes == VOLUME.takes
-    if in_volumes and (args.invert is not None or args.allow_any_modality):
-        args.usage_error(f"--invert and --allow-any-modality are for radiographs; {args.name} takes volumes.")
-    if args.groups and (repairs or in_volumes):
-        takes = "repairs masks" if repairs else "takes volumes"
-        args.usage_error(f"--groups are read from radiographs in DICOM; {args.name} {takes}.")
-    if len(args.spacing_mm or ()) not in (0, 1, dims):
-        args.usage_error(f"--spacing-mm takes one number or {dims} here; give the images before it.")
-    spacing = args.spacing_mm and (args.spacing_mm * dims if len(args.spacing_mm) == 1 else args.spacing_mm)
-    reading = (spacing, args.invert, args.allow_any_modality)
-    task: Task[Any, Any, Any]
-    if args.pairs is not None:
-        task = pair_task(model, inputs, PairOptions(*reading, args.ignore_spacing))
-    else:
-        task = file_task(
-            model,
-            # What the model does decides which files of a folder are meant.
-            args.inputs if repairs or in_volumes else inputs,
+    options = ReadOptions(
+        args.spacing_mm, args.invert, args.allow_any_modality, args.ignore_spacing, args.classes
+    )
+    try:
+        # Before torch is imported, so that a mistyped path or option is answered at once.
+        kind = kind_of_name(args.name) or (None if args.pairs is None else FIELD)
+        if kind is not None:
+            check_request(
+                kind,
+                args.name,
+                pairs=args.pairs is not None,
+                then=args.then,
+                options=options,
+                groups=args.groups,
+                judged=args.quality is not None,
+            )
+        inputs: Any = args.inputs
+        if args.pairs is not None:
+            inputs = read_pairs(args.pairs)
+        elif kind is not None:
+            inputs = find_inputs(kind, args.inputs, args.out)
+        task = task_for(
+            _load(args.name, args),
+            inputs,
             args.out,
             then=None if args.then is None else _load(args.then, args),
-            options=MaskOptions(spacing, args.classes) if repairs else ReadOptions(*reading),
+            options=options,
+            groups=args.groups,
+            judge=_judge(args),
         )
-    if args.quality is not None:
-        task = _judged(args, task)
-    if args.groups:
-        assert isinstance(task, FileTask)
-        task.add_groups()
+    except OptionError as error:
+        _refuse(args, f"--{error.option.replace('_', '-')} {error.reason}")
     try:
         task.formats.check(args.formats)
     except ConfigError as error:
-        args.usage_error(f"argument --format: {error}")
+        _refuse(args, f"argument --format: {error}")
     return task
 
 
-def _judged(args: argparse.Namespace, task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
-    """The same, with an estimate of the quality of each segmentation."""
-    from anatozoo.quality.atlas import Atlas
-    from anatozoo.serve.images import SegmentImages
-    from anatozoo.serve.quality import SegmentAndJudge
+def _refuse(args: argparse.Namespace, message: str) -> NoReturn:
+    """End the program with the usage and a message."""
+    args.usage_error(message)
+    raise AssertionError("argparse ends the program")
 
-    if not isinstance(task, SegmentImages):
-        args.usage_error(f"--quality is estimated of radiographs' segmentations; {args.name} makes none.")
-    assert isinstance(task, SegmentImages)
-    return SegmentAndJudge(task, judge_of(args, Atlas.load(args.quality)))
+
+def _judge(args: argparse.Namespace) -> Judge | None:
+    if args.quality is None:
+        return None
+    from anatozoo.quality.atlas import Atlas
+
+    return judge_of(args, Atlas.load(args.quality))
 
 
 def _load(name: str, args: argparse.Namespace) -> Any:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from anatozoo.errors import ConfigError
-from anatozoo.serve.groups import group_texts, with_groups
+from anatozoo.serve.groups import check_groups, group_texts, with_groups
 from anatozoo.serve.inputs import Found, parts_of, root_of
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import assign_stems
-from anatozoo.serve.plan import Job, MaskOptions, ReadOptions, fingerprint
+from anatozoo.serve.options import ReadOptions
+from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import (
     SOURCE,
     Input,
@@ -32,16 +32,19 @@ class FileTask(Task[Path, Item, Result]):
         models: the checkpoints that compute, in this order.
         found: the files.
         options: how they are read.
+        axes: 2 or 3, of what is in them.
+
+    Raises:
+        OptionError: an option is not for this run.
     """
 
     layout: ClassVar[Layout] = Layout(details=("models", SOURCE))
     ending: ClassVar[str] = ""
     """What the stems of the inputs' names lose."""
-    alone: ClassVar[str] = ""
-    """Why no repair can follow, a sentence about ``name`` and ``then``; empty where one can."""
 
-    def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions | MaskOptions) -> None:
-        self._models, self.found, self._facts = tuple(models), found, astuple(options)
+    def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions, axes: int) -> None:
+        options.check(self.accepts, models[0].checkpoint_name, f"{self.one}s")
+        self._models, self.found, self.options = tuple(models), found, options.for_axes(axes)
         self._keys: dict[Path, tuple[str, str | None]] | None = None
         self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
 
@@ -52,10 +55,9 @@ class FileTask(Task[Path, Item, Result]):
         groups by. They are no part of what makes an image done.
 
         Raises:
-            ConfigError: the inputs are no radiographs.
+            OptionError: the inputs are not radiographs.
         """
-        if self.one != "image":
-            raise ConfigError(f"groups are read from radiographs in DICOM, and these inputs are {self.one}s.")
+        check_groups(self.one, self.models[0].checkpoint_name)
         self.layout, self._about = with_groups(self.layout), group_texts  # type: ignore[misc]
 
     @property
@@ -107,7 +109,11 @@ class FileTask(Task[Path, Item, Result]):
         keys = {path: self._key(path) for path in self.found.images}
         stems = assign_stems(self.found.images, known, without=self.ending, keys=keys)
         first, *rest = self.models
-        facts = [*facts_of(first), *self._facts, *(fact for m in rest for fact in facts_of(m))]
+        facts = [
+            *facts_of(first),
+            *self.options.facts(self.accepts),
+            *(fact for m in rest for fact in facts_of(m)),
+        ]
         parts = {path: parts_of(path) for path in self.found.images}
         return [
             Job(

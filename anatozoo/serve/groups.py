@@ -6,9 +6,24 @@ from pathlib import Path
 
 from anatozoo.io.dicom_groups import read_groups
 from anatozoo.serve.manifest import Layout
+from anatozoo.serve.options import OptionError
 
 TEXTS = ("sex", "view", "modality", "manufacturer")
 NUMBERS = ("age",)
+
+
+def check_groups(one: str, name: str) -> None:
+    """Refuse groups of anything but radiographs.
+
+    Args:
+        one: what the run's inputs are, in a word.
+        name: the checkpoint's, for the message.
+
+    Raises:
+        OptionError: they are not.
+    """
+    if one != "image":
+        raise OptionError("groups", f"are read from radiographs in DICOM; {name} takes {one}s.")
 
 
 def with_groups(layout: Layout) -> Layout:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from anatozoo.errors import ConfigError
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
@@ -15,8 +14,9 @@ from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Row
+from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.outputs import SEGMENTATIONS, Formats
-from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
+from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Model
 
 
@@ -39,16 +39,17 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
         options: how they are read.
 
     Raises:
-        ConfigError: the spacing is not of two numbers.
+        OptionError: an option is not for radiographs.
     """
 
     one: ClassVar[str] = "image"
     done: ClassVar[str] = "segmented"
     doing: ClassVar[str] = "segmenting"
+    accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
     def __init__(self, model: Segmenter, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
-        super().__init__([model], found, check_flat(options))
-        self.model, self.options = model, options
+        super().__init__([model], found, options, axes=2)
+        self.model = model
 
     @property
     def formats(self) -> Formats:
@@ -86,17 +87,6 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
                     # Images of one name in several folders are told apart as their results are.
                     found[image if image not in found else name.removesuffix(ending)] = row
             write_chexmask(folder / CHEXMASK, found)
-
-
-def check_flat(options: ReadOptions) -> ReadOptions:
-    """The same options, for radiographs.
-
-    Raises:
-        ConfigError: the spacing is not of two numbers.
-    """
-    if options.spacing_mm is not None and len(options.spacing_mm) != 2:
-        raise ConfigError(f"spacing_mm={options.spacing_mm} must be (x, y) for radiographs.")
-    return options
 
 
 def read_radiograph(path: Path, options: ReadOptions) -> Image:

@@ -13,10 +13,11 @@ from anatozoo.io.images import Image
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
-from anatozoo.serve.images import Segmenter, check_flat, read_radiograph
+from anatozoo.serve.images import Segmenter, read_radiograph
 from anatozoo.serve.inputs import MASK_ENDING, Found
+from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.outputs import REPAIRED_VOLUMES, REPAIRS, Formats
-from anatozoo.serve.plan import DEFAULT_MASK_OPTIONS, DEFAULT_OPTIONS, Job, MaskOptions, ReadOptions
+from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Model, add_to_json
 
 
@@ -51,21 +52,19 @@ class RepairMasks(FileTask[Path, RepairResult]):
         options: how they are read.
 
     Raises:
-        ConfigError: the spacing has another number of dimensions than the model.
+        OptionError: an option is not for masks, or the spacing not for the model's dimensions.
     """
 
     one: ClassVar[str] = "mask"
     done: ClassVar[str] = "repaired"
     doing: ClassVar[str] = "repairing"
+    accepts: ClassVar[tuple[str, ...]] = ("spacing_mm", "classes")
     ending: ClassVar[str] = MASK_ENDING
     alone: ClassVar[str] = "{name} repairs masks; only a segmentation can be followed."
 
-    def __init__(self, model: Repairer, found: Found, options: MaskOptions = DEFAULT_MASK_OPTIONS) -> None:
-        dims = len(model.shape)
-        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
-            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this model.")
-        super().__init__([model], found, options)
-        self.model, self.options = model, options
+    def __init__(self, model: Repairer, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__([model], found, options, axes=len(model.shape))
+        self.model = model
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
 
@@ -135,13 +134,14 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     one: ClassVar[str] = "image"
     done: ClassVar[str] = "segmented and repaired"
     doing: ClassVar[str] = "segmenting"
+    accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
     def __init__(
         self, model: Segmenter, then: Repairer, found: Found, options: ReadOptions = DEFAULT_OPTIONS
     ) -> None:
         check_organs(model, then)
-        super().__init__([model, then], found, check_flat(options))
-        self.model, self.then, self.options = model, then, options
+        super().__init__([model, then], found, options, axes=2)
+        self.model, self.then = model, then
         self._plotting = threading.Lock()
 
     @property

@@ -17,35 +17,6 @@ Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How files are read, see `anatozoo.io.images.read_image`."""
-
-    spacing_mm: tuple[float, ...] | None = None
-    invert: bool | None = None
-    allow_any_modality: bool = False
-
-
-@dataclass(frozen=True)
-class PairOptions(ReadOptions):
-    """How both images of a pair are read, and whether everything about space is forgotten."""
-
-    ignore_spacing: bool = False
-
-
-@dataclass(frozen=True)
-class MaskOptions:
-    """How masks are read: their spacing (x, y[, z]), and the organs of their labels 1, 2, ..."""
-
-    spacing_mm: tuple[float, ...] | None = None
-    classes: tuple[str, ...] | None = None
-
-
-DEFAULT_OPTIONS = ReadOptions()
-DEFAULT_MASK_OPTIONS = MaskOptions()
-DEFAULT_PAIR_OPTIONS = PairOptions()
-
-
-@dataclass(frozen=True)
 class Job(Generic[Source]):
     """One input to compute.
 

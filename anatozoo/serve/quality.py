@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,8 +30,9 @@ from anatozoo.serve.files import FileTask
 from anatozoo.serve.images import SegmentImages
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.outputs import QUALITIES, Formats
-from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions, fingerprint
+from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE
 from anatozoo.serve.tasks import add_to_json, facts_of, names_of
 
@@ -143,12 +144,13 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
     one: ClassVar[str] = "image"
     done: ClassVar[str] = "segmented and judged"
     doing: ClassVar[str] = "segmenting"
+    accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
     def __init__(self, segment: SegmentImages, judge: Judge) -> None:
         if len(judge.atlas.shape) != 2:
             raise ConfigError(f"the atlas {judge.atlas.name} is of volumes, and the images are radiographs.")
         _check_organs(segment.model, judge.atlas)
-        super().__init__(segment.models, segment.found, segment.options)
+        super().__init__(segment.models, segment.found, segment.options, axes=2)
         self.segment, self.judge = segment, judge
         self.layout = Layout(details=("models", SOURCE, "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
 
@@ -228,12 +230,13 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         options: how the images are read.
 
     Raises:
-        ConfigError: the spacing has another number of dimensions than the atlas.
+        OptionError: the spacing has another number of dimensions than the atlas.
     """
 
     one: ClassVar[str] = "image"
     done: ClassVar[str] = "judged"
     doing: ClassVar[str] = "judging"
+    accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     largest_batch: ClassVar[int | None] = 1
 
     def __init__(
@@ -243,11 +246,8 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         masks: Mapping[str, Entry],
         options: ReadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        dims = len(judge.atlas.shape)
-        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
-            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this atlas.")
-        super().__init__([judge], found, options)
-        self.judge, self.masks, self.options = judge, masks, options
+        super().__init__([judge], found, options, axes=len(judge.atlas.shape))
+        self.judge, self.masks = judge, masks
         self.layout = Layout(details=("models", SOURCE, "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
@@ -265,7 +265,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
             files = () if entry is None else entry.paths
             # A row of a table is no file of its own.
             row = None if entry is None or entry.row is None else zlib.crc32(repr(entry.row).encode())
-            facts = [row, self.judge.count, self.judge.classes, *astuple(self.options)]
+            facts = [row, self.judge.count, self.judge.classes, *self.options.facts(self.accepts)]
             state = fingerprint([job.source, *files], job.fingerprint, *facts)
             jobs.append(replace(job, files=(job.source, *files), fingerprint=state))
         return jobs

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import AnatozooError, ConfigError, GeometryError
+from anatozoo.errors import AnatozooError, GeometryError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.read import read_grid_image, read_labels
@@ -19,13 +19,15 @@ from anatozoo.io.writers import write_itk
 from anatozoo.results.field import RegistrationResult
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import Nameable, choose_stems, folded
+from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.outputs import PROPAGATED, REGISTRATIONS, Formats
 from anatozoo.serve.pairs import IMAGES, MASKS, Pair, PairList
-from anatozoo.serve.plan import DEFAULT_PAIR_OPTIONS, Job, PairOptions, fingerprint
+from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE, content_digest, is_same, path_digest, source_of, source_text
 from anatozoo.serve.tasks import Model, Task, add_to_json, facts_of, names_of
 
 Labels = npt.NDArray[Any]
+_OF_VOLUMES = ("spacing_mm", "ignore_spacing")
 _LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 
 
@@ -74,7 +76,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
         options: how images are read.
 
     Raises:
-        ConfigError: options that are not for the model.
+        OptionError: an option is not for the model.
     """
 
     one: ClassVar[str] = "pair"
@@ -83,19 +85,16 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     layout: ClassVar[Layout] = Layout(
         "name", ("models", SOURCE, *IMAGES, *MASKS), ("folding_percent", "dice_before", "dice_after")
     )
+    accepts: ClassVar[tuple[str, ...]] = (*RADIOGRAPHS, "ignore_spacing")
+    alone: ClassVar[str] = "{name} registers pairs; only a segmentation can be followed."
     largest_batch: ClassVar[int | None] = 1
 
-    def __init__(
-        self, model: Registrar, pairs: PairList, options: PairOptions = DEFAULT_PAIR_OPTIONS
-    ) -> None:
-        dims = len(model.shape)
-        if options.spacing_mm is not None and len(options.spacing_mm) != dims:
-            raise ConfigError(f"spacing_mm={options.spacing_mm} must have {dims} numbers for this model.")
-        if dims == 3 and (options.invert is not None or options.allow_any_modality):
-            raise ConfigError(
-                "invert and allow_any_modality are for radiographs, and this model is for volumes."
-            )
-        self.model, self.pairs, self.options = model, pairs, options
+    def __init__(self, model: Registrar, pairs: PairList, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        axes = len(model.shape)
+        if axes == 3:
+            options.check(_OF_VOLUMES, model.checkpoint_name, "pairs of volumes")
+        options.check(self.accepts, model.checkpoint_name, "pairs")
+        self.model, self.pairs, self.options = model, pairs, options.for_axes(axes)
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
 
@@ -125,7 +124,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
         """A job for each pair."""
         stems = self._stems(earlier)
         present = {_digest(pair) for pair in self.pairs.pairs}
-        facts = [*facts_of(self.model), *astuple(self.options)]
+        facts = [*facts_of(self.model), *self.options.facts(self.accepts)]
         jobs = []
         for pair in self.pairs.pairs:
             stem = stems[pair.line]

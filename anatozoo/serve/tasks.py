@@ -38,6 +38,8 @@ class Task(ABC, Generic[Source, Item, Result]):
         done: what has become of it in the end.
         doing: what is happening to it.
         layout: columns of the table.
+        accepts: options of `ReadOptions` that it takes.
+        alone: why no repair can follow, a sentence about ``name`` and ``then``; empty where one can.
         largest_batch: how many inputs are computed together at most; None where there is no limit.
     """
 
@@ -45,6 +47,8 @@ class Task(ABC, Generic[Source, Item, Result]):
     done: ClassVar[str]
     doing: ClassVar[str]
     layout: ClassVar[Layout]
+    accepts: ClassVar[tuple[str, ...]]
+    alone: ClassVar[str] = ""
     largest_batch: ClassVar[int | None] = None
 
     @property
@@ -132,7 +136,7 @@ def kind_of(model: Any) -> Kind:
     module it is. A model of which neither is known segments images or volumes, if it has ``predict_batch``.
 
     Raises:
-        ConfigError: no folder of files can be given to it.
+        ConfigError: nothing of this is there.
     """
     from anatozoo.zoo.checkpoint import method_of
     from anatozoo.zoo.kinds import LABELS, VOLUME, find_kind
@@ -146,11 +150,10 @@ def kind_of(model: Any) -> Kind:
             kind = describe_method(method_of(model)).kind
     if kind is None and hasattr(model, "predict_batch"):
         kind = VOLUME if dims_of(model) == 3 else LABELS
-    if kind is None or kind.job is None:
-        about = "its kind is unknown" if kind is None else f"it gives {kind.name}"
+    if kind is None:
         raise ConfigError(
-            f"{model.checkpoint_name} segments no images, repairs no masks, registers no pairs and restores "
-            f"no volumes ({about}); `anatozoo list` shows checkpoints that do."
+            f"{model.checkpoint_name} is of a method that does not say what it takes and gives, and has no "
+            "predict_batch; set its attribute kind."
         )
     found: Kind = kind
     return found

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from anatozoo.errors import ConfigError
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
+from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
 from anatozoo.serve.outputs import RESTORED, VOLUMES, Formats
-from anatozoo.serve.plan import DEFAULT_OPTIONS, Job, ReadOptions
+from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Model
 
 
@@ -38,21 +38,16 @@ class VolumeTask(FileTask[Path, Any]):
         options: how they are read.
 
     Raises:
-        ConfigError: the spacing is not of three numbers, or an option is for radiographs.
+        OptionError: an option is not for volumes.
     """
 
     one: ClassVar[str] = "volume"
+    accepts: ClassVar[tuple[str, ...]] = ("spacing_mm",)
     largest_batch: ClassVar[int | None] = 1
 
     def __init__(self, model: VolumeModel, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
-        if options.spacing_mm is not None and len(options.spacing_mm) != 3:
-            raise ConfigError(f"spacing_mm={options.spacing_mm} must be (x, y, z) for volumes.")
-        if options.invert is not None or options.allow_any_modality:
-            raise ConfigError(
-                "invert and allow_any_modality are for radiographs, and this model is for volumes."
-            )
-        super().__init__([model], found, options)
-        self.model, self.options = model, options
+        super().__init__([model], found, options, axes=3)
+        self.model = model
         # Matplotlib promises nothing to threads.
         self._plotting = threading.Lock()
 

@@ -64,7 +64,9 @@ class Kind:
             ConfigError: no command runs files of this kind.
         """
         if self.job is None:
-            raise ConfigError(f"no command runs checkpoints that give {self.name} over files.")
+            raise ConfigError(
+                f"no command runs checkpoints that give {self.name} over files; load them by anatozoo.load."
+            )
         return import_class(self.job)
 
 

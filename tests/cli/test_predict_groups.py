@@ -53,9 +53,9 @@ def test_groups_are_for_radiographs(
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
     write_scan(tmp_path / "a.dcm")
     assert run("predict", "fakedae-phantom", tmp_path, "--out", tmp_path / "out", "--groups") == 2
-    assert "fakedae-phantom repairs masks" in capsys.readouterr().err
+    assert "fakedae-phantom takes masks" in capsys.readouterr().err
     assert run("predict", "x", "--pairs", tmp_path / "p.csv", "--out", tmp_path / "out", "--groups") == 2
-    assert "not from --pairs" in capsys.readouterr().err
+    assert "x takes pairs" in capsys.readouterr().err
 
 
 def test_what_registers_and_chooses_is_for_estimates(

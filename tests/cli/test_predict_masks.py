@@ -117,16 +117,20 @@ def test_volumes(models, folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["fakedae-phantom", "masks", "--invert"], "are for radiographs; fakedae-phantom repairs masks"),
-        (["fakedae-phantom", "masks", "--no-invert"], "are for radiographs"),
-        (["fakedae-phantom", "masks", "--allow-any-modality"], "are for radiographs"),
+        (
+            ["fakedae-phantom", "masks", "--invert"],
+            "is for radiographs; fakedae-phantom takes masks",
+        ),
+        (["fakedae-phantom", "masks", "--no-invert"], "is for radiographs"),
+        (["fakedae-phantom", "masks", "--allow-any-modality"], "is for radiographs"),
         (["fakedae-phantom", "masks", "--format", "csv"], "repaired masks have no format csv"),
         (["fakedae-phantom", "masks", "--classes", "a,,b"], "different names"),
         (["fakedae-phantom", "masks", "--classes", "a,a"], "different names"),
-        (["fake-phantom", "scans", "--classes", "a"], "names labels of masks, and fake-phantom"),
+        (["fake-phantom", "scans", "--classes", "a"], "names the labels of masks; fake-phantom"),
         (["fake-phantom", "scans", "--then", "fakedae-phantom", "--format", "csv"], "no format csv"),
         (["fake-phantom", "scans", "--format", "picture"], "segmentations have no format picture"),
-        (["fake-phantom", "scans", "--ignore-spacing"], "belongs to --pairs"),
+        (["fake-phantom", "scans", "--ignore-spacing"], "is for pairs of images"),
+        (["fakedae-phantom", "masks", "--then", "fakedae-liver"], "only a segmentation can be followed"),
         (["fake-phantom"], "give files, folders or patterns"),
     ],
 )
@@ -146,9 +150,8 @@ def test_what_does_not_go_together_gives_code_2(models, folder, capsys, monkeypa
         (["fake-phantom", "scans", "--then", "fakedae-volume"], "repairs volumes"),
         (["fake-phantom", "scans", "--then", "fakereg-phantom"], "repairs no masks"),
         (["fake-phantom", "scans", "--then", "gone-model"], "no checkpoint 'gone-model'"),
-        (["fakedae-phantom", "masks", "--then", "fakedae-liver"], "only a segmentation can be followed"),
         (["fakereg-phantom", "scans"], "columns moving and fixed, and give it by --pairs"),
-        (["fakedae-phantom", "empty"], "no image in this folder"),
+        (["fakedae-phantom", "empty"], "no mask in this folder"),
         (["fakedae-phantom", "photos"], "no mask in this folder"),
     ],
 )
@@ -192,3 +195,23 @@ def test_help_names_every_format_and_fits_the_screen():
     words = set(text.replace("*", " ").replace(",", " ").replace("(", " ").split())
     assert {name for formats in EVERY for name in formats.writers} <= words
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_what_a_listed_checkpoint_does_is_known_before_it_is_loaded(folder, capsys, monkeypatch):
+    def load(name, **options):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("anatozoo.zoo.hub.load", load)
+    monkeypatch.chdir(folder)
+    (folder / "photos").mkdir()
+    for arguments, code, words in (
+        (["postdae-jsrt", "photos"], 1, "no mask in this folder"),
+        (["acnn-acdc", "scans", "--invert"], 2, "--invert is for radiographs; acnn-acdc takes volumes"),
+        (["hybridgnet-jsrt", "scans", "--classes", "a"], 2, "hybridgnet-jsrt takes images"),
+        (["acregnet-jsrt", "scans"], 1, "list the pairs in a CSV file"),
+        (["aenet-jsrt", "masks"], 1, "no command runs checkpoints that give codes"),
+        (["unet-jsrt", "--pairs", "gone.csv"], 1, "unet-jsrt registers no images"),
+    ):
+        assert predict(*arguments, "--out", "out") == code
+        assert words in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -86,7 +86,11 @@ def test_options_reach_reader_and_model(model, pairs, tmp_path):
     ("arguments", "code", "match"),
     [
         (["fakereg-phantom", "a.png", "--pairs", "pairs.csv"], 2, "leave IN out"),
-        (["fakereg-phantom", "--pairs", "pairs.csv", "--then", "fakedae-phantom"], 2, "not --pairs"),
+        (
+            ["fakereg-phantom", "--pairs", "pairs.csv", "--then", "fakedae-phantom"],
+            2,
+            "--then cannot be: fakereg-phantom registers",
+        ),
         (["fakereg-phantom", "--pairs", "pairs.csv", "--classes", "a"], 2, "--classes"),
         (
             ["fakereg-phantom", "--pairs", "pairs.csv", "--format", "csv"],

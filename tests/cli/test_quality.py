@@ -146,7 +146,7 @@ def test_predictions_are_judged_as_they_are_made(
     assert table(tmp_path)["JPCLN005"]["flags"] == "quality_not_estimated"
     assert "no likeness" in json.loads((tmp_path / "JPCLN005.json").read_text())["quality"]["error"]
     assert (tmp_path / "JPCLN005_mask.png").is_file()
-    for more, said in ((["--then", "x"], "--quality judges what NAME draws"), ([], "makes none")):
+    for more, said in ((["--then", "x"], "--quality judges what fakedae-phantom draws"), ([], "makes none")):
         monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
         assert main([*map(str, arguments), *more]) == 2
         assert said in capsys.readouterr().err

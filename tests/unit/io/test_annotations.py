@@ -15,9 +15,9 @@ from anatozoo.io.landmarks import write_landmarks
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
-from anatozoo.serve.plan import PairOptions
-from anatozoo.serve.runner import run_pairs
+from anatozoo.serve.options import ReadOptions
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_pairs
 from tests.unit.serve.fakes import FakeRegistrar, write_scan
 from tests.unit.serve.fakes import labels as organ_blocks
 
@@ -175,7 +175,7 @@ def registration(folder: Path, *, masks: bool) -> Path:
         png(folder / f"{name}_m.png", organ_blocks(column=10 + 2 * number) * 3)
     more = "b_m.png,a_m.png" if masks else ","
     (folder / "pairs.csv").write_text(f"moving,fixed,moving_mask,fixed_mask,name\nb.png,a.png,{more},pair\n")
-    half = PairOptions((0.5, 0.5))
+    half = ReadOptions((0.5, 0.5))
     run_pairs(FakeRegistrar(), folder / "pairs.csv", folder / "out", formats=("json", "warped"), options=half)
     return folder / "out"
 

@@ -21,9 +21,9 @@ from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.nn.warp import warp
 from anatozoo.results.volume import VolumeResult
-from anatozoo.serve.runner import run_pairs
 from anatozoo.tasks.propagate import propagate
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_pairs
 from tests.unit.io.conftest import write_dicom
 
 __all__ = ["write_dicom"]

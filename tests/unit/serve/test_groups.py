@@ -8,10 +8,10 @@ from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError
 from anatozoo.serve.groups import NUMBERS, TEXTS
-from anatozoo.serve.runner import run_folder
 from tests.support.dicom_data import write_scan
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_folder
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask
 
 
@@ -77,5 +77,5 @@ def test_images_that_fail_have_their_groups(folder, tmp_path):
 
 def test_masks_have_no_groups(tmp_path):
     write_mask(tmp_path / "in" / "a_mask.png", labels())
-    with pytest.raises(ConfigError, match="these inputs are masks"):
+    with pytest.raises(ConfigError, match="fakedae-phantom takes masks"):
         run_folder(FakeRepairer(), [tmp_path / "in"], tmp_path / "out", groups=True)

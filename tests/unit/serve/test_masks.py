@@ -9,10 +9,10 @@ from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, OutputError
 from anatozoo.methods.postdae import PostDAEModule
-from anatozoo.serve.plan import MaskOptions, ReadOptions
-from anatozoo.serve.runner import run_folder
+from anatozoo.serve.options import OptionError, ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_folder
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask, write_volume
 
 
@@ -73,7 +73,7 @@ def test_options_reach_the_model_and_change_what_is_done(masks, tmp_path):
     out, model = tmp_path / "out", FakeRepairer()
     run_folder(model, [masks], out, formats=("json",))
     organs = ("lung_left", "heart")
-    run_folder(model, [masks], out, formats=("json",), options=MaskOptions((0.5, 0.5), organs))
+    run_folder(model, [masks], out, formats=("json",), options=ReadOptions((0.5, 0.5), classes=organs))
     assert len(model.seen) == 10
     about = json.loads((out / "scan0.json").read_text())
     assert about["spacing_mm"] == [0.5, 0.5]
@@ -122,8 +122,8 @@ def test_volumes_keep_their_space(tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values[:, ::-1])
     with pytest.raises(ConfigError, match="repaired volumes have no format png"):
         run_folder(model, [tmp_path / "in"], out, formats=("png",))
-    with pytest.raises(ConfigError, match="3 numbers"):
-        run_folder(model, [tmp_path / "in"], out, options=MaskOptions((1.0, 1.0)))
+    with pytest.raises(ConfigError, match="one number or 3 here, not 2"):
+        run_folder(model, [tmp_path / "in"], out, options=ReadOptions((1.0, 1.0)))
 
 
 def test_of_results_the_masks_are_repaired_and_keep_their_names(tmp_path):
@@ -168,10 +168,17 @@ def test_nothing_to_repair_is_said(tmp_path):
 
 
 def test_options_of_other_kinds_are_refused(masks, tmp_path):
-    with pytest.raises(ConfigError, match="MaskOptions"):
-        run_folder(FakeRepairer(), [masks], tmp_path / "out", options=ReadOptions(invert=True))
-    with pytest.raises(ConfigError, match="ReadOptions"):
-        run_folder(FakeSegmenter(), [masks], tmp_path / "out", options=MaskOptions())
+    for model, options, words in (
+        (FakeRepairer(), ReadOptions(invert=True), "invert is for radiographs; fakedae-phantom takes masks"),
+        (
+            FakeSegmenter(),
+            ReadOptions(classes=("a",)),
+            "names the labels of masks; fake-phantom takes images",
+        ),
+        (FakeSegmenter(), ReadOptions(ignore_spacing=True), "ignore_spacing is for pairs of images"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            run_folder(model, [masks], tmp_path / "out", options=options)
     with pytest.raises(ConfigError, match="no format csv"):
         run_folder(FakeRepairer(), [masks], tmp_path / "out", formats=("csv",))
 

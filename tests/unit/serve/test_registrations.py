@@ -14,10 +14,10 @@ from anatozoo.io.read import read_labels
 from anatozoo.io.writers import write_itk
 from anatozoo.methods.acregnet import AcRegNetModule
 from anatozoo.metrics.cases import Case, case_row
-from anatozoo.serve.plan import PairOptions
+from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.registrations import RegisterPairs, dice_by_label, undeformed
-from anatozoo.serve.runner import run_folder, run_pairs
 from tests.support.fake_model import FakeSegmenter
+from tests.support.runs import run_folder, run_pairs
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_scan, write_volume
 
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "name")
@@ -157,7 +157,7 @@ def test_a_second_run_does_only_what_is_left(scans):
     run_pairs(model, pairs, out, formats=FAST)
     assert len(model.seen) == 4
     model.seen.clear()
-    run_pairs(model, pairs, out, formats=FAST, options=PairOptions(ignore_spacing=True))
+    run_pairs(model, pairs, out, formats=FAST, options=ReadOptions(ignore_spacing=True))
     assert model.ignored[-4:] == [True] * 4
 
 
@@ -258,7 +258,7 @@ def test_a_table_without_a_good_line_still_says_why(scans):
 
 
 def test_options_reach_the_reader(scans):
-    options = PairOptions(spacing_mm=(0.5, 0.5), invert=True)
+    options = ReadOptions(spacing_mm=(0.5, 0.5), invert=True)
     pairs = write_pairs(scans, ("b.png", "a.png", "b_organs.png"))
     run_pairs(FakeRegistrar(), pairs, scans / "out", formats=("json", "warped"), options=options)
     assert json.loads((scans / "out" / "b_to_a.json").read_text())["fixed_grid"]["spacing_mm"] == [0.5, 0.5]
@@ -274,10 +274,12 @@ def test_options_reach_the_reader(scans):
         FakeRegistrar(), write_pairs(scans, row), scans / "out", formats=FAST, options=options
     )
     assert not summary.failed
-    with pytest.raises(ConfigError, match="2 numbers"):
-        run_pairs(FakeRegistrar(), pairs, scans / "out", options=PairOptions((1.0, 1.0, 1.0)))
-    with pytest.raises(ConfigError, match="for volumes"):
-        run_pairs(FakeRegistrar((8, 8, 8)), pairs, scans / "out", options=PairOptions(invert=True))
+    with pytest.raises(ConfigError, match="one number or 2 here, not 3"):
+        run_pairs(FakeRegistrar(), pairs, scans / "out", options=ReadOptions((1.0, 1.0, 1.0)))
+    with pytest.raises(
+        ConfigError, match="invert is for radiographs; fakereg-phantom takes pairs of volumes"
+    ):
+        run_pairs(FakeRegistrar((8, 8, 8)), pairs, scans / "out", options=ReadOptions(invert=True))
 
 
 def test_pairs_and_images_do_not_share_a_folder(scans):

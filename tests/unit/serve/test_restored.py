@@ -12,11 +12,11 @@ import torch
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.methods.acnnsr import AcnnSRModule
-from anatozoo.serve.plan import MaskOptions, ReadOptions
-from anatozoo.serve.runner import run_folder
+from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import kind_of
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
+from tests.support.runs import run_folder
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, write_scan, write_volume
 
 FILES = ("_sr.nii.gz", "_sr.png", ".json")
@@ -117,9 +117,9 @@ def test_options_are_those_of_volumes(checkpoint: Path, scans: Path, tmp_path: P
     about = json.loads((out / "a.json").read_text())
     assert (about["spacing_mm"], about["flags"]) == ([2.0, 2.0, 2.0], ["unusual_spacing"])
     for options, error in (
-        (ReadOptions((1.0, 1.0)), r"\(x, y, z\) for volumes"),
-        (ReadOptions(invert=True), "are for radiographs"),
-        (MaskOptions(), "MaskOptions are for masks"),
+        (ReadOptions((1.0, 1.0)), "one number or 3 here, not 2"),
+        (ReadOptions(invert=True), "invert is for radiographs"),
+        (ReadOptions(classes=("a",)), "names the labels of masks"),
     ):
         with pytest.raises(ConfigError, match=error):
             run_folder(model, [scans], out, options=options)

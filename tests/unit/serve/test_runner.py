@@ -18,10 +18,10 @@ from anatozoo.io.annotations import find_annotations
 from anatozoo.io.rle import read_chexmask
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.manifest import LOCK_NAME, exclusive
-from anatozoo.serve.plan import ReadOptions
-from anatozoo.serve.runner import run_folder
+from anatozoo.serve.options import ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_folder
 
 
 def add_image(path, width=60, height=70):
@@ -306,7 +306,7 @@ def test_an_interrupt_leaves_a_run_that_can_be_resumed(folder, tmp_path):
 
 _SLOW_RUN = """
 import sys, time
-from anatozoo.serve.runner import run_folder
+from tests.support.runs import run_folder
 from tests.support.fake_model import FakeSegmenter
 
 class Slow(FakeSegmenter):

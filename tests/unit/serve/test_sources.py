@@ -11,10 +11,10 @@ from PIL import Image as PILImage
 from anatozoo.errors import OutputError
 from anatozoo.serve.manifest import LOCK_NAME, Row, read_manifest
 from anatozoo.serve.plan import Job
-from anatozoo.serve.runner import run_folder
 from anatozoo.serve.sources import Input, assign_keys
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_folder
 
 
 def add_image(path, width=60):

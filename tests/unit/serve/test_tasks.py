@@ -12,6 +12,7 @@ from anatozoo.methods.unet import UNetModule
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve import outputs
+from anatozoo.serve.runner import task_for
 from anatozoo.serve.tasks import add_to_json, kind_of, names_of
 from anatozoo.zoo.kinds import CONTOURS, FIELD, LABELS, REPAIR, RESTORED
 from tests.support.fake_model import FakeSegmenter
@@ -43,15 +44,17 @@ def test_what_other_models_do():
     assert kind_of(FakeRegistrar()) is FIELD
 
 
-def test_a_model_that_takes_no_files_is_refused():
-    with pytest.raises(ConfigError, match=r"segments no images.*\(it gives codes\)"):
-        kind_of(bare(AeNetModule))
+def test_a_model_that_takes_no_files_is_refused(tmp_path):
+    autoencoder = bare(AeNetModule)
+    autoencoder.__dict__["checkpoint_name"] = "aenet-toy"
+    with pytest.raises(ConfigError, match="no command runs checkpoints that give codes"):
+        task_for(autoencoder, [tmp_path], tmp_path / "out")
 
     class Nothing:
         checkpoint_name = "nothing-here"
 
-    with pytest.raises(ConfigError, match=r"nothing-here.*\(its kind is unknown\)"):
-        kind_of(Nothing())
+    with pytest.raises(ConfigError, match="nothing-here is of a method that does not say"):
+        task_for(Nothing(), [tmp_path], tmp_path / "out")
 
 
 def test_formats_are_those_of_the_results():

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError
-from anatozoo.serve.runner import run_folder
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
+from tests.support.runs import run_folder
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
 

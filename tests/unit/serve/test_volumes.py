@@ -10,11 +10,11 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.read import read_stack
 from anatozoo.results.volume import VolumeResult
-from anatozoo.serve.plan import MaskOptions, ReadOptions
-from anatozoo.serve.runner import run_folder
+from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import dims_of
 from tests.support.dicom_data import write_series, write_slice
 from tests.support.fake_model import FakeSegmenter
+from tests.support.runs import run_folder
 from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
 
 
@@ -89,9 +89,9 @@ def test_options_are_those_of_volumes(scans, tmp_path):
     run_folder(model, [scans / "a.nii.gz"], out, formats=("json",), options=ReadOptions((2.0, 2.0, 8.0)))
     assert json.loads((out / "a.json").read_text())["spacing_mm"] == [2.0, 2.0, 8.0]
     for options, error in (
-        (ReadOptions((1.0, 1.0)), r"\(x, y, z\) for volumes"),
-        (ReadOptions(invert=True), "are for radiographs"),
-        (MaskOptions(), "MaskOptions are for masks"),
+        (ReadOptions((1.0, 1.0)), "one number or 3 here, not 2"),
+        (ReadOptions(invert=True), "invert is for radiographs"),
+        (ReadOptions(classes=("a",)), "names the labels of masks"),
     ):
         with pytest.raises(ConfigError, match=error):
             run_folder(model, [scans], out, options=options)
