@@ -22,6 +22,16 @@ def parts_of(organ: str) -> tuple[str, ...]:
     return PAIRS.get(organ, (organ,))
 
 
+def join_pairs(masks: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks of organs, and of the pairs whose two organs are both there."""
+    together = {
+        pair: masks[one] | masks[other]
+        for pair, (one, other) in PAIRS.items()
+        if pair not in masks and one in masks and other in masks
+    }
+    return dict(masks) | together
+
+
 @dataclass(frozen=True, eq=False)
 class Annotation:
     """Organs of one image, as contours, as masks, or both.

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,34 +53,6 @@ def checked_stem(stem: str) -> str:
     if not stem or stem != Path(stem).name:
         raise ConfigError(f"stem {stem!r} must be the start of a file name, without a folder.")
     return stem
-
-
-def output_files(
-    directory: str | os.PathLike[str],
-    stem: str,
-    formats: Sequence[str],
-    endings: Mapping[str, tuple[str, ...]],
-) -> list[tuple[Path, str]]:
-    """What a result is saved as: the path and the format of each file, in a fixed order.
-
-    Args:
-        directory: folder.
-        stem: start of the file names.
-        formats: some of the keys of `endings`.
-        endings: format -> what each of its files adds to the stem.
-
-    Raises:
-        ConfigError: a format is unknown, there is none, or `stem` is no file name.
-    """
-    if isinstance(formats, str) or not formats or set(formats) - set(endings):
-        raise ConfigError(f"formats={formats!r} must be a list of {', '.join(endings)}.")
-    start = Path(directory) / checked_stem(stem)
-    return [
-        (start.with_name(start.name + ending), name)
-        for name in endings
-        if name in formats
-        for ending in endings[name]
-    ]
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
@@ -175,18 +147,6 @@ def csv_text(rows: Iterable[Sequence[object]]) -> bytes:
     lines = ([cell(field) if isinstance(field, str) else field for field in row] for row in rows)
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue().encode()
-
-
-def write_rgb_png(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) -> Path:
-    """Write ``(H, W, 3)`` uint8 as a PNG.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        # Level 1: overlays are looked at, and a stronger compression takes longer than drawing them.
-        PILImage.fromarray(picture).save(temporary, format="PNG", compress_level=1)
-    return Path(path)
 
 
 def write_label_png(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
-from anatozoo.io.annotation import PAIRS, Annotation
+from anatozoo.io.annotation import Annotation, join_pairs
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.contours import self_intersections
 from anatozoo.metrics.functional import (
@@ -164,10 +164,7 @@ def _masks(side: Annotation, organs: Sequence[str], rounding: Rounding) -> dict[
         else draw_organ_mask(to_grid(side.landmarks[organ]), (side.size[0], side.size[1]))
         for organ in organs
     }
-    for both, (one, other) in PAIRS.items():
-        if one in masks and other in masks and both not in masks:
-            masks[both] = masks[one] | masks[other]
-    return masks
+    return join_pairs(masks)
 
 
 def _mask_columns(

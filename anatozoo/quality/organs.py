@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
-from anatozoo.io.annotation import PAIRS, parts_of
+from anatozoo.io.annotation import PAIRS, Annotation, parts_of
 from anatozoo.io.grid import Grid
+from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.raw import read_raw
 from anatozoo.metrics.plausibility import centroid, organ_masks
 
@@ -50,8 +51,8 @@ def read_organs(
     """Read a segmentation once, for several signals; all of them call this.
 
     Args:
-        mask: label map (array, path, tensor, PIL or SimpleITK image), organ -> mask, a model's result, or
-            `OrganMasks`.
+        mask: label map (array, path, tensor, PIL or SimpleITK image), organ -> mask, a model's result, an
+            `Annotation` or `OrganMasks`.
         classes: names of the values 1, 2, ... of a label map; it needs them, the others have their own.
         spacing_mm: one number or (x, y[, z]), where the source has none.
 
@@ -134,6 +135,10 @@ def _sides(mask: Bools) -> tuple[Bools, Bools]:
 
 
 def _read(mask: Any, classes: Sequence[str] | None) -> OrganMasks:
+    if isinstance(mask, Annotation):
+        size = (mask.size[0], mask.size[1])
+        drawn = {organ: draw_organ_mask(points, size) for organ, points in mask.landmarks.items()}
+        return OrganMasks(drawn | dict(mask.masks), Grid(mask.size, mask.spacing_mm))
     named = mask if isinstance(mask, Mapping) else getattr(mask, "masks", None)
     if isinstance(named, Mapping):
         masks = {str(organ): np.asarray(values) != 0 for organ, values in named.items()}

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.frames.frame import Frame
-from anatozoo.io.annotation import PAIRS, Annotation
+from anatozoo.io.annotation import Annotation, join_pairs
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
-from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
+from anatozoo.quality.organs import read_organs
 from anatozoo.quality.selectors import Selector
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import AtlasMatch, QualityResult
@@ -213,15 +213,8 @@ def _agreement(
 
 def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
     """Organ -> mask on the image's grid, with organs that two organs make up."""
-    if isinstance(mask, Annotation):
-        masks = {
-            organ: draw_organ_mask(points, (mask.size[0], mask.size[1]))
-            for organ, points in mask.landmarks.items()
-        } | dict(mask.masks)
-    elif isinstance(mask, Mapping):
-        masks = {str(organ): np.asarray(values) != 0 for organ, values in mask.items()}
-    elif isinstance(getattr(mask, "masks", None), Mapping):
-        masks = {organ: np.asarray(values) != 0 for organ, values in mask.masks.items()}
+    if isinstance(mask, Mapping) or hasattr(mask, "masks"):
+        masks = read_organs(mask).masks
     else:
         masks = _named(mask, image, classes)
     for organ, values in masks.items():
@@ -230,10 +223,7 @@ def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt
                 f"the mask of {organ} has the shape {values.shape}, the image {image.name} "
                 f"{image.grid.shape}; resample it to the image first."
             )
-    for pair, (one, other) in PAIRS.items():
-        if pair not in masks and one in masks and other in masks:
-            masks[pair] = masks[one] | masks[other]
-    return masks
+    return join_pairs(masks)
 
 
 def _named(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:

@@ -138,13 +138,6 @@ def test_label_png_accepts_read_only_labels(tmp_path):
         np.testing.assert_array_equal(np.array(picture), frozen)
 
 
-def test_rgb_png_is_lossless(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
-    path = writers.write_rgb_png(tmp_path / "o.png", picture)
-    with PILImage.open(path) as again:
-        np.testing.assert_array_equal(np.array(again), picture)
-
-
 @pytest.mark.parametrize("name", ["m.nii.gz", "m.nii", "m.mha"])
 def test_volumes_carry_labels_and_spacing(tmp_path, name):
     path = writers.write_volume(tmp_path / name, LABELS, (0.175, 0.2))
