@@ -1,11 +1,15 @@
-"""``anatozoo info``: what the manifest says about a checkpoint."""
+"""``anatozoo info``: what the manifest, or its files, say about a checkpoint."""
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+from anatozoo.cli.described import SOURCE_HELP, facts_of_files
 from anatozoo.cli.table import format_fields, format_table
-from anatozoo.zoo.catalogue import info, listed_in
+from anatozoo.text import printable
+from anatozoo.zoo.catalogue import checkpoints, info, listed_in
+from anatozoo.zoo.described import FolderFacts
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec
 from anatozoo.zoo.tables import (
@@ -20,18 +24,47 @@ from anatozoo.zoo.tables import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser.add_argument("name", metavar="NAME", help="a checkpoint's name; `anatozoo list` shows them")
-    parser.add_argument("--json", action="store_true", help="print the manifest's entry as JSON")
+    parser.add_argument("name", metavar="NAME", help=SOURCE_HELP)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the manifest's entry as JSON, or what the files of a folder or training run tell",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one entry of the manifest."""
+    """Print one entry of the manifest, or what files tell."""
+    facts = facts_of_files(args.name)
+    if facts is not None:
+        if args.json:
+            print(json.dumps(asdict(facts) | {"path": str(facts.path)}, indent=2, ensure_ascii=False))
+        else:
+            print(describe_files(facts), end="")
+        return 0
     spec = info(args.name)
     if args.json:
         print(json.dumps(spec.to_dict(), indent=2, ensure_ascii=False))
     else:
         print(describe(spec, listed_in(spec.name)), end="")
     return 0
+
+
+def describe_files(facts: FolderFacts) -> str:
+    """What files tell, in 80 columns."""
+    config, method = facts.config, describe_method(facts.config.method)
+    files = [f"{name}: {record.size} bytes, {record.sha256[:16]}..." for name, record in facts.files.items()]
+    fields = [
+        ("name", config.name),
+        ("version", config.version),
+        ("method", f"{method.title} ({method.paper})"),
+        *([("output", method.kind.gives)] if method.kind else []),
+        ("settings", "\n".join(f"{key}: {value}" for key, value in config.hparams.items()) or "none"),
+        ("files", "\n".join(files)),
+    ]
+    text = "Nobody has described it yet: no manifest lists it."
+    if any(spec.name == config.name for spec in checkpoints()):
+        text = f"The manifest describes the checkpoint of this name: anatozoo info {config.name}"
+    return f"{printable(format_fields(fields))}\n{text}\n"
 
 
 def describe(spec: CheckpointSpec, private: Path | None = None) -> str:

@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "anatozoo.cli.verify", "check the files of checkpoints, and that they still compute"
         ),
         "publish": Command("anatozoo.cli.publish", "put a checkpoint on the Hugging Face Hub"),
+        "export": Command("anatozoo.cli.export", "turn a training run into a checkpoint"),
         "convert": Command("anatozoo.cli.convert", "turn weights that others released into a checkpoint"),
         "doctor": Command("anatozoo.cli.doctor", "examine this installation, or a data set's folder"),
     },

@@ -97,7 +97,7 @@ class PairModule(ZooModule):
         A free radiograph, or soft balls for models of volumes.
         """
         if len(self.shape) == 2:
-            from anatozoo.training.export import golden_radiograph
+            from anatozoo.zoo.golden_pictures import golden_radiograph
 
             fixed = golden_radiograph()[::2, ::2]
         else:

@@ -1,30 +1,29 @@
-"""From a training run to a checkpoint: ``python -m anatozoo.training.export CKPT NAME --to DIR``.
+"""From a training run to a checkpoint folder, for every method: the work of ``anatozoo export``.
 
-For every method. Stores the weights in float16, then writes what the stored weights make of a picture as the
-golden result.
+Stores the weights in float16, then writes what the stored weights make of a picture as the golden result.
 """
 
-import argparse
+import importlib
+import importlib.util
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from anatozoo.errors import AnatozooError, ConfigError, WeightsError
+from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.training.weights import read_weights
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import write_golden
+from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
 
 if TYPE_CHECKING:
     from lightning import LightningModule
 
-GOLDEN_SIDE = 512
 _SOURCES = ("_weights", "shape_prior", "autoencoder")
 """How the settings end that name what a fit began with."""
 LAST_STEP = "current_model_state"
@@ -81,7 +80,7 @@ def export_run(
     version: str = "1.0.0",
     averaged: bool = True,
     images: Sequence[Path] = (),
-    change: Callable[[Any], "LightningModule"] | None = None,
+    organs: Sequence[str] | None = None,
 ) -> Path:
     """Write the checkpoint folder of a training run, with its golden test.
 
@@ -93,7 +92,7 @@ def export_run(
         averaged: as for `read_run`.
         images: picture files for the golden test, one, or moving and fixed of a registration; their terms
             must allow redistribution. Default is what the method offers.
-        change: applied to the module before it is stored.
+        organs: keep only these of the network's organs, where the method can; None keeps all.
 
     Returns:
         The folder.
@@ -103,12 +102,13 @@ def export_run(
         ImageError: an image cannot be read.
         OutputError: the folder cannot be written.
     """
-    module = _without_paths(read_run(ckpt, method_of_name(name), averaged=averaged))
-    if change is not None:
-        module = change(module)
+    method = method_of_name(name)
+    module = _without_paths(read_run(ckpt, method, averaged=averaged))
+    if organs is not None:
+        module = _restricted(module, method, organs)
     write_checkpoint_folder(module, folder, name=name, version=version)
     stored = build_module(folder)
-    pictures = [_picture(path) for path in images]
+    pictures = [golden_picture(path) for path in images]
     settings = stored.hparams
     # A mask from memory has no spacing, which a model of masks that works in millimetres needs.
     metric = hasattr(stored, "golden_input") and settings.get("fit") == "spacing"
@@ -119,6 +119,15 @@ def export_run(
         spacing_mm=settings["spacing_mm"] if metric else None,
     )
     return folder
+
+
+def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -> "LightningModule":
+    """The network for some of its organs, by ``restrict_organs`` in the module ``export`` of its package."""
+    home = f"{find_method(method).module.partition(':')[0]}.export"
+    if importlib.util.find_spec(home) is None:
+        raise ConfigError(f"{method} cannot be cut down to some of its organs; leave --organs out.")
+    part: LightningModule = importlib.import_module(home).restrict_organs(module, organs)
+    return part
 
 
 def _without_paths(module: "LightningModule") -> "LightningModule":
@@ -153,78 +162,3 @@ def _golden_input(
         f"a golden test of {name} needs a picture that it takes: name a file that may be passed on by "
         f"--golden-image FILE, or give {type(module).__name__} a method golden_input()."
     )
-
-
-def golden_radiograph() -> np.ndarray:
-    """The MIT-licensed radiograph of ``pydicom-data``, 8 bits, long side 512, bone white.
-
-    Raises:
-        DataError: the package is not installed.
-    """
-    from anatozoo.io.samples import sample_radiograph
-
-    return _picture(sample_radiograph())
-
-
-def _picture(path: Path) -> np.ndarray:
-    """A picture as a golden test keeps it, (H, W) uint8, long side at most 512."""
-    import cv2
-
-    from anatozoo.io.images import read_image
-    from anatozoo.io.intensity import normalize_intensity
-
-    pixels = normalize_intensity(read_image(path).pixels)
-    scale = min(1.0, GOLDEN_SIDE / max(pixels.shape))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.asarray(np.round(255 * small), np.uint8)
-
-
-def main(
-    argv: list[str] | None = None,
-    *,
-    parser: argparse.ArgumentParser | None = None,
-    change: Callable[[argparse.Namespace], Callable[[Any], "LightningModule"] | None] | None = None,
-) -> int:
-    """Write a checkpoint folder; returns the exit code.
-
-    Args:
-        argv: arguments; None takes the command line's.
-        parser: a method's own parser, to which the arguments of all methods are added.
-        change: from the arguments to what is applied to the module before it is stored.
-    """
-    parser = parser or argparse.ArgumentParser(prog="python -m anatozoo.training.export", description=__doc__)
-    parser.add_argument("ckpt", help="Lightning checkpoint of a training run")
-    parser.add_argument("name", help="name of the checkpoint, <method>-<data>[-<variant>]")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write")
-    parser.add_argument("--version", default="1.0.0")
-    parser.add_argument(
-        "--last-weights", action="store_true", help="the last step's weights in place of their average"
-    )
-    parser.add_argument(
-        "--golden-image",
-        type=Path,
-        nargs="+",
-        default=(),
-        metavar="FILE",
-        help="picture of the golden test, or the moving and the fixed one (default: the method's own)",
-    )
-    options = parser.parse_args(argv)
-    try:
-        folder = export_run(
-            options.ckpt,
-            options.name,
-            options.to,
-            version=options.version,
-            averaged=not options.last_weights,
-            images=options.golden_image,
-            change=change(options) if change else None,
-        )
-    except (AnatozooError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
-    print(folder)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

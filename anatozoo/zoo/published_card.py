@@ -62,12 +62,28 @@ def card_of(spec: CheckpointSpec, repo_id: str) -> str:
 
 
 def plain_card(config: CheckpointConfig, files: Mapping[str, FileRecord], repo_id: str) -> str:
-    """A card for a checkpoint that no manifest describes: what its files tell, and what nobody told.
+    """A card for a checkpoint that no manifest describes, as it is published.
 
     Args:
         config: its ``config.json``.
         files: records of its files.
         repo_id: where it is published.
+    """
+    use = (
+        '# COMMIT: the full commit of 40 hex digits, from "Files and versions"\n'
+        f'model = anatozoo.load("hf:{repo_id}@COMMIT")'
+    )
+    return files_card(config, files, use, "Those who published it have not described it yet")
+
+
+def files_card(config: CheckpointConfig, files: Mapping[str, FileRecord], use: str, remark: str) -> str:
+    """What the files of a checkpoint tell, and what nobody told.
+
+    Args:
+        config: its configuration.
+        files: records of its files.
+        use: the lines that load it.
+        remark: why the card says no more, the start of a sentence.
     """
     method = describe_method(config.method)
     word = method.kind.hub_tag if method.kind else None
@@ -83,10 +99,8 @@ def plain_card(config: CheckpointConfig, files: Mapping[str, FileRecord], repo_i
     sections = [
         f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)}---\n",
         f"# {config.name}\n\nVersion {config.version} of a {method.title} ({method.paper}), written by "
-        f"anatozoo {config.anatozoo_version}. Those who published it have not described it yet; this card "
-        "says what its files tell.\n",
-        '## Use\n\n```python\nimport anatozoo\n\n# COMMIT: the full commit of 40 hex digits, from "Files and '
-        f'versions"\nmodel = anatozoo.load("hf:{repo_id}@COMMIT")\n```\n',
+        f"anatozoo {config.anatozoo_version}. {remark}; this card says what its files tell.\n",
+        f"## Use\n\n```python\nimport anatozoo\n\n{use}\n```\n",
         "## Intended use\n\nNot stated. Research software; not a medical device. It must not be used to "
         "diagnose or treat anybody.\n",
         "## Measured\n\nNothing is stated.\n",

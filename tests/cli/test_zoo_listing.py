@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from anatozoo.cli.main import main
 from anatozoo.cli.table import format_table
-from tests.support.zoo_fixtures import TinyModule, entry, write_manifest
+from anatozoo.methods.unet import UNetModule
+from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]
 
@@ -83,3 +85,50 @@ def test_a_name_longer_than_the_screen_is_all_that_sticks_out() -> None:
     assert long_lines(text) == ["n" * 90]
     assert text.splitlines()[:2] == ["NAME", "  A"]
     assert text.count("word") == 30
+
+
+def test_info_and_card_of_a_folder_say_what_its_files_tell(
+    package: Path, tmp_path: Path, tiny_method: None, capsys: Capture
+) -> None:
+    folder = tmp_path / "mine"
+    write_tiny(folder, name="tiny-mine")
+    assert main(["info", str(folder)]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "tiny-mine",
+        "1.0.0",
+        "Tiny (none)",
+        "nodes: 5",
+        "golden.safetensors: ",
+        "no manifest lists it",
+    ):
+        assert words in text
+    assert long_lines(text) == []
+    assert main(["info", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["path"], told["config"]["method"]) == (str(folder), "tiny")
+    assert told["files"]["config.json"]["size"] == (folder / "config.json").stat().st_size
+    assert main(["card", str(folder)]) == 0
+    text = capsys.readouterr().out
+    for words in ("# tiny-mine", "license: unknown", f'anatozoo.load("{folder}")', "Nobody has described it"):
+        assert words in text
+    write_tiny(folder, name="tiny-toy")
+    write_manifest(package / "checkpoints_manifest.yaml", entry(folder))
+    assert main(["info", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("of this name: anatozoo info tiny-toy\n")
+    (folder / "README.md").write_text("# My own\n")
+    assert main(["card", str(folder)]) == 0
+    assert capsys.readouterr().out == "# My own\n"
+
+
+def test_info_and_card_of_a_training_run(package: Path, tmp_path: Path, capsys: Capture) -> None:
+    module = UNetModule(organs=["heart"], image_size=64)
+    stored = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(stored | {"anatozoo_method": "unet"}, tmp_path / "last.ckpt")
+    for command in ("info", "card"):
+        assert main([command, str(tmp_path / "last.ckpt")]) == 0
+        text = capsys.readouterr().out
+        assert "U-Net" in text
+        assert "last.ckpt" in text
+        assert main([command, str(tmp_path / "none.ckpt")]) == 1
+        assert "there is no such file" in capsys.readouterr().err

@@ -43,7 +43,6 @@ UPWARD: set[Pair] = {
     ("methods.acregnet.module", "methods.aenet.module"),
     ("objectives.image_prior", "methods.acnntl.module"),
     ("tasks.codes", "training.module"),
-    ("tasks.field", "training.export"),
     ("tasks.field", "training.module"),
     ("tasks.field", "training.weights"),
     ("tasks.repair", "training.module"),

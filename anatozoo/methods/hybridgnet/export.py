@@ -1,16 +1,10 @@
-"""From a training run to a checkpoint: ``python -m anatozoo.methods.hybridgnet.export CKPT NAME --to DIR``.
+"""The same network for some of its organs: what ``anatozoo export --organs`` does with a HybridGNet."""
 
-What every method's export has in common is in `anatozoo.training.export`; here is the choice of organs.
-"""
-
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.transfer import adapt_state
-from anatozoo.training import export
 
 
 def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGNetModule:
@@ -39,18 +33,3 @@ def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGN
     )
     part.load_state_dict(state)
     return part.eval()
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write a checkpoint folder; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m anatozoo.methods.hybridgnet.export", description=__doc__)
-    parser.add_argument("--organs", nargs="+", help="keep these organs only")
-
-    def change(options: argparse.Namespace) -> Callable[[HybridGNetModule], HybridGNetModule] | None:
-        return (lambda module: restrict_organs(module, options.organs)) if options.organs else None
-
-    return export.main(argv, parser=parser, change=change)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

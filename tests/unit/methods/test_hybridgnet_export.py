@@ -8,10 +8,13 @@ import pytest
 import torch
 
 import anatozoo
+from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError
 from anatozoo.methods.hybridgnet import HybridGNetModule
-from anatozoo.methods.hybridgnet.export import main, restrict_organs
-from anatozoo.training.export import golden_radiograph, read_run
+from anatozoo.methods.hybridgnet.export import restrict_organs
+from anatozoo.methods.unet import UNetModule
+from anatozoo.training.export import export_run, read_run
+from anatozoo.zoo.golden_pictures import golden_radiograph
 
 
 def small_module(**settings: object) -> HybridGNetModule:
@@ -63,9 +66,8 @@ def test_a_run_without_an_average_says_so(tmp_path: Path) -> None:
 def test_the_folder_loads_and_its_golden_result_holds(tmp_path: Path) -> None:
     ckpt = write_run(tmp_path / "run.ckpt", small_module())
     folder = tmp_path / "folder"
-    code = main(
-        [str(ckpt), "hybridgnet-test", "--to", str(folder), "--organs", "lung_right", "lung_left", "heart"]
-    )
+    given = ["export", str(ckpt), "hybridgnet-test", "--to", str(folder)]
+    code = main([*given, "--organs", "lung_right,lung_left,heart"])
     assert code == 0
     model = anatozoo.load(str(folder))
     assert list(model.organs) == ["lung_right", "lung_left", "heart"]
@@ -76,8 +78,16 @@ def test_the_folder_loads_and_its_golden_result_holds(tmp_path: Path) -> None:
 
 
 def test_a_missing_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none.ckpt"), "hybridgnet-test", "--to", str(tmp_path / "x")]) == 1
+    assert main(["export", str(tmp_path / "none.ckpt"), "hybridgnet-test", "--to", str(tmp_path / "x")]) == 1
     assert "none.ckpt" in capsys.readouterr().err
+
+
+def test_a_method_without_a_choice_of_organs_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = UNetModule(organs=["heart"], image_size=64)
+    ckpt = write_run(tmp_path / "run.ckpt", module)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unet cannot be cut down to some of its organs"):
+        export_run(ckpt, "unet-test", tmp_path / "folder", organs=["heart"])
 
 
 def test_the_golden_radiograph_is_small_and_bone_white() -> None:

@@ -1,0 +1,31 @@
+"""What `anatozoo info` and `anatozoo card` say of folders and of training runs."""
+
+from pathlib import Path
+
+from anatozoo.zoo.described import FolderFacts, is_folder, read_folder
+
+SOURCE_HELP = "a checkpoint's name, as `anatozoo list` shows, its folder, or the .ckpt file of a training run"
+_RUN = ".ckpt"
+
+
+def facts_of_files(source: str) -> FolderFacts | None:
+    """What the files of a folder or of a training run tell; None for anything else, such as a name.
+
+    A training run's file is read by torch, without running code that is in it.
+
+    Raises:
+        AnatozooError: the files cannot be read.
+    """
+    if is_folder(source):
+        return read_folder(source)
+    if not source.endswith(_RUN):
+        return None
+    from anatozoo.training.weights import read_hparams
+    from anatozoo.version import __version__
+    from anatozoo.zoo.checkpoint import CheckpointConfig
+    from anatozoo.zoo.files import fingerprint
+
+    path = Path(source).expanduser()
+    method, hparams = read_hparams(str(path))
+    config = CheckpointConfig(method, path.name, "0 (a training run)", __version__, hparams)
+    return FolderFacts(path, config, {path.name: fingerprint(path)})
