@@ -24,13 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.methods.acnn import AcnnModule
-from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
+from anatozoo.nn.registration_losses import code_distances
+from anatozoo.objectives.shape_prior import ShapeCode
 from anatozoo.zoo.files import write_text
 
 TARGET = 0.35
 """Largest share that the shape loss may add to a training step."""
-FRAME: dict[str, Any] = {"image_size": [16, 128, 128], "fit": "slices", "long_side": 208}
+FRAME: dict[str, Any] = {"frame": {"size": [16, 128, 128], "fit": "slices", "long_side": 208}}
 SOURCE = (10, 256, 216)
 """(D, H, W) of the stack that is predicted, a usual one of cardiac MR."""
 SHAPE_WEIGHT = 0.01
@@ -46,32 +48,38 @@ def make_stack(shape: Sequence[int], seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).normal(100, 15, (depth, height, width)) + plane).astype(np.float32)
 
 
-def make_module(network: Any, *, shaped: bool = False, frame: dict[str, Any] = FRAME) -> AcnnModule:
-    """A segmenter of random weights, with the prior of acnnprior/acdc.yaml where it is wanted."""
+def make_module(network: Any, *, frame: dict[str, Any] = FRAME) -> AcnnModule:
+    """A segmenter of random weights."""
     torch.manual_seed(0)
-    weight = SHAPE_WEIGHT if shaped else 0.0
-    module = AcnnModule(
-        **frame, network=network, shape_weight=weight, dice_weight=float(network == "dynunet")
-    )
-    if shaped:
-        module.use_shape_prior(AcnnPriorModule(**frame))
-    return module
+    return AcnnModule(**frame, architecture=network, dice_weight=float(network == "dynunet"))
 
 
-def make_step(module: AcnnModule, batch_size: int, device: str) -> Step:
-    """A training step on a batch of random numbers."""
+def make_prior(frame: dict[str, Any] = FRAME) -> ShapeCode:
+    """The prior of acnnprior/acdc.yaml with random weights."""
+    torch.manual_seed(0)
+    return ShapeCode(AcnnPriorModule(**frame))
+
+
+def make_step(module: AcnnModule, batch_size: int, device: str, prior: ShapeCode | None = None) -> Step:
+    """A training step on a batch of random numbers; with a prior, with its shape loss."""
     module.to(device).train()
     draw = torch.Generator().manual_seed(1)
     size = (batch_size, *module.shape)
     batch = {
         "image": torch.rand(size, generator=draw)[:, None].to(device),
-        "labels": torch.randint(0, len(module.labels) + 1, size, generator=draw).to(device),
+        "labels": torch.randint(0, len(module.organs) + 1, size, generator=draw).to(device),
     }
     optimizer = torch.optim.Adam(module.parameters())
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        loss = torch.stack(list(module.loss_terms(batch).values())).sum()
+        output = module.answer(batch)
+        terms = list(module.losses(output, batch).values())
+        if prior is not None:
+            maps = module.maps(output, batch)
+            distance = code_distances(prior(maps.probability), prior(maps.truth)).mean()
+            terms.append(SHAPE_WEIGHT * distance)
+        loss = torch.stack(terms).sum()
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -117,8 +125,8 @@ def measure_prediction(network: str, seconds: float, device: str) -> dict[str, f
 def measure_shape_loss(network: str, batch_size: int, seconds: float, device: str) -> dict[str, float]:
     """Seconds of a training step with and without the shape loss, and what it adds."""
     runs = {
-        name: make_step(make_module(network, shaped=shaped), batch_size, device)
-        for name, shaped in (("plain", False), ("shaped", True))
+        name: make_step(make_module(network), batch_size, device, prior)
+        for name, prior in (("plain", None), ("shaped", make_prior().to(device)))
     }
     times = in_turns(runs, seconds, device)
     # Each pair ran at nearly the same time; their ratio says more than that of two medians.
@@ -130,16 +138,18 @@ def measure_shape_loss(network: str, batch_size: int, seconds: float, device: st
 def _peak_mib(network: str, shape: Sequence[int], training: bool, device: str, threads: int) -> float:
     """MiB that a prediction or a training step of this size adds at its peak; runs in its own process."""
     torch.set_num_threads(threads)
-    frame: dict[str, Any] = {"image_size": list(shape), "fit": "slices", "long_side": max(shape[1:])}
-    module = make_module(network, shaped=training, frame=frame)
+    frame: dict[str, Any] = {"frame": {"size": list(shape), "fit": "slices", "long_side": max(shape[1:])}}
+    module = make_module(network, frame=frame)
     run: Step
     if training:
-        run = make_step(module, 1, device)
+        run = make_step(module, 1, device, make_prior(frame).to(device))
     else:
         module.to(device).eval()
         stack = make_stack(shape)
         # What is imported late is not the network's memory.
-        small = make_module(network, frame={"image_size": [16, 32, 32], "fit": "slices", "long_side": 32})
+        small = make_module(
+            network, frame={"frame": {"size": [16, 32, 32], "fit": "slices", "long_side": 32}}
+        )
         small.predict(make_stack((2, 32, 32)), whole=False)
         run = lambda: module.predict(stack, whole=False)  # noqa: E731 - one of two
     if device != "cpu":

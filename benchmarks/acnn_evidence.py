@@ -40,12 +40,12 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.plausibility import components, enclosure
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.tasks.volumes import StackModule
+from anatozoo.tasks.volumes import VolumeTask
 from anatozoo.zoo.files import write_text
 
 CLEAN, TRUTH, NAME = "clean", "truth", "acnn-acdc"
@@ -164,7 +164,7 @@ def row_of(labels: Array, truth: Array) -> dict[str, float]:
 
 
 def measure(
-    models: Sequence[StackModule], cases: Sequence[FrameCase], kinds: Sequence[str], strength: float
+    models: Sequence[VolumeTask], cases: Sequence[FrameCase], kinds: Sequence[str], strength: float
 ) -> pd.DataFrame:
     """One row for each model, kind of corruption and stack, and one of the truth for each kind and stack."""
     rows: list[dict[str, Any]] = []
@@ -189,7 +189,7 @@ def reconstructed(source: str, cases: Sequence[FrameCase]) -> dict[str, Any]:
         ConfigError: it is no shape prior of hearts.
     """
     model = anatozoo.load(source)
-    if not isinstance(model, AcnnPriorModule) or list(model.labels) != HEART:
+    if not isinstance(model, AcnnPriorModule) or list(model.organs) != HEART:
         raise ConfigError(f"{source} is a {type(model).__name__}, no shape prior of {', '.join(HEART)}.")
     rows = []
     for case in cases:
@@ -343,14 +343,14 @@ def draw_scarce(scarce: Mapping[str, Any], path: Path) -> None:
 # --- command -----------------------------------------------------------------------------------------------
 
 
-def load(source: str) -> StackModule:
+def load(source: str) -> VolumeTask:
     """A segmenter of hearts.
 
     Raises:
         ConfigError: it is none.
     """
     model = anatozoo.load(source)
-    if not isinstance(model, StackModule) or list(model.labels) != HEART:
+    if not isinstance(model, VolumeTask) or list(model.organs) != HEART:
         raise ConfigError(f"{source} is a {type(model).__name__}, no segmenter of {', '.join(HEART)}.")
     return model
 

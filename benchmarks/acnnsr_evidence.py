@@ -41,8 +41,8 @@ from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.images import psnr, ssim
 from anatozoo.metrics.statistics import paired_test
-from anatozoo.tasks.restore import SuperResolutionModule, fine_grid
-from anatozoo.tasks.volumes import StackModule
+from anatozoo.tasks.restore import RestoreTask, fine_grid
+from anatozoo.tasks.volumes import VolumeTask
 from anatozoo.zoo.files import write_text
 
 ORGANS = ("anterior", "posterior")
@@ -156,7 +156,7 @@ def interpolate(thick: GridImage, factor: int, interpolator: int) -> Volume:
 def learned(source: str, factor: int) -> Method:
     """A checkpoint of the zoo or of a folder."""
     model = anatozoo.load(source)
-    if not isinstance(model, SuperResolutionModule):
+    if not isinstance(model, RestoreTask):
         raise ConfigError(f"{source} is a {type(model).__name__}, which restores no volumes.")
     if model.factor != factor:
         raise ConfigError(f"{source} makes {model.factor} slices of one, not {factor}; see --factor.")
@@ -179,14 +179,14 @@ def methods(sources: Sequence[str], factor: int) -> list[Method]:
     ]
 
 
-def load_segmenter(source: str) -> StackModule:
+def load_segmenter(source: str) -> VolumeTask:
     """The checkpoint that finds the organs.
 
     Raises:
         ConfigError: it does something else, or finds other organs.
     """
     model = anatozoo.load(source)
-    if not isinstance(model, StackModule) or tuple(model.labels) != ORGANS:
+    if not isinstance(model, VolumeTask) or tuple(model.organs) != ORGANS:
         raise ConfigError(f"{source} is no segmenter of {' and '.join(ORGANS)} in volumes.")
     return model
 
@@ -216,7 +216,7 @@ def agreement(labels: np.ndarray, truth: np.ndarray, grid: Grid) -> Row:
     return row
 
 
-def segmented(pixels: Volume, subject: Subject, segmenter: StackModule | None) -> Row:
+def segmented(pixels: Volume, subject: Subject, segmenter: VolumeTask | None) -> Row:
     """How the organs found in a volume agree with the subject's; nothing without a segmenter."""
     if segmenter is None:
         return {}
@@ -225,7 +225,7 @@ def segmented(pixels: Volume, subject: Subject, segmenter: StackModule | None) -
 
 
 def measure(
-    every: Sequence[Method], subjects: Sequence[Subject], segmenter: StackModule | None
+    every: Sequence[Method], subjects: Sequence[Subject], segmenter: VolumeTask | None
 ) -> pd.DataFrame:
     """One row for each method and subject; the true volumes are a method too where there is a segmenter."""
     rows: list[Row] = []
@@ -251,7 +251,7 @@ def columns_of(table: pd.DataFrame) -> list[str]:
     return [column for column in (*INTENSITIES, *surfaces) if column in table]
 
 
-def shapes(subjects: Sequence[Subject], predictor: StackModule) -> Row:
+def shapes(subjects: Sequence[Subject], predictor: VolumeTask) -> Row:
     """How the shapes that a T-L network sees in the true volumes agree with the label maps, on average."""
     rows = [segmented(subject.image.pixels, subject, predictor) for subject in subjects]
     return {"n": len(rows)} | pd.DataFrame(rows).mean().to_dict()

@@ -40,6 +40,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 
 from anatozoo.cli.train import NOT_FOR_USERS, shipped_config
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.metrics.cases import Measures
 from anatozoo.metrics.compare import Comparison, compare_rows
@@ -171,7 +172,8 @@ class Steps(Callback):
 def make_module(method: str, size: int) -> Any:
     """A fresh network with the shipped settings of its method, for lungs and heart at a side of `size`."""
     shipped = yaml.safe_load(Path(shipped_config(f"{method}/jsrt.yaml")).read_text(encoding="utf-8"))["model"]
-    settings = shipped | {"organs": ORGANS, "image_size": size, "warmup_steps": WARMUP_STEPS}
+    frame, optim = shipped["frame"] | {"size": size}, shipped["optim"] | {"warmup_steps": WARMUP_STEPS}
+    settings = shipped | {"organs": ORGANS, "frame": frame, "optim": optim}
     if "anchors" in settings:
         settings["anchors"] = {k: v for k, v in settings["anchors"].items() if not k.startswith("clavicle")}
     return find_method(method).module_class()(**settings)
@@ -193,7 +195,7 @@ def train(run: Run, cases: Sequence[ChestCase], folder: Path, options: argparse.
             root=str(options.root),
             layouts=["jsrt"],
             organs=ORGANS,
-            image_size=options.size,
+            frame=FrameSpec(options.size),
             batch_size=options.batch,
         )
         # Chosen by age rather than by split; the second is never asked for.

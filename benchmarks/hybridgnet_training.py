@@ -12,6 +12,7 @@ from hybridgnet_inference import rate
 from hybridgnet_reference import Reference
 from torch import nn
 
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"{'size':>5} {'how':>10} {'images/s':>9} {'ratio':>6}")
     for size in options.sizes:
-        module = HybridGNetModule(organs="lungs_heart", image_size=size)
+        module = HybridGNetModule(organs="lungs_heart", frame=FrameSpec(size))
         batch = {
             "image": torch.rand(options.batch, 1, size, size),
             "landmarks": torch.rand(options.batch, 120, 2),

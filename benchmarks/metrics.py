@@ -226,7 +226,7 @@ def epoch(name: str, images: int, size: int, threads: int) -> dict[str, Any]:
         )
         cases.append(Case(prediction, reference))
     torch.set_num_threads(threads)
-    batch = torch.rand(1, 1, model.image_size, model.image_size)
+    batch = torch.rand(1, 1, model.side, model.side)
     with torch.inference_mode():
         model.forward_landmarks(batch)
         start = time.perf_counter()
@@ -240,7 +240,7 @@ def epoch(name: str, images: int, size: int, threads: int) -> dict[str, Any]:
     metrics = time.perf_counter() - start
     return {
         "images": images,
-        "input_size": model.image_size,
+        "input_size": model.side,
         "metrics_s": metrics,
         "forward_s": forward,
         "metrics_per_forward": metrics / forward,

@@ -37,7 +37,7 @@ from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import Orientation
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.nn.labels import dice_per_label
-from anatozoo.tasks.volumes import StackModule
+from anatozoo.tasks.volumes import VolumeTask
 from anatozoo.zoo.files import write_text
 
 NAME = "acnn-orders"
@@ -89,7 +89,7 @@ def dice_of(labels: Array, truth: Array) -> dict[str, float]:
     return {"dice": float(np.nanmean(dice))} | dict(zip(HEART, dice, strict=True))
 
 
-def digest(model: StackModule) -> str:
+def digest(model: VolumeTask) -> str:
     """Which weights these are."""
     found = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -98,7 +98,7 @@ def digest(model: StackModule) -> str:
 
 
 def measure(
-    models: Sequence[StackModule], cases: Sequence[FrameCase], orders: Sequence[int], path: Path
+    models: Sequence[VolumeTask], cases: Sequence[FrameCase], orders: Sequence[int], path: Path
 ) -> pd.DataFrame:
     """One row for each model, stack and trial; those that the file has are taken from it.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from anatozoo.methods.postdae import PostDAEModule
+from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.zoo.hub import load
 
 SHAPES = {

@@ -23,8 +23,9 @@ import anatozoo
 from anatozoo.frames.planes import in_one_part, largest_plane
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
 from anatozoo.methods.postdae.corruptions import largest
+from anatozoo.methods.postdae.data import PostDAEDataModule
+from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.metrics.cases import Case, case_row
 
 CONFIGS = Path(anatozoo.__file__).parent / "methods" / "postdae" / "configs"
@@ -39,15 +40,12 @@ def data_of(
         DataError: no list says which masks these are.
     """
     recipe = yaml.safe_load((CONFIGS / config).read_text())["data"]
-    h: Any = model.hparams
     data = PostDAEDataModule(
         root=str(root),
-        layout=layout,  # type: ignore[arg-type]
-        organs=h.organs,
-        image_size=h.image_size,
-        fit=h.fit,
-        spacing_mm=h.spacing_mm,
+        layout=layout,
+        organs=model.organs,
         degrade=recipe.get("degrade", {}),
+        frame=model.frame,
     )
     data.setup("validate")
     refuse_dealt(data.sets["val"].masks.cases, allow_dealt)

@@ -3,7 +3,7 @@
     python benchmarks/postdae_evidence.py --root DIR --unet RUN/every [--out docs/evidence]
 
 `--root` holds the data sets as users download them, `--unet` the weights of a U-Net after each epoch, as
-``anatozoo fit --config unet/jsrt.yaml --model.image_size 256`` keeps them; `unet-jsrt` is measured too. A
+``anatozoo fit --config unet/jsrt.yaml --model.frame.size 256`` keeps them; `unet-jsrt` is measured too. A
 random forest on intensity, gradient and position is trained here, on the images of the train split. Every
 mask is measured as it is, after Post-DAE with and without its last step (an organ is in one part), and after
 what one would do without it: keeping the largest part of each organ and filling its holes; and a random

@@ -25,9 +25,9 @@ from anatozoo.errors import ConfigError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.read import read_grid_image
-from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.quality.classical import BSPLINE, bspline
-from anatozoo.tasks.field import PairModule
+from anatozoo.tasks.field import FieldTask
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.hub import load
 
@@ -86,7 +86,7 @@ def median_seconds(run: Callable[[], object], seconds: float) -> float:
     return float(np.median(times))
 
 
-def contest(model: PairModule, images: Sequence[GridImage], rounds: int) -> dict[str, float]:
+def contest(model: FieldTask, images: Sequence[GridImage], rounds: int) -> dict[str, float]:
     """Median seconds for a pair of both; in each round every ordered neighbour is registered by both."""
     pairs = list(zip(images, [*images[1:], images[0]], strict=True))
     model.predict(*pairs[0])
@@ -121,7 +121,7 @@ def main() -> int:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
 
     model = AcRegNetModule().eval() if options.model is None else load(options.model)
-    if not isinstance(model, PairModule) or len(model.shape) != 2:
+    if not isinstance(model, FieldTask) or len(model.shape) != 2:
         raise ConfigError(f"{options.model} does not register 2-D images.")
     if options.images is None:
         images = [make_image(options.source, seed) for seed in range(3)]

@@ -39,13 +39,13 @@ from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.aenet import AeNetModule
+from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.registration import inverse_consistency_error_px
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 from anatozoo.results.field import RegistrationResult
-from anatozoo.tasks.field import PairModule
+from anatozoo.tasks.field import FieldTask
 from anatozoo.zoo.files import write_text
 
 IDENTITY = "identity (before)"
@@ -150,18 +150,17 @@ def choose_pairs(pairs: Sequence[Pair], count: int | None) -> list[Pair]:
 def learned(source: str) -> Method:
     """A checkpoint of the zoo or of a folder."""
     model = anatozoo.load(source)
-    if not isinstance(model, PairModule):
+    if not isinstance(model, FieldTask):
         raise ConfigError(f"{source} is a {type(model).__name__}, which registers no images.")
     return Method(model.checkpoint_name, model.predict, partial(inverse_error, model))
 
 
 @torch.inference_mode()
-def inverse_error(model: PairModule, moving: GridImage, fixed: GridImage) -> Row:
+def inverse_error(model: FieldTask, moving: GridImage, fixed: GridImage) -> Row:
     """How far the field of a velocity and its inverse miss each other, in pixels of the network's frame."""
-    h: Any = model.hparams
     tensors = []
     for image in (moving, fixed):
-        frame = Frame.fit(image.grid, model.shape, h.fit, h.spacing_mm)
+        frame = Frame.fit(image.grid, model.frame)
         tensors.append(torch.from_numpy(frame.image(image.pixels))[None, None])
     answer = model(*tensors)
     if answer.inverse is None:

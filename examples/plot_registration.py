@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import anatozoo
 from anatozoo.io.intensity import normalize_intensity
 from anatozoo.io.read import read_labels
-from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.acregnet.model import AcRegNetModel
 from anatozoo.metrics.functional import dice
 
 ORGANS = {"lungs": 1, "heart": 2}
@@ -36,7 +36,7 @@ options = parser.parse_args()
 
 # %%
 # One call registers the pair. The result holds the field and whatever can be done with it.
-model = AcRegNetModule().eval() if options.untrained else anatozoo.load(options.model)
+model = AcRegNetModel().eval() if options.untrained else anatozoo.load(options.model, trainable=False)
 result = model.predict(options.moving, options.fixed)
 print(f"{result.folding_fraction:.2%} of the pixels fold; flags: {', '.join(result.flags) or 'none'}")
 

@@ -20,9 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="organs, if not the published ones: lungs,heart or heart=26,aorta=30 (landmarks of each)",
     )
     parser.add_argument(
-        "--labels", type=_names, metavar="LIST", help="labels of a registration's classes: a,b"
-    )
-    parser.add_argument(
         "--skips", type=_levels, metavar="LIST", help="levels of HybridGNet's image-to-graph skips: 6,5"
     )
     parser.add_argument("--image-size", type=int, metavar="N", help="side of the network's square input")
@@ -42,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from anatozoo.training.conversion import convert_file
 
     options = {
-        key: getattr(args, key)
-        for key in ("organs", "labels", "skips", "image_size")
-        if getattr(args, key) is not None
+        key: getattr(args, key) for key in ("organs", "skips", "image_size") if getattr(args, key) is not None
     }
     print(convert_file(args.method, args.weights, args.to, style=args.style, name=args.name, **options))
     return 0

@@ -20,12 +20,12 @@ def facts_of_files(source: str) -> FolderFacts | None:
         return read_folder(source)
     if not source.endswith(_RUN):
         return None
-    from anatozoo.training.weights import read_hparams
     from anatozoo.version import __version__
     from anatozoo.zoo.checkpoint import CheckpointConfig
     from anatozoo.zoo.files import fingerprint
+    from anatozoo.zoo.runs import read_run
 
     path = Path(source).expanduser()
-    method, hparams = read_hparams(str(path))
-    config = CheckpointConfig(method, path.name, "0 (a training run)", __version__, hparams)
+    run = read_run(path)
+    config = CheckpointConfig(run.method, path.name, "0 (a training run)", __version__, run.settings)
     return FolderFacts(path, config, {path.name: fingerprint(path)})

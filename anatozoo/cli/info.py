@@ -58,7 +58,7 @@ def describe_files(facts: FolderFacts) -> str:
         ("version", config.version),
         ("method", f"{method.title} ({method.paper})"),
         *([("output", method.kind.gives)] if method.kind else []),
-        ("settings", "\n".join(f"{key}: {value}" for key, value in config.hparams.items()) or "none"),
+        ("settings", "\n".join(f"{key}: {value}" for key, value in config.settings.items()) or "none"),
         ("files", "\n".join(files)),
     ]
     text = "Nobody has described it yet: no manifest lists it."

@@ -54,9 +54,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "doctor": Command("anatozoo.cli.doctor", "examine this installation, or a data set's folder"),
     },
     "Train (Lightning's command line)": {
-        "fit": Command("anatozoo.cli.train", "train or fine-tune a method"),
-        "validate": Command("anatozoo.cli.train", "measure a trained model on the validation split"),
-        "test": Command("anatozoo.cli.train", "measure a trained model on the test split"),
+        "fit": Command("anatozoo.cli.fit", "train or fine-tune a method"),
+        "validate": Command("anatozoo.cli.fit", "measure a trained model on the validation split"),
+        "test": Command("anatozoo.cli.fit", "measure a trained model on the test split"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

@@ -258,11 +258,12 @@ def _judge(args: argparse.Namespace) -> Judge | None:
 def _load(name: str, args: argparse.Namespace) -> Any:
     from anatozoo.zoo.hub import load
 
-    model = load(name, device=args.device)
+    model = load(name, device=args.device, trainable=False)
     if args.precision != "32":
-        from anatozoo.tasks.precision import PredictsInPrecision, autocast_type
+        from anatozoo.tasks.base import Predictor
+        from anatozoo.tasks.precision import autocast_type
 
-        if not isinstance(model, PredictsInPrecision):
+        if not isinstance(model, Predictor):
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
         autocast_type(args.precision, args.device.partition(":")[0])
         model.precision = args.precision

@@ -4,13 +4,13 @@ A configuration names the stage before it and the option that takes the checkpoi
 
     first_stage:
       config: aenet/jsrt.yaml
-      fills: model.shape_weights
+      fills: objectives.source
 
 `anatozoo fit` runs that configuration first, unless the option is given, or the setting that a third line may
-name, ``weight: model.shape_weight``, is 0 and nothing would come of it. What is on the command line is for
+name, ``weight: objectives.weight``, is 0 and nothing would come of it. What is on the command line is for
 both: ``--trainer.*``, ``--seed_everything``, and of ``--data.*`` what the first stage's data module has. What
-the two models must agree on, their `links`, is taken from the later one. ``--first_stage.*`` is for the first
-stage alone.
+the two models must agree on, organs and frame, is taken from the later one. ``--first_stage.*`` is for the
+first stage alone.
 
 Each stage has a folder of its own below ``trainer.default_root_dir`` with its checkpoints and a record. So
 the same command, given again, goes on where it was interrupted and repeats no stage that is finished.
@@ -41,6 +41,7 @@ from anatozoo.cli.train import (
 )
 from anatozoo.errors import ConfigError
 from anatozoo.text import one_line
+from anatozoo.training.module import links_of
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.registry import find_method
 
@@ -289,12 +290,13 @@ def _described(stage: Stage, taken: Mapping[str, Path]) -> dict[str, Any]:
     """What a fit comes from, in JSON values: other values, and another model would come out."""
     settings = stage.settings.as_dict()
     # What is linked stands in the model's settings already.
-    left_out = {"num_workers", *_links(stage.method).values()}
+    left_out = {"num_workers", *(name.partition(".")[0] for name in _links(stage.method).values())}
     data = {key: value for key, value in settings["data"].items() if key not in left_out}
     described = {
         "method": stage.method,
         "seed_everything": settings["seed_everything"],
         "model": settings["model"],
+        "objectives": settings.get("objectives"),
         "data": data,
         "trainer": {key: settings["trainer"].get(key) for key in HOW_LONG},
     }
@@ -311,14 +313,23 @@ def _chain(argv: list[str], above: tuple[str, ...]) -> list[Stage]:
         return [last]
     if first.config in above:
         raise ConfigError(f"{first.config} names itself as its {OPTION}.")
-    if first.fills.removeprefix("model.") not in last.settings.model:
-        raise ConfigError(f"{OPTION}.fills={first.fills}: {plan.method} has no such setting of its model.")
+    if not _takes(last.settings, first.fills):
+        raise ConfigError(f"{OPTION}.fills={first.fills}: {plan.method} has no such setting here.")
     begin = ["fit", f"--config={first.config}"]
     before = in_order(begin).method
     data_settings = inspect.signature(find_method(before).data_class()).parameters
     shared = [*_shared(own, data_settings), *_agreed(last, before)]
     earlier = _chain([*begin, *shared, *early], (*above, first.config))
     return [*earlier[:-1], replace(earlier[-1], fills=first.fills), last]
+
+
+def _takes(settings: Any, option: str) -> bool:
+    """Whether a fit has this option of its model, or of its last objective."""
+    where, _, name = option.partition(".")
+    if where == "model":
+        return name in settings.model
+    objectives = settings.get("objectives") or []
+    return bool(objectives) and name in (objectives[-1].get("init_args") or {})
 
 
 def _settings(plan: Plan) -> Any:
@@ -355,10 +366,10 @@ def _first_stage(argv: list[str]) -> tuple[FirstStage | None, list[str], list[st
     stated = {**(declared or {}), **about}
     texts = all(isinstance(text, str) for text in stated.values())
     complete = set(stated) - {"weight"} == {"config", "fills"}
-    if not complete or not texts or not stated["fills"].startswith("model."):
+    if not complete or not texts or not stated["fills"].startswith(("model.", "objectives.")):
         raise ConfigError(
-            f"{OPTION} must say a config and the option of the model that it fills, such as "
-            "{config: aenet/jsrt.yaml, fills: model.shape_weights}."
+            f"{OPTION} must say a config and the option of the model or of an objective that it fills, such "
+            "as {config: aenet/jsrt.yaml, fills: objectives.source}."
         )
     if _is_given(own, files, stated["fills"]) or _is_given(own, files, "ckpt_path"):
         return None, own, early
@@ -422,8 +433,8 @@ def _agreed(later: Stage, earlier: str) -> list[str]:
 
 
 def _links(method: str) -> Mapping[str, str]:
-    links: Mapping[str, str] = getattr(find_method(method).module_class(), "links", {})
-    return links
+    entry = find_method(method)
+    return links_of(entry.module_class(), entry.data_class())
 
 
 def _text(value: Any) -> str:

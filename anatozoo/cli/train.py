@@ -1,4 +1,4 @@
-"""``anatozoo fit | validate | test``: Lightning's own command line with short method names.
+"""Lightning's own command line with short method names, for one fit.
 
 The method follows from ``--method NAME``, the ``method`` of a configuration file, a shipped configuration's
 folder, the checkpoint in ``--ckpt_path`` or ``--model.init_weights``, or else from settings that only one
@@ -13,7 +13,6 @@ the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, 
 import errno
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,10 +24,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
+import anatozoo.objectives  # noqa: F401 - options name objectives by their class
 from anatozoo.cli.settings import read_settings
 from anatozoo.errors import ConfigError, OutputError
+from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
-from anatozoo.training.weights import read_hparams, takes
+from anatozoo.training.module import links_of
+from anatozoo.training.objective import Objective
+from anatozoo.training.weights import read_settings as read_run_settings
 from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
@@ -93,8 +96,14 @@ class ZooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What model and data share is given once, on the model."""
-        for ours, theirs in getattr(self.method.module_class(), "links", {}).items():
+        for ours, theirs in links_of(self.method.module_class(), self.method.data_class()).items():
             parser.link_arguments(f"model.{ours}", f"data.{theirs}")
+        parser.add_argument(
+            "--objectives",
+            type=list[Objective] | None,
+            default=None,
+            help="terms of the loss that are not the method's own, such as ShapePrior",
+        )
         parser.add_argument("--method", type=str, default=self.method.name, help="method to train")
         parser.add_argument(
             "--first_stage",
@@ -105,8 +114,10 @@ class ZooCLI(LightningCLI):
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer, whose ``last.ckpt`` is that of the last epoch."""
+        """The trainer with its objectives, whose ``last.ckpt`` is that of the last epoch."""
         trainer = super().instantiate_trainer(**kwargs)
+        # Before the callbacks that store checkpoints, which come last.
+        trainer.callbacks[:0] = self._get(self.config_init, "objectives") or []  # type: ignore[attr-defined]
         if any(saver.save_last for saver in savers_of(trainer)):
             keep_last(trainer)
         return trainer
@@ -204,9 +215,18 @@ def setting_of(files: list[str], *keys: str) -> Any:
     for file in files:
         value: Any = read_settings(file)
         for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
+            value = _inside(value, key)
         found = value if value is not None else found
     return found
+
+
+def _inside(value: Any, key: str) -> Any:
+    """What a mapping has under a key; a list stands for its last object, an object for its arguments."""
+    if isinstance(value, list) and value:
+        value = value[-1]
+    if isinstance(value, Mapping) and key not in value:
+        value = value.get("init_args")
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def in_order(argv: list[str]) -> Plan:
@@ -234,7 +254,7 @@ def in_order(argv: list[str]) -> Plan:
     given, _ = split_options(options, "--model.init_weights")
     start = given[-1] if given else setting_of(files, "model", "init_weights")
     if start and start != "null" and argv[:1] == ["fit"]:
-        found[f"--model.init_weights {start}"], weak = read_hparams(start)
+        found[f"--model.init_weights {start}"], weak = read_run_settings(start)
 
     given, others = split_options(options, "--ckpt_path")
     checkpoint = given[-1] if given else setting_of(files, "ckpt_path")
@@ -246,11 +266,13 @@ def in_order(argv: list[str]) -> Plan:
                     f"from published weights use --model.init_weights {checkpoint}."
                 )
             weights, options = resolve(checkpoint), [*others, "--ckpt_path=null"]
-        found[f"--ckpt_path {checkpoint}"], hparams = read_hparams(checkpoint)
-        strong = hparams | {key: None for key in START_SETTINGS if key in hparams}
+        found[f"--ckpt_path {checkpoint}"], strong = read_run_settings(checkpoint)
     method = _one_method(found, files, options)
     module = find_method(method).module_class()
-    weak = {k: v for k, v in weak.items() if k in getattr(module, "architecture", ())}
+    if strong:
+        strong |= {key: None for key in START_SETTINGS if key in parameters_of(module)}
+    kept = set(module.setting_names() if hasattr(module, "setting_names") else ())
+    weak = {k: v for k, v in weak.items() if k in kept}
     levels = [_as_config(weak), *files, _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
@@ -268,7 +290,7 @@ def _one_method(found: Mapping[str, str], files: list[str], options: list[str]) 
     }
     for file in files:
         names |= set(setting_of([file], "model") or {})
-    able = [entry.name for entry in methods().values() if names and takes(entry, names)]
+    able = [entry.name for entry in methods().values() if names and names <= _settings(entry)]
     if len(able) == 1:
         return able[0]
     if not able and names:
@@ -280,33 +302,20 @@ def _one_method(found: Mapping[str, str], files: list[str], options: list[str]) 
     )
 
 
+def _settings(entry: MethodEntry) -> set[str]:
+    """Names of the settings of a method's module, none where another package's does not import."""
+    try:
+        return set(parameters_of(entry.module_class()))
+    except ConfigError:
+        return set()
+
+
 def _no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
 
 
 def _as_config(hparams: Mapping[str, Any]) -> str:
     return json.dumps({"model": dict(hparams)}) if hparams else ""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one of Lightning's subcommands on a list of arguments; returns the exit code.
-
-    Raises:
-        AnatozooError: what the user can correct; the message says how.
-    """
-    given = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(given) and not _names_a_method(given):
-        # Help needs a method; the first one stands for all.
-        given.append(f"--method={next(iter(METHODS))}")
-        print(f"Options of {given[-1].partition('=')[2]}; --method NAME --help shows those of {_others()}.\n")
-    # Only here, for stages are run by what is in this module.
-    from anatozoo.cli.stages import fit_stages, stages_of
-
-    if stages := stages_of(given):
-        fit_stages(stages)
-    else:
-        run_plan(in_order(given))
-    return 0
 
 
 def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
@@ -350,12 +359,3 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
             f"the disk is full ({error}); checkpoints of before are as they were. Free space and go on "
             "with --ckpt_path and the newest last.ckpt."
         ) from error
-
-
-def _names_a_method(argv: list[str]) -> bool:
-    options = ("--method", "--config", "--ckpt_path", "--model.init_weights")
-    return any(argument.split("=")[0] in options for argument in argv)
-
-
-def _others() -> str:
-    return " and ".join(name for name in methods() if name != next(iter(METHODS)))

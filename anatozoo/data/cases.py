@@ -75,7 +75,9 @@ def find_cases(
     """
     if layout == "jsrt":
         if dims != 2:
-            raise ConfigError("layout 'jsrt' holds 2-D images; give image_size as one number or [H, W].")
+            raise ConfigError(
+                "layout 'jsrt' holds 2-D images; give the frame's size as one number or [H, W]."
+            )
         cases = _jsrt_cases(Path(root), labels)
     elif layout == "folders":
         values = list(range(1, len(labels) + 1)) if label_values is None else list(label_values)

@@ -15,9 +15,9 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from anatozoo.data.base import CaseDataset, announce_splits, loader, seed_training_step
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.square import to_network
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest
-from anatozoo.io.intensity import Intensity
 from anatozoo.io.splits import refuse_foreign
 from anatozoo.nn.augment import AugmentConfig
 
@@ -33,15 +33,12 @@ class RadiographDataset(CaseDataset):
 
     Args:
         cases: the cases; each needs an image.
-        image_size: side S of the frame.
-        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
+        frame: what the network sees, a square of side S.
     """
 
-    def __init__(
-        self, cases: Sequence[ChestCase], image_size: int, intensity: Intensity = "percentiles"
-    ) -> None:
+    def __init__(self, cases: Sequence[ChestCase], frame: FrameSpec) -> None:
         super().__init__(cases)
-        self.image_size, self.intensity = image_size, intensity
+        self.side, self.intensity = frame.shape[0], frame.intensity
 
     def read(self, case: ChestCase) -> dict[str, Tensor]:
         """Image in 8 bits, and the annotations.
@@ -52,7 +49,7 @@ class RadiographDataset(CaseDataset):
         if case.image is None:
             raise DataError(f"case {case.id} has annotations but no image.")
         source = case.read_image()
-        frame, geometry = to_network(source, self.image_size, self.intensity)
+        frame, geometry = to_network(source, self.side, self.intensity)
         image = torch.from_numpy(np.round(frame * 255).astype(np.uint8))[None]
         spacing = torch.full((2,), torch.nan)
         if source.spacing_mm is not None:
@@ -87,9 +84,9 @@ class RadiographDataset(CaseDataset):
 class ChestDataModule(L.LightningDataModule):
     """Chest radiographs from the folders that users download; augmentation runs in batches on the device.
 
-    Subclasses call ``super().__init__()``, ``self.save_hyperparameters()`` and `check_settings` with the
-    arguments ``root``, ``layouts``, ``eval_layouts``, ``image_size``, ``intensity``, ``batch_size``,
-    ``num_workers``, ``repeat`` and ``augment`` among theirs, and implement `make_dataset` and `prepare`.
+    Subclasses call ``super().__init__()``, ``self.save_hyperparameters(ignore="frame")`` and `check_settings`
+    with the arguments ``root``, ``layouts``, ``eval_layouts``, ``batch_size``, ``num_workers``, ``repeat``
+    and ``augment`` among theirs, and implement `make_dataset` and `prepare`.
     """
 
     augment_config: AugmentConfig | None
@@ -98,13 +95,18 @@ class ChestDataModule(L.LightningDataModule):
         super().__init__()
         self.sets: dict[str, Any] = {}
 
-    def check_settings(self) -> None:
+    def check_settings(self, frame: FrameSpec | Mapping[str, Any]) -> None:
         """Check the settings that all have, and read the augmentation's strengths.
+
+        Args:
+            frame: what the network sees, a square.
 
         Raises:
             ConfigError: one of them is not possible.
         """
         h: Any = self.hparams
+        self.frame = FrameSpec.of(frame)
+        self.frame.require(2, ("pad",))
         known = [f.name for f in fields(AugmentConfig)]
         unknown = set(h.augment or {}) - set(known)
         if unknown:

@@ -1,6 +1,6 @@
 """What the LightningDataModules on images with label maps share, 2-D and 3-D."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from anatozoo.data.base import CaseDataset, announce_splits, loader, seed_training_step
 from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError, GeometryError
-from anatozoo.frames.frame import Fit, Frame, frame_shape
-from anatozoo.io.intensity import Intensity
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.labels import check_labels
 
 
@@ -24,27 +24,13 @@ class FrameDataset(CaseDataset):
 
     Args:
         cases: the cases.
-        shape: the frame's shape.
-        fit: see `anatozoo.frames.frame.Frame.fit`.
-        spacing_mm: the same.
-        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
+        spec: what the network sees.
         labelled: whether every case must have a label map.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[FrameCase],
-        shape: tuple[int, ...],
-        fit: Fit,
-        spacing_mm: Sequence[float] | None,
-        *,
-        labelled: bool,
-        intensity: Intensity = "percentiles",
-    ) -> None:
+    def __init__(self, cases: Sequence[FrameCase], spec: FrameSpec, *, labelled: bool) -> None:
         super().__init__(cases)
-        self.intensity = intensity
-        self.shape, self.fit, self.spacing_mm = shape, fit, spacing_mm
-        self.labelled = labelled
+        self.spec, self.labelled = spec, labelled
 
     def read(self, case: FrameCase) -> dict[str, Tensor]:
         """Image and label map in the frame.
@@ -55,10 +41,10 @@ class FrameDataset(CaseDataset):
         """
         image, labels = case.read()
         try:
-            frame = Frame.fit(image.grid, self.shape, self.fit, self.spacing_mm)
+            frame = Frame.fit(image.grid, self.spec)
         except GeometryError as error:
             raise GeometryError(f"case {case.id}: {error}") from error
-        seen = frame.image(image.pixels, self.intensity, image.black_white)
+        seen = frame.image(image.pixels, self.spec.intensity, image.black_white)
         item = {"image": torch.from_numpy(seen)[None], "spacing_mm": frame_spacing(frame)}
         if not self.labelled:
             return item
@@ -82,19 +68,23 @@ def frame_spacing(frame: Frame) -> Tensor:
 class FrameDataModule(L.LightningDataModule):
     """Images and label maps in a network's frame, from the folders that users have.
 
-    Subclasses call ``super().__init__()``, ``self.save_hyperparameters()`` and `check_settings` with the
-    arguments ``root``, ``layout``, ``labels``, ``label_values``, ``subject_pattern``, ``image_size``,
-    ``fit``, ``spacing_mm``, ``batch_size`` and ``num_workers`` among theirs.
+    Subclasses call ``super().__init__()``, ``self.save_hyperparameters(ignore="frame")`` and `check_settings`
+    with the arguments ``root``, ``layout``, ``organs``, ``label_values``, ``subject_pattern``, ``batch_size``
+    and ``num_workers`` among theirs.
     """
 
-    def check_settings(self) -> None:
+    def check_settings(self, frame: FrameSpec | Mapping[str, Any]) -> None:
         """Check the settings that need no data.
+
+        Args:
+            frame: what the network sees.
 
         Raises:
             ConfigError: one of them is not possible.
         """
         h: Any = self.hparams
-        self.labels, self.shape = check_labels(h.labels), frame_shape(h.image_size)
+        self.frame = FrameSpec.of(frame)
+        self.organs, self.shape = check_labels(h.organs), self.frame.shape
         if h.batch_size < 1 or h.num_workers < 0:
             raise ConfigError("data.batch_size must be at least 1, data.num_workers at least 0.")
         self.sets: dict[str, Dataset[Any]] = {}
@@ -113,7 +103,7 @@ class FrameDataModule(L.LightningDataModule):
         cases = find_cases(
             h.root,
             h.layout,
-            self.labels,
+            self.organs,
             dims=len(self.shape),
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
@@ -124,14 +114,7 @@ class FrameDataModule(L.LightningDataModule):
             chosen = [case for case in cases if case.split == split and case.id not in excluded]
             if len(chosen) < 2:
                 raise DataError(f"{h.root}: the split {split!r} has {len(chosen)} cases; two are needed.")
-            frames = FrameDataset(
-                chosen,
-                self.shape,
-                h.fit,
-                h.spacing_mm,
-                labelled=bool(self.labels),
-                intensity=h.get("intensity", "percentiles"),
-            )
+            frames = FrameDataset(chosen, self.frame, labelled=bool(self.organs))
             self.sets[split] = self.make_set(frames, split)
 
     def excluded_cases(self) -> frozenset[str]:

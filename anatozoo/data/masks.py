@@ -96,7 +96,9 @@ def find_masks(
     if layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
     if layout != "folders" and dims != 2:
-        raise ConfigError(f"layout={layout!r} holds 2-D masks; give image_size as one number or [H, W].")
+        raise ConfigError(
+            f"layout={layout!r} holds 2-D masks; give the frame's size as one number or [H, W]."
+        )
     if not folder.is_dir() and not (layout == "folders" and folder.is_file()):
         raise DataError(f"{folder} is not a folder; data.root names the folder with the masks.")
     if layout in ("jsrt", "landmarks"):
@@ -235,7 +237,7 @@ def _read_entry(name: str, entry: Entry, organs: dict[int, str], dims: int) -> t
             "landmark data set by layout 'landmarks'."
         )
     if stored.grid.dims != dims:
-        raise DataError(f"{name} is {stored.grid.dims}-D, but image_size asks for {dims}-D masks.")
+        raise DataError(f"{name} is {stored.grid.dims}-D, but the frame's size asks for {dims}-D masks.")
     if stored.labels is not None:
         # A mask of 0 and 255 is one of the only organ.
         labels = stored.labels if len(organs) == 1 else stored.as_stored().labels

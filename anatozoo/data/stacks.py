@@ -76,7 +76,7 @@ def find_stacks(
             folder, layout, labels, dims=dims, label_values=label_values, subject_pattern=subject_pattern
         )
     if dims != 3:
-        raise ConfigError("layout='acdc' holds volumes; give image_size as [D, H, W].")
+        raise ConfigError("layout='acdc' holds volumes; give the frame's size as [D, H, W].")
     cases = _acdc_cases(folder, labels)
     check_subjects((case.subject, case.split) for case in cases)
     return cases

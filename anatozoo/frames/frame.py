@@ -5,34 +5,21 @@ Positions are ``(x, y[, z])`` in pixels, whole numbers being pixel centres; arra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import Intensity, Range, to_unit_range
 from anatozoo.io.orientation import Orientation
 
-Fit = Literal["pad", "stretch", "spacing"]
 Array = npt.NDArray[np.float64]
-
-
-def frame_shape(image_size: int | Sequence[int]) -> tuple[int, ...]:
-    """Shape of a network's frame from the setting `image_size`: S is (S, S), lists are (H, W) or (D, H, W).
-
-    Raises:
-        ConfigError: it is neither a positive number nor two or three of them.
-    """
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(sides) not in (2, 3) or any(not isinstance(s, int) or s < 8 for s in sides):
-        raise ConfigError(f"image_size={image_size!r} must be a side, [H, W] or [D, H, W], each at least 8.")
-    return sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +41,21 @@ class Frame:
     matrix: Array
 
     @classmethod
-    def fit(cls, grid: Grid, shape: tuple[int, ...], fit: Fit, spacing_mm: Sequence[float] | None) -> Self:
+    def fit(cls, grid: Grid, spec: FrameSpec) -> Self:
         """Choose the scale.
 
         Args:
             grid: the image's grid.
-            shape: the frame's shape.
-            fit: ``"pad"`` shows the whole image with its proportions, ``"stretch"`` fills the frame with it,
-                ``"spacing"`` gives it the frame's resolution and cuts or pads.
-            spacing_mm: (x, y[, z]) of the frame, for ``"spacing"``.
+            spec: what the network sees. ``"pad"`` shows the whole image with its proportions, ``"stretch"``
+                fills the frame with it, ``"spacing"`` gives it the frame's resolution and cuts or pads.
 
         Raises:
             GeometryError: ``"spacing"`` and the image's spacing is unknown.
-            ConfigError: the fit is unknown, or ``"spacing"`` has none.
+            ConfigError: the image has another number of dimensions, or the fit is ``"slices"``.
         """
+        shape, fit, spacing_mm = spec.shape, spec.fit, spec.spacing_mm
+        if len(shape) != grid.dims:
+            raise ConfigError(f"a frame of {spec} does not take an image of {grid.dims} dimensions.")
         turn = Orientation.to_patient(grid).turn
         size = np.abs(turn) @ np.asarray(grid.size, dtype=np.float64)
         target = np.asarray(shape[::-1], dtype=np.float64)

@@ -1,19 +1,18 @@
 """The frame of ACNN's networks: stacks of slices keep their slices, whatever lies between them."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.orientation import Orientation, tells_apex
 
-StackFit = Literal["slices", "pad", "stretch", "spacing"]
 _SAME_SCALE = 1e-3
 """How far the scale of an axis may be from 1 for voxels to stay as they are."""
 
@@ -91,23 +90,12 @@ class VoxelFrame(Frame):
         return result
 
 
-def fit_frame(
-    grid: Grid,
-    shape: tuple[int, ...],
-    fit: StackFit,
-    spacing_mm: Sequence[float] | None,
-    long_side: int,
-    *,
-    whole: bool = False,
-) -> Frame:
-    """The frame of an image.
+def fit_frame(grid: Grid, spec: FrameSpec, *, whole: bool = False) -> Frame:
+    """The frame of a stack or volume: voxels lie on voxels, and slices on slices, wherever they can.
 
     Args:
         grid: the image's grid.
-        shape: the network's frame.
-        fit: ``"slices"`` (see `StackFrame`), or see `anatozoo.frames.frame.Frame.fit`.
-        spacing_mm: (x, y, z) of the frame, for ``"spacing"``.
-        long_side: for ``"slices"``.
+        spec: what the network sees; ``"slices"`` gives a `StackFrame`, for the rest see `Frame.fit`.
         whole: make the frame larger than the network's where the image goes beyond it.
 
     Raises:
@@ -115,34 +103,20 @@ def fit_frame(
         ConfigError: ``"slices"`` of planes, or see `Frame.fit`.
     """
     frame: Frame
-    if fit == "slices":
+    if spec.fit == "slices":
         if grid.dims != 3:
             raise ConfigError("fit='slices' is for stacks of slices; choose pad, stretch or spacing in 2-D.")
-        frame = StackFrame.of_stack(grid, shape, long_side)
+        frame = StackFrame.of_stack(grid, spec.shape, spec.long_side or 0)
     else:
-        if fit == "spacing" and grid.spacing_mm is None:
+        if spec.fit == "spacing" and grid.spacing_mm is None:
             raise GeometryError(
                 "this model works at a resolution in millimetres, but the image's spacing is unknown; give "
                 "spacing_mm."
             )
-        frame = VoxelFrame.fit(grid, shape, fit, spacing_mm)
+        frame = VoxelFrame.fit(grid, spec)
     if not whole:
         return frame
     # What rounding adds is no pixel more.
     needed = np.ceil(np.abs(frame.matrix) @ np.asarray(grid.size) - 1e-6)[::-1]
-    larger = tuple(max(side, int(own)) for side, own in zip(shape, needed, strict=True))
+    larger = tuple(max(side, int(own)) for side, own in zip(spec.shape, needed, strict=True))
     return type(frame)(grid, larger, frame.matrix)
-
-
-def check_fit(fit: str, shape: Sequence[int], spacing_mm: Sequence[float] | None, long_side: Any) -> None:
-    """Check settings of the frame that need no image.
-
-    Raises:
-        ConfigError: one of them is not possible.
-    """
-    if fit not in ("slices", "pad", "stretch", "spacing"):
-        raise ConfigError(f"fit={fit!r} is unknown; choose slices, pad, stretch or spacing.")
-    if fit == "spacing" and len(spacing_mm or ()) != len(shape):
-        raise ConfigError(f"fit='spacing' needs spacing_mm with {len(shape)} numbers.")
-    if fit == "slices" and (len(shape) != 3 or long_side < 8):
-        raise ConfigError(f"fit='slices' needs image_size [D, H, W] and long_side={long_side} of at least 8.")

@@ -176,7 +176,7 @@ def _codestream(data: bytes) -> int:
             skipped = 16
         if kind == b"jp2c":
             return at + skipped
-        if length < skipped:
+        if not skipped <= length <= len(data) - at:
             break
         at += length
     return len(data)

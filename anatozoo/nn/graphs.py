@@ -4,7 +4,7 @@ The matrices follow Gaggion et al., "Improving anatomical plausibility in medica
 hybrid graph neural networks", IEEE TMI 2022.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -17,11 +17,12 @@ Upsampling = Literal["wrap", "copy"]
 LUNGS = {"lung_right": 44, "lung_left": 50}
 LUNGS_HEART = {**LUNGS, "heart": 26}
 LUNGS_HEART_CLAVICLES = {**LUNGS_HEART, "clavicle_right": 23, "clavicle_left": 23}
-ORGAN_SETS = {
+ORGAN_SETS: Mapping[str, Mapping[str, int]] = {
     "lungs": LUNGS,
     "lungs_heart": LUNGS_HEART,
     "lungs_heart_clavicles": LUNGS_HEART_CLAVICLES,
 }
+"""Sets of organs by name, each side an organ of its own."""
 
 
 def check_organs(organs: Mapping[str, int]) -> dict[str, int]:
@@ -45,15 +46,29 @@ def organ_counts(organs: str | Mapping[str, int]) -> dict[str, int]:
     """Landmarks per organ from a set's name or a mapping.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: the name is unknown, or see `check_organs`.
     """
-    if isinstance(organs, str):
-        if organs not in ORGAN_SETS:
-            raise ConfigError(
-                f"organs={organs!r} is unknown; choose one of {', '.join(ORGAN_SETS)} or a mapping."
-            )
-        return dict(ORGAN_SETS[organs])
-    return check_organs(organs)
+    return check_organs(_set_of(organs) if isinstance(organs, str) else organs)
+
+
+def organ_names(organs: str | Sequence[str]) -> list[str]:
+    """Organs in the order of their labels, from a set's name or a list.
+
+    Raises:
+        ConfigError: the name is unknown, the list is empty or names an organ twice.
+    """
+    names = [str(organ) for organ in (_set_of(organs) if isinstance(organs, str) else organs)]
+    if not names or len(set(names)) != len(names) or not all(names) or len(names) > 254:
+        raise ConfigError(f"organs={names} must be 1 to 254 different names.")
+    return names
+
+
+def _set_of(name: str) -> Mapping[str, int]:
+    if name not in ORGAN_SETS:
+        raise ConfigError(
+            f"organs={name!r} is unknown; choose one of {', '.join(ORGAN_SETS)}, a list or a mapping."
+        )
+    return ORGAN_SETS[name]
 
 
 def coarse(organs: Mapping[str, int]) -> dict[str, int]:

@@ -10,14 +10,14 @@ from anatozoo.errors import ConfigError, DataError
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
-    """Names of the foreground classes as a list.
+    """Names of the organs as a list.
 
     Raises:
         ConfigError: a name is empty or given twice.
     """
     names = list(labels)
     if len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"labels={names} must be different names of the foreground classes.")
+        raise ConfigError(f"organs={names} must be different names.")
     return names
 
 
@@ -31,7 +31,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     if low < 0 or high >= classes:
         raise DataError(
             f"label maps hold values from {low} to {high}, but there are {classes} classes, background "
-            "included; the values 1, 2, ... are those of `labels`, in order."
+            "included; the values 1, 2, ... are those of `organs`, in order."
         )
     return F.one_hot(labels.long(), classes).movedim(-1, 1).float()
 

@@ -186,6 +186,6 @@ def label_dice_loss(warped: Tensor, fixed: Tensor) -> Tensor:
     return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
 
 
-def code_distance(warped: Tensor, fixed: Tensor) -> Tensor:
-    """Squared distance of shape codes, (B, K) each: summed over K, mean over the batch."""
-    return (warped.float() - fixed.float()).square().sum(1).mean()
+def code_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distances (B,) of codes (B, K), summed over K."""
+    return (a.float() - b.float()).square().sum(1)

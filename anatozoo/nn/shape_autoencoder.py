@@ -33,7 +33,7 @@ def halvings(shape: Sequence[int], levels: int) -> list[Sides]:
         strides.append(tuple(2 if side * 4 > longest and side > 2 else 1 for side in size))
         if any(side % stride for side, stride in zip(size, strides[-1], strict=True)):
             raise ConfigError(
-                f"image_size={list(shape)} cannot be halved {levels} times: {size} is left after some. "
+                f"the frame's size={list(shape)} cannot be halved {levels} times: {size} is left after some. "
                 f"Choose multiples of {2**levels}, or fewer widths."
             )
         size = [side // stride for side, stride in zip(size, strides[-1], strict=True)]
@@ -60,7 +60,9 @@ class CodeEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) not in CONV or not widths or min(*widths, code) < 1:
-            raise ConfigError(f"image_size={list(shape)}, widths={list(widths)} and code={code} do not fit.")
+            raise ConfigError(
+                f"the frame's size={list(shape)}, widths={list(widths)} and code={code} do not fit."
+            )
         self.strides = halvings(shape, len(widths))
         three = (3,) * len(shape)
         # Frozen batch normalisation treats soft and hard label maps alike; normalising each map by itself

@@ -1,1 +1,5 @@
-"""Training ideas that any method can take."""
+"""Training ideas that any method can take; see `anatozoo.training.objective`."""
+
+from anatozoo.objectives.shape_prior import ShapePrior
+
+__all__ = ["ShapePrior"]

@@ -1,241 +1,250 @@
-"""The shape loss of ACNN, for any network that segments: distance of codes of prediction and truth.
+r"""The shape prior of ACNN, for any network whose answer is label maps or images: distance of codes.
 
-A segmentation module takes it in four lines, in 2-D or 3-D::
+Oktay et al., IEEE TMI 2018, equation 5: ``weight * ||f(answer) - f(truth)||²``, where f is the encoder of an
+autoencoder of label maps or, for networks that give images, the predictor of a T-L network. The paper calls
+the weight λ1.
 
-    self.shape_prior = PriorSlot()                                  # in configure_network
-    self.shape_prior.fill(h.shape_prior, h.shape_weight, labels=..., shape=...)  # in setup("fit")
-    if self.shape_prior.filled:                                     # in losses
-        terms["shape"] = self.shape_prior(logits.softmax(1), one_hot(labels, classes))
+With a fit of this package::
 
-The loss is a tool of training, like the images: its weights are no part of the module's state dict.
+    anatozoo fit --config unet/jsrt.yaml --objectives+=ShapePrior \
+        --objectives.source aenet-jsrt --objectives.weight 0.01
+
+In a LightningModule of somebody else, `ShapePrior.on` gives the term, and the trainer stores the prior with
+the checkpoints if it is among its callbacks::
+
+    prior = ShapePrior("aenet-jsrt", weight=0.01)
+
+    def training_step(self, batch, batch_idx):
+        logits = self(batch["image"])
+        truth = one_hot(batch["labels"], 3)
+        return cross_entropy(logits, batch["labels"]) + prior.on(logits.softmax(1), truth).mean()
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import parts_of
-from anatozoo.nn.registration_losses import code_distance
-from anatozoo.training.weights import read_hparams, read_weights
-from anatozoo.zoo.kinds import CODES
-from anatozoo.zoo.registry import find_method
+from anatozoo.nn.registration_losses import code_distances
+from anatozoo.training.objective import Objective
+from anatozoo.training.step import Step
+from anatozoo.training.weights import frozen
+from anatozoo.zoo.checkpoint import build, method_of
 
 
-class ShapeModel(Protocol):
-    """What a module that knows shapes has: `AcnnPriorModule`, `AeNetModule`, or another one like them."""
+class ShapeCode(nn.Module):
+    """Codes of what a network answers: its classes and its resolution become those of a model of shapes.
 
-    labels: list[str]
-    shape: tuple[int, ...]
-
-    @property
-    def hparams(self) -> Any:
-        """Its settings: ``fit``, and ``spacing_mm`` or ``long_side`` where the fit has one."""
-
-    def encode(self, labels: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
-
-
-class ShapePrior(nn.Module):
-    """``weight * ||f(prediction) - f(truth)||²``, summed over the code and averaged over the batch.
-
-    Equation 5 of Oktay et al., IEEE TMI 2018, where the weight is λ1. The encoder f is frozen and stays in
-    evaluation mode, whatever is asked of this module; the gradient goes through it to the prediction.
-
-    A segmenter of another resolution may use the model if both frames have the same proportions, or as many
-    slices of the same proportions: probabilities and labels are then averaged or interpolated to the model's.
-    Where the model has ``lungs`` or ``clavicles`` and the segmenter each side, the sides are put together.
+    The model is frozen and stays in evaluation mode, whatever is asked of this module; gradients go through
+    it. A network of another resolution may use it if both frames have the same proportions, or as many slices
+    of the same proportions: maps are then averaged or interpolated to the model's. Where the model has
+    ``lungs`` or ``clavicles`` and the network each side, the sides are put together.
 
     Args:
-        model: gives the codes, for example a fitted `AcnnPriorModule` or `AeNetModule`.
-        weight: λ1.
-        labels: names of the segmenter's foreground classes, in the order of its channels; None takes the
-            model's.
-        shape: (H, W) or (D, H, W) of what the segmenter gives; None takes the model's.
-        frame: how the segmenter's images get into its frame: ``fit``, and ``spacing_mm`` or ``long_side``
-            where the fit has one; None does not compare it with the model's.
+        model: has ``encode``, codes (B, K) of one-hot or soft labels (B, 1 + organs, ...), or
+            ``encode_image``, codes of images (B, 1, ...).
+        of_images: whether images are given, not label maps.
+        organs: the network's organs, in the order of its channels; None takes the model's.
+        frame: the network's frame; None does not compare it with the model's.
 
     Raises:
-        ConfigError: the weight is negative, or the segmenter's classes or frame are not the model's.
+        ConfigError: the network's organs or frame are not the model's.
     """
 
-    merge: Tensor
+    merge: Tensor | None
 
     def __init__(
         self,
-        model: ShapeModel,
-        weight: float,
+        model: Any,
         *,
-        labels: Sequence[str] | None = None,
-        shape: Sequence[int] | None = None,
-        frame: Mapping[str, Any] | None = None,
+        of_images: bool = False,
+        organs: Sequence[str] | None = None,
+        frame: FrameSpec | None = None,
     ) -> None:
         super().__init__()
-        if weight < 0:
-            raise ConfigError(f"shape_weight={weight} must not be negative.")
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"a shape prior needs a torch module, not {type(model).__name__}.")
-        self.weight = weight
-        self.shape = tuple(model.shape)
-        ours = self.shape if shape is None else tuple(shape)
-        check_shape(self.shape, ours)
+        if of_images and not hasattr(model, "encode_image"):
+            raise ConfigError(
+                f"{type(model).__name__} knows label maps alone; a network that gives images needs a T-L "
+                "network."
+            )
         if frame is not None:
-            check_view(field_of_view(self.shape, model.hparams), field_of_view(ours, frame))
-        merge = merging(list(model.labels if labels is None else labels), list(model.labels))
-        self.register_buffer("merge", merge, persistent=False)
-        self._merges = not torch.equal(merge, torch.eye(len(merge)))
-        self.model: Any = model
-        self.model.requires_grad_(False)
+            check_shape(model.frame.shape, frame.shape)
+            check_view(field_of_view(model.frame), field_of_view(frame))
+        table = None
+        if organs is not None and not of_images:
+            table = merging(list(organs), list(model.organs))
+        same = table is None or torch.equal(table, torch.eye(len(table)))
+        self.register_buffer("merge", None if same else table, persistent=False)
+        self.of_images = of_images
+        self.model = model.requires_grad_(False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> "ShapePrior":
-        """Stay in evaluation mode: batch statistics of predictions must not change what a shape is."""
+    def train(self, mode: bool = True) -> "ShapeCode":
+        """Stay in evaluation mode: batch statistics of answers must not change what a shape is."""
         return super().train(False)
 
-    def code(self, probability: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, ...), in float32.
+    def forward(self, answer: Tensor) -> Tensor:
+        """Codes (B, K) in float32.
 
         Args:
-            probability: the segmenter's channels, background first.
+            answer: one-hot or soft labels (B, 1 + organs, ...), background first; or images (B, 1, ...), of
+                which intensities beyond [0, 1] count as 0 or 1.
         """
         # Codes are differences of many numbers: half precision would drown them in rounding.
-        with torch.autocast(probability.device.type, enabled=False):
-            maps = probability.float()
-            if self._merges:
-                maps = torch.einsum("kc,bc...->bk...", self.merge, maps)
-            result: Tensor = self.model.encode(fit_to(maps, self.shape))
-        return result
-
-    def forward(self, probability: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
-        """The weighted loss, a scalar.
-
-        Args:
-            probability: (B, C, ...) of the prediction, after the softmax.
-            truth: (B, C, ...), one-hot.
-            known: (B,) bool, which items have a truth for every class; the others do not count. None takes
-                all of them.
-        """
-        if known is not None:
-            if not bool(known.any()):
-                return probability.sum() * 0
-            probability, truth = probability[known], truth[known]
-        with torch.no_grad():
-            target = self.code(truth)
-        return self.weight * code_distance(self.code(probability), target)
+        with torch.autocast(answer.device.type, enabled=False):
+            values = answer.float()
+            if self.of_images:
+                codes: Tensor = self.model.encode_image(fit_to(values.clamp(0, 1), self.model.frame.shape))
+                return codes
+            if self.merge is not None:
+                values = torch.einsum("kc,bc...->bk...", self.merge, values)
+            codes = self.model.encode(fit_to(values, self.model.frame.shape))
+            return codes
 
 
-class PriorSlot:
-    """Where a module keeps its shape prior: outside its parameters, its state dict and its checkpoints.
+class ShapePrior(Objective):
+    """Draws shapes towards those that a learned code can tell, by the distance of codes of answer and truth.
 
-    Which prior it was is in the module's hyper-parameters; a prediction needs none.
-    """
-
-    def __init__(self) -> None:
-        self._prior: ShapePrior | None = None
-
-    @property
-    def filled(self) -> bool:
-        """Whether there is a prior."""
-        return self._prior is not None
-
-    @property
-    def prior(self) -> ShapePrior:
-        """The prior.
-
-        Raises:
-            ConfigError: there is none yet.
-        """
-        if self._prior is None:
-            raise ConfigError("the shape term has no shape prior; give one by use_shape_prior().")
-        return self._prior
-
-    def fill(
-        self,
-        source: str | None,
-        weight: float,
-        *,
-        labels: Sequence[str],
-        shape: Sequence[int],
-        frame: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Read the prior that a fit needs, unless there is one already or its weight is 0.
-
-        Args:
-            source: checkpoint name, folder or ``.ckpt`` file of an autoencoder of label maps.
-            weight: λ1.
-            labels: the segmenter's foreground classes.
-            shape: the shape of its answer.
-            frame: how its images get into its frame, see `ShapePrior`.
-
-        Raises:
-            ConfigError: there is a weight without a source, or the prior does not fit.
-        """
-        if self.filled or not weight:
-            return
-        if not source:
-            raise ConfigError(
-                f"shape_weight={weight} needs shape_prior, an autoencoder of label maps: a checkpoint name, "
-                "a folder or the .ckpt file of a fit; for a fit without it set shape_weight to 0."
-            )
-        model = load_shape_model(source)
-        self.put(ShapePrior(model, weight, labels=labels, shape=shape, frame=frame))
-
-    def put(self, prior: ShapePrior) -> None:
-        """Take this prior."""
-        self._prior = prior
-
-    def __call__(self, probability: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
-        """The prior's loss, on the device of the prediction; see `ShapePrior.forward`."""
-        self._prior = self.prior.to(probability.device)
-        loss: Tensor = self._prior(probability, truth, known)
-        return loss
-
-
-def load_shape_model(source: str) -> Any:
-    """A module that knows shapes, from a checkpoint name, a folder or a ``.ckpt`` file.
-
-    Raises:
-        ConfigError: it does not exist, or is of a method that gives no codes of label maps.
-    """
-    method, _ = read_hparams(source)
-    entry = find_method(method)
-    kind = entry.module_class()
-    if entry.kind is not CODES or not hasattr(kind, "encode"):
-        raise ConfigError(
-            f"{source} is a {entry.title} checkpoint, which gives no codes of label maps; shape_prior takes "
-            "an autoencoder of them, such as a fit of acnnprior/acdc.yaml or aenet/jsrt.yaml."
-        )
-    state, hparams = read_weights(source, method)
-    module = kind(**hparams)
-    own = module.state_dict()
-    module.load_state_dict({k: v.to(own[k].dtype) if k in own else v for k, v in state.items()})
-    return module.eval()
-
-
-def merging(labels: Sequence[str], wanted: Sequence[str]) -> Tensor:
-    """How a segmenter's channels make up a model's, (1 + wanted, 1 + labels) of zeros and ones.
+    Label maps are compared by an autoencoder of them, of a fit of ``acnnprior``, ``aenet`` or ``acnntl``; the
+    images of a super-resolution network by a T-L network, of a fit of ``acnntl``. Items whose truth lacks an
+    organ do not count.
 
     Args:
-        labels: foreground classes of the segmenter.
-        wanted: foreground classes of the model; ``lungs`` and ``clavicles`` may stand for both sides.
+        source: the model of shapes: checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
+        weight: λ1; 0 switches the term off.
+        start: optimiser steps before it counts. Codes of early predictions, which are not yet shapes, say
+            little and hold the network up.
 
     Raises:
-        ConfigError: a class of one is not among the other's.
+        ConfigError: the weight or the start is negative.
     """
-    table = torch.zeros(1 + len(wanted), 1 + len(labels))
+
+    needs: ClassVar = frozenset()
+
+    def __init__(self, source: str | None = None, weight: float = 1.0, start: int = 0) -> None:
+        if weight < 0 or start < 0:
+            raise ConfigError(f"weight={weight} and start={start} of the shape prior must not be negative.")
+        self.source, self.weight, self.start = source, weight, start
+        self._model: Any = None
+        self._code: ShapeCode | None = None
+        self._answers: dict[str, Any] = {}
+
+    @property
+    def model(self) -> Any:
+        """The frozen model of shapes, read when it is first asked for."""
+        if self._model is None:
+            if not self.source:
+                raise ConfigError(
+                    "the shape prior needs a source, an autoencoder of label maps or a T-L network: a "
+                    "checkpoint name, a folder or the .ckpt file of a fit, by --objectives.source."
+                )
+            self._model = frozen(self.source, "encode")
+        return self._model
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Note what the module answers.
+
+        Raises:
+            ConfigError: neither label maps nor images.
+        """
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit" or not self.weight or not hasattr(pl_module, "offers"):
+            return
+        if not {"maps", "images"} & pl_module.offers:
+            raise ConfigError(
+                f"the shape prior compares label maps or images; {type(pl_module).__name__} gives none."
+            )
+        organs = getattr(pl_module, "organs", None)
+        self._code = None
+        self._answers = {
+            "of_images": "maps" not in pl_module.offers,
+            "organs": None if organs is None else list(organs),
+            "frame": pl_module.frame,
+        }
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Read the model, unless a resumed fit's checkpoint, which is read by now, had it.
+
+        Raises:
+            ConfigError: it has no codes of what the module answers, or other organs or another frame.
+        """
+        if self._answers:
+            self._code = ShapeCode(self.model, **self._answers)
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """``shape``: the weighted distance of each item whose truth is whole."""
+        if not self.weight or step.number < self.start:
+            return {}
+        if self._answers["of_images"]:
+            return {"shape": self.on(step.images.found, step.images.truth)}
+        return {"shape": self.on(step.maps.probability, step.maps.truth, step.maps.complete)}
+
+    def on(self, answer: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
+        """The weighted squared distance of the codes, (items,).
+
+        Args:
+            answer: (B, 1 + organs, ...) after the softmax, or images (B, 1, ...).
+            truth: one-hot of that shape, or images.
+            known: (B,) bool, which items have a whole truth; the others do not count. None takes all of them.
+        """
+        if self._code is None:
+            self._code = ShapeCode(self.model, **self._answers or {"of_images": answer.shape[1] == 1})
+        code = self._code.to(answer.device)
+        if known is not None:
+            if not bool(known.any()):
+                return answer.sum()[None] * 0
+            answer, truth = answer[known], truth[known]
+        with torch.no_grad():
+            target = code(truth)
+        return self.weight * code_distances(code(answer), target)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The frozen model, so that a resumed fit does not depend on its source."""
+        if self._model is None:
+            return {}
+        state = {key: value.cpu() for key, value in self._model.state_dict().items()}
+        return {"method": method_of(self._model), "settings": self._model.settings(), "state": state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the model of the checkpoint."""
+        if state_dict:
+            settings, state = state_dict["settings"], state_dict["state"]
+            where = ("the shape prior of the checkpoint", Path(self.source or ""))
+            self._model = build(state_dict["method"], settings, state, trainable=False, where=where)
+            self._model.requires_grad_(False)
+            self._code = None
+
+
+def merging(organs: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """How a network's channels make up a model's, (1 + wanted, 1 + organs) of zeros and ones.
+
+    Args:
+        organs: those of the network.
+        wanted: those of the model; ``lungs`` and ``clavicles`` may stand for both sides.
+
+    Raises:
+        ConfigError: an organ of one is not among the other's.
+    """
+    table = torch.zeros(1 + len(wanted), 1 + len(organs))
     table[0, 0] = 1
+    whole = True
     for row, name in enumerate(wanted, start=1):
-        for part in (name,) if name in labels else parts_of(name):
-            if part in labels:
-                table[row, 1 + list(labels).index(part)] = 1
-    whole = all(name in labels or all(part in labels for part in parts_of(name)) for name in wanted)
+        parts = (name,) if name in organs else parts_of(name)
+        whole = whole and all(part in organs for part in parts)
+        for part in parts:
+            if part in organs:
+                table[row, 1 + list(organs).index(part)] = 1
     if not whole or not bool((table.sum(0) == 1).all()):
         raise ConfigError(
-            f"the shape prior knows {', '.join(wanted)}, the segmenter {', '.join(labels)}; both must be the "
+            f"the shape prior knows {', '.join(wanted)}, the network {', '.join(organs)}; both must be the "
             "same organs."
         )
     return table
@@ -271,23 +280,19 @@ def check_shape(model: Sequence[int], network: Sequence[int]) -> None:
         )
 
 
-def field_of_view(shape: Sequence[int], frame: Mapping[str, Any]) -> str:
-    """What a frame shows of an image, in words that are the same where the view is.
-
-    Args:
-        shape: (H, W) or (D, H, W).
-        frame: ``fit``, and ``spacing_mm`` or ``long_side`` where the fit has one.
-    """
-    fit = frame["fit"]
-    if fit == "spacing":
-        sizes = [f"{side * step:g}" for side, step in zip(shape[::-1], frame["spacing_mm"], strict=True)]
+def field_of_view(frame: FrameSpec) -> str:
+    """What a frame shows of an image, in words that are the same where the view is."""
+    if frame.fit == "spacing":
+        steps = frame.spacing_mm or ()
+        sizes = [f"{side * step:g}" for side, step in zip(frame.shape[::-1], steps, strict=True)]
         return f"{' x '.join(sizes)} mm"
-    if fit == "slices":
-        return f"{shape[0]} slices, {100 * shape[-1] / frame['long_side']:.3g} % of their longer side"
+    if frame.fit == "slices":
+        share = 100 * frame.shape[-1] / (frame.long_side or 1)
+        return f"{frame.shape[0]} slices, {share:.3g} % of their longer side"
     # What padding shows beside the image depends on the frame's proportions.
     return (
-        f"the whole image ({' : '.join(map(str, _proportions(shape)))})"
-        if fit == "pad"
+        f"the whole image ({' : '.join(map(str, _proportions(frame.shape)))})"
+        if frame.fit == "pad"
         else "the whole image"
     )
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.frames.frame import Frame, frame_shape
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
 
@@ -293,7 +294,7 @@ def build_atlas(
     """
     # What is cheap to find wrong first.
     found = selector_of(selector)
-    shape = frame_shape(image_size)
+    shape = FrameSpec(image_size if isinstance(image_size, int) else list(image_size)).shape
     cases = find_cases(Path(root), layout, organs, dims=len(shape))
     if unknown := sorted(set(exclude) - {case.id for case in cases}):
         raise DataError(f"{root} has no case {unknown[0]}, which is to be excluded.")
@@ -316,7 +317,7 @@ def atlas_of(
         if labels is None or lacking:
             left_out.append((case.id, f"no {', '.join(lacking)}"))
             continue
-        drawn = Frame.fit(image.grid, shape, "pad", None).labels(labels).astype(np.uint8)
+        drawn = Frame.fit(image.grid, FrameSpec(list(shape))).labels(labels).astype(np.uint8)
         # As it will be when it is read from a file.
         pixels = _to_bytes(frame.pixels)
         image = _image(case.id, pixels, frame.grid.spacing_mm)
@@ -328,7 +329,7 @@ def atlas_of(
 
 def in_frame(image: GridImage, shape: tuple[int, ...]) -> GridImage:
     """An image in an atlas's frame: grey levels stretched to 0 … 1, whole, with its proportions."""
-    frame = Frame.fit(image.grid, shape, "pad", None)
+    frame = Frame.fit(image.grid, FrameSpec(list(shape)))
     grid = Grid(shape[::-1], frame.spacing_mm)
     return GridImage(frame.image(image.pixels), grid, image.name, image.source, image.flags)
 

@@ -203,11 +203,11 @@ def _version_of_simpleitk() -> str:
 
 @cache
 def _learned(name: str) -> Learned:
-    from anatozoo.tasks.field import PairModule
+    from anatozoo.tasks.field import FieldTask
     from anatozoo.zoo.hub import load
 
     model = load(name)
-    if not isinstance(model, PairModule):
+    if not isinstance(model, FieldTask):
         raise ConfigError(
             f"{name} is a {type(model).__name__}, which registers no images; engines are "
             f"{', '.join(ENGINES)} and checkpoints such as {LEARNED}."

@@ -284,7 +284,7 @@ def predictive_spread(
         if refined and network.refiner is not None:
             settle = network.spacing or torch.nn.Identity()
             landmarks = network.refiner(landmarks, nodes, maps, settle).steps[-1]
-    positions = landmarks.double().cpu().numpy() * module.image_size
+    positions = landmarks.double().cpu().numpy() * module.side
     points = geometry.points_to_source(positions.reshape(-1, 2)).reshape(samples, -1, 2)
     parts = organ_slices(module.organs)
     return LandmarkSpread(
@@ -302,16 +302,15 @@ def _planes(found: OrganMasks, model: Any) -> "Tensor":
     from anatozoo.frames.frame import Frame
     from anatozoo.nn.labels import one_hot
 
-    unknown = [o for o in model.labels if not has_organ(found.masks, o) and pair_of(o) not in found.masks]
+    unknown = [o for o in model.organs if not has_organ(found.masks, o) and pair_of(o) not in found.masks]
     if unknown:
         raise DataError(
             f"the mask has {', '.join(found.masks)}, but the code needs {unknown[0]} too; it is of the whole."
         )
-    h: Any = model.hparams
-    frame = Frame.fit(found.grid, model.shape, h["fit"], h.get("spacing_mm"))
-    labels = frame.labels(labels_for(found, model.labels)).astype(np.int64)
+    frame = Frame.fit(found.grid, model.frame)
+    labels = frame.labels(labels_for(found, model.organs)).astype(np.int64)
     parameter = next(model.parameters())
-    planes: Tensor = one_hot(torch.from_numpy(labels)[None].to(parameter.device), len(model.labels) + 1)
+    planes: Tensor = one_hot(torch.from_numpy(labels)[None].to(parameter.device), len(model.organs) + 1)
     return planes.to(parameter.dtype)
 
 
@@ -322,7 +321,7 @@ def _network_input(image: Any, model: Any) -> tuple["Tensor", "Geometry"]:
     from anatozoo.frames.square import to_network
     from anatozoo.io.images import read_image
 
-    pixels, geometry = to_network(read_image(image), model.image_size, model.intensity)
+    pixels, geometry = to_network(read_image(image), model.side, model.frame.intensity)
     parameter = next(model.parameters())
     return torch.from_numpy(pixels)[None, None].to(parameter), geometry
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError
 from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import Annotation, join_pairs
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
@@ -150,7 +151,7 @@ class RegisteredImage:
                 "or take an atlas of these organs."
             )
         labels = _label_map(masks, atlas.organs, grid.shape)
-        drawn = Frame.fit(grid, atlas.shape, "pad", None).labels(labels).astype(np.uint8)
+        drawn = Frame.fit(grid, FrameSpec(list(atlas.shape))).labels(labels).astype(np.uint8)
         matches = tuple(self._match(each, result, drawn, organs) for each, result in self.registrations)
         flags = [*self.image.flags, *(flag for match in matches for flag in match.flags)]
         return QualityResult(

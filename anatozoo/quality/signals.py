@@ -83,14 +83,14 @@ def reconstruction(mask: Any, model: Any, classes: Sequence[str] | None = None) 
         ImageError: the model cannot take the mask, for example an empty one.
         GeometryError: the model works in millimetres and the spacing is unknown.
     """
-    from anatozoo.tasks.repair import RepairModule
+    from anatozoo.tasks.repair import RepairTask
 
     found, model = read_organs(mask, classes), loaded(model)
     names = _organs_of(model)
     given = _source(labels_for(found, names), found.grid)
     if callable(getattr(model, "reconstruct", None)):
         labels = model.reconstruct(given)
-    elif isinstance(model, RepairModule):
+    elif isinstance(model, RepairTask):
         labels = model.predict(given).after
     else:
         raise ConfigError(
@@ -192,7 +192,7 @@ def shape_faults(
 
 
 def _organs_of(model: Any) -> tuple[str, ...]:
-    names: Any = getattr(model, "labels", None) or getattr(model, "organs", ())
+    names: Any = getattr(model, "organs", ())
     return tuple(names)
 
 

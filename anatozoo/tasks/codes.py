@@ -2,20 +2,22 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from anatozoo.errors import ConfigError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.read import read_labels
-from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
-from anatozoo.training.module import ZooModule
+from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.tasks.base import Predictor
+from anatozoo.tasks.cases import label_cases
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -23,17 +25,29 @@ if TYPE_CHECKING:
     from anatozoo.results.volume import VolumeResult
 
 
-class LabelAutoencoder(ZooModule):
+class CodeTask(Predictor):
     """An autoencoder of label maps, in 2-D or 3-D.
 
-    Subclasses set `labels`, in the order of their values 1, 2, ..., `shape`, the frame, and `network`, which
-    has ``encode`` and maps one-hot or soft labels (B, C, ...) to codes (B, K) and logits (B, C, ...), and
-    implement `frame_of`. Setting: ``swap_probability``.
+    Subclasses set `network`, which has ``encode`` and maps one-hot or soft labels (B, C, ...) to codes (B, K)
+    and logits (B, C, ...).
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...
+        frame: what the network sees of a label map.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
-    labels: list[str]
-    shape: tuple[int, ...]
+    offers: ClassVar = frozenset({"maps"})
+
     network: Any
+
+    def __init__(self, organs: Sequence[str], frame: FrameSpec | Mapping[str, Any]) -> None:
+        super().__init__(frame)
+        self.organs = check_labels(organs)
+        if not self.organs:
+            raise ConfigError("organs must name at least one.")
 
     def frame_of(self, grid: Grid) -> Frame:
         """How a label map on this grid gets into the frame.
@@ -41,11 +55,11 @@ class LabelAutoencoder(ZooModule):
         Raises:
             GeometryError: the model works in millimetres and the spacing is unknown.
         """
-        raise TypeError(f"{type(self).__name__} does not define frame_of.")
+        return Frame.fit(grid, self.frame)
 
-    def configure_metrics(self) -> None:
-        """Dice of the reconstruction, over all labels and for each."""
-        self.judge_by(["dice", *(f"dice/{name}" for name in self.labels)])
+    def columns(self) -> list[str]:
+        """Dice of the reconstruction, over all organs and of each."""
+        return ["dice", *(f"dice/{name}" for name in self.organs)]
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
@@ -91,12 +105,12 @@ class LabelAutoencoder(ZooModule):
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
     ) -> "SegmentationResult | VolumeResult":
-        """`reconstruct` as a result that can be drawn and saved; arguments and errors are the same."""
+        """`reconstruct` as a result that can be drawn and saved; arguments and errors are those of it."""
         from anatozoo.results.labels import LabelResult
         from anatozoo.results.volume import VolumeResult
 
         values, grid = self._read(mask, spacing_mm)
-        labels, classes = self._reconstruct(values, grid, precision), tuple(self.labels)
+        labels, classes = self._reconstruct(values, grid, precision), tuple(self.organs)
         name, version = self.checkpoint_name, self.checkpoint_version
         image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
         if grid.dims == 3:
@@ -115,7 +129,7 @@ class LabelAutoencoder(ZooModule):
         """A label map that anybody may have, for the golden test."""
         from anatozoo.io.samples import sample_label_map
 
-        return sample_label_map(self.shape, len(self.labels))
+        return sample_label_map(self.shape, len(self.organs))
 
     def _read(
         self, mask: Any, spacing_mm: float | Sequence[float] | None
@@ -128,42 +142,22 @@ class LabelAutoencoder(ZooModule):
         self, values: npt.NDArray[np.uint8], grid: Grid, precision: str | None = None
     ) -> npt.NDArray[np.uint8]:
         frame = self.frame_of(grid)
-        given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(self.device)
-        was_training = self.training
-        self.eval()
-        try:
-            with self.in_precision(precision):
-                planes = one_hot(given, len(self.labels) + 1).to(next(self.parameters()).dtype)
-                _, logits = self.network(planes)
-        finally:
-            self.train(was_training)
+        device, dtype = self.place()
+        given = torch.from_numpy(frame.labels(values).astype(np.int64))[None].to(device)
+        with self.answering(precision):
+            _, logits = self.network(one_hot(given, len(self.organs) + 1).to(dtype))
         return labels_on_grid(logits[0].float().softmax(0).cpu().numpy(), frame)
-
-    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
-        return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}
-
-    def corrupted(self, labels: Tensor) -> Tensor:
-        """One-hot labels (B, C, ...) in which neighbours have changed places, of labels (B, ...)."""
-        return swap_neighbours(one_hot(labels, len(self.labels) + 1), self.hparams["swap_probability"])
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step on corrupted labels."""
-        found = self.network(self.corrupted(batch["labels"]))
-        return self.total(self.losses(found, batch), len(batch["labels"]))
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""
-        _, logits = self.network(one_hot(batch["labels"], len(self.labels) + 1))
+        _, logits = self.network(one_hot(batch["labels"], len(self.organs) + 1))
         return logits
 
     def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of the reconstruction of each label map; see the base class."""
-        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.labels) + 1)
+        """Dice of the reconstruction of each label map."""
+        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.organs) + 1)
         return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Reconstructed label maps beside the given ones."""
-        from anatozoo.tasks.cases import label_cases
-
-        return label_cases(output.argmax(1), batch["labels"], self.labels, batch, image=batch.get("image"))
+        return label_cases(output.argmax(1), batch["labels"], self.organs, batch, image=batch.get("image"))

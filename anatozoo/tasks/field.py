@@ -1,8 +1,8 @@
-"""What registration methods share: from two images of any size to a `RegistrationResult`, and validation."""
+"""What registration models share: from two images of any size to a `RegistrationResult`, and validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.frames.frame import Frame, displacement_between
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.orientation import Orientation
-from anatozoo.nn.instance import optimise_field
-from anatozoo.nn.labels import dice_per_label, one_hot
-from anatozoo.nn.registration_losses import similarity_loss, smoothness_loss
+from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.nn.registration_losses import similarity_loss
 from anatozoo.nn.warp import folding_fraction, warp
-from anatozoo.training.module import ZooModule
-from anatozoo.training.weights import read_weights
+from anatozoo.tasks.base import Predictor
+from anatozoo.tasks.cases import bare_cases, label_cases
+from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -31,7 +32,7 @@ OPPOSITE = -0.3
 """Correlation before registration below which two images have opposite polarity."""
 NOTABLE_FOLDING = 0.005
 NUMBERS = ("dice_before", "similarity", "folding_percent")
-"""Columns of `PairModule.measure` that masks do not give."""
+"""Columns of `FieldTask.measure` that masks do not give."""
 
 
 class Answer(Protocol):
@@ -50,15 +51,43 @@ class Answer(Protocol):
         """The field the other way; None where the network gives none."""
 
 
-class PairModule(ZooModule):
-    """A method that registers a moving image to a fixed one.
+Similarity = Literal["ncc", "lncc", "mse", "mi"]
 
-    Subclasses set `shape`, the network's frame, and `labels`, names of the foreground classes, and implement
-    `forward`.
+
+class FieldTask(Predictor):
+    """A model that registers a moving image to a fixed one.
+
+    Subclasses implement `forward`.
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...; may be empty.
+        frame: what the network sees of each image; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
+        similarity: how alike images are: ``"ncc"``, ``"lncc"`` (in windows), ``"mse"``, or ``"mi"`` for two
+            modalities.
+        window: side of the windows of ``"lncc"``, odd.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
-    shape: tuple[int, ...]
-    labels: list[str]
+    offers: ClassVar = frozenset({"maps"})
+    refines: ClassVar[bool] = False
+    """Whether the field can be refined for a pair."""
+    instance_steps: int = 0
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        frame: FrameSpec | Mapping[str, Any],
+        similarity: Similarity = "ncc",
+        window: int = 9,
+    ) -> None:
+        super().__init__(frame)
+        self.frame.require((2, 3), ("pad", "stretch", "spacing"))
+        self.organs = check_labels(organs)
+        if window < 1 or window % 2 == 0:
+            raise ConfigError(f"window={window} must be odd and positive.")
+        self.similarity, self.window = similarity, window
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Answer:
         """Register images (B, 1, ...) in [0, 1]."""
@@ -66,30 +95,8 @@ class PairModule(ZooModule):
 
     def infer(self, batch: Mapping[str, Tensor]) -> Answer:
         """The registration of the batch's ``moving`` to its ``fixed``."""
-        return self(batch["moving"], batch["fixed"])
-
-    def start_from(self, source: str) -> None:
-        """Fill the network with the weights of another checkpoint of the method.
-
-        Args:
-            source: checkpoint name, folder or ``.ckpt`` file.
-
-        Raises:
-            ConfigError: it is of another method or another network.
-        """
-        from anatozoo.zoo.checkpoint import method_of
-
-        state, _ = read_weights(source, method_of(self))
-        own = self.state_dict()
-        # Metrics and labels do not matter here: a network registers images, whatever it learnt from.
-        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
-        wrong += [k for k in state if k not in own]
-        if wrong:
-            raise ConfigError(
-                f"init_weights={source} is of another network: {len(wrong)} tensors differ, "
-                f"first {wrong[0]!r}."
-            )
-        self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+        answer: Answer = self(batch["moving"], batch["fixed"])
+        return answer
 
     def golden_input(self) -> dict[str, np.ndarray]:
         """Two images that anybody may have, for the golden test: one moved against the other.
@@ -110,59 +117,62 @@ class PairModule(ZooModule):
         step = fixed.shape[-1] // 20
         return {"moving": np.roll(fixed, step, axis=range(fixed.ndim)), "fixed": fixed}
 
-    def similarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
+    def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The similarity loss of the settings, in float32 even under autocast.
 
         Correlation in windows takes the difference of large sums, of which bfloat16 leaves nothing.
 
         Args:
             warped: (B, 1, ...) in [0, 1].
-            fixed: the same.
+            fixed: (B, 1, ...) in [0, 1].
         """
-        h: Any = self.hparams
         with torch.autocast(fixed.device.type, enabled=False):
-            return similarity_loss(h.similarity, warped, fixed, window=h.window)
+            return similarity_loss(self.similarity, warped, fixed, window=self.window)
 
-    def configure_metrics(self) -> None:
-        """Columns of the validation table."""
-        dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.labels)] if self.labels else []
-        self.judge_by([*dice, "similarity", "folding_percent"])
+    def columns(self) -> list[str]:
+        """Dice after and before, of each organ, similarity and folding."""
+        dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.organs)] if self.organs else []
+        return [*dice, "similarity", "folding_percent"]
 
     def measure(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice after and before, similarity and folding of each pair; see the base class."""
-        classes, values = len(self.labels) + 1, []
-        if self.labels and "fixed_labels" in batch:
+        """Dice after and before, similarity and folding of each pair."""
+        classes, values = len(self.organs) + 1, []
+        if self.organs and "fixed_labels" in batch:
             moving, fixed = batch["moving_labels"], batch["fixed_labels"]
             dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
             before = dice_per_label(moving, fixed, classes)
             values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
-        elif self.labels:
-            values = [torch.full((len(batch["fixed"]), len(self.labels) + 2), torch.nan, device=self.device)]
-        similarity = torch.stack(
-            [-self.similarity(a[None], b[None]) for a, b in zip(output.warped, batch["fixed"], strict=True)]
-        )
+        elif self.organs:
+            values = [output.field.new_full((len(batch["fixed"]), len(self.organs) + 2), torch.nan)]
+        pairs = zip(output.warped, batch["fixed"], strict=True)
+        similarity = torch.stack([-self.dissimilarity(a[None], b[None]) for a, b in pairs])
         values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
         return torch.cat(values, 1)
 
     def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
-        from anatozoo.tasks.cases import bare_cases, label_cases
-
-        if self.labels and "fixed_labels" in batch:
+        if self.organs and "fixed_labels" in batch:
             warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
-            cases = label_cases(warped, fixed, self.labels, batch, image=batch["fixed"])
+            cases = label_cases(warped, fixed, self.organs, batch, image=batch["fixed"])
         else:
             cases = bare_cases(batch["fixed"])
-        values = self.measure(output, batch).cpu()
-        numbers = [
-            {k: float(row[self.columns.index(k)]) for k in NUMBERS if k in self.columns} for row in values
-        ]
+        values, columns = self.measure(output, batch).cpu(), self.columns()
+        numbers = [{k: float(row[columns.index(k)]) for k in NUMBERS if k in columns} for row in values]
         return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
 
     def _warped_labels(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
-        """Linear interpolation of each class and then the largest, as the paper evaluates."""
-        moving = one_hot(batch["moving_labels"], len(self.labels) + 1)
-        return warp(moving, output.field, padding="border").argmax(1)
+        """Linear interpolation of each organ and then the largest, as the paper evaluates."""
+        return self._warped_maps(output, batch).argmax(1)
+
+    def _warped_maps(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
+        moving = one_hot(batch["moving_labels"], len(self.organs) + 1)
+        # What comes in from beyond the border is what is there, not a pixel of no organ at all.
+        return warp(moving, output.field, padding="border")
+
+    def maps(self, output: Answer, batch: Mapping[str, Tensor]) -> Maps:
+        """The moving image's labels, warped so that a gradient reaches the field, beside the fixed ones."""
+        truth = one_hot(batch["fixed_labels"], len(self.organs) + 1)
+        return Maps(self._warped_maps(output, batch), truth)
 
     def predict(
         self,
@@ -185,11 +195,11 @@ class PairModule(ZooModule):
 
         Args:
             moving: path, array, tensor, PIL or SimpleITK image; (H, W) for a 2-D model, (D, H, W) in 3-D.
-            fixed: the same; the result lies on its grid.
+            fixed: as `moving`; the result lies on its grid.
             moving_spacing_mm: one number or (x, y[, z]), where the source has none.
-            fixed_spacing_mm: the same.
+            fixed_spacing_mm: that of the fixed image.
             moving_invert: whether to flip the polarity of a radiograph; None follows the file.
-            fixed_invert: the same.
+            fixed_invert: that of the fixed image.
             ignore_spacing: forget spacings, origins and directions and work in pixels, for pairs of which
                 only one has a spacing.
             allow_any_modality: accept DICOM files that say they are no chest radiograph.
@@ -224,7 +234,7 @@ class PairModule(ZooModule):
         if ignore_spacing:
             a, b = (_without_space(image) for image in (a, b))
         flags = _field_of_view_flags(a, b)
-        with self.in_precision(precision):
+        with self.answering(precision):
             return self._register(a, b, flags, instance_steps)
 
     def _register(
@@ -232,23 +242,21 @@ class PairModule(ZooModule):
     ) -> "RegistrationResult":
         from anatozoo.results.field import RegistrationResult
 
-        h: Any = self.hparams
-        steps = h.get("instance_steps", 0) if instance_steps is None else instance_steps
+        steps = self.instance_steps if instance_steps is None else instance_steps
         if steps < 0:
             raise ConfigError(f"instance_steps={steps} must not be negative.")
-        if steps and "instance_steps" not in h:
+        if steps and not self.refines:
             raise ConfigError(f"{type(self).__name__} refines no field; leave instance_steps out.")
-        frames = [Frame.fit(image.grid, self.shape, h.fit, h.spacing_mm) for image in (moving, fixed)]
+        frames = [Frame.fit(image.grid, self.frame) for image in (moving, fixed)]
         if any(frame.cuts for frame in frames):
             flags.append("larger_than_the_models_frame")
         seen = [
-            frame.image(image.pixels, self.intensity, image.black_white)
+            frame.image(image.pixels, self.frame.intensity, image.black_white)
             for frame, image in zip(frames, (moving, fixed), strict=True)
         ]
-        if h.similarity != "mi":
+        if self.similarity != "mi":
             _refuse_opposite_polarity(seen, frames)
-        kind = next(self.parameters()).dtype
-        tensors = [torch.from_numpy(pixels)[None, None].to(self.device, kind) for pixels in seen]
+        tensors = [self.tensor(pixels)[None, None] for pixels in seen]
         field = self._field(tensors[0], tensors[1], steps, flags)
         return RegistrationResult(
             checkpoint=self.checkpoint_name,
@@ -264,33 +272,20 @@ class PairModule(ZooModule):
             flags=(*moving.flags, *fixed.flags, *flags),
         )
 
+    def refined(self, moving: Tensor, fixed: Tensor, answer: Any, steps: int) -> Tensor:
+        """A field that is fitted to this pair by some steps more, (1, n, ...) pixels."""
+        raise TypeError(f"{type(self).__name__} does not define refined.")
+
     @torch.no_grad()
     def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
         """The field (n, ...) in pixels of the frame; adds to `flags` what there is to say about it."""
-        h: Any = self.hparams
-        was_training = self.training
-        self.eval()
-        try:
-            answer = self(moving, fixed)
-        finally:
-            self.train(was_training)
-        field = answer.field
+        answer = self(moving, fixed)
+        field: Tensor = answer.field
         if steps:
-            field, _ = optimise_field(
-                moving,
-                fixed,
-                field,
-                answer.inverse,
-                lambda warped, f: (
-                    self.similarity(warped, fixed) + h.smoothness_weight * smoothness_loss(h.smoothness, f)
-                ),
-                steps=steps,
-                lr=h.instance_lr,
-                velocity_steps=h.velocity_steps,
-            )
+            field = self.refined(moving, fixed, answer, steps)
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
-        if float(self.similarity(warp(moving, field), fixed)) >= float(self.similarity(moving, fixed)):
+        if float(self.dissimilarity(warp(moving, field), fixed)) >= float(self.dissimilarity(moving, fixed)):
             flags.append("not_more_similar_than_before")
         if float(folding_fraction(field)) > NOTABLE_FOLDING:
             flags.append("field_folds")

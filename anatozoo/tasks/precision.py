@@ -1,52 +1,16 @@
 """In which precision a model predicts: one way for all methods, and a warning beside any other."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from anatozoo.errors import AnatozooWarning, ConfigError
 
 PRECISIONS = ("32", "bf16", "16")
 """float32; float32 with matrix products and convolutions in bfloat16; the same in float16, on CUDA alone."""
 _HALF = (torch.bfloat16, torch.float16)
-
-
-class PredictsInPrecision(nn.Module):
-    """What all modules share that predict.
-
-    Attributes:
-        precision: of predictions that are asked for without one.
-    """
-
-    precision: str = "32"
-
-    @contextmanager
-    def in_precision(self, precision: str | None = None) -> Iterator[None]:
-        """Compute what is in this block in a precision.
-
-        Weights, positions, graphs and fields stay in float32; see `PRECISIONS`.
-
-        Args:
-            precision: one of `PRECISIONS`; None takes the attribute.
-
-        Raises:
-            ConfigError: it is unknown, or not possible on this device.
-        """
-        weights = [value for value in (*self.parameters(), *self.buffers()) if value.is_floating_point()]
-        device = weights[0].device.type if weights else "cpu"
-        kind = autocast_type(self.precision if precision is None else precision, device)
-        if half := next((value.dtype for value in weights if value.dtype in _HALF), None):
-            _warn(f"the weights of this model are {half}, which can move its results by whole pixels")
-        elif kind is None and torch.is_autocast_enabled(device):
-            _warn("torch.autocast is on, which can move this model's results")
-        if kind is None:
-            yield
-            return
-        with torch.autocast(device, kind):
-            yield
 
 
 def autocast_type(precision: str, device: str) -> torch.dtype | None:
@@ -68,9 +32,23 @@ def autocast_type(precision: str, device: str) -> torch.dtype | None:
     return torch.bfloat16
 
 
+def warn_of_half(weights: Sequence[Tensor], chosen: torch.dtype | None, device: str) -> None:
+    """Warn where something else than `autocast_type` lowers the precision.
+
+    Args:
+        weights: of the model.
+        chosen: what `autocast_type` gave.
+        device: kind of the device that computes.
+    """
+    if half := next((value.dtype for value in weights if value.dtype in _HALF), None):
+        _warn(f"the weights of this model are {half}, which can move its results by whole pixels")
+    elif chosen is None and torch.is_autocast_enabled(device):
+        _warn("torch.autocast is on, which can move this model's results")
+
+
 def _warn(what: str) -> None:
     warnings.warn(
         f"{what}; load it anew and use predict(..., precision='bf16'), which keeps positions in float32.",
         AnatozooWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -174,7 +174,7 @@ def _names(model: Any, classes: Sequence[str] | None, largest: int) -> tuple[str
         if len(classes) < max(largest, 1):
             raise DataError(f"labels up to {largest} need {largest} classes, not {', '.join(classes)}.")
         return tuple(classes)
-    own = tuple(getattr(model, "labels", ()))
+    own = tuple(getattr(model, "organs", ()))
     return own if len(own) >= max(largest, 1) else tuple(f"class_{i}" for i in range(1, max(largest, 1) + 1))
 
 

@@ -1,18 +1,21 @@
 """From a mask of any form and size to a `RepairResult`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.errors import AnatozooError, ConfigError, GeometryError
+from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import in_one_part, labels_on_grid, organ_planes, to_frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.masks import Classes, MaskInput, read_mask
-from anatozoo.training.module import ZooModule
+from anatozoo.nn.labels import check_labels
+from anatozoo.tasks.base import Predictor, in_batches
 
 if TYPE_CHECKING:
     from anatozoo.results.repair import RepairResult
@@ -23,17 +26,44 @@ TRACE = 0.05
 """Share of the repaired organ that was there before, up to which it counts as restored."""
 
 
-class RepairModule(ZooModule):
-    """A method that takes a mask and gives a plausible one, 2-D or 3-D.
+class RepairTask(Predictor):
+    """A model that takes a mask and gives a plausible one, 2-D or 3-D.
 
-    Subclasses set `organs`, in the order of their labels 1, 2, ..., and `shape`, the network's frame, and
-    implement `forward`.
+    Subclasses set `network`, which gives logits, or implement `forward`.
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...
+        frame: what the network sees; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
+        one_part: organs that are in one part: of a repaired mask, what lies apart from the largest is taken
+            away. Mapped to the organs that may cover it, so that what hangs together behind them is one part.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
-    organs: list[str]
-    shape: tuple[int, ...]
-    behind: Sequence[tuple[int, Sequence[int]]] = ()
-    """Organs that are in one part, see `anatozoo.frames.planes.in_one_part`."""
+    offers: ClassVar = frozenset({"maps"})
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        frame: FrameSpec | Mapping[str, Any],
+        one_part: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(frame)
+        self.frame.require((2, 3), ("pad", "stretch", "spacing"))
+        self.organs = check_labels(organs)
+        if not 1 <= len(self.organs) <= 254:
+            raise ConfigError(f"organs={self.organs} must be 1 to 254 names.")
+        self.one_part = {organ: list(covers) for organ, covers in one_part.items()}
+        named = {*self.one_part, *(name for names in self.one_part.values() for name in names)}
+        if strangers := sorted(named - {*self.organs}):
+            raise ConfigError(
+                f"one_part names {', '.join(strangers)}, but the organs are {', '.join(self.organs)}."
+            )
+        number = {organ: value for value, organ in enumerate(self.organs, start=1)}
+        self.behind = [
+            (number[organ], [number[c] for c in covers]) for organ, covers in self.one_part.items()
+        ]
 
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""
@@ -82,21 +112,14 @@ class RepairModule(ZooModule):
         Raises:
             ConfigError: `batch_size` is below 1.
             ImageError: a mask cannot be repaired; the ones before it have been yielded.
-            GeometryError: the same.
+            GeometryError: the model works in millimetres and the spacing of a mask is unknown.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-        batch: list[MaskInput] = []
-        for x in xs:
-            try:
-                batch.append(self._read(x, classes, spacing_mm))
-            except AnatozooError:
-                yield from self._repair(batch, precision)
-                raise
-            if len(batch) == batch_size:
-                yield from self._repair(batch, precision)
-                batch = []
-        yield from self._repair(batch, precision)
+        return in_batches(
+            xs,
+            batch_size,
+            lambda x: self._read(x, classes, spacing_mm),
+            lambda masks: self._repair(masks, precision),
+        )
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test."""
@@ -106,31 +129,22 @@ class RepairModule(ZooModule):
 
     def _read(self, x: Any, classes: Classes, spacing_mm: float | Sequence[float] | None) -> MaskInput:
         mask = read_mask(x, self.organs, len(self.shape), classes=classes, spacing_mm=spacing_mm)
-        if self.hparams["fit"] == "spacing" and mask.grid.spacing_mm is None:
+        if self.frame.fit == "spacing" and mask.grid.spacing_mm is None:
             raise GeometryError(
-                f"this model works at {self.hparams['spacing_mm']} mm, but the spacing of the mask "
+                f"this model works at {self.frame.spacing_mm} mm, but the spacing of the mask "
                 f"{mask.name!r} is unknown; give spacing_mm."
             )
         return mask
 
     @torch.inference_mode()
     def _repair(self, masks: Sequence[MaskInput], precision: str | None = None) -> list["RepairResult"]:
-        if not masks:
-            return []
-        h: Any = self.hparams
-        frames = [Frame.fit(mask.grid, self.shape, h.fit, h.spacing_mm) for mask in masks]
-        kind = next(self.parameters()).dtype
+        frames = [Frame.fit(mask.grid, self.frame) for mask in masks]
         batch = np.empty((len(masks), 1 + len(self.organs), *self.shape), np.float32)
         # What is done for each mask by itself takes about as long as the network.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(self._fill, batch, masks, frames))
-            was_training = self.training
-            self.eval()
-            try:
-                with self.in_precision(precision):
-                    logits = self(torch.from_numpy(batch).to(self.device, kind))
-            finally:
-                self.train(was_training)
+            with self.answering(precision):
+                logits = self(self.tensor(batch))
             probability = logits.float().softmax(1).cpu().numpy()
             return list(pool.map(self._result, masks, frames, probability))
 

@@ -1,8 +1,8 @@
 """From a volume with thick slices to a `RestoredVolume`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import intensity_range
 from anatozoo.io.orientation import Orientation
 from anatozoo.io.read import read_stack
 from anatozoo.nn.slices import interpolate_slices
-from anatozoo.training.module import ZooModule
+from anatozoo.tasks.base import Predictor
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -29,16 +30,28 @@ UNUSUAL = 1.25
 """From what ratio to those of the training on a spacing is flagged."""
 
 
-class SuperResolutionModule(ZooModule):
-    """A method that makes fine slices from thick ones.
+class RestoreTask(Predictor):
+    """A model that makes fine slices from thick ones.
 
-    Subclasses set `network`, `factor`, fine slices for each thick one, and `shape`, the fine frame of the
-    training. Setting: ``spacing_mm`` of the fine volumes.
+    Subclasses set `network`, which has ``correction``, what it adds to the interpolated slices.
+
+    Args:
+        frame: the fine frame of the training, of three sides and at a resolution in millimetres; a
+            prediction is of any size.
+        factor: fine slices for each thick one.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
+    offers: ClassVar = frozenset({"images"})
+
     network: Any
-    factor: int
-    shape: tuple[int, ...]
+
+    def __init__(self, frame: FrameSpec | Mapping[str, Any], factor: int) -> None:
+        super().__init__(frame)
+        check_slices(self.frame, factor)
+        self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
         """Fine volumes (B, 1, D · factor, H, W) of coarse ones (B, 1, D, H, W), intensities about [0, 1]."""
@@ -78,7 +91,7 @@ class SuperResolutionModule(ZooModule):
         stack = read_stack(x, spacing_mm=spacing_mm)
         if stack.grid.size[Orientation.of_slices(stack.grid).axes[2]] < 2:
             raise ImageError(f"{stack.source or stack.name!r} is one slice; what lies between needs two.")
-        with self.in_precision(precision):
+        with self.answering(precision):
             return self._restore(stack)
 
     def predict_batch(
@@ -126,32 +139,26 @@ class SuperResolutionModule(ZooModule):
 
     @torch.inference_mode()
     def _in_windows(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        kind = next(self.parameters()).dtype
-        image = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self.device, kind)
+        image = self.tensor(pixels)[None, None]
         window = tuple(min(own, most) for own, most in zip(pixels.shape, WINDOW, strict=True))
-        was_training = self.training
-        self.eval()
-        try:
-            if window == pixels.shape:
-                fine = self(image)
-            else:
-                # Imported where needed: it takes seconds.
-                from monai.inferers.utils import sliding_window_inference
+        if window == pixels.shape:
+            fine = self(image)
+        else:
+            # Imported where needed: it takes seconds.
+            from monai.inferers.utils import sliding_window_inference
 
-                # What is interpolated knows of no windows; only what the network adds is put together.
-                added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
-                    image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
-                )
-                fine = interpolate_slices(image, self.factor) + added
-        finally:
-            self.train(was_training)
+            # What is interpolated knows of no windows; only what the network adds is put together.
+            added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
+                image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
+            )
+            fine = interpolate_slices(image, self.factor) + added
         result: npt.NDArray[np.float32] = fine[0, 0].float().cpu().numpy()
         return result
 
     def _flags(self, grid: Grid) -> list[str]:
         if grid.spacing_mm is None:
             return []
-        x, y, z = self.hparams["spacing_mm"]
+        x, y, z = self.frame.spacing_mm or (1, 1, 1)
         turned = Orientation.of_slices(grid).grid(grid)
         ratios = np.asarray(turned.spacing_mm) / (x, y, z * self.factor)
         return ["unusual_spacing"] if (np.maximum(ratios, 1 / ratios) > UNUSUAL).any() else []
@@ -173,3 +180,18 @@ def fine_grid(coarse: Grid, factor: int, across: int = 2) -> Grid:
     # The middle of the first fine slice lies before that of the first thick one.
     first = coarse.to_physical([(1 / factor - 1) / 2 if axis == across else 0 for axis in range(3)])
     return replace(coarse, size=size, spacing_mm=spacing, origin=tuple(first.tolist()))
+
+
+def check_slices(frame: FrameSpec, factor: int) -> None:
+    """Refuse frames of fine slices that thick ones do not fill.
+
+    Raises:
+        ConfigError: a setting is not possible.
+    """
+    frame.require(3, ("spacing",))
+    slices = frame.shape[0]
+    if factor < 2 or slices % factor or slices < 2 * factor:
+        raise ConfigError(
+            f"the frame's size={frame.size} must be [D, H, W] with D a multiple of factor={factor}, which is "
+            "at least 2, and two thick slices or more."
+        )

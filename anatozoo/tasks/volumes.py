@@ -12,12 +12,17 @@ from torch import Tensor
 from anatozoo.errors import ConfigError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid, largest_plane
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.read import read_stack
-from anatozoo.training.module import FRAGMENT, ZooModule
+from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.tasks.base import FRAGMENT, Predictor
+from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
+    from anatozoo.metrics.cases import Case
     from anatozoo.results.volume import VolumeResult
 
 WIDER = 1.5
@@ -28,39 +33,64 @@ ORDERS_AGREE = 0.7
 """Dice of an organ between the two orders of slices below which a result is flagged."""
 
 
-class StackModule(ZooModule):
-    """A method that gives each voxel of a volume one label.
+class VolumeTask(Predictor):
+    """A model that gives each voxel of a volume one label.
 
-    Subclasses set `labels`, in the order of their values 1, 2, ..., and `shape`, the network's frame, and
-    implement `forward` and `loss_terms`. Settings: ``fit``, ``spacing_mm``, ``long_side``.
+    Subclasses set `network`, which gives logits, or implement `forward`.
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...
+        frame: what the network sees, of three sides.
+        one_part: whether the organs hang together, as those of a heart do: predictions then leave out what
+            lies apart from the largest part of them all.
 
     Attributes:
         sees_parts: whether the network may look at a volume part by part; else it sees one frame of it.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
+    offers: ClassVar = frozenset({"maps"})
     sees_parts: ClassVar[bool] = True
 
-    labels: list[str]
-    shape: tuple[int, ...]
-    one_part: bool = False
-    """Whether the organs hang together, so that what lies apart from the largest part of them all is none."""
+    def __init__(
+        self, organs: Sequence[str], frame: FrameSpec | Mapping[str, Any], one_part: bool = False
+    ) -> None:
+        super().__init__(frame)
+        self.frame.require(3)
+        self.organs = check_labels(organs)
+        if not 1 <= len(self.organs) <= 254:
+            raise ConfigError(f"organs={self.organs} must be 1 to 254 names.")
+        self.one_part = one_part
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 1 + labels, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
+        """Logits (B, 1 + organs, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
 
-    def loss_terms(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted terms of the loss of a training batch, ``image`` (B, 1, D, H, W) and ``labels``."""
-        raise TypeError(f"{type(self).__name__} does not define loss_terms.")
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, 1 + organs, D, H, W) of the batch's ``image``."""
+        logits: Tensor = self(batch["image"])
+        return logits
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step; logs every term of the loss."""
-        return self.total(self.loss_terms(batch), len(batch["image"]))
+    def columns(self) -> list[str]:
+        """Dice over all organs and of each."""
+        return ["dice", *(f"dice/{name}" for name in self.organs)]
 
-    @property
-    def organs(self) -> list[str]:
-        """Names of the organs, in the order of their labels."""
-        return self.labels
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Dice over all organs and of each, within the frame."""
+        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.organs) + 1)
+        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Label maps found beside the given ones, within the frame."""
+        return label_cases(output.argmax(1), batch["labels"], self.organs, batch, image=batch["image"])
+
+    def maps(self, output: Tensor | Sequence[Tensor], batch: Mapping[str, Tensor]) -> Maps:
+        """Probabilities beside the labels, of logits, or of the first of several."""
+        logits = output if isinstance(output, Tensor) else output[0]
+        truth = one_hot(batch["labels"].long(), len(self.organs) + 1)
+        return Maps(logits.float().softmax(1), truth)
 
     def predict(
         self,
@@ -99,8 +129,8 @@ class StackModule(ZooModule):
         """
         if whole and not self.sees_parts:
             raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
-        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.hparams["fit"] == "slices")
-        with self.in_precision(precision):
+        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.frame.fit == "slices")
+        with self.answering(precision):
             return self._segment(stack, whole)
 
     def predict_batch(
@@ -124,8 +154,7 @@ class StackModule(ZooModule):
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that anybody may have, for the golden test: the one in which the network finds most."""
-        h: Any = self.hparams
-        spacing = h["spacing_mm"] if h["fit"] == "spacing" else None
+        spacing = self.frame.spacing_mm if self.frame.fit == "spacing" else None
         # A result without labels would prove little, and a network that knows hearts may see none in a ball.
         samples = (_ball(self.shape), _heart(self.shape))
         return max(samples, key=lambda each: len(np.unique(self.predict(each, spacing_mm=spacing).mask)))
@@ -151,7 +180,7 @@ class StackModule(ZooModule):
             version=self.checkpoint_version,
             image=stack.source or stack.name,
             grid=stack.grid,
-            classes=tuple(self.labels),
+            classes=tuple(self.organs),
             label_map=labels,
             flags=(*stack.flags, *flags, *self._flags(labels)),
             pixels=stack.pixels,
@@ -160,14 +189,13 @@ class StackModule(ZooModule):
     def _look(
         self, stack: "GridImage", part: float | None
     ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
-        """A frame, the probabilities (1 + labels, ...) in it, and flags.
+        """A frame, the probabilities (1 + organs, ...) in it, and flags.
 
         Args:
             stack: the stack.
             part: how much of its slices to look at, in sides of the network's frame; None at all of them.
         """
-        h: Any = self.hparams
-        frame = fit_frame(stack.grid, self.shape, h.fit, h.spacing_mm, h.long_side, whole=self.sees_parts)
+        frame = fit_frame(stack.grid, self.frame, whole=self.sees_parts)
         if part is not None:
             # All slices, but of each the middle alone.
             sides = (math.ceil(part * own) for own in self.shape[1:])
@@ -181,15 +209,8 @@ class StackModule(ZooModule):
         return frame, (probability + other) / 2, flags
 
     def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Probabilities (1 + labels, D, H, W) of an image (D, H, W) in the frame."""
-        kind = next(self.parameters()).dtype
-        given = torch.from_numpy(image)[None, None].to(self.device, kind)
-        was_training = self.training
-        self.eval()
-        try:
-            logits = self._in_windows(given)
-        finally:
-            self.train(was_training)
+        """Probabilities (1 + organs, D, H, W) of an image (D, H, W) in the frame."""
+        logits = self._in_windows(self.tensor(image)[None, None])
         return logits[0].float().softmax(0).cpu().numpy()
 
     def _in_windows(self, image: Tensor) -> Tensor:
@@ -219,7 +240,7 @@ class StackModule(ZooModule):
         from scipy.ndimage import label
 
         flags = []
-        for value, organ in enumerate(self.labels, start=1):
+        for value, organ in enumerate(self.organs, start=1):
             mask = labels == value
             if not mask.any():
                 flags.append(f"missing_{organ}")
@@ -233,7 +254,7 @@ class StackModule(ZooModule):
 
 
 def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
-    """Whether the probabilities (1 + labels, ...) of two orders of slices give each organ alike."""
+    """Whether the probabilities (1 + organs, ...) of two orders of slices give each organ alike."""
     a, b = largest_plane(list(one)), largest_plane(list(other))
     for value in range(1, len(one)):
         mine, its = a == value, b == value
@@ -243,7 +264,7 @@ def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -
 
 
 def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probabilities (1 + labels, D, H, W) in which only the largest part of all organs together is left."""
+    """Probabilities (1 + organs, D, H, W) in which only the largest part of all organs together is left."""
     from scipy.ndimage import binary_dilation, label
 
     found, corners = largest_plane(list(probability)) > 0, np.ones((3, 3, 3))

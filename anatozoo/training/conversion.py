@@ -36,7 +36,7 @@ class Converter(Protocol):
     OPTIONS: tuple[str, ...]
     """Keyword arguments of `convert_state` beside the style, each with a default: what tensors do not tell.
 
-    The command line knows ``organs``, ``labels``, ``skips`` and ``image_size``.
+    The command line knows ``organs``, ``skips`` and ``image_size``.
     """
 
     def styles_of(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:

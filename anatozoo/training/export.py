@@ -5,29 +5,22 @@ Stores the weights in float16, then writes what the stored weights make of a pic
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.training.weights import read_weights
-from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
+from anatozoo.errors import ConfigError
+from anatozoo.zoo.checkpoint import build_module, method_of, write_checkpoint_folder
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
+from anatozoo.zoo.hub import load_run
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
 
 if TYPE_CHECKING:
     from lightning import LightningModule
-
-_SOURCES = ("_weights", "shape_prior", "autoencoder")
-"""How the settings end that name what a fit began with."""
-LAST_STEP = "current_model_state"
-"""Where Lightning keeps the weights of a run's last step, if the file's own are their average."""
 
 
 def method_of_name(name: str) -> str:
@@ -53,23 +46,11 @@ def read_run(ckpt: str | Path, method: str, *, averaged: bool = True) -> "Lightn
         ConfigError: it is no such file, one of another method, or holds no average to choose against.
         WeightsError: its tensors do not fit the module.
     """
-    path = str(ckpt)
-    state, hparams = read_weights(path, method)
-    if not averaged:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        if LAST_STEP not in stored:
-            raise ConfigError(f"{path} holds no average of weights; leave --last-weights out.")
-        state = {key: stored[LAST_STEP][key] for key in state}
-    cls = find_method(method).module_class()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            module: LightningModule = cls(**hparams)
-        module.load_state_dict(state, strict=True)
-    except TypeError as error:
-        raise ConfigError(f"{path}: {cls.__name__} does not take its hyper-parameters: {error}.") from error
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {cls.__name__}: {' '.join(str(error).split())}") from error
-    return module.eval()
+    module: LightningModule = load_run(ckpt, averaged=averaged)
+    found = method_of(module)
+    if found != method:
+        raise ConfigError(f"{ckpt} is a {found} checkpoint, not a {find_method(method).title}.")
+    return module
 
 
 def export_run(
@@ -103,21 +84,17 @@ def export_run(
         OutputError: the folder cannot be written.
     """
     method = method_of_name(name)
-    module = _without_paths(read_run(ckpt, method, averaged=averaged))
+    module = read_run(ckpt, method, averaged=averaged)
     if organs is not None:
         module = _restricted(module, method, organs)
     write_checkpoint_folder(module, folder, name=name, version=version)
     stored = build_module(folder)
     pictures = [golden_picture(path) for path in images]
-    settings = stored.hparams
+    frame = getattr(stored, "frame", None)  # modules of other packages may have none
     # A mask from memory has no spacing, which a model of masks that works in millimetres needs.
-    metric = hasattr(stored, "golden_input") and settings.get("fit") == "spacing"
-    write_golden(
-        stored,
-        _golden_input(stored, name, pictures),
-        folder,
-        spacing_mm=settings["spacing_mm"] if metric else None,
-    )
+    metric = hasattr(stored, "golden_input") and getattr(frame, "fit", None) == "spacing"
+    spacing = getattr(frame, "spacing_mm", None) if metric else None
+    write_golden(stored, _golden_input(stored, name, pictures), folder, spacing_mm=spacing)
     return folder
 
 
@@ -128,14 +105,6 @@ def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -
         raise ConfigError(f"{method} cannot be cut down to some of its organs; leave --organs out.")
     part: LightningModule = importlib.import_module(home).restrict_organs(module, organs)
     return part
-
-
-def _without_paths(module: "LightningModule") -> "LightningModule":
-    """Forget files that a fit began with: their paths mean nothing elsewhere. Checkpoints' names stay."""
-    for key, value in module.hparams.items():
-        if key.endswith(_SOURCES) and isinstance(value, str) and (os.sep in value or os.path.exists(value)):
-            module.hparams[key] = None
-    return module
 
 
 def _golden_input(

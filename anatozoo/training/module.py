@@ -1,71 +1,176 @@
-"""What the LightningModules of all methods share."""
+"""How every method is trained: one step, one way to measure, one optimiser, one way to start."""
 
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from torch import Tensor
+from lightning.fabric.utilities.data import AttributeDict
+from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
-from anatozoo.io.intensity import check_intensity
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn.half_precision import full_where_small
-from anatozoo.tasks.precision import PredictsInPrecision
+from anatozoo.tasks.base import Predictor, parameters_of, plain
 from anatozoo.training.guards import FitGuard, refuse_diverged, refuse_weights_alone
-
-if TYPE_CHECKING:
-    from anatozoo.io.intensity import Intensity
-    from anatozoo.metrics.cases import Case
-    from anatozoo.metrics.per_image import PerImageMean
-
-FRAGMENT = 0.05
-"""Share of an organ's area outside its largest part from which on a result is flagged."""
+from anatozoo.training.objective import Objective
+from anatozoo.training.optim import Optim
+from anatozoo.training.step import Step
+from anatozoo.training.weights import fill_in, read_weights
+from anatozoo.zoo.runs import METHOD_KEY
 
 
-class ZooModule(PredictsInPrecision, L.LightningModule):
-    """A method of the zoo: network, losses and metrics set up in this order, JSON hyper-parameters only.
+class ZooModule(Predictor, L.LightningModule):
+    """What turns a model into a LightningModule; stands before the model among the bases of a module.
 
-    Subclasses call ``super().__init__()`` and then `initialise` with their arguments.
+    ``class UNetModule(ZooModule, UNetModel)`` takes the settings of both. A subclass gives `losses`, and
+    keeps each argument of its constructor in an attribute of the same name.
+
+    Args:
+        optim: the optimiser and its schedule.
+        init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
+        **model: the settings of the model.
 
     Attributes:
-        architecture: hyper-parameters that make the network; a fit takes them over from its starting
-            weights (``init_weights``) unless it is told otherwise.
-        links: hyper-parameter -> setting of the data module that always has the same value; users give it
-            once, on the model.
+        fast_layout: whether a fit brings the weights into the order "channels last", in which convolutions of
+            images train fastest on CPUs and tensor cores.
     """
 
-    architecture: ClassVar[tuple[str, ...]] = ()
-    links: ClassVar[Mapping[str, str]] = {}
+    fast_layout: ClassVar[bool] = False
+    extra_links: ClassVar[Mapping[str, str]] = {}
+    """Settings of the model, beside organs and frame, that the data module has too, under its own names."""
 
-    columns: list[str]
-    val_metrics: "PerImageMean"
-    test_metrics: "PerImageMean"
-    checkpoint_name: str = "untrained"
-    checkpoint_version: str = "0"
-    intensity: "Intensity" = "percentiles"
-    """How grey values become [0, 1]; methods that offer a choice have it among their settings."""
+    val_metrics: PerImageMean
+    test_metrics: PerImageMean
 
-    def initialise(self) -> None:
-        """Save the hyper-parameters, check that they are JSON, and build the parts.
+    def __init__(self, *, optim: Optim = Optim(), init_weights: str | None = None, **model: Any) -> None:
+        super().__init__(**model)
+        self.optim = Optim.of(optim)
+        self.init_weights = init_weights
+        full_where_small(self)
+        count = len(self.columns())
+        self.val_metrics, self.test_metrics = PerImageMean(count), PerImageMean(count)
+
+    # What a method says.
+
+    def answer(self, batch: Mapping[str, Tensor]) -> Any:
+        """The network's answer to a training batch."""
+        return self(batch["image"])
+
+    def losses(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the method's own loss; their sum is minimised.
+
+        Args:
+            output: what `answer` gave.
+            batch: the training batch.
+        """
+        raise TypeError(f"{type(self).__name__} does not define losses.")
+
+    @property
+    def encoder_part(self) -> nn.Module | None:
+        """The part of the network whose learning rate ``optim.encoder_lr_scale`` scales."""
+        return None
+
+    def start(self) -> None:
+        """Fill in the weights that a fresh fit starts from."""
+        if self.init_weights:
+            state, settings = read_weights(self.init_weights, self._method())
+            fill_in(self, self.adapted(state, settings))
+
+    def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Starting weights as they fit this network.
+
+        Args:
+            state: tensors of another checkpoint of the method.
+            settings: its settings.
+        """
+        return state
+
+    # The one step.
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """The trainer's objectives, in their order."""
+        trainer = self._trainer
+        callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
+        return [each for each in callbacks if isinstance(each, Objective)]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step: the method's own terms of the loss, then those of the objectives; logs every term."""
+        step = Step(self, batch, self.answer(batch), self.global_step)
+        terms = self.losses(step.output, batch)
+        for objective in self.objectives:
+            for name, value in objective.terms(step).items():
+                if name in terms:
+                    raise ConfigError(
+                        f"two terms of the loss are called {name!r}; give objective "
+                        f"{type(objective).__name__} another name."
+                    )
+                terms[name] = value.mean()
+        self._last = step, terms
+        return self.total(terms, _size(batch))
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Backpropagate, unless an objective sets the gradients."""
+        step, terms = self._last
+        del self._last  # it holds the graph of the step
+        if not any(objective.backward(step, terms) for objective in self.objectives):
+            super().backward(loss, *args, **kwargs)
+
+    def total(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
+        """The sum of the terms of a training step's loss; logs it and every term."""
+        loss = torch.stack(list(terms.values())).sum()
+        values = {f"train/{k}": v.detach() for k, v in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and schedule of ``optim``."""
+        return self.optim.build(self, self.encoder_part)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What every fit is watched by."""
+        return [FitGuard()]
+
+    def setup(self, stage: str) -> None:
+        """Before a fresh fit, fill in the weights that it starts from.
 
         Raises:
-            ConfigError: a hyper-parameter is no JSON value, so that a checkpoint would need pickle.
+            ConfigError: a setting is not a JSON value, so that a checkpoint would need pickle.
         """
         try:
-            plain = json.loads(json.dumps(dict(self.hparams)))
+            json.dumps(self.all_settings())
         except TypeError as error:
-            raise ConfigError(f"hyper-parameters must be JSON values: {error}.") from error
-        self.hparams.update(plain)
-        # Lightning's command line notes here how it made the module, which is no argument of ours.
-        self.hparams.pop("_instantiator", None)
-        self.intensity = self.hparams.get("intensity", "percentiles")
-        check_intensity(self.intensity)
-        self.configure_network()
-        full_where_small(self)
-        self.configure_losses()
-        self.configure_metrics()
+            raise ConfigError(f"settings must be JSON values: {error}.") from error
+        if stage != "fit":
+            return
+        if self.fast_layout:
+            # Before processes are joined, for these share gradients by the layout that they find.
+            for part in self.children():
+                part.to(memory_format=torch.channels_last)
+        if self._trainer is None or not self.trainer.ckpt_path:
+            self.start()
+
+    # What is stored.
+
+    def all_settings(self) -> dict[str, Any]:
+        """The settings of model and training as JSON values."""
+        return {name: plain(getattr(self, name)) for name in parameters_of(type(self))}
+
+    @property
+    def hparams(self) -> Any:
+        """`all_settings`, where Lightning looks for what it stores and logs."""
+        return AttributeDict(self.all_settings())
+
+    @property
+    def hparams_initial(self) -> Any:
+        """`all_settings`; no setting changes in a fit."""
+        return self.hparams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the method in a training run's file, so that the command line knows it again.
@@ -73,12 +178,9 @@ class ZooModule(PredictsInPrecision, L.LightningModule):
         Raises:
             DivergedError: a weight is NaN or infinite; good weights of before must not give way to it.
         """
-        from anatozoo.training.weights import METHOD_KEY
-        from anatozoo.zoo.checkpoint import method_of
-
         refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that nobody registered has no name
-            checkpoint[METHOD_KEY] = method_of(self)
+            checkpoint[METHOD_KEY] = self._method()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on from weights alone.
@@ -89,68 +191,12 @@ class ZooModule(PredictsInPrecision, L.LightningModule):
         if self._trainer is not None and self._trainer.state.fn == "fit":
             refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
 
-    def configure_callbacks(self) -> list[L.Callback]:
-        """What every fit is watched by."""
-        return [FitGuard()]
+    def _method(self) -> str:
+        from anatozoo.zoo.checkpoint import method_of
 
-    def configure_network(self) -> None:
-        """Build the network from ``self.hparams``."""
+        return method_of(self)
 
-    def configure_losses(self) -> None:
-        """Prepare what the losses need."""
-
-    def configure_metrics(self) -> None:
-        """Say by `judge_by` what is measured."""
-
-    def judge_by(self, columns: Sequence[str]) -> None:
-        """Measure these columns in validation and test, one value per image over all processes.
-
-        The progress bar shows the first. Subclasses give the values by `measure`.
-        """
-        from anatozoo.metrics.per_image import PerImageMean
-
-        self.columns = list(columns)
-        self.val_metrics, self.test_metrics = PerImageMean(len(columns)), PerImageMean(len(columns))
-
-    def infer(self, batch: Mapping[str, Tensor]) -> Any:
-        """The network's answer to a validation batch: computed once, for `measure` and `cases`."""
-        raise TypeError(f"{type(self).__name__} does not define infer.")
-
-    def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The values of a batch, (B, columns); NaN where a column does not apply.
-
-        Args:
-            output: what `infer` gave.
-            batch: the validation batch.
-        """
-        raise TypeError(f"{type(self).__name__} does not define measure.")
-
-    def cases(self, output: Any, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Predictions beside what the data says, one per image of the batch, on the CPU.
-
-        Args:
-            output: what `infer` gave.
-            batch: the validation batch; its ``spacing_mm`` (B, n), NaN where unknown, gives millimetres.
-        """
-        raise TypeError(f"{type(self).__name__} does not define cases.")
-
-    def total(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
-        """The sum of the terms of a training step's loss; logs it and every term."""
-        loss = torch.stack(list(terms.values())).sum()
-        values = {f"train/{k}": v.detach() for k, v in terms.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
-        return loss
-
-    def begins_afresh(self, stage: str) -> bool:
-        """Prepare the network for a fit; whether the fit is fresh, so that it needs its starting weights."""
-        if stage != "fit":
-            return False
-        # Convolutions train fastest so, on CPUs and tensor cores alike; maps follow the weights' format.
-        # Before processes are joined, for these share gradients by the layout that they find.
-        for part in self.children():
-            part.to(memory_format=torch.channels_last)
-        return self._trainer is None or not self.trainer.ckpt_path
+    # Validation.
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Collect the values of each image; callbacks find the answer under ``output``."""
@@ -160,7 +206,7 @@ class ZooModule(PredictsInPrecision, L.LightningModule):
         """Collect the values of each image; callbacks find the answer under ``output``."""
         return self._judge(self.test_metrics, batch)
 
-    def _judge(self, metric: "PerImageMean", batch: dict[str, Tensor]) -> dict[str, Any]:
+    def _judge(self, metric: PerImageMean, batch: dict[str, Tensor]) -> dict[str, Any]:
         output = self.infer(batch)
         metric.update(batch["index"], self.measure(output, batch))
         return {"output": output}
@@ -173,10 +219,30 @@ class ZooModule(PredictsInPrecision, L.LightningModule):
         """Log the means over the test images."""
         self._report("test", self.test_metrics)
 
-    def _report(self, stage: str, metric: "PerImageMean") -> None:
+    def _report(self, stage: str, metric: PerImageMean) -> None:
         means = metric.compute()
         metric.reset()
-        for column, value in zip(self.columns, means, strict=True):
-            shown = column == self.columns[0]
+        columns = self.columns()
+        for column, value in zip(columns, means, strict=True):
+            shown = column == columns[0]
             # The metric has gathered the processes already.
             self.log(f"{stage}/{column}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
+
+
+def links_of(module: type, data: type) -> dict[str, str]:
+    """Settings that a module and its data module must agree on, to those of the data module.
+
+    Users give them once, on the model: organs, the fields of the frame, and what the module links beside.
+    """
+    ours, theirs = set(parameters_of(module)), set(inspect.signature(data).parameters)
+    if hasattr(module, "links"):  # of another package
+        return dict(module.links)
+    found = {"organs": "organs"} if "organs" in ours & theirs else {}
+    if "frame" in ours & theirs:
+        found |= {f"frame.{field}": f"frame.{field}" for field in FrameSpec.__dataclass_fields__}
+    return found | dict(getattr(module, "extra_links", {}))
+
+
+def _size(batch: Mapping[str, Tensor]) -> int:
+    """Number of items of a batch."""
+    return len(next(iter(batch.values())))

@@ -1,54 +1,104 @@
-"""Optimisers and schedules that the methods share."""
+"""The optimiser and the schedule of a fit: one record and one way to build them, for all methods."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import nn
 
+from anatozoo.errors import ConfigError
 
-def adam_with_schedule(module: L.LightningModule, encoder: nn.Module) -> Any:
-    """Adam or AdamW with a step or cosine schedule, from a module's hyper-parameters.
-
-    Hyper-parameters: ``optimizer`` (``"adam"``, L2 in the gradient, or ``"adamw"``), ``lr``,
-    ``weight_decay``, ``encoder_lr_scale``, ``schedule`` (``"step"``: × ``lr_gamma`` every ``lr_step`` epochs;
-    ``"cosine"``: to 1 % at the fit's end after ``warmup_steps`` optimiser steps of linear warm-up).
-
-    Args:
-        module: the module whose trainable parameters are optimised.
-        encoder: part of it whose learning rate is scaled by ``encoder_lr_scale``.
-
-    Returns:
-        What `configure_optimizers` returns.
-    """
-    h: Any = module.hparams
-    scaled = [p for p in encoder.parameters() if p.requires_grad]
-    own = {id(p) for p in scaled}
-    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
-    groups = [{"params": rest}, {"params": scaled, "lr": h.lr * h.encoder_lr_scale}]
-    kind = torch.optim.Adam if h.optimizer == "adam" else torch.optim.AdamW
-    optimizer = kind(groups, lr=h.lr, weight_decay=h.weight_decay)
-    if h.schedule == "step":
-        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, h.lr_step, h.lr_gamma)]
-    return cosine(module, optimizer)
+FLOOR = 0.01
+"""Share of the learning rate at which a cosine schedule ends."""
 
 
-def cosine(module: L.LightningModule, optimizer: torch.optim.Optimizer) -> Any:
-    """A cosine schedule to 1 % of the learning rate at the fit's end, after a linear warm-up.
-
-    Hyper-parameters: ``lr``, and ``warmup_steps``, the optimiser steps of the warm-up.
+@dataclass(frozen=True)
+class Optim:
+    """How a fit moves the weights.
 
     Args:
-        module: the module that is fitted.
-        optimizer: its optimiser.
+        name: ``"adam"`` (weight decay is L2 in the gradient) or ``"adamw"``.
+        lr: learning rate.
+        weight_decay: weight decay.
+        encoder_lr_scale: factor on the learning rate of the network's encoder.
+        schedule: ``"constant"``, ``"step"`` (×`lr_gamma` every `lr_step` epochs) or ``"cosine"`` (to 1 % at
+            the fit's end).
+        lr_step: epochs between steps.
+        lr_gamma: factor of a step.
+        warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
 
-    Returns:
-        What `configure_optimizers` returns.
+    Raises:
+        ConfigError: a setting is out of range.
     """
-    h: Any = module.hparams
-    total = int(module.trainer.estimated_stepping_batches)
-    warmup = min(h.warmup_steps, max(total // 4, 1))
-    ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warmup)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total - warmup, 1), eta_min=h.lr * 0.01)
-    chain = torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, decay], [warmup])
-    return [optimizer], [{"scheduler": chain, "interval": "step"}]
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    encoder_lr_scale: float = 1.0
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    lr_step: int = 1000
+    lr_gamma: float = 1.0
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("adam", "adamw"):
+            raise ConfigError(f"optim.name={self.name!r} is unknown; choose adam or adamw.")
+        if self.schedule not in ("constant", "step", "cosine"):
+            raise ConfigError(
+                f"optim.schedule={self.schedule!r} is unknown; choose constant, step or cosine."
+            )
+        if not self.lr >= 0 or min(self.weight_decay, self.encoder_lr_scale, self.warmup_steps) < 0:
+            raise ConfigError(
+                f"optim.lr={self.lr}, weight_decay={self.weight_decay}, encoder_lr_scale="
+                f"{self.encoder_lr_scale} and warmup_steps={self.warmup_steps} must not be negative."
+            )
+        if self.lr_step < 1:
+            raise ConfigError(f"optim.lr_step={self.lr_step} must be at least 1.")
+
+    @classmethod
+    def of(cls, given: "Optim | Mapping[str, Any]") -> "Optim":
+        """The record itself, or one made of a mapping.
+
+        Raises:
+            ConfigError: the mapping has other keys, or a setting is out of range.
+        """
+        if isinstance(given, Optim):
+            return given
+        unknown = sorted(set(given) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(f"an optimiser has no setting {', '.join(unknown)}.")
+        return cls(**given)
+
+    def build(self, module: L.LightningModule, encoder: nn.Module | None = None) -> Any:
+        """What `configure_optimizers` returns.
+
+        Args:
+            module: its trainable parameters are optimised.
+            encoder: part of it whose learning rate is scaled by `encoder_lr_scale`.
+        """
+        scaled = [] if encoder is None else [p for p in encoder.parameters() if p.requires_grad]
+        own = {id(p) for p in scaled}
+        rest = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
+        groups: list[dict[str, Any]] = [{"params": rest}]
+        if encoder is not None:
+            groups.append({"params": scaled, "lr": self.lr * self.encoder_lr_scale})
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        if self.schedule == "step":
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, self.lr_step, self.lr_gamma)]
+        return [optimizer], [{"scheduler": self._cosine(module, optimizer), "interval": "step"}]
+
+    def _cosine(self, module: L.LightningModule, optimizer: torch.optim.Optimizer) -> Any:
+        schedules = torch.optim.lr_scheduler
+        total = max(int(module.trainer.estimated_stepping_batches), 1)
+        warmup = min(self.warmup_steps, max(total // 4, 1))
+        length, floor = max(total - warmup, 1), self.lr * FLOOR
+        decay = schedules.CosineAnnealingLR(optimizer, length, eta_min=floor)
+        if not warmup:
+            return decay
+        ramp = schedules.LinearLR(optimizer, 0.05, total_iters=warmup)
+        return schedules.SequentialLR(optimizer, [ramp, decay], [warmup])

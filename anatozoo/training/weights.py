@@ -1,125 +1,68 @@
-"""Hyper-parameters and tensors of a checkpoint, given as a name, a folder or a training run's file."""
+"""Weights that a fit starts from or holds fixed: of a checkpoint's name, its folder or a run's file."""
 
-import inspect
-import pickle
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.zoo.checkpoint import WEIGHTS, read_config, read_tensors, refuse_no_numbers
-from anatozoo.zoo.registry import MethodEntry, find_method, methods
-
-TRAINING_SUFFIX = ".ckpt"
-METHOD_KEY = "anatozoo_method"
-"""Where a training checkpoint names its method."""
-_ALIKE = 0.5
+from anatozoo.zoo.checkpoint import WEIGHTS, read_config, read_tensors
+from anatozoo.zoo.hub import load, resolve
+from anatozoo.zoo.registry import find_method
+from anatozoo.zoo.runs import is_run, read_run
 
 
-def read_hparams(source: str) -> tuple[str, dict[str, Any]]:
-    """Method and hyper-parameters of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
+def read_settings(source: str) -> tuple[str, dict[str, Any]]:
+    """Method and settings of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
 
     Raises:
-        ConfigError: there is no such file, `anatozoo fit` did not write it, or its method cannot be told.
+        ConfigError: there is no such file, or `anatozoo fit` did not write it.
         AnatozooError: no such checkpoint.
     """
-    if source.endswith(TRAINING_SUFFIX):
-        stored = _read_training_checkpoint(source)
-        return _method_of(source, stored), _hparams_of(stored)
-    _, method, hparams = _read_folder_config(source)
-    return method, hparams
+    if is_run(source):
+        run = read_run(source)
+        return run.method, dict(run.settings)
+    config = read_config(resolve(source))
+    return config.method, dict(config.settings)
 
 
 def read_weights(source: str, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict and hyper-parameters of a checkpoint of this method.
+    """State dict and settings of a checkpoint of this method.
 
     Args:
         source: checkpoint name, folder or ``.ckpt`` file.
         method: name of the method that it must be of.
 
     Raises:
-        ConfigError: the source is no checkpoint, or one of another method.
+        ConfigError: the source is not a checkpoint, or one of another method.
     """
-    if source.endswith(TRAINING_SUFFIX):
-        stored = _read_training_checkpoint(source)
-        found, state, hparams = _method_of(source, stored), stored["state_dict"], _hparams_of(stored)
-        refuse_no_numbers(state, source)
+    if is_run(source):
+        run = read_run(source)
+        found, state, settings = run.method, dict(run.state), dict(run.settings)
     else:
-        folder, found, hparams = _read_folder_config(source)
+        folder = resolve(source)
+        config = read_config(folder)
+        found, settings = config.method, dict(config.settings)
         state = {} if found != method else read_tensors(folder / WEIGHTS)
     if found != method:
         raise ConfigError(f"{source} is a {found} checkpoint, not a {find_method(method).title}.")
-    return state, hparams
+    return state, settings
 
 
-def _read_training_checkpoint(source: str) -> dict[str, Any]:
-    if not Path(source).is_file():
-        raise ConfigError(f"{source}: there is no such file.")
-    try:
-        stored = torch.load(source, map_location="cpu", weights_only=True)
-        dict(stored["hyper_parameters"])
-        dict(stored["state_dict"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
-    return stored
-
-
-def _hparams_of(stored: dict[str, Any]) -> dict[str, Any]:
-    hparams = dict(stored["hyper_parameters"])
-    hparams.pop("_instantiator", None)  # Lightning's command line notes there how it made the module
-    return hparams
-
-
-def _method_of(source: str, stored: dict[str, Any]) -> str:
-    """The method that the file names, or the one whose module's settings are most like the file's."""
-    if METHOD_KEY in stored:
-        return str(stored[METHOD_KEY])
-    # Files written before the method was noted: their settings tell it, even if some have come or gone since.
-    names = set(_hparams_of(stored))
-    shares = {entry.name: _share_in_common(names, _settings(entry)) for entry in methods().values()}
-    best = max(shares, key=lambda name: shares[name])
-    if shares[best] < _ALIKE or list(shares.values()).count(shares[best]) > 1:
-        raise ConfigError(f"{source} does not say which method it is of, and its settings fit none.")
-    return best
-
-
-def _share_in_common(a: set[str], b: set[str]) -> float:
-    return len(a & b) / max(len(a | b), 1)
-
-
-def _settings(entry: MethodEntry) -> set[str]:
-    """Names of the settings of a method's module, none where another package's does not import."""
-    try:
-        module = entry.module_class()
-    except ConfigError:
-        return set()
-    return set(inspect.signature(module.__init__).parameters) - {"self"}
-
-
-def _read_folder_config(source: str) -> tuple[Path, str, dict[str, Any]]:
-    from anatozoo.zoo.hub import resolve
-
-    folder = resolve(source)
-    config = read_config(folder)
-    return folder, config.method, dict(config.hparams)
-
-
-def start_from(module: nn.Module, source: str, method: str) -> None:
-    """Fill a module with the weights of a checkpoint of the same architecture.
+def frozen(source: str, needs: str) -> Any:
+    """A model that a fit looks at and does not change: in evaluation mode, without gradients.
 
     Args:
-        module: the module; keeps its number formats.
         source: checkpoint name, folder or ``.ckpt`` file.
-        method: name of the method that it must be of.
+        needs: name of a method that the model has, such as ``"encode"``.
 
     Raises:
-        ConfigError: the source is no checkpoint, or one of another method.
-        WeightsError: tensors are missing, unexpected or misshapen.
+        ConfigError: it does not exist, or the model has no such method.
     """
-    fill_in(module, read_weights(source, method)[0])
+    model = load(source, trainable=False)
+    if not callable(getattr(model, needs, None)):
+        raise ConfigError(f"{source} is a {type(model).__name__}, which cannot {needs.replace('_', ' ')}.")
+    return model.requires_grad_(False)
 
 
 def fill_in(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -149,8 +92,3 @@ def refuse_other_shapes(wrong: Sequence[str]) -> None:
             "the starting weights are of another architecture; "
             f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}"
         )
-
-
-def takes(entry: MethodEntry, names: Iterable[str]) -> bool:
-    """Whether a method's module has all of these settings."""
-    return set(names) <= _settings(entry)

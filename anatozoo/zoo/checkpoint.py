@@ -1,6 +1,6 @@
 """The folder of a checkpoint: ``model.safetensors`` and ``config.json``, written and read.
 
-Weights are safetensors and hyper-parameters JSON, so reading a folder runs no code of whoever wrote it.
+Weights are safetensors and settings JSON, so reading a folder runs no code of whoever wrote it.
 """
 
 import json
@@ -14,34 +14,35 @@ from anatozoo.errors import AnatozooError, ConfigError, WeightsError
 from anatozoo.text import one_line, some
 from anatozoo.version import __version__
 from anatozoo.zoo.bounds import check_hparams, tensor_budget
+from anatozoo.zoo.classes import import_class
 from anatozoo.zoo.files import NOT_REGULAR, is_irregular, read_regular, write_atomically, write_text
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
     from torch import Tensor
+    from torch.nn import Module
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LARGEST_CONFIG = 2**20
 """Bytes of a ``config.json``."""
 START_SETTINGS = ("init_weights", "encoder_weights")
-"""Hyper-parameters that fill a fresh network. Stored as null: the weights are there already, and fitting a
-loaded checkpoint must go on from them."""
+"""Settings that fill a fresh network. The weights of a checkpoint are there already, and fitting a loaded one
+must go on from them: a run that is measured or resumed has them empty."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What ``config.json`` says: the method, the checkpoint's name and version, and the hyper-parameters."""
+    """What ``config.json`` says: the method, the checkpoint's name and version, and the model's settings."""
 
     method: str
     name: str
     version: str
     anatozoo_version: str
-    hparams: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 def read_config(folder: Path) -> CheckpointConfig:
@@ -59,7 +60,7 @@ def read_config(folder: Path) -> CheckpointConfig:
         raise WeightsError(f"{path} cannot be read: {error.strerror}. Get the checkpoint again.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or numbers of thousands of digits
         raise WeightsError(f"{path} cannot be read as JSON: {error}. Get the checkpoint again.") from error
-    kinds = {"method": str, "name": str, "version": str, "anatozoo_version": str, "hparams": dict}
+    kinds = {"method": str, "name": str, "version": str, "anatozoo_version": str, "settings": dict}
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         raise WeightsError(f"{path} has no schema_version {SCHEMA_VERSION}; this anatozoo reads no other.")
     wrong = [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]
@@ -68,12 +69,12 @@ def read_config(folder: Path) -> CheckpointConfig:
     if not is_name(values["name"]):
         # The name becomes the name of a folder, so "../x" must go no further than here.
         raise WeightsError(f"{path}: name {values['name']!r} is not <method>-<data>[-<variant>].")
-    check_hparams(values["hparams"], str(path))
+    check_hparams(values["settings"], str(path))
     return CheckpointConfig(**{key: values[key] for key in kinds})
 
 
 def write_checkpoint_folder(
-    module: "LightningModule",
+    module: "Module",
     directory: str | os.PathLike[str],
     *,
     name: str,
@@ -83,7 +84,8 @@ def write_checkpoint_folder(
     """Write a module's weights and configuration; other files of the folder stay.
 
     Args:
-        module: a module of a registered method; its ``state_dict`` and ``hparams`` are stored.
+        module: a module of a registered method; its ``state_dict`` and the settings of its model are stored,
+            nothing of its training.
         directory: the checkpoint's folder, made where missing.
         name: the checkpoint's name, ``<method>-<data>[-<variant>]``.
         version: three numbers, as ``"1.0.0"``.
@@ -93,7 +95,7 @@ def write_checkpoint_folder(
         The folder.
 
     Raises:
-        ConfigError: the name does not fit, no method has this class, or hyper-parameters are not JSON.
+        ConfigError: the name does not fit, no method has this class, or settings are not JSON.
         WeightsError: a value is not finite, or too large for float16.
         OutputError: the folder cannot be written.
     """
@@ -111,12 +113,12 @@ def write_checkpoint_folder(
         "name": name,
         "version": version,
         "anatozoo_version": __version__,
-        "hparams": {key: None if key in START_SETTINGS else value for key, value in module.hparams.items()},
+        "settings": settings_of(module),
     }
     try:
         text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"hyper-parameters must be finite JSON values: {error}.") from error
+        raise ConfigError(f"settings must be finite JSON values: {error}.") from error
     tensors = {key: _stored(key, value, half) for key, value in module.state_dict().items()}
     folder = Path(directory)
     metadata = {"format": "pt", "name": name, "version": version}
@@ -130,7 +132,20 @@ def write_checkpoint_folder(
     return folder
 
 
-def method_of(module: "LightningModule") -> str:
+def settings_of(module: "Module") -> dict[str, Any]:
+    """The settings that make a module's network again.
+
+    Those of its model, or of another package's LightningModule that does not tell them apart all that it has,
+    without what fills a fresh network.
+    """
+    if hasattr(module, "setting_names"):
+        found: dict[str, Any] = module.settings()  # type: ignore[operator]
+        return found
+    every: Any = getattr(module, "hparams", {})
+    return {key: None if key in START_SETTINGS else value for key, value in every.items()}
+
+
+def method_of(module: "Module") -> str:
     """Name of the method whose module this is.
 
     Raises:
@@ -138,9 +153,10 @@ def method_of(module: "LightningModule") -> str:
     """
     own = type(module)
     for entry in methods().values():
-        # By name first, so that methods whose packages do not import are no hindrance.
-        if entry.module.rpartition(":")[2] == own.__name__ and entry.module_class() is own:
-            return entry.name
+        for path in (entry.module, entry.model):
+            # By name first, so that methods whose packages do not import are no hindrance.
+            if path and path.rpartition(":")[2] == own.__name__ and import_class(path) is own:
+                return entry.name
     raise ConfigError(f"{own.__module__}.{own.__name__} is the module of no registered method; register it.")
 
 
@@ -160,40 +176,78 @@ def _stored(key: str, value: "Tensor", half: bool) -> "Tensor":
     return value.clone(memory_format=torch.contiguous_format)
 
 
-def build_module(folder: Path) -> "LightningModule":
+def build_module(folder: Path, *, trainable: bool = True) -> Any:
     """The module of a checkpoint's folder, with its weights, in evaluation mode on the CPU.
 
     The state of the random number generator is left as it was.
 
+    Args:
+        folder: the checkpoint's folder.
+        trainable: give the LightningModule; else the model alone, which imports no Lightning.
+
     Raises:
         WeightsError: the folder is no checkpoint, its configuration asks for far more than its weights, or
             tensors are missing, unexpected, misshapen, of another kind of number or not finite.
-        ConfigError: the method is unknown or refuses the hyper-parameters.
+        ConfigError: the method is unknown or refuses the settings.
+    """
+    config = read_config(folder)
+    state = read_tensors(folder / WEIGHTS)
+    written = f"They were written by anatozoo {config.anatozoo_version}; use that version or a newer one."
+    module = build(
+        config.method,
+        config.settings,
+        state,
+        trainable=trainable,
+        where=(str(folder / CONFIG), folder / WEIGHTS),
+        advice=written,
+    )
+    module.checkpoint_name, module.checkpoint_version = config.name, config.version
+    return module
+
+
+def build(
+    method: str,
+    settings: Mapping[str, Any],
+    state: Mapping[str, "Tensor"],
+    *,
+    trainable: bool,
+    where: tuple[str, Path],
+    advice: str = "",
+) -> Any:
+    """A method's module of settings and weights, in evaluation mode on the CPU.
+
+    Args:
+        method: its name.
+        settings: arguments of its constructor.
+        state: its weights.
+        trainable: give the LightningModule; else the model alone.
+        where: what messages call the source of the settings and of the weights.
+        advice: what a message adds where the settings are refused.
+
+    Raises:
+        WeightsError: tensors do not fit, or the settings ask for far more than the weights.
+        ConfigError: the method is unknown or refuses the settings.
     """
     import torch
 
-    config = read_config(folder)
-    cls = find_method(config.method).module_class()
-    state = read_tensors(folder / WEIGHTS)
+    entry = find_method(method)
+    cls = entry.module_class() if trainable else entry.model_class()
     values = sum(value.numel() for value in state.values())
-    with torch.random.fork_rng(devices=[]), tensor_budget(values, len(state), str(folder / CONFIG)):
+    with torch.random.fork_rng(devices=[]), tensor_budget(values, len(state), where[0]):
         try:
-            module: LightningModule = cls(**config.hparams)
+            module = cls(**settings)
         except AnatozooError:
             raise
         except Exception as error:  # constructors fail on values that nobody meant in any way they like
             reason = one_line(str(error)) or type(error).__name__
             raise ConfigError(
-                f"{folder / CONFIG}: {cls.__name__} does not take these hyper-parameters: {reason}. They "
-                f"were written by anatozoo {config.anatozoo_version}; use that version or a newer one."
+                f"{where[0]}: {cls.__name__} does not take these settings: {reason}. {advice}".strip()
             ) from error
     own = module.state_dict()
-    _require_same(state, own, folder / WEIGHTS)
-    state = {key: value.to(own[key].dtype) for key, value in state.items()}
-    refuse_no_numbers(state, folder / WEIGHTS)  # once more: what float64 holds may be too large for float32
-    module.load_state_dict(state, strict=True)
-    module.checkpoint_name = config.name  # type: ignore[assignment]  # torch types attributes as Tensor | Module
-    module.checkpoint_version = config.version  # type: ignore[assignment]
+    _require_same(state, own, where[1])
+    cast = {key: value.to(own[key].dtype) for key, value in state.items()}
+    refuse_no_numbers(cast, where[1])  # once more: what float64 holds may be too large for float32
+    module.load_state_dict(cast, strict=True)
     return module.eval()
 
 

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 from anatozoo.errors import ConfigError, DownloadError, OfflineMiss, UnknownCheckpoint, WeightsError
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.cache import cache_root, offline_by_environment
-from anatozoo.zoo.checkpoint import CONFIG, WEIGHTS, build_module, read_config
+from anatozoo.zoo.checkpoint import CONFIG, START_SETTINGS, WEIGHTS, build, build_module, read_config
 from anatozoo.zoo.files import verify_file, write_atomically
 from anatozoo.zoo.manifest import COMMIT, FILES, REPO_ID
+from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
+from anatozoo.zoo.runs import is_run, read_run
 from anatozoo.zoo.spec import CheckpointSpec
 
 if TYPE_CHECKING:
     import torch
-    from lightning import LightningModule
 
 Name = str | os.PathLike[str]
 
@@ -54,18 +55,23 @@ def load(
     offline: bool | None = None,
     revision: str | None = None,
     golden_check: bool = False,
+    trainable: bool = True,
 ) -> Any:
     """Load a checkpoint: the LightningModule itself, verified, strict, in evaluation mode.
 
     Processes of one job may all call this at once: one of them downloads, the others wait.
 
     Args:
-        name: a name of the manifest, ``"hf:organisation/name@commit"``, or a folder.
+        name: a name of the manifest, ``"hf:organisation/name@commit"``, a folder, or the ``.ckpt`` file of a
+            training run.
         device: where to put it, as ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         cache_dir: where downloads are kept; default is ``$ANATOZOO_HOME``, else huggingface_hub's cache.
         offline: never reach the network; default is whether ``HF_HUB_OFFLINE`` is set.
         revision: another full commit than the manifest's; a warning says that its files are not verified.
-        golden_check: also run the golden test on `device`: the stored image must give the stored result.
+        golden_check: also run the golden test on `device`: the stored image must give the stored result. A
+            training run has none.
+        trainable: give the LightningModule, for training on; False gives the same model in plain torch, which
+            predicts alike and is imported faster, for it needs no Lightning.
 
     Returns:
         The module with ``predict`` and ``predict_batch``, its ``checkpoint_name`` and ``checkpoint_version``.
@@ -81,13 +87,46 @@ def load(
         ConfigError: the device is not available, or the method is unknown.
     """
     target = _available(device)
+    if is_run(name):
+        if golden_check or revision is not None:
+            raise ConfigError(f"{name} is the file of a training run; leave golden_check and revision out.")
+        return load_run(name, trainable=trainable).to(target)
     located = locate(name, cache_dir=cache_dir, offline=offline, revision=revision)
-    module: LightningModule = build_module(located.folder)
-    module = module.to(target)
+    module = build_module(located.folder, trainable=trainable).to(target)
     if golden_check:
         from anatozoo.zoo.golden import run_golden
 
         run_golden(module, located.folder)
+    return module
+
+
+def load_run(source: Name, *, averaged: bool = True, trainable: bool = True) -> Any:
+    """The module of a training run's file, in evaluation mode on the CPU; no code in the file is run.
+
+    Args:
+        source: the ``.ckpt`` file that `anatozoo fit` wrote.
+        averaged: take the average of weights if the run kept one, else the weights of its last step.
+        trainable: as for `load`.
+
+    Raises:
+        ConfigError: there is no such file, `anatozoo fit` did not write it, or it holds no average to choose
+            against.
+        WeightsError: its tensors do not fit the module.
+    """
+    run = read_run(source)
+    state = run.state
+    if not averaged:
+        if run.last is None:
+            raise ConfigError(f"{source} holds no average of weights; its own are those of its last step.")
+        state = {key: run.last[key] for key in run.state}
+    names = None if trainable else getattr(find_method(run.method).model_class(), "setting_names", None)
+    kept = set(names()) if names else set(run.settings)
+    settings = {
+        key: None if key in START_SETTINGS else value for key, value in run.settings.items() if key in kept
+    }
+    where = (os.fspath(source), run.path)
+    module = build(run.method, settings, state, trainable=trainable, where=where)
+    module.checkpoint_name = run.path.stem
     return module
 
 

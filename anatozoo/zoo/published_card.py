@@ -94,7 +94,7 @@ def files_card(config: CheckpointConfig, files: Mapping[str, FileRecord], use: s
         "license": "unknown",
         "tags": ["anatozoo", config.method, "medical-imaging", "pytorch"],
     }
-    settings = [(f"`{key}`", f"`{value}`") for key, value in config.hparams.items()]
+    settings = [(f"`{key}`", f"`{value}`") for key, value in config.settings.items()]
     records = [(f"`{name}`", str(r.size), f"`{r.sha256}`") for name, r in files.items()]
     sections = [
         f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)}---\n",
@@ -106,7 +106,7 @@ def files_card(config: CheckpointConfig, files: Mapping[str, FileRecord], use: s
         "## Measured\n\nNothing is stated.\n",
         "## Training data and licences\n\nNot stated, neither for the weights nor for the data: ask those "
         "who published it before you use or pass on anything.\n",
-        f"## Hyper-parameters\n\n{markdown_table(('name', 'value'), settings)}",
+        f"## Settings\n\n{markdown_table(('name', 'value'), settings)}",
         f"## Files\n\n{markdown_table(('file', 'bytes', 'SHA-256'), records)}",
     ]
     return "\n".join(sections)

@@ -65,8 +65,9 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
     known = {key: getattr(config, key) for key in keys}
     head = _item({**known, "status": "published"}) + f"    summary: {TO_WRITE}\n"
     hub = _indented({"hub": release.hub(), "bundled": False})
-    size = config.hparams.get("image_size")
-    frame = f"[{size}, {size}]" if isinstance(size, int) else TO_WRITE
+    frame = config.settings.get("frame")
+    size = frame.get("size") if isinstance(frame, dict) else None
+    shown = f"[{size}, {size}]" if isinstance(size, int) else TO_WRITE
     blank = {
         "license": ("weights", "training_data", "code_origin", "commercial_use", "note"),
         "input": ("modality", "anatomy", "views", "size", "fit", "intensity", "polarity", "spacing_mm"),
@@ -79,7 +80,7 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
         "limitations": None,
         "citation": None,
     }
-    told = {("input", "size"): frame, **_output(config, folder)}
+    told = {("input", "size"): shown, **_output(config, folder)}
     lines = []
     for key, inner in blank.items():
         if inner is None:

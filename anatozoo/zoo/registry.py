@@ -33,11 +33,12 @@ class MethodEntry:
     Args:
         name: short name, the first part of its checkpoints' names.
         module: ``"package.module:Class"`` of its LightningModule.
-        data: the same of its LightningDataModule, or None where users bring their own.
+        data: that of its LightningDataModule, or None where users bring their own.
         kind: what its models answer with, None where its package does not say.
         title: its name in prose.
         paper: the publication, one line.
         about: ``"package.module:MAPPING"`` with better texts for the last three, see `ABOUT_GROUP`.
+        model: that of the model alone, which needs no Lightning; None where there is none but the module.
         variants: other names that a checkpoint's may start with, such as those that its publication gives to
             variants of the method; they may hold hyphens, and the longest one that fits counts.
     """
@@ -49,6 +50,7 @@ class MethodEntry:
     title: str
     paper: str
     about: str | None = None
+    model: str | None = None
     variants: tuple[str, ...] = ()
 
     @property
@@ -65,6 +67,10 @@ class MethodEntry:
         """Import and return the LightningModule class."""
         return import_class(self.module)
 
+    def model_class(self) -> Any:
+        """Import and return the class of the model alone, which predicts; else the LightningModule class."""
+        return import_class(self.model or self.module)
+
     def data_class(self) -> Any:
         """Import and return the LightningDataModule class.
 
@@ -79,24 +85,27 @@ class MethodEntry:
 METHODS: dict[str, MethodEntry] = {
     "hybridgnet": MethodEntry(
         name="hybridgnet",
-        module="anatozoo.methods.hybridgnet:HybridGNetModule",
-        data="anatozoo.methods.hybridgnet:HybridGNetDataModule",
+        module="anatozoo.methods.hybridgnet.module:HybridGNetModule",
+        model="anatozoo.methods.hybridgnet.model:HybridGNetModel",
+        data="anatozoo.methods.hybridgnet.data:HybridGNetDataModule",
         kind=CONTOURS,
         title="HybridGNet",
         paper="Gaggion et al., IEEE Transactions on Medical Imaging 2022, doi:10.1109/TMI.2022.3224660",
     ),
     "unet": MethodEntry(
         name="unet",
-        module="anatozoo.methods.unet:UNetModule",
-        data="anatozoo.methods.unet:UNetDataModule",
+        module="anatozoo.methods.unet.module:UNetModule",
+        model="anatozoo.methods.unet.model:UNetModel",
+        data="anatozoo.methods.unet.data:UNetDataModule",
         kind=LABELS,
         title="U-Net",
         paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
     "acregnet": MethodEntry(
         name="acregnet",
-        module="anatozoo.methods.acregnet:AcRegNetModule",
-        data="anatozoo.methods.acregnet:AcRegNetDataModule",
+        module="anatozoo.methods.acregnet.module:AcRegNetModule",
+        model="anatozoo.methods.acregnet.model:AcRegNetModel",
+        data="anatozoo.methods.acregnet.data:AcRegNetDataModule",
         kind=FIELD,
         title="AC-RegNet",
         paper="Mansilla et al., Neural Networks 2020",
@@ -104,40 +113,45 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "affinereg": MethodEntry(
         name="affinereg",
-        module="anatozoo.methods.affinereg:AffineRegModule",
-        data="anatozoo.methods.acregnet:AcRegNetDataModule",
+        module="anatozoo.methods.affinereg.module:AffineRegModule",
+        model="anatozoo.methods.affinereg.model:AffineRegModel",
+        data="anatozoo.methods.acregnet.data:AcRegNetDataModule",
         kind=FIELD,
         title="Siamese affine registration",
         paper="the affine network of Gaggion et al., CheXmask, Scientific Data 2024",
     ),
     "aenet": MethodEntry(
         name="aenet",
-        module="anatozoo.methods.aenet:AeNetModule",
-        data="anatozoo.methods.aenet:AeNetDataModule",
+        module="anatozoo.methods.aenet.module:AeNetModule",
+        model="anatozoo.methods.aenet.model:AeNetModel",
+        data="anatozoo.methods.aenet.data:AeNetDataModule",
         kind=CODES,
         title="AENet",
         paper="the label autoencoder of Mansilla et al., Neural Networks 2020",
     ),
     "postdae": MethodEntry(
         name="postdae",
-        module="anatozoo.methods.postdae:PostDAEModule",
-        data="anatozoo.methods.postdae:PostDAEDataModule",
+        module="anatozoo.methods.postdae.module:PostDAEModule",
+        model="anatozoo.methods.postdae.model:PostDAEModel",
+        data="anatozoo.methods.postdae.data:PostDAEDataModule",
         kind=REPAIR,
         title="Post-DAE",
         paper="Larrazabal et al., IEEE Transactions on Medical Imaging 2020",
     ),
     "acnn": MethodEntry(
         name="acnn",
-        module="anatozoo.methods.acnn:AcnnModule",
-        data="anatozoo.methods.acnn:AcnnDataModule",
+        module="anatozoo.methods.acnn.module:AcnnModule",
+        model="anatozoo.methods.acnn.model:AcnnModel",
+        data="anatozoo.methods.acnn.data:AcnnDataModule",
         kind=VOLUME,
         title="ACNN",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
     ),
     "acnnprior": MethodEntry(
         name="acnnprior",
-        module="anatozoo.methods.acnnprior:AcnnPriorModule",
-        data="anatozoo.methods.acnn:AcnnDataModule",
+        module="anatozoo.methods.acnnprior.module:AcnnPriorModule",
+        model="anatozoo.methods.acnnprior.model:AcnnPriorModel",
+        data="anatozoo.methods.acnn.data:AcnnDataModule",
         kind=CODES,
         title="ACNN's shape prior",
         paper="the autoencoder of label maps of Oktay et al., IEEE Transactions on Medical Imaging 2018",
@@ -145,8 +159,9 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "acnntl": MethodEntry(
         name="acnntl",
-        module="anatozoo.methods.acnntl:AcnnTLModule",
-        data="anatozoo.methods.acnn:AcnnDataModule",
+        module="anatozoo.methods.acnntl.module:AcnnTLModule",
+        model="anatozoo.methods.acnntl.model:AcnnTLModel",
+        data="anatozoo.methods.acnn.data:AcnnDataModule",
         kind=VOLUME,
         title="T-L network of ACNN",
         paper="Girdhar et al., ECCV 2016; here as in Oktay et al., IEEE Transactions on Medical Imaging 2018",
@@ -154,8 +169,9 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "acnnsr": MethodEntry(
         name="acnnsr",
-        module="anatozoo.methods.acnnsr:AcnnSRModule",
-        data="anatozoo.methods.acnnsr:AcnnSRDataModule",
+        module="anatozoo.methods.acnnsr.module:AcnnSRModule",
+        model="anatozoo.methods.acnnsr.model:AcnnSRModel",
+        data="anatozoo.methods.acnnsr.data:AcnnSRDataModule",
         kind=RESTORED,
         title="ACNN-SR",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",

@@ -7,6 +7,7 @@ from PIL import Image as PILImage
 
 from anatozoo.cli.main import main
 from anatozoo.errors import UnknownCheckpoint
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.serve.outputs import EVERY
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
@@ -168,9 +169,9 @@ def test_what_cannot_be_done_gives_code_1_before_anything_is_written(
 
 
 def test_the_kind_of_a_real_checkpoint_is_known(folder, capsys):
-    from anatozoo.methods.postdae import PostDAEModule
+    from anatozoo.methods.postdae.module import PostDAEModule
 
-    module = PostDAEModule(organs=["a", "b"], image_size=32, widths=[4, 8], code=8, skips=[2])
+    module = PostDAEModule(organs=["a", "b"], widths=[4, 8], code=8, skips=[2], frame=FrameSpec(32))
     checkpoint = write_checkpoint_folder(module, folder / "w", name="postdae-test", version="1.0.0")
     assert predict(checkpoint, folder / "masks", "--out", folder / "out", *FAST) == 0
     assert "2 masks: 2 repaired" in capsys.readouterr().out

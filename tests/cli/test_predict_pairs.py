@@ -3,6 +3,7 @@ import json
 import pytest
 
 from anatozoo.cli.main import main
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_scan
@@ -132,11 +133,9 @@ def test_an_interrupt_says_how_to_go_on(model, pairs, tmp_path, capsys, monkeypa
 
 
 def test_the_kind_of_a_real_checkpoint_is_known(pairs, tmp_path, capsys):
-    from anatozoo.methods.acregnet import AcRegNetModule
+    from anatozoo.methods.acregnet.module import AcRegNetModule
 
-    module = AcRegNetModule(
-        image_size=32, normalization="none", labels=["x"], label_weight=0.0, shape_weight=0.0
-    )
+    module = AcRegNetModule(normalization="none", organs=["x"], label_weight=0.0, frame=FrameSpec(32))
     checkpoint = write_checkpoint_folder(module, tmp_path / "w", name="acregnet-test", version="1.0.0")
     assert predict(checkpoint, "--pairs", pairs, "--out", tmp_path / "out", *FAST) == 0
     assert "2 pairs: 2 registered" in capsys.readouterr().out

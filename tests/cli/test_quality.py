@@ -10,8 +10,9 @@ import pytest
 
 from anatozoo.cli.main import main
 from anatozoo.errors import ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
-from anatozoo.methods.affinereg import AffineRegModule
+from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas
 from anatozoo.quality.engines import Demons
 from anatozoo.results.field import RegistrationResult
@@ -155,7 +156,7 @@ def test_predictions_are_judged_as_they_are_made(
 def test_atlas_images_are_chosen_by_latents(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = AffineRegModule(image_size=32, widths=[4, 8, 8], latent=8, hidden=16, cells=2)
+    model = AffineRegModule(widths=[4, 8, 8], latent=8, hidden=16, cells=2, frame=FrameSpec(32))
     for name in ("one", "other"):
         write_checkpoint_folder(model, tmp_path / name, name=f"affinereg-{name}", version="1.0.0", half=False)
     build = ("build-atlas", root, "--layout", "jsrt", "--organs", "lungs,heart", "--size", 48)

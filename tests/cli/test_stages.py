@@ -13,15 +13,15 @@ import yaml
 from anatozoo.cli.main import main
 from anatozoo.cli.stages import Stage, stages_of
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.aenet import AeNetModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
+from anatozoo.methods.aenet.module import AeNetModule
 from tests.support.chest_data import write_chest_data
 
 pytestmark = pytest.mark.usefixtures("own_seed")
 
 TINY = (
     "--data.batch_size=2",
-    "--model.image_size=16",
+    "--model.frame.size=16",
     "--trainer.max_steps=-1",
     "--trainer.max_epochs=2",
     "--trainer.limit_train_batches=2",
@@ -32,6 +32,7 @@ TINY = (
     "--trainer.enable_model_summary=false",
 )
 CONFIG = ("--config", "acregnet/jsrt.yaml")
+PRIOR = [{"class_path": "ShapePrior"}]
 STAGES = ("stage1-aenet", "stage2-acregnet")
 
 
@@ -75,16 +76,22 @@ def test_the_second_stage_uses_what_the_first_has_made(finished: Path) -> None:
     first, second = (stored(finished / name) for name in STAGES)
     assert (first["anatozoo_method"], second["anatozoo_method"]) == ("aenet", "acregnet")
     assert second["global_step"] == 4
-    path = Path(second["hyper_parameters"]["shape_weights"])
-    assert path == finished / "stage1-aenet/checkpoints/best.ckpt"
+    path = finished / "stage1-aenet/checkpoints/best.ckpt"
     assert same(torch.load(path, weights_only=True), first)
+    record = json.loads((finished / "stage2-acregnet/stage.json").read_text())
+    assert list(record["settings"]["sha256"]) == ["objectives.source"]
+    # The checkpoint of the second holds the model of shapes, and a resumed fit needs no other file.
+    [prior] = [value for key, value in second["callbacks"].items() if "ShapePrior" in key]
+    assert same({"state_dict": prior["state"]}, first)
     # What both models must agree on is given once.
-    assert first["hyper_parameters"]["image_size"] == second["hyper_parameters"]["image_size"] == 16
+    frames = [stage["hyper_parameters"]["frame"] for stage in (first, second)]
+    assert frames[0] == frames[1]
+    assert frames[0]["size"] == 16
 
 
 def test_both_stages_are_what_two_commands_make(data: Path, finished: Path, tmp_path: Path) -> None:
     shape = finished / "stage1-aenet/checkpoints/best.ckpt"
-    assert main(command(data, tmp_path, f"--model.shape_weights={shape}")) == 0
+    assert main(command(data, tmp_path, f"--objectives.source={shape}")) == 0
     assert not list(tmp_path.rglob("stage.json"))
     [path] = tmp_path.rglob("last.ckpt")
     assert same(torch.load(path, weights_only=True), stored(finished / "stage2-acregnet"))
@@ -138,8 +145,8 @@ def test_an_interrupted_stage_goes_on(
     [
         ("--trainer.max_steps=6", r"stage1-aenet holds a fit with trainer\.max_steps=-1, not 6"),
         ("--first_stage.model.code=8", r"stage1-aenet holds a fit with model\.code=32, not 8"),
-        ("--model.image_size=24", r"stage1-aenet holds a fit with model\.image_size=16, not 24"),
-        ("--model.lr=0.5", r"stage2-acregnet holds a fit with model\.lr=0\.001, not 0\.5"),
+        ("--model.frame.size=24", r"stage1-aenet holds a fit with model\.frame\.size=16, not 24"),
+        ("--model.optim.lr=0.5", r"stage2-acregnet holds a fit with model\.optim\.lr=0\.001, not 0\.5"),
     ],
 )
 def test_other_settings_do_not_go_on_with_what_is_there(
@@ -153,17 +160,17 @@ def test_other_settings_do_not_go_on_with_what_is_there(
 
 def main_raising(argv: list[str]) -> None:
     """The command line without its catching of errors."""
-    from anatozoo.cli import train
+    from anatozoo.cli import fit
 
-    train.main(argv)
+    fit.main(argv)
 
 
 def test_a_second_stage_belongs_to_its_first(data: Path, finished: Path, tmp_path: Path) -> None:
     out = copy_of(finished, tmp_path)
     # Somebody trains another autoencoder where the first one was.
     shutil.rmtree(out / "stage1-aenet")
-    with pytest.raises(ConfigError, match=r"stage2-acregnet holds a fit with sha256\.model\.shape_weights="):
-        main_raising(command(data, out, "--first_stage.model.lr=0.01"))
+    with pytest.raises(ConfigError, match=r"stage2-acregnet holds a fit with sha256\.objectives\.source="):
+        main_raising(command(data, out, "--first_stage.model.optim.lr=0.01"))
 
 
 def test_a_record_that_is_cut_short_or_missing_is_named(data: Path, tmp_path: Path) -> None:
@@ -212,19 +219,20 @@ def test_options_reach_the_stages_that_they_are_for() -> None:
         *CONFIG,
         *("--trainer.max_epochs", "3", "--seed_everything=7"),
         *("--data.batch_size=5", "--data.eval_pairs", "9", "--data.layout=folders"),
-        *("--model.labels=[heart]", "--model.fit=spacing", "--model.spacing_mm=[2,2]", "--model.lr=0.5"),
-        *("--first_stage.model.lr=0.25", "--first_stage.data.batch_size", "4"),
+        *("--model.organs=[heart]", "--model.frame.fit=spacing", "--model.frame.spacing_mm=[2,2]"),
+        *("--model.optim.lr=0.5", "--first_stage.model.optim.lr=0.25", "--first_stage.data.batch_size", "4"),
     )
     assert (first.method, first.fills, second.method, second.fills) == (
-        "aenet", "model.shape_weights", "acregnet", None,
+        "aenet", "objectives.source", "acregnet", None,
     )  # fmt: skip
     for stage in (first, second):
         settings = stage.settings
         assert (settings.trainer.max_epochs, settings.seed_everything) == (3, 7)
         assert (settings.data.root, settings.data.layout) == ("x", "folders")
-        assert settings.model.labels == settings.data.labels == ["heart"]
-        assert (settings.model.fit, settings.model.spacing_mm) == ("spacing", [2.0, 2.0])
-    assert (first.settings.model.lr, second.settings.model.lr) == (0.25, 0.5)
+        assert settings.model.organs == settings.data.organs == ["heart"]
+        for frame in (settings.model.frame, settings.data.frame):
+            assert (frame.size, frame.fit, frame.spacing_mm) == (64, "spacing", [2.0, 2.0])
+    assert (first.settings.model.optim.lr, second.settings.model.optim.lr) == (0.25, 0.5)
     assert (first.settings.data.batch_size, second.settings.data.batch_size) == (4, 5)
     assert second.settings.data.eval_pairs == 9
     # Where nothing is said, each has what its own configuration says.
@@ -236,12 +244,12 @@ def test_options_reach_the_stages_that_they_are_for() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--model.shape_weights=aenet-jsrt",),
-        ("--model.shape_weights", "aenet-jsrt"),
+        ("--objectives.source=aenet-jsrt",),
+        ("--objectives.source", "aenet-jsrt"),
         ("--ckpt_path=run/last.ckpt",),
         ("--first_stage=null",),
-        ("--model.shape_weight=0",),
-        ("--model.shape_weight", "0.0"),
+        ("--objectives.weight=0",),
+        ("--objectives.weight", "0.0"),
     ],
 )
 def test_what_is_given_needs_no_first_stage(options: tuple[str, ...]) -> None:
@@ -249,9 +257,9 @@ def test_what_is_given_needs_no_first_stage(options: tuple[str, ...]) -> None:
 
 
 def test_a_weight_above_zero_needs_it() -> None:
-    assert len(plan(*CONFIG, "--model.shape_weight=0.2")) == 2
+    assert len(plan(*CONFIG, "--objectives.weight=0.2")) == 2
     assert len(plan(*CONFIG, "--model.label_weight=0")) == 2
-    assert len(plan(*CONFIG, "--model.shape_weight=0", "--first_stage.weight=model.lr")) == 2
+    assert len(plan(*CONFIG, "--objectives.weight=0", "--first_stage.weight=model.label_weight")) == 2
 
 
 def test_measuring_has_no_stages() -> None:
@@ -265,35 +273,39 @@ def test_configurations_of_ones_own(tmp_path: Path) -> None:
     mine = yaml.safe_load(shipped.read_text())
     mine["model"]["code"] = 5
     (tmp_path / "shape.yaml").write_text(yaml.safe_dump(mine))
-    stage = {"config": "shape.yaml", "fills": "model.shape_weights"}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "acregnet", "first_stage": stage}))
+    stage = {"config": "shape.yaml", "fills": "objectives.source"}
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"method": "acregnet", "first_stage": stage, "objectives": PRIOR})
+    )
     # Beside the file that names it.
     first, _ = plan("--config", str(tmp_path / "mine.yaml"))
     assert first.settings.model.code == 5
     first, _ = plan("--config", str(tmp_path / "mine.yaml"), "--first_stage.config=aenet/jsrt.yaml")
     assert first.settings.model.code == 32
-    options = (f"--first_stage.config={tmp_path / 'shape.yaml'}", "--first_stage.fills=model.shape_weights")
-    first, second = plan("--method=acregnet", *options)
+    options = (f"--first_stage.config={tmp_path / 'shape.yaml'}", "--first_stage.fills=objectives.source")
+    first, second = plan("--method=acregnet", "--objectives+=ShapePrior", *options)
     assert (first.settings.model.code, second.method) == (5, "acregnet")
     # A file that says what the option is needs no stage; one after it that says null does.
-    (tmp_path / "given.yaml").write_text("model: {shape_weights: aenet-jsrt}\n")
+    (tmp_path / "given.yaml").write_text(
+        "objectives: [{class_path: ShapePrior, init_args: {source: aenet-jsrt}}]\n"
+    )
     given = ("--config", str(tmp_path / "mine.yaml"), "--config", str(tmp_path / "given.yaml"))
     assert plan(*given) == []
-    assert len(plan(*given, "--model.shape_weights=null")) == 2
+    assert len(plan(*given, "--objectives.source=null")) == 2
 
 
 def test_stages_of_stages(tmp_path: Path) -> None:
     """A registration that starts from another one, which needs an autoencoder."""
     stage = {"config": "acregnet/jsrt.yaml", "fills": "model.init_weights"}
-    own = {"method": "acregnet", "first_stage": stage, "model": {"shape_weight": 0.0}}
+    own = {"method": "acregnet", "first_stage": stage}
     (tmp_path / "fine.yaml").write_text(yaml.safe_dump(own))
-    stages = plan("--config", str(tmp_path / "fine.yaml"), "--model.image_size=40")
+    stages = plan("--config", str(tmp_path / "fine.yaml"), "--model.frame.size=40")
     assert [(s.method, s.fills) for s in stages] == [
-        ("aenet", "model.shape_weights"),
+        ("aenet", "objectives.source"),
         ("acregnet", "model.init_weights"),
         ("acregnet", None),
     ]
-    assert [s.settings.model.image_size for s in stages] == [40] * 3
+    assert [s.settings.model.frame.size for s in stages] == [40] * 3
 
 
 @pytest.mark.parametrize(
@@ -302,21 +314,27 @@ def test_stages_of_stages(tmp_path: Path) -> None:
         ("aenet/jsrt.yaml", "must say a config and the option of the model"),
         ({"config": "aenet/jsrt.yaml"}, "must say a config and the option of the model"),
         ({"config": "aenet/jsrt.yaml", "fills": None}, "must say a config"),
-        ({"config": "aenet/gone.yaml", "fills": "model.shape_weights"}, "no shipped configuration"),
-        ({"config": "aenet/jsrt.yaml", "fills": "model.shape"}, "no such setting of its model"),
-        ({"config": "aenet/jsrt.yaml", "fills": "data.root"}, "the option of the model that it fills"),
-        ({"config": "mine.yaml", "fills": "model.shape_weights"}, "names itself"),
+        ({"config": "aenet/gone.yaml", "fills": "objectives.source"}, "no shipped configuration"),
+        ({"config": "aenet/jsrt.yaml", "fills": "model.shape"}, "acregnet has no such setting here"),
+        ({"config": "aenet/jsrt.yaml", "fills": "objectives.sauce"}, "acregnet has no such setting here"),
+        (
+            {"config": "aenet/jsrt.yaml", "fills": "data.root"},
+            "the option of the model or of an objective that it fills",
+        ),
+        ({"config": "mine.yaml", "fills": "objectives.source"}, "names itself"),
     ],
 )
 def test_what_is_wrong_about_a_first_stage_is_said(first_stage: Any, words: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "acregnet", "first_stage": first_stage}))
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"method": "acregnet", "first_stage": first_stage, "objectives": PRIOR})
+    )
     out = f"--trainer.default_root_dir={tmp_path / 'out'}"
     with pytest.raises(ConfigError, match=words):
         plan("--config", str(tmp_path / "mine.yaml"), "--data.root=x", out)
 
 
 def test_options_of_a_first_stage_that_is_none_are_refused() -> None:
-    for options in (("--config=acregnet/regnet.yaml",), (*CONFIG, "--model.shape_weights=aenet-jsrt")):
+    for options in (("--config=acregnet/regnet.yaml",), (*CONFIG, "--objectives.source=aenet-jsrt")):
         with pytest.raises(ConfigError, match=r"--first_stage\.model\.code=3: there is no first stage here"):
             plan(*options, "--first_stage.model.code=3")
 
@@ -327,8 +345,8 @@ def test_a_printed_configuration_is_that_of_the_last_stage(capsys: Any) -> None:
     assert config["method"] == "acregnet"
     assert config["first_stage"] == {
         "config": "aenet/jsrt.yaml",
-        "fills": "model.shape_weights",
-        "weight": "model.shape_weight",
+        "fills": "objectives.source",
+        "weight": "objectives.weight",
     }
     assert main(["fit", *CONFIG, "--help"]) == 0
     assert "--first_stage" in capsys.readouterr().out

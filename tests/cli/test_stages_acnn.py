@@ -32,6 +32,13 @@ def stored(folder: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
+def prior_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The model of shapes that a checkpoint holds beside its own weights."""
+    [prior] = [value for key, value in checkpoint["callbacks"].items() if "ShapePrior" in key]
+    state: dict[str, torch.Tensor] = prior["state"]
+    return state
+
+
 def fit(config: str, root: Path, out: Path, *options: str) -> int:
     places = (f"--data.root={root}", f"--trainer.default_root_dir={out}")
     return main(["fit", "--config", config, *TINY, *places, *options])
@@ -40,8 +47,8 @@ def fit(config: str, root: Path, out: Path, *options: str) -> int:
 def test_a_segmenter_is_fitted_after_its_prior(tmp_path: Path, capsys: Any) -> None:
     root = write_hearts(tmp_path / "acdc", {"train": [1], "val": [2]})
     options = (
-        "--model.image_size=[8,32,32]",
-        "--model.long_side=40",
+        "--model.frame.size=[8,32,32]",
+        "--model.frame.long_side=40",
         "--model.widths=[4,8]",
         "--first_stage.model.widths=[4,8]",
         "--first_stage.model.code=6",
@@ -52,9 +59,10 @@ def test_a_segmenter_is_fitted_after_its_prior(tmp_path: Path, capsys: Any) -> N
     assert sorted(path.name for path in out.iterdir()) == names
     prior, segmenter = (stored(out / name) for name in names)
     assert (prior["anatozoo_method"], segmenter["anatozoo_method"]) == ("acnnprior", "acnn")
-    assert Path(segmenter["hyper_parameters"]["shape_prior"]).is_relative_to(out / names[0])
-    assert segmenter["hyper_parameters"]["shape_weight"] > 0
-    for key in ("labels", "image_size", "fit", "long_side"):  # what both must agree on is given once
+    found, expected = prior_of(segmenter), prior["state_dict"]
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for key in ("organs", "frame"):  # what both must agree on is given once
         assert prior["hyper_parameters"][key] == segmenter["hyper_parameters"][key]
     capsys.readouterr()
     assert fit("acnn/acdc.yaml", root, out, *options) == 0
@@ -64,13 +72,14 @@ def test_a_segmenter_is_fitted_after_its_prior(tmp_path: Path, capsys: Any) -> N
 def test_super_resolution_is_fitted_after_its_predictor(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     root = write_volumes(tmp_path / "volumes", names, splits={"train": names[:2], "val": names[2:]})
-    options = ("--model.image_size=[16,16,16]", "--model.width=4", "--model.depth=1")
+    options = ("--model.frame.size=[16,16,16]", "--model.width=4", "--model.depth=1")
     out = tmp_path / "out"
     assert fit("acnnsr/hippocampus.yaml", root, out, *options) == 0
     stages = ["stage1-acnntl", "stage2-acnnsr"]
     assert sorted(path.name for path in out.iterdir()) == stages
     predictor, network = (stored(out / name) for name in stages)
     assert (predictor["anatozoo_method"], network["anatozoo_method"]) == ("acnntl", "acnnsr")
-    assert Path(network["hyper_parameters"]["shape_prior"]).is_relative_to(out / stages[0])
-    for key in ("image_size", "spacing_mm"):
-        assert predictor["hyper_parameters"][key] == network["hyper_parameters"][key]
+    found, expected = prior_of(network), predictor["state_dict"]
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert predictor["hyper_parameters"]["frame"] == network["hyper_parameters"]["frame"]

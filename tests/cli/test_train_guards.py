@@ -19,7 +19,7 @@ QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--
 QUIET += ["--trainer.enable_model_summary=false"]
 SMALL = [
     "--method=unet",
-    "--model.image_size=64",
+    "--model.frame.size=64",
     "--model.decoder_widths=[2,2,4,4,8]",
     "--data.batch_size=2",
 ]
@@ -79,7 +79,7 @@ def test_masks_alone_have_no_error_of_landmarks_to_choose_by(tmp_path: Path, cap
     root = masks_alone(tmp_path / "data")
     base = [
         "--method=hybridgnet",
-        "--model.image_size=64",
+        "--model.frame.size=64",
         "--model.organs=lungs_heart",
         "--model.skips=[4,3]",
     ]
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_sentence(
 def test_weights_that_are_no_numbers_are_an_error_without_checkpoints_too(
     data: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    options = ["--trainer.max_epochs=1", "--model.lr=1e30", "--trainer.enable_checkpointing=false"]
+    options = ["--trainer.max_epochs=1", "--model.optim.lr=1e30", "--trainer.enable_checkpointing=false"]
     assert fit(data, tmp_path, *options) == 1
     assert "training has diverged" in the_error(capsys)
 

@@ -20,10 +20,11 @@ from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import organ_slices
 from anatozoo.results.draw.cases import case_picture
 from anatozoo.results.segmentation import SegmentationResult
-from anatozoo.tasks.segmentation import LandmarkModule, MaskModule
+from anatozoo.tasks.contours import ContourTask
+from anatozoo.tasks.labels import LabelTask
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import VARIANTS, VOLUMES, Variant, build_without_zeros, cases
+from tests.contract.variants import VARIANTS, VOLUMES, Variant, build_without_zeros, cases, training_terms
 from tests.support.phantoms import make_chest_phantom
 
 SIZES = [(64, 64), (61, 97), (200, 33), (16, 40)]
@@ -67,7 +68,7 @@ class Kind:
 
 def landmark_truth(module: Any) -> dict[str, Tensor]:
     """Landmarks, and masks, for everything that the module learns."""
-    nodes, size = sum(module.organs.values()), module.image_size
+    nodes, size = sum(module.organs.values()), module.side
     channels = len(module.dense_organs)
     draw = torch.Generator().manual_seed(2)
     weight = torch.ones(2, nodes)
@@ -82,7 +83,7 @@ def landmark_truth(module: Any) -> dict[str, Tensor]:
 
 def label_truth(module: Any) -> dict[str, Tensor]:
     """Label maps; in the second image, the last organ is not annotated."""
-    size, count = module.image_size, len(module.organs)
+    size, count = module.side, len(module.organs)
     draw = torch.Generator().manual_seed(2)
     labels = torch.randint(0, count + 1, (2, size, size), generator=draw)
     known = torch.ones(2, count)
@@ -111,7 +112,7 @@ def label_difference(a: SegmentationResult, b: SegmentationResult) -> float:
 
 
 KINDS = {
-    LandmarkModule: Kind(
+    ContourTask: Kind(
         answer=lambda module, image: module.forward_landmarks(image),
         of_raw=lambda raw: raw.landmarks,
         shape=lambda module: (sum(module.organs.values()), 2),
@@ -119,10 +120,10 @@ KINDS = {
         check=check_landmarks,
         difference=landmark_difference,
     ),
-    MaskModule: Kind(
-        answer=lambda module, image: module.forward_logits(image),
+    LabelTask: Kind(
+        answer=lambda module, image: module(image),
         of_raw=lambda raw: raw,
-        shape=lambda module: (1 + len(module.organs), module.image_size, module.image_size),
+        shape=lambda module: (1 + len(module.organs), module.side, module.side),
         truth=label_truth,
         check=check_labels,
         difference=label_difference,
@@ -150,7 +151,7 @@ def build(method: str, variant: Variant) -> Any:
 
 
 def images(module: Any, count: int = 2) -> Tensor:
-    size = module.image_size
+    size = module.side
     return torch.rand(count, 1, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -185,7 +186,7 @@ def test_predictions_have_their_shape(method: str, variant: Variant) -> None:
 @every_variant
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
-    terms = module.losses(module(images(module)), batch_for(module))
+    terms = training_terms(module, variant, batch_for(module))
     torch.stack(list(terms.values())).sum().backward()
     without = [
         name
@@ -203,7 +204,7 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
     with torch.no_grad():
         output = module.validation_step(batch, 0)["output"]
         values, cases = module.measure(output, batch), module.cases(output, batch)
-    assert values.shape == (2, len(module.columns))
+    assert values.shape == (2, len(module.columns()))
     assert len(cases) == 2
     for case, spaced in zip(cases, (True, False), strict=True):
         row = case_row(case)
@@ -257,8 +258,8 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
     method: str, variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = build(method, variant)
-    size = module.image_size
-    if isinstance(module, LandmarkModule):
+    size = module.side
+    if isinstance(module, ContourTask):
         nodes = sum(module.organs.values())
         centre = torch.full((1, nodes, 2), (size - 1) / 2 / size)
         monkeypatch.setattr(module, "forward_landmarks", lambda image: centre.expand(len(image), -1, -1))
@@ -271,7 +272,7 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
     logits = torch.zeros(1, 1 + len(module.organs), size, size)
     middle = slice(size // 4, -(size // 4))
     logits[:, 0], logits[:, :2, middle, middle] = 9.0, torch.tensor([0.0, 9.0])[:, None, None]
-    monkeypatch.setattr(module, "forward_logits", lambda image: logits.expand(len(image), -1, -1, -1))
+    monkeypatch.setattr(module, "forward", lambda image: logits.expand(len(image), -1, -1, -1))
     rows, columns = np.nonzero(module.predict(make_chest_phantom(101, 60).image).mask == 1)
     assert (columns.mean(), rows.mean()) == (50, 29.5)
     # Half of the frame, whose width is the source's.
@@ -284,7 +285,7 @@ def test_a_checkpoint_folder_gives_the_module_back(method: str, variant: Variant
     write_checkpoint_folder(module, tmp_path, name=f"{method}-test", version="1.2.3", half=False)
     loaded: Any = build_module(tmp_path)
     assert (loaded.checkpoint_name, loaded.checkpoint_version) == (f"{method}-test", "1.2.3")
-    assert dict(loaded.hparams) == dict(module.hparams)
+    assert loaded.settings() == module.settings()
     with torch.no_grad():
         expected = answer(module, images(module))
         assert torch.equal(answer(loaded, images(module)), expected)
@@ -312,7 +313,7 @@ def test_half_precision_runs_and_is_near(method: str, variant: Variant) -> None:
 def test_training_in_half_precision_has_finite_gradients(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     with torch.autocast("cpu", torch.bfloat16):
-        terms = module.losses(module(images(module)), batch_for(module))
+        terms = training_terms(module, variant, batch_for(module))
         torch.stack(list(terms.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 

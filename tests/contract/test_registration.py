@@ -17,46 +17,63 @@ from anatozoo.results.field import RegistrationResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import Variant
+from tests.contract.variants import Variant, training_terms
 from tests.support.phantoms import make_chest_phantom
 
-_NO_LABELS = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
+_NO_LABELS = {"organs": [], "label_weight": 0.0}
 # Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'
 # gradient in bfloat16 as they find the memory.
-_VOLUME = {"image_size": [24, 32, 24]}
-_SMALL = {"image_size": 32, "widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 2}
+_VOLUME = {"frame": {"size": [24, 32, 24]}}
+_SMALL = {"widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 2, "frame": {"size": 32}}
 REGISTRATION: dict[str, dict[str, Variant]] = {
     "acregnet": {
-        "paper": Variant({"image_size": 32}, quick=True),
+        "paper": Variant({"frame": {"size": 32}}, quick=True, shape_weight=0.1),
         "port": Variant(
-            {"image_size": 32, "normalization": "output", "double_elu": True, "smoothness": "tv_mean"}
+            {"normalization": "output", "double_elu": True, "smoothness": "tv_mean", "frame": {"size": 32}},
+            shape_weight=0.1,
         ),
-        "regnet": Variant({"image_size": 32, **_NO_LABELS, "normalization": "none", "similarity": "lncc"}),
-        "ceregnet": Variant({"image_size": [32, 48], "shape_weight": 0.0, "smoothness": "bending"}),
-        "aeregnet": Variant({"image_size": 32, "label_weight": 0.0, "similarity": "mse"}),
+        "regnet": Variant(
+            {**_NO_LABELS, "normalization": "none", "similarity": "lncc", "frame": {"size": 32}}
+        ),
+        "ceregnet": Variant({"smoothness": "bending", "frame": {"size": [32, 48]}}),
+        "aeregnet": Variant(
+            {"label_weight": 0.0, "similarity": "mse", "frame": {"size": 32}}, shape_weight=0.1
+        ),
         "velocity": Variant(
-            {"image_size": 32, "velocity": True, "levels": 2, "label_loss": "dice", "normalization": "none"},
+            {
+                "velocity": True,
+                "levels": 2,
+                "label_loss": "dice",
+                "normalization": "none",
+                "frame": {"size": 32},
+            },
             quick=True,
+            shape_weight=0.1,
         ),
-        "volume": Variant({**_VOLUME, "velocity": True, "similarity": "mi", "smoothness": "diffusion"}),
+        "volume": Variant(
+            {**_VOLUME, "velocity": True, "similarity": "mi", "smoothness": "diffusion"}, shape_weight=0.1
+        ),
     },
     "affinereg": {
-        "published": Variant({**_SMALL, "image_size": 64, "widths": [4, 8, 8, 16], "cells": 4}, quick=True),
-        "rigid": Variant({**_SMALL, "transform": "rigid", "image_size": [32, 48], "label_weight": 0.0}),
-        "images": Variant({**_SMALL, "labels": [], "label_weight": 0.0, "similarity": "lncc"}),
+        "published": Variant(
+            {**_SMALL, "widths": [4, 8, 8, 16], "cells": 4, "frame": {"size": 64}}, quick=True
+        ),
+        "rigid": Variant({**_SMALL, "transform": "rigid", "label_weight": 0.0, "frame": {"size": [32, 48]}}),
+        "images": Variant({**_SMALL, "organs": [], "label_weight": 0.0, "similarity": "lncc"}),
         "plain latents": Variant({**_SMALL, "kl_weight": 0.0, "label_loss": "cross_entropy"}, quick=True),
     },
 }
 SHAPE: dict[str, dict[str, Variant]] = {
     "aenet": {
-        "paper": Variant({"image_size": 64}, quick=True),
-        "volume": Variant({**_VOLUME, "labels": ["a", "b", "c"], "code": 8}),
+        "paper": Variant({"frame": {"size": 64}}, quick=True),
+        "volume": Variant({**_VOLUME, "organs": ["a", "b", "c"], "code": 8}),
     },
     "acnnprior": {
         "volume": Variant(
-            {"image_size": [8, 32, 32], "long_side": 40, "widths": [4, 8], "code": 6}, quick=True
+            {"widths": [4, 8], "code": 6, "frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}},
+            quick=True,
         ),
-        "plane": Variant({"image_size": 64, "fit": "pad", "labels": ["a"], "code": 8}),
+        "plane": Variant({"organs": ["a"], "code": 8, "frame": {"size": 64, "fit": "pad"}}),
     },
 }
 
@@ -92,10 +109,6 @@ def build(method: str, variant: Variant) -> Any:
         for name, parameter in module.named_parameters():
             if not parameter.any() or name.endswith("head.conv.weight"):
                 parameter.normal_(0, 0.2)
-    if method == "acregnet" and module.hparams.shape_weight:
-        module.use_shape_model(
-            METHODS["aenet"].module_class()(labels=module.labels, image_size=list(module.shape))
-        )
     return module.eval()
 
 
@@ -104,8 +117,8 @@ def inputs(module: Any, count: int = 2, shape: tuple[int, ...] | None = None) ->
     draw = torch.Generator().manual_seed(1)
     size = (count, 1, *(shape or module.shape))
     if METHODS[method_of(module)].kind.name == "codes":
-        labels = torch.randint(0, len(module.labels) + 1, size, generator=draw)[:, 0]
-        return (one_hot(labels, len(module.labels) + 1),)
+        labels = torch.randint(0, len(module.organs) + 1, size, generator=draw)[:, 0]
+        return (one_hot(labels, len(module.organs) + 1),)
     return torch.rand(size, generator=draw), torch.rand(size, generator=draw)
 
 
@@ -118,7 +131,7 @@ def batch_for(module: Any, given: tuple[Tensor, ...]) -> dict[str, Tensor]:
     if len(given) == 1:
         return {"labels": given[0].argmax(1), "index": torch.arange(2)}
     draw = torch.Generator().manual_seed(2)
-    labels = torch.randint(0, len(module.labels) + 1, (2, 2, *module.shape), generator=draw)
+    labels = torch.randint(0, len(module.organs) + 1, (2, 2, *module.shape), generator=draw)
     return {
         "moving": given[0],
         "fixed": given[1],
@@ -153,7 +166,7 @@ def test_fields_have_their_shape(method: str, variant: Variant) -> None:
         answer = module(*inputs(module, 3))
     assert answer.field.shape == (3, len(module.shape), *module.shape)
     assert answer.warped.shape == (3, 1, *module.shape)
-    assert (answer.inverse is not None) == module.hparams.get("velocity", False)
+    assert (answer.inverse is not None) == getattr(module, "velocity", False)
     assert bool(answer.field.isfinite().all())
     assert float(answer.field.abs().max()) > 0.01
 
@@ -173,7 +186,7 @@ def test_odd_sizes_go_through_the_network(method: str, variant: Variant, shape: 
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     given = inputs(module)
-    terms = module.losses(module(*given), batch_for(module, given))
+    terms = training_terms(module, variant, batch_for(module, given))
     torch.stack(list(terms.values())).sum().backward()
     # Batch normalisation takes the mean away again: a bias in front of it has no effect.
     silent = {
@@ -197,13 +210,13 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
     with torch.no_grad():
         output = module.validation_step(batch, 0)["output"]
         values, cases = module.measure(output, batch), module.cases(output, batch)
-    assert values.shape == (2, len(module.columns))
+    assert values.shape == (2, len(module.columns()))
     assert len(cases) == 2
     for case in cases:
         assert case.prediction.size == case.reference.size == module.shape[::-1]
-        assert case.reference.organs == case.prediction.organs == module.labels
-        row = case_row(case) if module.labels else case.numbers
-        assert {f"dice/{label}" for label in module.labels} <= set(row)
+        assert case.reference.organs == case.prediction.organs == module.organs
+        row = case_row(case) if module.organs else case.numbers
+        assert {f"dice/{label}" for label in module.organs} <= set(row)
         assert method in SHAPE or {"similarity", "folding_percent"} <= set(row)
         assert case_picture(case).image.ndim == 2
 
@@ -234,7 +247,7 @@ def test_a_checkpoint_folder_gives_the_module_back(method: str, variant: Variant
     write_checkpoint_folder(module, tmp_path, name=f"{method}-test", version="1.2.3", half=False)
     loaded: Any = build_module(tmp_path)
     assert (loaded.checkpoint_name, loaded.checkpoint_version) == (f"{method}-test", "1.2.3")
-    assert dict(loaded.hparams) == dict(module.hparams)
+    assert loaded.settings() == module.settings()
     with torch.no_grad():
         expected = main_output(module(*inputs(module)))
         assert torch.equal(main_output(loaded(*inputs(module))), expected)
@@ -261,7 +274,7 @@ def test_training_in_half_precision_has_finite_gradients(method: str, variant: V
     module = build(method, variant).train()
     given = inputs(module)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = module.losses(module(*given), batch_for(module, given))
+        terms = training_terms(module, variant, batch_for(module, given))
         torch.stack(list(terms.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 
@@ -338,5 +351,5 @@ def test_codes_and_logits_have_their_shape(method: str, variant: Variant) -> Non
     module = build(method, variant)
     with torch.no_grad():
         code, logits = module(*inputs(module, 3))
-    assert code.shape == (3, module.hparams.code)
-    assert logits.shape == (3, len(module.labels) + 1, *module.shape)
+    assert code.shape == (3, module.code)
+    assert logits.shape == (3, len(module.organs) + 1, *module.shape)

@@ -15,23 +15,31 @@ from anatozoo.results.repair import RepairResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import Variant, cases
+from tests.contract.variants import Variant, cases, training_terms
 
 _NARROW = {"organs": ["a", "b", "c"], "widths": [4, 8, 8, 8, 8], "code": 8, "skips": [4, 8]}
-_VOLUME = {"organs": ["a", "b"], "image_size": [16, 24, 16], "widths": [4, 8, 8], "code": 8}
+_VOLUME = {"organs": ["a", "b"], "widths": [4, 8, 8], "code": 8, "frame": {"size": [16, 24, 16]}}
 REPAIR: dict[str, dict[str, Variant]] = {
     "postdae": {
         "paper": Variant(
-            {"image_size": 64, "network": "paper", "widths": [8, 8, 8], "code": 32, "ce_weight": 0.0},
+            {
+                "architecture": "paper",
+                "widths": [8, 8, 8],
+                "code": 32,
+                "ce_weight": 0.0,
+                "frame": {"size": 64},
+            },
             quick=True,
         ),
-        "residual": Variant({"image_size": 64, **_NARROW, "network": "residual", "organ_weights": [1, 2, 3]}),
-        "skip": Variant({"image_size": 64, **_NARROW}, quick=True),
-        "every skip": Variant({"image_size": [32, 96], **_NARROW, "skips": [1, 2, 4, 8, 16, 32]}),
-        "stretched": Variant({"image_size": [64, 96], **_NARROW, "fit": "stretch"}),
-        "metric": Variant({"image_size": 64, **_NARROW, "fit": "spacing", "spacing_mm": [1.0, 1.0]}),
+        "residual": Variant(
+            {**_NARROW, "architecture": "residual", "organ_weights": [1, 2, 3], "frame": {"size": 64}}
+        ),
+        "skip": Variant({**_NARROW, "frame": {"size": 64}}, quick=True),
+        "every skip": Variant({**_NARROW, "skips": [1, 2, 4, 8, 16, 32], "frame": {"size": [32, 96]}}),
+        "stretched": Variant({**_NARROW, "frame": {"size": [64, 96], "fit": "stretch"}}),
+        "metric": Variant({**_NARROW, "frame": {"size": 64, "fit": "spacing", "spacing_mm": [1.0, 1.0]}}),
         "volume": Variant({**_VOLUME, "skips": [1, 2, 4, 8]}),
-        "volume by the paper": Variant({**_VOLUME, "network": "paper"}),
+        "volume by the paper": Variant({**_VOLUME, "architecture": "paper"}),
     }
 }
 SIZES = {2: [(64, 64), (61, 97), (200, 33), (16, 40)], 3: [(17, 21, 15), (20, 23, 16), (30, 8, 12)]}
@@ -73,7 +81,7 @@ def label_map(module: Any, size: tuple[int, ...]) -> np.ndarray:
 
 
 def spacing(module: Any) -> float | None:
-    return 1.0 if module.hparams["fit"] == "spacing" else None
+    return 1.0 if module.frame.fit == "spacing" else None
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +110,7 @@ def test_logits_have_their_shape(method: str, variant: Variant) -> None:
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     batch = batch_for(module)
-    torch.stack(list(module.losses(module(batch["noisy"]), batch).values())).sum().backward()
+    torch.stack(list(training_terms(module, variant, batch).values())).sum().backward()
     without = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters())
@@ -159,7 +167,7 @@ def test_a_checkpoint_folder_gives_the_module_back(method: str, variant: Variant
     write_checkpoint_folder(module, tmp_path, name=f"{method}-test", version="1.2.3", half=False)
     loaded: Any = build_module(tmp_path)
     assert (loaded.checkpoint_name, loaded.checkpoint_version) == (f"{method}-test", "1.2.3")
-    assert dict(loaded.hparams) == dict(module.hparams)
+    assert loaded.settings() == module.settings()
     with torch.no_grad():
         assert torch.equal(loaded(masks(module)), module(masks(module)))
 
@@ -195,7 +203,7 @@ def test_training_in_half_precision_has_finite_gradients(method: str, variant: V
     module, batch = build(method, variant).train(), None
     batch = batch_for(module)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.stack(list(module.losses(module(batch["noisy"]), batch).values())).sum().backward()
+        torch.stack(list(training_terms(module, variant, batch).values())).sum().backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in module.parameters())
 
 

@@ -14,14 +14,21 @@ from anatozoo.results.draw.cases import case_picture
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import Variant, build_without_zeros, cases
+from tests.contract.variants import Variant, build_without_zeros, cases, training_terms
 
-_FRAME = {"image_size": [12, 16, 16], "spacing_mm": [1.0, 1.0, 2.0]}
+_FRAME = {"frame": {"size": [12, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 2.0]}}
 SUPERRES: dict[str, dict[str, Variant]] = {
     "acnnsr": {
         "published": Variant(
-            {**_FRAME, "factor": 3, "network": "transposed", "width": 8, "depth": 1, "shape_weight": 0.1},
+            {
+                **_FRAME,
+                "factor": 3,
+                "architecture": "transposed",
+                "width": 8,
+                "depth": 1,
+            },
             quick=True,
+            shape_weight=0.1,
         ),
         "modern": Variant({**_FRAME, "factor": 4, "width": 8, "depth": 2}, quick=True),
     }
@@ -34,12 +41,11 @@ every_variant, costly = cases(SUPERRES), cases(SUPERRES, expensive=True)
 
 def build(method: str, variant: Variant) -> Any:
     """A module of which no layer is zero, in evaluation mode."""
-    module = build_without_zeros(method, variant)
-    if module.hparams.shape_weight:
-        same = {key: module.hparams[key] for key in ("image_size", "spacing_mm")}
-        prior = METHODS["acnntl"].module_class()(labels=["a"], fit="spacing", widths=[4, 8], code=6, **same)
-        module.use_shape_prior(prior)
-    return module.eval()
+    return build_without_zeros(method, variant).eval()
+
+
+def terms_of(module: Any, variant: Variant) -> dict[str, Tensor]:
+    return training_terms(module, variant, batch_for(module), "acnntl", widths=[4, 8], code=6)
 
 
 def images(module: Any, count: int = 2) -> Tensor:
@@ -80,10 +86,9 @@ def test_answers_have_their_shape(method: str, variant: Variant) -> None:
 @every_variant
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
-    batch = batch_for(module)
-    terms = module.losses(module(batch["image"]), batch)
+    terms = terms_of(module, variant)
     torch.stack(list(terms.values())).sum().backward()
-    assert ("shape" in terms) == bool(module.hparams.shape_weight)
+    assert ("shape" in terms) == bool(variant.shape_weight)
     assert not [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters())
 
@@ -95,10 +100,10 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
     with torch.no_grad():
         output = module.validation_step(batch, 0)["output"]
         values, found = module.measure(output, batch), module.cases(output, batch)
-    assert values.shape == (2, len(module.columns))
+    assert values.shape == (2, len(module.columns()))
     assert bool(values.isfinite().all())
     for case, row in zip(found, values.tolist(), strict=True):
-        assert case.numbers == dict(zip(module.columns, row, strict=True))
+        assert case.numbers == dict(zip(module.columns(), row, strict=True))
         assert case_picture(case).image.ndim == 2
 
 
@@ -138,7 +143,7 @@ def test_a_checkpoint_folder_gives_the_module_back(method: str, variant: Variant
     write_checkpoint_folder(module, tmp_path, name=f"{method}-test", version="1.2.3", half=False)
     loaded: Any = build_module(tmp_path)
     assert (loaded.checkpoint_name, loaded.checkpoint_version) == (f"{method}-test", "1.2.3")
-    assert dict(loaded.hparams) == dict(module.hparams)
+    assert loaded.settings() == module.settings()
     with torch.no_grad():
         assert torch.equal(loaded(images(module)), module(images(module)))
 
@@ -163,9 +168,8 @@ def test_half_precision_runs_and_is_near(method: str, variant: Variant) -> None:
 @every_variant
 def test_training_in_half_precision_has_finite_gradients(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
-    batch = batch_for(module)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = module.losses(module(batch["image"]), batch)
+        terms = terms_of(module, variant)
         torch.stack(list(terms.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 

@@ -16,7 +16,7 @@ from anatozoo.results.volume import VolumeResult
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
 from anatozoo.zoo.registry import METHODS
-from tests.contract.variants import VOLUMES, Variant, build_without_zeros, cases
+from tests.contract.variants import VOLUMES, Variant, build_without_zeros, cases, training_terms
 
 SIZES = [(5, 40, 33), (8, 32, 32), (11, 61, 47)]
 
@@ -26,13 +26,11 @@ every_variant, costly = cases(VOLUMES), cases(VOLUMES, expensive=True)
 
 def build(method: str, variant: Variant) -> Any:
     """A module of which no layer is zero, in evaluation mode."""
-    module = build_without_zeros(method, variant)
-    if module.hparams.get("shape_weight"):
-        same = {
-            key: module.hparams[key] for key in ("labels", "image_size", "fit", "spacing_mm", "long_side")
-        }
-        module.use_shape_prior(METHODS["acnnprior"].module_class()(**same, widths=[4, 8], code=6))
-    return module.eval()
+    return build_without_zeros(method, variant).eval()
+
+
+def terms_of(module: Any, variant: Variant) -> dict[str, Tensor]:
+    return training_terms(module, variant, batch_for(module), "acnnprior", widths=[4, 8], code=6)
 
 
 def images(module: Any, count: int = 2) -> Tensor:
@@ -42,7 +40,7 @@ def images(module: Any, count: int = 2) -> Tensor:
 def batch_for(module: Any) -> dict[str, Tensor]:
     """A training batch of two images with label maps."""
     draw = torch.Generator().manual_seed(2)
-    labels = torch.randint(0, len(module.labels) + 1, (2, *module.shape), generator=draw)
+    labels = torch.randint(0, len(module.organs) + 1, (2, *module.shape), generator=draw)
     return {"image": images(module), "labels": labels, "index": torch.arange(2)}
 
 
@@ -52,7 +50,7 @@ def volume(shape: tuple[int, ...]) -> np.ndarray:
 
 def spacing(module: Any) -> dict[str, Any]:
     """What `predict` needs beside an array."""
-    return {"spacing_mm": (2.0, 2.0, 2.5)} if module.hparams.fit == "spacing" else {}
+    return {"spacing_mm": (2.0, 2.0, 2.5)} if module.frame.fit == "spacing" else {}
 
 
 @pytest.fixture(autouse=True)
@@ -73,17 +71,16 @@ def test_predictions_have_their_shape(method: str, variant: Variant) -> None:
     module = build(method, variant)
     with torch.no_grad():
         found = module(images(module, 3))
-    assert found.shape == (3, len(module.labels) + 1, *module.shape)
+    assert found.shape == (3, len(module.organs) + 1, *module.shape)
     assert bool(found.isfinite().all())
 
 
 @every_variant
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
-    batch = batch_for(module)
-    terms = module.loss_terms(batch)
+    terms = terms_of(module, variant)
     torch.stack(list(terms.values())).sum().backward()
-    assert ("shape" in terms) == bool(module.hparams.get("shape_weight"))
+    assert ("shape" in terms) == bool(variant.shape_weight)
     without = [name for name, p in module.named_parameters() if p.grad is None]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters())
@@ -97,11 +94,11 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
     with torch.no_grad():
         output = module.validation_step(batch, 0)["output"]
         values, found = module.measure(output, batch), module.cases(output, batch)
-    assert values.shape == (2, len(module.columns))
+    assert values.shape == (2, len(module.columns()))
     assert len(found) == 2
     for case in found:
         assert case.prediction.size == case.reference.size == module.shape[::-1]
-        assert {f"dice/{label}" for label in module.labels} <= set(case_row(case))
+        assert {f"dice/{label}" for label in module.organs} <= set(case_row(case))
         assert case_picture(case).image.ndim == 2
 
 
@@ -142,7 +139,7 @@ def test_a_checkpoint_folder_gives_the_module_back(method: str, variant: Variant
     write_checkpoint_folder(module, tmp_path, name=f"{method}-test", version="1.2.3", half=False)
     loaded: Any = build_module(tmp_path)
     assert (loaded.checkpoint_name, loaded.checkpoint_version) == (f"{method}-test", "1.2.3")
-    assert dict(loaded.hparams) == dict(module.hparams)
+    assert loaded.settings() == module.settings()
     with torch.no_grad():
         assert torch.equal(loaded(images(module)), module(images(module)))
 
@@ -173,9 +170,8 @@ def test_half_precision_runs_and_is_near(method: str, variant: Variant) -> None:
 @every_variant
 def test_training_in_half_precision_has_finite_gradients(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
-    batch = batch_for(module)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = module.loss_terms(batch)
+        terms = terms_of(module, variant)
         torch.stack(list(terms.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 

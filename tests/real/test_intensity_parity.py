@@ -35,7 +35,7 @@ def test_the_network_sees_what_the_authors_gave_it(
     shared: Path, tmp_path: Path, method: str, name: str, options: dict[str, Any], white: float
 ) -> None:
     module = converted(shared, tmp_path, method, name, **options)
-    assert module.hparams["intensity"] == module.intensity == "bits"
+    assert module.settings()["frame"]["intensity"] == module.frame.intensity == "bits"
     with np.load(shared / "parity" / f"{name}.npz") as file:
         image, truth = file["image"], torch.from_numpy(file["out0"]).float()
     # Its darkest value is far from 0: stretching percentiles would show.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.methods.unet import UNetModule
 from anatozoo.methods.unet.convert import convert_state, styles_of
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.training.conversion import convert_file, read_state
 from anatozoo.zoo.checkpoint import build_module
 

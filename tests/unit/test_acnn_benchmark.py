@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
-from anatozoo.methods.acnn import AcnnModule
-from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.heart_data import heart, write_hearts
 
@@ -34,7 +35,7 @@ def stack():
 
 def write_model(folder: Path, name: str) -> Path:
     torch.manual_seed(len(name))
-    module = AcnnModule(image_size=[8, 32, 32], long_side=48, widths=[4, 8])
+    module = AcnnModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=48, fit="slices"))
     return write_checkpoint_folder(module, folder / name, name=name, version="1.0.0")
 
 
@@ -94,7 +95,7 @@ def test_a_perfect_model_has_perfect_numbers(evidence):
 def test_the_command_writes_its_tables_and_the_picture(evidence, tmp_path, monkeypatch, capsys):
     root = write_hearts(tmp_path / "acdc", {"train": [1], "val": [2, 3]})
     models = [str(write_model(tmp_path, name)) for name in ("acnn-acdc", "acnn-acdc-other")]
-    prior = AcnnPriorModule(image_size=[8, 32, 32], long_side=48, widths=[4, 8])
+    prior = AcnnPriorModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=48, fit="slices"))
     write_checkpoint_folder(prior, tmp_path / "prior", name="acnnprior-acdc", version="1.0.0")
     monkeypatch.setattr(
         sys,
@@ -122,7 +123,9 @@ def test_the_command_writes_its_tables_and_the_picture(evidence, tmp_path, monke
 
 
 def test_a_model_of_something_else_is_refused(evidence, tmp_path):
-    module = AcnnModule(labels=["liver"], image_size=[8, 32, 32], long_side=48, widths=[4, 8])
+    module = AcnnModule(
+        organs=["liver"], widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=48, fit="slices")
+    )
     folder = write_checkpoint_folder(module, tmp_path / "m", name="acnn-acdc-m", version="1.0.0")
     with pytest.raises(ConfigError, match="no segmenter of right_ventricle"):
         evidence.load(str(folder))

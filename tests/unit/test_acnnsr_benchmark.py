@@ -13,8 +13,8 @@ import torch
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage, itk_image
-from anatozoo.methods.acnn import AcnnModule
-from anatozoo.methods.acnnsr import AcnnSRModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.restore import fine_grid
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
@@ -140,14 +140,14 @@ def write_data(root: Path, spacing: float = 1.0) -> Path:
 
 def restorer(folder: Path, name: str, **settings: Any) -> str:
     torch.manual_seed(0)
-    module = AcnnSRModule(**{"image_size": [16, 16, 16], "width": 4, "depth": 1} | settings)
+    module = AcnnSRModule(**{"width": 4, "depth": 1, "frame": {"size": [16, 16, 16]}} | settings)
     return str(write_checkpoint_folder(module, folder / name, name=name, version="1.0.0"))
 
 
 def segmenter(folder: Path, labels: list[str]) -> str:
     torch.manual_seed(0)
-    frame: dict[str, Any] = {"image_size": [24, 24, 24], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
-    module = AcnnModule(labels=labels, network="seg", widths=[4, 4, 4, 4], **frame)
+    frame: dict[str, Any] = {"frame": {"size": [24, 24, 24], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}}
+    module = AcnnModule(organs=labels, architecture="seg", widths=[4, 4, 4, 4], **frame)
     name = f"acnn-toy{len(labels)}"
     return str(write_checkpoint_folder(module, folder / name, name=name, version="1.0.0"))
 

@@ -54,7 +54,6 @@ UPWARD: set[Pair] = {
 UPWARD_TYPES: set[Pair] = set()
 """Those that only type checkers follow."""
 CLOSING: set[Pair] = {
-    ("cli.train", "cli.stages"),
     ("metrics.compare_draw", "metrics.compare"),
     ("results.draw.field", "results.field"),
     ("results.draw.quality", "results.quality"),

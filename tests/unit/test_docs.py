@@ -2,13 +2,16 @@
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
 import re
 import shlex
 import tomllib
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,18 +100,96 @@ def test_every_named_configuration_exists() -> None:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), name
 
 
-def test_options_of_training_commands_exist() -> None:
+def settings_of(cls: type) -> dict[str, Any]:
+    """Arguments of a constructor with their types, those of its bases included where it passes them on."""
+    if dataclasses.is_dataclass(cls):
+        return typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for each in cls.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        build = vars(each)["__init__"]
+        hints, parameters = (
+            typing.get_type_hints(build),
+            list(inspect.signature(build).parameters.values())[1:],
+        )
+        named = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        found = {name: hints.get(name) for name in named} | found
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def has_setting(cls: type, path: str) -> bool:
+    """Whether a class takes a setting, or as ``frame.size`` one of a record or mapping among its settings."""
+    name, _, rest = path.partition(".")
+    settings = settings_of(cls)
+    if name not in settings or not rest:
+        return name in settings
+    kinds = (settings[name], *typing.get_args(settings[name]))
+    records = [each for each in kinds if dataclasses.is_dataclass(each)]
+    if any(dict in (each, typing.get_origin(each)) for each in kinds):
+        # What a mapping may hold stands in the class's docstring.
+        said = re.search(
+            rf"^ +{name}: (?:(?!^ +\w+: ).)*?fields of\s+`([\w.]+)`", cls.__doc__ or "", re.M | re.S
+        )
+        assert said, f"the docstring of {cls.__name__} does not name the fields of {name}"
+        module, _, record = said[1].rpartition(".")
+        records.append(getattr(importlib.import_module(module), record))
+    return any(has_setting(record, rest) for record in records)
+
+
+@pytest.fixture(scope="module")
+def configurable() -> dict[str, list[type]]:
+    """What the options of training commands are about, to the classes that take them."""
+    import lightning as L
+
+    import anatozoo.objectives
+    from anatozoo.training.objective import Objective
     from anatozoo.zoo.registry import METHODS
 
-    sources = {"model": [entry.module_class() for entry in METHODS.values()]}
-    sources["data"] = [entry.data_class() for entry in METHODS.values()]
-    seen = 0
+    objectives = [getattr(anatozoo.objectives, name) for name in anatozoo.objectives.__all__]
+    return {
+        "model": [entry.module_class() for entry in METHODS.values()],
+        "data": [entry.data_class() for entry in METHODS.values()],
+        "objectives": [each for each in objectives if issubclass(each, Objective)],
+        "trainer": [L.Trainer],
+    }
+
+
+def test_options_of_training_commands_exist(configurable: dict[str, list[type]]) -> None:
     job = (PROJECT / "examples/slurm/fit_hybridgnet.sbatch").read_text(encoding="utf-8")
-    for kind, option in re.findall(r"--(model|data)\.(\w+)", EVERYTHING + job):
-        known = {name for cls in sources[kind] for name in inspect.signature(cls).parameters}
-        assert option in known, f"--{kind}.{option}"
-        seen += 1
-    assert seen > 5
+    configs = [path.read_text(encoding="utf-8") for path in PROJECT.glob("anatozoo/methods/*/configs/*.yaml")]
+    text = "\n".join([EVERYTHING, job, *configs])
+    pattern = r"(?:--(?:first_stage\.)?|(?:fills|weight): )(model|data|objectives|trainer)\.(\w+(?:\.\w+)*)"
+    found = set(re.findall(pattern, text))
+    for kind, option in found:
+        assert any(has_setting(cls, option) for cls in configurable[kind]), f"--{kind}.{option}"
+    assert {("model", "frame.size"), ("model", "optim.lr"), ("data", "motion.shift_px")} <= found
+    assert {("objectives", "source"), ("objectives", "weight"), ("objectives", "start")} <= found
+
+
+def test_named_objectives_exist(configurable: dict[str, list[type]]) -> None:
+    names = set(re.findall(r"--objectives\+=(\w+)", EVERYTHING))
+    assert names
+    assert names <= {cls.__name__ for cls in configurable["objectives"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("model", "image_size"),
+        ("model", "frame.side"),
+        ("model", "optim.lr.step"),
+        ("data", "motion.shift_mm"),
+        ("data", "augment.reorder"),
+        ("objectives", "sauce"),
+    ],
+)
+def test_options_that_do_not_exist_are_found(
+    configurable: dict[str, list[type]], kind: str, option: str
+) -> None:
+    assert not any(has_setting(cls, option) for cls in configurable[kind])
 
 
 def test_every_extra_in_the_pages_is_declared() -> None:

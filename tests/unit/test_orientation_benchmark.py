@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from anatozoo.data.cases import FrameCase
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import tells_apex
-from anatozoo.methods.acnn import AcnnModule
+from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.nn.deform import reorder
 from tests.support.heart_data import heart
 
@@ -46,7 +47,7 @@ def test_headers_say_what_they_are_meant_to(evidence):
 
 def test_what_was_measured_is_not_measured_again(evidence, tmp_path, monkeypatch):
     torch.manual_seed(0)
-    model = AcnnModule(image_size=[8, 32, 32], long_side=40, widths=[4, 8]).eval()
+    model = AcnnModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=40, fit="slices")).eval()
     pixels, labels = heart(6, 40, 32)
     cases = [
         FrameCase(name, name, "val", lambda: (GridImage(pixels, Grid((32, 40, 6)), "stack"), labels))

@@ -1,6 +1,7 @@
 """The data of ACNN: volumes with label maps, in the frame of the network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from anatozoo.data.cases import FrameCase
 from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
 from anatozoo.data.stacks import HEART, StackCase, find_stacks
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.frames.stacks import StackFit, check_fit, fit_frame
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.frames.stacks import fit_frame
 from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move
 
 
@@ -24,22 +26,11 @@ class StackDataset(FrameDataset):
 
     Args:
         cases: the cases.
-        shape: the frame's shape.
-        fit: see `anatozoo.frames.stacks.fit_frame`.
-        spacing_mm: the same.
-        long_side: the same.
+        spec: what the network sees, see `anatozoo.frames.stacks.fit_frame`.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[FrameCase],
-        shape: tuple[int, ...],
-        fit: StackFit,
-        spacing_mm: Sequence[float] | None,
-        long_side: int,
-    ) -> None:
-        super().__init__(cases, shape, "pad", spacing_mm, labelled=True)
-        self.stack_fit, self.long_side = fit, long_side
+    def __init__(self, cases: Sequence[FrameCase], spec: FrameSpec) -> None:
+        super().__init__(cases, spec, labelled=True)
 
     def read(self, case: FrameCase) -> dict[str, Tensor]:
         """Image, in half precision, and label map in the frame.
@@ -50,7 +41,7 @@ class StackDataset(FrameDataset):
         image, labels = case.read()
         if labels is None or not labels.any():
             raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
-        frame = fit_frame(image.grid, self.shape, self.stack_fit, self.spacing_mm, self.long_side)
+        frame = fit_frame(image.grid, self.spec)
         return {
             "image": torch.from_numpy(frame.image(image.pixels).astype(np.float16))[None],
             "spacing_mm": frame_spacing(frame),
@@ -77,13 +68,10 @@ class AcnnDataModule(FrameDataModule):
     Args:
         root: folder with the data; see `anatozoo.data.stacks.find_stacks` for the layouts.
         layout: ``"acdc"`` or ``"folders"``.
-        labels: as in the module.
-        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
+        organs: as in the module.
+        label_values: value of each organ in the files of ``"folders"``; None is 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        fit: the same.
-        spacing_mm: the same.
-        long_side: the same.
+        frame: as in the module.
         subjects: how many subjects to train on, the first of the split; None takes all.
         margin: pixels beside the frame, within slices, that random crops may show.
         foreground: share of the crops that lie around a voxel of the anatomy, for frames much smaller than
@@ -102,13 +90,10 @@ class AcnnDataModule(FrameDataModule):
         self,
         root: str,
         layout: Literal["acdc", "folders"] = "acdc",
-        labels: list[str] = HEART,
+        organs: list[str] = HEART,
         label_values: list[int] | None = None,
         subject_pattern: str | None = None,
-        image_size: int | list[int] = [16, 128, 128],  # noqa: B006
-        fit: StackFit = "slices",
-        spacing_mm: list[float] | None = None,
-        long_side: int = 208,
+        frame: FrameSpec = FrameSpec([16, 128, 128], "slices", long_side=208),
         subjects: int | None = None,
         margin: int = 16,
         foreground: float = 0.0,
@@ -118,9 +103,8 @@ class AcnnDataModule(FrameDataModule):
         motion: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.check_settings()
-        check_fit(fit, self.shape, spacing_mm, long_side)
+        self.save_hyperparameters(ignore="frame")
+        self.check_settings(frame)
         if margin < 0 or (subjects is not None and subjects < 1):
             raise ConfigError(
                 f"data.margin={margin} must not be negative, data.subjects={subjects} at least 1."
@@ -146,7 +130,7 @@ class AcnnDataModule(FrameDataModule):
         cases = find_stacks(
             h.root,
             h.layout,
-            self.labels,
+            self.organs,
             dims=len(self.shape),
             label_values=h.label_values,
             subject_pattern=h.subject_pattern,
@@ -159,14 +143,14 @@ class AcnnDataModule(FrameDataModule):
             if not chosen:
                 raise DataError(f"{h.root}: none of the {len(cases)} volumes is in the split {split!r}.")
             shape = self.padded_shape if split == "train" else self.shape
-            self.sets[split] = StackDataset(chosen, shape, h.fit, h.spacing_mm, h.long_side)
+            self.sets[split] = StackDataset(chosen, replace(self.frame, size=list(shape)))
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
         """The frame with its margin, within which training volumes are cropped; none without augmentation."""
         margin = 2 * self.hparams["margin"]
         # Stretched and padded images are whole: there is nothing beside the frame.
-        if self.augment_config is None or self.hparams["fit"] not in ("slices", "spacing"):
+        if self.augment_config is None or self.frame.fit not in ("slices", "spacing"):
             return self.shape
         return (*self.shape[:-2], *(side + margin for side in self.shape[-2:]))
 

@@ -293,8 +293,8 @@ class DynUNet(Segmenter):
                 total *= stride[axis]
             if side % total:
                 raise ConfigError(
-                    f"image_size={list(shape)} does not fit network='dynunet': {side} is no multiple of "
-                    f"{total}."
+                    f"the frame's size={list(shape)} does not fit architecture='dynunet': {side} is no "
+                    f"multiple of {total}."
                 )
         levels = min(supervised, len(widths) - 2)
         self.network = MonaiDynUNet(
@@ -349,7 +349,7 @@ def build_network(
     """
     own = {"fcn": FCN_WIDTHS, "unet": UNET_WIDTHS, "dynunet": DYNUNET_WIDTHS}
     if name not in NETWORKS:
-        raise ConfigError(f"network={name!r} is unknown; choose one of {', '.join(NETWORKS)}.")
+        raise ConfigError(f"architecture={name!r} is unknown; choose one of {', '.join(NETWORKS)}.")
     chosen: Sequence[int] = own.get(name, SEG_WIDTHS) if widths is None else widths
     if len(chosen) < 2 or min(chosen) < 1 or upsample < 1:
         raise ConfigError(
@@ -361,7 +361,7 @@ def build_network(
         return UNet(shape, classes, chosen, upsample)
     if name == "dynunet":
         if upsample > 1:
-            raise ConfigError("network='dynunet' does not upsample across slices; set upsample to 1.")
+            raise ConfigError("architecture='dynunet' does not upsample across slices; set upsample to 1.")
         return DynUNet(shape, classes, chosen)
     segmenter = SegNet(shape, classes, chosen, upsample)
     if name == "seg":

@@ -1,5 +1,1 @@
 """The shape prior of ACNN as a method of its own: label maps in, codes out; see `anatozoo.methods.acnn`."""
-
-from anatozoo.methods.acnnprior.module import AcnnPriorModule
-
-__all__ = ["AcnnPriorModule"]

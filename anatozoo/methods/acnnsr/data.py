@@ -1,6 +1,7 @@
 """The data of ACNN-SR: fine volumes, from which thick slices are made on the fly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,14 @@ from anatozoo.data.base import announce_splits, seed_training_step, strengths
 from anatozoo.data.cases import FrameCase, find_cases
 from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
 from anatozoo.errors import ConfigError, DataError, GeometryError
-from anatozoo.frames.frame import Frame, frame_shape
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import fit_frame
 from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
 from anatozoo.nn.stack_augment import crop
+from anatozoo.tasks.restore import check_slices
 
 COARSER = 1.2
 """From what ratio to the wanted spacing on a volume is too coarse to learn fine slices from."""
@@ -32,14 +35,11 @@ class SliceDataset(FrameDataset):
 
     Args:
         cases: the cases.
-        shape: the frame's shape.
-        spacing_mm: (x, y, z) of the frame.
+        spec: what the network sees, at a resolution in millimetres.
     """
 
-    def __init__(
-        self, cases: Sequence[FrameCase], shape: tuple[int, ...], spacing_mm: Sequence[float]
-    ) -> None:
-        super().__init__(cases, shape, "spacing", spacing_mm, labelled=False)
+    def __init__(self, cases: Sequence[FrameCase], spec: FrameSpec) -> None:
+        super().__init__(cases, spec, labelled=False)
 
     def read(self, case: FrameCase) -> dict[str, Tensor]:
         """The volume in the frame, in half precision; voxels are not interpolated where the spacing fits.
@@ -50,13 +50,13 @@ class SliceDataset(FrameDataset):
         """
         image, _ = case.read()
         try:
-            frame = fit_frame(image.grid, self.shape, "spacing", self.spacing_mm, 0)
+            frame = fit_frame(image.grid, self.spec)
         except GeometryError as error:
             raise GeometryError(f"case {case.id}: {error}") from error
         if (frame.scale > COARSER).any():
             raise DataError(
                 f"case {case.id} has voxels of {image.grid.spacing_mm} mm, from which fine volumes of "
-                f"{self.spacing_mm} mm cannot be learnt."
+                f"{self.spec.spacing_mm} mm cannot be learnt."
             )
         low, high = intensity_range(image.pixels)
         fine = on_frame((image.pixels - low) / (high - low), frame)
@@ -83,9 +83,8 @@ class AcnnSRDataModule(FrameDataModule):
         root: folder with the data; see `anatozoo.data.cases.find_cases` for the layout.
         layout: ``"folders"``, also that of the Medical Segmentation Decathlon.
         subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        spacing_mm: the same.
-        factor: the same.
+        frame: as in the module.
+        factor: as in the module.
         profile: of the slices that are made, see `anatozoo.methods.acnnsr.degrade.degrade_slices`.
         margin: voxels beside the frame that random crops may show.
         batch_size: volumes per process and step.
@@ -102,8 +101,7 @@ class AcnnSRDataModule(FrameDataModule):
         root: str,
         layout: Literal["folders"] = "folders",
         subject_pattern: str | None = None,
-        image_size: list[int] = [40, 56, 32],  # noqa: B006
-        spacing_mm: list[float] = [1.0, 1.0, 1.0],  # noqa: B006
+        frame: FrameSpec = FrameSpec([40, 56, 32], "spacing", [1.0, 1.0, 1.0]),
         factor: int = 4,
         profile: Profile = "gaussian",
         margin: int = 4,
@@ -112,9 +110,10 @@ class AcnnSRDataModule(FrameDataModule):
         augment: dict[str, float] | None = {},  # noqa: B006
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.shape = frame_shape(image_size)
-        check_slices(self.shape, spacing_mm, factor)
+        self.save_hyperparameters(ignore="frame")
+        self.frame = FrameSpec.of(frame)
+        self.shape = self.frame.shape
+        check_slices(self.frame, factor)
         if batch_size < 1 or num_workers < 0 or margin < 0:
             raise ConfigError(
                 f"data.batch_size={batch_size} must be at least 1, data.num_workers={num_workers} and "
@@ -142,7 +141,7 @@ class AcnnSRDataModule(FrameDataModule):
             if not chosen:
                 raise DataError(f"{h.root}: none of the {len(cases)} volumes is in the split {split!r}.")
             shape = self.padded_shape if split == "train" else self.shape
-            self.sets[split] = SliceDataset(chosen, shape, h.spacing_mm)
+            self.sets[split] = SliceDataset(chosen, replace(self.frame, size=list(shape)))
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
@@ -184,18 +183,3 @@ def on_frame(values: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.fl
     """
     turned = frame.smooth(frame.orientation.apply(values), "nearest", 1 / COARSER)
     return frame.resample(turned, 1, "nearest").astype(np.float32, copy=False)
-
-
-def check_slices(shape: Sequence[int], spacing_mm: Sequence[float], factor: int) -> None:
-    """Check settings of the frame of fine slices.
-
-    Raises:
-        ConfigError: one of them is not possible.
-    """
-    if len(shape) != 3 or factor < 2 or shape[0] % factor or shape[0] < 2 * factor:
-        raise ConfigError(
-            f"image_size={list(shape)} must be [D, H, W] with D a multiple of factor={factor}, which is at "
-            "least 2, and two thick slices or more."
-        )
-    if len(spacing_mm) != 3 or min(spacing_mm) <= 0:
-        raise ConfigError(f"spacing_mm={list(spacing_mm)} must be three positive numbers (x, y, z).")

@@ -153,7 +153,7 @@ def build_network(
     """
     kinds: dict[str, type[SuperResolution]] = {"subpixel": SubpixelSR, "transposed": TransposedSR}
     if name not in kinds:
-        raise ConfigError(f"network={name!r} is unknown; choose one of {', '.join(kinds)}.")
+        raise ConfigError(f"architecture={name!r} is unknown; choose one of {', '.join(kinds)}.")
     given = {"width": width, "depth": depth}
     return kinds[name](factor, **{key: value for key, value in given.items() if value is not None})
 

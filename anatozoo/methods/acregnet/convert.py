@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from anatozoo.errors import WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.training.conversion import fill
 
 STYLES = ("port",)
-OPTIONS = ("labels",)
+OPTIONS = ("organs",)
 
 _PART = {"0": "conv", "1": "norm"}
 _GRID = "warper.grid"
@@ -25,14 +26,14 @@ def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def convert_state(
-    state: Mapping[str, Tensor], style: str = "port", *, labels: Sequence[str] | None = None
+    state: Mapping[str, Tensor], style: str = "port", *, organs: str | Sequence[str] | None = None
 ) -> AcRegNetModule:
     """Build the module that the authors' tensors belong to, and fill it, strictly.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"port"``, the only release that has weights.
-        labels: names of the foreground classes; registering needs none.
+        organs: their names; registering needs none.
 
     Returns:
         The module in eval mode, with the port's settings.
@@ -44,15 +45,13 @@ def convert_state(
         raise WeightsError(f"style={style!r} is unknown; choose {' or '.join(STYLES)}.")
     ours = {rename(key): value for key, value in state.items() if key != _GRID}
     module = AcRegNetModule(
-        labels=list(labels or ()),
-        image_size=_side(state),
-        intensity="bits",  # theirs: grey values divided by 255
+        organs=_names(organs) if organs else [],
+        frame=FrameSpec(_side(state), intensity="bits"),  # theirs: grey values divided by 255
         normalization="output",
         double_elu=True,
         smoothness="tv_mean",
         # A file of weights does not say how they were trained; without labels only images can be compared.
-        label_weight=1.0 if labels else 0.0,
-        shape_weight=0.1 if labels else 0.0,
+        label_weight=1.0 if organs else 0.0,
     )
     fill(module.network, ours)
     return module.eval()
@@ -82,3 +81,7 @@ def _side(state: Mapping[str, Tensor]) -> int:
     if grid.ndim != 4 or grid.shape[1] != 2 or grid.shape[2] != grid.shape[3]:
         raise WeightsError(f"{_GRID} is {tuple(grid.shape)}; a square grid (1, 2, S, S) is needed.")
     return int(grid.shape[2])
+
+
+def _names(organs: str | Sequence[str]) -> list[str]:
+    return [organs] if isinstance(organs, str) else list(organs)

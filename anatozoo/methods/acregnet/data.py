@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, Subset
 from anatozoo.data.base import strengths
 from anatozoo.data.framed import FrameDataModule, FrameDataset
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.files import stem_of
-from anatozoo.io.intensity import Intensity
 from anatozoo.nn.deform import ShapeConfig, deform_image
 
 
@@ -61,13 +61,10 @@ class AcRegNetDataModule(FrameDataModule):
     Args:
         root: folder with the data; see `anatozoo.data.cases.find_cases` for the layouts.
         layout: ``"jsrt"`` or ``"folders"``.
-        labels: as in the module; empty where no label maps are needed.
-        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
+        organs: as in the module; empty where no label maps are needed.
+        label_values: value of each organ in the files of ``"folders"``; None is 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        fit: as in the module.
-        spacing_mm: the same.
-        intensity: the same.
+        frame: as in the module.
         batch_size: items per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         augment: strengths of a deformation of each image with its labels, in training: fields of
@@ -81,13 +78,10 @@ class AcRegNetDataModule(FrameDataModule):
         self,
         root: str,
         layout: Literal["jsrt", "folders"] = "jsrt",
-        labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        organs: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
         label_values: list[int] | None = None,
         subject_pattern: str | None = None,
-        image_size: int | list[int] = 64,
-        fit: Literal["pad", "stretch", "spacing"] = "pad",
-        spacing_mm: list[float] | None = None,
-        intensity: Intensity = "percentiles",
+        frame: FrameSpec = FrameSpec(64),
         batch_size: int = 32,
         num_workers: int = 0,
         augment: dict[str, float] | None = None,
@@ -95,8 +89,8 @@ class AcRegNetDataModule(FrameDataModule):
         eval_pairs: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.check_settings()
+        self.save_hyperparameters(ignore="frame")
+        self.check_settings(frame)
         self.augment_config = None if augment is None else strengths(ShapeConfig, "augment", augment)
         if eval_pairs is not None and eval_pairs < 1:
             raise ConfigError(f"data.eval_pairs={eval_pairs} must be at least 1, or null for all.")

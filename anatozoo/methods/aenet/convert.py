@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from anatozoo.errors import WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.aenet.network import SHRINKAGE
 from anatozoo.training.conversion import fill
 
 STYLES = ("port",)
-OPTIONS = ("labels",)
+OPTIONS = ("organs",)
 
 _PART = {"0": "conv", "1": "norm"}
 # Where the port has convolutions among its activations and enlargements, by our numbers.
@@ -25,14 +26,14 @@ def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def convert_state(
-    state: Mapping[str, Tensor], style: str = "port", *, labels: Sequence[str] | None = None
+    state: Mapping[str, Tensor], style: str = "port", *, organs: str | Sequence[str] | None = None
 ) -> AeNetModule:
     """Build the module that the authors' tensors belong to, and fill it, strictly.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"port"``, the only release that has weights.
-        labels: names of the foreground classes; None numbers them.
+        organs: their names; None numbers them.
 
     Returns:
         The module in eval mode.
@@ -47,14 +48,14 @@ def convert_state(
     if absent:
         raise WeightsError(f"this is no complete AENet: {', '.join(absent)} missing.")
     classes = ours["head.bias"].numel() - 1
-    names = [f"label{i}" for i in range(1, classes + 1)] if labels is None else list(labels)
+    names = [f"label{i}" for i in range(1, classes + 1)] if organs is None else _names(organs)
     if len(names) != classes:
         raise WeightsError(f"the autoencoder has {classes} classes beside background, not {len(names)}.")
     code, cells = ours["to_code.weight"].shape
     side = round(cells**0.5)
     if side * side != cells:
         raise WeightsError(f"encoder_linear takes {cells} values, which no square input gives.")
-    module = AeNetModule(labels=names, image_size=SHRINKAGE * side, code=code)
+    module = AeNetModule(organs=names, frame=FrameSpec(SHRINKAGE * side), code=code)
     fill(module.network, ours)
     return module.eval()
 
@@ -76,3 +77,7 @@ def rename(key: str) -> str:
     if match and match[1] in _DECODER:
         return f"decoder.{_DECODER[match[1]]}.{_PART[match[2]]}.{match[3]}"
     raise WeightsError(f"{key!r} is no tensor of AENet of AC-RegNet's PyTorch port.")
+
+
+def _names(organs: str | Sequence[str]) -> list[str]:
+    return [organs] if isinstance(organs, str) else list(organs)

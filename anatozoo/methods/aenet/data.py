@@ -3,6 +3,7 @@
 from typing import Literal
 
 from anatozoo.data.framed import FrameDataModule
+from anatozoo.frames.spec import FrameSpec
 
 
 class AeNetDataModule(FrameDataModule):
@@ -11,12 +12,10 @@ class AeNetDataModule(FrameDataModule):
     Args:
         root: folder with the data; see `anatozoo.data.cases.find_cases` for the layouts.
         layout: ``"jsrt"`` or ``"folders"``.
-        labels: as in the module.
-        label_values: value of each class in the files of ``"folders"``; None is 1, 2, ...
+        organs: as in the module.
+        label_values: value of each organ in the files of ``"folders"``; None is 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        fit: as in the registration module.
-        spacing_mm: the same.
+        frame: as in the module.
         batch_size: items per process and step.
         num_workers: loading processes; images are read once and kept in memory.
     """
@@ -25,15 +24,13 @@ class AeNetDataModule(FrameDataModule):
         self,
         root: str,
         layout: Literal["jsrt", "folders"] = "jsrt",
-        labels: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        organs: list[str] = ["lungs", "heart"],  # noqa: B006 - jsonargparse shows it, nothing changes it
         label_values: list[int] | None = None,
         subject_pattern: str | None = None,
-        image_size: int | list[int] = 64,
-        fit: Literal["pad", "stretch", "spacing"] = "pad",
-        spacing_mm: list[float] | None = None,
+        frame: FrameSpec = FrameSpec(64),
         batch_size: int = 16,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.check_settings()
+        self.save_hyperparameters(ignore="frame")
+        self.check_settings(frame)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import PAPER_WIDTHS
-from anatozoo.nn.graphs import organ_counts
 from anatozoo.training import conversion
 
 Style = Literal["tmi", "chexmask"]
@@ -154,10 +154,11 @@ def convert_state(
     side = round(cells**0.5)
     if side * side * PAPER_WIDTHS[-1] != flat:
         raise WeightsError(f"fc_mu takes {flat} values, which no square input of the paper's encoder gives.")
+    nodes = ours["expand.bias"].numel() // (features // 2)
     module = HybridGNetModule(
-        organs=organ_counts(organs) if organs else _organs(ours["expand.bias"].numel() // (features // 2)),
-        image_size=32 * side,
-        intensity="bits",  # theirs: values of 8 bits divided by 255, of 12 bits by 4,096
+        organs=graphs.organ_counts(organs) if organs else _organs(nodes),
+        # Theirs: values of 8 bits divided by 255, of 12 bits by 4,096.
+        frame=FrameSpec(32 * side, intensity="bits"),
         latents=latents,
         features=features,
         order=sum(1 for key in ours if re.fullmatch(r"fine1\.conv\.lins\.\d+\.weight", key)),

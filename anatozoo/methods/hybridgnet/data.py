@@ -1,7 +1,6 @@
 """Radiographs with organ contours or lung masks for HybridGNet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor
 from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase
-from anatozoo.io.intensity import Intensity
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_counts, organ_slices
 
@@ -26,8 +25,7 @@ class ChestDataset(RadiographDataset):
         cases: the cases; each needs an image.
         organs: landmarks per organ, in the network's order.
         mask_organs: channels of the masks that stand in where landmarks are missing.
-        image_size: side S of the frame.
-        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
+        frame: what the network sees, a square of side S.
     """
 
     def __init__(
@@ -35,10 +33,9 @@ class ChestDataset(RadiographDataset):
         cases: Sequence[ChestCase],
         organs: Mapping[str, int],
         mask_organs: Sequence[str],
-        image_size: int,
-        intensity: Intensity = "percentiles",
+        frame: FrameSpec,
     ) -> None:
-        super().__init__(cases, image_size, intensity)
+        super().__init__(cases, frame)
         self.parts, self.count = organ_slices(organs), sum(organs.values())
         self.mask_organs = list(mask_organs)
 
@@ -64,9 +61,9 @@ class ChestDataset(RadiographDataset):
                     f"{case.id}: {organ} has {len(points)} landmarks, the network has "
                     f"{part.stop - part.start}."
                 )
-            landmarks[part] = geometry.points_to_target(points) / self.image_size
+            landmarks[part] = geometry.points_to_target(points) / self.side
             weight[part] = 1.0
-        side = self.image_size // 4
+        side = self.side // 4
         masks = np.zeros((len(self.mask_organs), side, side), np.uint8)
         mask_weight = np.zeros(len(self.mask_organs), np.float32)
         for channel, organ in enumerate(self.mask_organs):
@@ -91,8 +88,7 @@ class HybridGNetDataModule(ChestDataModule):
         eval_layouts: which to validate and test on; None takes the first of `layouts`.
         organs: as in the module.
         mask_organs: as the module's ``dense_organs``; None takes `organs`.
-        image_size: as in the module.
-        intensity: as in the module.
+        frame: as in the module.
         batch_size: images per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         repeat: passes over the training images per epoch.
@@ -107,23 +103,21 @@ class HybridGNetDataModule(ChestDataModule):
         eval_layouts: list[str] | None = None,
         organs: str | dict[str, int] = "lungs_heart_clavicles",
         mask_organs: list[str] | None = None,
-        image_size: int = 1024,
-        intensity: Intensity = "percentiles",
+        frame: FrameSpec = FrameSpec(1024),
         batch_size: int = 4,
         num_workers: int = 0,
         repeat: int = 1,
         augment: dict[str, float] | None = {},  # noqa: B006
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="frame")
         self.organs = organ_counts(organs)
         self.mask_organs = list(mask_organs or self.organs)
-        self.check_settings()
+        self.check_settings(frame)
 
     def make_dataset(self, cases: Sequence[ChestCase]) -> ChestDataset:
         """Images with the landmarks and masks of the module's organs."""
-        h: Any = self.hparams
-        return ChestDataset(cases, self.organs, self.mask_organs, h.image_size, h.intensity)
+        return ChestDataset(cases, self.organs, self.mask_organs, self.frame)
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""

@@ -21,7 +21,7 @@ def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGN
     if unknown:
         raise ConfigError(f"{', '.join(unknown)} is not among the organs {', '.join(module.organs)}.")
     kept = {organ: count for organ, count in module.organs.items() if organ in organs}
-    settings = dict(module.hparams) | {"organs": kept, "dense_organs": module.dense_organs}
+    settings = module.all_settings() | {"organs": kept, "dense_organs": module.dense_organs}
     part = HybridGNetModule(**settings)
     state = adapt_state(
         module.state_dict(),

@@ -120,7 +120,7 @@ class HybridGNet(nn.Module):
         super().__init__()
         self.organs = graphs.check_organs(organs)
         if image_size % 32 or image_size < 64:
-            raise ConfigError(f"image_size={image_size} must be a multiple of 32, at least 64.")
+            raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least 64.")
         if len(skips) > 2:
             raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
         if window < 1 or window % 2 == 0:

@@ -12,38 +12,7 @@ from torch import Tensor
 
 from anatozoo.errors import WeightsError
 from anatozoo.nn import graphs
-from anatozoo.training import weights as sources
-
-ARCHITECTURE = (
-    "organs",
-    "image_size",
-    "intensity",
-    "encoder",
-    "latents",
-    "features",
-    "order",
-    "skips",
-    "window",
-    "lookup",
-    "upsampling",
-    "template",
-    "refine",
-    "refine_features",
-    "anchors",
-    "dense_organs",
-)
-"""Hyper-parameters that a fit takes over from its starting weights unless it is told otherwise."""
-
-
-def read_weights(source: str) -> tuple[dict[str, Tensor], dict[str, int], list[str]]:
-    """State dict, organs and dense organs of a checkpoint name, a folder or a Lightning ``.ckpt`` file.
-
-    Raises:
-        ConfigError: the source is not a HybridGNet checkpoint.
-    """
-    state, hparams = sources.read_weights(source, "hybridgnet")
-    organs = graphs.organ_counts(hparams["organs"])
-    return state, organs, list(hparams.get("dense_organs") or organs)
+from anatozoo.training.weights import refuse_other_shapes
 
 
 def _take(value: Tensor, like: Tensor, source: Mapping[str, slice], target: Mapping[str, slice]) -> Tensor:
@@ -108,5 +77,5 @@ def adapt_state(
             wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")
         else:
             result[name] = value.to(like.dtype)
-    sources.refuse_other_shapes(wrong)
+    refuse_other_shapes(wrong)
     return result

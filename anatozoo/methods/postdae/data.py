@@ -21,8 +21,9 @@ from anatozoo.data.base import (
 from anatozoo.data.framed import frame_spacing
 from anatozoo.data.masks import MaskCase, find_masks
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.frames.frame import Fit, Frame, frame_shape
+from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import organ_planes
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.untrusted import read_json
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.degrade import confusion_table, degrade, render
@@ -43,21 +44,12 @@ class MaskDataset(CaseDataset):
     Args:
         cases: the cases.
         organs: how many there are.
-        shape: the frame's shape.
-        fit: see `anatozoo.frames.frame.Frame.fit`.
-        spacing_mm: the same.
+        spec: what the network sees.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[MaskCase],
-        organs: int,
-        shape: tuple[int, ...],
-        fit: Fit,
-        spacing_mm: Sequence[float] | None,
-    ) -> None:
+    def __init__(self, cases: Sequence[MaskCase], organs: int, spec: FrameSpec) -> None:
         super().__init__(cases)
-        self.organs, self.shape, self.fit, self.spacing_mm = organs, shape, fit, spacing_mm
+        self.organs, self.spec = organs, spec
 
     def read(self, case: MaskCase) -> dict[str, Tensor]:
         """Shares of the organs in 8 bits.
@@ -68,7 +60,7 @@ class MaskDataset(CaseDataset):
         labels, grid = case.read()
         if not labels.any():
             raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
-        frame = Frame.fit(grid, self.shape, self.fit, self.spacing_mm)
+        frame = Frame.fit(grid, self.spec)
         planes = np.rint(255 * organ_planes(labels, self.organs, frame)).astype(np.uint8)
         return {"organs": torch.from_numpy(planes), "spacing_mm": frame_spacing(frame)}
 
@@ -139,9 +131,7 @@ class PostDAEDataModule(L.LightningDataModule):
         organs: as in the module.
         label_values: value of each organ in the label maps of ``"folders"``; None is 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name.
-        image_size: as in the module.
-        fit: the same.
-        spacing_mm: the same.
+        frame: as in the module.
         batch_size: items per process and step.
         num_workers: loading processes; masks are read once and kept in memory.
         repeat: passes over the training masks per epoch.
@@ -161,9 +151,7 @@ class PostDAEDataModule(L.LightningDataModule):
         organs: list[str] = ["lungs"],  # noqa: B006 - jsonargparse shows it, nothing changes it
         label_values: list[int] | None = None,
         subject_pattern: str | None = None,
-        image_size: int | list[int] = 256,
-        fit: Literal["pad", "stretch", "spacing"] = "pad",
-        spacing_mm: list[float] | None = None,
+        frame: FrameSpec = FrameSpec(256),
         batch_size: int = 15,
         num_workers: int = 0,
         repeat: int = 1,
@@ -173,9 +161,10 @@ class PostDAEDataModule(L.LightningDataModule):
         eval_copies: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="frame")
         h: Any = self.hparams
-        self.organs, self.shape = check_labels(h.organs), frame_shape(h.image_size)
+        self.frame = FrameSpec.of(frame)
+        self.organs, self.shape = check_labels(h.organs), self.frame.shape
         if not self.organs:
             raise ConfigError("data.organs must name at least one organ.")
         if min(h.batch_size, h.repeat) < 1 or h.num_workers < 0:
@@ -211,7 +200,7 @@ class PostDAEDataModule(L.LightningDataModule):
             chosen = [case for case in cases if case.split == split]
             if not chosen:
                 raise DataError(f"{h.root}: none of the {len(cases)} masks is in the split {split!r}.")
-            masks = MaskDataset(chosen, len(self.organs), self.shape, h.fit, h.spacing_mm)
+            masks = MaskDataset(chosen, len(self.organs), self.frame)
             copies = len(EVALUATED) if h.eval_copies is None else h.eval_copies
             self.sets[split] = (
                 torch.utils.data.ConcatDataset([masks] * h.repeat)

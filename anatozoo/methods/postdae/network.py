@@ -245,6 +245,6 @@ def check_shape(shape: Sequence[int], stride: int) -> None:
     """
     if len(shape) not in CONV or any(side < stride or side % stride for side in shape):
         raise ConfigError(
-            f"image_size={list(shape)} must be two or three multiples of {stride}, the deepest map's stride; "
-            "fewer widths make it smaller."
+            f"the frame's size={list(shape)} must be two or three multiples of {stride}, the deepest map's "
+            "stride; fewer widths make it smaller."
         )

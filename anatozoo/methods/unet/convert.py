@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from anatozoo.errors import WeightsError
-from anatozoo.methods.unet.module import UNetModule, organ_names
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.unet.module import UNetModule
+from anatozoo.nn.graphs import organ_names
 from anatozoo.training.conversion import fill
 
 STYLES = ("tmi",)
@@ -87,6 +89,6 @@ def convert_state(
         raise WeightsError(
             f"the network has {count} labels beside background, not {len(names)}: name them by organs."
         )
-    module = UNetModule(organs=names, image_size=image_size, intensity="bits")
+    module = UNetModule(organs=names, frame=FrameSpec(image_size, intensity="bits"))
     fill(module.network, ours)
     return module.eval()

@@ -1,7 +1,6 @@
 """Radiographs with label maps for the U-Net, from masks of the organs or from their contours."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +9,12 @@ from torch.nn import functional as F
 
 from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import parts_of
 from anatozoo.io.chest import ChestCase
-from anatozoo.io.intensity import Intensity
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.methods.unet.module import organ_names
 from anatozoo.nn.augment import augment as augment_batch
+from anatozoo.nn.graphs import organ_names
 
 
 class LabelDataset(RadiographDataset):
@@ -28,18 +27,16 @@ class LabelDataset(RadiographDataset):
     Args:
         cases: the cases; each needs an image.
         organs: organs in the order of their labels.
-        image_size: side S of the frame.
-        intensity: how grey values become [0, 1], see `anatozoo.io.intensity`.
+        frame: what the network sees, a square of side S.
     """
 
     def __init__(
         self,
         cases: Sequence[ChestCase],
         organs: Sequence[str],
-        image_size: int,
-        intensity: Intensity = "percentiles",
+        frame: FrameSpec,
     ) -> None:
-        super().__init__(cases, image_size, intensity)
+        super().__init__(cases, frame)
         self.organs = list(organs)
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,7 +45,7 @@ class LabelDataset(RadiographDataset):
 
     def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:
         """Label map, and which organs are annotated: by their mask, or else by their contour."""
-        labels = np.zeros((self.image_size, self.image_size), np.uint8)
+        labels = np.zeros((self.side, self.side), np.uint8)
         known = np.zeros(len(self.organs), np.float32)
         for index, organ in enumerate(self.organs):
             parts = parts_of(organ)
@@ -60,9 +57,9 @@ class LabelDataset(RadiographDataset):
 
     def _region(self, case: ChestCase, organ: str, geometry: Geometry) -> np.ndarray:
         if organ in case.masks:
-            return mask_coverage(case, organ, geometry, self.image_size) > 0.5
+            return mask_coverage(case, organ, geometry, self.side) > 0.5
         points = geometry.points_to_target(case.landmarks[organ])
-        return draw_organ_mask(points, (self.image_size, self.image_size))
+        return draw_organ_mask(points, (self.side, self.side))
 
 
 class UNetDataModule(ChestDataModule):
@@ -75,8 +72,7 @@ class UNetDataModule(ChestDataModule):
         eval_layouts: which to validate and test on; None takes the first of `layouts`.
         organs: as in the module. Organs that an image has no annotation of are neither learnt nor judged
             there.
-        image_size: as in the module.
-        intensity: as in the module.
+        frame: as in the module.
         batch_size: images per process and step.
         num_workers: loading processes; images are read once and kept in memory.
         repeat: passes over the training images per epoch.
@@ -90,22 +86,20 @@ class UNetDataModule(ChestDataModule):
         layouts: list[str] = ["auto"],  # noqa: B006 - jsonargparse shows it, nothing changes it
         eval_layouts: list[str] | None = None,
         organs: str | list[str] = "lungs_heart_clavicles",
-        image_size: int = 1024,
-        intensity: Intensity = "percentiles",
+        frame: FrameSpec = FrameSpec(1024),
         batch_size: int = 4,
         num_workers: int = 0,
         repeat: int = 1,
         augment: dict[str, float] | None = {},  # noqa: B006
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="frame")
         self.organs = organ_names(organs)
-        self.check_settings()
+        self.check_settings(frame)
 
     def make_dataset(self, cases: Sequence[ChestCase]) -> LabelDataset:
         """Images with label maps of the module's organs."""
-        h: Any = self.hparams
-        return LabelDataset(cases, self.organs, h.image_size, h.intensity)
+        return LabelDataset(cases, self.organs, self.frame)
 
     def usable(self, case: ChestCase) -> bool:
         """Whether at least one of the organs is annotated."""

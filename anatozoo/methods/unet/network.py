@@ -82,4 +82,4 @@ def check_size(image_size: int) -> None:
         ConfigError: the size is no multiple of 32, or below 64.
     """
     if image_size % 32 or image_size < SMALLEST:
-        raise ConfigError(f"image_size={image_size} must be a multiple of 32, at least {SMALLEST}.")
+        raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least {SMALLEST}.")

@@ -285,6 +285,18 @@ def test_jpeg_2000_without_its_data(tmp_path: Path) -> None:
         read_image(path)
 
 
+def test_a_box_of_a_jp2_file_that_is_longer_than_any_file(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    PILImage.fromarray(NOISE).save(buffer, "JPEG2000")
+    whole, path = buffer.getvalue(), tmp_path / "a.jp2"
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_image(path).pixels, NOISE)
+    for length in (2**64 - 1, 2**63, len(whole)):
+        path.write_bytes(whole[:12] + struct.pack(">I4sQ", 1, b"free", length) + whole[12:])
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            read_image(path)
+
+
 @pytest.mark.parametrize(("suffix", "said"), [("tif", "10 or more pages"), ("gif", "10 or more pages")])
 def test_pages_are_not_counted_for_minutes(tmp_path: Path, suffix: str, said: str) -> None:
     pages = [PILImage.fromarray(GREY + n % 2) for n in range(300)]

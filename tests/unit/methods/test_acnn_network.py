@@ -127,7 +127,7 @@ def test_the_code_has_the_length_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda: build_network("vnet", ACDC, 4), "network='vnet' is unknown"),
+        (lambda: build_network("vnet", ACDC, 4), "architecture='vnet' is unknown"),
         (lambda: build_network("seg", ACDC, 4, widths=[8]), "two or more"),
         (lambda: build_network("seg", ACDC, 4, upsample=0), "upsample=0"),
         (lambda: build_network("seg", (64, 64), 4, upsample=2), "needs volumes"),

@@ -9,19 +9,27 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from safetensors.torch import load_file
 
 import anatozoo
 from anatozoo.data.stacks import HEART, find_stacks, read_info
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
-from anatozoo.methods.acnnprior import AcnnPriorModule
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.nn.deform import reorder
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move, shift_slices
+from anatozoo.objectives.shape_prior import ShapePrior
 from anatozoo.training.export import export_run
+from anatozoo.training.optim import Optim
+from anatozoo.training.step import Step
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.heart_data import heart, write_hearts
+from tests.support.shape_priors import prior_for, with_shape
 from tests.support.volume_data import write_volumes
 
 pytestmark = [
@@ -29,7 +37,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 
-FRAME: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 40}
+SIZE: dict[str, Any] = {"size": [8, 32, 32], "fit": "slices", "long_side": 40}
+FRAME: dict[str, Any] = {"frame": SIZE}
+OPTIM: dict[str, Any] = {"lr": 1e-2, "weight_decay": 1e-5, "schedule": "cosine", "warmup_steps": 1}
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -51,7 +61,7 @@ def data(root: Path, **settings: Any) -> AcnnDataModule:
 
 def module(**settings: Any) -> AcnnModule:
     torch.manual_seed(0)
-    return AcnnModule(**FRAME | {"widths": [4, 8, 8], "lr": 1e-2, "warmup_steps": 1} | settings)
+    return AcnnModule(**FRAME | {"widths": [4, 8, 8], "optim": OPTIM} | settings)
 
 
 def prior(**settings: Any) -> AcnnPriorModule:
@@ -120,23 +130,27 @@ def _empty(folder: Path) -> Path:
     return folder / "empty"
 
 
+def slices(size: list[int], long_side: int) -> FrameSpec:
+    return FrameSpec(size, "slices", long_side=long_side)
+
+
 def test_slices_stay_slices_and_come_back() -> None:
     image, labels = heart(7, 60, 44)
     grid = Grid((44, 60, 7))
-    frame = fit_frame(grid, (10, 32, 32), "slices", None, 30)
+    frame = fit_frame(grid, slices([10, 32, 32], 30))
     assert isinstance(frame, StackFrame)
     assert frame.labels(labels).shape == (10, 32, 32)
     # Three slices are added, one before and two behind.
     there = frame.image(image)
     assert [bool(plane.any()) for plane in there] == [False] + [True] * 7 + [False] * 2
-    fine = fit_frame(grid, (7, 60, 60), "slices", None, 60)
+    fine = StackFrame.of_stack(grid, (7, 60, 60), 60)
     assert np.array_equal(fine.to_source((fine.labels(labels) == 3).astype(np.float32)) > 0.5, labels == 3)
-    known = fit_frame(Grid((44, 60, 7), (2.0, 1.0, 10.0)), (7, 32, 32), "slices", None, 44)
+    known = StackFrame.of_stack(Grid((44, 60, 7), (2.0, 1.0, 10.0)), (7, 32, 32), 44)
     np.testing.assert_allclose(np.diag(known.matrix), [1.0, 0.5, 1.0])
-    assert fit_frame(Grid((44, 60, 17)), (16, 32, 32), "slices", None, 30, whole=True).shape == (17, 32, 32)
-    assert fit_frame(grid, (7, 16, 16), "slices", None, 30, whole=True).shape == (7, 30, 22)
+    assert fit_frame(Grid((44, 60, 17)), slices([16, 32, 32], 30), whole=True).shape == (17, 32, 32)
+    assert fit_frame(Grid((44, 60, 8)), slices([8, 16, 16], 30), whole=True).shape == (8, 30, 22)
     with pytest.raises(GeometryError, match="spacing is unknown"):
-        fit_frame(grid, (8, 32, 32), "spacing", [1.0, 1.0, 1.0], 30)
+        fit_frame(grid, FrameSpec([8, 32, 32], "spacing", [1.0, 1.0, 1.0]))
 
 
 def test_items_lie_in_the_frame_and_training_ones_have_a_margin(root: Path) -> None:
@@ -238,15 +252,15 @@ def test_crops_around_the_anatomy_hold_it_wherever_it_is() -> None:
 
 
 def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path: Path) -> None:
-    first = prior(lr=1e-2)
+    first = prior(optim={"lr": 1e-2})
     trainer = L.Trainer(max_epochs=6, **QUIET)
     trainer.fit(first, data(root))
     assert reconstruction_loss(first, root) < 0.9 * reconstruction_loss(prior(), root)
     file = str(tmp_path / "prior.ckpt")
     trainer.save_checkpoint(file)
 
-    second = module(shape_prior=file, shape_weight=0.01, dice_weight=0.5)
-    fit = L.Trainer(max_epochs=3, **QUIET)
+    second = module(dice_weight=0.5)
+    fit = L.Trainer(max_epochs=3, callbacks=[ShapePrior(file, weight=0.01)], **QUIET)
     fit.fit(second, data(root, motion={"shift_px": 1.0}))
     found = {name: float(value) for name, value in fit.callback_metrics.items()}
     parts = ("train/cross_entropy", "train/dice", "train/shape")
@@ -256,11 +270,11 @@ def test_both_stages_learn_and_the_prior_reaches_the_second(root: Path, tmp_path
     assert 0 <= found["val/dice/left_ventricle"] <= 1
     assert not [name for name in second.state_dict() if "prior" in name or "model" in name]
     [tested] = fit.test(second, data(root), verbose=False)
-    assert set(tested) == {f"test/{column}" for column in second.columns}
+    assert set(tested) == {f"test/{column}" for column in second.columns()}
 
     stored = str(tmp_path / "seg.ckpt")
     fit.save_checkpoint(stored)
-    third = module(init_weights=stored, lr=0.0)
+    third = module(init_weights=stored)
     with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
         L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(third, data(root))
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in third.state_dict().items())
@@ -294,25 +308,36 @@ def reconstruction_loss(model: AcnnPriorModule, root: Path) -> float:
 def test_the_shape_loss_may_set_in_later(root: Path) -> None:
     seen: list[tuple[int, bool]] = []
 
-    class Watched(AcnnModule):
-        def losses(self, outputs: Any, batch: Any) -> Any:
-            terms = super().losses(outputs, batch)
-            seen.append((self.global_step, "shape" in terms))
+    class Watched(ShapePrior):
+        def terms(self, step: Step) -> dict[str, torch.Tensor]:
+            terms = super().terms(step)
+            seen.append((step.number, "shape" in terms))
             return terms
 
-    made = Watched(**FRAME, widths=[4, 8, 8], shape_weight=0.1, shape_start=2)
-    made.use_shape_prior(prior())
-    L.Trainer(max_steps=4, max_epochs=-1, limit_val_batches=0, **QUIET).fit(made, data(root, batch_size=4))
+    late = Watched(weight=0.1, start=2)
+    late._model = prior().eval()
+    fit = L.Trainer(max_steps=4, max_epochs=-1, limit_val_batches=0, callbacks=[late], **QUIET)
+    fit.fit(AcnnModule(**FRAME, widths=[4, 8, 8]), data(root, batch_size=4))
     assert seen == [(0, False), (1, False), (2, True), (3, True)]
 
 
-@pytest.mark.parametrize(("given", "kept"), [("acnn-prior-acdc", "acnn-prior-acdc"), ("/own/a.ckpt", None)])
-def test_a_prior_of_a_training_machine_is_not_published(given: str, kept: str | None, tmp_path: Path) -> None:
-    made = module(shape_prior=given, shape_weight=0.1)
-    run = {"state_dict": made.state_dict(), "hyper_parameters": dict(made.hparams)}
-    torch.save(run | {"pytorch-lightning_version": L.__version__}, tmp_path / "last.ckpt")
+def test_a_prior_of_a_training_machine_is_not_published(root: Path, tmp_path: Path) -> None:
+    stored = write_checkpoint_folder(
+        prior(), tmp_path / "own", name="acnn-prior-test", version="1.0.0", half=False
+    )
+    made = module()
+    fit = L.Trainer(max_steps=1, limit_val_batches=0, callbacks=[ShapePrior(str(stored), 0.1)], **QUIET)
+    fit.fit(made, data(root))
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    # The run itself holds the prior, so that it can go on without the folder.
+    assert fit.callback_metrics["train/shape"] > 0
+    run = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    (kept,) = (state for name, state in run["callbacks"].items() if "ShapePrior" in name)
+    assert kept["method"] == "acnnprior"
     folder = export_run(tmp_path / "last.ckpt", "acnn-somewhere", tmp_path / "acnn-somewhere")
-    assert anatozoo.load(str(folder)).hparams["shape_prior"] == kept
+    assert str(tmp_path) not in (folder / "config.json").read_text()
+    assert set(load_file(folder / "model.safetensors")) == set(made.state_dict())
+    assert anatozoo.load(str(folder)).settings() == made.settings()
 
 
 def test_a_prior_answers_a_result_that_can_be_saved(tmp_path: Path) -> None:
@@ -326,23 +351,23 @@ def test_a_prior_answers_a_result_that_can_be_saved(tmp_path: Path) -> None:
     assert made.predict(made.golden_input()).mask.shape == made.shape
 
 
-def test_a_prior_may_be_given_in_memory_and_must_fit() -> None:
-    made = module(shape_weight=0.1)
+def test_the_shape_loss_reaches_the_network_and_its_prior_must_fit(root: Path) -> None:
+    made = module()
     batch = {"image": torch.rand(1, 1, 8, 32, 32), "labels": torch.randint(0, 4, (1, 8, 32, 32))}
-    with pytest.raises(ConfigError, match="no shape prior"):
-        made.losses(made(batch["image"]), batch)
-    made.use_shape_prior(prior())
-    terms = made.losses(made(batch["image"]), batch)
+    with pytest.raises(ConfigError, match="needs a source"):
+        L.Trainer(max_epochs=1, callbacks=[ShapePrior(weight=0.1)], **QUIET).fit(made, data(root))
+    given = prior_for(made, prior(), 0.1)
+    terms = with_shape(made, made(batch["image"]), batch, given)
     assert set(terms) == {"cross_entropy", "shape"}
     gradients = torch.autograd.grad(terms["shape"], list(made.network.parameters()))
     assert all(bool(g.isfinite().all()) for g in gradients)
     assert any(bool(g.any()) for g in gradients)
     with pytest.raises(ConfigError, match="same organs"):
-        made.use_shape_prior(prior(labels=["a", "b", "c"]))
+        prior_for(made, prior(organs=["a", "b", "c"]))
 
 
 def test_several_outputs_are_weighed() -> None:
-    made = module(network="ae-seg")
+    made = module(architecture="ae-seg")
     labels = torch.randint(0, 4, (1, 8, 32, 32))
     outputs = made.network.outputs(torch.rand(1, 1, 8, 32, 32))
     one, two = (float(made.losses(o, {"labels": labels})["cross_entropy"].detach()) for o in outputs)
@@ -359,7 +384,7 @@ def test_corruption_is_undone_by_no_one_but_the_network() -> None:
     assert 0.005 < float((noisy.argmax(1) != labels).float().mean()) < 0.3
     clean = prior(swap_probability=0.0, slice_shift=0.0).corrupted(labels)
     assert torch.equal(clean.argmax(1), labels.long())
-    assert prior(image_size=32, fit="pad").corrupted(labels[:, 4]).shape == (1, 4, 32, 32)
+    assert prior(frame={"size": 32}).corrupted(labels[:, 4]).shape == (1, 4, 32, 32)
 
 
 def test_reconstructions_lie_on_the_source_grid() -> None:
@@ -375,10 +400,10 @@ def test_reconstructions_lie_on_the_source_grid() -> None:
 def test_volumes_of_the_decathlon_are_trained_at_their_resolution(tmp_path: Path) -> None:
     names = [f"v{i}" for i in range(4)]
     write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:3], "test": names[3:]})
-    frame: dict[str, Any] = {"image_size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
-    model = AcnnModule(labels=["a", "b"], widths=[4, 8], warmup_steps=1, **frame)
+    frame: dict[str, Any] = {"frame": {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}}
+    model = AcnnModule(organs=["a", "b"], widths=[4, 8], **frame, optim=Optim(**OPTIM | {"lr": 1e-3}))
     made = AcnnDataModule(
-        str(tmp_path), layout="folders", labels=["a", "b"], augment=None, batch_size=2, **frame
+        str(tmp_path), layout="folders", organs=["a", "b"], augment=None, batch_size=2, **frame
     )
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(model, made)
@@ -388,14 +413,13 @@ def test_volumes_of_the_decathlon_are_trained_at_their_resolution(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"labels": []}, "1 to 254"),
-        ({"image_size": [32, 32]}, r"\[D, H, W\]"),
-        ({"fit": "crop"}, "fit='crop' is unknown"),
-        ({"fit": "spacing"}, "spacing_mm with 3 numbers"),
-        ({"long_side": 2}, "long_side=2"),
-        ({"network": "vnet"}, "network='vnet'"),
-        ({"shape_weight": -1.0}, "not be negative"),
-        ({"shape_start": -1}, "shape_start=-1"),
+        ({"organs": []}, "1 to 254"),
+        ({"frame": SIZE | {"size": [32, 32]}}, r"\[D, H, W\]"),
+        ({"frame": {"size": [32, 32]}}, r"\[D, H, W\]"),
+        ({"frame": SIZE | {"fit": "crop"}}, "fit='crop' is unknown"),
+        ({"frame": SIZE | {"fit": "spacing"}}, "spacing_mm with 3 numbers"),
+        ({"frame": SIZE | {"long_side": 2}}, "long_side=2"),
+        ({"architecture": "vnet"}, "architecture='vnet'"),
         ({"ce_weight": 0.0}, "above 0"),
     ],
 )
@@ -413,7 +437,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], error: str) -
         ({"augment": {"flips": 1}}, "does not know flips"),
         ({"motion": {"probability": 2}}, "probability=2"),
         ({"batch_size": 0}, "batch_size"),
-        ({"image_size": 32, "fit": "pad", "augment": {}}, "planes are not augmented"),
+        ({"augment": {}, "frame": {"size": 32, "fit": "pad"}}, "planes are not augmented"),
     ],
 )
 def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, Any], error: str) -> None:
@@ -421,12 +445,19 @@ def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, An
         data(root, **settings)
 
 
-def test_a_prior_needs_labels_and_shares() -> None:
-    for wrong in ({"labels": []}, {"swap_probability": 2.0}, {"slice_shift": -1.0}, {"dice_weight": -1.0}):
-        with pytest.raises(ConfigError, match="must not be empty"):
-            prior(**wrong)
-    with pytest.raises(ConfigError, match="schedule='step' is unknown"):
-        prior(schedule="step")
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"organs": []}, "must name at least one"),
+        ({"swap_probability": 2.0}, "swap_probability=2.0 must be within"),
+        ({"slice_shift": -1.0}, "slice_shift=-1.0 .* not be negative"),
+        ({"dice_weight": -1.0}, "dice_weight=-1.0 must not be negative"),
+        ({"optim": {"schedule": "linear"}}, "schedule='linear' is unknown"),
+    ],
+)
+def test_a_prior_needs_organs_and_shares(settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        prior(**settings)
 
 
 def test_a_prior_may_also_learn_by_dice() -> None:
@@ -442,7 +473,7 @@ def test_a_prior_may_also_learn_by_dice() -> None:
 
 def test_the_rate_of_a_prior_may_decay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(prior().configure_optimizers(), torch.optim.Adam)
-    made = prior(schedule="cosine", lr=1e-2, warmup_steps=4)
+    made = prior(optim={"schedule": "cosine", "lr": 1e-2, "warmup_steps": 4})
     monkeypatch.setattr(AcnnPriorModule, "trainer", type("T", (), {"estimated_stepping_batches": 20}))
     [optimizer], [entry] = made.configure_optimizers()
     rates = []

@@ -91,7 +91,7 @@ def test_measures_see_what_is_inside_alone() -> None:
         (lambda: build_network("subpixel", 1), "factor=1"),
         (lambda: build_network("subpixel", 2, width=1), "width=1"),
         (lambda: build_network("transposed", 2, depth=0), "depth=0"),
-        (lambda: build_network("bicubic", 2), "network='bicubic' is unknown"),  # type: ignore[arg-type]
+        (lambda: build_network("bicubic", 2), "architecture='bicubic' is unknown"),  # type: ignore[arg-type]
         (lambda: degrade_slices(torch.rand(1, 1, 5, 4, 4), 2), "5 slices"),
         (lambda: slice_profile(2, "sinc"), "profile='sinc' is unknown"),
     ],

@@ -11,12 +11,16 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import VoxelFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.intensity import intensity_range
-from anatozoo.methods.acnnsr import AcnnSRDataModule, AcnnSRModule
+from anatozoo.methods.acnnsr.data import AcnnSRDataModule
 from anatozoo.methods.acnnsr.degrade import degrade_slices
-from anatozoo.methods.acnntl import AcnnTLModule
+from anatozoo.methods.acnnsr.module import AcnnSRModule
+from anatozoo.methods.acnntl.module import AcnnTLModule
+from anatozoo.objectives.shape_prior import ShapePrior
+from tests.support.shape_priors import prior_for, with_shape
 from tests.support.volume_data import write_volumes
 
 pytestmark = [
@@ -24,7 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 
-FRAME: dict[str, Any] = {"image_size": [16, 16, 16], "spacing_mm": [1.0, 1.0, 1.0]}
+SIZE: dict[str, Any] = {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
+FRAME: dict[str, Any] = {"frame": SIZE}
 SPLITS = {"train": ["v0", "v1"], "val": ["v2"], "test": ["v3"]}
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -48,13 +53,14 @@ def data(root: Path, **settings: Any) -> AcnnSRDataModule:
 
 def module(**settings: Any) -> AcnnSRModule:
     torch.manual_seed(0)
-    small = {"width": 8, "depth": 1, "lr": 3e-3, "warmup_steps": 1}
+    optim = {"lr": 3e-3, "schedule": "cosine", "warmup_steps": 1}
+    small = {"width": 8, "depth": 1, "optim": optim}
     return AcnnSRModule(**FRAME | small | settings)
 
 
 def teacher(**settings: Any) -> AcnnTLModule:
     torch.manual_seed(0)
-    given = {"labels": ["a", "b"], "fit": "spacing", "widths": [4, 8], "code": 6}
+    given = {"organs": ["a", "b"], "widths": [4, 8], "code": 6}
     return AcnnTLModule(**FRAME | given | settings)
 
 
@@ -84,7 +90,7 @@ def test_items_are_whole_voxels_with_their_border_around_them(root: Path) -> Non
 
 def test_frames_of_the_same_resolution_do_not_interpolate() -> None:
     grid = Grid((15, 14, 13), (1.0, 1.0, 1.0), None, (-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    frame = fit_frame(grid, (16, 16, 16), "spacing", [1.0, 1.0, 1.0], 0)
+    frame = fit_frame(grid, FrameSpec.of(SIZE))
     assert isinstance(frame, VoxelFrame)
     pixels = np.random.default_rng(0).random((13, 14, 15), np.float32)
     low, high = np.percentile(pixels, [0.5, 99.5])
@@ -93,7 +99,7 @@ def test_frames_of_the_same_resolution_do_not_interpolate() -> None:
     np.testing.assert_allclose(found[1:14, 1:15, :15], expected, atol=1e-5)
     assert np.count_nonzero(found) == np.count_nonzero(expected)
     assert np.array_equal(frame.to_source(frame.labels((pixels > 0.5).astype(np.float32))), pixels > 0.5)
-    half = fit_frame(Grid((15, 14, 13), (2.0, 1.0, 1.0)), (16, 16, 16), "spacing", [1.0, 1.0, 1.0], 0)
+    half = fit_frame(Grid((15, 14, 13), (2.0, 1.0, 1.0)), FrameSpec.of(SIZE))
     np.testing.assert_allclose(half.offset, [7.5 - 14, 1, 1])
 
 
@@ -150,7 +156,7 @@ def test_it_learns_more_than_interpolation(root: Path) -> None:
     assert found["val/psnr_gain"] > 0.3
     assert found["val/ssim"] <= 1
     [tested] = fit.test(made, data(root), verbose=False)
-    assert set(tested) == {f"test/{column}" for column in made.columns}
+    assert set(tested) == {f"test/{column}" for column in made.columns()}
 
 
 def test_both_stages_and_what_a_checkpoint_holds(root: Path, tmp_path: Path) -> None:
@@ -158,8 +164,8 @@ def test_both_stages_and_what_a_checkpoint_holds(root: Path, tmp_path: Path) -> 
     first.strategy.connect(teacher())
     file = str(tmp_path / "tl.ckpt")
     first.save_checkpoint(file)
-    made = module(shape_prior=file, shape_weight=1.0)
-    fit = L.Trainer(max_epochs=1, **QUIET)
+    made = module()
+    fit = L.Trainer(max_epochs=1, callbacks=[ShapePrior(file, weight=1.0)], **QUIET)
     fit.fit(made, data(root))
     found = {name: float(value) for name, value in fit.callback_metrics.items()}
     assert found["train/shape"] > 0
@@ -180,17 +186,14 @@ def test_both_stages_and_what_a_checkpoint_holds(root: Path, tmp_path: Path) -> 
 
 
 def test_the_terms_see_what_is_inside_alone() -> None:
-    made = module(shape_weight=1.0)
+    made = module()
     inside = torch.zeros(1, 16, 16, 16, dtype=torch.bool)
     inside[:, :8] = True
     target = torch.rand(1, 1, 16, 16, 16)
     fine = target.clone()
     fine[:, :, 8:] += 1
     batch = {"target": target, "inside": inside}
-    with pytest.raises(ConfigError, match="no T-L network"):
-        made.losses(fine, batch)
-    made.use_shape_prior(teacher())
-    terms = made.losses(fine, batch)
+    terms = with_shape(made, fine, batch, prior_for(made, teacher()))
     assert {name: float(term) for name, term in terms.items()} == {"intensity": 0, "shape": 0}
     fine[:, :, :8] += 0.5
     # |d| - beta / 2, where the difference is above beta.
@@ -198,11 +201,11 @@ def test_the_terms_see_what_is_inside_alone() -> None:
 
 
 def test_a_shape_loss_needs_a_network_of_the_same_view(root: Path) -> None:
-    with pytest.raises(ConfigError, match="needs shape_prior"):
-        L.Trainer(max_epochs=1, **QUIET).fit(module(shape_weight=0.1), data(root))
-    for wrong in ({"spacing_mm": [1.0, 1.0, 2.0]}, {"image_size": [16, 16, 32]}, {"fit": "pad"}):
+    with pytest.raises(ConfigError, match="needs a source"):
+        L.Trainer(max_epochs=1, callbacks=[ShapePrior(weight=0.1)], **QUIET).fit(module(), data(root))
+    for wrong in ({"spacing_mm": [1.0, 1.0, 2.0]}, {"size": [16, 16, 32]}, {"fit": "pad"}):
         with pytest.raises(ConfigError, match="both need"):
-            module(shape_weight=0.1).use_shape_prior(teacher(**wrong))
+            prior_for(module(), teacher(frame=SIZE | wrong), 0.1)
 
 
 def test_data_that_teach_no_fine_slices_are_refused(tmp_path: Path) -> None:
@@ -238,14 +241,14 @@ def test_data_that_teach_no_fine_slices_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"image_size": [18, 16, 16]}, "multiple of factor=4"),
-        ({"image_size": [16, 16]}, r"\[D, H, W\]"),
+        ({"frame": SIZE | {"size": [18, 16, 16]}}, "multiple of factor=4"),
+        ({"frame": {"size": [16, 16]}}, r"\[D, H, W\]"),
+        ({"frame": {"size": [16, 16, 16]}}, "fit='pad' must be spacing"),
         ({"factor": 16}, "two thick slices"),
         ({"factor": 1}, "at least 2"),
-        ({"spacing_mm": [1.0, 1.0]}, "three positive"),
-        ({"network": "bicubic"}, "network='bicubic'"),
-        ({"shape_weight": -1.0}, "not be negative"),
-        ({"beta": 0.0}, "beta=0.0 above 0"),
+        ({"frame": SIZE | {"spacing_mm": [1.0, 1.0]}}, "spacing_mm with 3 numbers"),
+        ({"architecture": "bicubic"}, "architecture='bicubic'"),
+        ({"beta": 0.0}, "beta=0.0 must be above 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], error: str) -> None:
@@ -260,7 +263,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], error: str) -
         ({"batch_size": 0}, "batch_size=0"),
         ({"augment": {"flips": 1}}, "does not know flips"),
         ({"profile": "sinc"}, "profile='sinc'"),
-        ({"image_size": [18, 16, 16]}, "multiple of factor=4"),
+        ({"frame": SIZE | {"size": [18, 16, 16]}}, "multiple of factor=4"),
     ],
 )
 def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, Any], error: str) -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods.acnn import AcnnDataModule
-from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.acnntl import AcnnTLModule, ImagePrior
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
+from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.methods.acnntl.network import TLNetwork
 from anatozoo.nn.labels import one_hot
-from anatozoo.objectives.image_prior import load_image_model
+from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior
+from anatozoo.training.weights import frozen
 from tests.support.heart_data import heart, write_hearts
 
 pytestmark = [
@@ -22,7 +24,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 
-FRAME: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 40}
+SIZE: dict[str, Any] = {"size": [8, 32, 32], "fit": "slices", "long_side": 40}
+FRAME: dict[str, Any] = {"frame": SIZE}
 SMALL: dict[str, Any] = {"widths": [4, 8], "code": 6}
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -45,7 +48,8 @@ def data(root: Path) -> AcnnDataModule:
 
 def module(**settings: Any) -> AcnnTLModule:
     torch.manual_seed(0)
-    return AcnnTLModule(**FRAME | SMALL | {"lr": 1e-2, "warmup_steps": 1, "code_weight": 0.1} | settings)
+    optim = {"lr": 1e-2, "weight_decay": 1e-5, "schedule": "cosine", "warmup_steps": 1}
+    return AcnnTLModule(**FRAME | SMALL | {"code_weight": 0.1, "optim": optim} | settings)
 
 
 def prior(**settings: Any) -> AcnnPriorModule:
@@ -88,7 +92,7 @@ def test_both_halves_learn_together(root: Path) -> None:
     found = {name: float(value) for name, value in fit.callback_metrics.items()}
     assert found["train/loss"] == pytest.approx(found["train/reconstruction"] + found["train/code"], rel=1e-4)
     assert found["train/reconstruction"] < 0.8 * float(before["reconstruction"].detach())
-    assert {f"val/{column}" for column in made.columns} <= set(found)
+    assert {f"val/{column}" for column in made.columns()} <= set(found)
     assert 0 <= found["val/dice_autoencoder"] <= 1
     assert found["val/code_distance"] > 0
 
@@ -132,8 +136,8 @@ def test_a_given_autoencoder_stays_what_it_is(root: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "kind", "error"),
     [
-        ({"labels": ["a", "b", "c"]}, ConfigError, "Both must be the same"),
-        ({"long_side": 80}, ConfigError, "Both must be the same"),
+        ({"organs": ["a", "b", "c"]}, ConfigError, "Both must be the same"),
+        ({"frame": SIZE | {"long_side": 80}}, ConfigError, "Both must be the same"),
         ({"widths": [4, 4]}, WeightsError, "another architecture"),
         ({"code": 7}, WeightsError, "another architecture"),
     ],
@@ -187,52 +191,52 @@ def test_the_loss_of_images_is_the_distance_of_their_codes() -> None:
     made = module()
     with torch.no_grad():
         made.network.predictor.to_code.weight.mul_(20)
-    loss = ImagePrior(made, 0.5, shape=made.shape, frame=FRAME)
+    prior = ShapePrior(weight=0.5)
+    prior._model = made
+    code = ShapeCode(made, of_images=True, frame=FrameSpec.of(SIZE))
     truth = torch.rand(2, 1, 8, 32, 32)
     answer = truth.clone().requires_grad_()
-    assert float(loss(answer, truth).detach()) == 0
+    assert prior.on(answer, truth).tolist() == [0, 0]
     other = (0.5 * truth).requires_grad_()
-    expected = 0.5 * (loss.code(other) - loss.code(truth)).square().sum(1).mean()
-    torch.testing.assert_close(loss(other, truth), expected)
-    [gradient] = torch.autograd.grad(loss(other, truth), other)
+    expected = 0.5 * (code(other) - code(truth)).square().sum(1)
+    torch.testing.assert_close(prior.on(other, truth), expected)
+    [gradient] = torch.autograd.grad(prior.on(other, truth).mean(), other)
     assert bool(gradient.any())
-    assert torch.equal(loss.code(truth + 1), loss.code(torch.ones_like(truth)))
-    assert not loss.train().predictor.training
-    assert not [p for p in loss.parameters() if p.requires_grad]
+    assert torch.equal(code(truth + 1), code(torch.ones_like(truth)))
+    assert not code.train().model.network.predictor.training
+    assert not [p for p in code.parameters() if p.requires_grad]
 
 
 def test_a_model_of_images_is_read_from_a_file(tmp_path: Path) -> None:
     made = module()
-    loaded = load_image_model(stored(made, tmp_path / "tl.ckpt"))
+    loaded = frozen(stored(made, tmp_path / "tl.ckpt"), "encode_image")
     image = batch()["image"]
     assert torch.equal(loaded.encode_image(image), made.eval().encode_image(image))
-    with pytest.raises(ConfigError, match="not a T-L network"):
-        load_image_model(stored(prior(), tmp_path / "prior.ckpt"))
+    with pytest.raises(ConfigError, match="cannot encode image"):
+        frozen(stored(prior(), tmp_path / "prior.ckpt"), "encode_image")
 
 
 @pytest.mark.parametrize(
-    ("settings", "error"),
+    ("frame", "error"),
     [
-        ({"weight": -1.0}, "not be negative"),
-        ({"shape": (8, 32, 40)}, "proportions"),
-        ({"frame": FRAME | {"long_side": 80}}, "same field of view"),
-        ({"frame": {"fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}}, "same field of view"),
+        (SIZE | {"size": [8, 32, 40]}, "proportions"),
+        (SIZE | {"long_side": 80}, "same field of view"),
+        (SIZE | {"fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}, "same field of view"),
     ],
 )
-def test_a_loss_of_other_views_is_refused(settings: dict[str, Any], error: str) -> None:
-    given: dict[str, Any] = {"weight": 1.0, "shape": (8, 32, 32), "frame": FRAME} | settings
+def test_a_loss_of_other_views_is_refused(frame: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
-        ImagePrior(module(), **given)
+        ShapeCode(module(), of_images=True, frame=FrameSpec.of(frame))
 
 
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"labels": []}, "1 to 254"),
-        ({"image_size": [32, 32]}, r"\[D, H, W\]"),
-        ({"code_weight": 0.0}, "code_weight=0.0 above 0"),
-        ({"fit": "spacing"}, "spacing_mm with 3 numbers"),
-        ({"image_size": [8, 30, 32]}, "cannot be halved 2 times"),
+        ({"organs": []}, "1 to 254"),
+        ({"frame": {"size": [32, 32]}}, r"\[D, H, W\]"),
+        ({"code_weight": 0.0}, "code_weight=0.0 must be above 0"),
+        ({"frame": SIZE | {"fit": "spacing"}}, "spacing_mm with 3 numbers"),
+        ({"frame": SIZE | {"size": [8, 30, 32]}}, "cannot be halved 2 times"),
         ({"code": 0}, "code=0"),
     ],
 )

@@ -15,9 +15,11 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.writers import write_itk
-from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
+from anatozoo.methods.acregnet.data import AcRegNetDataModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.nn.warp import warp
 from anatozoo.results.volume import VolumeResult
@@ -39,9 +41,9 @@ class Still(AcRegNetModule):
         return Registration(warp(moving, field), field, None)
 
 
-def still(image_size: int | list[int] = 32, **changes: Any) -> Still:
-    settings = {"labels": ["organ"], "label_weight": 0.0, "shape_weight": 0.0, "normalization": "none"}
-    return Still(image_size=image_size, **(settings | changes)).eval()
+def still(size: int | list[int] = 32, **changes: Any) -> Still:
+    settings: dict[str, Any] = {"organs": ["organ"], "label_weight": 0.0, "normalization": "none"}
+    return Still(**(settings | {"frame": {"size": size}} | changes)).eval()
 
 
 CHEST = make_chest_phantom(80, 64, noise=0).image
@@ -130,7 +132,7 @@ def test_polarity_of_volumes() -> None:
     """A bright organ in the middle of a frame that is larger than the volumes."""
     noise = np.random.default_rng(0).random((2, 10, 12, 14))
     noise[:, 3:7, 3:8, 4:10] += 3
-    model = still([24, 24, 24], fit="spacing", spacing_mm=[1.0, 1.0, 1.0])
+    model = still(frame={"size": [24, 24, 24], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]})
     a, b = (itk_image(v, Grid((14, 12, 10), (1.0, 1.0, 1.0))) for v in noise)
     model.predict(a, b)
     with pytest.raises(ImageError, match="turn one's intensities round"):
@@ -208,7 +210,7 @@ def folder(root: Path, *, image: Any = CHEST, label: Any = ORGAN) -> Path:
 
 
 def first_pair(root: Path, **changes: Any) -> dict[str, torch.Tensor]:
-    settings = {"layout": "folders", "labels": ["organ"], "image_size": 32} | changes
+    settings = {"layout": "folders", "organs": ["organ"], "frame": {"size": 32}} | changes
     data = AcRegNetDataModule(str(root), **settings)
     data.setup("validate")
     return data.sets["val"][0]
@@ -234,7 +236,7 @@ def test_training_data_name_the_case(
 
 def test_training_in_millimetres_needs_them(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"case good: .*spacing is unknown"):
-        first_pair(folder(tmp_path), fit="spacing", spacing_mm=[1.0, 1.0])
+        first_pair(folder(tmp_path), frame={"size": 32, "fit": "spacing", "spacing_mm": [1.0, 1.0]})
 
 
 def test_training_takes_pairs_that_registering_would_ask_about(tmp_path: Path) -> None:
@@ -253,7 +255,11 @@ def test_itk_warps_as_the_network_does(dims: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = [32, 40] if dims == 2 else [16, 24, 16]
     model = AcRegNetModule(
-        image_size=shape, labels=[], label_weight=0.0, shape_weight=0.0, normalization="none", velocity=True
+        organs=[],
+        label_weight=0.0,
+        normalization="none",
+        velocity=True,
+        frame=FrameSpec(shape),
     ).eval()
     with torch.no_grad():
         model.network.networks[0].head.conv.weight.normal_(0, 2)  # type: ignore[union-attr, operator]

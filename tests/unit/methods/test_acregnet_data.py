@@ -11,11 +11,11 @@ import torch
 
 from anatozoo.data.cases import find_cases
 from anatozoo.errors import ConfigError, DataError, GeometryError
-from anatozoo.frames.frame import Frame, frame_shape
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
-from anatozoo.methods.acregnet import AcRegNetDataModule
-from anatozoo.methods.acregnet.data import PairDataset
-from anatozoo.methods.aenet import AeNetDataModule
+from anatozoo.methods.acregnet.data import AcRegNetDataModule, PairDataset
+from anatozoo.methods.aenet.data import AeNetDataModule
 from anatozoo.training.collected import identity_of
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
@@ -36,12 +36,13 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
-    return AcRegNetDataModule(str(root), **({"image_size": 32, "batch_size": 2} | changes))
+    return AcRegNetDataModule(str(root), **({"batch_size": 2, "frame": {"size": 32}} | changes))
 
 
 def volume_pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
-    settings = {"layout": "folders", "labels": LABELS, "image_size": [16, 16, 16]}
-    return pairs(root, **(settings | {"fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]} | changes))
+    frame = {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
+    settings = {"layout": "folders", "organs": LABELS, "frame": frame | changes.pop("frame", {})}
+    return pairs(root, **(settings | changes))
 
 
 def test_all_ordered_pairs_of_a_split(chest: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_fixed_choice_of_pairs_is_validated(chest: Path) -> None:
 
 def test_labels_lie_on_their_image(chest: Path) -> None:
     """Hearts and lungs of the phantom have grey levels of their own."""
-    data = AeNetDataModule(str(chest), image_size=64)
+    data = AeNetDataModule(str(chest), frame=FrameSpec(64))
     data.setup("fit")
     for item in (data.sets["train"][i] for i in range(3)):
         image, labels = item["image"][0], item["labels"]
@@ -98,7 +99,7 @@ def test_labels_are_named_and_ordered(chest: Path) -> None:
 
 
 def test_images_alone_need_no_labels(chest: Path) -> None:
-    data = pairs(chest, labels=[])
+    data = pairs(chest, organs=[])
     data.setup("test")
     assert set(data.sets["test"][0]) == {"moving", "fixed", "spacing_mm", "index"}
 
@@ -115,7 +116,7 @@ def test_pairs_and_their_selections_say_who_they_are(chest: Path) -> None:
             "id": f"{moving}->{fixed}", "moving": moving, "fixed": fixed,
             "moving_subject": moving, "fixed_subject": fixed, "split": "val",
         }  # fmt: skip
-    single = AeNetDataModule(str(chest), image_size=32)
+    single = AeNetDataModule(str(chest), frame=FrameSpec(32))
     single.setup("test")
     assert identity_of(single.sets["test"], 1) == {"id": "JPCLN009", "subject": "JPCLN009", "split": "test"}
 
@@ -125,10 +126,10 @@ def test_the_frame_has_the_spacing_of_what_it_shows(chest: Path, volumes: Path) 
     data = pairs(chest)
     data.setup("test")
     assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([11.2, 11.2])
-    data = volume_pairs(volumes, spacing_mm=[1.0, 2.0, 0.5])
+    data = volume_pairs(volumes, frame={"spacing_mm": [1.0, 2.0, 0.5]})
     data.setup("test")
     assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([1.0, 2.0, 0.5])
-    data = volume_pairs(volumes, fit="stretch", spacing_mm=None)
+    data = volume_pairs(volumes, frame={"fit": "stretch", "spacing_mm": None})
     data.setup("test")
     # The fixed case, not the moving one: 11 x 14 x 17 voxels of 1 mm in a frame of 16.
     assert data.sets["test"][0]["spacing_mm"].tolist() == pytest.approx([11 / 16, 14 / 16, 17 / 16])
@@ -140,7 +141,7 @@ def test_without_a_spacing_there_is_none(tmp_path: Path) -> None:
         for name in "ab":
             cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.eye(16, dtype=np.uint8))
     (tmp_path / "splits.json").write_text('{"test": ["a", "b"]}')
-    data = pairs(tmp_path, layout="folders", labels=["x"], image_size=16)
+    data = pairs(tmp_path, layout="folders", organs=["x"], frame={"size": 16})
     data.setup("test")
     assert bool(data.sets["test"][0]["spacing_mm"].isnan().all())
 
@@ -268,14 +269,14 @@ def test_settings_out_of_range_are_refused(chest: Path) -> None:
         pairs(chest, eval_pairs=0)
     with pytest.raises(ConfigError, match="batch_size"):
         pairs(chest, batch_size=0)
-    assert frame_shape(16) == (16, 16)
-    assert frame_shape([8, 16, 24]) == (8, 16, 24)
+    assert FrameSpec(16).shape == (16, 16)
+    assert FrameSpec([8, 16, 24]).shape == (8, 16, 24)
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 def test_frames_hold_the_whole_image(fit: Any) -> None:
     grid = Grid((30, 20))
-    frame = Frame.fit(grid, (40, 40), fit, None)
+    frame = Frame.fit(grid, FrameSpec(40, fit))
     corners = np.array([[-0.5, -0.5], [29.5, 19.5]]) @ frame.matrix.T + frame.offset
     if fit == "stretch":
         np.testing.assert_allclose(corners, [[-0.5, -0.5], [39.5, 39.5]])
@@ -286,24 +287,24 @@ def test_frames_hold_the_whole_image(fit: Any) -> None:
 
 
 def test_pad_keeps_the_proportions_of_the_body_not_of_pixels() -> None:
-    frame = Frame.fit(Grid((30, 20), (1.0, 1.5)), (40, 40), "pad", None)
+    frame = Frame.fit(Grid((30, 20), (1.0, 1.5)), FrameSpec(40))
     assert np.diag(frame.matrix).tolist() == pytest.approx([40 / 30, 40 / 20])
 
 
 def test_a_model_in_millimetres_needs_millimetres() -> None:
     with pytest.raises(GeometryError, match="moving_spacing_mm"):
-        Frame.fit(Grid((30, 20)), (40, 40), "spacing", [1.0, 1.0])
-    frame = Frame.fit(Grid((90, 20), (0.5, 2.0)), (40, 40), "spacing", [1.0, 1.0])
+        Frame.fit(Grid((30, 20)), FrameSpec(40, "spacing", [1.0, 1.0]))
+    frame = Frame.fit(Grid((90, 20), (0.5, 2.0)), FrameSpec(40, "spacing", [1.0, 1.0]))
     assert np.diag(frame.matrix).tolist() == [0.5, 2.0]
     assert frame.cuts
     with pytest.raises(ConfigError, match="needs spacing_mm with 2"):
-        Frame.fit(Grid((30, 20), (1.0, 1.0)), (40, 40), "spacing", None)
-    with pytest.raises(ConfigError, match="choose pad"):
-        Frame.fit(Grid((30, 20)), (40, 40), "crop", None)  # type: ignore[arg-type]
+        FrameSpec(40, "spacing")
+    with pytest.raises(ConfigError, match="choose one of pad"):
+        FrameSpec(40, "crop")  # type: ignore[arg-type]
 
 
 def test_shrinking_a_volume_averages() -> None:
     board = (np.indices((24, 24, 24)).sum(0) % 2).astype(np.float32)
-    frame = Frame.fit(Grid((24, 24, 24)), (8, 8, 8), "pad", None)
+    frame = Frame.fit(Grid((24, 24, 24)), FrameSpec([8, 8, 8]))
     middle = frame.image(board)[2:-2, 2:-2, 2:-2]
     np.testing.assert_allclose(middle, 0.5, atol=0.02)

@@ -12,28 +12,33 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
+from anatozoo.methods.acregnet.data import AcRegNetDataModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
-from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
-from anatozoo.methods.aenet.module import load_shape_model
+from anatozoo.methods.aenet.data import AeNetDataModule
+from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.metrics.registration import inverse_consistency_error_px
 from anatozoo.nn import warp as warping
 from anatozoo.nn.instance import optimise_field
 from anatozoo.nn.labels import dice_per_label, one_hot, swap_neighbours
 from anatozoo.nn.registration_losses import Similarity, diffusion
+from anatozoo.objectives.shape_prior import ShapePrior
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.volume import VolumeResult
+from anatozoo.training.weights import frozen
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 from tests.support.phantoms import make_chest_phantom
+from tests.support.shape_priors import prior_for, with_shape
 
-IMAGES_ONLY: dict[str, Any] = {"labels": [], "label_weight": 0.0, "shape_weight": 0.0}
+IMAGES_ONLY: dict[str, Any] = {"organs": [], "label_weight": 0.0}
 
 
 def module(**changes: Any) -> AcRegNetModule:
     torch.manual_seed(0)
-    return AcRegNetModule(**({"image_size": 32, "normalization": "none"} | changes))
+    return AcRegNetModule(**({"normalization": "none", "frame": {"size": 32}} | changes))
 
 
 def batch(size: int = 32) -> dict[str, torch.Tensor]:
@@ -62,16 +67,16 @@ def batch(size: int = 32) -> dict[str, torch.Tensor]:
     ids=["RegNet", "CE-RegNet", "AE-RegNet", "AC-RegNet"],
 )
 def test_each_variant_has_its_terms(weights: tuple[float, float], terms: set[str]) -> None:
-    model = module(label_weight=weights[0], shape_weight=weights[1])
-    model.use_shape_model(AeNetModule(image_size=32))
+    model, shapes = module(label_weight=weights[0]), AeNetModule(frame=FrameSpec(32))
+    prior = prior_for(model, shapes, weights[1])
     data = batch()
-    found = model.losses(model(data["moving"], data["fixed"]), data)
+    found = with_shape(model, model(data["moving"], data["fixed"]), data, prior)
     assert set(found) == terms
-    doubled = module(label_weight=2 * weights[0], shape_weight=2 * weights[1], smoothness_weight=1e-4)
-    doubled.use_shape_model(model._shape_model[0])
+    doubled = module(label_weight=2 * weights[0], smoothness_weight=1e-4)
+    stronger = prior_for(doubled, shapes, 2 * weights[1])
     doubled.load_state_dict(model.state_dict())
-    twice = doubled.eval().losses(doubled(data["moving"], data["fixed"]), data)
-    once = model.eval().losses(model(data["moving"], data["fixed"]), data)
+    twice = with_shape(doubled.eval(), doubled(data["moving"], data["fixed"]), data, stronger)
+    once = with_shape(model.eval(), model(data["moving"], data["fixed"]), data, prior)
     for term in terms - {"similarity"}:
         assert twice[term].item() == pytest.approx(2 * once[term].item(), rel=1e-4)
 
@@ -79,12 +84,12 @@ def test_each_variant_has_its_terms(weights: tuple[float, float], terms: set[str
 @pytest.mark.parametrize("term", ["label", "shape"])
 def test_the_terms_of_labels_reach_the_network(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = module()
-    model.use_shape_model(AeNetModule(image_size=32))
+    prior = prior_for(model, AeNetModule(frame=FrameSpec(32)), 0.1)
     data = batch()
 
     def gradient() -> float:
         model.zero_grad()
-        loss = model.losses(model(data["moving"], data["fixed"]), data)[term]
+        loss = with_shape(model, model(data["moving"], data["fixed"]), data, prior)[term]
         if not loss.requires_grad:
             return 0.0
         loss.backward()
@@ -94,21 +99,21 @@ def test_the_terms_of_labels_reach_the_network(term: str, monkeypatch: pytest.Mo
     assert gradient() > 1e-8
     # What the authors' port does: labels of the nearest pixel do not change with a small displacement.
     nearest = lambda image, field, **_: warping.warp(image, field, "nearest")  # noqa: E731
-    monkeypatch.setattr("anatozoo.methods.acregnet.module.warp", nearest)
+    monkeypatch.setattr("anatozoo.tasks.field.warp", nearest)
     assert gradient() == 0
 
 
 def test_the_shape_term_pulls_labels_together() -> None:
     """Against the gradient of the field itself: moving towards the fixed shape must lower both terms."""
     model = module()
-    model.use_shape_model(AeNetModule(image_size=32))
+    prior = prior_for(model, AeNetModule(frame=FrameSpec(32)), 0.1)
     data = batch()
     values = []
     for rows in (0.0, -1.5, -3.0):
         field = torch.zeros(2, 2, 32, 32)
         field[:, 0] = rows
         output = Registration(warping.warp(data["moving"], field), field, None)
-        values.append({k: float(v) for k, v in model.losses(output, data).items()})
+        values.append({k: float(v) for k, v in with_shape(model, output, data, prior).items()})
     for term in ("similarity", "label", "shape"):
         assert values[0][term] > values[1][term] > values[2][term], term
     assert values[2]["shape"] == pytest.approx(0, abs=1e-6)
@@ -117,46 +122,49 @@ def test_the_shape_term_pulls_labels_together() -> None:
 def test_the_shape_model_is_frozen_and_outside_of_everything() -> None:
     model = module()
     names = set(model.state_dict())
-    model.use_shape_model(AeNetModule(image_size=32))
+    shape = AeNetModule(frame=FrameSpec(32))
+    prior = prior_for(model, shape, 0.1)
     assert set(model.state_dict()) == names
     assert not [name for name, _ in model.named_parameters() if "shape" in name]
-    shape = model._shape_model[0]
     assert not any(p.requires_grad for p in shape.parameters())
     model.train()
     assert not shape.training
     before = {k: v.clone() for k, v in shape.state_dict().items()}
     optimizer, data = torch.optim.SGD(model.parameters(), 0.1), batch()
-    torch.stack(list(model.losses(model(data["moving"], data["fixed"]), data).values())).sum().backward()
+    terms = with_shape(model, model(data["moving"], data["fixed"]), data, prior)
+    torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
     for name, value in shape.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
 def test_settings_that_contradict_one_another() -> None:
-    with pytest.raises(ConfigError, match="need labels"):
-        module(labels=[])
+    with pytest.raises(ConfigError, match="label_weight needs organs"):
+        module(organs=[]).setup("fit")
     with pytest.raises(ConfigError, match="multiples of 8"):
-        AeNetModule(image_size=60)
+        AeNetModule(frame=FrameSpec(60))
     with pytest.raises(ConfigError, match="spacing_mm with 2"):
-        module(fit="spacing")
+        module(frame={"size": 32, "fit": "spacing"})
     with pytest.raises(ConfigError, match="must be odd"):
         module(window=4)
     with pytest.raises(ConfigError, match="different names"):
-        module(labels=["heart", "heart"])
+        module(organs=["heart", "heart"])
     with pytest.raises(ConfigError, match=r"must be a side"):
-        module(image_size=[32, 32, 32, 32])
-    with pytest.raises(ConfigError, match="both must be the same"):
-        module().use_shape_model(AeNetModule(image_size=64))
-    with pytest.raises(ConfigError, match="both must be the same"):
-        module().use_shape_model(AeNetModule(image_size=32, labels=["heart"]))
-    with pytest.raises(ConfigError, match=r"\(stretch\).*both must be the same"):
-        module().use_shape_model(AeNetModule(image_size=32, fit="stretch"))
+        module(frame={"size": [32, 32, 32, 32]})
+    with pytest.raises(ConfigError, match="must not be negative"):
+        module(smoothness_weight=-1.0)
+    with pytest.raises(ConfigError, match="must not be negative"):
+        module(label_weight=-1.0)
+    with pytest.raises(ConfigError, match="same proportions"):
+        prior_for(module(), AeNetModule(frame=FrameSpec([32, 64])))
+    with pytest.raises(ConfigError, match="same organs"):
+        prior_for(module(), AeNetModule(organs=["heart"], frame=FrameSpec(32)))
+    with pytest.raises(ConfigError, match="same field of view"):
+        prior_for(module(), AeNetModule(frame=FrameSpec(32, fit="stretch")))
     with pytest.raises(ConfigError, match="too small for 3 levels"):
-        module(levels=3, image_size=16, **IMAGES_ONLY)(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16))
-    data, model = batch(), module()
-    output = model(data["moving"], data["fixed"])
-    with pytest.raises(ConfigError, match="no autoencoder"):
-        model.losses(output, data)
+        module(levels=3, frame={"size": 16}, **IMAGES_ONLY)(
+            torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16)
+        )
 
 
 def trainer(**changes: Any) -> L.Trainer:
@@ -173,20 +181,21 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 def test_both_stages_train_validate_and_test(chest: Path, tmp_path: Path) -> None:
-    size = {"root": str(chest), "image_size": 32}
-    first = AeNetModule(image_size=32)
+    size = {"root": str(chest), "frame": {"size": 32}}
+    first = AeNetModule(frame=FrameSpec(32))
     one = trainer(limit_train_batches=2)
     one.fit(first, AeNetDataModule(**size, batch_size=2))
     assert 0 <= one.callback_metrics["val/dice"] <= 1
     write_checkpoint_folder(first, tmp_path / "aenet", name="aenet-test", version="1.0.0", half=False)
 
-    second = module(shape_weights=str(tmp_path / "aenet"), normalization="all")
-    two = trainer(limit_train_batches=2)
+    second = module(normalization="all")
+    prior = ShapePrior(str(tmp_path / "aenet"), weight=0.1)
+    two = trainer(limit_train_batches=2, callbacks=[prior])
     two.fit(second, AcRegNetDataModule(**size, batch_size=2))
     metrics = {k: float(v) for k, v in two.callback_metrics.items()}
     assert {"train/shape", "train/label", "train/loss", "val/dice/heart", "val/dice_before"} <= set(metrics)
     assert all(np.isfinite(v) for v in metrics.values())
-    loaded = second._shape_model[0].state_dict()
+    loaded = prior.model.state_dict()
     for name, value in first.state_dict().items():
         assert torch.equal(loaded[name], value), name
     two.test(second, AcRegNetDataModule(**size, batch_size=2), verbose=False)
@@ -196,23 +205,26 @@ def test_both_stages_train_validate_and_test(chest: Path, tmp_path: Path) -> Non
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 def test_a_fit_starts_from_given_weights_or_says_why_not(chest: Path, tmp_path: Path) -> None:
-    data = AcRegNetDataModule(root=str(chest), image_size=32, labels=[], batch_size=2)
-    with pytest.raises(ConfigError, match="needs shape_weights"):
-        trainer(fast_dev_run=True).fit(module(), AcRegNetDataModule(root=str(chest), image_size=32))
+    data = AcRegNetDataModule(root=str(chest), organs=[], batch_size=2, frame=FrameSpec(32))
+    with pytest.raises(ConfigError, match="needs a source"):
+        trainer(fast_dev_run=True, callbacks=[ShapePrior(weight=0.1)]).fit(
+            module(), AcRegNetDataModule(root=str(chest), frame=FrameSpec(32))
+        )
     start = module(**IMAGES_ONLY)
     write_checkpoint_folder(start, tmp_path, name="acregnet-test", version="1.0.0", half=False)
-    fresh = module(**IMAGES_ONLY, init_weights=str(tmp_path), lr=0.0, schedule="cosine")
+    fresh = module(**IMAGES_ONLY, init_weights=str(tmp_path), optim={"schedule": "cosine"})
     with torch.no_grad():
         for parameter in fresh.parameters():
             parameter.add_(1)
-    trainer(fast_dev_run=True).fit(fresh, data)
+    with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
+        trainer(limit_train_batches=0).fit(fresh, data)
     for name, value in start.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
     other = module(**IMAGES_ONLY, init_weights=str(tmp_path), levels=2)
     with pytest.raises(ConfigError, match="another network"):
         trainer(fast_dev_run=True).fit(other, data)
-    with pytest.raises(ConfigError, match="not a"):
-        load_shape_model(str(tmp_path))
+    with pytest.raises(ConfigError, match="cannot encode"):
+        frozen(str(tmp_path), "encode")
 
 
 def test_noise_swaps_neighbours_in_pairs() -> None:
@@ -231,7 +243,7 @@ def test_noise_swaps_neighbours_in_pairs() -> None:
 
 
 def test_the_autoencoder_answers_on_the_grid_of_the_mask() -> None:
-    model = AeNetModule(image_size=32).eval()
+    model = AeNetModule(frame=FrameSpec(32)).eval()
     mask = np.zeros((50, 70), np.uint8)
     mask[10:30, 20:60] = 2
 
@@ -246,7 +258,7 @@ def test_the_autoencoder_answers_on_the_grid_of_the_mask() -> None:
     assert model.reconstruct(mask > 0).max() == 1
     with pytest.raises(DataError, match="3 classes"):
         model.predict(mask * 2)
-    volume = AeNetModule(image_size=[16, 16, 16])
+    volume = AeNetModule(frame=FrameSpec([16, 16, 16]))
     assert volume.reconstruct(np.ones((9, 10, 11), np.uint8)).shape == (9, 10, 11)
     assert isinstance(volume.predict(np.ones((9, 10, 11), np.uint8)), VolumeResult)
 
@@ -279,7 +291,7 @@ class Constant(AcRegNetModule):
 
 
 def constant(shift: tuple[float, ...] = (0.0, 0.0), **changes: Any) -> Constant:
-    model = Constant(**({"image_size": 64, "normalization": "none", **IMAGES_ONLY} | changes))
+    model = Constant(**({"normalization": "none", **IMAGES_ONLY, "frame": {"size": 64}} | changes))
     model.shift = shift
     return model
 
@@ -311,7 +323,7 @@ def test_volumes_are_turned_before_they_are_compared() -> None:
     fixed = itk_image(values, Grid((26, 22, 18), (1.0, 1.5, 2.0), (5.0, -3.0, 8.0)))
     moving = sitk.DICOMOrient(fixed, "RIP")
     assert moving.GetDirection() != fixed.GetDirection()
-    model = constant((0.0, 0.0, 0.0), image_size=[24, 24, 24])
+    model = constant((0.0, 0.0, 0.0), frame={"size": [24, 24, 24]})
     result = model.predict(moving, fixed)
     np.testing.assert_allclose(result.warped, values, atol=1e-4)
     assert result.displacement_mm is not None
@@ -324,7 +336,8 @@ def test_volumes_are_turned_before_they_are_compared() -> None:
 
 def test_a_model_in_millimetres_keeps_millimetres() -> None:
     draw = np.random.default_rng(0)
-    model = constant((1.0, 2.0, -1.0), image_size=[16, 16, 16], fit="spacing", spacing_mm=[2.0, 2.0, 2.0])
+    frame = {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [2.0, 2.0, 2.0]}
+    model = constant((1.0, 2.0, -1.0), frame=frame)
     volumes = [draw.random(shape).astype(np.float32) for shape in ((16, 20, 18), (20, 16, 22))]
     images = [
         itk_image(v, Grid(v.shape[::-1], s))
@@ -344,7 +357,7 @@ def test_instance_optimisation_finds_a_shift(velocity: bool) -> None:
     model = module(
         **IMAGES_ONLY,
         velocity=velocity,
-        image_size=64,
+        frame={"size": 64},
         smoothness="diffusion",
         smoothness_weight=0.05,
         instance_lr=0.2,
@@ -376,7 +389,7 @@ BEYOND = pytest.mark.parametrize(
 def beyond_the_paper(shape: tuple[int, ...], velocity: bool, levels: int, **changes: Any) -> AcRegNetModule:
     settings = {"velocity": velocity, "levels": levels, "similarity": "lncc", "window": 5}
     settings |= {"smoothness": "diffusion", "smoothness_weight": 0.1, "instance_lr": 0.2}
-    return module(image_size=list(shape), **(settings | changes))
+    return module(frame={"size": list(shape)}, **(settings | changes))
 
 
 @BEYOND
@@ -388,7 +401,7 @@ def test_options_beyond_the_paper_predict_together(
     before, after = (model.predict(moving, fixed, instance_steps=n) for n in (0, 10))
     target = torch.from_numpy(fixed)[None, None]
     likeness = [
-        -float(model.similarity(torch.tensor(result.warped)[None, None], target))
+        -float(model.dissimilarity(torch.tensor(result.warped)[None, None], target))
         for result in (before, after)
     ]
     assert likeness[1] > likeness[0] + 0.1
@@ -402,7 +415,7 @@ def test_a_field_made_better_keeps_its_inverse(shape: tuple[int, ...], velocity:
     moving, fixed = (torch.from_numpy(image)[None, None] for image in blobs(shape))
     with torch.no_grad():
         found = model(moving, fixed)
-    objective = lambda warped, field: model.similarity(warped, fixed) + 0.1 * diffusion(field)  # noqa: E731
+    objective = lambda warped, field: model.dissimilarity(warped, fixed) + 0.1 * diffusion(field)  # noqa: E731
     field, inverse = optimise_field(moving, fixed, found.field, found.inverse, objective, steps=10, lr=0.2)
     warped = warping.warp(moving, field)
     assert objective(warped, field) < objective(warping.warp(moving, found.field), found.field) - 0.1
@@ -414,7 +427,7 @@ def test_a_field_made_better_keeps_its_inverse(shape: tuple[int, ...], velocity:
 
 def test_the_model_says_how_many_steps_a_pair_gets() -> None:
     moving, fixed = blobs((24, 24))
-    model = module(**IMAGES_ONLY, image_size=24, instance_steps=3).eval()
+    model = module(**IMAGES_ONLY, frame={"size": 24}, instance_steps=3).eval()
     given = model.predict(moving, fixed).displacement_px
     np.testing.assert_array_equal(model.predict(moving, fixed, instance_steps=3).displacement_px, given)
     assert (model.predict(moving, fixed, instance_steps=0).displacement_px != given).any()
@@ -430,12 +443,12 @@ def test_no_step_that_makes_a_field_worse_is_taken() -> None:
 
 
 def test_options_beyond_the_paper_train_together() -> None:
-    model = beyond_the_paper((32, 32), True, 2, label_loss="dice", shape_weight=0.01, dropout=0.0)
-    model.use_shape_model(AeNetModule(image_size=32))
+    model = beyond_the_paper((32, 32), True, 2, label_loss="dice", dropout=0.0)
+    prior = prior_for(model, AeNetModule(frame=FrameSpec(32)), 0.01)
     data, optimizer = batch(), torch.optim.Adam(model.parameters(), 2e-3)
     history = []
     for _ in range(15):
-        terms = model.losses(model(data["moving"], data["fixed"]), data)
+        terms = with_shape(model, model(data["moving"], data["fixed"]), data, prior)
         loss = torch.stack(list(terms.values())).sum()
         history.append({name: float(value.detach()) for name, value in terms.items()})
         optimizer.zero_grad()
@@ -507,7 +520,7 @@ def test_pairs_that_cannot_be_registered() -> None:
         model.predict(sitk.GetImageFromArray(np.ones((20, 30, 30))), image)
     with pytest.raises(ConfigError, match="instance_steps"):
         model.predict(image, image, instance_steps=-1)
-    volume = constant((0.0, 0.0, 0.0), image_size=[16, 16, 16])
+    volume = constant((0.0, 0.0, 0.0), frame={"size": [16, 16, 16]})
     with pytest.raises(ImageError, match="takes 3-D volumes"):
         volume.predict(image, image)
     with pytest.raises(ImageError, match="constant image"):
@@ -518,7 +531,7 @@ def test_pairs_that_cannot_be_registered() -> None:
 def test_the_autoencoder_answers_results_on_the_grid_of_the_mask(dims: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = [16, 24, 16][:dims]
-    model = AeNetModule(image_size=shape, fit="spacing", spacing_mm=[2.0] * dims).eval()
+    model = AeNetModule(frame=FrameSpec(shape, fit="spacing", spacing_mm=[2.0] * dims)).eval()
     mask = np.zeros([20, 18, 22][:dims], np.uint8)
     mask[(slice(4, 9),) * dims] = 2
     with pytest.raises(GeometryError, match="spacing is unknown"):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acregnet import AcRegNetDataModule
-from anatozoo.methods.affinereg import AffineRegModule
+from anatozoo.methods.acregnet.data import AcRegNetDataModule
+from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.methods.affinereg.network import affine_field, affine_matrix
 from anatozoo.nn.warp import warp
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {"widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells"
 
 def module(**changes: Any) -> AffineRegModule:
     torch.manual_seed(0)
-    return AffineRegModule(**({"image_size": 32, **SMALL} | changes))
+    return AffineRegModule(**({**SMALL, "frame": {"size": 32}} | changes))
 
 
 def blobs(row: float, column: float, size: int = 32) -> Tensor:
@@ -74,7 +74,7 @@ def test_a_rotation_turns_an_oblong_image_without_bending_it() -> None:
 
 
 def test_training_finds_a_shift() -> None:
-    model = module(labels=[], label_weight=0.0, kl_weight=0.0)
+    model = module(organs=[], label_weight=0.0, kl_weight=0.0)
     fixed, moving = blobs(12, 10), blobs(15, 8)
     batch = {"moving": moving, "fixed": fixed}
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -89,7 +89,7 @@ def test_training_finds_a_shift() -> None:
 
 
 def test_labels_draw_the_map_where_images_say_nothing() -> None:
-    model = module(labels=["a"], kl_weight=0.0)
+    model = module(organs=["a"], kl_weight=0.0)
     labels = (blobs(12, 10)[:, 0] > 0.3).long(), (blobs(15, 8)[:, 0] > 0.3).long()
     grey = torch.full((1, 1, 32, 32), 0.5) + 0.01 * blobs(12, 10)
     batch = {"moving": grey, "fixed": grey, "moving_labels": labels[1], "fixed_labels": labels[0]}
@@ -145,10 +145,10 @@ def test_a_field_that_mirrors_is_flagged() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"image_size": [16, 16, 16]}, "volumes are not for it"),
-        ({"labels": []}, "label_weight needs labels"),
+        ({"frame": {"size": [16, 16, 16]}}, r"must be a side or \[H, W\] here"),
+        ({"organs": []}, "label_weight needs organs"),
         ({"kl_weight": -1.0}, "must not be negative"),
-        ({"fit": "spacing"}, "needs spacing_mm with 2"),
+        ({"frame": {"size": 32, "fit": "spacing"}}, "needs spacing_mm with 2"),
         ({"window": 4}, "must be odd"),
         ({"transform": "similarity"}, "transform='similarity' is unknown"),
         ({"widths": []}, "must be positive"),
@@ -157,7 +157,7 @@ def test_a_field_that_mirrors_is_flagged() -> None:
 )
 def test_settings_that_are_not_possible(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        module(**settings)
+        module(**settings).setup("fit")
 
 
 def test_images_too_small_for_the_encoder_are_refused() -> None:
@@ -182,9 +182,9 @@ def trainer(**settings: Any) -> L.Trainer:
 def test_it_trains_on_the_pairs_of_acregnet(chest: Path, tmp_path: Path) -> None:
     data: dict[str, Any] = {
         "root": str(chest),
-        "image_size": 32,
         "batch_size": 2,
         "augment": {"rotation_deg": 20},
+        "frame": {"size": 32},
     }
     model, fit = module(), trainer(limit_train_batches=2)
     fit.fit(model, AcRegNetDataModule(**data))
@@ -192,8 +192,9 @@ def test_it_trains_on_the_pairs_of_acregnet(chest: Path, tmp_path: Path) -> None
     assert {"train/divergence", "train/label", "val/dice/heart", "val/dice_before"} <= set(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
     write_checkpoint_folder(model, tmp_path, name="affinereg-test", version="1.0.0", half=False)
-    fresh = module(init_weights=str(tmp_path), lr=0.0, weight_decay=0.0, optimizer="adamw")
-    trainer(fast_dev_run=True).fit(fresh, AcRegNetDataModule(**data))
+    fresh = module(init_weights=str(tmp_path), optim={"name": "adamw"})
+    with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
+        trainer(limit_train_batches=0).fit(fresh, AcRegNetDataModule(**data))
     for name, value in model.network.state_dict().items():
         assert torch.equal(fresh.network.state_dict()[name], value), name
     other = module(init_weights=str(tmp_path), latent=4)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import WeightsError
-from anatozoo.methods.hybridgnet import HybridGNetModule
 from anatozoo.methods.hybridgnet.convert import convert_file, convert_state, rename
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.network import HybridGNet
 from anatozoo.nn import graphs
 from anatozoo.zoo.checkpoint import build_module
@@ -95,14 +95,14 @@ def test_weights_of_old_pyg_versions_are_unpacked() -> None:
 def test_sizes_are_read_off_the_tensors() -> None:
     settings = {
         "organs": graphs.LUNGS_HEART_CLAVICLES,
-        "image_size": 96,
         "latents": 12,
         "order": 3,
         "features": 16,
     }
-    module = convert_state(theirs(network([4, 3], **settings), "chexmask"), "chexmask")
+    module = convert_state(theirs(network([4, 3], **settings, image_size=96), "chexmask"), "chexmask")
     found = {key: module.hparams[key] for key in settings}
     assert found == settings
+    assert module.side == 96
 
 
 def test_one_skip_at_level_five_must_be_said() -> None:

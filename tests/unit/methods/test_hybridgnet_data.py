@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.hybridgnet import HybridGNetDataModule
-from anatozoo.methods.hybridgnet.data import ChestDataset
+from anatozoo.methods.hybridgnet.data import ChestDataset, HybridGNetDataModule
 from anatozoo.nn import graphs
 from anatozoo.nn.raster import polygon_inside
 from tests.support.chest_data import write_chest_data
@@ -22,7 +21,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data(root: Path, **settings: Any) -> HybridGNetDataModule:
     module = HybridGNetDataModule(
-        str(root), **{"layouts": ["jsrt"], "image_size": 64, "batch_size": 2} | settings
+        str(root), **{"layouts": ["jsrt"], "batch_size": 2, "frame": {"size": 64}} | settings
     )
     module.setup("fit")
     return module
@@ -50,7 +49,7 @@ def test_items_have_the_documented_shapes_and_ranges(root: Path) -> None:
 
 
 def test_landmarks_surround_the_organs_in_the_network_frame(root: Path) -> None:
-    module = data(root, image_size=128)
+    module = data(root, frame={"size": 128})
     parts = graphs.organ_slices(module.organs)
     for i in range(5):
         item = module.sets["val"][i]
@@ -185,7 +184,7 @@ def test_images_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_pixels_of_the_frame_have_the_size_of_what_they_show(root: Path) -> None:
     # The generated pictures of JSRT's name have 128 pixels for its 2048 of 0.175 mm.
     for size, expected in ((64, 5.6), (128, 2.8), (256, 1.4)):
-        item = data(root, image_size=size).sets["train"][0]
+        item = data(root, frame={"size": size}).sets["train"][0]
         assert item["spacing_mm"].tolist() == pytest.approx([expected, expected])
 
 

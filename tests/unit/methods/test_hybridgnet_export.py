@@ -10,16 +10,18 @@ import torch
 import anatozoo
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError
-from anatozoo.methods.hybridgnet import HybridGNetModule
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.export import restrict_organs
-from anatozoo.methods.unet import UNetModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.training.export import export_run, read_run
 from anatozoo.zoo.golden_pictures import golden_radiograph
+from anatozoo.zoo.runs import METHOD_KEY
 
 
 def small_module(**settings: object) -> HybridGNetModule:
     torch.manual_seed(0)
-    return HybridGNetModule(image_size=64, template=True, refine=[0.05], **settings).eval()  # type: ignore[arg-type]
+    return HybridGNetModule(template=True, refine=[0.05], **settings, frame=FrameSpec(64)).eval()  # type: ignore[arg-type]
 
 
 def write_run(path: Path, module: HybridGNetModule, **more: object) -> Path:
@@ -27,6 +29,7 @@ def write_run(path: Path, module: HybridGNetModule, **more: object) -> Path:
     stored = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
+        METHOD_KEY: "hybridgnet",
         "pytorch-lightning_version": L.__version__,
     }
     torch.save(stored | more, path)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
-from anatozoo.methods.hybridgnet import HybridGNetModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.network import HybridGNetOutput
 from anatozoo.nn import graphs
 from anatozoo.nn.raster import polygon_inside
+from anatozoo.training.optim import Optim
 from tests.support.phantoms import make_chest_phantom
 
-SMALL: dict[str, Any] = {"organs": "lungs_heart", "image_size": 64}
+SMALL: dict[str, Any] = {"organs": "lungs_heart", "frame": {"size": 64}}
 
 
 def module(**settings: Any) -> HybridGNetModule:
@@ -53,7 +54,7 @@ def test_hyper_parameters_are_json() -> None:
 
 def test_a_hyper_parameter_that_is_no_json_is_refused() -> None:
     with pytest.raises(ConfigError, match="JSON values"):
-        HybridGNetModule(**SMALL | {"kl_weight": torch.tensor(1.0)})
+        HybridGNetModule(**SMALL | {"kl_weight": torch.tensor(1.0)}).setup("fit")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_masks_pull_polygons_where_landmarks_are_missing() -> None:
 
 
 def test_frozen_layers_take_no_gradient_and_no_optimiser() -> None:
-    model = module(encoder="tf_efficientnet_lite0", freeze=["body.conv_stem", "body.blocks.0"])
+    model = module(encoder="tf_efficientnet_lite0", frozen_layers=["body.conv_stem", "body.blocks.0"])
     frozen = {n for n, p in model.network.encoder.named_parameters() if not p.requires_grad}
     assert frozen
     assert all(name.startswith(("body.conv_stem", "body.blocks.0")) for name in frozen)
@@ -125,7 +126,8 @@ def test_frozen_layers_take_no_gradient_and_no_optimiser() -> None:
 
 
 def test_optimisers_and_rates_are_the_ones_asked_for() -> None:
-    [adam], [steps] = module(lr=1e-3, encoder_lr_scale=0.1, lr_step=2, lr_gamma=0.5).configure_optimizers()
+    optim = Optim("adam", 1e-3, 1e-5, encoder_lr_scale=0.1, schedule="step", lr_step=2, lr_gamma=0.5)
+    [adam], [steps] = module(optim=optim).configure_optimizers()
     assert type(adam) is torch.optim.Adam
     assert [group["lr"] for group in adam.param_groups] == pytest.approx([1e-3, 1e-4])
     for _ in range(2):
@@ -135,7 +137,7 @@ def test_optimisers_and_rates_are_the_ones_asked_for() -> None:
 
 
 def test_cosine_warms_up_and_ends_low(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = module(optimizer="adamw", schedule="cosine", lr=1e-2, warmup_steps=5)
+    model = module(optim=Optim("adamw", 1e-2, 1e-5, schedule="cosine", warmup_steps=5))
     monkeypatch.setattr(HybridGNetModule, "trainer", type("T", (), {"estimated_stepping_batches": 40}))
     with warnings.catch_warnings():
         # torch's own chain of schedulers passes an argument that its schedulers no longer want.
@@ -212,7 +214,7 @@ def evaluate(model: HybridGNetModule, batch: dict[str, Tensor], prediction: Tens
     out = HybridGNetOutput(prediction, (), prediction, prediction, None)
     model.network.forward = lambda image: out  # type: ignore[method-assign]
     model.validation_step(batch | {"image": prediction, "index": torch.arange(len(prediction))}, 0)
-    return dict(zip(model.columns, model.val_metrics.compute().tolist(), strict=True))
+    return dict(zip(model.columns(), model.val_metrics.compute().tolist(), strict=True))
 
 
 def test_validation_counts_pixels_of_a_frame_of_1024() -> None:
@@ -258,6 +260,6 @@ def test_a_training_checkpoint_loads_without_pickle(tmp_path: Path) -> None:
     trainer.strategy.connect(model)
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     stored = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert stored["hyper_parameters"]["organs"] == "lungs_heart"
+    assert stored["hyper_parameters"]["organs"] == graphs.LUNGS_HEART
     again = HybridGNetModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert torch.equal(again.network.fc_mu.weight, model.network.fc_mu.weight)

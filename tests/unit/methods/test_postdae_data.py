@@ -9,13 +9,13 @@ import torch
 
 from anatozoo.data.masks import MaskCase
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
-from anatozoo.methods.postdae import PostDAEDataModule
 from anatozoo.methods.postdae.corruptions import KINDS, largest
-from anatozoo.methods.postdae.data import EVALUATED, MaskDataset, read_confusions
+from anatozoo.methods.postdae.data import EVALUATED, MaskDataset, PostDAEDataModule, read_confusions
 from tests.support.chest_data import write_chest_data
 
-SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64, "batch_size": 2}
+SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "batch_size": 2, "frame": {"size": 64}}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_an_unknown_spacing_stays_unknown_and_a_volume_has_three() -> None:
     labels[2:4, 3:8, 3:9] = 1
     grids = [Grid((12, 10, 6)), Grid((12, 10, 6), (1.0, 2.0, 3.0))]
     cases = [MaskCase(str(i), str(i), None, lambda grid=grid: (labels, grid)) for i, grid in enumerate(grids)]
-    masks = MaskDataset(cases, 1, (8, 16, 16), "stretch", None)
+    masks = MaskDataset(cases, 1, FrameSpec([8, 16, 16], "stretch"))
     assert bool(masks[0]["spacing_mm"].isnan().all())
     torch.testing.assert_close(masks[1]["spacing_mm"], torch.tensor([12 / 16, 20 / 16, 18 / 8]))
     assert masks.identity(0) == {"id": "0", "subject": "0"}
@@ -62,7 +62,7 @@ def test_an_unknown_spacing_stays_unknown_and_a_volume_has_three() -> None:
 def test_an_empty_mask_names_its_case() -> None:
     case = MaskCase("nobody", "n", "train", lambda: (np.zeros((9, 9), np.uint8), Grid((9, 9))))
     with pytest.raises(DataError, match="nobody is empty"):
-        MaskDataset([case], 1, (16, 16), "pad", None)[0]
+        MaskDataset([case], 1, FrameSpec(16))[0]
 
 
 def test_training_steps_repeat_with_their_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
         ({"degrade": {"holes": 1}}, "data.degrade does not know holes"),
         ({"degrade": {"swap_p": 1.5}}, "swap_p=1.5"),
         ({"degrade": {"swap": -1}}, "swap=-1"),
-        ({"image_size": 4}, "image_size"),
+        ({"frame": {"size": 4}}, "size=4"),
     ],
 )
 def test_impossible_settings_are_refused(root: Path, settings: dict[str, Any], error: str) -> None:

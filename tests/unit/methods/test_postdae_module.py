@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.postdae.corruptions import KINDS
-from anatozoo.methods.postdae.data import EVALUATED
+from anatozoo.methods.postdae.data import EVALUATED, PostDAEDataModule
+from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.postdae.network import PaperDAE
+from anatozoo.training.optim import Optim
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
 
@@ -21,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 
-SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64, "widths": [4, 8, 8], "code": 8}
+SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "widths": [4, 8, 8], "code": 8, "frame": {"size": 64}}
 SMALL |= {"skips": [2, 4, 8]}
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -37,6 +39,10 @@ QUIET: dict[str, Any] = {
 def module(**settings: Any) -> PostDAEModule:
     torch.manual_seed(0)
     return PostDAEModule(**SMALL | settings)
+
+
+def optim(lr: float = 1e-3, warmup_steps: int = 1) -> Optim:
+    return Optim("adamw", lr, 1e-4, schedule="cosine", warmup_steps=warmup_steps)
 
 
 def batch(count: int = 2) -> dict[str, Tensor]:
@@ -102,9 +108,9 @@ def test_an_absent_organ_is_to_stay_absent() -> None:
 def test_dice_is_measured_before_and_after_and_by_degradation(monkeypatch: pytest.MonkeyPatch) -> None:
     model, given = module(), batch(3)
     kinds = [f"dice_after/{kind}" for kind in KINDS]
-    assert model.columns == ["dice", "dice/lungs", "dice/heart", "dice_before", "dice_clean", *kinds]
+    assert model.columns() == ["dice", "dice/lungs", "dice/heart", "dice_before", "dice_clean", *kinds]
     rows = [
-        dict(zip(model.columns, row.tolist(), strict=True))
+        dict(zip(model.columns(), row.tolist(), strict=True))
         for row in model.measure(sure(given["clean"]), given)
     ]
     lung = float(given["clean"][0, 1].sum())
@@ -117,7 +123,7 @@ def test_dice_is_measured_before_and_after_and_by_degradation(monkeypatch: pytes
     assert rows[1]["dice_clean"] == 1
     assert np.isnan([rows[1][kind] for kind in kinds]).all()
     repaired = model.measure(sure(given["noisy"]), given)
-    assert repaired[0, model.columns.index("dice/heart")] == 0
+    assert repaired[0, model.columns().index("dice/heart")] == 0
 
 
 def test_cases_are_label_maps_of_the_organs() -> None:
@@ -131,7 +137,7 @@ def test_cases_are_label_maps_of_the_organs() -> None:
 
 
 def chest(root: Path, **settings: Any) -> PostDAEDataModule:
-    keys = {"organs": SMALL["organs"], "image_size": 64, "batch_size": 4}
+    keys = {"organs": SMALL["organs"], "batch_size": 4, "frame": {"size": 64}}
     return PostDAEDataModule(str(root), **keys | settings)
 
 
@@ -140,7 +146,7 @@ def test_training_on_masks_alone_learns_to_repair(tmp_path: Path) -> None:
     for path in (tmp_path / "images").iterdir():
         path.unlink()
     L.seed_everything(0, verbose=False)
-    model = module(widths=[8, 16, 16, 32], code=16, skips=[2, 4, 8, 16], lr=1e-2, warmup_steps=5)
+    model = module(widths=[8, 16, 16, 32], code=16, skips=[2, 4, 8, 16], optim=optim(1e-2, 5))
     off = {f"{kind}_p": 0.0 for kind in KINDS} | {"soften_p": 0.0}
     data = chest(tmp_path, repeat=50, batch_size=8, degrade=off | {"missing_p": 1.0})
     trainer = L.Trainer(max_epochs=3, check_val_every_n_epoch=3, **QUIET)
@@ -155,9 +161,9 @@ def test_training_on_masks_alone_learns_to_repair(tmp_path: Path) -> None:
 def test_volumes_are_trained_too(tmp_path: Path) -> None:
     names = [f"v{i}" for i in range(4)]
     write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:3], "test": names[3:]})
-    frame: dict[str, Any] = {"organs": ["a", "b"], "image_size": [16, 16, 16], "fit": "spacing"}
-    frame |= {"spacing_mm": [1.0, 1.0, 1.0]}
-    model = PostDAEModule(**frame, widths=[4, 8], code=4, skips=[2], warmup_steps=1)
+    seen = FrameSpec([16, 16, 16], "spacing", [1.0, 1.0, 1.0])
+    frame: dict[str, Any] = {"organs": ["a", "b"], "frame": seen}
+    model = PostDAEModule(**frame, widths=[4, 8], code=4, skips=[2], optim=optim())
     data = PostDAEDataModule(str(tmp_path), layout="folders", batch_size=2, eval_copies=3, **frame)
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(model, data)
@@ -168,12 +174,12 @@ def test_volumes_are_trained_too(tmp_path: Path) -> None:
 
 def test_a_fit_may_start_from_another_ones_weights(tmp_path: Path) -> None:
     write_chest_data(tmp_path / "data", {"train": 4, "val": 2}, side=64)
-    first = module(warmup_steps=1)
+    first = module(optim=optim())
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(first, chest(tmp_path / "data", eval_copies=1))
     file = str(tmp_path / "first.ckpt")
     trainer.save_checkpoint(file)
-    second = module(init_weights=file, lr=0.0, warmup_steps=1)
+    second = module(init_weights=file, optim=optim())
     with pytest.raises(ConfigError, match="nothing was trained"):  # as is meant here
         L.Trainer(max_epochs=1, limit_train_batches=0, **QUIET).fit(
             second, chest(tmp_path / "data", eval_copies=1)
@@ -186,8 +192,8 @@ def test_a_fit_may_start_from_another_ones_weights(tmp_path: Path) -> None:
 
 
 def test_the_network_follows_the_settings() -> None:
-    assert isinstance(module(network="paper", widths=[4, 4], code=16).network, PaperDAE)
-    assert not module(network="residual").network.skips  # type: ignore[union-attr]
+    assert isinstance(module(architecture="paper", widths=[4, 4], code=16).network, PaperDAE)
+    assert not module(architecture="residual").network.skips  # type: ignore[union-attr]
     assert module().network.skips == {2, 4, 8}  # type: ignore[union-attr]
 
 
@@ -196,9 +202,9 @@ def test_the_network_follows_the_settings() -> None:
     [
         ({"organs": []}, "1 to 254"),
         ({"organs": ["a", "a"]}, "different names"),
-        ({"network": "unet"}, "network='unet'"),
-        ({"image_size": 60}, "multiples of 8"),
-        ({"fit": "spacing"}, "spacing_mm with 2 numbers"),
+        ({"architecture": "unet"}, "architecture='unet'"),
+        ({"frame": {"size": 60}}, "multiples of 8"),
+        ({"frame": {"size": 64, "fit": "spacing"}}, "spacing_mm with 2 numbers"),
         ({"organ_weights": [1.0]}, "one number for each"),
         ({"organ_weights": [0.0, 0.0]}, "not all 0"),
         ({"ce_weight": -1.0}, "negative"),

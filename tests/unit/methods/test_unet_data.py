@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import index_chest
-from anatozoo.methods.unet import UNetDataModule
-from anatozoo.methods.unet.data import LabelDataset
+from anatozoo.methods.unet.data import LabelDataset, UNetDataModule
 from tests.support.chest_data import write_chest_data
 
 
@@ -20,7 +20,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(root: Path, **settings: Any) -> UNetDataModule:
-    module = UNetDataModule(str(root), **{"layouts": ["jsrt"], "image_size": 64, "batch_size": 2} | settings)
+    module = UNetDataModule(
+        str(root), **{"layouts": ["jsrt"], "batch_size": 2, "frame": {"size": 64}} | settings
+    )
     module.setup("fit")
     return module
 
@@ -40,7 +42,7 @@ def test_items_have_the_documented_shapes_types_and_values(root: Path) -> None:
 
 
 def test_labels_lie_on_the_organs(root: Path) -> None:
-    item = data(root, image_size=128, organs="lungs_heart").sets["val"][1]
+    item = data(root, frame={"size": 128}, organs="lungs_heart").sets["val"][1]
     image, labels = item["image"][0], item["labels"]
     assert float(image[labels == 2].mean()) < 0.45 < float(image[labels == 3].mean())
     right, left = ((labels == value).nonzero()[:, 1].float().mean() for value in (1, 2))
@@ -100,14 +102,14 @@ def transferred(module: UNetDataModule, training: bool, step: int = 0) -> dict[s
 
 
 def test_labels_are_deformed_with_their_image(root: Path) -> None:
-    module = data(root, image_size=128, organs="lungs_heart")
+    module = data(root, frame={"size": 128}, organs="lungs_heart")
     plain, moved = transferred(module, training=False), transferred(module, training=True)
     assert moved["labels"].dtype == torch.int64
     assert moved["labels"].shape == plain["labels"].shape
     assert not torch.equal(moved["labels"], plain["labels"])
     assert torch.equal(plain["image"], next(iter(module.val_dataloader()))["image"])
     # Only deformed: the heart is still the brightest of the organs, and as large as it was, or nearly so.
-    still = data(root, image_size=128, organs="lungs_heart", augment={
+    still = data(root, frame={"size": 128}, organs="lungs_heart", augment={
         "gamma": 0.0, "contrast": 0.0, "noise": 0.0, "blur_p": 0.0, "opacity_p": 0.0, "invert_p": 0.0,
         "occlusion_p": 0.0, "collimation_p": 0.0, "text_p": 0.0, "scale": 0.0,
     })  # fmt: skip
@@ -145,7 +147,7 @@ def test_impossible_settings_are_refused(root: Path, settings: dict[str, Any], m
 
 
 def test_images_are_read_once_and_copies_are_handed_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = LabelDataset(index_chest(root, "jsrt", "val"), ["heart"], 64)
+    dataset = LabelDataset(index_chest(root, "jsrt", "val"), ["heart"], FrameSpec(64))
     first = dataset[0]
     monkeypatch.setattr(LabelDataset, "read", lambda *_: pytest.fail("read again"))
     for value in first.values():

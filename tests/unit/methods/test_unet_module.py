@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -9,15 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.methods.aenet import AeNetModule
-from anatozoo.methods.unet import UNetModule
-from anatozoo.methods.unet.module import adapt_state, admissible, dice_per_image, organ_names
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.methods.unet.module import UNetModule, adapt_state
 from anatozoo.methods.unet.network import UNet
 from anatozoo.nn.blocks import ResidualBlock
+from anatozoo.nn.graphs import organ_names
+from anatozoo.objectives.shape_prior import ShapePrior
+from anatozoo.tasks.labels import admissible, dice_per_image
+from anatozoo.training.step import Step
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.phantoms import make_chest_phantom
 
-SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "image_size": 64}
+SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "frame": {"size": 64}}
 
 
 def module(**settings: Any) -> UNetModule:
@@ -79,8 +84,8 @@ def test_hyper_parameters_are_json_and_build_the_same_network() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 100}, "multiple of 32"),
-        ({"image_size": 32}, "at least 64"),
+        ({"frame": {"size": 100}}, "multiple of 32"),
+        ({"frame": {"size": 32}}, "at least 64"),
         ({"organs": "liver"}, "choose one of lungs, lungs_heart"),
         ({"organs": []}, "1 to 254 different"),
         ({"organs": ["heart", "heart"]}, "different names"),
@@ -197,7 +202,7 @@ def test_starting_weights_of_another_architecture_are_refused() -> None:
 
 
 def test_frozen_layers_take_no_gradient() -> None:
-    model = module(encoder="tf_efficientnet_lite0", freeze=["body.conv_stem"])
+    model = module(encoder="tf_efficientnet_lite0", frozen_layers=["body.conv_stem"])
     frozen = {n for n, p in model.network.encoder.named_parameters() if not p.requires_grad}
     assert frozen == {"body.conv_stem.weight"}
 
@@ -209,7 +214,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
     def build(labels: np.ndarray) -> UNetModule:
         model = module(organs=["lung_right", "heart"])
         logits = sure(torch.from_numpy(labels)[None].long())
-        monkeypatch.setattr(model, "forward_logits", lambda image: logits.expand(len(image), -1, -1, -1))
+        monkeypatch.setattr(model, "forward", lambda image: logits.expand(len(image), -1, -1, -1))
         return model
 
     return build
@@ -248,27 +253,57 @@ def test_training_mode_survives_a_prediction() -> None:
     assert model.training
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The '.*_dataloader' does not have many workers", "ignore:.*isinstance.treespec, LeafSpec."
+)
 def test_a_shape_prior_adds_a_term_of_the_images_that_are_fully_annotated(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    shapes = AeNetModule(labels=["lungs", "heart"], image_size=32)
+    shapes = AeNetModule(organs=["lungs", "heart"], frame=FrameSpec(32))
     write_checkpoint_folder(shapes, tmp_path, name="aenet-toy", version="1.0.0", half=False)
-    model = module(shape_prior=str(tmp_path), shape_weight=0.1)
-    plain = module()
+    source = str(tmp_path)
+    model, prior = module(), ShapePrior(source, weight=0.1)
     given = batch([[1.0, 1.0], [1.0, 0.0]])
     logits = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    with pytest.raises(ConfigError, match="no shape prior"):
-        model.losses(logits, given)
-    model.setup("fit")
-    assert set(model.state_dict()) == set(plain.state_dict())
-    terms = model.losses(logits, given)
-    assert set(terms) == {*plain.losses(logits, given), "shape"}
-    terms["shape"].backward()
+    with pytest.raises(ConfigError, match="needs a source"):
+        begin(ShapePrior(weight=0.1), model, tmp_path)
+    before = set(model.state_dict())
+    begin(prior, model, tmp_path)
+    assert set(model.state_dict()) == before
+    terms = prior.terms(Step(model, given, logits))
+    assert set(terms) == {"shape"}
+    terms["shape"].mean().backward()
     assert logits.grad is not None
     assert bool(logits.grad[0].any())
     assert not logits.grad[1].any()
-    same = model.losses(sure(given["labels"], 100.0), batch())
-    assert float(same["shape"]) == pytest.approx(0, abs=1e-6)
+    same = prior.terms(Step(model, batch(), sure(given["labels"], 100.0)))
+    assert float(same["shape"].mean()) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ConfigError, match="same organs"):
-        module(organs=["heart"], shape_prior=str(tmp_path), shape_weight=0.1).setup("fit")
+        begin(ShapePrior(source), module(organs=["heart"]), tmp_path)
     with pytest.raises(ConfigError, match="not be negative"):
-        module(shape_weight=-1.0)
+        ShapePrior(source, weight=-1.0)
+    trainer = quiet(tmp_path, prior, max_steps=1, limit_val_batches=0, log_every_n_steps=1)
+    data = {"image": torch.rand(2, 1, 64, 64), **given}
+    with torch.no_grad():
+        logits = model.train()(data["image"])
+    expected = model.losses(logits, given) | prior.terms(Step(model, given, logits))
+    loader = torch.utils.data.DataLoader([data], batch_size=None)
+    trainer.fit(model, loader, loader)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert set(logged) == {"train/loss", "train/cross_entropy", "train/dice", "train/shape"}
+    for name, value in expected.items():
+        assert logged[f"train/{name}"] == pytest.approx(float(value.mean()), rel=1e-4)
+    assert logged["train/loss"] == pytest.approx(sum(float(v.mean()) for v in expected.values()), rel=1e-4)
+
+
+def begin(prior: ShapePrior, model: UNetModule, folder: Path) -> None:
+    """What a trainer does with an objective before the first step."""
+    trainer = quiet(folder)
+    prior.setup(trainer, model, "fit")
+    prior.on_fit_start(trainer, model)
+
+
+def quiet(folder: Path, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, callbacks=list(callbacks), **settings,
+    )  # fmt: skip

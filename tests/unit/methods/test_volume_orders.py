@@ -12,12 +12,14 @@ from torch import Tensor
 from anatozoo.data.cases import FrameCase
 from anatozoo.data.framed import FrameDataset
 from anatozoo.data.masks import MaskCase
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
-from anatozoo.methods.acnn import AcnnDataModule, AcnnModule
-from anatozoo.methods.acnnprior import AcnnPriorModule
-from anatozoo.methods.postdae import PostDAEDataModule, PostDAEModule
-from anatozoo.methods.postdae.data import MaskDataset
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.methods.acnnprior.module import AcnnPriorModule
+from anatozoo.methods.postdae.data import MaskDataset, PostDAEDataModule
+from anatozoo.methods.postdae.module import PostDAEModule
 from tests.support.dicom_data import write_slice
 from tests.support.heart_data import heart, write_hearts
 from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders
@@ -25,7 +27,7 @@ from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 DIRECTIONS = pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE, SHORT_AXIS])
 SOME = all_orders()[::7]
-SLICES: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 44, "widths": [4, 8]}
+SLICES: dict[str, Any] = {"widths": [4, 8], "frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 44}}
 
 
 def picky(**settings: Any) -> tuple[AcnnModule, list[np.ndarray]]:
@@ -75,7 +77,7 @@ def test_a_stack_of_slices(direction: tuple[float, ...], depth: int, orders: lis
 
 @DIRECTIONS
 def test_a_volume_at_a_resolution(direction: tuple[float, ...]) -> None:
-    made, seen = picky(fit="spacing", spacing_mm=[1.3, 1.2, 2.0], image_size=[24, 24, 16])
+    made, seen = picky(frame=FrameSpec([24, 24, 16], "spacing", [1.3, 1.2, 2.0]))
     pixels, grid = stack(18), Grid((36, 44, 18), (1.0, 1.2, 2.5), (1.0, 2.0, 3.0), direction)
     expected = made.predict(itk_image(pixels, grid), whole=False)
     looks = len(seen)
@@ -167,7 +169,9 @@ def test_a_series_in_dicom_lies_as_its_headers_say(tmp_path: Path) -> None:
 @DIRECTIONS
 def test_a_shape_prior_redraws_label_maps_alike(direction: tuple[float, ...]) -> None:
     torch.manual_seed(0)
-    made = AcnnPriorModule(image_size=[8, 32, 32], long_side=44, widths=[4, 8, 8, 8], code=8).eval()
+    made = AcnnPriorModule(
+        widths=[4, 8, 8, 8], code=8, frame=FrameSpec([8, 32, 32], long_side=44, fit="slices")
+    ).eval()
     labels, grid = heart(6, 44, 36)[1], Grid((36, 44, 6), (1.5, 1.5, 9.0), None, direction)
     expected = made.reconstruct(itk_image(labels, grid))
     for order in SOME:
@@ -181,12 +185,10 @@ def test_a_mask_of_a_volume_is_repaired_alike(direction: tuple[float, ...], fit:
     torch.manual_seed(0)
     made = PostDAEModule(
         organs=["a", "b"],
-        image_size=[16, 24, 16],
-        fit=fit,  # type: ignore[arg-type]
-        spacing_mm=[1.3, 1.3, 1.3],
         widths=[4, 8, 8],
         code=8,
         skips=[4, 8],
+        frame=FrameSpec([16, 24, 16], fit=fit, spacing_mm=[1.3, 1.3, 1.3]),
     ).eval()
     labels = np.zeros((14, 20, 16), np.uint8)
     labels[3:10, 4:12, 5:13], labels[6:9, 6:15, 7:9] = 1, 2
@@ -204,7 +206,7 @@ def test_a_mask_of_a_volume_is_repaired_alike(direction: tuple[float, ...], fit:
 
 def test_masks_of_planes_stay_as_they_are() -> None:
     torch.manual_seed(0)
-    made = PostDAEModule(organs=["a"], image_size=32, widths=[4, 8], code=8, skips=[2]).eval()
+    made = PostDAEModule(organs=["a"], widths=[4, 8], code=8, skips=[2], frame=FrameSpec(32)).eval()
     plane = np.zeros((30, 24), np.uint8)
     plane[5:20, 3:9] = 1
     turned = sitk.GetImageFromArray(plane)
@@ -230,9 +232,9 @@ def test_hearts_in_training(tmp_path: Path, number: int) -> None:
     items = []
     for name, order in zip("ab", orders, strict=True):
         root = rewritten(write_hearts(tmp_path / name, {"train": [1], "val": [2]}), order, SHORT_AXIS)
-        segments = AcnnDataModule(str(root), image_size=[8, 32, 32], long_side=44)
+        segments = AcnnDataModule(str(root), frame=FrameSpec([8, 32, 32], long_side=44, fit="slices"))
         masks = PostDAEDataModule(
-            str(root), layout="acdc", organs=["left_ventricle"], image_size=32, augment=None
+            str(root), layout="acdc", organs=["left_ventricle"], augment=None, frame=FrameSpec(32)
         )
         for module in (segments, masks):
             module.setup("fit")
@@ -248,7 +250,7 @@ def test_hearts_in_training(tmp_path: Path, number: int) -> None:
 def test_volumes_in_training(direction: tuple[float, ...]) -> None:
     pixels, labels = heart(12, 30, 24)
     grid = Grid((24, 30, 12), (1.0, 1.2, 1.4), None, direction)
-    shape, fit, step = (10, 20, 16), "spacing", (1.5, 1.5, 1.5)
+    spec = FrameSpec([10, 20, 16], "spacing", [1.5, 1.5, 1.5])
 
     def items(order: Orientation) -> list[dict[str, Tensor]]:
         there, drawn = order.grid(grid), order.apply(labels)
@@ -256,8 +258,8 @@ def test_volumes_in_training(direction: tuple[float, ...]) -> None:
         case = FrameCase("a", "a", None, lambda: (image, drawn))
         mask = MaskCase("a", "a", None, lambda: (drawn, there))
         return [
-            FrameDataset([case], shape, fit, step, labelled=True)[0],  # type: ignore[arg-type]
-            MaskDataset([mask], 3, shape, fit, step)[0],  # type: ignore[arg-type]
+            FrameDataset([case], spec, labelled=True)[0],
+            MaskDataset([mask], 3, spec)[0],
         ]
 
     expected = items(Orientation.unchanged(3))

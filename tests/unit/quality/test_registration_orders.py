@@ -12,7 +12,7 @@ from torch import Tensor
 from anatozoo.data.cases import FrameCase
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
-from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.methods.acregnet.network import Registration
 from anatozoo.nn.warp import warp
 from anatozoo.quality import engine_of, rca
@@ -29,13 +29,11 @@ def network(**settings: Any) -> AcRegNetModule:
     """A model whose field bends differently along each axis of its frame."""
     made = AcRegNetModule(
         **{
-            "labels": [],
+            "organs": [],
             "label_weight": 0.0,
             "shape_weight": 0.0,
-            "image_size": [16, 24, 16],
-            "fit": "spacing",
-            "spacing_mm": [1.1, 1.2, 1.3],
             "normalization": "none",
+            "frame": {"size": [16, 24, 16], "fit": "spacing", "spacing_mm": [1.1, 1.2, 1.3]},
         }
         | settings
     ).eval()

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError, DataError, UnknownCheckpoint
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
-from anatozoo.methods.affinereg import AffineRegModule
+from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas, build_atlas, register_to_atlas, selector_of
 from anatozoo.quality.engines import Demons
 from anatozoo.quality.selectors import likeness
@@ -48,7 +49,7 @@ def atlas(root: Path) -> Atlas:
 def checkpoint(folder: Path, seed: int = 0) -> str:
     """A folder with an affine network of random weights."""
     torch.manual_seed(seed)
-    model = AffineRegModule(image_size=32, widths=[4, 8, 8], latent=8, hidden=16, cells=2)
+    model = AffineRegModule(widths=[4, 8, 8], latent=8, hidden=16, cells=2, frame=FrameSpec(32))
     write_checkpoint_folder(model, folder, name="affinereg-test", version="1.0.0", half=False)
     return str(folder)
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.postdae.module import PostDAEModule
@@ -54,7 +55,7 @@ class Echo:
 
 def small_aenet(seed: int = 0, **settings: Any) -> AeNetModule:
     torch.manual_seed(seed)
-    module = AeNetModule(**{"image_size": 32, "code": 4} | settings)
+    module = AeNetModule(**{"code": 4, "frame": {"size": 32}} | settings)
     module.checkpoint_name, module.checkpoint_version = "aenet-small", "1"
     return module
 
@@ -64,13 +65,13 @@ def hybridgnet() -> HybridGNetModule:
     torch.manual_seed(0)
     module = HybridGNetModule(
         organs="lungs_heart",
-        image_size=64,
         latents=8,
         features=8,
         template=True,
         refine=[0.05],
         refine_features=8,
         anchors={"heart": [0, 5, 12, 18]},
+        frame=FrameSpec(64),
     )
     with torch.no_grad():  # else every contour starts as the template and stays there
         for name, parameter in module.network.named_parameters():
@@ -194,7 +195,7 @@ def test_sides_of_volumes_are_not_guessed() -> None:
 
 
 def test_real_networks_take_masks_of_any_size() -> None:
-    repairer = PostDAEModule(organs=SIDES, image_size=32, network="paper", widths=[4, 8], code=8)
+    repairer = PostDAEModule(organs=SIDES, architecture="paper", widths=[4, 8], code=8, frame=FrameSpec(32))
     for model in (repairer, small_aenet()):
         found = reconstruction_agreement(chest(), model, ORGANS)
         assert set(found) == set(ORGANS)
@@ -221,7 +222,7 @@ def test_other_models_are_refused(hybridgnet: HybridGNetModule) -> None:
     with pytest.raises(ConfigError, match="no masks of masks"):
         reconstruction(chest(), hybridgnet, ORGANS)
     with pytest.raises(ConfigError, match="gives no codes"):
-        latent_code(chest(), PostDAEModule(image_size=32, widths=[4], skips=[], code=4), ["lungs"])
+        latent_code(chest(), PostDAEModule(widths=[4], skips=[], code=4, frame=FrameSpec(32)), ["lungs"])
     with pytest.raises(ConfigError, match="of AeNetModule"):
         predictive_spread(chest(), small_aenet())
 

@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, OutputError
-from anatozoo.methods.postdae import PostDAEModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.serve.options import OptionError, ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
@@ -184,7 +185,7 @@ def test_options_of_other_kinds_are_refused(masks, tmp_path):
 
 
 def test_a_real_module_gives_what_it_gives_alone(masks, tmp_path):
-    model = PostDAEModule(organs=["a", "b"], image_size=32, widths=[4, 8], code=8, skips=[2]).eval()
+    model = PostDAEModule(organs=["a", "b"], widths=[4, 8], code=8, skips=[2], frame=FrameSpec(32)).eval()
     summary = run_folder(model, [masks], tmp_path / "out", formats=("png",), batch_size=3)
     assert not summary.failed
     for i in range(5):

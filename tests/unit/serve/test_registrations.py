@@ -8,11 +8,12 @@ import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, OutputError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.read import read_labels
 from anatozoo.io.writers import write_itk
-from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.metrics.cases import Case, case_row
 from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.registrations import RegisterPairs, dice_by_label, undeformed
@@ -316,7 +317,7 @@ def test_files_of_others_and_images_are_not_replaced(scans):
 def test_a_network_registers_as_it_does_alone(scans):
     torch.manual_seed(0)
     model = AcRegNetModule(
-        image_size=32, normalization="none", labels=["x"], label_weight=0.0, shape_weight=0.0
+        normalization="none", organs=["x"], label_weight=0.0, shape_weight=0.0, frame=FrameSpec(32)
     ).eval()
     pairs = write_pairs(scans, ("b.png", "a.png", "b_organs.png", "a_organs.png", "p"))
     summary = run_pairs(model, pairs, scans / "out", formats=("field", "json"))

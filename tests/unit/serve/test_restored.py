@@ -11,7 +11,8 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.methods.acnnsr import AcnnSRModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import kind_of
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
@@ -25,7 +26,9 @@ THICK = (1.0, 1.0, 4.0)
 
 def network() -> AcnnSRModule:
     torch.manual_seed(0)
-    module = AcnnSRModule(image_size=[16, 16, 16], width=4, depth=1)
+    module = AcnnSRModule(
+        width=4, depth=1, frame=FrameSpec([16, 16, 16], fit="spacing", spacing_mm=[1.0, 1.0, 1.0])
+    )
     module.checkpoint_name = "acnnsr-toy"
     return module.eval()
 

@@ -3,12 +3,12 @@ import json
 import pytest
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnnsr import AcnnSRModule
-from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.aenet import AeNetModule
-from anatozoo.methods.hybridgnet import HybridGNetModule
-from anatozoo.methods.postdae import PostDAEModule
-from anatozoo.methods.unet import UNetModule
+from anatozoo.methods.acnnsr.module import AcnnSRModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.methods.postdae.module import PostDAEModule
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve import outputs

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.read import read_stack
-from anatozoo.methods.acnn import AcnnModule
+from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.results.volume import VolumeResult
 
-FRAME: dict[str, Any] = {"image_size": [8, 32, 32], "fit": "slices", "long_side": 64, "widths": [4, 8]}
+FRAME: dict[str, Any] = {"widths": [4, 8], "frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 64}}
 
 
 def model(**settings: Any) -> AcnnModule:
@@ -68,7 +69,7 @@ def test_labels_lie_on_the_source_grid() -> None:
 def test_any_size_is_brought_back(size: tuple[int, int, int]) -> None:
     image = np.kron(blocks()[1], np.ones((size[1] // 32, size[2] // 24)))[: size[1], : size[2]]
     volume = np.repeat(image[None], size[0], 0).astype(np.float32)
-    result = model(long_side=max(size[1:])).predict(volume, whole=True)
+    result = model(frame=FRAME["frame"] | {"long_side": max(size[1:])}).predict(volume, whole=True)
     assert result.mask.shape == size
     assert float(np.mean(result.mask != expected(volume))) < 0.01
 
@@ -191,7 +192,7 @@ def test_spacings_are_checked(tmp_path: Path) -> None:
     assert result.spacing_mm == (1.0, 1.0, 10.0)
     with pytest.raises(GeometryError, match="must be positive"):
         model().predict(blocks(), spacing_mm=0)
-    metric = AcnnModule(**FRAME | {"fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}).eval()
+    metric = AcnnModule(**FRAME | {"frame": FrameSpec([8, 32, 32], "spacing", [1.0, 1.0, 1.0])}).eval()
     with pytest.raises(GeometryError, match="spacing is unknown"):
         metric.predict(blocks())
     assert metric.predict(blocks(), spacing_mm=1.0).mask.shape == (6, 64, 48)
@@ -233,7 +234,7 @@ def test_a_series_of_dicom_files_is_a_volume(tmp_path: Path, kept_locale: None) 
 
 
 def test_the_golden_input_is_one_in_which_the_network_sees_something() -> None:
-    ball, choosy = model().golden_input(), model(long_side=32)
+    ball, choosy = model().golden_input(), model(frame=FRAME["frame"] | {"long_side": 32})
     # A network that sees nothing in what is mostly dark, as a ball is.
     choosy.network.forward = lambda image: torch.cat(  # type: ignore[method-assign]
         [0.8 - 0 * image, image * (image.mean() > 0.28), 0 * image, 0 * image], 1

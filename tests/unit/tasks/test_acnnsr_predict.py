@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, itk_image
-from anatozoo.methods.acnnsr import AcnnSRModule
+from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.tasks import restore as prediction
 from anatozoo.tasks.restore import fine_grid
@@ -22,7 +23,8 @@ from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders
 def model(**settings: Any) -> AcnnSRModule:
     """A fresh network, which interpolates across slices."""
     torch.manual_seed(0)
-    return AcnnSRModule(**{"image_size": [16, 16, 16], "width": 4, "depth": 1} | settings).eval()
+    frame = FrameSpec([16, 16, 16], "spacing", [1.0, 1.0, 1.0])
+    return AcnnSRModule(**{"width": 4, "depth": 1, "frame": frame} | settings).eval()
 
 
 def ramp(depth: int = 6, height: int = 20, width: int = 18) -> np.ndarray:

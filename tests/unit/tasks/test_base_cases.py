@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.methods.acregnet import AcRegNetModule
-from anatozoo.methods.aenet import AeNetModule
-from anatozoo.methods.hybridgnet import HybridGNetModule
-from anatozoo.methods.unet import UNetModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acregnet.module import AcRegNetModule
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import LUNGS_HEART, organ_slices
 from anatozoo.nn.raster import polygon_inside
@@ -110,7 +111,7 @@ def check_against_measure(module: Any, batch: dict[str, torch.Tensor], drawn: fl
     rows = [case_row(case) if case.reference.organs else case.numbers for case in module.cases(output, batch)]
     compared = 0
     for values, row in zip(logged, rows, strict=True):
-        for column, value in zip(module.columns, values.tolist(), strict=True):
+        for column, value in zip(module.columns(), values.tolist(), strict=True):
             if column in row:
                 within = drawn if column.startswith("dice/") else 1e-6
                 assert row[column] == pytest.approx(value, rel=1e-4, abs=within, nan_ok=True), column
@@ -125,14 +126,14 @@ def test_rows_and_logged_columns_agree() -> None:
     known = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     unet = {"image": torch.rand(2, 1, 64, 64), "labels": labels.clone(), "known": known}
     unet["labels"][1][labels[1] == 2] = 1
-    check_against_measure(UNetModule(organs=["lungs", "heart"], image_size=64).eval(), unet)
-    check_against_measure(AeNetModule(image_size=64).eval(), {"labels": labels})
+    check_against_measure(UNetModule(organs=["lungs", "heart"], frame=FrameSpec(64)).eval(), unet)
+    check_against_measure(AeNetModule(frame=FrameSpec(64)).eval(), {"labels": labels})
     pair = {"moving": torch.rand(2, 1, 64, 64), "fixed": torch.rand(2, 1, 64, 64)}
     pair |= {"moving_labels": labels, "fixed_labels": labels.flip(-1)}
-    check_against_measure(AcRegNetModule(image_size=64, shape_weight=0).eval(), pair)
-    bare = AcRegNetModule(image_size=64, labels=[], label_weight=0, shape_weight=0).eval()
+    check_against_measure(AcRegNetModule(frame=FrameSpec(64)).eval(), pair)
+    bare = AcRegNetModule(organs=[], label_weight=0, frame=FrameSpec(64)).eval()
     check_against_measure(bare, {"moving": pair["moving"], "fixed": pair["fixed"]})
-    chest = HybridGNetModule(image_size=SIDE, organs="lungs_heart").eval()
+    chest = HybridGNetModule(organs="lungs_heart", frame=FrameSpec(SIDE)).eval()
     near = chest_batch()
     chest.infer = lambda batch: batch["landmarks"] + 0.01  # type: ignore[method-assign, assignment]
     # The columns are drawn on a grid of 256, the rows on one of 1024.
@@ -141,7 +142,7 @@ def test_rows_and_logged_columns_agree() -> None:
 
 @torch.no_grad()
 def test_the_unets_pixels_that_may_be_an_unannotated_organ_are_not_judged() -> None:
-    module = UNetModule(organs=["lungs", "heart"], image_size=64).eval()
+    module = UNetModule(organs=["lungs", "heart"], frame=FrameSpec(64)).eval()
     labels = torch.zeros(1, 64, 64, dtype=torch.long)
     labels[0, :32] = 1
     seen = labels.clone()
@@ -159,8 +160,7 @@ def test_the_unets_pixels_that_may_be_an_unannotated_organ_are_not_judged() -> N
 def test_a_module_that_lacks_a_part_says_which() -> None:
     class Half(ZooModule):
         def __init__(self) -> None:
-            super().__init__()
-            self.initialise()
+            super().__init__(frame=FrameSpec(32))
 
     for part, arguments in (("infer", ({},)), ("measure", (None, {})), ("cases", (None, {}))):
         with pytest.raises(TypeError, match=f"Half does not define {part}"):

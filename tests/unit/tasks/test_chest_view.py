@@ -1,6 +1,7 @@
 """The check that a picture is an upright frontal chest: its mechanism, its rules, and the shipped weights."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import anatozoo
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.square import to_network
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.samples import sample_radiograph
@@ -132,9 +134,10 @@ def test_the_shipped_weights_are_small_finite_and_complete() -> None:
 
 
 def small_modules(**settings: bool) -> list[HybridGNetModule | UNetModule]:
+    chest: dict[str, Any] = {"organs": "lungs_heart", "frame": FrameSpec(64)}
     return [
-        HybridGNetModule("lungs_heart", 64, latents=4, features=8, order=2, **settings).eval(),
-        UNetModule("lungs_heart", 64, decoder_widths=[4, 4, 4, 4, 4], **settings).eval(),
+        HybridGNetModule(**chest, latents=4, features=8, order=2, **settings).eval(),
+        UNetModule(**chest, decoder_widths=[4, 4, 4, 4, 4], **settings).eval(),
     ]
 
 

@@ -11,8 +11,9 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.landmarks import draw_label_map
-from anatozoo.methods.postdae import PostDAEModule
+from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.zoo.golden import run_golden, write_golden
@@ -21,18 +22,19 @@ from tests.support.phantoms import make_chest_phantom
 ORGANS = ["lung_right", "lung_left", "heart"]
 SMALL: dict[str, Any] = {
     "organs": ORGANS,
-    "image_size": 64,
     "widths": [4, 4, 8],
     "code": 8,
     "skips": [2, 4, 8],
+    "frame": {"size": 64},
 }
 VOLUME: dict[str, Any] = {
     "organs": ["a", "b"],
-    "image_size": [16, 24, 16],
     "widths": [4, 8, 8],
     "code": 8,
     "skips": [4, 8],
+    "frame": {"size": [16, 24, 16]},
 }
+METRIC = {"frame": FrameSpec([16, 24, 16], "spacing", [1.0, 1.0, 1.0])}
 Answer = Callable[[Tensor], Tensor]
 
 
@@ -112,7 +114,7 @@ def test_a_large_change_is_flagged_by_organ() -> None:
 def test_flags_use_what_lies_on_the_source_grid() -> None:
     result = module(same).predict(chest())
     assert result.flags == ()
-    cut = module(same, fit="spacing", spacing_mm=[0.5, 0.5])
+    cut = module(same, frame=FrameSpec(64, "spacing", [0.5, 0.5]))
     assert cut.predict(chest(), spacing_mm=0.5).flags[0] == "larger_than_the_models_frame"
 
 
@@ -194,7 +196,7 @@ def test_volumes_lie_on_their_grid() -> None:
     assert result.volumes_mm3 == {organ: 2.0 * count for organ, count in result.areas_px.items()}
     with pytest.raises(ImageError, match="3-D masks"):
         model.predict(given[5])
-    metric = PostDAEModule(**VOLUME, fit="spacing", spacing_mm=[1.0, 1.0, 1.0]).eval()
+    metric = PostDAEModule(**VOLUME | METRIC).eval()
     with pytest.raises(GeometryError, match="the spacing of the mask 'array' is unknown; give spacing_mm"):
         metric.predict(given)
     assert metric.predict(given, spacing_mm=1.0).after.shape == given.shape
@@ -207,7 +209,7 @@ def test_a_golden_file_repeats_the_repair(tmp_path: Path) -> None:
 
 def test_a_golden_volume_has_a_spacing(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = PostDAEModule(**VOLUME, fit="spacing", spacing_mm=[1.0, 1.0, 1.0]).eval()
+    model = PostDAEModule(**VOLUME | METRIC).eval()
     given = np.zeros((10, 20, 14), np.uint8)
     given[2:8, 4:10, 3:11] = 1
     write_golden(model, given, tmp_path, spacing_mm=(1.0, 1.0, 2.0))

@@ -10,9 +10,10 @@ import torch
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.read import read_grid_image, read_labels
-from anatozoo.methods.acregnet import AcRegNetModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.volume import VolumeResult
@@ -237,9 +238,7 @@ def test_an_unknown_method_is_refused() -> None:
 
 def test_with_a_network_it_is_the_vote_of_what_the_network_warps() -> None:
     torch.manual_seed(0)
-    model = AcRegNetModule(
-        image_size=32, normalization="none", labels=["organ"], label_weight=0.0, shape_weight=0.0
-    )
+    model = AcRegNetModule(normalization="none", organs=["organ"], label_weight=0.0, frame=FrameSpec(32))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("head.conv.weight"):

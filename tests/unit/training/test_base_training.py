@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from anatozoo.errors import DivergedError
-from anatozoo.methods.affinereg import AffineRegModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.affinereg.module import AffineRegModule
 
 
 def test_weights_that_are_no_numbers_do_not_replace_good_ones(tmp_path: Path) -> None:
-    module = AffineRegModule(labels=["heart"], image_size=32)
+    module = AffineRegModule(organs=["heart"], frame=FrameSpec(32))
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_model_summary=False, max_steps=0)
     trainer.strategy.connect(module)
     path = tmp_path / "last.ckpt"

@@ -17,10 +17,15 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, OutputError
-from anatozoo.methods.acregnet import AcRegNetDataModule, AcRegNetModule
-from anatozoo.methods.aenet import AeNetDataModule, AeNetModule
-from anatozoo.methods.hybridgnet import HybridGNetDataModule, HybridGNetModule
-from anatozoo.methods.unet import UNetDataModule, UNetModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acregnet.data import AcRegNetDataModule
+from anatozoo.methods.acregnet.module import AcRegNetModule
+from anatozoo.methods.aenet.data import AeNetDataModule
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from anatozoo.methods.unet.data import UNetDataModule
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.training.callback import MetricsCallback, summary_table
 from anatozoo.training.collected import Collection
 from tests.support.chest_data import write_chest_data
@@ -44,9 +49,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hybridgnet(root: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
     # A template in the middle of each organ, so that untrained contours are some of the way there.
-    module = HybridGNetModule(image_size=64, organs="lungs_heart", skips=[4, 3], template=True)
+    module = HybridGNetModule(organs="lungs_heart", skips=[4, 3], template=True, frame=FrameSpec(64))
     found = HybridGNetDataModule(
-        str(root), ["jsrt"], organs="lungs_heart", image_size=64, batch_size=2, augment=None
+        str(root), ["jsrt"], organs="lungs_heart", batch_size=2, augment=None, frame=FrameSpec(64)
     )
     found.setup("fit")
     with torch.no_grad():
@@ -55,17 +60,17 @@ def hybridgnet(root: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
 
 
 def unet(root: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
-    settings: Any = {"organs": "lungs_heart", "image_size": 64}
+    settings: Any = {"organs": "lungs_heart", "frame": {"size": 64}}
     return UNetModule(**settings), UNetDataModule(str(root), ["jsrt"], batch_size=2, augment=None, **settings)
 
 
 def aenet(root: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
-    return AeNetModule(image_size=32), AeNetDataModule(str(root), image_size=32, batch_size=2)
+    return AeNetModule(frame=FrameSpec(32)), AeNetDataModule(str(root), batch_size=2, frame=FrameSpec(32))
 
 
 def acregnet(root: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
-    module = AcRegNetModule(image_size=32, shape_weight=0)
-    return module, AcRegNetDataModule(str(root), image_size=32, batch_size=2, eval_pairs=5)
+    module = AcRegNetModule(frame=FrameSpec(32))
+    return module, AcRegNetDataModule(str(root), batch_size=2, eval_pairs=5, frame=FrameSpec(32))
 
 
 METHODS: dict[str, Callable[[Path], Any]] = {f.__name__: f for f in (hybridgnet, unet, aenet, acregnet)}
@@ -144,8 +149,8 @@ def test_every_method_gives_a_row_per_image_with_the_numbers_that_it_logs(
 
 
 def test_images_that_only_deform_have_rows_without_organs(data: Path, tmp_path: Path) -> None:
-    module = AcRegNetModule(image_size=32, labels=[], label_weight=0, shape_weight=0)
-    found = AcRegNetDataModule(str(data), image_size=32, labels=[], eval_pairs=3)
+    module = AcRegNetModule(organs=[], label_weight=0, frame=FrameSpec(32))
+    found = AcRegNetDataModule(str(data), organs=[], eval_pairs=3, frame=FrameSpec(32))
     trainer(tmp_path, MetricsCallback(str(tmp_path))).validate(module, found, verbose=False)
     rows = read(tmp_path / "val_metrics.csv")
     assert len(rows) == 3
@@ -331,7 +336,7 @@ def test_a_module_of_another_kind_is_refused(data: Path, tmp_path: Path) -> None
 
     _, found = aenet(data)
     with pytest.raises(ConfigError, match="Other has no method `cases`, or its step"):
-        trainer(tmp_path, MetricsCallback()).validate(Other(image_size=32), found, verbose=False)
+        trainer(tmp_path, MetricsCallback()).validate(Other(frame=FrameSpec(32)), found, verbose=False)
 
 
 def test_the_summary_leaves_out_what_needs_no_remark() -> None:
@@ -364,7 +369,7 @@ def test_the_summary_leaves_out_what_needs_no_remark() -> None:
 
 CONFIG = """
 method: unet
-model: {organs: lungs_heart, image_size: 64}
+model: {organs: lungs_heart, frame: {size: 64}}
 data: {layouts: [jsrt], batch_size: 1}
 trainer:
   accelerator: cpu

@@ -191,7 +191,7 @@ def weights(tmp_path: Path) -> Path:
 def test_a_file_becomes_a_folder_that_loads(weights: Path, tmp_path: Path) -> None:
     folder = convert_file("unet", weights, tmp_path / "out", name="unet-theirs", image_size=64)
     module: Any = build_module(folder)
-    assert (module.checkpoint_name, module.organs, module.image_size) == (
+    assert (module.checkpoint_name, module.organs, module.side) == (
         "unet-theirs",
         ["lungs", "heart"],
         64,

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anatozoo.errors import AnatozooError, ChecksumMismatch, ManifestError, WeightsError
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.zoo.bounds import LARGEST_SIZE, check_hparams, tensor_budget
 from anatozoo.zoo.checkpoint import build_module, read_config, read_tensors, write_checkpoint_folder
@@ -99,9 +100,9 @@ def test_names_of_tensors_command_no_terminal(tmp_path: Path, tiny_method: None)
     "hparams",
     [
         {"channels": 10**12},
-        {"image_size": 10**6},
-        {"image_size": LARGEST_SIZE + 1},
-        {"image_size": [8000, 8000, 8000]},
+        {"frame": {"size": 10**6}},
+        {"frame": {"size": LARGEST_SIZE + 1}},
+        {"frame": {"size": [8000, 8000, 8000]}},
         {"widths": [64, 10**9]},
         {"nested": {"depth": -(10**9)}},
         {"lr": float("nan")},
@@ -122,7 +123,13 @@ def test_sizes_that_no_network_has_are_refused_at_once(hparams: dict[str, Any]) 
 
 def test_sizes_of_real_networks_pass() -> None:
     check_hparams(
-        {"image_size": [128, 256, 256], "lr_step": 10**6, "seed": 2**32, "lr": 1e-6, "widths": [2048]}, "x"
+        {
+            "seed": 2**32,
+            "widths": [2048],
+            "frame": {"size": [128, 256, 256]},
+            "optim": {"lr_step": 10**6, "lr": 1e-6},
+        },
+        "x",
     )
     check_hparams({"name": "x" * 1000, "flag": True, "none": None, "size": 8192}, "x")
 
@@ -131,7 +138,7 @@ def test_sizes_of_real_networks_pass() -> None:
 def test_a_network_far_larger_than_its_weights_is_refused_before_it_is_made(
     tmp_path: Path, widths: list[int]
 ) -> None:
-    module = UNetModule(encoder="residual", image_size=64, decoder_widths=[4, 4, 4, 4, 4])
+    module = UNetModule(encoder="residual", decoder_widths=[4, 4, 4, 4, 4], frame=FrameSpec(64))
     write_checkpoint_folder(module, tmp_path, name="unet-toy", version="1.0.0")
     change_config(tmp_path, decoder_widths=widths)
     with pytest.raises(WeightsError, match="asks for far more tensors"):

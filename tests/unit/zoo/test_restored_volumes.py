@@ -10,7 +10,8 @@ import torch
 import anatozoo
 from anatozoo.cli.main import main
 from anatozoo.errors import ManifestError, WeightsError
-from anatozoo.methods.acnnsr import AcnnSRModule
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.zoo.card import card
 from anatozoo.zoo.checkpoint import WEIGHTS, build_module, read_config, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
@@ -34,7 +35,9 @@ def listing(folder: Path | None = None, output: dict[str, Any] = VOLUME) -> dict
 def write_checkpoint(folder: Path, *, seed: int = 0) -> None:
     """A small network that adds something to what it interpolates."""
     torch.manual_seed(seed)
-    module = AcnnSRModule(image_size=[16, 16, 16], width=4, depth=1)
+    module = AcnnSRModule(
+        width=4, depth=1, frame=FrameSpec([16, 16, 16], fit="spacing", spacing_mm=[1.0, 1.0, 1.0])
+    )
     torch.nn.init.normal_(module.network.head.weight, 0, 0.1)  # type: ignore[arg-type, union-attr]
     write_checkpoint_folder(module, folder, name=NAME, version="1.0.0")
 

@@ -1,0 +1,53 @@
+"""The networks of ACNN's table: from a volume to one label per voxel."""
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from anatozoo.data.stacks import HEART
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnn.network import build_network
+from anatozoo.nn.volume_blocks import channels_last
+from anatozoo.tasks.volumes import VolumeTask
+
+Architecture = Literal["fcn", "seg", "unet", "ae-seg", "ae-seg-m", "dynunet"]
+
+
+class AcnnModel(VolumeTask):
+    """Segments volumes and stacks of slices.
+
+    Oktay et al., IEEE TMI 2018: the network that a learned shape prior constrains in training, and those that
+    the paper compares it with.
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...
+        frame: what the network sees, of three sides; see `anatozoo.frames.spec.FrameSpec`.
+        architecture: a row of the paper's table, see `anatozoo.methods.acnn.network.build_network`.
+        widths: channels of each level; None takes the row's own.
+        one_part: whether the organs hang together, as those of a heart do: predictions then leave out what
+            lies apart from the largest part of them all.
+
+    Raises:
+        ConfigError: settings that are not possible.
+    """
+
+    network: Any
+
+    def __init__(
+        self,
+        organs: list[str] = HEART,
+        frame: FrameSpec = FrameSpec([16, 128, 128], "slices", long_side=208),
+        architecture: Architecture = "seg",
+        widths: list[int] | None = None,
+        one_part: bool = False,
+    ) -> None:
+        super().__init__(organs, frame, one_part)
+        self.architecture, self.widths = architecture, widths
+        network = build_network(architecture, self.shape, len(self.organs) + 1, widths=widths)
+        # DynUNet's instance normalisation would copy every map back.
+        self.network = network if architecture == "dynunet" else channels_last(network)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 1 + organs, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
+        logits: Tensor = self.network(image)
+        return logits

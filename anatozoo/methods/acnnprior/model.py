@@ -1,0 +1,44 @@
+"""The shape prior of ACNN: an autoencoder of label maps."""
+
+from anatozoo.data.stacks import HEART
+from anatozoo.frames.frame import Frame
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.frames.stacks import fit_frame
+from anatozoo.io.grid import Grid
+from anatozoo.nn.shape_autoencoder import ShapeAutoencoder
+from anatozoo.nn.volume_blocks import channels_last
+from anatozoo.tasks.codes import CodeTask
+
+
+class AcnnPriorModel(CodeTask):
+    """Knows a short code of plausible label maps, in 2-D or 3-D. Oktay et al., IEEE TMI 2018.
+
+    Args:
+        organs: names of the organs, in the order of their labels 1, 2, ...
+        frame: what the network sees of a label map; see `anatozoo.frames.spec.FrameSpec`.
+        code: length of the code, 64 in the paper.
+        widths: channels at strides 2, 4, ...
+
+    Raises:
+        ConfigError: settings that are not possible.
+    """
+
+    def __init__(
+        self,
+        organs: list[str] = HEART,
+        frame: FrameSpec = FrameSpec([16, 128, 128], "slices", long_side=208),
+        code: int = 64,
+        widths: list[int] = [16, 32, 48, 64],  # noqa: B006 - jsonargparse shows it, nothing changes it
+    ) -> None:
+        super().__init__(organs, frame)
+        self.code, self.widths = code, list(widths)
+        network = ShapeAutoencoder(self.shape, len(self.organs) + 1, code, widths)
+        self.network = channels_last(network) if len(self.shape) == 3 else network
+
+    def frame_of(self, grid: Grid) -> Frame:
+        """How a label map on this grid gets into the frame: slices on slices.
+
+        Raises:
+            GeometryError: the model works in millimetres and the spacing is unknown.
+        """
+        return fit_frame(grid, self.frame)

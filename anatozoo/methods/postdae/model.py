@@ -1,0 +1,62 @@
+"""Post-DAE: from a mask to a plausible one."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.postdae.network import NETWORKS, PaperDAE, ResidualDAE
+from anatozoo.tasks.repair import RepairTask
+
+
+class PostDAEModel(RepairTask):
+    """Makes the masks of any segmenter anatomically plausible.
+
+    Larrazabal et al., MICCAI 2019 and IEEE TMI 2020. With ``architecture="paper"`` this is the published
+    dense bottleneck; ``"residual"`` and ``"skip"`` are anatozoo's.
+
+    Args:
+        organs: names of the organs in the order of their labels 1, 2, ...; later ones cover earlier ones.
+        frame: what the network sees; sides are multiples of 2 to the number of `widths`.
+        architecture: ``"paper"``, ``"residual"`` or ``"skip"``, see `anatozoo.methods.postdae.network`.
+        widths: channels of the encoder's stages; the first has stride 2.
+        code: length of the dense code.
+        skips: strides of the maps that ``"skip"`` passes on beside its code; 1 is the mask itself.
+        one_part: organs that are in one part: of a repaired mask, what lies apart from the largest is taken
+            away. Mapped to the organs that may cover it, so that what hangs together behind them is one part.
+
+    Raises:
+        ConfigError: settings that are not possible.
+    """
+
+    network: PaperDAE | ResidualDAE
+
+    def __init__(
+        self,
+        organs: list[str] = ["lungs"],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        frame: FrameSpec = FrameSpec(256),
+        architecture: Literal["paper", "residual", "skip"] = "skip",
+        widths: list[int] = [16, 32, 48, 64, 96],  # noqa: B006
+        code: int = 128,
+        skips: list[int] = [4, 8, 16, 32],  # noqa: B006
+        one_part: dict[str, list[str]] = {},  # noqa: B006
+    ) -> None:
+        super().__init__(organs, frame, one_part)
+        if architecture not in NETWORKS:
+            raise ConfigError(
+                f"architecture={architecture!r} is unknown; choose one of {', '.join(NETWORKS)}."
+            )
+        self.architecture, self.widths, self.code = architecture, list(widths), code
+        self.skips = list(skips)
+        classes = len(self.organs) + 1
+        if architecture == "paper":
+            self.network = PaperDAE(self.shape, classes, widths=widths, code=code)
+        else:
+            passed = skips if architecture == "skip" else ()
+            self.network = ResidualDAE(self.shape, classes, widths=widths, code=code, skips=passed)
+
+    def forward(self, probability: Tensor) -> Tensor:
+        """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""
+        logits: Tensor = self.network(probability)
+        return logits

@@ -1,0 +1,206 @@
+"""What all models share that predict: settings that can be read back, one way to answer, plain torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from anatozoo.errors import AnatozooError, ConfigError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.nn.half_precision import full_where_small
+from anatozoo.tasks.precision import autocast_type, warn_of_half
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
+
+FRAGMENT = 0.05
+"""Share of an organ outside its largest part from which on a result is flagged."""
+
+
+class Predictor(nn.Module):
+    """A model of the zoo without its training: a network, its frame, and the way from an input to a result.
+
+    A subclass keeps each argument of its constructor in an attribute of the same name, as JSON values or
+    frozen records: `settings` reads them back, and with them and its weights a checkpoint is complete.
+
+    Args:
+        frame: what the network sees of an image.
+
+    Attributes:
+        checkpoint_name: name of the checkpoint that it was loaded from.
+        checkpoint_version: its version.
+        precision: of predictions that are asked for without one, see `anatozoo.tasks.precision`.
+        offers: what training objectives can ask of it: ``"maps"``, ``"points"``, ``"images"``.
+    """
+
+    offers: ClassVar[frozenset[str]] = frozenset()
+
+    checkpoint_name: str = "untrained"
+    checkpoint_version: str = "0"
+    precision: str = "32"
+
+    def __init__(self, frame: FrameSpec | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.frame = FrameSpec.of(frame)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the network's frame, (H, W) or (D, H, W)."""
+        return self.frame.shape
+
+    @classmethod
+    def setting_names(cls) -> tuple[str, ...]:
+        """Names of the settings of the model, those of its constructor."""
+        return parameters_of(model_class(cls))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the model as JSON values, which make the same network again."""
+        return {name: plain(getattr(self, name)) for name in self.setting_names()}
+
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Device and number format of the weights."""
+        weight = next(self.parameters())
+        return weight.device, weight.dtype
+
+    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array as the network takes it, where its weights are."""
+        device, dtype = self.place()
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+    @contextmanager
+    def answering(self, precision: str | None = None) -> Iterator[None]:
+        """Compute what is in this block in evaluation mode and in a precision; the mode of before comes back.
+
+        Weights, positions, graphs and fields stay in float32.
+
+        Args:
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute.
+
+        Raises:
+            ConfigError: it is unknown, or not possible on this device.
+        """
+        was_training = self.training
+        with self.in_precision(precision):
+            self.eval()
+            try:
+                yield
+            finally:
+                self.train(was_training)
+
+    @contextmanager
+    def in_precision(self, precision: str | None = None) -> Iterator[None]:
+        """Compute what is in this block in a precision, see `answering`.
+
+        Raises:
+            ConfigError: it is unknown, or not possible on this device.
+        """
+        weights = [value for value in (*self.parameters(), *self.buffers()) if value.is_floating_point()]
+        device = weights[0].device.type if weights else "cpu"
+        kind = autocast_type(self.precision if precision is None else precision, device)
+        warn_of_half(weights, kind, device)
+        if kind is None:
+            yield
+            return
+        full_where_small(self)
+        with torch.autocast(device, kind):
+            yield
+
+    # What a module in training asks of its task.
+
+    def columns(self) -> list[str]:
+        """Names of what `measure` gives; the first is what weights are chosen by."""
+        return []
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Any:
+        """The network's answer to a validation batch: computed once, for `measure` and `cases`."""
+        raise TypeError(f"{type(self).__name__} does not define infer.")
+
+    def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The values of a batch, (B, columns); NaN where a column does not apply.
+
+        Args:
+            output: what `infer` gave.
+            batch: the validation batch.
+        """
+        raise TypeError(f"{type(self).__name__} does not define measure.")
+
+    def cases(self, output: Any, batch: Mapping[str, Tensor]) -> list[Case]:
+        """Predictions beside what the data says, one per image of the batch, on the CPU.
+
+        Args:
+            output: what `infer` gave.
+            batch: the validation batch; its ``spacing_mm`` (B, n), NaN where unknown, gives millimetres.
+        """
+        raise TypeError(f"{type(self).__name__} does not define cases.")
+
+
+def in_batches(
+    xs: Iterable[Any],
+    batch_size: int,
+    read: Callable[[Any], Given],
+    answer: Callable[[Sequence[Given]], Iterable[Answer]],
+) -> Iterator[Answer]:
+    """Read and answer many inputs, `batch_size` at a time; yields answers in order.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
+        AnatozooError: an input cannot be read; the answers to the ones before it have been yielded.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+    batch: list[Given] = []
+    for x in xs:
+        try:
+            batch.append(read(x))
+        except AnatozooError:
+            if batch:
+                yield from answer(batch)
+            raise
+        if len(batch) == batch_size:
+            yield from answer(batch)
+            batch = []
+    if batch:
+        yield from answer(batch)
+
+
+def model_class(cls: type) -> type[Predictor]:
+    """The class of the model alone behind a class that may also train it."""
+    for each in cls.__mro__:
+        if issubclass(each, Predictor) and not hasattr(each, "training_step"):
+            return each
+    raise TypeError(f"{cls.__name__} is not a model.")
+
+
+def parameters_of(cls: type) -> tuple[str, ...]:
+    """Names of a constructor's arguments, those that it passes on to its bases included."""
+    found: dict[str, None] = {}
+    for each in cls.__mro__:
+        if "__init__" not in vars(each) or not issubclass(each, nn.Module):
+            continue
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
+        found |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return tuple(found)
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON values: records become mappings, tuples lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(item) for key, item in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,127 @@
+"""From a 2-D image to the contours of its organs, and what measures them: all that landmarks share."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.nn.contours import open_loops
+from anatozoo.nn.graphs import check_organs, organ_slices
+from anatozoo.nn.raster import polygon_inside, soft_polygon
+from anatozoo.tasks.images import ImageTask
+from anatozoo.tasks.views import Maps, Points, over_background
+
+if TYPE_CHECKING:
+    from anatozoo.frames.geometry import Geometry
+    from anatozoo.io.images import Image
+    from anatozoo.metrics.cases import Case
+    from anatozoo.results.segmentation import SegmentationResult
+
+MAP_SIDE = 128
+"""Largest side of the label maps that are drawn of contours, in pixels."""
+MAP_SOFTNESS = 0.01
+"""How far the border of such a map reaches, as a share of its side."""
+
+
+class ContourTask(ImageTask):
+    """A model that marks organ contours by landmarks on one 2-D image.
+
+    Subclasses implement `forward_landmarks`.
+
+    Args:
+        organs: landmarks per organ, in order.
+        frame: see `ImageTask`.
+        check_view: see `ImageTask`.
+    """
+
+    offers: ClassVar = frozenset({"points", "maps"})
+
+    organs: dict[str, int]
+
+    def __init__(
+        self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any], check_view: bool = False
+    ) -> None:
+        super().__init__(frame, check_view)
+        self.organs = check_organs(organs)
+
+    def forward_landmarks(self, image: Tensor) -> Tensor:
+        """Landmarks (B, N, 2) in [0, 1] of the frame from images (B, 1, S, S) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Landmarks (B, N, 2) in [0, 1] of the batch's ``image``."""
+        return self.forward_landmarks(batch["image"])
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Contours in pixels of the 1024 x 1024 frame; see `anatozoo.tasks.cases.landmark_cases`."""
+        from anatozoo.tasks.cases import landmark_cases
+
+        return landmark_cases(output, batch, self.organs)
+
+    def points(self, output: Tensor, batch: Mapping[str, Tensor]) -> Points:
+        """Landmarks beside those that the data says.
+
+        Args:
+            output: landmarks (B, N, 2) in [0, 1].
+            batch: ``landmarks`` (B, N, 2) and ``landmark_weight`` (B, N).
+        """
+        return Points(output, batch["landmarks"], batch["landmark_weight"])
+
+    def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
+        """The organs as label maps, drawn softly from the landmarks so that a gradient reaches them.
+
+        Later organs cover earlier ones.
+
+        Args:
+            output: landmarks (B, N, 2) in [0, 1].
+            batch: ``landmarks`` (B, N, 2) and ``landmark_weight`` (B, N), above 0 where one is known.
+        """
+        size = min(MAP_SIDE, self.side)
+        parts = organ_slices(self.organs)
+        soft = [soft_polygon(output[:, part].float(), size, MAP_SOFTNESS) for part in parts.values()]
+        hard = [polygon_inside(batch["landmarks"][:, part], size, size).float() for part in parts.values()]
+        known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in parts.values()]
+        return Maps(over_background(soft), over_background(hard), torch.stack(known, 1))
+
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        return self.forward_landmarks(batch).double().cpu().numpy() * self.side
+
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        from anatozoo.results.contours import ContourResult
+
+        contours, untangled = {}, []
+        for organ, part in organ_slices(self.organs).items():
+            opened = answer[part]
+            # A contour that has shrunk to a point has no loops, only rounding.
+            if np.ptp(opened, axis=0).max() > 0.01 * self.side:
+                opened = open_loops(torch.from_numpy(opened)[None])[0].numpy()
+            if not np.array_equal(opened, answer[part]):
+                untangled.append(f"untangled_{organ}")
+            contours[organ] = geometry.points_to_source(opened)
+        return ContourResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=image.source or image.name,
+            size=image.size,
+            spacing_mm=image.spacing_mm,
+            landmarks=contours,
+            flags=(*image.flags, *self._flags(contours, image.size), *untangled),
+            pixels=image.pixels,
+        )
+
+    def _flags(self, contours: dict[str, np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
+        """Cheap signs that a result should be looked at."""
+        from anatozoo.metrics.contours import self_intersections
+
+        limit = np.asarray(size, dtype=float)
+        every = np.concatenate(list(contours.values()))
+        flags = []
+        if ((every < -1) | (every > limit)).any(1).mean() > 0.05:
+            flags.append("landmarks_outside_image")
+        if np.ptp(every, axis=0).max() < 0.2 * limit.max():
+            flags.append("very_small_anatomy")
+        flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
+        return tuple(flags)

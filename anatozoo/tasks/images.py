@@ -1,0 +1,127 @@
+"""From a 2-D image of any size to what is in it: what models by landmarks and by masks share."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.tasks.base import Predictor, in_batches
+
+if TYPE_CHECKING:
+    from anatozoo.frames.geometry import Geometry
+    from anatozoo.io.images import Image
+    from anatozoo.results.segmentation import SegmentationResult
+
+
+class ImageTask(Predictor):
+    """A model that finds organs on one 2-D image, in a square frame that shows all of it.
+
+    Args:
+        frame: its size is one side, its fit ``"pad"``.
+        check_view: whether `predict` flags pictures that are no upright frontal chest, see
+            `anatozoo.tasks.chest_view`.
+
+    Attributes:
+        organs: names of the organs.
+    """
+
+    organs: Any
+
+    def __init__(self, frame: FrameSpec | Mapping[str, Any], check_view: bool = False) -> None:
+        super().__init__(frame)
+        self.frame.require(2, ("pad",))
+        if len(set(self.shape)) != 1:
+            raise ConfigError(f"the frame's size={self.frame.size} must be one side of a square here.")
+        self.check_view = check_view
+
+    @property
+    def side(self) -> int:
+        """Side S of the square frame in pixels."""
+        return self.shape[0]
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | tuple[float, float] | None = None,
+        invert: bool | None = None,
+        allow_any_modality: bool = False,
+        precision: str | None = None,
+    ) -> "SegmentationResult":
+        """Segment one image of any size.
+
+        Args:
+            x: path, array (H, W), tensor, PIL or SimpleITK image, or an `anatozoo.io.images.Image`.
+            spacing_mm: millimetres per pixel, one number or (x, y), where the file has none.
+            invert: whether to flip the polarity; None follows the file.
+            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
+                what the attribute of this name says, ``"32"``.
+
+        Returns:
+            Landmarks or a label map, in pixels of the source image.
+
+        Raises:
+            ImageError: the image cannot be read or is not of a kind that the model takes.
+            ConfigError: the precision is not possible.
+        """
+        from anatozoo.io.images import read_image
+
+        if isinstance(spacing_mm, int | float):
+            spacing_mm = (spacing_mm, spacing_mm)
+        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
+        return self._segment([image], precision)[0]
+
+    def predict_batch(
+        self,
+        xs: Iterable[Any],
+        batch_size: int = 8,
+        *,
+        allow_any_modality: bool = False,
+        precision: str | None = None,
+    ) -> Iterator["SegmentationResult"]:
+        """Segment many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
+
+        Raises:
+            ConfigError: `batch_size` is below 1, or the precision is not possible.
+            ImageError: an image cannot be read; the ones before it have been yielded.
+        """
+        from anatozoo.io.images import read_image
+
+        return in_batches(
+            xs,
+            batch_size,
+            lambda x: read_image(x, allow_any_modality=allow_any_modality),
+            lambda images: self._segment(images, precision),
+        )
+
+    @torch.inference_mode()
+    def _segment(self, images: Sequence["Image"], precision: str | None = None) -> list["SegmentationResult"]:
+        from anatozoo.frames.square import to_network
+
+        intensity = self.frame.intensity
+        frames, geometries = zip(*(to_network(image, self.side, intensity) for image in images), strict=True)
+        if self.check_view:
+            from anatozoo.tasks.chest_view import with_view_flags
+
+            stretched = intensity == "percentiles"
+            images = with_view_flags(
+                images, frames if stretched else [to_network(image, self.side)[0] for image in images]
+            )
+        batch = self.tensor(np.stack(frames)[:, None])
+        with self.answering(precision):
+            answers = self._answers(batch)
+        return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]
+
+    @abstractmethod
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        """What the network says about images (B, 1, S, S), one answer per image."""
+
+    @abstractmethod
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        """Bring one answer to the source image."""

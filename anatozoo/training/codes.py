@@ -1,0 +1,50 @@
+"""How autoencoders of label maps are trained: to take noise out of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatozoo.errors import ConfigError
+from anatozoo.nn.labels import one_hot, swap_neighbours
+from anatozoo.tasks.views import Maps
+from anatozoo.training.module import ZooModule
+
+
+class CodeModule(ZooModule):
+    """An autoencoder of label maps in training: neighbouring pixels change places, and are to be put back.
+
+    Args:
+        swap_probability: how often two neighbouring pixels change places.
+        **settings: see `ZooModule`.
+
+    Raises:
+        ConfigError: the probability is out of range.
+    """
+
+    organs: list[str]
+    network: Any
+
+    def __init__(self, *, swap_probability: float = 0.1, **settings: Any) -> None:
+        super().__init__(**settings)
+        if not 0 <= swap_probability <= 1:
+            raise ConfigError(f"swap_probability={swap_probability} must be within 0 … 1.")
+        self.swap_probability = swap_probability
+
+    def corrupted(self, labels: Tensor) -> Tensor:
+        """One-hot labels (B, C, ...) in which neighbours have changed places, of labels (B, ...)."""
+        return swap_neighbours(one_hot(labels, len(self.organs) + 1), self.swap_probability)
+
+    def answer(self, batch: Mapping[str, Tensor]) -> Any:
+        """Codes (B, K) and logits (B, C, ...) of the batch's corrupted ``labels``."""
+        return self.network(self.corrupted(batch["labels"]))
+
+    def maps(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> Maps:
+        """The reconstruction beside the clean labels."""
+        truth = one_hot(batch["labels"], len(self.organs) + 1)
+        return Maps(output[1].float().softmax(1), truth)
+
+    def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of the reconstruction against the clean labels (B, ...)."""
+        return {"reconstruction": F.cross_entropy(output[1].float(), batch["labels"].long())}

@@ -1,0 +1,47 @@
+"""What modules with an image encoder share in training: ImageNet weights and frozen layers."""
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from anatozoo.nn.blocks import load_imagenet_weights
+from anatozoo.training.module import ZooModule
+
+
+class EncoderModule(ZooModule):
+    """A module whose ``network.encoder`` may start from ImageNet weights and stay frozen in part.
+
+    Args:
+        encoder_weights: ImageNet weights for a fresh fit: ``"timm"``, ``"package"`` or a file.
+        frozen_layers: prefixes of encoder parameters that stay as they are, such as ``body.conv_stem``.
+        **settings: see `ZooModule`.
+    """
+
+    fast_layout: ClassVar[bool] = True
+
+    network: Any
+
+    def __init__(
+        self,
+        *,
+        encoder_weights: str | None = None,
+        frozen_layers: list[str] = [],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.encoder_weights, self.frozen_layers = encoder_weights, list(frozen_layers)
+        for name, parameter in self.network.encoder.named_parameters():
+            if any(name.startswith(prefix) for prefix in self.frozen_layers):
+                parameter.requires_grad_(False)
+
+    @property
+    def encoder_part(self) -> nn.Module:
+        """The image encoder."""
+        encoder: nn.Module = self.network.encoder
+        return encoder
+
+    def start(self) -> None:
+        """Fill in ImageNet weights, then those that the fit starts from."""
+        if self.encoder_weights:
+            load_imagenet_weights(self.network.encoder, self.encoder_weights)
+        super().start()

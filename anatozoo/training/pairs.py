@@ -1,0 +1,76 @@
+"""How registration models are trained: their terms of labels, and starting weights that ignore labels."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from anatozoo.errors import ConfigError
+from anatozoo.nn.registration_losses import label_cross_entropy, label_dice_loss
+from anatozoo.training.module import ZooModule
+
+LabelLoss = Literal["cross_entropy", "dice"]
+
+
+class PairModule(ZooModule):
+    """A registration model in training.
+
+    Args:
+        label_loss: ``"cross_entropy"`` or ``"dice"``.
+        label_weight: weight of the agreement of labels; 0 needs no labels.
+        **settings: see `ZooModule`.
+
+    Raises:
+        ConfigError: settings that contradict one another.
+    """
+
+    organs: list[str]
+
+    def __init__(
+        self, *, label_loss: LabelLoss = "cross_entropy", label_weight: float = 1.0, **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        if label_weight < 0:
+            raise ConfigError(f"label_weight={label_weight} must not be negative.")
+        self.label_loss, self.label_weight = label_loss, label_weight
+
+    def setup(self, stage: str) -> None:
+        """Before a fit, check its settings and fill in the weights that it starts from.
+
+        Raises:
+            ConfigError: a fit weighs labels and names no organs.
+        """
+        if stage == "fit" and self.label_weight and not self.organs:
+            raise ConfigError("label_weight needs organs; set it to 0 to compare images alone.")
+        super().setup(stage)
+
+    def answer(self, batch: Mapping[str, Tensor]) -> Any:
+        """The registration of the batch's ``moving`` to its ``fixed``."""
+        return self(batch["moving"], batch["fixed"])
+
+    def label_terms(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``label``: the weighted agreement of warped and fixed labels, where it has a weight.
+
+        Labels are warped linearly, one channel each, so that their gradient reaches the network.
+
+        Args:
+            output: the network's answer.
+            batch: ``moving_labels`` and ``fixed_labels`` (B, ...).
+        """
+        if not self.label_weight:
+            return {}
+        maps: Any = self.maps(output, batch)  # type: ignore[operator]
+        agreement = label_cross_entropy if self.label_loss == "cross_entropy" else label_dice_loss
+        return {"label": self.label_weight * agreement(maps.probability, maps.truth)}
+
+    def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Starting weights, whatever the organs: the network registers images."""
+        own = self.state_dict()
+        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
+        wrong += [k for k in state if k not in own]
+        if wrong:
+            raise ConfigError(
+                f"init_weights={self.init_weights} is of another network: {len(wrong)} tensors differ, "
+                f"first {wrong[0]!r}."
+            )
+        return state

@@ -1,0 +1,232 @@
+"""What every model has in common: settings that make it again, and the way to it without its training."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import anatozoo
+from anatozoo.tasks.base import Predictor
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
+from anatozoo.zoo.golden import GOLDEN
+from anatozoo.zoo.hub import resolve
+from anatozoo.zoo.registry import METHODS
+from tests.support.phantoms import make_chest_phantom
+
+PROJECT = Path(__file__).resolve().parents[3]
+STACK = {"frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}, "organs": ["a", "b"]}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "hybridgnet": {
+        "organs": {"lung_right": 44, "heart": 26},
+        "frame": {"size": 64, "intensity": "bits"},
+        "skips": [4, 3],
+        "template": True,
+        "refine": [0.05],
+        "anchors": {"heart": [0, 5, 12, 18]},
+        "dense_organs": ["heart", "lung_right", "lung_left"],
+        "check_view": True,
+    },
+    "unet": {"organs": ["lungs", "heart"], "frame": {"size": 96}, "decoder_widths": [4, 8, 16, 16, 24]},
+    "acregnet": {"organs": ["heart"], "frame": {"size": 32}, "velocity": True, "instance_steps": 2},
+    "affinereg": {
+        "frame": {"size": 32},
+        "transform": "rigid",
+        "widths": [4, 8, 8],
+        "latent": 8,
+        "hidden": 16,
+    },
+    "aenet": {"organs": ["a"], "frame": {"size": 32, "fit": "stretch"}, "code": 8},
+    "postdae": {
+        "organs": ["lungs", "heart"],
+        "frame": {"size": [32, 64]},
+        "architecture": "residual",
+        "widths": [4, 8],
+        "code": 6,
+        "one_part": {"heart": ["lungs"]},
+    },
+    "acnn": {**STACK, "architecture": "unet", "widths": [4, 8], "one_part": True},
+    "acnnprior": {**STACK, "widths": [4, 8], "code": 6},
+    "acnntl": {**STACK, "widths": [4, 8], "code": 6},
+    "acnnsr": {
+        "frame": {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.5, 2.0]},
+        "factor": 2,
+        "architecture": "transposed",
+        "width": 4,
+        "depth": 1,
+    },
+}
+"""Small networks of every method, with other settings than the defaults."""
+
+BUNDLED = {
+    "acregnet": "acregnet-jsrt",
+    "affinereg": "affinereg-jsrt-rca",
+    "aenet": "aenet-jsrt",
+    "postdae": "postdae-jsrt",
+    "acnn": "acnn-acdc",
+    "acnnprior": "acnn-prior-acdc",
+    "acnntl": "acnn-tl-hippocampus",
+    "acnnsr": "acnn-sr-hippocampus",
+    "hybridgnet": "hybridgnet-jsrt",
+    "unet": "unet-jsrt",
+}
+TIMM = ("hybridgnet-jsrt", "unet-jsrt")
+"""Their encoders are timm's, which itself imports torchvision; they come last."""
+
+CHILD = """
+import json, sys
+import numpy as np
+import anatozoo
+
+def answer(model, inputs, settings):
+    with np.load(inputs) as file:
+        given = [file[name] for name in ("image", "moving", "fixed") if name in file]
+    result = model.predict(*given, **{key: tuple(steps) for key, steps in settings.items()})
+    found = {f"landmarks/{k}": v for k, v in (getattr(result, "landmarks", None) or {}).items()}
+    for name in ("mask", "displacement_px", "volume"):
+        if getattr(result, name, None) is not None:
+            found[name] = np.asarray(getattr(result, name))
+    return found
+
+jobs, plain, report = json.load(sys.stdin), {}, {}
+for name, (source, inputs, settings) in jobs:
+    model = anatozoo.load(source, trainable=False)
+    plain[name] = answer(model, inputs, settings)
+    imported = {module.partition(".")[0] for module in sys.modules}
+    report[name] = {
+        "class": f"{type(model).__module__}:{type(model).__name__}",
+        "training": model.training,
+        "imported": sorted(imported & {"lightning", "pytorch_lightning", "torchmetrics", "torchvision"}),
+    }
+for name, (source, inputs, settings) in jobs:
+    model = anatozoo.load(source)
+    whole = answer(model, inputs, settings)
+    report[name]["whole"] = f"{type(model).__module__}:{type(model).__name__}"
+    report[name]["arrays"] = sorted(whole)
+    report[name]["differ"] = [key for key in whole if not np.array_equal(whole[key], plain[name][key])]
+print(json.dumps(report))
+"""
+
+
+def test_every_method_is_looked_at() -> None:
+    assert set(SETTINGS) == set(BUNDLED) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", list(SETTINGS))
+def test_settings_make_the_same_model_again(method: str) -> None:
+    entry, given = METHODS[method], SETTINGS[method]
+    cls: Any = entry.model_class()
+    assert issubclass(cls, Predictor)
+    assert not issubclass(cls, L.LightningModule)
+    made = cls(**given)
+    stored = json.loads(json.dumps(made.settings()))
+    assert set(stored) == set(inspect.signature(cls).parameters)
+    for name, value in given.items():
+        if name == "frame":
+            assert stored["frame"].items() >= value.items()
+        else:
+            assert stored[name] == value, name
+    again = cls(**stored)
+    assert again.settings() == stored
+    again.load_state_dict(made.state_dict(), strict=True)
+    whole: Any = entry.module_class()(**stored)
+    assert isinstance(whole, cls)
+    assert isinstance(whole, L.LightningModule)
+    assert whole.settings() == stored
+    whole.load_state_dict(made.state_dict(), strict=True)
+    # What belongs to the training is stored with a run and not with a model.
+    assert whole.all_settings().items() >= stored.items()
+    assert {"optim", "init_weights"} <= set(whole.all_settings()) - set(stored)
+
+
+@pytest.mark.parametrize("method", list(SETTINGS))
+def test_a_runs_file_gives_both(method: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    entry = METHODS[method]
+    source: Any = entry.module_class()(**SETTINGS[method], init_weights="somewhere")
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.strategy.connect(source)
+    path = tmp_path / "run" / "last.ckpt"
+    trainer.save_checkpoint(path)
+    whole, plain = anatozoo.load(path), anatozoo.load(str(path), trainable=False)
+    assert type(whole) is entry.module_class()
+    assert type(plain) is entry.model_class()
+    for model in (whole, plain):
+        assert not model.training
+        assert model.checkpoint_name == "last"
+        assert model.settings() == source.settings()
+        assert model.state_dict().keys() == source.state_dict().keys()
+        for key, value in source.state_dict().items():
+            assert torch.equal(model.state_dict()[key], value), key
+    assert whole.init_weights is None  # the weights are here
+    if method == "unet":
+        image = make_chest_phantom(64, 48).image
+        expected = source.predict(image).mask
+        assert expected.any()
+        for model in (whole, plain):
+            np.testing.assert_array_equal(model.predict(image).mask, expected)
+
+
+def golden_job(name: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
+    """A checkpoint, the file of its golden input, and the arguments that go with it."""
+    with safe_open(resolve(name) / GOLDEN, framework="np") as file:
+        inputs = {key: file.get_tensor(key) for key in ("image", "moving", "fixed") if key in file.keys()}  # noqa: SIM118
+        spacing = file.metadata().get("spacing_mm")
+    np.savez(folder / f"{name}.npz", **inputs)
+    settings = {}
+    if spacing is not None:
+        steps = [float(value) for value in spacing.split()]
+        settings = {"spacing_mm" if key == "image" else f"{key}_spacing_mm": steps for key in inputs}
+    return name, str(folder / f"{name}.npz"), settings
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What a fresh interpreter says of models loaded without their training, and then with it."""
+    folder = tmp_path_factory.mktemp("models")
+    jobs = [(name, golden_job(name, folder)) for name in BUNDLED.values() if name not in TIMM]
+    np.savez(folder / "chest.npz", image=make_chest_phantom(80, 70).image)
+    for method in ("hybridgnet", "unet"):  # with the paper's encoder
+        torch.manual_seed(0)
+        name = f"{method}-toy"
+        module = METHODS[method].module_class()(**SETTINGS[method])
+        write_checkpoint_folder(module, folder / name, name=name, version="1.0.0")
+        jobs.append((name, (str(folder / name), str(folder / "chest.npz"), {})))
+    jobs += [(name, golden_job(name, folder)) for name in TIMM]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        input=json.dumps(jobs),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+@pytest.mark.parametrize("name", [*BUNDLED.values(), "hybridgnet-toy", "unet-toy"])
+def test_a_model_without_its_training_needs_no_lightning_and_predicts_the_same(
+    name: str, found: dict[str, dict[str, Any]]
+) -> None:
+    method = next((method for method, other in BUNDLED.items() if other == name), name.partition("-")[0])
+    one = found[name]
+    assert one["class"] == METHODS[method].model
+    assert one["whole"] == METHODS[method].module
+    assert one["training"] is False
+    assert set(one["imported"]) <= ({"torchvision"} if name in TIMM else set())
+    assert one["arrays"]
+    assert one["differ"] == []
