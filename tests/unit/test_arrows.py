@@ -38,18 +38,7 @@ ZOO_NEEDS = ("io", "errors", "text", "version")
 UNDER_THE_ROOF = ("cli", "__main__")
 
 Pair = tuple[str, str]
-UPWARD: set[Pair] = {
-    ("methods.acnnsr.module", "methods.acnntl.module"),
-    ("methods.acregnet.module", "methods.aenet.module"),
-    ("objectives.image_prior", "methods.acnntl.module"),
-    ("tasks.codes", "training.module"),
-    ("tasks.field", "training.module"),
-    ("tasks.field", "training.weights"),
-    ("tasks.repair", "training.module"),
-    ("tasks.restore", "training.module"),
-    ("tasks.segmentation", "training.module"),
-    ("tasks.volumes", "training.module"),
-}
+UPWARD: set[Pair] = set()
 """Arrows that the table does not allow: (importer, imported)."""
 UPWARD_TYPES: set[Pair] = set()
 """Those that only type checkers follow."""
