@@ -1,5 +1,6 @@
 """Training ideas that any method can take; see `anatozoo.training.objective`."""
 
+from anatozoo.objectives.entropy import MEEP
 from anatozoo.objectives.shape_prior import ShapePrior
 
-__all__ = ["ShapePrior"]
+__all__ = ["MEEP", "ShapePrior"]
