@@ -1,7 +1,4 @@
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,42 +230,6 @@ def test_fine_tuning_starts_from_the_weights_and_their_architecture(
     assert "val/dice/heart" not in found
     for organ in ("lung_right", "lung_left"):
         assert found[f"val/dice/{organ}"] == pytest.approx(expected[f"val/dice/{organ}"], abs=1e-6)
-
-
-def run(command: list[str], out: Path) -> None:
-    """Run the command line in a process of its own, which starts the second one."""
-    root = Path(__file__).resolve().parents[2]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PL_")}
-    environment |= {
-        "PYTHONPATH": str(root),
-        "OMP_NUM_THREADS": "1",
-        "TP_SOCKET_IFNAME": "lo",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "anatozoo", *command],
-        env=environment,
-        cwd=out,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_two_processes_give_the_metrics_of_one(data: Path, tmp_path: Path) -> None:
-    # A learning rate of zero keeps both networks as they were drawn, so that the whole fit can be compared.
-    options = [*SMALL, "--model.optim.lr=0", "--trainer.max_epochs=1"]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    assert main(arguments("fit", data, tmp_path / "one", *options)) == 0
-    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    run(arguments("fit", data, tmp_path / "two", *options, *two), tmp_path)
-    [one], [both] = rows(tmp_path / "one"), rows(tmp_path / "two")
-    columns = [key for key in one if key.startswith("val/")]
-    assert len(columns) == 4
-    for key in columns:
-        assert both[key] == pytest.approx(one[key], rel=1e-6), key
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])

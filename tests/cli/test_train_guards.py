@@ -1,9 +1,6 @@
 """A fit that comes to nothing ends with one sentence; the last checkpoint is one that resumes."""
 
 import errno
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,25 +180,3 @@ def test_the_share_of_a_process_is_a_batch_where_it_has_no_whole_one(
     sampler = torch.utils.data.DistributedSampler(range(images), processes, rank=0)
     share = torch.utils.data.DataLoader(range(images), 4, sampler=sampler, drop_last=made.drop_last)
     assert [len(batch) for batch in share] == sizes
-
-
-def test_two_processes_train_on_five_images(data: Path, tmp_path: Path) -> None:
-    options = [
-        "--trainer.max_epochs=1",
-        "--trainer.devices=2",
-        "--trainer.strategy=ddp",
-        "--data.batch_size=8",
-    ]
-    chosen = config(tmp_path / "c.yaml", "save_last: true, filename: x, dirpath: " + str(tmp_path / "kept"))
-    arguments = ["fit", *SMALL, f"--data.root={data}", f"--trainer.default_root_dir={tmp_path}", *QUIET]
-    done = subprocess.run(
-        [sys.executable, "-m", "anatozoo", *arguments, chosen, *options],
-        cwd=tmp_path,
-        env=os.environ | {"PL_GLOBAL_SEED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    stored = torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)
-    assert stored["global_step"] == 1

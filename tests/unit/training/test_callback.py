@@ -1,9 +1,6 @@
 """The rows of every method's validation: the same numbers as are logged, each image once, and files."""
 
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import PIL.Image
 import pytest
 import torch
 
-from anatozoo.cli.main import main
 from anatozoo.errors import ConfigError, OutputError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acregnet.data import AcRegNetDataModule
@@ -367,54 +363,13 @@ def test_the_summary_leaves_out_what_needs_no_remark() -> None:
     assert cells["similarity"][3:] == ["3", ""]
 
 
-CONFIG = """
-method: unet
-model: {organs: lungs_heart, frame: {size: 64}}
-data: {layouts: [jsrt], batch_size: 1}
-trainer:
-  accelerator: cpu
-  logger: false
-  enable_progress_bar: false
-  enable_model_summary: false
-  callbacks:
-    - class_path: anatozoo.training.callback.MetricsCallback
-      init_args: {folder: FOLDER, pictures: 2, measures: {tolerance: 2.0}}
-"""
-
-
-def configured(out: Path, data: Path, *options: str) -> list[str]:
-    out.mkdir()
-    (out / "mine.yaml").write_text(CONFIG.replace("FOLDER", str(out)))
-    config = ["--config", str(out / "mine.yaml"), f"--data.root={data}", f"--trainer.default_root_dir={out}"]
-    return ["validate", *config, *options]
-
-
-def test_two_processes_on_five_images_give_the_table_of_one(data: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert main(configured(one, data)) == 0
-    command = configured(two, data, "--trainer.devices=2", "--trainer.strategy=ddp")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PL_")}
-    environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "OMP_NUM_THREADS": "1"}
-    environment |= {"TP_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [sys.executable, "-m", "anatozoo", *command],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("val: 5 images") == 1  # one process speaks
-    single, both = (read(out / "val_metrics.csv") for out in (one, two))
-    assert [row["id"] for row in both] == NAMES
-    assert [list(row) for row in both] == [list(row) for row in single]
-    assert "nsd/heart" in single[0]
-    for expected, found in zip(single, both, strict=True):
-        for column, value in expected.items():
-            if column.partition("/")[0] in ("id", "patient", "split", "dataset", "epoch", "step"):
-                assert found[column] == value
-            else:
-                assert float(found[column]) == pytest.approx(float(value), rel=1e-6), column
-    pictures = [np.asarray(PIL.Image.open(out / "val_worst_best.png")) for out in (one, two)]
-    np.testing.assert_array_equal(*pictures)
+def test_only_one_process_speaks_and_writes(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured("unet", data, tmp_path / "first")
+    assert "val: 5 images" in capsys.readouterr().out
+    monkeypatch.setattr(L.Trainer, "is_global_zero", property(lambda trainer: False))
+    module, found = unet(data)
+    trainer(tmp_path, MetricsCallback(str(tmp_path / "second"))).validate(module, found, verbose=False)
+    assert "images" not in capsys.readouterr().out
+    assert not list((tmp_path / "second").glob("*"))

@@ -37,6 +37,28 @@ def test_each_image_counts_once_and_rows_are_in_the_order_of_the_data() -> None:
     assert [list(row)[:3] for row in rows] == [["id", "epoch", "dice/heart"]] * 3
 
 
+def test_what_two_processes_have_is_what_one_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifts = {0: 3, 1: 0, 2: 1, 3: 4, 4: 2}
+    alone = collect(shifts, pictures=2)
+    alone.gather(1)
+    # The sampler repeats the first image, so that both have equally many.
+    shares = [collect({i: shifts[i] for i in part}, pictures=2) for part in ([0, 2, 4], [1, 3, 0])]
+    sent = [(share.seen, share._drawn) for share in shares]
+    monkeypatch.setattr(
+        "torch.distributed.all_gather_object", lambda found, own: found.__setitem__(slice(None), sent)
+    )
+    for share in shares:
+        share.gather(2)
+        assert share.rows({"epoch": 0}) == alone.rows({"epoch": 0})
+        for title, expected in alone.drawn().items():
+            found = share.drawn()[title]
+            assert [each[:2] for each in found] == [each[:2] for each in expected]
+            for (_, _, mine), (_, _, other) in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(mine.image, other.image)
+                for one, two in zip(mine.prediction, other.prediction, strict=True):
+                    np.testing.assert_array_equal(one, two)
+
+
 def test_all_rows_begin_with_what_any_is_known_by() -> None:
     collection = Collection(Measures(), 0)
     collection.add(0, {"id": "a"}, case(0))
