@@ -34,8 +34,9 @@ import pandas as pd
 import torch
 
 import anatozoo
-from anatozoo.data.cases import FrameCase
-from anatozoo.data.stacks import HEART, find_stacks
+from anatozoo.data.case import Case as DataCase
+from anatozoo.data.layouts.acdc import HEART
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import GridImage, itk_image
@@ -164,12 +165,12 @@ def row_of(labels: Array, truth: Array) -> dict[str, float]:
 
 
 def measure(
-    models: Sequence[VolumeTask], cases: Sequence[FrameCase], kinds: Sequence[str], strength: float
+    models: Sequence[VolumeTask], cases: Sequence[DataCase], kinds: Sequence[str], strength: float
 ) -> pd.DataFrame:
     """One row for each model, kind of corruption and stack, and one of the truth for each kind and stack."""
     rows: list[dict[str, Any]] = []
     for case in cases:
-        image, truth = case.read()
+        image, truth = case.read(HEART, 3)
         if truth is None:
             raise DataError(f"case {case.id} has no label map.")
         for kind in kinds:
@@ -182,7 +183,7 @@ def measure(
     return pd.DataFrame(rows)
 
 
-def reconstructed(source: str, cases: Sequence[FrameCase]) -> dict[str, Any]:
+def reconstructed(source: str, cases: Sequence[DataCase]) -> dict[str, Any]:
     """Means over the stacks of how true label maps come back from their codes.
 
     Raises:
@@ -193,7 +194,7 @@ def reconstructed(source: str, cases: Sequence[FrameCase]) -> dict[str, Any]:
         raise ConfigError(f"{source} is a {type(model).__name__}, no shape prior of {', '.join(HEART)}.")
     rows = []
     for case in cases:
-        image, truth = case.read()
+        image, truth = case.read(HEART, 3)
         if truth is None:
             raise DataError(f"case {case.id} has no label map.")
         rows.append(row_of(model.reconstruct(itk_image(truth, image.grid)), truth))
@@ -355,20 +356,20 @@ def load(source: str) -> VolumeTask:
     return model
 
 
-def validation_cases(root: Path, allow_dealt: bool = False) -> list[FrameCase]:
+def validation_cases(root: Path, allow_dealt: bool = False) -> list[DataCase]:
     """The stacks of the validation split.
 
     Raises:
         DataError: there are none, or no list says which they are.
     """
-    cases = [case for case in find_stacks(root, "acdc", HEART) if case.split == "val"]
+    cases = find_cases(root, "acdc", HEART, dims=3).complete(HEART, "val")
     if not cases:
         raise DataError(f"{root}: no stack is in the validation split.")
     refuse_dealt(cases, allow_dealt)
     return cases
 
 
-def about(cases: Sequence[FrameCase], strength: float, command: str) -> str:
+def about(cases: Sequence[DataCase], strength: float, command: str) -> str:
     """Where the numbers come from, in words."""
     return (
         f"{len(cases)} stacks of {len({case.subject for case in cases})} patients, predicted end to end and "

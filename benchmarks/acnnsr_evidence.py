@@ -31,7 +31,8 @@ import SimpleITK as sitk
 import torch
 
 import anatozoo
-from anatozoo.data.cases import FrameCase, find_cases
+from anatozoo.data.case import Case as DataCase
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
@@ -100,16 +101,16 @@ def read_subjects(root: Path, factor: int, profile: str, allow_dealt: bool = Fal
     Raises:
         DataError: it has less than two cases, or no list says which they are.
     """
-    cases = [case for case in find_cases(root, "folders", ORGANS, dims=3) if case.split == "val"]
+    cases = find_cases(root, "folder", ORGANS, dims=3).complete(ORGANS, "val")
     if len(cases) < 2:
         raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
     refuse_dealt(cases, allow_dealt)
     return [read_subject(case, factor, profile) for case in cases]
 
 
-def read_subject(case: FrameCase, factor: int, profile: str) -> Subject:
+def read_subject(case: DataCase, factor: int, profile: str) -> Subject:
     """A case and its thick slices."""
-    image, labels = case.read()
+    image, labels = case.read(ORGANS, 3)
     spacing = image.grid.spacing_mm
     if labels is None or spacing is None or not np.allclose(spacing, SPACING_MM, rtol=0.01):
         raise DataError(f"case {case.id} has no labels or voxels of {spacing} mm; {SPACING_MM} are needed.")

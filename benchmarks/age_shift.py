@@ -39,6 +39,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
 from anatozoo.cli.train import NOT_FOR_USERS, shipped_config
+from anatozoo.data.layouts.chest import case_of
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase, index_chest
@@ -193,13 +194,14 @@ def train(run: Run, cases: Sequence[ChestCase], folder: Path, options: argparse.
     if not weights.is_file():
         data = find_method(run.method).data_class()(
             root=str(options.root),
-            layouts=["jsrt"],
+            layout="jsrt",
             organs=ORGANS,
             frame=FrameSpec(options.size),
             batch_size=options.batch,
         )
         # Chosen by age rather than by split; the second is never asked for.
-        data.sets = {"train": data.make_dataset(cases), "val": data.make_dataset(cases)}
+        chosen = [case_of(case) for case in cases]
+        data.sets = {split: data.dataset(chosen, split) for split in ("train", "val")}
         # At the end of an epoch a fit goes on exactly as it would have.
         keep = ModelCheckpoint(
             folder, save_last=True, save_top_k=0, every_n_epochs=SAVE_EPOCHS, save_on_train_epoch_end=True

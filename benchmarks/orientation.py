@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anatozoo.data.cases import FrameCase
-from anatozoo.data.stacks import HEART
+from anatozoo.data.case import Case
+from anatozoo.data.layouts.acdc import HEART
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import Orientation
@@ -98,7 +98,7 @@ def digest(model: VolumeTask) -> str:
 
 
 def measure(
-    models: Sequence[VolumeTask], cases: Sequence[FrameCase], orders: Sequence[int], path: Path
+    models: Sequence[VolumeTask], cases: Sequence[Case], orders: Sequence[int], path: Path
 ) -> pd.DataFrame:
     """One row for each model, stack and trial; those that the file has are taken from it.
 
@@ -115,7 +115,7 @@ def measure(
         for model in models:
             weights = digest(model)
             for number, case in enumerate(cases, start=1):
-                image, truth = case.read()
+                image, truth = case.read(HEART, 3)
                 if truth is None:
                     raise DataError(f"case {case.id} has no label map.")
                 for trial, given, turn in trials(image, orders):

@@ -1,6 +1,6 @@
 """Post-DAE on damaged masks of a validation split, kind by kind: what it restores and what it loses.
 
-    python benchmarks/postdae_degraded.py postdae-hippocampus --root DIR --layout folders --out docs/evidence
+    python benchmarks/postdae_degraded.py postdae-hippocampus --root DIR --layout folder --out docs/evidence
 
 Every mask is measured as it is and under each kind of damage of the training recipe, always the same, before
 and after the repair, at the network's resolution: Dice and Hausdorff distance as means over the organs, in
@@ -112,7 +112,7 @@ def main() -> None:
     )
     parser.add_argument("model", help="Post-DAE: a name or a folder")
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--layout", choices=("jsrt", "landmarks", "folders", "acdc"), required=True)
+    parser.add_argument("--layout", choices=("jsrt", "landmarks", "folder", "acdc"), required=True)
     parser.add_argument("--config", help="with the strengths of damage (default: that of the name)")
     parser.add_argument("--out", type=Path, help="folder for the report")
     parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")

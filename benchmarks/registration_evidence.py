@@ -32,7 +32,8 @@ import SimpleITK as sitk
 import torch
 
 import anatozoo
-from anatozoo.data.cases import FrameCase, find_cases
+from anatozoo.data.case import Case as DataCase
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.geometry import Geometry
@@ -78,7 +79,7 @@ class DataSet:
 
 DATA = {
     "jsrt": DataSet("JSRT", "jsrt", ("lungs", "heart"), 2, None),
-    "hippocampus": DataSet("hippocampi (MSD task 4)", "folders", ("anterior", "posterior"), 3, 200),
+    "hippocampus": DataSet("hippocampi (MSD task 4)", "folder", ("anterior", "posterior"), 3, 200),
 }
 
 
@@ -111,18 +112,16 @@ def read_subjects(root: Path, data: DataSet, side: int, allow_dealt: bool = Fals
     Raises:
         DataError: it has less than two cases, or no list says which they are.
     """
-    cases = [
-        case for case in find_cases(root, data.layout, data.organs, dims=data.dims) if case.split == "val"
-    ]
+    cases = find_cases(root, data.layout, data.organs, dims=data.dims).complete(data.organs, "val")
     if len(cases) < 2:
         raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
     refuse_dealt(cases, allow_dealt)
-    return [read_subject(case, side) for case in cases]
+    return [read_subject(case, data, side) for case in cases]
 
 
-def read_subject(case: FrameCase, side: int) -> Subject:
+def read_subject(case: DataCase, data: DataSet, side: int) -> Subject:
     """Image and label map of a case; in 2-D area averages and nearest neighbours at `side` pixels."""
-    image, labels = case.read()
+    image, labels = case.read(data.organs, data.dims)
     if labels is None or image.grid.spacing_mm is None:
         raise DataError(f"case {case.id} has no labels or no spacing.")
     if image.grid.dims == 2:

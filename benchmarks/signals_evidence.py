@@ -28,7 +28,7 @@ import torch
 from rca_evidence import ORGANS, Row, mask_path, measure, test_images
 
 import anatozoo
-from anatozoo.data.cases import find_cases
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError
 from anatozoo.io.images import Image, read_image
 from anatozoo.metrics.tables import markdown_table
@@ -129,9 +129,9 @@ def add_signals(
 def own_rows(jsrt: Path, models: Mapping[str, Any], distance: LatentDistance, limit: int | None) -> list[Row]:
     """HybridGNet's own contours on images that it was not trained on: true Dice and signals."""
     rows = []
-    cases = [case for case in find_cases(jsrt, "jsrt", ORGANS, dims=2) if case.split == "val"]
+    cases = find_cases(jsrt, "jsrt", ORGANS).complete(ORGANS, "val")
     for case in cases[:limit]:
-        _, labels = case.read()
+        _, labels = case.read(ORGANS, 2)
         image = read_image(jsrt / "images" / f"{case.id}.png")
         truth = {organ: labels == value for value, organ in enumerate(ORGANS, start=1)}
         dice = mask_agreement(models["hybridgnet"].predict(image), truth)

@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building.add_argument("--organs", type=names_list, metavar="A,B,...", help="names of the labels")
     building.add_argument(
         "--layout",
-        choices=("folders", "jsrt"),
-        help="of ROOT (default: folders, images/ and labels/)",
+        choices=("folder", "jsrt"),
+        help="of ROOT (default: folder, images/ and labels/)",
     )
     building.add_argument("--split", help="train (default), val, test, or all")
     building.add_argument(
@@ -131,7 +131,7 @@ def _build(args: argparse.Namespace) -> int:
         args.masks,
         args.organs,
         name=args.atlas.with_suffix("").name if args.atlas.suffix else args.atlas.name,
-        layout=args.layout or "folders",
+        layout=args.layout or "folder",
         split=None if args.split == "all" else args.split or "train",
         image_size=sizes[0] if len(sizes) == 1 else sizes,
         exclude=args.exclude or (),

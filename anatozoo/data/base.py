@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
-from anatozoo.io.splits import HasSplit, describe
 
 Strengths = TypeVar("Strengths")
 
@@ -69,15 +68,6 @@ def seed_training_step(trainer: L.Trainer) -> None:
         torch.manual_seed(derived_seed(seed, trainer.fit_loop.total_batch_idx, trainer.global_rank))
 
 
-def announce_splits(module: L.LightningDataModule, cases: Sequence[HasSplit]) -> None:
-    """Say what `anatozoo.io.splits.describe` has to say of a data module's cases, once, by one process."""
-    said: set[str] = module.__dict__.setdefault("_announced", set())
-    for sentence in describe(cases):
-        if sentence not in said:
-            said.add(sentence)
-            rank_zero_info(f"anatozoo: {sentence}")
-
-
 class CaseDataset(Dataset[dict[str, Tensor]]):
     """Cases that are read when first needed and kept in memory; subclasses say how one is read.
 
@@ -85,25 +75,33 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
         cases: the cases.
     """
 
-    def __init__(self, cases: Sequence[Any]) -> None:
+    def __init__(self, cases: Sequence[Case]) -> None:
         self.cases = list(cases)
+        self.domains: Mapping[str, int] = {
+            name: number for number, name in enumerate(sorted({case.domain for case in self.cases}))
+        }
         self._memory: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """What `unpack` gives of a case, and its ``index``."""
+        """What `unpack` gives of a case, its ``index``, its ``domain``, and whether it is ``labelled``."""
+        case = self.cases[index]
         if index not in self._memory:
-            self._memory[index] = self.read(self.cases[index])
-        return self.unpack(self._memory[index]) | {"index": torch.tensor(index)}
+            self._memory[index] = self.read(case)
+        return self.unpack(self._memory[index]) | {
+            "index": torch.tensor(index),
+            "domain": torch.tensor(self.domains[case.domain]),
+            "labelled": torch.tensor(case.labelled),
+        }
 
     def identity(self, index: int) -> dict[str, Any]:
         """Who a case is, in plain values: ``id`` first, then whatever subclasses know of it."""
-        return {"id": str(getattr(self.cases[index], "id", index))}
+        return {"id": self.cases[index].id}
 
     @abstractmethod
-    def read(self, case: Any) -> dict[str, Tensor]:
+    def read(self, case: Case) -> dict[str, Tensor]:
         """Read a case, in a form that needs little memory."""
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:

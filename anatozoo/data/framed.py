@@ -1,56 +1,80 @@
-"""What the LightningDataModules on images with label maps share, 2-D and 3-D."""
+"""Images with label maps in a network's frame, 2-D and 3-D."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from anatozoo.data.base import CaseDataset, announce_splits, loader, seed_training_step
-from anatozoo.data.cases import FrameCase, find_cases
-from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.data.base import CaseDataset
+from anatozoo.data.case import Case, Labels
+from anatozoo.errors import DataError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.nn.labels import check_labels
+from anatozoo.io.grid import Grid
 
 
 class FrameDataset(CaseDataset):
     """Images and label maps in the frame.
 
-    Items hold ``image`` (1, ...) in [0, 1], ``labels`` (...) uint8 where there are any, ``spacing_mm``
-    (x, y[, z]) float32 of the frame's pixels, NaN where it is unknown, and ``index``.
+    Items hold ``image`` (1, ...) in [0, 1], ``spacing_mm`` (x, y[, z]) float32 of the frame's pixels, NaN
+    where it is unknown; where there are organs, ``labels`` (...) uint8 and ``known`` (organs,) bool; and what
+    every `CaseDataset` says of a case. Cases without an annotation have empty label maps, nothing known.
 
     Args:
         cases: the cases.
+        organs: in the order of their labels; empty where no label maps are needed.
         spec: what the network sees.
-        labelled: whether every case must have a label map.
     """
 
-    def __init__(self, cases: Sequence[FrameCase], spec: FrameSpec, *, labelled: bool) -> None:
+    def __init__(self, cases: Sequence[Case], organs: Sequence[str], spec: FrameSpec) -> None:
         super().__init__(cases)
-        self.spec, self.labelled = spec, labelled
+        self.organs, self.spec = list(organs), spec
 
-    def read(self, case: FrameCase) -> dict[str, Tensor]:
+    def read(self, case: Case) -> dict[str, Tensor]:
         """Image and label map in the frame.
 
         Raises:
             DataError: the label map is empty.
             GeometryError: the frame is in millimetres and the image's spacing is unknown.
         """
-        image, labels = case.read()
-        try:
-            frame = Frame.fit(image.grid, self.spec)
-        except GeometryError as error:
-            raise GeometryError(f"case {case.id}: {error}") from error
+        image = case.read_image(self.spec.dims)
+        frame = self.fitted(case, image.grid)
         seen = frame.image(image.pixels, self.spec.intensity, image.black_white)
         item = {"image": torch.from_numpy(seen)[None], "spacing_mm": frame_spacing(frame)}
-        if not self.labelled:
+        if not self.organs:
             return item
-        if labels is None or not labels.any():
-            raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
-        return item | {"labels": torch.from_numpy(frame.labels(labels))}
+        return item | self.truth(case, image.grid, frame)
+
+    def fitted(self, case: Case, grid: Grid) -> Frame:
+        """The frame of an image.
+
+        Raises:
+            GeometryError: the frame is in millimetres and the image's spacing is unknown.
+        """
+        try:
+            return self.frame_of(grid)
+        except GeometryError as error:
+            raise GeometryError(f"case {case.id}: {error}") from error
+
+    def frame_of(self, grid: Grid) -> Frame:
+        """The frame of an image that lies on this grid."""
+        return Frame.fit(grid, self.spec)
+
+    def truth(self, case: Case, grid: Grid, frame: Frame) -> dict[str, Tensor]:
+        """``labels`` and ``known`` of a case.
+
+        Raises:
+            DataError: the label map is empty.
+        """
+        known = torch.full((len(self.organs),), case.labelled)
+        if not case.labelled:
+            return {"labels": torch.zeros(frame.grid.shape, dtype=torch.uint8), "known": known}
+        labels = filled(case, self.organs, grid)[0]
+        return {"labels": torch.from_numpy(frame.labels(labels)), "known": known}
 
     def identity(self, index: int) -> dict[str, Any]:
         """``id``, ``subject`` and, where known, ``split``."""
@@ -59,91 +83,19 @@ class FrameDataset(CaseDataset):
         return {key: value for key, value in known.items() if value is not None}
 
 
+def filled(case: Case, organs: Sequence[str], grid: Grid | None = None) -> tuple[Labels, Grid]:
+    """A label map that shows something, see `Case.read_labels`.
+
+    Raises:
+        DataError: it is empty.
+    """
+    labels, own = case.read_labels(organs, grid)
+    if not np.any(labels):
+        raise DataError(f"the label map of case {case.id} is empty; take the case out or label it.")
+    return labels, own
+
+
 def frame_spacing(frame: Frame) -> Tensor:
     """Millimetres per pixel of the frame, NaN where they are unknown."""
     spacing = frame.spacing_mm
     return torch.full((frame.grid.dims,), torch.nan) if spacing is None else torch.tensor(spacing)
-
-
-class FrameDataModule(L.LightningDataModule):
-    """Images and label maps in a network's frame, from the folders that users have.
-
-    Subclasses call ``super().__init__()``, ``self.save_hyperparameters(ignore="frame")`` and `check_settings`
-    with the arguments ``root``, ``layout``, ``organs``, ``label_values``, ``subject_pattern``, ``batch_size``
-    and ``num_workers`` among theirs.
-    """
-
-    def check_settings(self, frame: FrameSpec | Mapping[str, Any]) -> None:
-        """Check the settings that need no data.
-
-        Args:
-            frame: what the network sees.
-
-        Raises:
-            ConfigError: one of them is not possible.
-        """
-        h: Any = self.hparams
-        self.frame = FrameSpec.of(frame)
-        self.organs, self.shape = check_labels(h.organs), self.frame.shape
-        if h.batch_size < 1 or h.num_workers < 0:
-            raise ConfigError("data.batch_size must be at least 1, data.num_workers at least 0.")
-        self.sets: dict[str, Dataset[Any]] = {}
-
-    def setup(self, stage: str) -> None:
-        """Find the files; they are read when first needed.
-
-        Raises:
-            DataError: a split that is needed is empty.
-        """
-        h: Any = self.hparams
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
-        missing = [split for split in wanted if split not in self.sets]
-        if not missing:
-            return
-        cases = find_cases(
-            h.root,
-            h.layout,
-            self.organs,
-            dims=len(self.shape),
-            label_values=h.label_values,
-            subject_pattern=h.subject_pattern,
-        )
-        announce_splits(self, cases)
-        excluded = self.excluded_cases()
-        for split in missing:
-            chosen = [case for case in cases if case.split == split and case.id not in excluded]
-            if len(chosen) < 2:
-                raise DataError(f"{h.root}: the split {split!r} has {len(chosen)} cases; two are needed.")
-            frames = FrameDataset(chosen, self.frame, labelled=bool(self.organs))
-            self.sets[split] = self.make_set(frames, split)
-
-    def excluded_cases(self) -> frozenset[str]:
-        """Names of cases that belong to no split."""
-        return frozenset()
-
-    def make_set(self, frames: FrameDataset, split: str) -> Dataset[Any]:
-        """The data set of a split from its cases."""
-        return frames
-
-    def _loader(self, split: str) -> DataLoader[Any]:
-        h: Any = self.hparams
-        train = split == "train"
-        return loader(self.sets[split], batch_size=h.batch_size, num_workers=h.num_workers, train=train)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training items, shuffled anew every epoch."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Validation items, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Test items, in order."""
-        return self._loader("test")
-
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Let noise and dropout of a training step follow from its number: a resumed fit repeats them."""
-        if self.trainer is not None and self.trainer.training:
-            seed_training_step(self.trainer)
-        return batch

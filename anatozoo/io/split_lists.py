@@ -120,8 +120,10 @@ def _checked(path: Path, lists: Mapping[str, Sequence[str]]) -> Mapping[str, Seq
     seen: dict[str, str] = {}
     for split, names in lists.items():
         for name in names:
-            if seen.setdefault(stem_of(Path(name)).casefold(), split) != split:
-                before = seen[stem_of(Path(name)).casefold()]
+            place = Path(name)
+            key = (place.parent / stem_of(place)).as_posix().casefold()
+            if seen.setdefault(key, split) != split:
+                before = seen[key]
                 raise DataError(f"{path}: {name} is in the splits {before} and {split}; keep one of them.")
     if not seen:
         raise DataError(f"{path}: its lists are empty; write the names of cases into them, or delete it.")

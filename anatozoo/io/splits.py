@@ -249,8 +249,10 @@ class _Known:
 
     def find(self, entry: str) -> list[str]:
         """The cases that an entry means, with or without folder and suffix, in capitals or not."""
-        last = Path(entry).name
-        written = [last, stem_of(Path(entry)), Path(entry).stem] if last else []
+        path = Path(entry)
+        # A case of one of several sites is called by its folder too.
+        whole = [path.as_posix(), path.with_name(stem_of(path)).as_posix()] if path.name else []
+        written = [*whole, path.name, stem_of(path), path.stem] if path.name else []
         for name in written:
             if name in self.exact:
                 return list(self.exact[name])

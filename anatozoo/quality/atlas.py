@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.data.cases import FrameCase, find_cases
+from anatozoo.data.case import Case
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
@@ -269,7 +270,7 @@ def build_atlas(
     organs: Sequence[str],
     *,
     name: str,
-    layout: str = "folders",
+    layout: str = "folder",
     split: str | None = "train",
     image_size: int | Sequence[int] = 256,
     exclude: Sequence[str] = (),
@@ -278,10 +279,10 @@ def build_atlas(
     """An atlas from a folder of images with label maps.
 
     Args:
-        root: the folder, see `anatozoo.data.cases.find_cases`.
+        root: the folder, see `anatozoo.data.layouts.registry.find_cases`.
         organs: names of the labels; cases that lack one are left out.
         name: what results call the atlas.
-        layout: ``"jsrt"`` or ``"folders"``.
+        layout: ``"jsrt"`` or ``"folder"``.
         split: which cases to take; None takes all.
         image_size: side of the square frame, [H, W] or [D, H, W]. Images keep their proportions in it.
         exclude: names of cases to leave out.
@@ -295,7 +296,7 @@ def build_atlas(
     # What is cheap to find wrong first.
     found = selector_of(selector)
     shape = FrameSpec(image_size if isinstance(image_size, int) else list(image_size)).shape
-    cases = find_cases(Path(root), layout, organs, dims=len(shape))
+    cases = find_cases(Path(root), layout, organs, dims=len(shape)).complete(organs)
     if unknown := sorted(set(exclude) - {case.id for case in cases}):
         raise DataError(f"{root} has no case {unknown[0]}, which is to be excluded.")
     chosen = [c for c in cases if split in (None, c.split) and c.id not in set(exclude)]
@@ -305,13 +306,11 @@ def build_atlas(
     return atlas if found is None else atlas.with_latents(found)
 
 
-def atlas_of(
-    cases: Iterable[FrameCase], organs: Sequence[str], *, name: str, shape: tuple[int, ...]
-) -> Atlas:
+def atlas_of(cases: Iterable[Case], organs: Sequence[str], *, name: str, shape: tuple[int, ...]) -> Atlas:
     """An atlas of cases that are known; see `build_atlas`."""
     taken, left_out = [], []
     for case in cases:
-        image, labels = case.read()
+        image, labels = case.read(organs, len(shape))
         frame, there = in_frame(image, shape), set() if labels is None else set(np.unique(labels).tolist())
         lacking = [organ for value, organ in enumerate(organs, 1) if value not in there]
         if labels is None or lacking:

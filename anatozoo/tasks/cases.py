@@ -33,7 +33,7 @@ def landmark_cases(
         landmarks: (B, N, 2) in [0, 1] of the frame.
         batch: ``image`` (B, 1, S, S), ``landmarks`` (B, N, 2) in [0, 1], ``landmark_weight`` (B, N), above 0
             where a landmark is known, and, if any image has some, ``masks`` (B, C, s, s), shares in [0, 1] of
-            cells, and ``mask_weight`` (B, C).
+            cells, and ``known`` (B, C) bool.
         organs: landmarks per organ, in order.
         mask_organs: organs of the C channels.
     """
@@ -106,8 +106,8 @@ def _given_masks(batch: Mapping[str, Tensor], index: int, organs: Mapping[int, s
     """Masks in the frame of those organs, by their channel, that the image has one of."""
     if "masks" not in batch:
         return {}
-    weight, shares = batch["mask_weight"][index].cpu(), batch["masks"][index].float().cpu()
-    wanted = {channel: organ for channel, organ in organs.items() if weight[channel] > 0}
+    known, shares = batch["known"][index].cpu(), batch["masks"][index].float().cpu()
+    wanted = {channel: organ for channel, organ in organs.items() if known[channel]}
     if not wanted:
         return {}
     # Shares of cells say where an edge runs within a cell: interpolated, they give it back.

@@ -228,7 +228,7 @@ def test_options_reach_the_stages_that_they_are_for() -> None:
     for stage in (first, second):
         settings = stage.settings
         assert (settings.trainer.max_epochs, settings.seed_everything) == (3, 7)
-        assert (settings.data.root, settings.data.layout) == ("x", "folders")
+        assert (settings.data.root, settings.data.layout) == ("x", "folder")
         assert settings.model.organs == settings.data.organs == ["heart"]
         for frame in (settings.model.frame, settings.data.frame):
             assert (frame.size, frame.fit, frame.spacing_mm) == (64, "spacing", [2.0, 2.0])

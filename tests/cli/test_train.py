@@ -94,7 +94,7 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
     ]
     content = yaml.safe_load((METHODS_FOLDER / name.replace("/", "/configs/")).read_text())
     size: int | list[int] = 64
-    if content["data"].get("layout") == "folders":
+    if content["data"].get("layout") == "folder":
         size, names = [16, 16, 16], ["a", "b", "c", "d"]
         data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
     with_images = content.get("method") in ("acnn", "acnnprior", "acnntl")

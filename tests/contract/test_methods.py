@@ -77,7 +77,7 @@ def landmark_truth(module: Any) -> dict[str, Tensor]:
         "landmarks": torch.rand(2, nodes, 2, generator=draw),
         "landmark_weight": weight,
         "masks": (torch.rand(2, channels, size // 4, size // 4, generator=draw) > 0.5).float(),
-        "mask_weight": torch.tensor([[0.0], [1.0]]).expand(2, channels).contiguous(),
+        "known": torch.tensor([[False], [True]]).expand(2, channels).contiguous(),
     }
 
 

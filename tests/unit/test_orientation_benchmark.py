@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.data.cases import FrameCase
+from anatozoo.data.layouts.acdc import HEART
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import tells_apex
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.nn.deform import reorder
+from tests.support.cases import case_of
 from tests.support.heart_data import heart
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -50,7 +51,7 @@ def test_what_was_measured_is_not_measured_again(evidence, tmp_path, monkeypatch
     model = AcnnModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=40, fit="slices")).eval()
     pixels, labels = heart(6, 40, 32)
     cases = [
-        FrameCase(name, name, "val", lambda: (GridImage(pixels, Grid((32, 40, 6)), "stack"), labels))
+        case_of(name, GridImage(pixels, Grid((32, 40, 6)), "stack"), labels, HEART, split="val")
         for name in ("a", "b")
     ]
     rows = tmp_path / "rows.jsonl"

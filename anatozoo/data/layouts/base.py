@@ -45,6 +45,14 @@ class Listing:
     cases: list[Case]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    def complete(self, organs: Sequence[str], split: str | None = None) -> list[Case]:
+        """The cases with an image and all these organs, of one split or of all."""
+        return [
+            case
+            for case in self.cases
+            if case.image is not None and all(map(case.has, organs)) and split in (None, case.split)
+        ]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -94,3 +102,18 @@ def shown(names: Sequence[str], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def unused(cases: Sequence[Case], usable: Sequence[Case]) -> dict[str, list[str]]:
+    """Why cases are not used -> their names."""
+    kept = {id(case) for case in usable}
+    reasons: dict[str, list[str]] = {}
+    for case in cases:
+        if id(case) not in kept:
+            why = "an organ"
+            if case.image is None:
+                why = "an image"
+            elif not case.labelled:
+                why = "an annotation"
+            reasons.setdefault(f"cases are not used, they lack {why}", []).append(case.id)
+    return reasons

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from anatozoo.data.case import Case, Drawn
+from anatozoo.data.case import Case, Drawn, Mask
 from anatozoo.data.layouts.base import Layout, Listing, Wanted
 from anatozoo.errors import DataError
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest
@@ -39,10 +39,11 @@ def find_chest(layout: str, wanted: Wanted) -> Listing:
         refuse_foreign(wanted.root, {case.id: (case.id,) for case in found})
         found = deal_cases(wanted.root, found)
     check_subjects((case.patient, case.split) for case in found)
-    return Listing([_case(case) for case in found])
+    return Listing([case_of(case) for case in found])
 
 
-def _case(chest: ChestCase) -> Case:
+def case_of(chest: ChestCase) -> Case:
+    """A radiograph as all layouts list it."""
     organs = frozenset({*chest.masks, *chest.landmarks})
     return Case(
         chest.id,
@@ -57,12 +58,33 @@ def _case(chest: ChestCase) -> Case:
     )
 
 
-def _draw(chest: ChestCase, organs: Sequence[str], _: Grid | None) -> Drawn:
-    """The masks of these organs and all landmarks, in the frame that the case states."""
-    parts = Drawn(Grid(chest.size), chest.landmarks)
-    needed = {part for organ in organs for part in parts.parts(organ) if part in chest.masks}
-    masks = {organ: chest.read_mask(organ) for organ in chest.masks if organ in needed}
-    return Drawn(Grid(chest.size, chest.spacing_mm), chest.landmarks, masks)
+class _Masks(Mapping[str, Mask]):
+    """The masks of a case, each read when it is first needed: many methods need few of them."""
+
+    def __init__(self, chest: ChestCase) -> None:
+        self.chest = chest
+        self.read: dict[str, Mask] = {}
+
+    def __getitem__(self, organ: str) -> Mask:
+        if organ not in self.chest.masks:
+            raise KeyError(organ)
+        if organ not in self.read:
+            self.read[organ] = self.chest.read_mask(organ)
+        return self.read[organ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.chest.masks)
+
+    def __len__(self) -> int:
+        return len(self.chest.masks)
+
+    def __contains__(self, organ: object) -> bool:
+        return organ in self.chest.masks
+
+
+def _draw(chest: ChestCase, organs: Sequence[str], grid: Grid | None) -> Drawn:
+    """All masks and landmarks, in the frame that the case states."""
+    return Drawn(Grid(chest.size, chest.spacing_mm), chest.landmarks, _Masks(chest))
 
 
 def _recognises(layout: str, root: Path) -> bool:

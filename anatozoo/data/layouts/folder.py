@@ -6,7 +6,7 @@ sites are folders that each hold these two. What is in the second is read by `an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,6 @@ IMAGES = (
     *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"),
 )
 _NOT_IMAGES = "files that are no image"
-_LONELY = "annotations without an image"
 _NOT_READ = "files that are no annotation"
 _BESIDE = {*FILES, "splits.json"}
 
@@ -46,7 +45,7 @@ _BESIDE = {*FILES, "splits.json"}
 def find_folder(wanted: Wanted) -> Listing:
     """List the cases; see the module's text.
 
-    Images without an annotation are cases too, with no organs.
+    Images without an annotation are cases too, with no organs, and so are annotations without an image.
 
     Raises:
         DataError: nothing is there, names may be matched in several ways, or splits contradict one another.
@@ -90,17 +89,17 @@ def _one_folder(folder: Path, wanted: Wanted, site: str) -> Listing:
     ignored: list[str] = []
     if wanted.organs != ():
         sources, ignored = _sources(folder, images, codes, wanted.dims)
-    if not images:
-        pairs = {name: name for name in sources}
-        names = dict(pairs)
-        lonely: Sequence[str] = ()
-    else:
-        matched = pair(list(images), list(sources))
-        pairs, names, lonely = dict(matched.of_image), dict(matched.names), matched.lonely
+    matched = pair(list(images), list(sources))
+    pairs, lonely = matched.of_image, matched.lonely
+    names = {**matched.names, **{name: name for name in lonely}}
+    if len(set(names.values())) < len(names):
+        raise DataError(
+            f"{folder}: annotations and images share a name without belonging together; rename one."
+        )
     prefix, domain = (f"{site}/", site) if site else ("", folder.resolve().name)
     cases = []
-    for name in images or sources:
-        source = sources.get(pairs.get(name, ""))
+    for name in [*images, *lonely]:
+        source = sources.get(pairs.get(name, "") if name in images else name)
         path = images.get(name)
         case = prefix + names[name]
         cases.append(
@@ -113,7 +112,7 @@ def _one_folder(folder: Path, wanted: Wanted, site: str) -> Listing:
                 draw=None if source is None else source.draw,
             )
         )
-    left_out = {_NOT_IMAGES: others, _LONELY: list(lonely), _NOT_READ: ignored}
+    left_out = {_NOT_IMAGES: others, _NOT_READ: ignored}
     return Listing(cases, {why: [prefix + name for name in some] for why, some in left_out.items() if some})
 
 

@@ -80,20 +80,28 @@ class Source:
             if is_labelme(value):
                 marks = labelme_marks(value, path, self.codes.organs)
                 return self._of_marks(marks, organs, grid, str(path))
-        stored = self._label_map(path) if self._is_label_map(path) else self.entry.read()
-        return self._of_stored(stored, grid)
+        if path is not None and suffix_among(path.name, (*VOLUMES, *PICTURES, ".jpg", ".jpeg")):
+            return self._of_label_map(path, grid)
+        return self._of_stored(self.entry.read(), grid)
 
-    def _is_label_map(self, path: Path | None) -> bool:
-        return path is not None and bool(suffix_among(path.name, (*VOLUMES, *PICTURES, ".jpg", ".jpeg")))
-
-    def _label_map(self, path: Path | None) -> Stored:
-        assert path is not None  # it has a suffix
+    def _of_label_map(self, path: Path, grid: Grid | None) -> Drawn:
         is_volume = suffix_among(path.name, VOLUMES)
         coded = any(low != high for pairs in self.codes.ranges.values() for low, high in pairs)
-        labels, grid = read_labels(path, self.dims) if is_volume else read_label_map(path, coded=coded)
-        if grid.dims != self.dims:
-            raise DataError(f"{path} is {grid.dims}-D, but {self.dims}-D masks are needed.")
-        return Stored(grid, masks=self._masks(labels, str(path)))
+        labels, own = read_labels(path, self.dims) if is_volume else read_label_map(path, coded=coded)
+        place = self._place(own, grid)
+        return Drawn(place, masks=self._masks(labels, str(path)))
+
+    def _place(self, own: Grid, grid: Grid | None) -> Grid:
+        """The grid of the image, or else the mask's own.
+
+        Raises:
+            DataError: the two differ, or are of other dimensions than are wanted.
+        """
+        if own.dims != self.dims:
+            raise DataError(f"{self.name} is {own.dims}-D, but {self.dims}-D masks are needed.")
+        if grid is not None and (difference := grid.differs_from(own)):
+            raise DataError(f"{self.name} lies on another grid than its image: {difference}.")
+        return own if grid is None else grid
 
     def _masks(self, labels: Any, what: str) -> dict[str, Any]:
         organs = self.codes.organs
@@ -106,12 +114,7 @@ class Source:
         return self.codes.masks(labels)
 
     def _of_stored(self, stored: Stored, grid: Grid | None) -> Drawn:
-        own = stored.grid
-        if own is not None and own.dims != self.dims:
-            raise DataError(f"{self.name} is {own.dims}-D, but {self.dims}-D masks are needed.")
-        if grid is not None and own is not None and (difference := grid.differs_from(own)):
-            raise DataError(f"{self.name} lies on another grid than its image: {difference}.")
-        place = grid if grid is not None else own
+        place = grid if stored.grid is None else self._place(stored.grid, grid)
         if place is None:
             raise DataError(
                 f"{self.name}: nothing says how large the image of these landmarks is; give the image, "

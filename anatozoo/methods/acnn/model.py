@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from anatozoo.data.stacks import HEART
+from anatozoo.data.layouts.acdc import HEART
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnn.network import build_network
 from anatozoo.nn.volume_blocks import channels_last

@@ -1,6 +1,6 @@
 """The shape prior of ACNN: an autoencoder of label maps."""
 
-from anatozoo.data.stacks import HEART
+from anatozoo.data.layouts.acdc import HEART
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import fit_frame

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from anatozoo.data.base import announce_splits, seed_training_step, strengths
-from anatozoo.data.cases import FrameCase, find_cases
-from anatozoo.data.framed import FrameDataModule, FrameDataset, frame_spacing
-from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.data.base import strengths
+from anatozoo.data.case import Case
+from anatozoo.data.framed import FrameDataset, frame_spacing
+from anatozoo.data.module import ZooDataModule
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import fit_frame
+from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
 from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
@@ -30,29 +32,30 @@ class SliceDataset(FrameDataset):
     """Fine volumes in the frame.
 
     Items hold ``target`` (1, D, H, W), intensities of which percentiles 0.5 and 99.5 are 0 and 1, not
-    clipped, and the volume's border around it; ``inside`` (D, H, W) bool, where the volume itself is;
-    ``spacing_mm`` and ``index``.
+    clipped, and the volume's border around it; ``inside`` (D, H, W) bool, where the volume itself is; and
+    ``spacing_mm``.
 
     Args:
         cases: the cases.
         spec: what the network sees, at a resolution in millimetres.
     """
 
-    def __init__(self, cases: Sequence[FrameCase], spec: FrameSpec) -> None:
-        super().__init__(cases, spec, labelled=False)
+    def __init__(self, cases: Sequence[Case], spec: FrameSpec) -> None:
+        super().__init__(cases, (), spec)
 
-    def read(self, case: FrameCase) -> dict[str, Tensor]:
-        """The volume in the frame, in half precision; voxels are not interpolated where the spacing fits.
+    def frame_of(self, grid: Grid) -> Frame:
+        """Voxels lie on voxels where the spacing fits, and are not interpolated."""
+        return fit_frame(grid, self.spec)
+
+    def read(self, case: Case) -> dict[str, Tensor]:
+        """The volume in the frame, in half precision.
 
         Raises:
             GeometryError: its spacing is unknown.
             DataError: it is coarser than the frame.
         """
-        image, _ = case.read()
-        try:
-            frame = fit_frame(image.grid, self.spec)
-        except GeometryError as error:
-            raise GeometryError(f"case {case.id}: {error}") from error
+        image = case.read_image(3)
+        frame = self.fitted(case, image.grid)
         if (frame.scale > COARSER).any():
             raise DataError(
                 f"case {case.id} has voxels of {image.grid.spacing_mm} mm, from which fine volumes of "
@@ -72,7 +75,7 @@ class SliceDataset(FrameDataset):
         return copies | {"target": copies["target"].float()}
 
 
-class AcnnSRDataModule(FrameDataModule):
+class AcnnSRDataModule(ZooDataModule):
     """Fine volumes, and the thick slices that a scanner would have made of them.
 
     Batches hold the items of `SliceDataset` and ``image`` (B, 1, D / factor, H, W), the thick slices, made of
@@ -80,17 +83,15 @@ class AcnnSRDataModule(FrameDataModule):
     that thick slices fall on any of the thin ones; others show the middle. Label maps are not needed.
 
     Args:
-        root: folder with the data; see `anatozoo.data.cases.find_cases` for the layout.
-        layout: ``"folders"``, also that of the Medical Segmentation Decathlon.
-        subject_pattern: regular expression whose first group is the subject in a case's name.
+        root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
+        layout: as ``"folder"``.
         frame: as in the module.
         factor: as in the module.
         profile: of the slices that are made, see `anatozoo.methods.acnnsr.degrade.degrade_slices`.
         margin: voxels beside the frame that random crops may show.
-        batch_size: volumes per process and step.
-        num_workers: loading processes; volumes are read once and kept in memory.
         augment: strengths, fields of `anatozoo.methods.acnnsr.augment.SliceAugment`; ``{}`` takes its
             defaults, None switches augmentation and random crops off.
+        **settings: see `ZooDataModule`.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -99,79 +100,45 @@ class AcnnSRDataModule(FrameDataModule):
     def __init__(
         self,
         root: str,
-        layout: Literal["folders"] = "folders",
-        subject_pattern: str | None = None,
+        layout: str | list[str] = "folder",
         frame: FrameSpec = FrameSpec([40, 56, 32], "spacing", [1.0, 1.0, 1.0]),
         factor: int = 4,
         profile: Profile = "gaussian",
         margin: int = 4,
-        batch_size: int = 4,
-        num_workers: int = 0,
-        augment: dict[str, float] | None = {},  # noqa: B006
+        augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(ignore="frame")
-        self.frame = FrameSpec.of(frame)
-        self.shape = self.frame.shape
+        super().__init__(root, layout, organs=(), frame=frame, **settings)
         check_slices(self.frame, factor)
-        if batch_size < 1 or num_workers < 0 or margin < 0:
-            raise ConfigError(
-                f"data.batch_size={batch_size} must be at least 1, data.num_workers={num_workers} and "
-                f"data.margin={margin} not negative."
-            )
+        if margin < 0:
+            raise ConfigError(f"data.margin={margin} must not be negative.")
         slice_profile(factor, profile)
+        self.factor, self.profile, self.margin = factor, profile, margin
         self.augment_config = None if augment is None else strengths(SliceAugment, "augment", augment)
-        self.sets: dict[str, Any] = {}
 
-    def setup(self, stage: str) -> None:
-        """Find the files; they are read when first needed.
-
-        Raises:
-            DataError: a split that is needed is empty.
-        """
-        h: Any = self.hparams
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
-        missing = [split for split in wanted if split not in self.sets]
-        if not missing:
-            return
-        cases = find_cases(h.root, h.layout, [], dims=3, subject_pattern=h.subject_pattern)
-        announce_splits(self, cases)
-        for split in missing:
-            chosen = [case for case in cases if case.split == split]
-            if not chosen:
-                raise DataError(f"{h.root}: none of the {len(cases)} volumes is in the split {split!r}.")
-            shape = self.padded_shape if split == "train" else self.shape
-            self.sets[split] = SliceDataset(chosen, replace(self.frame, size=list(shape)))
+    def dataset(self, cases: Sequence[Case], split: str) -> SliceDataset:
+        """Fine volumes, those of training with their margin."""
+        shape = self.frame.shape if split in ("val", "test") else self.padded_shape
+        return SliceDataset(cases, replace(self.frame, size=list(shape)))
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
         """The frame with its margin, within which training volumes are cropped; none without augmentation."""
-        margin = 0 if self.augment_config is None else 2 * self.hparams["margin"]
-        return tuple(side + margin for side in self.shape)
+        margin = 0 if self.augment_config is None else 2 * self.margin
+        return tuple(side + margin for side in self.frame.shape)
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Make the thick slices; a training batch is augmented before, as a resumed fit would repeat it."""
-        if self.trainer is not None and self.trainer.training:
-            seed_training_step(self.trainer)
-            return self.augmented(batch)
-        return self.degraded(batch)
-
-    @torch.no_grad()
-    def degraded(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A batch with its thick slices."""
-        h: Any = self.hparams
-        return batch | {"image": degrade_slices(batch["target"], h.factor, h.profile)}
-
-    @torch.no_grad()
-    def augmented(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A training batch, cropped and transformed, with its thick slices."""
+    def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
+        """A batch with its thick slices; in training it is cropped and transformed before."""
         config = self.augment_config
-        if config is None:
-            return self.degraded(batch)
-        target, inside = crop(batch["target"], batch["inside"], self.shape, random=True)
+        if not training or config is None:
+            return self._degraded(batch)
+        target, inside = crop(batch["target"], batch["inside"], self.frame.shape, random=True)
         target, inside = augment(target, inside, config)
-        made = self.degraded(batch | {"target": target, "inside": inside})
+        made = self._degraded(batch | {"target": target, "inside": inside})
         return made | {"image": add_noise(made["image"], config)}
+
+    def _degraded(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return batch | {"image": degrade_slices(batch["target"], self.factor, self.profile)}
 
 
 def on_frame(values: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.float32]:

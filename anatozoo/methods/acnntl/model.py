@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from anatozoo.data.stacks import HEART
+from anatozoo.data.layouts.acdc import HEART
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnntl.network import TLNetwork
 from anatozoo.nn.volume_blocks import channels_last

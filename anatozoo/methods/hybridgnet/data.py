@@ -1,16 +1,21 @@
-"""Radiographs with organ contours or lung masks for HybridGNet."""
+"""Radiographs with organ contours or masks for HybridGNet."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.data.chest import ChestDataModule, RadiographDataset, mask_coverage
+from anatozoo.data.base import strengths
+from anatozoo.data.case import Case, Drawn
+from anatozoo.data.contours import resampled
+from anatozoo.data.module import ZooDataModule
+from anatozoo.data.radiographs import RadiographDataset, mask_coverage
 from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.chest import ChestCase
+from anatozoo.nn.augment import AugmentConfig
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_counts, organ_slices
 
@@ -19,105 +24,102 @@ class ChestDataset(RadiographDataset):
     """Radiographs with landmarks, and with masks of the organs that lack them, in the square network frame.
 
     Items hold ``image`` (1, S, S), ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), ``masks``
-    (C, S/4, S/4), ``mask_weight`` (C,), ``spacing_mm`` and ``index``.
+    (C, S/4, S/4), ``known`` (C,) bool, of which masks there are, and ``spacing_mm``.
 
     Args:
         cases: the cases; each needs an image.
-        organs: landmarks per organ, in the network's order.
+        counts: landmarks per organ, in the network's order.
         mask_organs: channels of the masks that stand in where landmarks are missing.
         frame: what the network sees, a square of side S.
     """
 
     def __init__(
-        self,
-        cases: Sequence[ChestCase],
-        organs: Mapping[str, int],
-        mask_organs: Sequence[str],
-        frame: FrameSpec,
+        self, cases: Sequence[Case], counts: Mapping[str, int], mask_organs: Sequence[str], frame: FrameSpec
     ) -> None:
-        super().__init__(cases, frame)
-        self.parts, self.count = organ_slices(organs), sum(organs.values())
+        super().__init__(cases, list(dict.fromkeys([*counts, *mask_organs])), frame)
+        self.slices, self.count = organ_slices(counts), sum(counts.values())
         self.mask_organs = list(mask_organs)
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Everything in float32, masks in [0, 1]."""
-        item = {k: v.to(torch.float32, copy=True) for k, v in stored.items() if k != "image"}
-        return item | {"masks": item["masks"] / 255}
+        """Numbers in float32, masks in [0, 1]."""
+        names = ("landmarks", "landmark_weight", "masks")
+        item = {name: stored[name].to(torch.float32, copy=True) for name in names}
+        return item | {"masks": item["masks"] / 255, "known": stored["known"].clone()}
 
-    def annotations(self, case: ChestCase, geometry: Geometry) -> dict[str, Tensor]:
-        """Landmarks and masks of a case with their weights.
+    def annotations(self, name: str, drawn: Drawn, geometry: Geometry) -> dict[str, Tensor]:
+        """Landmarks and masks of a case, and which of them there are.
+
+        Contours that somebody drew become as many landmarks as the network has, see
+        `anatozoo.data.contours.resampled`.
 
         Raises:
             DataError: an organ has another number of landmarks than the network.
         """
         landmarks = np.zeros((self.count, 2), np.float32)
         weight = np.zeros(self.count, np.float32)
-        for organ, points in case.landmarks.items():
-            if organ not in self.parts:
+        for organ, points in drawn.landmarks.items():
+            if organ not in self.slices:
                 continue
-            part = self.parts[organ]
-            if len(points) != part.stop - part.start:
-                raise DataError(
-                    f"{case.id}: {organ} has {len(points)} landmarks, the network has "
-                    f"{part.stop - part.start}."
-                )
-            landmarks[part] = geometry.points_to_target(points) / self.side
+            part = self.slices[organ]
+            count = part.stop - part.start
+            placed = resampled(points, count, organ) if organ in drawn.free else points
+            if len(placed) != count:
+                raise DataError(f"{name}: {organ} has {len(points)} landmarks, the network has {count}.")
+            landmarks[part] = geometry.points_to_target(placed) / self.side
             weight[part] = 1.0
-        side = self.side // 4
-        masks = np.zeros((len(self.mask_organs), side, side), np.uint8)
-        mask_weight = np.zeros(len(self.mask_organs), np.float32)
+        cells = self.side // 4
+        masks = np.zeros((len(self.mask_organs), cells, cells), np.uint8)
+        known = np.zeros(len(self.mask_organs), bool)
         for channel, organ in enumerate(self.mask_organs):
-            if organ in case.masks and organ not in case.landmarks:
-                masks[channel] = np.round(255 * mask_coverage(case, organ, geometry, side))
-                mask_weight[channel] = 1.0
+            if organ in drawn.masks and organ not in drawn.landmarks:
+                masks[channel] = np.round(255 * mask_coverage(drawn.masks[organ], geometry, cells))
+                known[channel] = True
         return {
             "landmarks": torch.from_numpy(landmarks),
             "landmark_weight": torch.from_numpy(weight),
             "masks": torch.from_numpy(masks),
-            "mask_weight": torch.from_numpy(mask_weight),
+            "known": torch.from_numpy(known),
         }
 
 
-class HybridGNetDataModule(ChestDataModule):
-    """Chest radiographs from the folders that users download; augmentation runs in batches on the device.
+class HybridGNetDataModule(ZooDataModule):
+    """Radiographs with contours or masks; augmentation runs in batches on the device.
 
     Args:
-        root: folder with the data; see `anatozoo.io.chest.index_chest` for the layouts.
-        layouts: which data sets below `root` to train on: ``"jsrt"``, ``"landmarks"``, ``"covid"`` or
-            ``"auto"`` for a single one.
-        eval_layouts: which to validate and test on; None takes the first of `layouts`.
+        root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
+        layout: as ``"jsrt"``, ``"folder"``, or ``[jsrt, covid]`` to train on both.
         organs: as in the module.
         mask_organs: as the module's ``dense_organs``; None takes `organs`.
         frame: as in the module.
-        batch_size: images per process and step.
-        num_workers: loading processes; images are read once and kept in memory.
-        repeat: passes over the training images per epoch.
         augment: strengths, fields of `anatozoo.nn.augment.AugmentConfig`; ``{}`` takes its defaults,
             None switches augmentation off.
+        **settings: see `ZooDataModule`.
     """
 
     def __init__(
         self,
         root: str,
-        layouts: list[str] = ["auto"],  # noqa: B006 - jsonargparse shows it, nothing changes it
-        eval_layouts: list[str] | None = None,
+        layout: str | list[str] = "auto",
         organs: str | dict[str, int] = "lungs_heart_clavicles",
         mask_organs: list[str] | None = None,
         frame: FrameSpec = FrameSpec(1024),
-        batch_size: int = 4,
-        num_workers: int = 0,
-        repeat: int = 1,
-        augment: dict[str, float] | None = {},  # noqa: B006
+        augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(ignore="frame")
-        self.organs = organ_counts(organs)
-        self.mask_organs = list(mask_organs or self.organs)
-        self.check_settings(frame)
+        counts = organ_counts(organs)
+        masks = list(mask_organs or counts)
+        super().__init__(root, layout, organs=list(dict.fromkeys([*counts, *masks])), frame=frame, **settings)
+        self.counts, self.mask_organs = counts, masks
+        self.frame.require(2, ("pad",))
+        self.augment_config = None if augment is None else strengths(AugmentConfig, "augment", augment)
 
-    def make_dataset(self, cases: Sequence[ChestCase]) -> ChestDataset:
+    def dataset(self, cases: Sequence[Case], split: str) -> ChestDataset:
         """Images with the landmarks and masks of the module's organs."""
-        return ChestDataset(cases, self.organs, self.mask_organs, self.frame)
+        return ChestDataset(cases, self.counts, self.mask_organs, self.frame)
+
+    def usable(self, case: Case) -> bool:
+        """Whether there are an image and an annotation."""
+        return case.image is not None and case.labelled
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
@@ -134,6 +136,6 @@ class HybridGNetDataModule(ChestDataModule):
             )
             assert masks is not None
             batch = batch | {"image": image, "landmarks": landmarks, "masks": masks}
-        if not bool((batch["mask_weight"] > 0).any()):
-            batch = {k: v for k, v in batch.items() if k not in ("masks", "mask_weight")}
+        if not bool(batch["known"].any()):
+            batch = {k: v for k, v in batch.items() if k not in ("masks", "known")}
         return batch

@@ -128,7 +128,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
             terms[f"position{i}"] = self._landmark_loss(position, truth, weight)
         masks, counts = batch.get("masks"), None
         if masks is not None:
-            counts = self._mask_weight(output, batch["mask_weight"], masks.shape[-1])
+            counts = self._mask_weight(output, batch["known"].to(masks.dtype), masks.shape[-1])
         if output.dense is not None:
             target, where = self._dense_truth(output.dense, batch, masks, counts)
             terms["dense"] = self.dense_weight * losses.dense_loss(output.dense, target, where)
@@ -165,7 +165,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         if masks is not None and counts is not None:
             given = F.interpolate(masks, size=(height, width), mode="area")
             allowed = F.interpolate(counts, size=(height, width), mode="nearest")
-            use = (batch["mask_weight"] > 0)[:, :, None, None]
+            use = batch["known"][:, :, None, None]
             target = torch.where(use, given, target)
             where = torch.where(use, allowed, where)
         return target, where
@@ -203,8 +203,8 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
                     F.interpolate(batch["masks"][:, channel, None], size=(256, 256), mode="area")[:, 0] > 0.5
                 )
                 other = 2 * (a & given).sum((1, 2)) / (a.sum((1, 2)) + given.sum((1, 2))).clamp_min(1)
-                dice = torch.where(batch["mask_weight"][:, channel] > 0, other, dice)
-                judged = known[:, part].all(1) | (batch["mask_weight"][:, channel] > 0)
+                dice = torch.where(batch["known"][:, channel], other, dice)
+                judged = known[:, part].all(1) | batch["known"][:, channel]
             else:
                 judged = known[:, part].all(1)
             values.append(torch.where(judged, dice, none))

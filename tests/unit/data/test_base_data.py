@@ -12,6 +12,7 @@ from anatozoo.data.base import (
     loader,
     seed_training_step,
 )
+from anatozoo.data.case import Case
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[int]:
@@ -57,31 +58,37 @@ def test_derived_seeds_fit_torch_and_tell_their_parts_apart() -> None:
 
 
 class Numbers(CaseDataset):
-    """Cases that are their own content, and count how often they are read."""
+    """Cases whose names are their content, and count how often they are read."""
 
     reads = 0
 
-    def read(self, case: int) -> dict[str, Tensor]:
+    def read(self, case: Case) -> dict[str, Tensor]:
         self.reads += 1
-        return {"value": torch.tensor([case])}
+        return {"value": torch.tensor([int(case.id)])}
+
+
+def numbers(*values: int, **known: Any) -> Numbers:
+    return Numbers([Case(str(value), str(value), **known) for value in values])
 
 
 def test_cases_are_read_once_and_what_is_handed_out_belongs_to_the_caller() -> None:
-    dataset = Numbers([7, 8])
+    dataset = numbers(7, 8)
     assert len(dataset) == 2
     dataset[1]["value"].zero_()
     again = dataset[1]
     assert (int(again["value"]), int(again["index"]), dataset.reads) == (8, 1, 1)
 
 
-def test_cases_without_a_name_are_known_by_their_place() -> None:
-    assert Numbers([7, 8]).identity(1) == {"id": "1"}
-    assert Numbers([SimpleNamespace(id="a"), SimpleNamespace(id="b")]).identity(1) == {"id": "b"}
+def test_items_say_who_they_are_and_where_they_come_from() -> None:
+    dataset = Numbers([Case("7", "a", domain="north"), Case("8", "b", domain="south")])
+    assert dataset.identity(1) == {"id": "8"}
+    assert [int(dataset[index]["domain"]) for index in (0, 1)] == [0, 1]
+    assert not dataset[0]["labelled"]
 
 
 def test_training_batches_are_whole_unless_there_is_none() -> None:
     def sizes(count: int, train: bool) -> list[int]:
-        batches = loader(Numbers(range(count)), batch_size=4, num_workers=0, train=train)
+        batches = loader(numbers(*range(count)), batch_size=4, num_workers=0, train=train)
         return [len(batch["index"]) for batch in batches]
 
     assert sizes(9, train=True) == [4, 4]

@@ -103,12 +103,11 @@ def test_images_with_and_without_masks_of_any_size(tmp_path: Path) -> None:
     save(tmp_path / "masks" / "stranger.png", block())
     listing = find(tmp_path)
     found = {case.id: case for case in listing.cases}
-    assert sorted(found) == ["b", "c", "ä"]
+    assert sorted(found) == ["b", "c", "stranger", "ä"]
     assert [found[name].labelled for name in ("ä", "b", "c")] == [True, True, False]
-    assert listing.left_out == {
-        "files that are no image": ["images/readme.txt"],
-        "annotations without an image": ["stranger"],
-    }
+    assert listing.left_out == {"files that are no image": ["images/readme.txt"]}
+    assert found["stranger"].image is None
+    assert [case.id for case in listing.complete(["heart"])] == ["b", "ä"]
     image, labels = found["b"].read(["heart"], 2)
     assert image.pixels.shape == (30, 41)
     assert labels is not None

@@ -1,13 +1,15 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from anatozoo.data.masks import find_masks, painted
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.data.case import Case, Drawn
+from anatozoo.data.layouts.registry import find_cases
+from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.io.rle import encode_rle
@@ -18,6 +20,12 @@ from tests.support.volume_data import write_volumes
 
 ALL = list(CHEST_ORGANS)
 SPLITS = {"train": ["a"], "val": ["b"], "test": ["c"]}
+
+
+def find_masks(root: Path, layout: str, organs: list[str], *, dims: int, **settings: Any) -> list[Case]:
+    """Cases in a split that have all the organs; no image is needed."""
+    found = find_cases(root, layout, organs, dims=dims, **settings).cases
+    return [case for case in found if case.split and all(map(case.has, organs))]
 
 
 def block(value: int = 1, shape: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -41,7 +49,7 @@ def test_jsrt_needs_no_image(tmp_path: Path) -> None:
     forget_images(tmp_path)
     cases = find_masks(tmp_path, "jsrt", ALL, dims=2)
     assert [case.split for case in cases] == ["train", "train", "train", "val", "test"]
-    labels, grid = cases[0].read()
+    labels, grid = cases[0].read_labels(ALL)
     assert labels.shape == (1024, 1024)
     assert grid.spacing_mm == (0.35, 0.35)
     assert np.unique(labels).tolist() == [0, 1, 2, 3, 4, 5]
@@ -53,7 +61,7 @@ def test_masks_win_over_contours_and_sides_make_one_label(tmp_path: Path) -> Non
     heart[60:90, 50:80] = 255
     for number in (1, 2, 3):
         save(tmp_path / "masks" / "heart" / f"JPCLN{number:03d}.png", heart)
-    labels, grid = find_masks(tmp_path, "jsrt", ["lungs", "heart"], dims=2)[0].read()
+    labels, grid = find_masks(tmp_path, "jsrt", ["lungs", "heart"], dims=2)[0].read_labels(["lungs", "heart"])
     assert labels.shape == (128, 128)  # that of the masks
     assert grid.spacing_mm == (0.35 * 8, 0.35 * 8)
     assert np.array_equal(labels == 2, heart > 0)
@@ -84,8 +92,7 @@ def test_cases_without_an_organ_are_left_out(tmp_path: Path) -> None:
     assert len(find_masks(tmp_path, "jsrt", ["lungs"], dims=2)) == 4
     for path in (tmp_path / "landmarks" / "H").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="heart"):
-        find_masks(tmp_path, "jsrt", ["heart"], dims=2)
+    assert find_masks(tmp_path, "jsrt", ["heart"], dims=2) == []
 
 
 def test_label_maps_without_images_in_3d(tmp_path: Path) -> None:
@@ -93,30 +100,30 @@ def test_label_maps_without_images_in_3d(tmp_path: Path) -> None:
     for path in (tmp_path / "imagesTr").iterdir():
         path.unlink()
     (tmp_path / "imagesTr").rmdir()
-    cases = find_masks(tmp_path, "folders", ["front", "back"], dims=3, label_values=[7, 5])
+    cases = find_masks(tmp_path, "folder", ["front", "back"], dims=3, label_values=[7, 5])
     assert [(case.id, case.split) for case in cases] == [("a", "train"), ("b", "val"), ("c", "test")]
-    labels, grid = cases[0].read()
+    labels, grid = cases[0].read_labels(["front", "back"])
     assert labels.shape == (12, 14, 16)
     assert grid.spacing_mm == (1, 1, 1)
     assert (labels == 1).sum() == (labels == 2).sum() == 4 * 6 * 4
     assert labels[4, 4, 4] == 2  # the value 5 is the second organ
-    stray = find_masks(tmp_path, "folders", ["front", "back"], dims=3)[0]
+    stray = find_masks(tmp_path, "folder", ["front", "back"], dims=3)[0]
     with pytest.raises(DataError, match=r"values 5, 7, .*label_values"):
-        stray.read()
-    flat = find_masks(tmp_path, "folders", ["front", "back"], dims=2, label_values=[7, 5])[0]
-    with pytest.raises(DataError, match="a is 3-D"):
-        flat.read()
+        stray.read_labels(["front", "back"])
+    flat = find_masks(tmp_path, "folder", ["front", "back"], dims=2, label_values=[7, 5])[0]
+    with pytest.raises(AnatozooError, match="is 3-D, but 2-D is needed"):
+        flat.read_labels(["front", "back"])
 
 
 def test_pictures_are_dealt_by_subject(tmp_path: Path) -> None:
     for name in [f"p{i}_{k}" for i in range(12) for k in "lr"]:
         save(tmp_path / "labels" / f"{name}.png", block())
-    cases = find_masks(tmp_path, "folders", ["kidney"], dims=2, subject_pattern=r"(p\d+)_")
+    cases = find_masks(tmp_path, "folder", ["kidney"], dims=2, subject_pattern=r"(p\d+)_")
     splits = {case.subject: case.split for case in cases}
     assert len(cases) == 24
     assert len(splits) == 12
     assert all(splits[case.subject] == case.split for case in cases)
-    labels, grid = cases[0].read()
+    labels, grid = cases[0].read_labels(["kidney"])
     assert np.array_equal(labels, block())
     assert grid == Grid((30, 20))
 
@@ -126,11 +133,12 @@ def test_one_folder_per_organ(tmp_path: Path) -> None:
         mask = np.zeros((20, 30), np.uint8)
         mask[row : row + 8, 5:20] = 255
         save(tmp_path / "masks" / organ / "a.png", mask)
-    labels, _ = find_masks(tmp_path, "folders", ["spleen", "liver"], dims=2)[0].read()
+    [case] = find_masks(tmp_path, "folder", ["spleen", "liver"], dims=2)
+    labels, _ = case.read_labels(["spleen", "liver"])
     assert labels[3, 10] == 1
     assert labels[7, 10] == 2  # the later one covers the earlier one
     with pytest.raises(DataError, match="no mask of kidney"):
-        find_masks(tmp_path, "folders", ["spleen", "liver", "kidney"], dims=2)[0].read()
+        find_cases(tmp_path, "folder", ["spleen", "kidney"]).cases[0].read_labels(["kidney"])
 
 
 def test_a_table_of_chexmask(tmp_path: Path) -> None:
@@ -140,8 +148,8 @@ def test_a_table_of_chexmask(tmp_path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["image_id", *masks, "Height", "Width"])
         writer.writerow(["one.png", *(encode_rle(mask > 0) for mask in masks.values()), 20, 30])
-    [case] = find_masks(table, "folders", ["lungs", "heart"], dims=2)
-    labels, grid = case.read()
+    [case] = find_masks(table, "folder", ["lungs", "heart"], dims=2)
+    labels, grid = case.read_labels(["lungs", "heart"])
     assert (case.id, grid.size) == ("one", (30, 20))
     assert np.array_equal(labels == 2, masks["Heart"] > 0)
     assert np.array_equal(labels > 0, sum(masks.values()) > 0)  # type: ignore[arg-type]
@@ -151,9 +159,9 @@ def test_contours_without_a_size_are_refused(tmp_path: Path) -> None:
     from anatozoo.io.landmarks import write_landmarks
 
     write_landmarks(tmp_path / "one_landmarks.csv", make_chest_phantom().landmarks, None)
-    [case] = find_masks(tmp_path, "folders", ["heart"], dims=2)
+    [case] = find_masks(tmp_path, "folder", ["heart"], dims=2)
     with pytest.raises(DataError, match="how large the image"):
-        case.read()
+        case.read_labels(["heart"])
 
 
 def test_acdc_is_read_slice_by_slice_and_split_by_patient(tmp_path: Path) -> None:
@@ -167,7 +175,7 @@ def test_acdc_is_read_slice_by_slice_and_split_by_patient(tmp_path: Path) -> Non
         ("patient002", "val"),
         ("patient003", "train"),
     }
-    labels, grid = cases[0].read()
+    labels, grid = cases[0].read_labels(organs)
     assert grid == Grid((30, 20), (1.5, 1.25))
     assert labels[10, [7, 11, 15]].tolist() == [0, 2, 1]  # in the order of the organs
     only = find_masks(tmp_path, "acdc", ["right_ventricle"], dims=2)
@@ -180,9 +188,9 @@ def test_acdc_is_read_slice_by_slice_and_split_by_patient(tmp_path: Path) -> Non
     ("layout", "organs", "dims", "values", "error"),
     [
         ("nifti", ["heart"], 2, None, "layout='nifti' is unknown"),
-        ("jsrt", ["heart"], 3, None, "2-D masks"),
-        ("folders", ["heart"], 2, [1, 2], "one number above 0"),
-        ("folders", ["heart", "liver"], 2, [1, 1], "one number above 0"),
+        ("jsrt", ["heart"], 3, None, "holds no 3-D volumes"),
+        ("folder", ["heart"], 2, [1, 2], "one number above 0"),
+        ("folder", ["heart", "liver"], 2, [1, 1], "one number above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
@@ -200,7 +208,7 @@ def test_folders_without_masks_say_so(tmp_path: Path) -> None:
     save(tmp_path / "labels" / "a.png", block())
     (tmp_path / "splits.json").write_text(json.dumps({"train": ["a", "z"]}))
     with pytest.raises(DataError, match="without a mask, first z"):
-        find_masks(tmp_path, "folders", ["kidney"], dims=2)
+        find_masks(tmp_path, "folder", ["kidney"], dims=2)
 
 
 def test_a_subject_belongs_to_one_split(tmp_path: Path) -> None:
@@ -208,10 +216,10 @@ def test_a_subject_belongs_to_one_split(tmp_path: Path) -> None:
         save(tmp_path / "labels" / f"{name}.png", block())
     (tmp_path / "splits.json").write_text(json.dumps({"train": ["p1_l"], "val": ["p1_r"]}))
     with pytest.raises(DataError, match="p1 is in the splits train and val"):
-        find_masks(tmp_path, "folders", ["kidney"], dims=2, subject_pattern=r"(p\d+)_")
+        find_masks(tmp_path, "folder", ["kidney"], dims=2, subject_pattern=r"(p\d+)_")
 
 
 def test_painting_needs_every_organ() -> None:
-    masks = {"lung_right": block() > 0}
-    with pytest.raises(DataError, match=r"x has no mask of lung_left; it has lung_right"):
-        painted(masks, ["lungs"], "x")
+    drawn = Drawn(Grid((30, 20)), masks={"lung_right": block() > 0})
+    with pytest.raises(DataError, match=r"no mask of lung_left, but lung_right"):
+        drawn.label_map(["lungs"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from anatozoo.data.cases import FrameCase, find_cases
-from anatozoo.data.masks import find_masks
-from anatozoo.data.stacks import HEART, find_stacks
+from anatozoo.data.case import Case
+from anatozoo.data.layouts.acdc import HEART
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError
 from anatozoo.io.splits import deal, describe, origin_record, refuse_dealt, splits_or_deal
 from tests.support.chest_data import write_chest_data
@@ -25,7 +25,7 @@ def write(path: Path, lists: object) -> Path:
     return path
 
 
-def of(cases: Sequence[FrameCase]) -> Mapping[str, str | None]:
+def of(cases: Sequence[Case]) -> Mapping[str, str | None]:
     return {case.id: case.split for case in cases}
 
 
@@ -41,16 +41,16 @@ def test_a_root_too_high_or_too_low_gives_the_splits_of_the_right_one(tmp_path: 
     write(data / "msd" / "splits.json", {"train": ["hippocampus_001"], "val": ["hippocampus_003"]})
     link = tmp_path / "link"
     link.symlink_to(data / "acdc" / "training")
-    right = of(find_stacks(data / "acdc", "acdc", HEART))
+    right = of(find_cases(data / "acdc", "acdc", HEART, dims=3).cases)
     assert {name.partition("_")[0]: split for name, split in right.items()} == {
         "patient001": "val", "patient002": "test", "patient003": "train",
     }  # fmt: skip
     for root in (data, data / "acdc" / "training", link):
-        assert of(find_stacks(root, "acdc", HEART)) == right, root
-        masks = find_masks(root, "acdc", HEART, dims=2)
+        assert of(find_cases(root, "acdc", HEART, dims=3).cases) == right, root
+        masks = find_cases(root, "acdc", HEART, dims=2).cases
         assert {case.id.rpartition("_z")[0]: case.split for case in masks} == right, root
-    assert describe(find_stacks(data / "acdc", "acdc", HEART)) == []
-    [said] = describe(find_stacks(link, "acdc", HEART))
+    assert describe(find_cases(data / "acdc", "acdc", HEART, dims=3).cases) == []
+    [said] = describe(find_cases(link, "acdc", HEART, dims=3).cases)
     assert str(data / "acdc" / "splits.json") in said
 
 
@@ -59,8 +59,8 @@ def test_volumes_behind_a_link_are_found_and_a_circle_ends(tmp_path: Path) -> No
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "training").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(tmp_path / "disk")
-    expected = of(find_stacks(tmp_path / "disk", "acdc", HEART))
-    assert of(find_stacks(tmp_path / "root", "acdc", HEART)) == expected
+    expected = of(find_cases(tmp_path / "disk", "acdc", HEART, dims=3).cases)
+    assert of(find_cases(tmp_path / "root", "acdc", HEART, dims=3).cases) == expected
     assert set(expected.values()) == {"train", "val", "test"}
 
 
@@ -71,22 +71,20 @@ def test_radiographs_and_folders_look_above_too(tmp_path: Path) -> None:
     for folder in ("images", "landmarks", "masks"):
         if (tmp_path / "jsrt" / folder).exists():
             (tmp_path / "jsrt" / folder).rename(deeper / folder)
-    right = of(find_cases(tmp_path / "jsrt", "jsrt", ["heart"], dims=2))
+    right = of(find_cases(tmp_path / "jsrt", "jsrt", ["heart"]).complete(["heart"]))
     assert sorted(map(str, right.values())) == ["train", "train", "val"]
-    assert of(find_cases(deeper, "jsrt", ["heart"], dims=2)) == right
+    assert of(find_cases(deeper, "jsrt", ["heart"]).complete(["heart"])) == right
     (tmp_path / "jsrt" / "splits" / "train.txt").unlink()
     (tmp_path / "jsrt" / "splits" / "val.txt").unlink()
     names = sorted(right)
     write(tmp_path / "jsrt" / "splits.json", {"train": names[1:], "val": [f"{names[0].lower()}.png"]})
-    assert of(find_cases(deeper, "jsrt", ["heart"], dims=2))[names[0]] == "val"
+    assert of(find_cases(deeper, "jsrt", ["heart"]).complete(["heart"]))[names[0]] == "val"
 
     write_volumes(tmp_path / "msd" / "Task04", ["a", "b", "c"])
     write(tmp_path / "msd" / "splits.json", {"train": ["a"], "val": ["b"], "test": ["c"]})
     expected = {"a": "train", "b": "val", "c": "test"}
     root = tmp_path / "msd" / "Task04"
-    assert of(find_cases(root, "folders", ["front", "back"], dims=3)) == expected
-    masks = find_masks(root, "folders", ["front", "back"], dims=3)
-    assert {case.id: case.split for case in masks} == expected
+    assert of(find_cases(root, "folder", ["front", "back"], dims=3).cases) == expected
 
 
 def test_different_lists_are_an_error_that_names_them(tmp_path: Path) -> None:
@@ -141,7 +139,7 @@ def test_what_lists_do_not_cover_is_said_with_counts(tmp_path: Path) -> None:
     write(
         tmp_path / "splits.json", {"train": ["patient001"], "val": ["patient002", "patient007", "patient008"]}
     )
-    cases = find_stacks(tmp_path, "acdc", HEART)
+    cases = find_cases(tmp_path, "acdc", HEART, dims=3).cases
     said = " ".join(describe(cases))
     assert "2 of its names are no case" in said
     left_out = sum(case.split is None for case in cases)
@@ -152,7 +150,7 @@ def test_what_lists_do_not_cover_is_said_with_counts(tmp_path: Path) -> None:
 def test_a_deal_is_said_recorded_and_no_ground_for_evidence(tmp_path: Path) -> None:
     write_hearts(tmp_path, {"train": [1, 2], "val": [3, 4]})
     (tmp_path / "splits.json").unlink()
-    cases = find_stacks(tmp_path, "acdc", HEART)
+    cases = find_cases(tmp_path, "acdc", HEART, dims=3).cases
     assert of(cases) == {case.id: deal(case.subject) for case in cases}
     [said] = describe(cases)
     assert "DEALT" in said
@@ -164,7 +162,7 @@ def test_a_deal_is_said_recorded_and_no_ground_for_evidence(tmp_path: Path) -> N
     write(
         tmp_path / "splits.json", {"train": ["patient001", "patient002"], "val": ["patient003", "patient004"]}
     )
-    cases = find_stacks(tmp_path, "acdc", HEART)
+    cases = find_cases(tmp_path, "acdc", HEART, dims=3).cases
     refuse_dealt(cases)
     assert origin_record(cases) == {"dealt": 0, "listed": len(cases), "lists": ["splits.json"]}
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import anatozoo
-from anatozoo.data.stacks import HEART, find_stacks, read_info
+from anatozoo.data.layouts.acdc import HEART, read_info
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError, GeometryError, WeightsError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
@@ -70,7 +71,7 @@ def prior(**settings: Any) -> AcnnPriorModule:
 
 
 def test_acdc_is_read_by_patient_and_phase(root: Path) -> None:
-    cases = find_stacks(root, "acdc", HEART)
+    cases = find_cases(root, "acdc", HEART, dims=3).cases
     assert [case.id for case in cases[:2]] == ["patient001_frame01", "patient001_frame09"]
     assert {case.subject: case.split for case in cases} == {
         "patient001": "train",
@@ -78,11 +79,11 @@ def test_acdc_is_read_by_patient_and_phase(root: Path) -> None:
         "patient003": "val",
         "patient004": "test",
     }
-    image, labels = cases[0].read()
+    image, labels = cases[0].read(HEART, 3)
     assert labels is not None
     assert image.pixels.shape == labels.shape == (8, 40, 33)
     assert np.unique(labels).tolist() == [0, 1, 2, 3]
-    [_, swapped] = find_stacks(root, "acdc", ["left_ventricle", "myocardium"])[0].read()
+    _, swapped = cases[0].read(["left_ventricle", "myocardium"], 3)
     assert swapped is not None
     assert np.array_equal(swapped == 1, labels == 3)
     assert not (swapped == 3).any()
@@ -103,7 +104,7 @@ def test_data_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(truth)))
 
     def read() -> Any:
-        return find_stacks(tmp_path, "acdc", HEART)[0].read()
+        return find_cases(tmp_path, "acdc", HEART, dims=3).cases[0].read(HEART, 3)
 
     sitk.WriteImage(itk_image(labels + np.uint8(3), Grid(labels.shape[::-1])), str(truth))
     with pytest.raises(DataError, match="holds the values"):
@@ -115,13 +116,13 @@ def test_data_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no label map"):
         read()
     with pytest.raises(DataError, match="is not a folder"):
-        find_stacks(tmp_path / "absent", "acdc", HEART)
+        find_cases(tmp_path / "absent", "acdc", HEART, dims=3)
     with pytest.raises(DataError, match="no patientNNN"):
-        find_stacks(_empty(tmp_path), "acdc", HEART)
+        find_cases(_empty(tmp_path), "acdc", HEART, dims=3)
     with pytest.raises(ConfigError, match="ACDC has no spleen"):
-        find_stacks(tmp_path, "acdc", ["spleen"])
+        find_cases(tmp_path, "acdc", ["spleen"], dims=3)
     with pytest.raises(ConfigError, match="layout='msd'"):
-        find_stacks(tmp_path, "msd", HEART)
+        find_cases(tmp_path, "msd", HEART, dims=3)
     assert read_info(tmp_path / "absent.cfg") == {}
 
 
@@ -164,7 +165,7 @@ def test_items_lie_in_the_frame_and_training_ones_have_a_margin(root: Path) -> N
     assert val["labels"].unique().tolist() == [0, 1, 2, 3]
     assert (len(made.sets["train"]), len(made.sets["val"]), len(made.sets["test"])) == (4, 2, 2)  # type: ignore[arg-type]
     batch = next(iter(made.train_dataloader()))
-    found = made.augmented(batch)
+    found = made.prepare(batch, training=True)
     assert found["image"].shape == (2, 1, 8, 32, 32)
     assert found["labels"].shape == (2, 8, 32, 32)
     assert found["labels"].dtype == torch.uint8
@@ -403,7 +404,7 @@ def test_volumes_of_the_decathlon_are_trained_at_their_resolution(tmp_path: Path
     frame: dict[str, Any] = {"frame": {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}}
     model = AcnnModule(organs=["a", "b"], widths=[4, 8], **frame, optim=Optim(**OPTIM | {"lr": 1e-3}))
     made = AcnnDataModule(
-        str(tmp_path), layout="folders", organs=["a", "b"], augment=None, batch_size=2, **frame
+        str(tmp_path), layout="folder", organs=["a", "b"], augment=None, batch_size=2, **frame
     )
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(model, made)

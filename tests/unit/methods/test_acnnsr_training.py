@@ -117,7 +117,7 @@ def test_training_crops_flips_and_scales(root: Path) -> None:
     batch = next(iter(made.train_dataloader()))
     assert batch["target"].shape == (2, 1, 20, 20, 20)
     torch.manual_seed(0)
-    found = made.augmented(batch)
+    found = made.prepare(batch, training=True)
     assert found["target"].shape == (2, 1, 16, 16, 16)
     assert found["inside"].shape == (2, 16, 16, 16)
     # What is inside is the volume still: its border repeats itself beyond.
@@ -128,7 +128,7 @@ def test_training_crops_flips_and_scales(root: Path) -> None:
     whole = data(root, augment={"contrast": 0.0}, margin=0)
     whole.setup("fit")
     same = next(iter(whole.train_dataloader()))
-    assert torch.equal(whole.augmented(same)["target"], same["target"])
+    assert torch.equal(whole.prepare(same, training=True)["target"], same["target"])
 
 
 def test_training_steps_repeat_with_their_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_data_that_teach_no_fine_slices_are_refused(tmp_path: Path) -> None:
     finer = read(Grid((16, 16, 8), (0.5, 0.5, 0.5)))
     assert int(finer["inside"].sum()) == 4 * 8 * 8
     made = data(tmp_path)
-    with pytest.raises(DataError, match="in the split 'train'"):
+    with pytest.raises(DataError, match="split 'train' of folder has 0 cases"):
         made.setup("fit")
     plain = tmp_path / "plain"
     (plain / "images").mkdir(parents=True)

@@ -210,7 +210,7 @@ def folder(root: Path, *, image: Any = CHEST, label: Any = ORGAN) -> Path:
 
 
 def first_pair(root: Path, **changes: Any) -> dict[str, torch.Tensor]:
-    settings = {"layout": "folders", "organs": ["organ"], "frame": {"size": 32}} | changes
+    settings = {"layout": "folder", "organs": ["organ"], "frame": {"size": 32}} | changes
     data = AcRegNetDataModule(str(root), **settings)
     data.setup("validate")
     return data.sets["val"][0]

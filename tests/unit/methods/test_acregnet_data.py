@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from anatozoo.data.cases import find_cases
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
@@ -41,7 +41,7 @@ def pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
 
 def volume_pairs(root: Path, **changes: Any) -> AcRegNetDataModule:
     frame = {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
-    settings = {"layout": "folders", "organs": LABELS, "frame": frame | changes.pop("frame", {})}
+    settings = {"layout": "folder", "organs": LABELS, "frame": frame | changes.pop("frame", {})}
     return pairs(root, **(settings | changes))
 
 
@@ -84,24 +84,24 @@ def test_labels_lie_on_their_image(chest: Path) -> None:
 
 
 def test_labels_are_named_and_ordered(chest: Path) -> None:
-    cases = find_cases(chest, "jsrt", ["heart", "lungs"], dims=2)
-    others = find_cases(chest, "jsrt", ["lung_left", "clavicles"], dims=2)
-    (_, a), (_, b) = cases[0].read(), others[0].read()
+    case = find_cases(chest, "jsrt").cases[0]
+    (_, a), (_, b) = case.read(["heart", "lungs"], 2), case.read(["lung_left", "clavicles"], 2)
     assert a is not None
     assert b is not None
     # The lungs come last and cover what the heart had of them.
     assert (a == 1).sum() < (a == 2).sum()
     assert set(np.unique(b)) == {0, 1, 2}
     with pytest.raises(DataError, match="spleen"):
-        find_cases(chest, "jsrt", ["spleen"], dims=2)
-    with pytest.raises(ConfigError, match="2-D images"):
+        case.read(["spleen"], 2)
+    assert not case.has("spleen")
+    with pytest.raises(ConfigError, match="no 3-D volumes"):
         find_cases(chest, "jsrt", ["heart"], dims=3)
 
 
 def test_images_alone_need_no_labels(chest: Path) -> None:
     data = pairs(chest, organs=[])
     data.setup("test")
-    assert set(data.sets["test"][0]) == {"moving", "fixed", "spacing_mm", "index"}
+    assert set(data.sets["test"][0]) == {*("moving", "fixed", "spacing_mm", "index", "domain", "labelled")}
 
 
 def test_pairs_and_their_selections_say_who_they_are(chest: Path) -> None:
@@ -141,7 +141,7 @@ def test_without_a_spacing_there_is_none(tmp_path: Path) -> None:
         for name in "ab":
             cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.eye(16, dtype=np.uint8))
     (tmp_path / "splits.json").write_text('{"test": ["a", "b"]}')
-    data = pairs(tmp_path, layout="folders", organs=["x"], frame={"size": 16})
+    data = pairs(tmp_path, layout="folder", organs=["x"], frame={"size": 16})
     data.setup("test")
     assert bool(data.sets["test"][0]["spacing_mm"].isnan().all())
 
@@ -164,15 +164,15 @@ def test_a_subject_belongs_to_one_split(volumes: Path, tmp_path: Path) -> None:
     (root / "splits").mkdir()
     (root / "splits/train.txt").write_text("s0_a\ns1_a\n")
     (root / "splits/val.txt").write_text("s0_b\ns1_b\n")
-    find_cases(root, "folders", LABELS, dims=3)
+    find_cases(root, "folder", LABELS, dims=3)
     with pytest.raises(DataError, match="subject s0 is in the splits train and val"):
-        find_cases(root, "folders", LABELS, dims=3, subject_pattern=r"(s\d)_.")
+        find_cases(root, "folder", LABELS, dims=3, subject_pattern=r"(s\d)_.")
     (root / "splits/val.txt").write_text("s0_a\n")
     with pytest.raises(DataError, match="s0_a is in the splits"):
-        find_cases(root, "folders", LABELS, dims=3)
+        find_cases(root, "folder", LABELS, dims=3)
     (root / "splits/val.txt").write_text("nobody\n")
     with pytest.raises(DataError, match="without an image, first nobody"):
-        find_cases(root, "folders", LABELS, dims=3)
+        find_cases(root, "folder", LABELS, dims=3)
 
 
 def test_without_lists_subjects_are_dealt(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_without_lists_subjects_are_dealt(tmp_path: Path) -> None:
         for side in "lr":
             for folder in ("images", "labels"):
                 cv2.imwrite(str(tmp_path / folder / f"p{i}{side}.png"), np.eye(16, dtype=np.uint8) * 2)
-    cases = find_cases(tmp_path, "folders", ["x"], dims=2, label_values=[2], subject_pattern=r"(p\d+)")
+    cases = find_cases(tmp_path, "folder", ["x"], label_values=[2], subject_pattern=r"(p\d+)").cases
     by_subject: dict[str, set[str | None]] = {}
     for case in cases:
         by_subject.setdefault(case.subject, set()).add(case.split)
@@ -190,34 +190,33 @@ def test_without_lists_subjects_are_dealt(tmp_path: Path) -> None:
     counts = {s: sum(case.split == s for case in cases) for s in ("train", "val", "test")}
     assert counts["train"] > 60
     assert min(counts.values()) > 2
-    _, labels = cases[0].read()
+    _, labels = cases[0].read(["x"], 2)
     assert labels is not None
     assert labels.max() == 1
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images in images or imagesTr"):
-        find_cases(tmp_path, "folders", LABELS, dims=3)
+        find_cases(tmp_path, "folder", LABELS, dims=3)
     root = write_volumes(tmp_path / "a", ["x", "y"], values=(1, 7))
     with pytest.raises(DataError, match=r"the values 7, .*label_values"):
-        find_cases(root, "folders", LABELS, dims=3)[0].read()
-    _, labels = find_cases(root, "folders", LABELS, dims=3, label_values=[7, 1])[0].read()
+        find_cases(root, "folder", LABELS, dims=3).cases[0].read(LABELS, 3)
+    _, labels = find_cases(root, "folder", LABELS, dims=3, label_values=[7, 1]).cases[0].read(LABELS, 3)
     assert labels is not None
     assert set(np.unique(labels)) == {0, 1, 2}
     with pytest.raises(ConfigError, match="one number above 0"):
-        find_cases(root, "folders", LABELS, dims=3, label_values=[0, 1])
-    with pytest.raises(ConfigError, match="choose jsrt or folders"):
+        find_cases(root, "folder", LABELS, dims=3, label_values=[0, 1])
+    with pytest.raises(ConfigError, match="layout='nifti' is unknown"):
         find_cases(root, "nifti", LABELS, dims=3)
     with pytest.raises(ConfigError, match="needs a group"):
-        find_cases(root, "folders", LABELS, dims=3, subject_pattern="x")
+        find_cases(root, "folder", LABELS, dims=3, subject_pattern="x")
     other = sitk.ReadImage(str(root / "labelsTr/x.nii.gz"))
     other.SetOrigin((5.0, 0.0, 0.0))
     sitk.WriteImage(other, str(root / "labelsTr/x.nii.gz"))
     with pytest.raises(DataError, match="another grid than its image"):
-        find_cases(root, "folders", LABELS, dims=3)[0].read()
+        find_cases(root, "folder", LABELS, dims=3, label_values=[7, 1]).cases[0].read(LABELS, 3)
     (root / "labelsTr/y.nii.gz").unlink()
-    with pytest.raises(DataError, match="1 images have no label map"):
-        find_cases(root, "folders", LABELS, dims=3)
+    assert [case.labelled for case in find_cases(root, "folder", LABELS, dims=3).cases] == [True, False]
 
 
 def test_an_empty_label_map_is_named(tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ def test_an_empty_label_map_is_named(tmp_path: Path) -> None:
     data.setup("validate")
     with pytest.raises(DataError, match="case x is empty"):
         data.sets["val"][0]
-    with pytest.raises(DataError, match="'test' has 0 cases"):
+    with pytest.raises(DataError, match="split 'test' of folder has 0 cases"):
         data.setup("test")
 
 
@@ -237,7 +236,7 @@ def test_each_image_of_a_training_pair_is_deformed_in_its_own_way(chest: Path) -
     item = data.sets["train"][0]
     same = {"fixed": item["moving"], "fixed_labels": item["moving_labels"]}
     batch = {key: value[None] for key, value in (item | same).items()}
-    found = data.deformed(batch)
+    found = data.prepare(batch, training=True)
     assert found.keys() == batch.keys()
     for role in ("moving", "fixed"):
         assert not torch.equal(found[role], batch[role])
@@ -246,7 +245,7 @@ def test_each_image_of_a_training_pair_is_deformed_in_its_own_way(chest: Path) -
     assert not torch.equal(found["moving"], found["fixed"])
     assert not torch.equal(found["moving_labels"], found["fixed_labels"])
     images = {key: batch[key] for key in ("moving", "fixed")}
-    assert data.deformed(images).keys() == images.keys()
+    assert data.prepare(images, training=True).keys() == images.keys()
     assert pairs(chest).augment_config is None
 
 
@@ -258,7 +257,7 @@ def test_cases_of_another_experiment_are_left_out(chest: Path, tmp_path: Path) -
     assert {data.sets["train"].identity(i)["moving"] for i in range(2)} == {"JPCLN001", "JPCLN003"}  # type: ignore[attr-defined]
     assert len(data.sets["train"]) == 2  # type: ignore[arg-type]
     assert len(data.sets["val"]) == 6  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be opened"):
         pairs(chest, exclude=str(tmp_path / "nowhere.txt")).setup("fit")
 
 

@@ -21,7 +21,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data(root: Path, **settings: Any) -> HybridGNetDataModule:
     module = HybridGNetDataModule(
-        str(root), **{"layouts": ["jsrt"], "batch_size": 2, "frame": {"size": 64}} | settings
+        str(root), **{"layout": "jsrt", "batch_size": 2, "frame": {"size": 64}} | settings
     )
     module.setup("fit")
     return module
@@ -39,18 +39,18 @@ def test_items_have_the_documented_shapes_and_ranges(root: Path) -> None:
     shapes = {k: tuple(v.shape) for k, v in item.items()}
     assert shapes == {
         "image": (1, 64, 64), "landmarks": (166, 2), "landmark_weight": (166,),
-        "masks": (5, 16, 16), "mask_weight": (5,), "spacing_mm": (2,), "index": (),
+        "masks": (5, 16, 16), "known": (5,), "spacing_mm": (2,), "index": (), "domain": (), "labelled": (),
     }  # fmt: skip
     assert int(item["index"]) == 3
     assert 0 <= float(item["image"].min()) < float(item["image"].max()) <= 1
     assert bool((item["landmark_weight"] == 1).all())
     # Masks stand in for landmarks only.
-    assert not item["mask_weight"].any()
+    assert not item["known"].any()
 
 
 def test_landmarks_surround_the_organs_in_the_network_frame(root: Path) -> None:
     module = data(root, frame={"size": 128})
-    parts = graphs.organ_slices(module.organs)
+    parts = graphs.organ_slices(module.counts)
     for i in range(5):
         item = module.sets["val"][i]
         # A pixel's centre u·S in pixels lies at u + 1/(2S) of the frame's width.
@@ -62,7 +62,7 @@ def test_landmarks_surround_the_organs_in_the_network_frame(root: Path) -> None:
 
 def test_organs_select_and_order_the_landmarks(root: Path) -> None:
     every, some = data(root), data(root, organs={"heart": 26, "lung_right": 44})
-    parts = graphs.organ_slices(every.organs)
+    parts = graphs.organ_slices(every.counts)
     expected = every.sets["train"][0]["landmarks"]
     found = some.sets["train"][0]["landmarks"]
     assert torch.equal(found, torch.cat([expected[parts["heart"]], expected[parts["lung_right"]]]))
@@ -83,13 +83,13 @@ def test_masks_stand_in_for_missing_landmarks(tmp_path: Path) -> None:
         cv2.imwrite(str(root / "masks" / organ / "JPCLN001.png"), mask)
     module = data(root)
     item = module.sets["train"][0]
-    assert item["mask_weight"].tolist() == [0, 0, 1, 0, 0]
+    assert item["known"].tolist() == [0, 0, 1, 0, 0]
     expected = torch.zeros(16, 16)
     expected[8:12, 4:8] = 1
     assert torch.equal(item["masks"][2], expected)
     assert int(item["landmark_weight"].sum()) == 166 - 26
     only = data(root, mask_organs=["heart", "lung_right", "lung_left", "clavicle_right", "clavicle_left"])
-    assert only.sets["train"][0]["mask_weight"].tolist() == [1, 0, 0, 0, 0]
+    assert only.sets["train"][0]["known"].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_mean_landmarks_are_those_of_the_training_set(root: Path) -> None:
@@ -103,7 +103,7 @@ def test_mean_landmarks_without_any_are_the_middle_of_the_frame(tmp_path: Path) 
     for path in (root / "landmarks" / "H").glob("*.npy"):
         path.unlink()
     module = data(root)
-    heart = graphs.organ_slices(module.organs)["heart"]
+    heart = graphs.organ_slices(module.counts)["heart"]
     assert bool((module.mean_landmarks()[heart] == 0.5).all())
 
 
@@ -149,7 +149,15 @@ def test_augmentation_is_for_training_only(root: Path) -> None:
 
 def test_masks_that_no_image_has_are_dropped(root: Path) -> None:
     found = transferred(data(root), training=True)
-    assert set(found) == {"image", "landmarks", "landmark_weight", "spacing_mm", "index"}
+    assert set(found) == {
+        "image",
+        "landmarks",
+        "landmark_weight",
+        "spacing_mm",
+        "index",
+        "domain",
+        "labelled",
+    }
 
 
 @pytest.mark.parametrize(
@@ -194,7 +202,7 @@ def test_an_unknown_spacing_stays_unknown(tmp_path: Path) -> None:
         path.rename(path.with_name(path.name.replace("JPCLN", "CHN")))
     for path in (root / "splits").glob("*.txt"):
         path.write_text(path.read_text().replace("JPCLN", "CHN"))
-    found = data(root, layouts=["landmarks"]).sets["train"]
+    found = data(root, layout=["landmarks"]).sets["train"]
     assert bool(found[0]["spacing_mm"].isnan().all())
     assert found.identity(0) == {"id": "CHN001", "patient": "CHN001", "split": "train", "dataset": "unknown"}
 

@@ -93,7 +93,7 @@ def test_landmarks_without_truth_do_not_count() -> None:
 def test_nothing_labelled_gives_no_nan(loss: str) -> None:
     model = module(loss=loss, refine=[0.05]).train()
     batch = {k: torch.zeros_like(v) for k, v in labelled(2).items()}
-    batch |= {"masks": torch.zeros(2, 3, 16, 16), "mask_weight": torch.zeros(2, 3)}
+    batch |= {"masks": torch.zeros(2, 3, 16, 16), "known": torch.zeros(2, 3, dtype=torch.bool)}
     terms = model.losses(model(torch.rand(2, 1, 64, 64)), batch)
     total = torch.stack(list(terms.values())).sum()
     total.backward()
@@ -105,7 +105,11 @@ def test_masks_pull_polygons_where_landmarks_are_missing() -> None:
     model, batch = module(region_weight=1.0), labelled(1)
     truth, parts = batch["landmarks"], model.parts.values()
     masks = torch.cat([polygon_inside(truth[:, part], 16, 16) for part in parts])[None].float()
-    batch |= {"landmark_weight": torch.zeros(1, 120), "masks": masks, "mask_weight": torch.ones(1, 3)}
+    batch |= {
+        "landmark_weight": torch.zeros(1, 120),
+        "masks": masks,
+        "known": torch.ones(1, 3, dtype=torch.bool),
+    }
     right = model.losses(output(truth), batch)["region"]
     moved = (truth - 0.05).requires_grad_()
     wrong = model.losses(output(truth)._replace(landmarks=moved), batch)["region"]
@@ -245,7 +249,7 @@ def test_validation_takes_masks_where_landmarks_are_missing() -> None:
     weight[1, 0] = 1
     shifted = batch["landmarks"].clone()
     shifted[1] += 1.0  # the second image's polygons lie nowhere near
-    columns = evaluate(module(), batch | {"masks": masks, "mask_weight": weight}, shifted)
+    columns = evaluate(module(), batch | {"masks": masks, "known": weight > 0}, shifted)
     assert columns["dice/lung_right"] == pytest.approx(0.5)
     assert columns["dice/lung_left"] == 1
     assert columns["mse_px2"] == 0

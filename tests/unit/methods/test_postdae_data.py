@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.data.masks import MaskCase
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.data import EVALUATED, MaskDataset, PostDAEDataModule, read_confusions
+from tests.support.cases import case_of
 from tests.support.chest_data import write_chest_data
 
 SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "batch_size": 2, "frame": {"size": 64}}
@@ -41,7 +41,7 @@ def train_batch(module: PostDAEDataModule, step: int = 0, rank: int = 0) -> dict
 
 def test_items_are_shares_that_sum_to_one(root: Path) -> None:
     item = data(root).sets["train"][0]
-    assert set(item) == {"clean", "spacing_mm", "index"}
+    assert set(item) == {"clean", "spacing_mm", "index", "domain", "labelled"}
     assert item["clean"].shape == (3, 64, 64)
     torch.testing.assert_close(item["clean"].sum(0), torch.ones(64, 64))
     assert bool(((item["clean"] > 0.1) & (item["clean"] < 0.9)).any())  # cells that a border crosses
@@ -52,17 +52,17 @@ def test_an_unknown_spacing_stays_unknown_and_a_volume_has_three() -> None:
     labels = np.zeros((6, 10, 12), np.uint8)
     labels[2:4, 3:8, 3:9] = 1
     grids = [Grid((12, 10, 6)), Grid((12, 10, 6), (1.0, 2.0, 3.0))]
-    cases = [MaskCase(str(i), str(i), None, lambda grid=grid: (labels, grid)) for i, grid in enumerate(grids)]
-    masks = MaskDataset(cases, 1, FrameSpec([8, 16, 16], "stretch"))
+    cases = [case_of(str(i), None, labels, ["x"], grid=grid) for i, grid in enumerate(grids)]
+    masks = MaskDataset(cases, ["x"], FrameSpec([8, 16, 16], "stretch"))
     assert bool(masks[0]["spacing_mm"].isnan().all())
     torch.testing.assert_close(masks[1]["spacing_mm"], torch.tensor([12 / 16, 20 / 16, 18 / 8]))
     assert masks.identity(0) == {"id": "0", "subject": "0"}
 
 
 def test_an_empty_mask_names_its_case() -> None:
-    case = MaskCase("nobody", "n", "train", lambda: (np.zeros((9, 9), np.uint8), Grid((9, 9))))
+    case = case_of("nobody", None, np.zeros((9, 9), np.uint8), ["x"], grid=Grid((9, 9)))
     with pytest.raises(DataError, match="nobody is empty"):
-        MaskDataset([case], 1, FrameSpec(16))[0]
+        MaskDataset([case], ["x"], FrameSpec(16))[0]
 
 
 def test_training_steps_repeat_with_their_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_fewer_copies_take_the_kinds_in_turn(root: Path) -> None:
 def test_splits_do_not_mix_and_epochs_are_as_long_as_asked(root: Path) -> None:
     module = data(root, repeat=3)
     module.setup("test")
-    train = {case.id for case in module.sets["train"].datasets[0].cases}
+    train = {case.id for case in module.sets["train"].cases}
     val, test = ({case.id for case in module.sets[s].masks.cases} for s in ("val", "test"))
     assert (len(train), len(val), len(test)) == (5, 2, 2)
     assert not train & val
@@ -145,7 +145,7 @@ def test_the_loaders_run_with_workers(root: Path) -> None:
 
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     write_chest_data(tmp_path, {"train": 2}, side=32)
-    with pytest.raises(DataError, match="none of the 2 masks is in the split 'val'"):
+    with pytest.raises(DataError, match="the split 'val' of jsrt has 0 cases"):
         data(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_volumes_are_trained_too(tmp_path: Path) -> None:
     seen = FrameSpec([16, 16, 16], "spacing", [1.0, 1.0, 1.0])
     frame: dict[str, Any] = {"organs": ["a", "b"], "frame": seen}
     model = PostDAEModule(**frame, widths=[4, 8], code=4, skips=[2], optim=optim())
-    data = PostDAEDataModule(str(tmp_path), layout="folders", batch_size=2, eval_copies=3, **frame)
+    data = PostDAEDataModule(str(tmp_path), layout="folder", batch_size=2, eval_copies=3, **frame)
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(model, data)
     assert 0 <= float(trainer.callback_metrics["val/dice"]) <= 1

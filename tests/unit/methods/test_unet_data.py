@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.chest import index_chest
 from anatozoo.methods.unet.data import LabelDataset, UNetDataModule
 from tests.support.chest_data import write_chest_data
 
@@ -21,7 +21,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data(root: Path, **settings: Any) -> UNetDataModule:
     module = UNetDataModule(
-        str(root), **{"layouts": ["jsrt"], "batch_size": 2, "frame": {"size": 64}} | settings
+        str(root), **{"layout": "jsrt", "batch_size": 2, "frame": {"size": 64}} | settings
     )
     module.setup("fit")
     return module
@@ -32,9 +32,11 @@ def test_items_have_the_documented_shapes_types_and_values(root: Path) -> None:
     assert {k: (tuple(v.shape), v.dtype) for k, v in item.items()} == {
         "image": ((1, 64, 64), torch.float32),
         "labels": ((64, 64), torch.int64),
-        "known": ((5,), torch.float32),
+        "known": ((5,), torch.bool),
         "spacing_mm": ((2,), torch.float32),
         "index": ((), torch.int64),
+        "domain": ((), torch.int64),
+        "labelled": ((), torch.bool),
     }
     assert int(item["index"]) == 3
     assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, 4, 5}
@@ -91,7 +93,7 @@ def test_images_without_any_of_the_organs_are_left_out(tmp_path: Path) -> None:
     (root / "landmarks" / "H" / "JPCLN001.npy").unlink()
     module = data(root, organs=["heart"])
     assert [case.id for case in module.sets["train"].cases] == ["JPCLN002"]
-    with pytest.raises(DataError, match="no images with annotations"):
+    with pytest.raises(DataError, match="has 0 cases that can be used"):
         data(root, organs=["aorta"])
 
 
@@ -147,7 +149,7 @@ def test_impossible_settings_are_refused(root: Path, settings: dict[str, Any], m
 
 
 def test_images_are_read_once_and_copies_are_handed_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = LabelDataset(index_chest(root, "jsrt", "val"), ["heart"], FrameSpec(64))
+    dataset = LabelDataset(find_cases(root, "jsrt").complete(["heart"], "val"), ["heart"], FrameSpec(64))
     first = dataset[0]
     monkeypatch.setattr(LabelDataset, "read", lambda *_: pytest.fail("read again"))
     for value in first.values():

@@ -9,9 +9,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from anatozoo.data.cases import FrameCase
 from anatozoo.data.framed import FrameDataset
-from anatozoo.data.masks import MaskCase
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
@@ -20,6 +18,7 @@ from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.methods.postdae.data import MaskDataset, PostDAEDataModule
 from anatozoo.methods.postdae.module import PostDAEModule
+from tests.support.cases import case_of
 from tests.support.dicom_data import write_slice
 from tests.support.heart_data import heart, write_hearts
 from tests.support.orders import OBLIQUE, SHORT_AXIS, all_orders
@@ -250,16 +249,16 @@ def test_hearts_in_training(tmp_path: Path, number: int) -> None:
 def test_volumes_in_training(direction: tuple[float, ...]) -> None:
     pixels, labels = heart(12, 30, 24)
     grid = Grid((24, 30, 12), (1.0, 1.2, 1.4), None, direction)
-    spec = FrameSpec([10, 20, 16], "spacing", [1.5, 1.5, 1.5])
+    spec, organs = FrameSpec([10, 20, 16], "spacing", [1.5, 1.5, 1.5]), ["a", "b", "c"]
 
     def items(order: Orientation) -> list[dict[str, Tensor]]:
         there, drawn = order.grid(grid), order.apply(labels)
         image = GridImage(order.apply(pixels), there)
-        case = FrameCase("a", "a", None, lambda: (image, drawn))
-        mask = MaskCase("a", "a", None, lambda: (drawn, there))
+        case = case_of("a", image, drawn, organs)
+        mask = case_of("a", None, drawn, organs, grid=there)
         return [
-            FrameDataset([case], spec, labelled=True)[0],
-            MaskDataset([mask], 3, spec)[0],
+            FrameDataset([case], organs, spec)[0],
+            MaskDataset([mask], organs, spec)[0],
         ]
 
     expected = items(Orientation.unchanged(3))

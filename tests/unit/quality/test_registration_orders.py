@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from anatozoo.data.cases import FrameCase
+from anatozoo.data.case import Case
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.io.orientation import Orientation
 from anatozoo.methods.acregnet.module import AcRegNetModule
@@ -19,6 +19,7 @@ from anatozoo.quality import engine_of, rca
 from anatozoo.quality.atlas import atlas_of
 from anatozoo.results.field import RegistrationResult
 from anatozoo.tasks.propagate import propagate
+from tests.support.cases import case_of
 from tests.support.orders import OBLIQUE, all_orders
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -147,9 +148,9 @@ def test_quality_is_estimated_alike() -> None:
                 "n", "1", "a", "b", moving.grid, fixed.grid, field, np.eye(3), moving.pixels, fixed.pixels
             )
 
-    def case(order: Orientation) -> FrameCase:
+    def case(order: Orientation) -> Case:
         image, drawn = brain(0)
-        return FrameCase("a", "a", "train", lambda: (stored(image, order, OBLIQUE), order.apply(drawn)))
+        return case_of("a", stored(image, order, OBLIQUE), order.apply(drawn), organs)
 
     atlas = atlas_of([case(as_is)], organs, name="one", shape=(16, 16, 16))
     expected = rca(stored(pixels, as_is, OBLIQUE), labels, atlas, engine=Nothing())

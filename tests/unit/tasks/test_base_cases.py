@@ -61,7 +61,7 @@ def test_organs_without_landmarks_are_left_out_and_masks_stand_in() -> None:
     # Four times finer and averaged: the share of each cell that the heart covers.
     fine = polygon_inside(batch["landmarks"][:1, PARTS["heart"]] + 0.5 / SIDE, 128, 128)[0]
     masks[0, 2] = torch.nn.functional.avg_pool2d(fine[None, None].float(), 4)[0, 0]
-    batch |= {"masks": masks, "mask_weight": torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])}
+    batch |= {"masks": masks, "known": torch.tensor([[False, False, True], [False] * 3])}
     first, second = landmark_cases(batch["landmarks"], batch, LUNGS_HEART, list(LUNGS_HEART))
     assert first.reference.organs == ["lung_left", "heart"]
     assert list(first.reference.masks) == ["heart"]

@@ -1,0 +1,207 @@
+"""The one LightningDataModule that all methods share: cases, splits, loaders, seeds and batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from anatozoo.data.base import CaseDataset, loader, seed_training_step
+from anatozoo.data.case import Case
+from anatozoo.data.layouts.base import Listing, shown, unused
+from anatozoo.data.layouts.registry import find_cases
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.splits import describe
+from anatozoo.nn.labels import check_labels
+
+SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+"""The splits that a stage of Lightning needs."""
+UNLABELLED = "unlabelled"
+
+
+class ZooDataModule(L.LightningDataModule):
+    """Images and annotations in a network's frame, from the folders that users have.
+
+    Subclasses pass on their settings, make data sets in `dataset` and finish batches in `prepare`. Batches
+    hold, beside what the data set gives, ``index``, ``domain`` (B,) int64, a place in `domains`, and
+    ``labelled`` (B,) bool. With `unlabelled`, training batches also hold ``"unlabelled"``, a batch of images
+    without annotation.
+
+    Args:
+        root: folder with the data, or a manifest.
+        layout: how data lie there: a name of `anatozoo.data.layouts.registry`, ``"auto"`` to find out, or a
+            list of names to train on all of them.
+        eval_layout: what to validate and test on; None takes the first of `layout`.
+        organs: what is annotated, in the order of their labels.
+        frame: what the network sees.
+        label_values: what stands for the organs in label maps: values in their order, or words as
+            ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
+        subject_pattern: regular expression whose first group is the subject in a case's name; None takes
+            the whole name.
+        batch_size: items per process and step.
+        num_workers: loading processes; images are read once and kept in memory.
+        repeat: passes over the training items per epoch.
+        unlabelled: images without annotation per process and step, of the training split; None takes none.
+
+    Raises:
+        ConfigError: settings that are not possible.
+    """
+
+    fewest: ClassVar[int] = 1
+    """Cases that a split needs."""
+
+    def __init__(
+        self,
+        root: str,
+        layout: str | list[str] = "auto",
+        eval_layout: str | list[str] | None = None,
+        organs: Sequence[str] = (),
+        frame: FrameSpec | Mapping[str, Any] = FrameSpec(),
+        label_values: str | list[int] | None = None,
+        subject_pattern: str | None = None,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        repeat: int = 1,
+        unlabelled: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore="frame")
+        if min(batch_size, repeat) < 1 or num_workers < 0 or (unlabelled is not None and unlabelled < 1):
+            raise ConfigError(
+                f"data.batch_size={batch_size}, data.repeat={repeat} and data.unlabelled={unlabelled} must "
+                f"be at least 1, data.num_workers={num_workers} not negative."
+            )
+        self.root, self.frame, self.organs = root, FrameSpec.of(frame), check_labels(organs)
+        self.layouts = [layout] if isinstance(layout, str) else list(layout)
+        if not self.layouts:
+            raise ConfigError("data.layout is an empty list; name at least one layout, or auto.")
+        chosen = self.layouts[0] if eval_layout is None else eval_layout
+        self.eval_layouts = [chosen] if isinstance(chosen, str) else list(chosen)
+        self.label_values, self.subject_pattern = label_values, subject_pattern
+        self.batch_size, self.num_workers, self.repeat = batch_size, num_workers, repeat
+        self.unlabelled = unlabelled
+        self.domains: list[str] = []
+        self.sets: dict[str, Any] = {}
+        self._said: set[str] = set()
+
+    @abstractmethod
+    def dataset(self, cases: Sequence[Case], split: str) -> CaseDataset:
+        """The data set of these cases; of the split ``"unlabelled"`` none is annotated."""
+
+    def items(self, cases: CaseDataset, split: str) -> Dataset[Any]:
+        """What is loaded of a split, where that is not one item for each case."""
+        return cases
+
+    def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
+        """Finish a batch on the device: augmentation in training, then whatever the losses need."""
+        return batch
+
+    def usable(self, case: Case) -> bool:
+        """Whether a case can be learnt from: by default it has an image and all organs."""
+        return case.image is not None and all(map(case.has, self.organs))
+
+    def choose(self, cases: list[Case], split: str) -> list[Case]:
+        """The cases of a split that are taken; by default all of them."""
+        return cases
+
+    def setup(self, stage: str) -> None:
+        """Find the files; they are read when first needed.
+
+        Raises:
+            DataError: a split that is needed is empty, or something is wrong with the files.
+        """
+        missing = [split for split in SPLITS.get(stage, ()) if split not in self.sets]
+        if not missing:
+            return
+        found = {layout: self._find(layout) for layout in dict.fromkeys([*self.layouts, *self.eval_layouts])}
+        everything = [case for cases in found.values() for case in cases]
+        self.domains = sorted({case.domain for case in everything})
+        for split in missing:
+            layouts = self.layouts if split == "train" else self.eval_layouts
+            cases = [case for name in layouts for case in found[name] if case.split == split]
+            chosen = self.choose([case for case in cases if self.usable(case)], split)
+            if len(chosen) < self.fewest:
+                raise DataError(
+                    f"{self.root}: the split {split!r} of {', '.join(layouts)} has {len(chosen)} cases that "
+                    f"can be used, not {self.fewest} or more; see `anatozoo doctor --data ROOT`."
+                )
+            self.sets[split] = self.items(self._numbered(chosen, split), split)
+            if split == "train" and self.unlabelled is not None:
+                bare = [case for case in cases if case.image is not None and not case.labelled]
+                if not bare:
+                    raise DataError(
+                        f"{self.root}: data.unlabelled={self.unlabelled}, but every image of the training "
+                        "split is annotated; add images without annotation, or leave the setting out."
+                    )
+                self.sets[UNLABELLED] = self.items(self._numbered(bare, UNLABELLED), UNLABELLED)
+
+    def _numbered(self, cases: Sequence[Case], split: str) -> CaseDataset:
+        made = self.dataset(cases, split)
+        made.domains = {name: number for number, name in enumerate(self.domains)}
+        return made
+
+    def _find(self, layout: str) -> list[Case]:
+        listing = find_cases(
+            self.root,
+            layout,
+            self.organs,
+            dims=self.frame.dims,
+            label_values=self.label_values,
+            subject_pattern=self.subject_pattern,
+        )
+        self._announce(listing)
+        return listing.cases
+
+    def _announce(self, listing: Listing) -> None:
+        """Say once, by one process, where splits come from and what is left out."""
+        usable = [case for case in listing.cases if self.usable(case)]
+        left_out = unused(listing.cases, usable) | dict(listing.left_out)
+        lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
+        for sentence in [*describe(usable), *lines]:
+            if sentence not in self._said:
+                self._said.add(sentence)
+                rank_zero_info(f"anatozoo: {sentence}")
+
+    def _loader(self, split: str, batch_size: int | None = None) -> DataLoader[Any]:
+        train = split in ("train", UNLABELLED)
+        items = self.sets[split]
+        if split == "train" and self.repeat > 1:
+            items = ConcatDataset([items] * self.repeat)
+        size = batch_size or self.batch_size
+        return loader(items, batch_size=size, num_workers=self.num_workers, train=train)
+
+    def train_dataloader(self) -> Any:
+        """Training items, shuffled anew every epoch; beside them unlabelled ones, where these are wanted."""
+        train = self._loader("train")
+        if self.unlabelled is None:
+            return train
+        return CombinedLoader(
+            {"train": train, UNLABELLED: self._loader(UNLABELLED, self.unlabelled)}, "max_size_cycle"
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation items, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test items, in order."""
+        return self._loader("test")
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Finish a batch on the device, with random numbers that a resumed fit repeats."""
+        training = self.trainer is not None and bool(self.trainer.training)
+        if training:
+            assert self.trainer is not None
+            seed_training_step(self.trainer)
+        if UNLABELLED not in batch:
+            return self.prepare(batch, training=training)
+        labelled = self.prepare(batch["train"], training=training)
+        return {**labelled, UNLABELLED: self.prepare(batch[UNLABELLED], training=training)}
