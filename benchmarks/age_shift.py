@@ -44,7 +44,8 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.metrics.cases import Measures
-from anatozoo.metrics.compare import Comparison, compare_rows
+from anatozoo.metrics.compare import compare_rows
+from anatozoo.metrics.paired import Comparison
 from anatozoo.metrics.statistics import bootstrap_interval, paired_test
 from anatozoo.metrics.tables import markdown_table, provenance
 from anatozoo.tasks.chest_cases import case_metrics

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anatozoo.io.figures import QUIET, tint
+from anatozoo.metrics.paired import Comparison, Paired, p_words
 from anatozoo.text import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from anatozoo.metrics.compare import Comparison, Paired
 
 MOST_PANELS = 8
 _COLUMNS = 4
@@ -55,8 +54,6 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 
 def _draw_panel(ax: Axes, name: str, pairs: Paired) -> None:
-    from anatozoo.metrics.compare import p_words
-
     sides = (pairs.a, pairs.b)
     faint = min(1.0, math.sqrt(_ENOUGH / len(pairs.a)))
     boxes = ax.boxplot(sides, positions=(0, 1), widths=0.32, showfliers=False, patch_artist=True, zorder=1)

@@ -8,16 +8,14 @@ from scipy.stats import wilcoxon
 
 from anatozoo.errors import DataError
 from anatozoo.metrics.compare import (
-    COLUMNS,
     REMARKS,
-    Comparison,
     compare_rows,
     comparison_markdown,
-    p_words,
     read_rows,
     write_comparison,
 )
 from anatozoo.metrics.compare_draw import MOST_PANELS, plot_comparison
+from anatozoo.metrics.paired import COLUMNS, Comparison, p_words
 
 N = 20
 
