@@ -1,12 +1,10 @@
 """Settings under which the contract tests build each method: small, and every branch once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
 import pytest
-import torch
 from torch import Tensor
 
 from anatozoo.objectives.shape_prior import ShapePrior
@@ -33,57 +31,15 @@ class Variant:
     shape_weight: float = 0.0
 
 
-def cases(methods: "Mapping[str, Mapping[str, Variant]]", *, expensive: bool = False) -> Any:
-    """All variants of the methods; where a check is expensive, most of them are left to ``-m slow``."""
-    return pytest.mark.parametrize(
-        ("method", "variant"),
-        [
-            pytest.param(
-                method,
-                variant,
-                id=f"{method}-{name}",
-                marks=[pytest.mark.slow] * (expensive and not variant.quick),
-            )
-            for method, variants in methods.items()
-            for name, variant in variants.items()
-        ],
-    )
-
-
-def build_without_zeros(method: str, variant: Variant) -> Any:
-    """A module of which no layer is zero, in training mode."""
-    torch.manual_seed(0)
-    module = METHODS[method].module_class()(**variant.settings)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.02)
-    return module
-
-
-def training_terms(
-    module: Any, variant: Variant, batch: dict[str, Tensor], prior: str = "aenet", **settings: Any
-) -> dict[str, Tensor]:
-    """The terms of a training step's loss, that of the variant's shape prior included.
-
-    Args:
-        module: the module in training.
-        variant: of it.
-        batch: a training batch.
-        prior: the method of the model of shapes, which is untrained and has the module's organs and frame.
-        **settings: other settings of that model.
-    """
-    step = Step(module, batch, module.answer(batch))
-    terms: dict[str, Tensor] = module.losses(step.output, batch)
-    if variant.shape_weight:
-        objective = ShapePrior(weight=variant.shape_weight)
-        organs = getattr(module, "organs", ["a"])
-        objective._model = METHODS[prior].module_class()(organs=organs, frame=module.frame, **settings)
-        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-        objective.setup(trainer, module, "fit")
-        terms |= {name: value.mean() for name, value in objective.terms(step).items()}
-    return terms
-
+_STACK = {"frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}}
+_NO_LABELS = {"organs": [], "label_weight": 0.0}
+# Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'
+# gradient in bfloat16 as they find the memory.
+_VOLUMES = {"frame": {"size": [24, 32, 24]}}
+_SMALL = {"widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 2, "frame": {"size": 32}}
+_NARROW = {"organs": ["a", "b", "c"], "widths": [4, 8, 8, 8, 8], "code": 8, "skips": [4, 8]}
+_MASK_VOLUME = {"organs": ["a", "b"], "widths": [4, 8, 8], "code": 8, "frame": {"size": [16, 24, 16]}}
+_FRAME = {"frame": {"size": [12, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 2.0]}}
 
 VARIANTS: dict[str, dict[str, Variant]] = {
     "hybridgnet": {
@@ -115,11 +71,6 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             {"encoder": "convnext_atto", "organs": "lungs_heart", "frame": {"size": 64}}
         ),
     },
-}
-"""Method -> name -> variant. A method that segments and is missing here fails the tests."""
-
-_STACK = {"frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}}
-VOLUMES: dict[str, dict[str, Variant]] = {
     "acnn": {
         "fcn": Variant({**_STACK, "architecture": "fcn", "widths": [4, 8]}),
         "published": Variant(
@@ -150,5 +101,133 @@ VOLUMES: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
     },
+    "acregnet": {
+        "paper": Variant({"frame": {"size": 32}}, quick=True, shape_weight=0.1),
+        "port": Variant(
+            {"normalization": "output", "double_elu": True, "smoothness": "tv_mean", "frame": {"size": 32}},
+            shape_weight=0.1,
+        ),
+        "regnet": Variant(
+            {**_NO_LABELS, "normalization": "none", "similarity": "lncc", "frame": {"size": 32}}
+        ),
+        "ceregnet": Variant({"smoothness": "bending", "frame": {"size": [32, 48]}}),
+        "aeregnet": Variant(
+            {"label_weight": 0.0, "similarity": "mse", "frame": {"size": 32}}, shape_weight=0.1
+        ),
+        "velocity": Variant(
+            {
+                "velocity": True,
+                "levels": 2,
+                "label_loss": "dice",
+                "normalization": "none",
+                "frame": {"size": 32},
+            },
+            quick=True,
+            shape_weight=0.1,
+        ),
+        "volume": Variant(
+            {**_VOLUMES, "velocity": True, "similarity": "mi", "smoothness": "diffusion"},
+            shape_weight=0.1,
+        ),
+    },
+    "affinereg": {
+        "published": Variant(
+            {**_SMALL, "widths": [4, 8, 8, 16], "cells": 4, "frame": {"size": 64}}, quick=True
+        ),
+        "rigid": Variant({**_SMALL, "transform": "rigid", "label_weight": 0.0, "frame": {"size": [32, 48]}}),
+        "images": Variant({**_SMALL, "organs": [], "label_weight": 0.0, "similarity": "lncc"}),
+        "plain latents": Variant({**_SMALL, "kl_weight": 0.0, "label_loss": "cross_entropy"}, quick=True),
+    },
+    "aenet": {
+        "paper": Variant({"frame": {"size": 64}}, quick=True),
+        "volume": Variant({**_VOLUMES, "organs": ["a", "b", "c"], "code": 8}),
+    },
+    "acnnprior": {
+        "volume": Variant(
+            {"widths": [4, 8], "code": 6, "frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}},
+            quick=True,
+        ),
+        "plane": Variant({"organs": ["a"], "code": 8, "frame": {"size": 64, "fit": "pad"}}),
+    },
+    "postdae": {
+        "paper": Variant(
+            {
+                "architecture": "paper",
+                "widths": [8, 8, 8],
+                "code": 32,
+                "ce_weight": 0.0,
+                "frame": {"size": 64},
+            },
+            quick=True,
+        ),
+        "residual": Variant(
+            {**_NARROW, "architecture": "residual", "organ_weights": [1, 2, 3], "frame": {"size": 64}}
+        ),
+        "skip": Variant({**_NARROW, "frame": {"size": 64}}, quick=True),
+        "every skip": Variant({**_NARROW, "skips": [1, 2, 4, 8, 16, 32], "frame": {"size": [32, 96]}}),
+        "stretched": Variant({**_NARROW, "frame": {"size": [64, 96], "fit": "stretch"}}),
+        "metric": Variant({**_NARROW, "frame": {"size": 64, "fit": "spacing", "spacing_mm": [1.0, 1.0]}}),
+        "volume": Variant({**_MASK_VOLUME, "skips": [1, 2, 4, 8]}),
+        "volume by the paper": Variant({**_MASK_VOLUME, "architecture": "paper"}),
+    },
+    "acnnsr": {
+        "published": Variant(
+            {
+                **_FRAME,
+                "factor": 3,
+                "architecture": "transposed",
+                "width": 8,
+                "depth": 1,
+            },
+            quick=True,
+            shape_weight=0.1,
+        ),
+        "modern": Variant({**_FRAME, "factor": 4, "width": 8, "depth": 2}, quick=True),
+    },
 }
-"""The same of the methods that segment volumes."""
+"""Method -> name -> variant. A method that is missing here fails the tests."""
+
+
+def of(*kinds: str, expensive: bool = False) -> Any:
+    """All variants of the methods of these kinds, or of all methods.
+
+    Where a check is expensive, most variants are left to ``-m slow``.
+    """
+    return pytest.mark.parametrize(
+        ("method", "variant"),
+        [
+            pytest.param(
+                method,
+                variant,
+                id=f"{method}-{name}",
+                marks=[pytest.mark.slow] * (expensive and not variant.quick),
+            )
+            for method, variants in VARIANTS.items()
+            if not kinds or METHODS[method].kind.name in kinds
+            for name, variant in variants.items()
+        ],
+    )
+
+
+def training_terms(
+    module: Any, variant: Variant, batch: dict[str, Tensor], prior: str = "aenet", **settings: Any
+) -> dict[str, Tensor]:
+    """The terms of a training step's loss, that of the variant's shape prior included.
+
+    Args:
+        module: the module in training.
+        variant: of it.
+        batch: a training batch.
+        prior: the method of the model of shapes, which is untrained and has the module's organs and frame.
+        **settings: other settings of that model.
+    """
+    step = Step(module, batch, module.answer(batch))
+    terms: dict[str, Tensor] = module.losses(step.output, batch)
+    if variant.shape_weight:
+        objective = ShapePrior(weight=variant.shape_weight)
+        organs = getattr(module, "organs", ["a"])
+        objective._model = METHODS[prior].module_class()(organs=organs, frame=module.frame, **settings)
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        objective.setup(trainer, module, "fit")
+        terms |= {name: value.mean() for name, value in objective.terms(step).items()}
+    return terms
