@@ -71,7 +71,7 @@ def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -
         batch, _ = _network_input(sample, model)
         with _evaluating(model):
             code = model.network.encode(model.network.encoder(batch))[0]
-    elif callable(getattr(model, "encode", None)) and hasattr(model, "labels"):
+    elif callable(getattr(model, "encode", None)) and hasattr(model, "organs"):
         planes = _planes(read_organs(sample, classes), model)
         with _evaluating(model):
             code = model.encode(planes)

@@ -146,4 +146,4 @@ def test_a_finished_model_is_read_and_one_of_other_settings_refused(
 def test_networks_are_for_lungs_and_heart(benchmark, method):
     module = benchmark.make_module(method, 64)
     assert list(module.organs) == ["lung_right", "lung_left", "heart"]
-    assert module.image_size == 64
+    assert module.frame.size == 64

@@ -44,8 +44,8 @@ def chest(heart: int = 12) -> np.ndarray:
 class Echo:
     """Makes of each mask what it is told to, and keeps what it was given."""
 
-    def __init__(self, labels: list[str], change: Any = None) -> None:
-        self.labels, self.change = labels, change or (lambda given: given)
+    def __init__(self, organs: list[str], change: Any = None) -> None:
+        self.organs, self.change = organs, change or (lambda given: given)
         self.given: list[np.ndarray] = []
 
     def reconstruct(self, mask: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def test_real_networks_take_masks_of_any_size() -> None:
 
 
 def test_a_model_in_millimetres_gets_the_spacing() -> None:
-    model = small_aenet(fit="spacing", spacing_mm=[2.0, 2.0])
+    model = small_aenet(frame={"size": 32, "fit": "spacing", "spacing_mm": [2.0, 2.0]})
     with pytest.raises(GeometryError, match="spacing"):
         reconstruction(chest(), model, ORGANS)
     known = read_organs(chest(), ORGANS, spacing_mm=1.0)
