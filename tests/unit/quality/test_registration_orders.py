@@ -26,17 +26,13 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SHAPE = (14, 20, 17)
 
 
-def network(**settings: Any) -> AcRegNetModule:
+def network(**frame: Any) -> AcRegNetModule:
     """A model whose field bends differently along each axis of its frame."""
     made = AcRegNetModule(
-        **{
-            "organs": [],
-            "label_weight": 0.0,
-            "shape_weight": 0.0,
-            "normalization": "none",
-            "frame": {"size": [16, 24, 16], "fit": "spacing", "spacing_mm": [1.1, 1.2, 1.3]},
-        }
-        | settings
+        organs=[],
+        label_weight=0.0,
+        normalization="none",
+        frame={"size": [16, 24, 16], "fit": "spacing", "spacing_mm": [1.1, 1.2, 1.3]} | frame,
     ).eval()
 
     def answer(moving: Tensor, fixed: Tensor) -> Registration:
