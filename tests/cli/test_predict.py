@@ -17,7 +17,7 @@ def model(monkeypatch):
     fake = FakeSegmenter()
     loaded = []
 
-    def load(name, *, device="cpu"):
+    def load(name, *, device="cpu", trainable=True):
         if name != fake.checkpoint_name:
             raise UnknownCheckpoint(f"there is no checkpoint {name!r}.")
         loaded.append(device)

@@ -27,7 +27,7 @@ def run(*words: object) -> int:
 def test_predictions_are_audited_without_another_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeSegmenter())
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
     monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Quick())
     root = write_chest_data(tmp_path / "chest", {"train": 2}, side=64)
     atlas, scans, out = tmp_path / "atlas", tmp_path / "in", tmp_path / "out"
@@ -50,7 +50,7 @@ def test_predictions_are_audited_without_another_table(
 def test_groups_are_for_radiographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeRepairer())
     write_scan(tmp_path / "a.dcm")
     assert run("predict", "fakedae-phantom", tmp_path, "--out", tmp_path / "out", "--groups") == 2
     assert "fakedae-phantom takes masks" in capsys.readouterr().err
@@ -62,7 +62,7 @@ def test_what_registers_and_chooses_is_for_estimates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeSegmenter())
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
     monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: asked.append(name) or Quick())
     root = write_chest_data(tmp_path / "chest", {"train": 2}, side=64)
     atlas, scans, out = tmp_path / "atlas", tmp_path / "in", tmp_path / "out"

@@ -23,7 +23,7 @@ def models(monkeypatch):
     known["fakedae-liver"] = FakeRepairer(["liver"])
     known["fakedae-volume"] = FakeRepairer(["x", "y"], (8, 32, 32))
 
-    def load(name, *, device="cpu"):
+    def load(name, *, device="cpu", trainable=True):
         if name not in known:
             raise UnknownCheckpoint(f"there is no checkpoint {name!r}.")
         return known[name]

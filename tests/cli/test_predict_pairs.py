@@ -14,7 +14,7 @@ FAST = ("--format", "json")
 @pytest.fixture
 def model(monkeypatch):
     known = {m.checkpoint_name: m for m in (FakeRegistrar(), FakeSegmenter(), FakeRepairer())}
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device="cpu": known[name])
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device="cpu", trainable=True: known[name])
     return known["fakereg-phantom"]
 
 

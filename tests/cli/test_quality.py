@@ -126,7 +126,7 @@ def test_predictions_are_judged_as_they_are_made(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = FakeSegmenter()
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": model)
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
     monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Demons())
     arguments = ["predict", "fake-phantom", root / "scans", "--out", tmp_path, "--quality", root / "small"]
     assert main([*map(str, arguments)]) == 0
@@ -148,7 +148,9 @@ def test_predictions_are_judged_as_they_are_made(
     assert "no likeness" in json.loads((tmp_path / "JPCLN005.json").read_text())["quality"]["error"]
     assert (tmp_path / "JPCLN005_mask.png").is_file()
     for more, said in ((["--then", "x"], "--quality judges what fakedae-phantom draws"), ([], "makes none")):
-        monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu": FakeRepairer())
+        monkeypatch.setattr(
+            "anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeRepairer()
+        )
         assert main([*map(str, arguments), *more]) == 2
         assert said in capsys.readouterr().err
 

@@ -106,7 +106,7 @@ def test_options_are_those_of_volumes(scans, tmp_path):
 
 def test_the_command_line_takes_volumes(scans, tmp_path, monkeypatch, capsys):
     model = FakeVolumeSegmenter()
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device="cpu": model)
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device="cpu", trainable=True: model)
     given = ["predict", model.checkpoint_name, str(scans / "[abc].*"), "--out", str(tmp_path / "out")]
     assert main([*given, "--format", "json", "--spacing-mm", "1.5"]) == 0
     assert capsys.readouterr().out.startswith("3 volumes: 3 segmented in ")
