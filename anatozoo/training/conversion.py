@@ -64,7 +64,7 @@ def find_converter(method: str) -> Converter:
 
 
 def _converter_name(entry: MethodEntry) -> str:
-    return f"{entry.module.partition(':')[0]}.convert"
+    return f"{entry.package}.convert"
 
 
 def _has_converter(entry: MethodEntry) -> bool:

@@ -100,7 +100,7 @@ def export_run(
 
 def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -> "LightningModule":
     """The network for some of its organs, by ``restrict_organs`` in the module ``export`` of its package."""
-    home = f"{find_method(method).module.partition(':')[0]}.export"
+    home = f"{find_method(method).package}.export"
     if importlib.util.find_spec(home) is None:
         raise ConfigError(f"{method} cannot be cut down to some of its organs; leave --organs out.")
     part: LightningModule = importlib.import_module(home).restrict_organs(module, organs)

@@ -54,6 +54,11 @@ class MethodEntry:
     variants: tuple[str, ...] = ()
 
     @property
+    def package(self) -> str:
+        """Where the method's other modules are, such as ``convert``: the package that holds its module."""
+        return self.module.partition(":")[0].removesuffix(".module")
+
+    @property
     def prefixes(self) -> tuple[str, ...]:
         """What the names of its checkpoints may start with: its own name or a variant's."""
         return (self.name, *self.variants)

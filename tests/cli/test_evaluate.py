@@ -60,7 +60,7 @@ class ShiftedTruth:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> ShiftedTruth:
     stand_in = ShiftedTruth()
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: stand_in)
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: stand_in)
     return stand_in
 
 
@@ -224,7 +224,7 @@ def metrics_of(capsys: pytest.CaptureFixture) -> dict:
 def test_label_maps_against_landmarks_and_masks(
     jsrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: Labeller())
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: Labeller())
     command = [
         "evaluate",
         "labeller",
@@ -276,7 +276,7 @@ def test_what_is_measured_is_asked_for(
 def test_models_that_segment_no_radiographs_are_refused(
     jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, *, device: object())
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: object())
     assert main(["evaluate", "register", "--data", "jsrt", "--root", str(jsrt)]) == 1
     assert "compare these by --pred and --ref" in capsys.readouterr().err
 

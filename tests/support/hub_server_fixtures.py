@@ -15,7 +15,7 @@ from pathlib import Path
 from anatozoo.zoo import catalogue, registry
 catalogue.PACKAGE = Path({package!r})
 registry.METHODS["tiny"] = registry.MethodEntry(
-    "tiny", "tests.support.zoo_fixtures:TinyModule", None, "segmentation", "Tiny", "none"
+    "tiny", "tests.support.zoo_fixtures:TinyModule", None, None, "Tiny", "none"
 )
 """
 """Head of a program that sees the package and the method of the tests, without importing torch."""

@@ -140,7 +140,10 @@ def write_data(root: Path, spacing: float = 1.0) -> Path:
 
 def restorer(folder: Path, name: str, **settings: Any) -> str:
     torch.manual_seed(0)
-    module = AcnnSRModule(**{"width": 4, "depth": 1, "frame": {"size": [16, 16, 16]}} | settings)
+    module = AcnnSRModule(
+        **{"width": 4, "depth": 1, "frame": {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0] * 3}}
+        | settings
+    )
     return str(write_checkpoint_folder(module, folder / name, name=name, version="1.0.0"))
 
 

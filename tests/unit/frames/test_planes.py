@@ -12,6 +12,7 @@ from anatozoo.frames.planes import (
     organ_planes,
     to_frame,
 )
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 
 
@@ -22,7 +23,7 @@ def blobs(shape: tuple[int, ...], organs: int = 3, seed: int = 0) -> np.ndarray:
 
 
 def frame(size: tuple[int, ...], shape: tuple[int, ...], fit: Any = "pad") -> Frame:
-    return Frame.fit(Grid(size), shape, fit, None)
+    return Frame.fit(Grid(size), FrameSpec(list(shape), fit))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_labels_on_the_grid_are_those_of_interpolating_every_plane(size: tuple[i
 
 
 def test_beyond_the_frame_is_background() -> None:
-    to = Frame.fit(Grid((40, 40), (1.0, 1.0)), (16, 16), "spacing", (1.0, 1.0))
+    to = Frame.fit(Grid((40, 40), (1.0, 1.0)), FrameSpec([16, 16], "spacing", [1.0, 1.0]))
     sure = np.stack([np.zeros((16, 16)), np.ones((16, 16))]).astype(np.float32)
     found = labels_on_grid(sure, to)
     rows, columns = np.nonzero(found)
@@ -96,7 +97,9 @@ def test_a_turned_volume_is_turned_back() -> None:
     labels = blobs((8, 12, 10), 2)
     turned = Grid((10, 12, 8), (1.0, 1.0, 1.0), direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1))
     straight = Grid((10, 12, 8), (1.0, 1.0, 1.0))
-    frames = [Frame.fit(grid, (8, 12, 10), "spacing", (1.0, 1.0, 1.0)) for grid in (straight, turned)]
+    frames = [
+        Frame.fit(grid, FrameSpec([8, 12, 10], "spacing", [1.0, 1.0, 1.0])) for grid in (straight, turned)
+    ]
     a, b = (organ_planes(labels, 2, f) for f in frames)
     np.testing.assert_allclose(a, b[:, :, ::-1, ::-1], atol=1e-6)
     whole = np.concatenate([1 - b.sum(0, keepdims=True), b])

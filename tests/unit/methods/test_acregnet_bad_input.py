@@ -222,8 +222,8 @@ def first_pair(root: Path, **changes: Any) -> dict[str, torch.Tensor]:
         ({"image": np.full((64, 80), 7, np.uint8)}, ImageError, "other.png.*a constant image"),
         ({"image": BAD_PAIRS["a volume"][0]}, ImageError, "other.nii.gz.*volume of"),
         ({"label": np.zeros_like(ORGAN)}, DataError, "case other is empty"),
-        ({"label": ORGAN[:-1]}, DataError, "other.png lies on another grid than its image: 80 x 64"),
-        ({"label": ORGAN * 3}, DataError, "other.png' holds the values 3, but the classes are 1 "),
+        ({"label": ORGAN[:-1]}, DataError, "other lies on another grid than its image: 80 x 64"),
+        ({"label": ORGAN * 3}, DataError, "other.png holds the values 3, but the classes are 1 "),
     ],
 )
 def test_training_data_name_the_case(

@@ -316,9 +316,7 @@ def test_files_of_others_and_images_are_not_replaced(scans):
 
 def test_a_network_registers_as_it_does_alone(scans):
     torch.manual_seed(0)
-    model = AcRegNetModule(
-        normalization="none", organs=["x"], label_weight=0.0, shape_weight=0.0, frame=FrameSpec(32)
-    ).eval()
+    model = AcRegNetModule(normalization="none", organs=["x"], label_weight=0.0, frame=FrameSpec(32)).eval()
     pairs = write_pairs(scans, ("b.png", "a.png", "b_organs.png", "a_organs.png", "p"))
     summary = run_pairs(model, pairs, scans / "out", formats=("field", "json"))
     assert not summary.failed

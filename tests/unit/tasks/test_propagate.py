@@ -24,7 +24,7 @@ class Shifts:
     """Registers by a shift in x that stands in the name of the moving image, ``shift3``; else by none."""
 
     checkpoint_name, checkpoint_version = "acregnet-fake", "1.0.0"
-    labels = ("lungs", "heart")
+    organs = ("lungs", "heart")
 
     def __init__(self, dims: int = 2) -> None:
         self.shape = (32,) * dims

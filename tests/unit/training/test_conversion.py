@@ -121,7 +121,7 @@ def test_a_method_without_converter_says_who_has_one(monkeypatch: pytest.MonkeyP
     from anatozoo.zoo import registry
 
     for name, path in (("plain", "json:X"), ("absent", "no_such_package:X")):
-        entry = registry.MethodEntry(name, path, None, "segmentation", "Plain", "")
+        entry = registry.MethodEntry(name, path, None, None, "Plain", "")
         monkeypatch.setitem(registry.METHODS, name, entry)
         with pytest.raises(ConfigError, match=rf"no weights of others are known for {name}.*hybridgnet"):
             find_converter(name)
@@ -134,7 +134,7 @@ def test_a_converter_of_another_package_is_found(tmp_path: Path, monkeypatch: py
     (tmp_path / "their_zoo" / "__init__.py").write_text("")
     (tmp_path / "their_zoo" / "convert.py").write_text("STYLES = ('theirs',)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    entry = registry.MethodEntry("theirs", "their_zoo:Module", None, "segmentation", "Theirs", "")
+    entry = registry.MethodEntry("theirs", "their_zoo:Module", None, None, "Theirs", "")
     monkeypatch.setitem(registry.METHODS, "theirs", entry)
     assert find_converter("theirs").STYLES == ("theirs",)
     for name in ("their_zoo", "their_zoo.convert"):

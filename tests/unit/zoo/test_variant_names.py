@@ -59,7 +59,7 @@ def test_the_method_of_a_name() -> None:
 
 
 def test_a_checkpoint_is_written_and_read_under_a_variants_name(tmp_path: Path) -> None:
-    module = METHODS["acregnet"].module_class()(image_size=16, label_weight=0.0, shape_weight=0.0)
+    module = METHODS["acregnet"].module_class()(frame={"size": 16}, label_weight=0.0)
     folder = write_checkpoint_folder(module, tmp_path / "toy", name="regnet-toy", version="1.0.0")
     assert load(str(folder)).checkpoint_name == "regnet-toy"
     with pytest.raises(ConfigError, match="acregnet or regnet or"):
