@@ -70,6 +70,10 @@ class ZooModule(Predictor, L.LightningModule):
         """
         raise TypeError(f"{type(self).__name__} does not define losses.")
 
+    def own_terms(self, step: Step) -> dict[str, Tensor]:
+        """The method's own terms of a step; those that look at maps or images share them with objectives."""
+        return self.losses(step.output, step.batch)
+
     @property
     def encoder_part(self) -> nn.Module | None:
         """The part of the network whose learning rate ``optim.encoder_lr_scale`` scales."""
@@ -102,7 +106,7 @@ class ZooModule(Predictor, L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step: the method's own terms of the loss, then those of the objectives; logs every term."""
         step = Step(self, batch, self.answer(batch), self.global_step)
-        terms = self.losses(step.output, batch)
+        terms = self.own_terms(step)
         for objective in self.objectives:
             for name, value in objective.terms(step).items():
                 if name in terms:

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn.registration_losses import label_cross_entropy, label_dice_loss
+from anatozoo.tasks.views import Maps
 from anatozoo.training.module import ZooModule
+from anatozoo.training.step import Step
 
 LabelLoss = Literal["cross_entropy", "dice"]
 
@@ -48,7 +50,22 @@ class PairModule(ZooModule):
         """The registration of the batch's ``moving`` to its ``fixed``."""
         return self(batch["moving"], batch["fixed"])
 
-    def label_terms(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def own_terms(self, step: Step) -> dict[str, Tensor]:
+        """The terms of a step, whose warped labels are those that objectives see."""
+        return self.losses(step.output, step.batch, step.maps if self.label_weight else None)
+
+    def losses(self, output: Any, batch: Mapping[str, Tensor], maps: Maps | None = None) -> dict[str, Tensor]:
+        """The weighted terms of the loss; their sum is minimised.
+
+        Args:
+            output: the network's answer.
+            batch: ``moving`` and ``fixed`` (B, 1, ...) in [0, 1]; for the terms of labels ``moving_labels``
+                and ``fixed_labels`` (B, ...).
+            maps: warped and fixed labels where they are known; None makes them of the batch.
+        """
+        raise TypeError(f"{type(self).__name__} does not define losses.")
+
+    def label_terms(self, output: Any, batch: Mapping[str, Tensor], maps: Maps | None) -> dict[str, Tensor]:
         """``label``: the weighted agreement of warped and fixed labels, where it has a weight.
 
         Labels are warped linearly, one channel each, so that their gradient reaches the network.
@@ -56,10 +73,11 @@ class PairModule(ZooModule):
         Args:
             output: the network's answer.
             batch: ``moving_labels`` and ``fixed_labels`` (B, ...).
+            maps: as for `losses`.
         """
         if not self.label_weight:
             return {}
-        maps: Any = self.maps(output, batch)  # type: ignore[operator]
+        maps = maps or self.maps(output, batch)  # type: ignore[operator]
         agreement = label_cross_entropy if self.label_loss == "cross_entropy" else label_dice_loss
         return {"label": self.label_weight * agreement(maps.probability, maps.truth)}
 

@@ -8,7 +8,7 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.cli.table import format_table
-from anatozoo.methods.unet import UNetModule
+from anatozoo.methods.unet.module import UNetModule
 from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]

@@ -16,6 +16,7 @@ from anatozoo.tasks.cases import bare_cases
 from anatozoo.tasks.views import Images
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
+from anatozoo.training.step import Step
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -68,15 +69,22 @@ class AcnnSRModule(ZooModule, AcnnSRModel):
         inside = batch["inside"][:, None]
         return Images(output.float() * inside, batch["target"].float() * inside)
 
-    def losses(self, output: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def own_terms(self, step: Step) -> dict[str, Tensor]:
+        """The terms of a step, whose volumes are those that objectives see."""
+        return self.losses(step.output, step.batch, step.images)
+
+    def losses(
+        self, output: Tensor, batch: Mapping[str, Tensor], images: Images | None = None
+    ) -> dict[str, Tensor]:
         """The smooth L1 distance.
 
         Args:
             output: fine volumes (B, 1, D, H, W).
             batch: ``target`` of the same shape, and ``inside`` (B, D, H, W) bool; what is not inside does not
                 count.
+            images: volumes found and true where they are known; None makes them of the batch.
         """
-        images = self.images(output, batch)
+        images = images or self.images(output, batch)
         difference = F.smooth_l1_loss(images.found, images.truth, beta=self.beta, reduction="sum")
         return {"intensity": difference / batch["inside"].sum()}
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anatozoo.methods.acregnet.model import AcRegNetModel
 from anatozoo.methods.acregnet.network import Registration
+from anatozoo.tasks.views import Maps
 from anatozoo.training.optim import Optim
 from anatozoo.training.pairs import LabelLoss, PairModule
 
@@ -40,16 +41,12 @@ class AcRegNetModule(PairModule, AcRegNetModel):
         found: Registration = self.network(batch["moving"], batch["fixed"], invert=False)
         return found
 
-    def losses(self, output: Registration, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted terms of the loss; their sum is minimised.
-
-        Args:
-            output: the network's answer.
-            batch: ``moving`` and ``fixed`` (B, 1, ...) in [0, 1]; for the terms of labels ``moving_labels``
-                and ``fixed_labels`` (B, ...).
-        """
+    def losses(
+        self, output: Registration, batch: Mapping[str, Tensor], maps: Maps | None = None
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the loss; see the arguments of `PairModule.losses`."""
         terms = {
             "similarity": self.dissimilarity(output.warped, batch["fixed"]),
             "smoothness": self.weighted_smoothness(output.field),
         }
-        return terms | self.label_terms(output, batch)
+        return terms | self.label_terms(output, batch, maps)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from anatozoo.methods.affinereg.model import AffineRegModel
 from anatozoo.methods.affinereg.network import AffineRegistration
 from anatozoo.nn.losses import kl_divergence
+from anatozoo.tasks.views import Maps
 from anatozoo.training.optim import Optim
 from anatozoo.training.pairs import LabelLoss, PairModule
 
@@ -41,16 +42,12 @@ class AffineRegModule(PairModule, AffineRegModel):
         """The encoder of both images."""
         return self.network.encoder
 
-    def losses(self, output: AffineRegistration, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted terms of the loss; their sum is minimised.
-
-        Args:
-            output: the network's answer.
-            batch: ``moving`` and ``fixed`` (B, 1, H, W) in [0, 1]; for the term of labels ``moving_labels``
-                and ``fixed_labels`` (B, H, W).
-        """
+    def losses(
+        self, output: AffineRegistration, batch: Mapping[str, Tensor], maps: Maps | None = None
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the loss; see the arguments of `PairModule.losses`."""
         terms = {"similarity": self.dissimilarity(output.warped, batch["fixed"])}
-        terms |= self.label_terms(output, batch)
+        terms |= self.label_terms(output, batch, maps)
         if output.log_variances is not None:
             # Of both images, so twice the mean over all of them.
             divergence = kl_divergence(output.means.float(), output.log_variances.float())
