@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import ConfigError
+from anatozoo.io.quiet import quiet
 from anatozoo.zoo.checkpoint import refuse_no_numbers
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 SUFFIX = ".ckpt"
 METHOD_KEY = "anatozoo_method"
 """Where a training checkpoint names its method."""
+_BROKEN = (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+"""What torch's reader raises on damaged files, depending on where the damage is."""
 LAST_STEP = "current_model_state"
 """Where Lightning keeps the weights of a run's last step, if the file's own are their average."""
 
@@ -57,10 +60,11 @@ def read_run(source: str | os.PathLike[str]) -> Run:
     if not path.is_file():
         raise ConfigError(f"{source}: there is no such file.")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():  # remarks on how odd the file is; what is odd about it is refused below
+            stored = torch.load(path, map_location="cpu", weights_only=True)
         settings, state = dict(stored["hyper_parameters"]), dict(stored["state_dict"])
         last = dict(stored[LAST_STEP]) if LAST_STEP in stored else None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (pickle.UnpicklingError, *_BROKEN) as error:
         raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
     if not isinstance(stored.get(METHOD_KEY), str):
         raise ConfigError(f"{source} does not say which method it is of; `anatozoo fit` did not write it.")

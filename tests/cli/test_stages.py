@@ -218,7 +218,7 @@ def test_options_reach_the_stages_that_they_are_for() -> None:
     first, second = plan(
         *CONFIG,
         *("--trainer.max_epochs", "3", "--seed_everything=7"),
-        *("--data.batch_size=5", "--data.eval_pairs", "9", "--data.layout=folders"),
+        *("--data.batch_size=5", "--data.eval_pairs", "9", "--data.layout=folder"),
         *("--model.organs=[heart]", "--model.frame.fit=spacing", "--model.frame.spacing_mm=[2,2]"),
         *("--model.optim.lr=0.5", "--first_stage.model.optim.lr=0.25", "--first_stage.data.batch_size", "4"),
     )

@@ -10,6 +10,7 @@ import torch
 from anatozoo.cli.main import main
 from anatozoo.cli.train import LastCheckpoint
 from anatozoo.data.base import CaseDataset, loader
+from anatozoo.data.case import Case
 from tests.support.chest_data import write_chest_data
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
@@ -176,7 +177,12 @@ def test_the_share_of_a_process_is_a_batch_where_it_has_no_whole_one(
     with monkeypatch.context() as patch:
         patch.setattr(torch.distributed, "is_initialized", lambda: processes > 1)
         patch.setattr(torch.distributed, "get_world_size", lambda: processes)
-        made = loader(Numbered(list(range(images))), batch_size=4, num_workers=0, train=True)
+        made = loader(
+            Numbered([Case(str(number), str(number)) for number in range(images)]),
+            batch_size=4,
+            num_workers=0,
+            train=True,
+        )
     sampler = torch.utils.data.DistributedSampler(range(images), processes, rank=0)
     share = torch.utils.data.DataLoader(range(images), 4, sampler=sampler, drop_last=made.drop_last)
     assert [len(batch) for batch in share] == sizes

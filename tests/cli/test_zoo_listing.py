@@ -8,6 +8,7 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.cli.table import format_table
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.module import UNetModule
 from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
 
@@ -122,7 +123,7 @@ def test_info_and_card_of_a_folder_say_what_its_files_tell(
 
 
 def test_info_and_card_of_a_training_run(package: Path, tmp_path: Path, capsys: Capture) -> None:
-    module = UNetModule(organs=["heart"], image_size=64)
+    module = UNetModule(organs=["heart"], frame=FrameSpec(64))
     stored = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
     torch.save(stored | {"anatozoo_method": "unet"}, tmp_path / "last.ckpt")
     for command in ("info", "card"):

@@ -62,7 +62,7 @@ def test_average_or_last_weights_of_a_run(tmp_path: Path) -> None:
 
 def test_a_run_without_an_average_says_so(tmp_path: Path) -> None:
     ckpt = write_run(tmp_path / "run.ckpt", small_module())
-    with pytest.raises(ConfigError, match="--last-weights"):
+    with pytest.raises(ConfigError, match="holds no average of weights"):
         read_run(ckpt, "hybridgnet", averaged=False)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_method_without_a_choice_of_organs_says_so(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = UNetModule(organs=["heart"], frame=FrameSpec(64))
-    ckpt = write_run(tmp_path / "run.ckpt", module)  # type: ignore[arg-type]
+    ckpt = write_run(tmp_path / "run.ckpt", module, **{METHOD_KEY: "unet"})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unet cannot be cut down to some of its organs"):
         export_run(ckpt, "unet-test", tmp_path / "folder", organs=["heart"])
 

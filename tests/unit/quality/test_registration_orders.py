@@ -99,7 +99,7 @@ def check(
 @pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE])
 @pytest.mark.parametrize("fit", ["spacing", "pad"])
 def test_a_network_registers_all_orders_alike(direction: tuple[float, ...], fit: str) -> None:
-    check(network(fit).predict, direction, step=7)
+    check(network(fit=fit).predict, direction, step=7)
 
 
 def test_classical_engines_register_all_orders_alike() -> None:
@@ -110,7 +110,9 @@ def test_proportions_are_compared_along_the_patients_axes() -> None:
     image = gaussian_filter(np.random.default_rng(0).random((8, 30, 12)), 1).astype(np.float32)
     grid = Grid((12, 30, 8), None, None, IDENTITY)
     turn = Orientation((2, 0, 1), (False, True, False))
-    result = network("pad").predict(GridImage(image, grid), GridImage(turn.apply(image), turn.grid(grid)))
+    result = network(fit="pad", spacing_mm=None).predict(
+        GridImage(image, grid), GridImage(turn.apply(image), turn.grid(grid))
+    )
     assert "field_of_view_differs" not in result.flags
 
 

@@ -41,7 +41,7 @@ def test_half_precision_is_storage_only(tmp_path: Path) -> None:
 
 def test_start_settings_are_not_stored(tmp_path: Path) -> None:
     assert write_tiny(tmp_path).hparams["init_weights"] == "somewhere"
-    assert read_json(tmp_path / "config.json")["hparams"] == {"nodes": 5, "init_weights": None}
+    assert read_json(tmp_path / "config.json")["settings"] == {"nodes": 5, "init_weights": None}
 
 
 def test_other_files_of_the_folder_stay_and_nothing_temporary_does(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", "cannot be read as JSON"),
-        ("[]", "no schema_version 1"),
-        ('{"schema_version": 2}', "no schema_version 1"),
-        ('{"schema_version": 1, "method": "tiny"}', "lacks name, version, anatozoo_version, hparams"),
+        ("[]", "no schema_version 2"),
+        ('{"schema_version": 1}', "no schema_version 2"),
+        ('{"schema_version": 2, "method": "tiny"}', "lacks name, version, anatozoo_version, settings"),
     ],
 )
 def test_a_broken_configuration_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -43,7 +43,7 @@ def at_once() -> Iterator[None]:
 def change_config(folder: Path, **hparams: Any) -> None:
     path = folder / "config.json"
     values = json.loads(path.read_text())
-    values["hparams"].update(hparams)
+    values["settings"].update(hparams)
     path.write_text(json.dumps(values))
 
 
@@ -169,7 +169,7 @@ def test_hyperparameters_that_break_the_constructor_are_a_sentence(tmp_path: Pat
     write_tiny(tmp_path)
     for nodes in (-5, "x", [[]], {"a": 1}, 1.5):
         change_config(tmp_path, nodes=nodes)
-        with pytest.raises(AnatozooError, match=r"hyper-parameters|does not fit"):
+        with pytest.raises(AnatozooError, match=r"does not take these settings|network has|does not fit"):
             build_module(tmp_path)
 
 

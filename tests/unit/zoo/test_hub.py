@@ -84,8 +84,11 @@ def test_a_local_folder_loads(package: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_or_an_empty_folder_is_no_checkpoint(package: Path, tmp_path: Path) -> None:
-    (tmp_path / "last.ckpt").write_bytes(b"\x80\x04.")
+    (tmp_path / "model.pt").write_bytes(b"\x80\x04.")
     with pytest.raises(WeightsError, match="is a file; give the folder"):
+        anatozoo.load(tmp_path / "model.pt")
+    (tmp_path / "last.ckpt").write_bytes(b"\x80\x04.")
+    with pytest.raises(ConfigError, match="no checkpoint that `anatozoo fit` wrote"):
         anatozoo.load(tmp_path / "last.ckpt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="no checkpoint folder"):
