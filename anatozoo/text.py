@@ -110,3 +110,13 @@ def _encode_error(error: UnicodeError) -> tuple[str, int]:
 ENCODING_ERRORS = "anatozoo.text"
 """Name of the error handler for streams whose encoding lacks characters."""
 codecs.register_error(ENCODING_ERRORS, _encode_error)
+
+
+def first_line(error: object) -> str:
+    """The first line of a message, without its full stop and not long.
+
+    Messages of torch's reader go on with advice to run the code in a file, which nobody should follow.
+    """
+    lines = str(error).strip().splitlines()
+    first = lines[0].partition(". In PyTorch")[0] if lines else type(error).__name__
+    return first.rstrip(".")[:200]

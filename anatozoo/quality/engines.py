@@ -93,6 +93,7 @@ class Learned:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
+        self.weights_digest = str(getattr(model, "weights_digest", ""))
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register in the network's own frame."""

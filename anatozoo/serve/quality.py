@@ -68,6 +68,7 @@ class Judge:
         self.selector = selector
         self.checkpoint_name = f"rca {engine.name} on {atlas.name}"
         self.checkpoint_version = f"{engine.version}-{atlas.digest[:8]}"
+        self.weights_digest = getattr(engine, "weights_digest", "")
         if selector is not None:
             self.checkpoint_name += f" by {selector.name}"
             self.checkpoint_version += f"-{selector.version}-{selector.digest[:8]}"

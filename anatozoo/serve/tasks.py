@@ -123,9 +123,12 @@ def names_of(models: Iterable[Model]) -> str:
 
 
 def facts_of(model: Model) -> tuple[str, ...]:
-    """What tells a checkpoint, and how it computes, from others in a fingerprint."""
+    """What tells a checkpoint, and how it computes, from others in a fingerprint.
+
+    The weights themselves too: a folder or a run that was trained on has the name and version of before.
+    """
     precision = getattr(model, "precision", "32")
-    facts = (model.checkpoint_name, model.checkpoint_version)
+    facts = (model.checkpoint_name, model.checkpoint_version, getattr(model, "weights_digest", ""))
     return facts if precision == "32" else (*facts, precision)
 
 

@@ -40,6 +40,7 @@ class Predictor(nn.Module):
     Attributes:
         checkpoint_name: name of the checkpoint that it was loaded from.
         checkpoint_version: its version.
+        weights_digest: SHA-256 of the file that its weights are from; empty for none.
         precision: of predictions that are asked for without one, see `anatozoo.tasks.precision`.
         offers: what training objectives can ask of it: ``"maps"``, ``"points"``, ``"images"``.
     """
@@ -48,6 +49,7 @@ class Predictor(nn.Module):
 
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
+    weights_digest: str = ""
     precision: str = "32"
 
     def __init__(self, frame: FrameSpec | Mapping[str, Any]) -> None:

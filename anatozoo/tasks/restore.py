@@ -16,7 +16,7 @@ from anatozoo.io.intensity import intensity_range
 from anatozoo.io.orientation import Orientation
 from anatozoo.io.read import read_stack
 from anatozoo.nn.slices import interpolate_slices
-from anatozoo.tasks.base import Predictor
+from anatozoo.tasks.base import Predictor, in_batches
 
 if TYPE_CHECKING:
     from anatozoo.io.grid import GridImage
@@ -108,10 +108,7 @@ class RestoreTask(Predictor):
             ConfigError: `batch_size` is below 1.
             ImageError: a volume cannot be read; the ones before it have been yielded.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-        for x in xs:
-            yield self.predict(x, precision=precision)
+        return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """Thick slices that anybody may have, for the golden test: a bright ball in noise."""

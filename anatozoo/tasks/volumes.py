@@ -16,7 +16,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.read import read_stack
 from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
-from anatozoo.tasks.base import FRAGMENT, Predictor
+from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.views import Maps
 
@@ -147,10 +147,7 @@ class VolumeTask(Predictor):
             ConfigError: `batch_size` is below 1.
             ImageError: a volume cannot be read; the ones before it have been yielded.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-        for x in xs:
-            yield self.predict(x, precision=precision)
+        return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that anybody may have, for the golden test: the one in which the network finds most."""

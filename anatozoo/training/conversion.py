@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, OutputError, WeightsError
 from anatozoo.io.quiet import quiet
-from anatozoo.text import some
+from anatozoo.text import first_line, some
 from anatozoo.zoo.registry import MethodEntry, find_method, methods
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         # What torch's reader raises on damaged files depends on where the damage is.
         raise WeightsError(
-            f"{path} is no whole PyTorch file ({_first_line(error)}). Download it again."
+            f"{path} is no whole PyTorch file ({first_line(error)}). Download it again."
         ) from error
     if not isinstance(state, Mapping):
         raise WeightsError(
@@ -123,12 +123,7 @@ def _why_refused(message: str) -> str:
             f"is refused: reading it would run {match[1]}, and a file of weights needs no code. It may be a "
             "whole model or a run's checkpoint: load it where you trust it and save model.state_dict() alone."
         )
-    return f"is refused: it is no file of tensors alone ({_first_line(message)}). Download it again."
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    return f"is refused: it is no file of tensors alone ({first_line(message)}). Download it again."
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str] = ()) -> None:

@@ -15,7 +15,14 @@ from anatozoo.text import one_line, some
 from anatozoo.version import __version__
 from anatozoo.zoo.bounds import check_hparams, tensor_budget
 from anatozoo.zoo.classes import import_class
-from anatozoo.zoo.files import NOT_REGULAR, is_irregular, read_regular, write_atomically, write_text
+from anatozoo.zoo.files import (
+    NOT_REGULAR,
+    fingerprint,
+    is_irregular,
+    read_regular,
+    write_atomically,
+    write_text,
+)
 from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
@@ -202,6 +209,7 @@ def build_module(folder: Path, *, trainable: bool = True) -> Any:
         advice=written,
     )
     module.checkpoint_name, module.checkpoint_version = config.name, config.version
+    module.weights_digest = fingerprint(folder / WEIGHTS).sha256
     return module
 
 

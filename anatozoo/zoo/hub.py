@@ -17,7 +17,7 @@ from anatozoo.errors import ConfigError, DownloadError, OfflineMiss, UnknownChec
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.cache import cache_root, offline_by_environment
 from anatozoo.zoo.checkpoint import CONFIG, START_SETTINGS, WEIGHTS, build, build_module, read_config
-from anatozoo.zoo.files import verify_file, write_atomically
+from anatozoo.zoo.files import fingerprint, verify_file, write_atomically
 from anatozoo.zoo.manifest import COMMIT, FILES, REPO_ID
 from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
@@ -126,7 +126,9 @@ def load_run(source: Name, *, averaged: bool = True, trainable: bool = True) -> 
     }
     where = (os.fspath(source), run.path)
     module = build(run.method, settings, state, trainable=trainable, where=where)
-    module.checkpoint_name = run.path.stem
+    module.checkpoint_name, module.weights_digest = run.path.stem, fingerprint(run.path).sha256
+    # A run goes on, and its files keep their names: what is in them tells one from another.
+    module.checkpoint_version = module.weights_digest[:12]
     return module
 
 

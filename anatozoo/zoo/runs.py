@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.quiet import quiet
+from anatozoo.text import first_line
+from anatozoo.zoo.bounds import check_hparams
 from anatozoo.zoo.checkpoint import refuse_no_numbers
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def read_run(source: str | os.PathLike[str]) -> Run:
 
     Raises:
         ConfigError: there is no such file, or `anatozoo fit` did not write it.
-        WeightsError: its weights hold NaN or infinity.
+        WeightsError: its weights hold NaN or infinity, or its settings ask for sizes that no network has.
     """
     import torch
 
@@ -65,8 +67,10 @@ def read_run(source: str | os.PathLike[str]) -> Run:
         settings, state = dict(stored["hyper_parameters"]), dict(stored["state_dict"])
         last = dict(stored[LAST_STEP]) if LAST_STEP in stored else None
     except (pickle.UnpicklingError, *_BROKEN) as error:
-        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote: {error}.") from error
+        reason = first_line(error)
+        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote ({reason}).") from error
     if not isinstance(stored.get(METHOD_KEY), str):
         raise ConfigError(f"{source} does not say which method it is of; `anatozoo fit` did not write it.")
+    check_hparams(settings, str(path))
     refuse_no_numbers(state, path)
     return Run(path, stored[METHOD_KEY], settings, state, last)

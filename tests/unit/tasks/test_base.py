@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning as L
 import numpy as np
 import pytest
@@ -15,11 +16,16 @@ import torch
 from safetensors import safe_open
 
 import anatozoo
+from anatozoo.cli.main import main
+from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.tasks.base import Predictor
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.golden import GOLDEN
-from anatozoo.zoo.hub import resolve
+from anatozoo.zoo.hub import load, resolve
 from anatozoo.zoo.registry import METHODS
+from anatozoo.zoo.runs import METHOD_KEY
 from tests.support.phantoms import make_chest_phantom
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -230,3 +236,44 @@ def test_a_model_without_its_training_needs_no_lightning_and_predicts_the_same(
     assert set(one["imported"]) <= ({"torchvision"} if name in TIMM else set())
     assert one["arrays"]
     assert one["differ"] == []
+
+
+def run_file(path: Path, seed: int) -> str:
+    """A training run's file of a small U-Net."""
+    torch.manual_seed(seed)
+    module = UNetModule(organs=["lungs", "heart"], frame=FrameSpec(64))
+    stored = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), METHOD_KEY: "unet"}
+    torch.save(stored, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["run", "folder"])
+def test_weights_that_changed_under_their_name_are_used(kind: str, tmp_path: Path) -> None:
+    """A run goes on, and a folder is exported again: what was predicted before is not taken for theirs."""
+    image, out = tmp_path / "a.png", tmp_path / "out"
+    cv2.imwrite(str(image), make_chest_phantom(width=90, height=96).image.astype(np.uint8))
+    masks = []
+    for seed in (0, 1, 1):
+        source = run_file(tmp_path / "last.ckpt", seed)
+        if kind == "folder":
+            source = str(
+                write_checkpoint_folder(load(source), tmp_path / "w", name="unet-mine", version="1.0.0")
+            )
+        assert main(["predict", source, str(image), "--out", str(out)]) == 0
+        masks.append((out / "a_mask.png").read_bytes() + (out / "a.json").read_bytes())
+    assert masks[0] != masks[1]
+    assert masks[1] == masks[2]
+
+
+def test_messages_about_damaged_runs_advise_nobody_to_run_what_is_in_them(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    with pytest.raises(
+        ConfigError, match=r"no checkpoint that `anatozoo fit` wrote \(Weights only"
+    ) as caught:
+        load(str(tmp_path / "last.ckpt"))
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    stored = {"state_dict": {}, "hyper_parameters": {"widths": [10**12]}, METHOD_KEY: "unet"}
+    torch.save(stored, tmp_path / "huge.ckpt")
+    with pytest.raises(WeightsError, match="more than any network here has"):
+        load(str(tmp_path / "huge.ckpt"))
