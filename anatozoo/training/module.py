@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -22,6 +23,9 @@ from anatozoo.training.optim import Optim
 from anatozoo.training.step import Step
 from anatozoo.training.weights import fill_in, read_weights
 from anatozoo.zoo.runs import METHOD_KEY
+
+OBJECTIVES_KEY = "anatozoo_objectives"
+"""Where a training checkpoint names the objectives of its fit."""
 
 
 class ZooModule(Predictor, L.LightningModule):
@@ -111,8 +115,8 @@ class ZooModule(Predictor, L.LightningModule):
             for name, value in objective.terms(step).items():
                 if name in terms:
                     raise ConfigError(
-                        f"two terms of the loss are called {name!r}; give objective "
-                        f"{type(objective).__name__} another name."
+                        f"two terms of the loss are called {name!r}; leave one of them out, such as "
+                        f"objective {type(objective).__name__}."
                     )
                 terms[name] = value.mean()
         self._last = step, terms
@@ -177,7 +181,7 @@ class ZooModule(Predictor, L.LightningModule):
         return self.hparams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the method in a training run's file, so that the command line knows it again.
+        """Name the method in a training run's file, so that the command line knows it again, and objectives.
 
         Raises:
             DivergedError: a weight is NaN or infinite; good weights of before must not give way to it.
@@ -185,15 +189,26 @@ class ZooModule(Predictor, L.LightningModule):
         refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that nobody registered has no name
             checkpoint[METHOD_KEY] = self._method()
+        checkpoint[OBJECTIVES_KEY] = [type(each).__name__ for each in self.objectives]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on from weights alone.
+        """Refuse to go on from weights alone, or with another loss.
 
         Raises:
-            ConfigError: a fit is resumed from a file without the state of a fit.
+            ConfigError: a fit is resumed from a file without the state of a fit, or without an objective of
+                that fit.
         """
-        if self._trainer is not None and self._trainer.state.fn == "fit":
-            refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
+        if self._trainer is None or self._trainer.state.fn != "fit":
+            return
+        refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
+        missing = Counter(checkpoint.get(OBJECTIVES_KEY, ()))
+        missing -= Counter(type(each).__name__ for each in self.objectives)
+        if missing:
+            raise ConfigError(
+                f"the fit that is to go on had the objectives {', '.join(sorted(missing))} too: give them "
+                "and their settings again, as --objectives or in the configuration; without them it is "
+                "another fit, which --model.init_weights begins."
+            )
 
     def _method(self) -> str:
         from anatozoo.zoo.checkpoint import method_of

@@ -394,6 +394,11 @@ def test_a_resumed_fit_needs_no_source(tmp_path: Path) -> None:
         assert torch.equal(prior.model.state_dict()[name], value), name
     for name, value in whole.lightning_module.state_dict().items():
         assert torch.equal(again.lightning_module.state_dict()[name], value), name
+    without = L.Trainer(max_epochs=3, **QUIET)
+    with pytest.raises(ConfigError, match="had the objectives ShapePrior too: give them"):
+        without.fit(
+            volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
+        )
     with pytest.raises(WeightsError, match="no checkpoint folder"):  # a fresh fit does
         L.Trainer(max_epochs=1, callbacks=[ShapePrior(str(folder))], **QUIET).fit(
             volume_module(), batches(volume_batch())
