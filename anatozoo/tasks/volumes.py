@@ -107,8 +107,9 @@ class VolumeTask(Predictor):
         at half as much again along each axis, window by window, and if need be at the whole slices.
 
         Volumes with directions are brought into one order before, and labels back. Where nothing tells which
-        end of a stack of slices is which, the network sees both orders, and the mean of its probabilities
-        counts; ``"slice_order_uncertain"`` is flagged where the two do not agree.
+        end of a stack of slices is which, the network sees both orders, each also turned by half a turn
+        within the slices, and the mean of its four probabilities counts; ``"slice_order_uncertain"`` is
+        flagged where the two orders do not agree.
 
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
@@ -198,12 +199,23 @@ class VolumeTask(Predictor):
             sides = (math.ceil(part * own) for own in self.shape[1:])
             view = tuple(min(pair) for pair in zip(sides, frame.shape[1:], strict=True))
             frame = type(frame)(frame.grid, (frame.shape[0], *view), frame.matrix)
-        probability = self._probability(frame.image(stack.pixels))
+        image = frame.image(stack.pixels)
         if not isinstance(frame, StackFrame) or frame.order_known:
-            return frame, probability, ()
-        other = frame.unreversed(self._probability(frame.reversed().image(stack.pixels)))
-        flags = () if orders_agree(probability, other) else ("slice_order_uncertain",)
-        return frame, (probability + other) / 2, flags
+            return frame, self._probability(image), ()
+        one = self._turned_probability(image)
+        other = frame.unreversed(self._turned_probability(frame.reversed().image(stack.pixels)))
+        flags = () if orders_agree(one, other) else ("slice_order_uncertain",)
+        return frame, (one + other) / 2, flags
+
+    def _turned_probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The mean of the probabilities of an image (D, H, W) and of the same turned by half a turn.
+
+        What lost its directions may be turned, too: by half a turn where both axes of the slices point the
+        other way. The network learned all turns, but answers each a little differently.
+        """
+        turned = self._probability(np.ascontiguousarray(image[:, ::-1, ::-1]))
+        both: npt.NDArray[np.float32] = (self._probability(image) + turned[..., ::-1, ::-1]) / np.float32(2)
+        return both
 
     def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities (1 + organs, D, H, W) of an image (D, H, W) in the frame."""

@@ -55,14 +55,14 @@ def test_what_was_measured_is_not_measured_again(evidence, tmp_path, monkeypatch
         for name in ("a", "b")
     ]
     rows = tmp_path / "rows.jsonl"
-    table = evidence.measure([model], cases, [0, 4], rows)
+    table = evidence.measure([model], cases, [0, 4], rows, 2)
     assert len(table) == len(rows.read_text().splitlines()) == 2 * 5
     half = rows.read_text().splitlines()[:6]
     rows.write_text("\n".join(half) + "\n")
     count = []
     predict = model.predict
     monkeypatch.setattr(model, "predict", lambda given: count.append(1) or predict(given))
-    again = evidence.measure([model], cases, [0, 4], rows)
+    again = evidence.measure([model], cases, [0, 4], rows, 2)
     assert len(count) == 4
     assert again.equals(table)
     found = evidence.summary(table)
@@ -73,3 +73,6 @@ def test_what_was_measured_is_not_measured_again(evidence, tmp_path, monkeypatch
     assert found["orders"]["0"] == pytest.approx(found["orders"]["4"])
     text = evidence.markdown({"about": "words", "models": {"m": found}})
     assert text.count("\n| m ") == 2
+    # With headers given to the first stack alone.
+    fewer = evidence.measure([model], cases, [0, 4], rows, 1)
+    assert fewer.groupby("case")["trial"].count().tolist() == [5, 2]

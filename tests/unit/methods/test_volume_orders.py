@@ -71,7 +71,9 @@ def test_a_stack_of_slices(direction: tuple[float, ...], depth: int, orders: lis
         assert result.grid.differs_from(order.grid(grid)) is None
         assert result.flags == expected.flags
     # It does matter to this network how a volume lies.
-    assert not np.array_equal(made.predict(pixels[:, ::-1]).mask[:, ::-1], made.predict(pixels).mask)
+    known = Grid(grid.size, grid.spacing_mm, grid.origin, SHORT_AXIS)
+    mirrored = made.predict(itk_image(pixels[:, ::-1].copy(), known)).mask[:, ::-1]
+    assert not np.array_equal(mirrored, made.predict(itk_image(pixels, known)).mask)
 
 
 @DIRECTIONS
@@ -95,10 +97,13 @@ def test_directions_tell_base_from_apex_and_the_network_looks_once() -> None:
     backwards = Orientation((0, 1, 2), (False, False, True))
     made.predict(itk_image(backwards.apply(pixels), backwards.grid(grid)), whole=False)
     made.predict(itk_image(pixels, Grid(grid.size, grid.spacing_mm)), whole=False)
-    assert len(seen) == 4
+    assert len(seen) == 6
     np.testing.assert_array_equal(seen[1], seen[0])
     np.testing.assert_array_equal(seen[2], seen[0])
-    np.testing.assert_array_equal(seen[3][1:7], seen[0][1:7][::-1])
+    np.testing.assert_array_equal(seen[4][1:7], seen[0][1:7][::-1])
+    # Both once more, turned by half a turn.
+    for once, turned in ((2, 3), (4, 5)):
+        np.testing.assert_array_equal(seen[turned], seen[once][:, ::-1, ::-1])
 
 
 @pytest.mark.parametrize("depth", [6, 7, 12, 13])
@@ -109,6 +114,8 @@ def test_where_nothing_tells_both_orders_of_slices_count_alike(depth: int) -> No
     np.testing.assert_array_equal(one.mask, other.mask[::-1])
     assert "slice_order_uncertain" in one.flags
     assert one.flags == other.flags
+    turned = made.predict(pixels[:, ::-1, ::-1])
+    np.testing.assert_array_equal(turned.mask[:, ::-1, ::-1], one.mask)
     # A copy that has lost its directions tells no more than an array.
     np.testing.assert_array_equal(made.predict(itk_image(pixels, Grid((36, 44, depth)))).mask, one.mask)
     seen.clear()
