@@ -21,7 +21,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        top = Marked.read(file, "configuration")
+        top = Marked.parse(file, "configuration")
         keys = top.mapping()
     except ManifestError as error:
         raise ConfigError(str(error)) from error

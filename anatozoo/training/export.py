@@ -16,8 +16,8 @@ from anatozoo.zoo.checkpoint import build_module, method_of, write_checkpoint_fo
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
 from anatozoo.zoo.hub import load_run
-from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
+from anatozoo.zoo.spec import is_name
 
 if TYPE_CHECKING:
     from lightning import LightningModule

@@ -23,9 +23,9 @@ from anatozoo.zoo.files import (
     write_atomically,
     write_text,
 )
-from anatozoo.zoo.manifest import is_name
 from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
+from anatozoo.zoo.spec import is_name
 
 if TYPE_CHECKING:
     from torch import Tensor

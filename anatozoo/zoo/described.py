@@ -7,10 +7,9 @@ from anatozoo.zoo.catalogue import checkpoints
 from anatozoo.zoo.checkpoint import CONFIG, CheckpointConfig, read_config
 from anatozoo.zoo.files import fingerprint
 from anatozoo.zoo.kinds import Kind
-from anatozoo.zoo.manifest import FILES
 from anatozoo.zoo.published_card import CARD, files_card
 from anatozoo.zoo.registry import describe_method
-from anatozoo.zoo.spec import FileRecord
+from anatozoo.zoo.spec import FILES, FileRecord
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.cache import cache_root, offline_by_environment
 from anatozoo.zoo.checkpoint import CONFIG, START_SETTINGS, WEIGHTS, build, build_module, read_config
 from anatozoo.zoo.files import fingerprint, verify_file, write_atomically
-from anatozoo.zoo.manifest import COMMIT, FILES, REPO_ID
 from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
 from anatozoo.zoo.runs import is_run, read_run
-from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.spec import COMMIT, FILES, REPO_ID, CheckpointSpec
 
 if TYPE_CHECKING:
     import torch

@@ -1,15 +1,20 @@
 """YAML read with line numbers, so that a complaint about a value can name its line."""
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from anatozoo.errors import ManifestError
 from anatozoo.zoo.files import read_regular
+from anatozoo.zoo.rules import Form, Least, Misfit
 
 # The C parser is several times faster; PyYAML may be built without it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -20,8 +25,6 @@ _LARGEST_BYTES = 2**25
 _MOST_VALUES = 300_000
 """Values of a file with its aliases written out: far above any zoo, far below what fills a memory."""
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-T = TypeVar("T")
 
 
 class Marked:
@@ -41,7 +44,7 @@ class Marked:
         self.key = key
 
     @classmethod
-    def read(cls, path: Path, what: str = "manifest") -> "Marked":
+    def parse(cls, path: Path, what: str = "manifest") -> "Marked":
         """Parse a file, which messages call the `what`.
 
         Raises:
@@ -129,7 +132,60 @@ class Marked:
         except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError):
             self.fail(f"{self.node.value!r} is no value of a type that a manifest holds; quote it.")
 
-    def of_type(self, kind: type[T]) -> T:
+    def read(self, hint: Any) -> Any:
+        """The value as a type asks for it.
+
+        Args:
+            hint: ``str`` (not blank, without white space around it), ``int``, ``float`` (finite), ``bool``,
+                ``Literal`` of texts, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]`` or ``X | None``, and
+                ``Annotated`` with `Form` and `Least`.
+        """
+        origin, parts = get_origin(hint), get_args(hint)
+        if origin is Annotated:
+            return self._ruled(*parts)
+        if origin in (Union, UnionType):
+            is_null = isinstance(self.node, yaml.ScalarNode) and self.scalar() is None
+            return None if is_null else self.read(parts[0])
+        if origin is tuple:
+            return tuple(item.read(parts[0]) for item in self.items())
+        if origin is Mapping:
+            return {key: value.read(parts[1]) for key, value in self.mapping().items()}
+        if origin is Literal:
+            value = self._text()
+            return (
+                value if value in parts else self.fail(f"must be one of {', '.join(parts)}, not {value!r}.")
+            )
+        if is_dataclass(hint):
+            return self._record(hint)
+        return self._text() if hint is str else self._of_type(hint)
+
+    def _ruled(self, hint: Any, rule: "Form | Least") -> Any:
+        if isinstance(rule, Form):
+            # The raw characters count, so digits alone need no quotes.
+            value = str(self.node.value)
+            if not isinstance(self.node, yaml.ScalarNode) or not re.fullmatch(rule.pattern, value):
+                self.fail(f"must be {rule.what}, not {value!r}.")
+            return value
+        found = self.read(hint)
+        if isinstance(found, tuple):
+            return found if len(found) >= rule.least else self.fail("must not be empty.")
+        return found if found >= rule.least else self.fail(f"must be at least {rule.least}, not {found}.")
+
+    def _record(self, record: Any) -> Any:
+        hints = _hints(record)
+        required = [item.name for item in fields(record) if item.default is MISSING]
+        optional = [item.name for item in fields(record) if item.default is not MISSING]
+        values = self.fields(required, optional)
+        read = {key: value.read(hints[key]) for key, value in values.items()}
+        try:
+            return record(**read)
+        except Misfit as misfit:
+            place = self
+            for key in misfit.keys:
+                place = place.mapping()[key]
+            place.fail(str(misfit))
+
+    def _of_type(self, kind: Any) -> Any:
         """A scalar of one type; whole numbers count as numbers, booleans do not."""
         value = self.scalar()
         if kind is float and type(value) is int:
@@ -138,53 +194,22 @@ class Marked:
             self.fail(f"must be {_KINDS[kind]}; a value is needed here.")
         if type(value) is not kind:
             self.fail(f"must be {_KINDS[kind]}, not {self.node.value!r}{_quote_hint(kind)}.")
+        if kind is float and not math.isfinite(value):
+            self.fail("must be finite, or null where there is no value.")
         return value
 
-    def text(self) -> str:
-        """A text that is not blank, without white space around it."""
-        value = self.of_type(str).strip()
+    def _text(self) -> str:
+        value: str = self._of_type(str).strip()
         if not value:
             self.fail("must not be blank.")
         if found := _CONTROL.search(value):
             self.fail(f"must not hold the control character {found[0]!r}.")
         return value
 
-    def matching(self, pattern: str, what: str) -> str:
-        """A text of a form. The raw characters count, so digits alone need no quotes."""
-        value = str(self.node.value)
-        if not isinstance(self.node, yaml.ScalarNode) or not re.fullmatch(pattern, value):
-            self.fail(f"must be {what}, not {value!r}.")
-        return value
 
-    def one_of(self, choices: Sequence[str]) -> str:
-        """One of some words."""
-        value = self.text()
-        if value not in choices:
-            self.fail(f"must be one of {', '.join(choices)}, not {value!r}.")
-        return value
-
-    def natural(self, *, least: int = 0) -> int:
-        """A whole number of at least `least`."""
-        value = self.of_type(int)
-        if value < least:
-            self.fail(f"must be at least {least}, not {value}.")
-        return value
-
-    def list_of(self, read: Callable[["Marked"], T], *, least: int = 0) -> tuple[T, ...]:
-        """A sequence of values, each read by `read`."""
-        values = tuple(read(item) for item in self.items())
-        if len(values) < least:
-            self.fail("must not be empty.")
-        return values
-
-    def dict_of(self, read: Callable[["Marked"], T]) -> dict[str, T]:
-        """A mapping of values, each read by `read`."""
-        return {key: read(value) for key, value in self.mapping().items()}
-
-    def or_null(self, read: Callable[["Marked"], T]) -> T | None:
-        """None for null, else what `read` gives."""
-        is_null = isinstance(self.node, yaml.ScalarNode) and self.scalar() is None
-        return None if is_null else read(self)
+@cache
+def _hints(record: type) -> dict[str, Any]:
+    return get_type_hints(record, include_extras=True)
 
 
 def _quote_hint(kind: type) -> str:

@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from anatozoo.errors import ManifestError
-from anatozoo.zoo.manifest import COMMIT, FILE_NAME, REPO_ID, Manifest, read_manifest
+from anatozoo.zoo.manifest import FILE_NAME, Manifest, read_manifest
+from anatozoo.zoo.spec import COMMIT, REPO_ID
 
 VARIABLE = "ANATOZOO_MANIFEST"
 WEIGHTS_FOLDER = "checkpoints"

@@ -19,7 +19,6 @@ from anatozoo.zoo.cache import offline_by_environment
 from anatozoo.zoo.checkpoint import build_module, read_config
 from anatozoo.zoo.files import fingerprint
 from anatozoo.zoo.golden import Difference, run_golden
-from anatozoo.zoo.manifest import FILES, REPO_ID
 from anatozoo.zoo.publish_client import no_bars, sentences
 from anatozoo.zoo.published_card import (
     CARD,
@@ -34,7 +33,7 @@ from anatozoo.zoo.published_card import (
 from anatozoo.zoo.published_entry import Release, entry_of, manifest_of, new_entry, write_entry
 from anatozoo.zoo.refusals import endpoint
 from anatozoo.zoo.remote import fetch_files, refuse_unsafe
-from anatozoo.zoo.spec import CheckpointSpec, FileRecord
+from anatozoo.zoo.spec import FILES, REPO_ID, CheckpointSpec, FileRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

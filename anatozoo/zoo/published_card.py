@@ -56,8 +56,8 @@ def card_of(spec: CheckpointSpec, repo_id: str) -> str:
     The commit cannot be in a file that belongs to it, so the tag of the version stands in its place.
     """
     hub = dataclasses.replace(spec.hub, repo_id=repo_id, revision="0" * 40)
-    status = "deprecated" if spec.status == "deprecated" else "published"
-    text = card(dataclasses.replace(spec, status=status, hub=hub), private=catalogue.is_private(spec.name))
+    listed = dataclasses.replace(spec, status=spec.status_on_hub, hub=hub)
+    text = card(listed, private=catalogue.is_private(spec.name))
     return text.replace(f"at commit `{'0' * 40}`", f"with the tag `v{spec.version}`")
 
 

@@ -1,7 +1,7 @@
 """The manifest's entry of a checkpoint that was published: printed, or written into the manifest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,12 +44,12 @@ class Release:
 
 def entry_of(spec: CheckpointSpec, release: Release) -> str:
     """The entry of a listed checkpoint as YAML, with what publishing made known."""
-    values = {**spec.to_dict(), "status": _status(spec), "hub": release.hub()}
+    values = {**asdict(spec), "status": spec.status_on_hub, "hub": release.hub()}
     # What may be left out is left out where it says nothing.
     values = {key: value for key, value in values.items() if value is not None}
-    for metric in values["metrics"]:
-        if metric["version"] is None:
-            del metric["version"]
+    for measured in values["measured"]:
+        if measured["version"] is None:
+            del measured["version"]
     return _item(values)
 
 
@@ -72,7 +72,7 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
         "license": ("weights", "training_data", "code_origin", "commercial_use", "note"),
         "input": ("modality", "anatomy", "views", "size", "fit", "intensity", "polarity", "spacing_mm"),
         "output": ("kind", "classes", "landmarks"),
-        "metrics": (),
+        "measured": (),
         "training_data": (),
         "training": ("config", "git_sha", "versions", "hardware", "seed"),
         "intended_use": None,
@@ -158,7 +158,7 @@ def _edits(text: str, spec: CheckpointSpec, release: Release, path: Path) -> lis
     hub = _children(entry["hub"])
     files = _children(hub["files"])
     fresh = [
-        (entry["status"], _status(spec)),
+        (entry["status"], spec.status_on_hub),
         (hub["repo_id"], release.repo_id),
         # Quoted: forty digits alone would be a number.
         (hub["revision"], f'"{release.revision}"'),
@@ -174,10 +174,6 @@ def _edits(text: str, spec: CheckpointSpec, release: Release, path: Path) -> lis
     if any(end <= start for start, end, _ in edits):
         raise ManifestError(f"{path}: {spec.name}.hub has keys without values; write null first.")
     return edits
-
-
-def _status(spec: CheckpointSpec) -> str:
-    return "deprecated" if spec.status == "deprecated" else "published"
 
 
 def _children(node: yaml.Node | None) -> dict[str, yaml.Node]:

@@ -1,28 +1,41 @@
-"""What the manifest says about a checkpoint, as frozen records."""
+"""What the manifest says about a checkpoint, as frozen records.
+
+The fields of a record are the keys of its mapping in the YAML, and their types are what
+`anatozoo.zoo.marked_yaml.Marked.read` asks of the values; a field with a default may be left out. What values
+have to be together, a record says itself when it is made.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from anatozoo.errors import ConfigError
 from anatozoo.zoo.kinds import Kind, find_kind
+from anatozoo.zoo.registry import check_prefix, find_method
+from anatozoo.zoo.rules import Form, Least, Misfit
+
+NAME = r"[a-z0-9]+(-[a-z0-9][a-z0-9._]*)+"
+COMMIT = r"[0-9a-f]{40}"
+REPO_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+FILES = ("model.safetensors", "config.json", "golden.safetensors")
+"""What every checkpoint consists of, besides its card. Anything else, above all a pickle, is refused."""
+
+Name = Annotated[str, Form(NAME, "<method>-<data>[-<variant>] in lower case")]
+Version = Annotated[str, Form(r"\d+\.\d+\.\d+", "three numbers, as 1.0.0")]
+Count = Annotated[int, Least(1)]
 
 WITHHELD = "test, withheld from development"
 """Split of cases that nobody who trained or chose anything has had."""
-
-CHOSEN = ("weights", "settings")
-"""What a split can have chosen."""
-
-STATUSES = ("bundled", "published", "deprecated")
-"""``bundled``: in this package, never published. ``published``: on the Hub. ``deprecated``: use another."""
 
 
 @dataclass(frozen=True)
 class FileRecord:
     """Size in bytes and SHA-256 (64 lower-case hex digits) of one file."""
 
-    sha256: str
-    size: int
+    sha256: Annotated[str, Form(r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hex digits")]
+    size: Count
 
 
 @dataclass(frozen=True)
@@ -35,9 +48,17 @@ class HubSpec:
         files: record of each file by name.
     """
 
-    repo_id: str | None
-    revision: str | None
+    repo_id: Annotated[str, Form(REPO_ID, "organisation/name")] | None
+    revision: Annotated[str, Form(COMMIT, "a full commit of 40 hex digits (a branch or tag can move)")] | None
     files: Mapping[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        if (self.repo_id is None) != (self.revision is None):
+            raise Misfit("repo_id and revision are either both given or both null.", "revision")
+        for name in self.files.keys() - set(FILES):
+            raise Misfit(f"unknown file; a checkpoint consists of {', '.join(FILES)}.", "files", name)
+        for name in set(FILES) - self.files.keys():
+            raise Misfit(f"{name} missing.", "files")
 
 
 @dataclass(frozen=True)
@@ -70,11 +91,17 @@ class InputSpec:
     modality: str
     anatomy: str
     views: tuple[str, ...]
-    size: tuple[int, ...]
-    fit: str
+    size: tuple[Count, ...]
+    fit: Literal["pad", "stretch", "spacing", "slices"]
     intensity: str
-    polarity: str
+    polarity: Literal["bone-white", "bone-black", "any"]
     spacing_mm: float | None
+
+    def __post_init__(self) -> None:
+        if len(self.size) not in (2, 3):
+            raise Misfit("must be [width, height] in pixels, or [width, height, depth].", "size")
+        if self.spacing_mm is not None and not self.spacing_mm > 0:
+            raise Misfit("must be positive, or null where any spacing will do.", "spacing_mm")
 
 
 @dataclass(frozen=True)
@@ -86,7 +113,19 @@ class OutputSpec:
 
     kind: str
     classes: tuple[str, ...]
-    landmarks: Mapping[str, int] | None
+    landmarks: Mapping[str, Count] | None
+
+    def __post_init__(self) -> None:
+        try:
+            kind = find_kind(self.kind)
+        except ConfigError as error:
+            raise Misfit(str(error), "kind") from error
+        if kind.names_organs and not self.classes:
+            raise Misfit("must not be empty.", "classes")
+        if self.landmarks is not None and tuple(self.landmarks) != self.classes:
+            raise Misfit(
+                "must name the classes in their order, each with its number of landmarks.", "landmarks"
+            )
 
     @property
     def record(self) -> Kind:
@@ -119,6 +158,33 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The numbers of one measurement, by metric and class; what they have in common is that of `Metric`."""
+
+    dataset: str
+    split: str
+    n: Count | None
+    source: str
+    report: str | None
+    values: Mapping[str, Mapping[str, float | None]]
+    version: Version | None = None
+
+    def __post_init__(self) -> None:
+        for metric, by_class in self.values.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", metric):
+                raise Misfit("must be a name such as dice or hd_mm, with its unit.", "values", metric)
+            for name in (name for name in by_class if not name.strip()):
+                raise Misfit("the name of a class must not be blank.", "values", metric, name)
+
+    def metrics(self) -> Iterator[Metric]:
+        """The numbers one by one."""
+        common = dataclasses.asdict(self)
+        for metric, by_class in common.pop("values").items():
+            for name, value in by_class.items():
+                yield Metric(**common, metric=metric, class_=name, value=value)
+
+
+@dataclass(frozen=True)
 class Selection:
     """What was chosen by looking at a split, so that numbers on it are optimistic.
 
@@ -129,7 +195,7 @@ class Selection:
     """
 
     split: str
-    chose: str
+    chose: Literal["weights", "settings"]
 
 
 @dataclass(frozen=True)
@@ -137,9 +203,9 @@ class TrainingData:
     """One data set that the weights have seen; ``n`` images of it."""
 
     name: str
-    url: str
+    url: Annotated[str, Form(r"https?://\S+", "a web address")]
     license: str
-    n: int | None
+    n: Count | None
 
 
 @dataclass(frozen=True)
@@ -147,39 +213,74 @@ class Training:
     """How the weights were made."""
 
     config: str
-    git_sha: str | None
+    git_sha: Annotated[str, Form(COMMIT, "a full commit of 40 hex digits")] | None
     versions: Mapping[str, str]
     hardware: str
-    seed: int | None
+    seed: Annotated[int, Least(0)] | None
 
 
 @dataclass(frozen=True)
 class CheckpointSpec:
     """One entry of the manifest. Names are immutable: new weights get a new name ending in ``-v2``.
 
-    Two keys may be left out: ``remarks``, Markdown for the card, for what fits under no other heading, and
-    ``selection``, None where nothing was chosen on a split, or nobody knows.
+    Of `status`, ``bundled`` means in this package and never published, ``published`` on the Hub,
+    ``deprecated`` that another checkpoint is to be used. Two keys may be left out: ``remarks``, Markdown for
+    the card, for what fits under no other heading, and ``selection``, None where nothing was chosen on a
+    split, or nobody knows.
     """
 
-    name: str
+    name: Name
     method: str
-    version: str
-    status: str
+    version: Version
+    status: Literal["bundled", "published", "deprecated"]
     summary: str
     hub: HubSpec
     bundled: bool
     license: LicenseSpec
     input: InputSpec
     output: OutputSpec
-    metrics: tuple[Metric, ...]
-    training_data: tuple[TrainingData, ...]
+    measured: tuple[Measured, ...]
+    training_data: Annotated[tuple[TrainingData, ...], Least(1)]
     training: Training
     intended_use: str
-    out_of_scope: tuple[str, ...]
-    limitations: tuple[str, ...]
+    out_of_scope: Annotated[tuple[str, ...], Least(1)]
+    limitations: Annotated[tuple[str, ...], Least(1)]
     citation: str
     remarks: str | None = None
     selection: Selection | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            method = find_method(self.method)
+        except ConfigError as error:
+            hint = "Other packages' methods are known once the package is installed."
+            raise Misfit(f"{error} {hint}", "method") from error
+        try:
+            check_prefix(self.name, method)
+        except ConfigError as error:
+            raise Misfit(str(error), "method") from error
+        if method.kind not in (None, self.output.record):
+            raise Misfit(
+                f"must be {method.kind.name}, for that is what {method.name} gives.", "output", "kind"
+            )
+        if self.status == "bundled" and not self.bundled:
+            raise Misfit("must be true where status is bundled, for there is no other source.", "bundled")
+        if not self.bundled and self.hub.revision is None:
+            raise Misfit("needs repo_id and revision, for the weights are not bundled.", "hub")
+        if self.status == "published" and self.hub.revision is None:
+            raise Misfit("needs repo_id and revision where status is published.", "hub")
+        if not self.citation.startswith("@"):
+            raise Misfit("must be BibTeX, starting with '@'.", "citation")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All numbers one by one, in the manifest's order."""
+        return tuple(metric for measured in self.measured for metric in measured.metrics())
+
+    @property
+    def status_on_hub(self) -> Literal["published", "deprecated"]:
+        """Its status once it is published."""
+        return "deprecated" if self.status == "deprecated" else "published"
 
     @property
     def size_bytes(self) -> int:
@@ -187,19 +288,12 @@ class CheckpointSpec:
         return sum(record.size for record in self.hub.files.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as JSON values, with the manifest's keys."""
-        plain = _plain(self)
-        assert isinstance(plain, dict)
-        return plain
+        """The entry as JSON values with the manifest's keys, and its numbers one by one as ``metrics``."""
+        rows = [{key.rstrip("_"): value for key, value in vars(m).items()} for m in self.metrics]
+        values = dataclasses.asdict(self).items()
+        return dict(("metrics", rows) if key == "measured" else (key, value) for key, value in values)
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name.rstrip("_"): _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a checkpoint's name."""
+    return re.fullmatch(NAME, text) is not None

@@ -9,8 +9,7 @@ from anatozoo.zoo import hub
 from anatozoo.zoo.checkpoint import read_config
 from anatozoo.zoo.files import fingerprint
 from anatozoo.zoo.golden import Difference, run_golden
-from anatozoo.zoo.manifest import FILES
-from anatozoo.zoo.spec import FileRecord
+from anatozoo.zoo.spec import FILES, FileRecord
 
 
 @dataclass(frozen=True)

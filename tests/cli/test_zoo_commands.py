@@ -215,8 +215,12 @@ def test_list_json_filters(
 
 def test_json_is_the_manifests_entry(package: Path, bundled: TinyModule, capsys: Capture) -> None:
     expected = {**entry(package / "checkpoints" / "tiny-toy"), "remarks": None, "selection": None}
-    for metric in expected["metrics"]:
-        metric["version"] = None
+    (measured,) = expected.pop("measured")
+    values = measured.pop("values")
+    expected["metrics"] = [
+        {**measured, "metric": metric, "class": "heart", "value": by_class["heart"], "version": None}
+        for metric, by_class in values.items()
+    ]
     assert main(["info", "tiny-toy", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == expected
     assert main(["list", "--json"]) == 0

@@ -98,26 +98,14 @@ def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) ->
             "spacing_mm": None,
         },
         "output": {"kind": "contours", "classes": ["heart"], "landmarks": {"heart": 5}},
-        "metrics": [
+        "measured": [
             {
                 "dataset": "Toy set",
                 "split": "val",
                 "n": 3,
-                "metric": "dice",
-                "class": "heart",
-                "value": 0.912345,
                 "source": f"anatozoo evaluate {name} --data toy",
                 "report": None,
-            },
-            {
-                "dataset": "Toy set",
-                "split": "val",
-                "n": 3,
-                "metric": "hd_px",
-                "class": "heart",
-                "value": None,
-                "source": f"anatozoo evaluate {name} --data toy",
-                "report": None,
+                "values": {"dice": {"heart": 0.912345}, "hd_px": {"heart": None}},
             },
         ],
         "training_data": [
@@ -136,6 +124,11 @@ def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) ->
         "citation": "@misc{toy, title = {Toy}}",
     }
     return {**values, **changes}
+
+
+def number(value: float | None, metric: str = "dice", organ: str = "heart", **changes: Any) -> dict[str, Any]:
+    """One more number for an entry's `measured`."""
+    return {**entry()["measured"][0], "values": {metric: {organ: value}}, **changes}
 
 
 def write_manifest(path: Path, *entries: dict[str, Any]) -> Path:

@@ -19,7 +19,7 @@ from anatozoo.zoo.tables import (
     training_words,
     withheld_metrics,
 )
-from tests.support.zoo_fixtures import entry, write_manifest
+from tests.support.zoo_fixtures import entry, number, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 
@@ -45,7 +45,7 @@ def test_front_matter_is_the_hubs(tmp_path: Path) -> None:
 
 
 def test_without_measured_numbers_there_is_no_model_index(tmp_path: Path) -> None:
-    text = card(spec_of(tmp_path, entry(metrics=[])))
+    text = card(spec_of(tmp_path, entry(measured=[])))
     assert "model-index" not in front_matter(text)
     assert "Nothing has been measured yet." in text
 
@@ -100,8 +100,9 @@ def test_the_readme_row_holds_name_input_organs_size_metrics_and_licence(tmp_pat
 def test_numbers_on_the_split_that_chose_are_marked_everywhere(
     tmp_path: Path, chose: str, mark: str, sentence: str
 ) -> None:
-    other = entry()["metrics"][0] | {"split": "test"}
-    values = entry(metrics=[*entry()["metrics"], other], selection={"split": "val", "chose": chose})
+    values = entry(
+        measured=[*entry()["measured"], number(0.9, split="test")], selection={"split": "val", "chose": chose}
+    )
     spec = spec_of(tmp_path, values)
     text = card(spec)
     assert text.count(f"| Toy set | {mark} | 3 | dice | heart |") == 1
@@ -122,11 +123,11 @@ def test_without_a_known_choice_nothing_is_claimed(tmp_path: Path) -> None:
 
 
 def test_a_withheld_test_has_a_column_of_its_own_and_names_the_version_it_measured(tmp_path: Path) -> None:
-    withheld = entry()["metrics"][0] | {"split": WITHHELD, "n": 9, "value": 0.8, "version": "0.9.0"}
-    lung = withheld | {"class": "lung", "value": 0.7}
-    elsewhere = withheld | {"dataset": "Elsewhere", "value": 0.6, "version": "1.0.0"}
-    far = withheld | {"metric": "hd_px", "value": 4.0}
-    spec = spec_of(tmp_path, entry(metrics=[withheld, lung, far, elsewhere, *entry()["metrics"]]))
+    of_old = {"split": WITHHELD, "n": 9, "version": "0.9.0"}
+    withheld = number(0.8, **of_old)
+    withheld["values"] = {"dice": {"heart": 0.8, "lung": 0.7}, "hd_px": {"heart": 4.0}}
+    elsewhere = number(0.6, **{**of_old, "version": "1.0.0"}, dataset="Elsewhere")
+    spec = spec_of(tmp_path, entry(measured=[withheld, elsewhere, *entry()["measured"]]))
     assert main_metrics(spec) == "dice heart 0.912 (Toy set; val; n = 3)"
     assert withheld_metrics(spec) == (
         "dice heart 0.800, lung 0.700 (Toy set; n = 9) (version 0.9.0); dice heart 0.600 (Elsewhere; n = 9)"
@@ -137,12 +138,11 @@ def test_a_withheld_test_has_a_column_of_its_own_and_names_the_version_it_measur
 
 
 def test_a_repair_is_shown_before_and_after(tmp_path: Path) -> None:
-    after = entry()["metrics"][0] | {"metric": "dice_after", "value": 0.9}
-    before = after | {"metric": "dice_before", "value": 0.7}
-    elsewhere = before | {"dataset": "Elsewhere", "value": 0.1}
-    spec = spec_of(tmp_path, entry(metrics=[after, elsewhere, before]))
+    after, before = number(0.9, "dice_after"), number(0.7, "dice_before")
+    elsewhere = number(0.1, "dice_before", dataset="Elsewhere")
+    spec = spec_of(tmp_path, entry(measured=[after, elsewhere, before]))
     assert main_metrics(spec) == "dice heart 0.700 before, 0.900 after (Toy set; val; n = 3)"
-    alone = spec_of(tmp_path, entry(metrics=[after]))
+    alone = spec_of(tmp_path, entry(measured=[after]))
     assert main_metrics(alone) == "dice_after heart 0.900 (Toy set; val; n = 3)"
 
 
@@ -153,8 +153,7 @@ def test_training_data_are_named_in_short(tmp_path: Path) -> None:
 
 
 def test_nothing_is_shown_as_measured_that_was_not(tmp_path: Path) -> None:
-    metrics = [m | {"value": None} for m in entry()["metrics"]]
-    assert main_metrics(spec_of(tmp_path, entry(metrics=metrics))) == "not measured"
+    assert main_metrics(spec_of(tmp_path, entry(measured=[number(None)]))) == "not measured"
 
 
 @pytest.mark.parametrize(

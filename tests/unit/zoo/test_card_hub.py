@@ -15,7 +15,7 @@ from anatozoo.zoo.catalogue import manifest
 from anatozoo.zoo.kinds import KINDS
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import CheckpointSpec
-from tests.support.zoo_fixtures import COMMIT, entry, write_manifest
+from tests.support.zoo_fixtures import COMMIT, entry, number, write_manifest
 
 POINTS = entry()["output"]
 CLASSES: dict[str, list[str]] = {"contours": ["heart"], "restored": []}
@@ -64,13 +64,8 @@ def test_the_cards_of_this_package_are_the_hub_s(tmp_path: Path, name: str) -> N
 
 
 def test_the_model_index_makes_the_round_trip(tmp_path: Path) -> None:
-    more = entry()["metrics"][0] | {
-        "dataset": "Other set (2nd)",
-        "class": "all",
-        "value": 2.5,
-        "metric": "hd_mm",
-    }
-    values = metadata(tmp_path, spec_of(tmp_path, entry(metrics=[*entry()["metrics"], more])))
+    more = number(2.5, "hd_mm", "all", dataset="Other set (2nd)")
+    values = metadata(tmp_path, spec_of(tmp_path, entry(measured=[*entry()["measured"], more])))
     name, results = model_index_to_eval_results(values["model-index"])
     assert name == "tiny-toy"
     assert all(isinstance(result, EvalResult) for result in results)

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from anatozoo.errors import ManifestError
 from anatozoo.zoo.catalogue import manifest_path
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import Selection
-from tests.support.zoo_fixtures import COMMIT, entry, write_manifest
+from tests.support.zoo_fixtures import COMMIT, entry, number, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")
 
@@ -49,19 +51,30 @@ def test_a_valid_entry_becomes_a_record(tmp_path: Path) -> None:
         spec.version = "2.0.0"  # type: ignore[misc]
 
 
-def test_to_dict_gives_back_the_manifests_own_keys_and_values(tmp_path: Path) -> None:
+def test_a_record_has_the_manifests_own_keys_and_values(tmp_path: Path) -> None:
     (spec,) = read_manifest(write_manifest(tmp_path / "m.yaml", entry())).checkpoints
-    metrics = [{**metric, "version": None} for metric in entry()["metrics"]]
-    assert spec.to_dict() == {**entry(), "metrics": metrics, "remarks": None, "selection": None}
+    measured = [{**each, "version": None} for each in entry()["measured"]]
+    found = json.loads(json.dumps(dataclasses.asdict(spec)))
+    assert found == {**entry(), "measured": measured, "remarks": None, "selection": None}
+
+
+def test_json_has_the_numbers_one_by_one(tmp_path: Path) -> None:
+    (spec,) = read_manifest(write_manifest(tmp_path / "m.yaml", entry())).checkpoints
+    assert [(row["metric"], row["class"], row["value"]) for row in spec.to_dict()["metrics"]] == [
+        ("dice", "heart", 0.912345),
+        ("hd_px", "heart", None),
+    ]
+    assert "measured" not in spec.to_dict()
 
 
 def test_what_a_split_has_chosen_and_which_version_was_measured_are_read(tmp_path: Path) -> None:
-    values = with_value(("metrics", 0, "version"), "0.9.0") | {
+    values = with_value(("measured", 0, "version"), "0.9.0") | {
         "selection": {"split": "val", "chose": "weights"},
     }
+    values["measured"].append(number(0.5))
     (spec,) = read_manifest(write_manifest(tmp_path / "m.yaml", values)).checkpoints
     assert spec.selection == Selection("val", "weights")
-    assert [metric.version for metric in spec.metrics] == ["0.9.0", None]
+    assert [metric.version for metric in spec.metrics] == ["0.9.0", "0.9.0", None]
     assert spec.to_dict()["selection"] == values["selection"]
 
 
@@ -72,8 +85,8 @@ def test_what_a_split_has_chosen_and_which_version_was_measured_are_read(tmp_pat
         (("selection",), {"split": "val"}, "chose missing"),
         (("selection",), {"split": "val", "chose": "weights", "when": "late"}, "unknown key"),
         (("selection",), "val", "must be a mapping"),
-        (("metrics", 0, "version"), "1.0", "three numbers"),
-        (("metrics", 0, "versions"), "1.0.0", "unknown key"),
+        (("measured", 0, "version"), "1.0", "three numbers"),
+        (("measured", 0, "versions"), "1.0.0", "unknown key"),
         (("name",), "Tiny-Toy", "<method>-<data>[-<variant>]"),
         (("name",), "tiny", "<method>-<data>[-<variant>]"),
         (("name",), "tiny-../x", "<method>-<data>[-<variant>]"),
@@ -105,9 +118,11 @@ def test_what_a_split_has_chosen_and_which_version_was_measured_are_read(tmp_pat
         (("input", "spacing_mm"), True, "a number"),
         (("output", "classes"), [], "must not be empty"),
         (("output", "landmarks"), {"lung": 5}, "must name the classes"),
-        (("metrics", 0, "value"), float("nan"), "must be finite"),
-        (("metrics", 0, "source"), "", "must not be blank"),
-        (("metrics", 0, "metric"), "HD (mm)", "with its unit"),
+        (("measured", 0, "values", "dice", "heart"), float("nan"), "must be finite"),
+        (("measured", 0, "values", "dice"), 0.9, "must be a mapping"),
+        (("measured", 0, "values", "dice", " "), 0.9, "must not be blank"),
+        (("measured", 0, "source"), "", "must not be blank"),
+        (("measured", 0, "values", "HD (mm)"), {"heart": 1.0}, "with its unit"),
         (("training_data",), [], "must not be empty"),
         (("training_data", 0, "url"), "ftp://x", "a web address"),
         (("training", "git_sha"), "abc", "full commit"),
@@ -129,11 +144,11 @@ def test_a_wrong_value_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("keys", "owner"),
     [
-        (("license",), "checkpoints[0]"),
+        (("license",), "tiny-toy"),
         (("license", "weights"), "license"),
-        (("metrics", 0, "source"), "metrics[0]"),
+        (("measured", 0, "source"), "measured[0]"),
         (("hub", "files", "golden.safetensors"), "files"),
-        (("limitations",), "checkpoints[0]"),
+        (("limitations",), "tiny-toy"),
     ],
 )
 def test_a_missing_key_is_named(tmp_path: Path, keys: tuple[str | int, ...], owner: str) -> None:

@@ -68,11 +68,11 @@ HASH = at("sha256:", 2)
             "license.weights: must be text",
             id="null licence",
         ),
-        pytest.param(without(SOURCE), at("dataset: Toy set"), "metrics[0]: source missing", id="no source"),
+        pytest.param(without(SOURCE), at("dataset: Toy set"), "measured[0]: source missing", id="no source"),
         pytest.param(
             changed(SOURCE, LINES[SOURCE - 1].split("source: ")[1], "''"),
             SOURCE,
-            "metrics[0].source: must not be blank",
+            "measured[0].source: must not be blank",
             id="blank source",
         ),
         pytest.param(

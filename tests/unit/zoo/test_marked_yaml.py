@@ -10,7 +10,7 @@ from anatozoo.zoo.marked_yaml import Marked
 def read(tmp_path: Path, text: str | bytes) -> Marked:
     path = tmp_path / "m.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return Marked.read(path)
+    return Marked.parse(path)
 
 
 def refusal(tmp_path: Path, text: str | bytes) -> str:
@@ -23,7 +23,7 @@ def refusal(tmp_path: Path, text: str | bytes) -> str:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
-    assert read(tmp_path, b"\xef\xbb\xbfa: 1\n").mapping()["a"].natural() == 1
+    assert read(tmp_path, b"\xef\xbb\xbfa: 1\n").mapping()["a"].read(int) == 1
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_tab_is_called_one(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot read the manifest"):
-        Marked.read(tmp_path)
+        Marked.parse(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_list_that_is_named_again_and_again_counts_each_time(
     monkeypatch.setattr(marked_yaml, "_MOST_VALUES", 54)
     assert "more than 54 values" in refusal(tmp_path, text)
     monkeypatch.setattr(marked_yaml, "_MOST_VALUES", 56)
-    assert read(tmp_path, text).mapping()["b9"].list_of(Marked.natural) == (1, 2, 3)
+    assert read(tmp_path, text).mapping()["b9"].read(tuple[int, ...]) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_a_list_that_is_named_again_and_again_counts_each_time(
 def test_a_value_that_is_no_text_is_refused_with_the_line(tmp_path: Path, text: str, words: str) -> None:
     value = read(tmp_path, f"# first\na: {text}\n").mapping()["a"]
     with pytest.raises(ManifestError) as caught:
-        value.text()
+        value.read(str)
     assert str(caught.value).startswith(f"{tmp_path / 'm.yaml'}:2: a: ")
     assert words in str(caught.value)
 
 
 def test_line_feeds_and_tabs_may_stand_in_a_text(tmp_path: Path) -> None:
-    assert read(tmp_path, 'a: "x\\n\\ty"\n').mapping()["a"].text() == "x\n\ty"
+    assert read(tmp_path, 'a: "x\\n\\ty"\n').mapping()["a"].read(str) == "x\n\ty"
 
 
 def test_an_unknown_key_is_named_at_its_own_line(tmp_path: Path) -> None:
