@@ -14,11 +14,10 @@ import yaml
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo import catalogue
-from anatozoo.zoo.card import card
+from anatozoo.zoo.card import card, front_matter, render
 from anatozoo.zoo.checkpoint import CheckpointConfig
 from anatozoo.zoo.registry import describe_method
 from anatozoo.zoo.spec import CheckpointSpec, FileRecord
-from anatozoo.zoo.tables import markdown_table
 
 CARD = "README.md"
 _SEAL = re.compile(r"\n<!-- written by anatozoo, sha256 (?P<sha256>[0-9a-f]{64}) -->\n\Z")
@@ -94,22 +93,10 @@ def files_card(config: CheckpointConfig, files: Mapping[str, FileRecord], use: s
         "license": "unknown",
         "tags": ["anatozoo", config.method, "medical-imaging", "pytorch"],
     }
-    settings = [(f"`{key}`", f"`{value}`") for key, value in config.settings.items()]
-    records = [(f"`{name}`", str(r.size), f"`{r.sha256}`") for name, r in files.items()]
-    sections = [
-        f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)}---\n",
-        f"# {config.name}\n\nVersion {config.version} of a {method.title} ({method.paper}), written by "
-        f"anatozoo {config.anatozoo_version}. {remark}; this card says what its files tell.\n",
-        f"## Use\n\n```python\nimport anatozoo\n\n{use}\n```\n",
-        "## Intended use\n\nNot stated. Research software; not a medical device. It must not be used to "
-        "diagnose or treat anybody.\n",
-        "## Measured\n\nNothing is stated.\n",
-        "## Training data and licences\n\nNot stated, neither for the weights nor for the data: ask those "
-        "who published it before you use or pass on anything.\n",
-        f"## Settings\n\n{markdown_table(('name', 'value'), settings)}",
-        f"## Files\n\n{markdown_table(('file', 'bytes', 'SHA-256'), records)}",
-    ]
-    return "\n".join(sections)
+    front = front_matter(values)
+    return render(
+        "files_card.md.j2", front, config=config, method=method, files=files, use=use, remark=remark
+    )
 
 
 def read_card(path: Path) -> str:

@@ -43,7 +43,7 @@ this page.
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; bars and line breaks in cells are escaped."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -234,5 +234,6 @@ def _source(metric: Metric) -> str:
     )
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as it may stand in a table: on one line, with its bars escaped."""
     return one_line(text).replace("|", "\\|")
