@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
-from anatozoo.cli.predict_report import progress, report
+from anatozoo.cli.predict_report import run_reported
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
     from anatozoo.serve.tasks import Task
-
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
 
 _USAGE = """\
 anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
@@ -81,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--spacing-mm",
         metavar=("X", "Y"),
-        type=_positive_float,
+        type=positive,
         nargs="+",
         action=_Spacing,
         help="millimetres per pixel, whatever the files say: one number, or across, down and, in volumes, "
@@ -100,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--classes",
         metavar="A,B,...",
-        type=_names,
+        type=names_list,
         help="masks: organs of the labels 1, 2, ... (default: those of the checkpoint)",
     )
     reading.add_argument(
@@ -112,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     computing.add_argument(
         "--batch-size",
         metavar="N",
-        type=_positive_int,
+        type=at_least_one,
         default=4,
         help="inputs at a time (default: 4); pairs go one by one",
     )
@@ -161,25 +158,7 @@ def run(args: argparse.Namespace) -> int:
         SystemExit: the arguments do not go together.
     """
     _check_together(args)
-    try:
-        from anatozoo.serve.engine import run_task
-
-        task = _task(args)
-        with progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
-            summary = run_task(
-                task,
-                args.out,
-                formats=args.formats,
-                batch_size=args.batch_size,
-                overwrite=args.overwrite,
-                on_start=on_start,
-                on_row=on_row,
-            )
-    except KeyboardInterrupt:
-        print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    report(summary, task, as_json=args.json, quiet=args.quiet)
-    return EXIT_SOME_FAILED if summary.failed else 0
+    return run_reported(args, lambda: _task(args))
 
 
 def _check_together(args: argparse.Namespace) -> None:
@@ -223,7 +202,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             inputs = read_pairs(args.pairs)
         elif kind is not None:
             inputs = find_inputs(kind, args.inputs, args.out)
-        task = task_for(
+        return task_for(
             _load(args.name, args),
             inputs,
             args.out,
@@ -233,18 +212,8 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             judge=_judge(args),
         )
     except OptionError as error:
-        _refuse(args, f"--{error.option.replace('_', '-')} {error.reason}")
-    try:
-        task.formats.check(args.formats)
-    except ConfigError as error:
-        _refuse(args, f"argument --format: {error}")
-    return task
-
-
-def _refuse(args: argparse.Namespace, message: str) -> NoReturn:
-    """End the program with the usage and a message."""
-    args.usage_error(message)
-    raise AssertionError("argparse ends the program")
+        args.usage_error(f"--{error.option.replace('_', '-')} {error.reason}")
+        raise AssertionError("argparse ends the program") from error
 
 
 def _judge(args: argparse.Namespace) -> Judge | None:
@@ -282,29 +251,6 @@ def _formats(text: str) -> tuple[str, ...]:
             f"no output format {', '.join(unknown) or 'is given'}; use {', '.join(known)}."
         )
     return names
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names) or len(set(names)) != len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} must be different names with commas between them")
-    return names
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of millimetres")
-    return value
 
 
 class _Spacing(argparse.Action):

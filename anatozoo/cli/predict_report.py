@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -9,13 +10,56 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.output import error_console
+from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from anatozoo.serve.engine import RunSummary
     from anatozoo.serve.manifest import Row
     from anatozoo.serve.tasks import Task
 
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
 _MOST_REASONS = 5
+
+
+def run_reported(args: argparse.Namespace, make: Callable[[], Task[Any, Any, Any]]) -> int:
+    """Make a task and do it into ``args.out``, with a bar meanwhile and a report at the end.
+
+    Args:
+        args: with ``out``, ``formats``, ``overwrite``, ``json``, ``quiet``, and ``batch_size`` where inputs
+            are computed together.
+        make: finds the inputs and loads what is needed, which may be interrupted too.
+
+    Returns:
+        0 if all inputs were done, 3 if some failed, 130 if interrupted.
+
+    Raises:
+        AnatozooError: nothing could be done.
+        SystemExit: the formats are not those of the results.
+    """
+    from anatozoo.serve.engine import run_task
+
+    try:
+        task = make()
+        try:
+            task.formats.check(args.formats)
+        except ConfigError as error:
+            args.usage_error(f"argument --format: {error}")
+        with progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
+            summary = run_task(
+                task,
+                args.out,
+                formats=args.formats,
+                batch_size=getattr(args, "batch_size", 1),
+                overwrite=args.overwrite,
+                on_start=on_start,
+                on_row=on_row,
+            )
+    except KeyboardInterrupt:
+        print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    report(summary, task, as_json=args.json, quiet=args.quiet)
+    return EXIT_SOME_FAILED if summary.failed else 0
 
 
 @contextmanager

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
-from anatozoo.cli.predict import EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from anatozoo.cli.predict_report import progress, report
-from anatozoo.errors import ConfigError
+from anatozoo.cli.predict_report import run_reported
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import JudgeMasks
@@ -152,42 +150,20 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _judge(args: argparse.Namespace) -> int:
-    from anatozoo.serve.engine import run_task
-
     if args.out is None:
         args.usage_error("--out DIR is needed.")
-    try:
-        task = _task(args)
-        with progress(task, shown=sys.stderr.isatty() and not args.quiet) as (on_start, on_row):
-            summary = run_task(
-                task,
-                args.out,
-                formats=args.formats,
-                overwrite=args.overwrite,
-                on_start=on_start,
-                on_row=on_row,
-            )
-    except KeyboardInterrupt:
-        print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    report(summary, task, as_json=args.json, quiet=args.quiet)
-    return EXIT_SOME_FAILED if summary.failed else 0
+    return run_reported(args, lambda: _task(args))
 
 
 def _task(args: argparse.Namespace) -> JudgeMasks:
     from anatozoo.io.annotations import find_annotations
     from anatozoo.quality.atlas import Atlas
-    from anatozoo.serve.inputs import find_images
+    from anatozoo.serve.inputs import IMAGES, find
     from anatozoo.serve.quality import JudgeMasks
 
     # What is cheap to find wrong first.
-    found = find_images([args.images], args.out)
+    found = find([args.images], args.out, IMAGES)
     found.check()
     masks = find_annotations(args.masks, args.classes or ()).entries
     classes = tuple(args.classes) if args.classes else None
-    task = JudgeMasks(judge_of(args, Atlas.load(args.atlas), classes), found, masks)
-    try:
-        task.formats.check(args.formats)
-    except ConfigError as error:
-        args.usage_error(f"argument --format: {error}")
-    return task
+    return JudgeMasks(judge_of(args, Atlas.load(args.atlas), classes), found, masks)

@@ -86,8 +86,6 @@ def run_task(
     with exclusive(folder):
         remove_leftovers(folder)
         earlier = read_manifest(folder, task.layout)
-        if earlier is not None:
-            earlier = dict(task.adopt(earlier))
         jobs = task.jobs(earlier or {}, chosen)
         check_names(jobs, folder, may_replace=overwrite or earlier is not None)
         todo = [job for job in jobs if overwrite or not is_done(job, folder)]

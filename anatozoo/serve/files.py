@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from anatozoo.serve.groups import check_groups, group_texts, with_groups
+from anatozoo.serve.groups import group_texts, with_groups
 from anatozoo.serve.inputs import Found, parts_of, root_of
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import assign_stems
@@ -44,8 +43,8 @@ class FileTask(Task[Path, Item, Result]):
 
     def __init__(self, models: Sequence[Model], found: Found, options: ReadOptions, axes: int) -> None:
         options.check(self.accepts, models[0].checkpoint_name, f"{self.one}s")
-        self._models, self.found, self.options = tuple(models), found, options.for_axes(axes)
-        self._keys: dict[Path, tuple[str, str | None]] | None = None
+        self.models, self.found, self.options = tuple(models), found, options.for_axes(axes)
+        self._keys: dict[Path, str] = {}
         self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
 
     def add_groups(self) -> None:
@@ -53,17 +52,8 @@ class FileTask(Task[Path, Item, Result]):
 
         They come from the headers of DICOM files, of images that fail too, and are what `anatozoo audit`
         groups by. They are no part of what makes an image done.
-
-        Raises:
-            OptionError: the inputs are not radiographs.
         """
-        check_groups(self.one, self.models[0].checkpoint_name)
         self.layout, self._about = with_groups(self.layout), group_texts  # type: ignore[misc]
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The checkpoints that compute, in this order."""
-        return self._models
 
     @property
     def more(self) -> dict[str, str]:
@@ -75,28 +65,10 @@ class FileTask(Task[Path, Item, Result]):
         """Rows of arguments that led to no file."""
         rows = {}
         for file, reason in self.found.missing.items():
-            key = self._key(Path(file))
+            key = self._keys[Path(file)]
             more = {**self.more, SOURCE: source_text(path_digest(file), "")}
             rows[key] = Row(key, "failed", reason, more=more)
         return rows
-
-    def adopt(self, earlier: Mapping[str, Row]) -> dict[str, Row]:
-        """The rows under the names of this run's inputs, see `anatozoo.serve.sources.assign_keys`."""
-        found, missing = self.found, map(Path, self.found.missing)
-        inputs = [Input(p, found.roots.get(p, p.parent), parts_of(p)) for p in found.images]
-        inputs += [Input(path, root_of(path.parent), ()) for path in missing if path not in found.images]
-        self._keys = assign_keys(inputs, earlier)
-        renamed = {old: key for key, old in self._keys.values() if old is not None}
-        return {
-            (key := renamed.get(old, old)): row if key == old else replace(row, file=key)
-            for old, row in earlier.items()
-        }
-
-    def _key(self, path: Path) -> str:
-        if self._keys is None:
-            self.adopt({})
-        assert self._keys is not None
-        return self._keys[path][0]
 
     def identify(self, job: Job[Path]) -> dict[str, str]:
         """Digests of path and content."""
@@ -105,8 +77,12 @@ class FileTask(Task[Path, Item, Result]):
 
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
         """A job for each file."""
+        roots, missing = self.found.roots, map(Path, self.found.missing)
+        parts = {path: parts_of(path) for path in self.found.images}
+        inputs = [Input(path, roots.get(path, path.parent), files) for path, files in parts.items()]
+        inputs += [Input(path, root_of(path.parent), ()) for path in missing if path not in parts]
+        keys = self._keys = assign_keys(inputs, earlier)
         known = {key: row.stem for key, row in earlier.items() if row.stem}
-        keys = {path: self._key(path) for path in self.found.images}
         stems = assign_stems(self.found.images, known, without=self.ending, keys=keys)
         first, *rest = self.models
         facts = [
@@ -114,7 +90,6 @@ class FileTask(Task[Path, Item, Result]):
             *self.options.facts(self.accepts),
             *(fact for m in rest for fact in facts_of(m)),
         ]
-        parts = {path: parts_of(path) for path in self.found.images}
         return [
             Job(
                 key=keys[path],
@@ -125,7 +100,7 @@ class FileTask(Task[Path, Item, Result]):
                 fingerprint=fingerprint(parts[path], *facts),
                 earlier=earlier.get(keys[path]),
                 more={**self.more, **self._source(path, earlier.get(keys[path])), **self._about(path)},
-                root=self.found.roots.get(path, path.parent),
+                root=roots.get(path, path.parent),
             )
             for path in self.found.images
         ]

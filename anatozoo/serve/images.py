@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
@@ -15,19 +15,8 @@ from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Row
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
-from anatozoo.serve.outputs import SEGMENTATIONS, Formats
 from anatozoo.serve.plan import Job
-from anatozoo.serve.tasks import Model
-
-
-class Segmenter(Model, Protocol):
-    """What a model needs to segment images."""
-
-    def predict(self, x: Any) -> SegmentationResult:
-        """Segment one image."""
-
-    def predict_batch(self, xs: Iterable[Any], batch_size: int = ...) -> Iterable[SegmentationResult]:
-        """Segment images; results in order, the same as from `predict`."""
+from anatozoo.serve.tasks import Predictor
 
 
 class SegmentImages(FileTask[Image, SegmentationResult]):
@@ -46,15 +35,11 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     done: ClassVar[str] = "segmented"
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
+    formats = SegmentationResult.formats
 
-    def __init__(self, model: Segmenter, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__([model], found, options, axes=2)
         self.model = model
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return SEGMENTATIONS
 
     def read(self, job: Job[Path]) -> Image:
         """Read a radiograph."""
@@ -66,7 +51,8 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
 
     def compute_one(self, item: Image) -> SegmentationResult:
         """Segment one image."""
-        return self.model.predict(item)
+        found: SegmentationResult = self.model.predict(item)
+        return found
 
     def save(
         self, result: SegmentationResult, job: Job[Path], folder: Path, formats: Sequence[str]
@@ -77,7 +63,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Put the tables of CheXmask, one for each image, together in ``chexmask.csv``."""
-        [ending] = SEGMENTATIONS.endings["chexmask"]
+        [ending] = self.formats.endings["chexmask"]
         names = [row.stem + ending for row in rows if row.stem + ending in row.outputs]
         tables = [read_chexmask(folder / name) for name in names if (folder / name).is_file()]
         if tables:

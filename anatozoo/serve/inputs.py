@@ -102,40 +102,23 @@ def image_suffix(name: str) -> str:
     return name[len(name) - len(suffix) :]
 
 
-def find_images(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
+def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], wanted: Wanted) -> Found:
     """Resolve files, folders and patterns.
 
     A file that is named is always taken; folders are searched to the bottom. Folders and patterns give files
-    whose names say image or, for files without a suffix, whose contents say DICOM. Hidden files are left out,
-    and so are the results in `out`.
+    whose names say what is wanted or, of images, files without a suffix whose contents say DICOM. Hidden
+    files are left out, and so are the results in `out`.
+
+    Where masks are wanted, a folder of results, which holds a ``manifest.csv``, gives the label maps among
+    them and no other picture; of one that was saved in several formats, the first of NIfTI, MetaImage and
+    PNG. Volumes are files of volumes, and folders with DICOM files right in them, whose slices are one
+    volume. A DICOM file that is named is taken too: it may hold several slices.
 
     Args:
         inputs: paths or patterns (``*``, ``?``, ``[...]``, ``**``).
         out: folder of the results.
+        wanted: `IMAGES`, `MASKS` or `VOLUMES`.
     """
-    return find(inputs, out, IMAGES)
-
-
-def find_masks(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
-    """Resolve files, folders and patterns, as `find_images`, into masks.
-
-    A folder of results, which holds a ``manifest.csv``, gives the label maps among them and no other
-    picture; of one that was saved in several formats, the first of NIfTI, MetaImage and PNG.
-    """
-    return find(inputs, out, MASKS)
-
-
-def find_volumes(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Found:
-    """Resolve files, folders and patterns, as `find_images`, into whole volumes.
-
-    These are files of volumes, and folders with DICOM files right in them, whose slices are one volume. A
-    DICOM file that is named is taken too: it may hold several slices.
-    """
-    return find(inputs, out, VOLUMES)
-
-
-def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], wanted: Wanted) -> Found:
-    """Resolve files, folders and patterns into what is wanted, see `find_images` and its neighbours."""
     return _Search(Path(os.path.abspath(out)), wanted).find(inputs)
 
 

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.images import Image
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
-from anatozoo.serve.images import Segmenter, read_radiograph
+from anatozoo.serve.images import read_radiograph
 from anatozoo.serve.inputs import MASK_ENDING, Found
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
-from anatozoo.serve.outputs import REPAIRED_VOLUMES, REPAIRS, Formats
 from anatozoo.serve.plan import Job
-from anatozoo.serve.tasks import Model, add_to_json
-
-
-class Repairer(Model, Protocol):
-    """What a model needs to repair masks.
-
-    Attributes:
-        organs: names of the organs in the order of their labels 1, 2, ...
-        shape: of the network's frame, (H, W) or (D, H, W).
-    """
-
-    organs: Any
-    shape: tuple[int, ...]
-
-    def predict(self, x: Any, *, classes: Any = ..., spacing_mm: Any = ...) -> RepairResult:
-        """Repair one mask: a path, an array or a `SegmentationResult`."""
-
-    def predict_batch(
-        self, xs: Iterable[Any], batch_size: int = ..., *, classes: Any = ..., spacing_mm: Any = ...
-    ) -> Iterable[RepairResult]:
-        """Repair masks; results in order, the same as from `predict`."""
+from anatozoo.serve.tasks import Predictor, add_to_json
 
 
 class RepairMasks(FileTask[Path, RepairResult]):
@@ -62,16 +40,10 @@ class RepairMasks(FileTask[Path, RepairResult]):
     ending: ClassVar[str] = MASK_ENDING
     alone: ClassVar[str] = "{name} repairs masks; only a segmentation can be followed."
 
-    def __init__(self, model: Repairer, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__([model], found, options, axes=len(model.shape))
         self.model = model
-        # Matplotlib promises nothing to threads.
-        self._plotting = threading.Lock()
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return REPAIRS if len(self.model.shape) == 2 else REPAIRED_VOLUMES
+        self.formats = RepairResult.formats if len(model.shape) == 2 else RepairResult.volume_formats
 
     def read(self, job: Job[Path]) -> Path:
         """Nothing: the model reads masks itself, for it knows what they may hold."""
@@ -86,13 +58,15 @@ class RepairMasks(FileTask[Path, RepairResult]):
 
     def compute_one(self, item: Path) -> RepairResult:
         """Repair one mask."""
-        return self.model.predict(item, classes=self.options.classes, spacing_mm=self.options.spacing_mm)
+        o = self.options
+        found: RepairResult = self.model.predict(item, classes=o.classes, spacing_mm=o.spacing_mm)
+        return found
 
     def save(
         self, result: RepairResult, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write the repaired mask and what changed, with the mask's name alone for its path."""
-        with self._plotting:
+        with self.plotting:
             replace(result, image=job.source.name).save(folder, formats, job.stem)
         return {}
 
@@ -135,19 +109,14 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     done: ClassVar[str] = "segmented and repaired"
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
+    formats = RepairResult.formats
 
     def __init__(
-        self, model: Segmenter, then: Repairer, found: Found, options: ReadOptions = DEFAULT_OPTIONS
+        self, model: Predictor, then: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS
     ) -> None:
         check_organs(model, then)
         super().__init__([model, then], found, options, axes=2)
         self.model, self.then = model, then
-        self._plotting = threading.Lock()
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return REPAIRS
 
     def read(self, job: Job[Path]) -> Image:
         """Read a radiograph."""
@@ -166,7 +135,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
 
     def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the repaired mask; its JSON says who drew it."""
-        with self._plotting:
+        with self.plotting:
             result.result.save(folder, formats, job.stem)
         if "json" in formats:
             drawn = result.drawn
@@ -183,7 +152,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
         return {}
 
 
-def check_organs(model: Any, then: Repairer) -> None:
+def check_organs(model: Any, then: Predictor) -> None:
     """Make sure that masks of one model can be given to the other: organs have names, and names must match.
 
     A repair that knows more organs than there are is none the worse; pairs such as ``"lungs"`` take their two

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from anatozoo.serve.images import SegmentImages
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
-from anatozoo.serve.outputs import QUALITIES, Formats
+from anatozoo.serve.outputs import QUALITIES
 from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE
 from anatozoo.serve.tasks import add_to_json, facts_of, names_of
@@ -152,13 +151,8 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
             raise ConfigError(f"the atlas {judge.atlas.name} is of volumes, and the images are radiographs.")
         _check_organs(segment.model, judge.atlas)
         super().__init__(segment.models, segment.found, segment.options, axes=2)
-        self.segment, self.judge = segment, judge
+        self.segment, self.judge, self.formats = segment, judge, segment.formats
         self.layout = Layout(details=("models", SOURCE, "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the segmentations."""
-        return self.segment.formats
 
     @property
     def more(self) -> dict[str, str]:
@@ -239,6 +233,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
     doing: ClassVar[str] = "judging"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     largest_batch: ClassVar[int | None] = 1
+    formats = QUALITIES
 
     def __init__(
         self,
@@ -250,13 +245,6 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         super().__init__([judge], found, options, axes=len(judge.atlas.shape))
         self.judge, self.masks = judge, masks
         self.layout = Layout(details=("models", SOURCE, "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
-        # Matplotlib promises nothing to threads.
-        self._plotting = threading.Lock()
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return QUALITIES
 
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
         """A job for each image; its mask counts in what makes it done."""
@@ -295,10 +283,6 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
             check_known(np.asarray(labels), names, "the mask", "name the values 1, 2, ... by --classes")
         return image, stored.annotation(image.grid.size, names, image.grid.spacing_mm)
 
-    def compute(self, items: Sequence[tuple[GridImage, Annotation]]) -> list[QualityResult]:
-        """Judge images one after another."""
-        return [self.compute_one(item) for item in items]
-
     def compute_one(self, item: tuple[GridImage, Annotation]) -> QualityResult:
         """Judge one image."""
         return self.judge(*item)
@@ -307,6 +291,6 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         self, result: QualityResult, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write JSON and picture; the estimates are columns of the row."""
-        with self._plotting:
+        with self.plotting:
             replace(result, image=job.source.name).save(folder, formats, job.stem)
         return {"atlas_images": ";".join(result.chosen)} | self.judge.numbers(result)

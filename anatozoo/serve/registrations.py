@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,28 +19,15 @@ from anatozoo.results.field import RegistrationResult
 from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.naming import Nameable, choose_stems, folded
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
-from anatozoo.serve.outputs import PROPAGATED, REGISTRATIONS, Formats
+from anatozoo.serve.outputs import PROPAGATED
 from anatozoo.serve.pairs import IMAGES, MASKS, Pair, PairList
 from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE, content_digest, is_same, path_digest, source_of, source_text
-from anatozoo.serve.tasks import Model, Task, add_to_json, facts_of, names_of
+from anatozoo.serve.tasks import Predictor, Task, add_to_json, facts_of, names_of
 
 Labels = npt.NDArray[Any]
 _OF_VOLUMES = ("spacing_mm", "ignore_spacing")
 _LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
-
-
-class Registrar(Model, Protocol):
-    """What a model needs to register pairs.
-
-    Attributes:
-        shape: of the network's frame, (H, W) or (D, H, W).
-    """
-
-    shape: tuple[int, ...]
-
-    def predict(self, moving: Any, fixed: Any, *, ignore_spacing: bool = ...) -> RegistrationResult:
-        """Register one image to another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,25 +74,15 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     accepts: ClassVar[tuple[str, ...]] = (*RADIOGRAPHS, "ignore_spacing")
     alone: ClassVar[str] = "{name} registers pairs; only a segmentation can be followed."
     largest_batch: ClassVar[int | None] = 1
+    formats = RegistrationResult.formats
 
-    def __init__(self, model: Registrar, pairs: PairList, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(self, model: Predictor, pairs: PairList, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         axes = len(model.shape)
         if axes == 3:
             options.check(_OF_VOLUMES, model.checkpoint_name, "pairs of volumes")
         options.check(self.accepts, model.checkpoint_name, "pairs")
-        self.model, self.pairs, self.options = model, pairs, options.for_axes(axes)
-        # Matplotlib promises nothing to threads.
-        self._plotting = threading.Lock()
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return REGISTRATIONS
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The checkpoint."""
-        return (self.model,)
+        self.model, self.models, self.pairs = model, (model,), pairs
+        self.options = options.for_axes(axes)
 
     @property
     def refused(self) -> Mapping[str, Row]:
@@ -219,10 +195,6 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
             )
         return labels
 
-    def compute(self, items: Sequence[ReadPair]) -> list[Registered]:
-        """Register pairs."""
-        return [self.compute_one(item) for item in items]
-
     def compute_one(self, item: ReadPair) -> Registered:
         """Register one pair."""
         result = self.model.predict(item.moving, item.fixed, ignore_spacing=self.options.ignore_spacing)
@@ -233,7 +205,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     ) -> dict[str, str]:
         """Write the field and what else is chosen, and the moving mask on the fixed grid."""
         found, pair = result.result, result.pair
-        with self._plotting:
+        with self.plotting:
             found.save(folder, formats, job.stem)
         row = {"folding_percent": f"{100 * found.folding_fraction:.4f}"}
         if pair.moving_labels is None:
@@ -289,8 +261,6 @@ def _digest(pair: Pair) -> str:
 def _is_about(row: Row, pair: Pair, present: Collection[str]) -> bool:
     """Whether a row of an earlier run is about a pair: the same images, wherever they lie now."""
     texts = [row.more.get(column, "") for column in IMAGES]
-    if not row.more.get(SOURCE):  # tables of earlier releases hold absolute paths
-        return texts == list(pair.images)
     known = source_of(row)[0]
     if known == _digest(pair):
         return True

@@ -65,7 +65,7 @@ def check_request(
 
 
 def find_inputs(kind: Kind, inputs: Paths, out: str | os.PathLike[str]) -> Found:
-    """The files that a kind of run takes, see `anatozoo.serve.inputs.find_images`.
+    """The files that a kind of run takes, see `anatozoo.serve.inputs.find`.
 
     Raises:
         DataError: there is none.

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from anatozoo.serve.manifest import Row
 
@@ -77,10 +77,8 @@ def source_text(path: str, content: str) -> str:
 
 
 def source_of(row: Row) -> tuple[str, str]:
-    """Digests of path and content that a row states; of tables without them that of the absolute path."""
+    """Digests of path and content that a row states; empty where it states none."""
     path, _, content = row.more.get(SOURCE, "").partition("-")
-    if not path and _is_absolute(row.file):
-        path = path_digest(row.file)
     return path, content
 
 
@@ -102,7 +100,7 @@ def is_same(row: Row, path: str, files: Sequence[Path], present: Iterable[str]) 
     return content == content_digest(files) if content else row.status == "failed"
 
 
-def assign_keys(inputs: Sequence[Input], earlier: Mapping[str, Row]) -> dict[Path, tuple[str, str | None]]:
+def assign_keys(inputs: Sequence[Input], earlier: Mapping[str, Row]) -> dict[Path, str]:
     """What each input is called in the table.
 
     An input that earlier runs had keeps its name. A new one is called by its path below the folder that was
@@ -113,49 +111,33 @@ def assign_keys(inputs: Sequence[Input], earlier: Mapping[str, Row]) -> dict[Pat
         earlier: rows of earlier runs.
 
     Returns:
-        For each path its key, and the key of its row in `earlier`, None where it has none. The two differ for
-        rows of tables that called inputs by absolute paths.
+        For each path its key.
     """
     digests = {each.path: path_digest(each.path) for each in inputs}
     present = set(digests.values())
     by_path = {source_of(row)[0]: key for key, row in earlier.items()}
     labels = _labels({each.root for each in inputs if each.files})
-    keys: dict[Path, tuple[str, str | None]] = {}
+    keys = {path: by_path[digest] for path, digest in digests.items() if digest in by_path}
     taken = set(earlier)
-    rest = []
     for each in inputs:
-        known = by_path.get(digests[each.path])
-        if known is not None and not _is_absolute(known):
-            keys[each.path] = known, known
-        else:
-            rest.append((each, known))
-    for each, known in rest:
+        if each.path in keys:
+            continue
         label, below = labels.get(each.root, ""), each.below
         name = each.root.name or "root"
         wishes = [f"{label}/{below}" if label else below, f"{name}/{below}"]
         wishes.append(f"{name}_{path_digest(each.root)[:8]}/{below}")
-        claimed = {key for key, _ in keys.values()}
-        if known is None:
-            moved = (
-                wish
-                for wish in wishes
-                if wish in earlier
-                and wish not in claimed
-                and is_same(earlier[wish], digests[each.path], each.files, present)
-            )
-            known = next(moved, None)
-        if known is not None and not _is_absolute(known):
-            keys[each.path] = known, known
-            continue
+        claimed = set(keys.values())
+        moved = (
+            wish
+            for wish in wishes
+            if wish in earlier
+            and wish not in claimed
+            and is_same(earlier[wish], digests[each.path], each.files, present)
+        )
         free = (wish for wish in wishes if wish not in taken)
-        key = next(free, f"{wishes[-1]}#{digests[each.path]}")
-        taken.add(key)
-        keys[each.path] = key, known
+        keys[each.path] = next(moved, None) or next(free, f"{wishes[-1]}#{digests[each.path]}")
+        taken.add(keys[each.path])
     return keys
-
-
-def _is_absolute(key: str) -> bool:
-    return PurePosixPath(key).is_absolute() or PureWindowsPath(key).is_absolute()
 
 
 def _labels(roots: set[Path]) -> dict[Path, str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.writers import write_json
+from anatozoo.results.base import Formats
 from anatozoo.serve.manifest import Layout, Row
-from anatozoo.serve.outputs import Formats
 from anatozoo.serve.plan import Job, Source
 
 if TYPE_CHECKING:
@@ -28,6 +29,22 @@ class Model(Protocol):
     checkpoint_version: str
 
 
+class Predictor(Model, Protocol):
+    """What a model needs to work on files; which of it follows from its kind.
+
+    Attributes:
+        organs: names of the organs in the order of their labels 1, 2, ...
+        shape: of the network's frame, (H, W) or (D, H, W).
+        predict: does one input: a path, an array or what was read.
+        predict_batch: does several; results in order, the same as from `predict`.
+    """
+
+    organs: Any
+    shape: tuple[int, ...]
+    predict: Callable[..., Any]
+    predict_batch: Callable[..., Iterable[Any]]
+
+
 class Task(ABC, Generic[Source, Item, Result]):
     """One kind of run, over inputs that are known; `anatozoo.serve.engine.run_task` does the rest.
 
@@ -41,6 +58,9 @@ class Task(ABC, Generic[Source, Item, Result]):
         accepts: options of `ReadOptions` that it takes.
         alone: why no repair can follow, a sentence about ``name`` and ``then``; empty where one can.
         largest_batch: how many inputs are computed together at most; None where there is no limit.
+        plotting: held while pictures are drawn, for Matplotlib promises nothing to threads.
+        formats: of the results.
+        models: the checkpoints that compute, in this order.
     """
 
     one: ClassVar[str]
@@ -50,25 +70,14 @@ class Task(ABC, Generic[Source, Item, Result]):
     accepts: ClassVar[tuple[str, ...]]
     alone: ClassVar[str] = ""
     largest_batch: ClassVar[int | None] = None
-
-    @property
-    @abstractmethod
-    def formats(self) -> Formats:
-        """The formats of the results."""
-
-    @property
-    @abstractmethod
-    def models(self) -> tuple[Model, ...]:
-        """The checkpoints that compute, in this order."""
+    plotting: ClassVar = threading.Lock()
+    formats: Formats
+    models: tuple[Model, ...]
 
     @property
     @abstractmethod
     def refused(self) -> Mapping[str, Row]:
-        """Rows of inputs that cannot even be tried, by key."""
-
-    def adopt(self, earlier: Mapping[str, Row]) -> Mapping[str, Row]:
-        """Rows of earlier runs under the names that this run gives their inputs."""
-        return earlier
+        """Rows of inputs that cannot even be tried, by key; after `jobs`."""
 
     def identify(self, job: Job[Source]) -> Mapping[str, str]:
         """What a row says so that its input is known again, found by reading the files; called by threads."""
@@ -87,9 +96,9 @@ class Task(ABC, Generic[Source, Item, Result]):
     def read(self, job: Job[Source]) -> Item:
         """Read what belongs to one input."""
 
-    @abstractmethod
     def compute(self, items: Sequence[Item]) -> list[Result]:
         """Compute a batch, results in order. Where this fails, its inputs are done by `compute_one`."""
+        return [self.compute_one(item) for item in items]
 
     @abstractmethod
     def compute_one(self, item: Item) -> Result:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
+from anatozoo.results.restored import RestoredVolume
+from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
-from anatozoo.serve.outputs import RESTORED, VOLUMES, Formats
 from anatozoo.serve.plan import Job
-from anatozoo.serve.tasks import Model
-
-
-class VolumeModel(Model, Protocol):
-    """What a model needs to work on volumes.
-
-    Attributes:
-        shape: (D, H, W) of the network's frame.
-    """
-
-    shape: tuple[int, ...]
-
-    def predict(self, x: Any, *, spacing_mm: Any = ...) -> Any:
-        """Do one volume: a path, an array or a SimpleITK image."""
+from anatozoo.serve.tasks import Predictor
 
 
 class VolumeTask(FileTask[Path, Any]):
@@ -45,19 +32,13 @@ class VolumeTask(FileTask[Path, Any]):
     accepts: ClassVar[tuple[str, ...]] = ("spacing_mm",)
     largest_batch: ClassVar[int | None] = 1
 
-    def __init__(self, model: VolumeModel, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__([model], found, options, axes=3)
         self.model = model
-        # Matplotlib promises nothing to threads.
-        self._plotting = threading.Lock()
 
     def read(self, job: Job[Path]) -> Path:
         """Nothing: the model reads volumes itself, for it knows in what order their axes have to be."""
         return job.source
-
-    def compute(self, items: Sequence[Path]) -> list[Any]:
-        """Do volumes one after another."""
-        return [self.compute_one(item) for item in items]
 
     def compute_one(self, item: Path) -> Any:
         """Do one volume."""
@@ -65,7 +46,7 @@ class VolumeTask(FileTask[Path, Any]):
 
     def save(self, result: Any, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write volume, picture and JSON, with the volume's name alone for its path."""
-        with self._plotting:
+        with self.plotting:
             replace(result, image=job.source.name).save(folder, formats, job.stem)
         return {}
 
@@ -79,11 +60,7 @@ class SegmentVolumes(VolumeTask):
         "{name} segments volumes, which are repaired in a run of their own: give the folder of these "
         "results to {then}."
     )
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return VOLUMES
+    formats = VolumeResult.formats
 
 
 class RestoreVolumes(VolumeTask):
@@ -92,8 +69,4 @@ class RestoreVolumes(VolumeTask):
     done: ClassVar[str] = "restored"
     doing: ClassVar[str] = "restoring"
     alone: ClassVar[str] = "{name} restores volumes; only a segmentation can be followed."
-
-    @property
-    def formats(self) -> Formats:
-        """The formats of the results."""
-        return RESTORED
+    formats = RestoredVolume.formats

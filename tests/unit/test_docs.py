@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from anatozoo.cli.main import COMMANDS, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, FORWARDED
-from anatozoo.cli.predict import EXIT_SOME_FAILED
+from anatozoo.cli.predict_report import EXIT_SOME_FAILED
 from anatozoo.zoo.catalogue import list_models, manifest
 
 PROJECT = Path(__file__).resolve().parents[2]

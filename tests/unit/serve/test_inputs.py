@@ -3,7 +3,7 @@ import os
 import pytest
 
 from anatozoo.errors import DataError
-from anatozoo.serve.inputs import find_images, find_masks, find_volumes, image_suffix, parts_of
+from anatozoo.serve.inputs import IMAGES, MASKS, VOLUMES, find, image_suffix, parts_of
 from anatozoo.serve.manifest import COLUMNS, MANIFEST_NAME
 
 
@@ -18,11 +18,11 @@ def dicom(path):
 
 
 def found(tmp_path, *inputs, out="out"):
-    return [str(path.relative_to(tmp_path)) for path in find_images(inputs, tmp_path / out).images]
+    return [str(path.relative_to(tmp_path)) for path in find(inputs, tmp_path / out, IMAGES).images]
 
 
 def found_masks(tmp_path, *inputs, out="out"):
-    return [str(path.relative_to(tmp_path)) for path in find_masks(inputs, tmp_path / out).images]
+    return [str(path.relative_to(tmp_path)) for path in find(inputs, tmp_path / out, MASKS).images]
 
 
 def test_folders_are_searched_to_the_bottom_for_images(tmp_path):
@@ -107,7 +107,7 @@ def test_arguments_without_an_image_have_reasons(tmp_path):
     (tmp_path / "empty").mkdir()
     touch(tmp_path / "a.png")
     gone, empty, pattern = tmp_path / "gone.png", tmp_path / "empty", f"{tmp_path}/*.bmp"
-    result = find_images([gone, tmp_path / "a.png", empty, pattern], tmp_path / "out")
+    result = find([gone, tmp_path / "a.png", empty, pattern], tmp_path / "out", IMAGES)
     assert len(result) == 4
     assert result.images == (tmp_path / "a.png",)
     assert "no such file" in result.missing[str(gone)]
@@ -192,7 +192,7 @@ def test_results_of_every_kind_are_no_inputs(tmp_path):
     assert found_masks(tmp_path, tmp_path, out=".") == []
     (tmp_path / "scan.png").unlink()
     with pytest.raises(DataError, match="no image in this folder beside the results of an earlier run"):
-        find_images([tmp_path], tmp_path).check()
+        find([tmp_path], tmp_path, IMAGES).check()
 
 
 def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
@@ -204,7 +204,7 @@ def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
     dicom(tmp_path / "in" / "DICOMDIR")
     touch(tmp_path / "in" / "c.nii.gz")
     touch(tmp_path / "in" / "study" / "SE0" / "d.mha")
-    found = find_volumes([tmp_path / "in", tmp_path / "in" / "study" / "SE0"], tmp_path / "out")
+    found = find([tmp_path / "in", tmp_path / "in" / "study" / "SE0"], tmp_path / "out", VOLUMES)
     assert [path.relative_to(tmp_path / "in").as_posix() for path in found.images] == [
         "c.nii.gz",
         "study/SE0",
@@ -212,7 +212,7 @@ def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
         "study/SE1",
         "study/SE2",
     ]
-    reason = find_volumes([tmp_path / "in" / "study" / "SE3"], tmp_path / "out").missing
+    reason = find([tmp_path / "in" / "study" / "SE3"], tmp_path / "out", VOLUMES).missing
     assert "folders of DICOM files" in next(iter(reason.values()))
 
 

@@ -10,8 +10,11 @@ from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.results.quality import QualityResult
+from anatozoo.results.repair import RepairResult
+from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve import outputs
+from anatozoo.serve.registrations import RegisterPairs
 from anatozoo.serve.runner import task_for
 from anatozoo.serve.tasks import add_to_json, kind_of, names_of
 from anatozoo.zoo.kinds import CONTOURS, FIELD, LABELS, REPAIR, RESTORED
@@ -58,15 +61,19 @@ def test_a_model_that_takes_no_files_is_refused(tmp_path):
 
 
 def test_formats_are_those_of_the_results():
-    assert outputs.SEGMENTATIONS is SegmentationResult.formats
+    assert outputs.EVERY[0] is SegmentationResult.formats
     assert outputs.QUALITIES.writers is QualityResult.formats.writers
     assert outputs.QUALITIES.check(None) == ("json",)
-    assert outputs.REGISTRATIONS.check(["json", "field", "json"]) == ("field", "json")
-    assert outputs.REPAIRED_VOLUMES.check(None) == ("nifti", "picture", "json")
+    assert RegisterPairs.formats.check(["json", "field", "json"]) == ("field", "json")
+    assert RepairResult.volume_formats.check(None) == ("nifti", "picture", "json")
     for wrong in (["tiff"], [], "csv"):
         with pytest.raises(ConfigError, match="repaired masks have no format"):
-            outputs.REPAIRS.check(wrong)
-    assert outputs.RESTORED.names("a", ["nifti", "picture", "json"]) == ["a_sr.nii.gz", "a_sr.png", "a.json"]
+            RepairResult.formats.check(wrong)
+    assert RestoredVolume.formats.names("a", ["nifti", "picture", "json"]) == [
+        "a_sr.nii.gz",
+        "a_sr.png",
+        "a.json",
+    ]
     assert {"_mask.png", "_landmarks.csv", "_repair.png", "_displacement.mha"} < set(outputs.ENDINGS)
     assert len(set(outputs.ENDINGS)) == len(outputs.ENDINGS)
 
