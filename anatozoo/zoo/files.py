@@ -47,12 +47,6 @@ def is_irregular(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def file_record(path: Path) -> dict[str, str | int]:
-    """Fingerprint of a file as the manifest writes it: ``{"sha256": 64 hex digits, "size": bytes}``."""
-    record = fingerprint(path)
-    return {"sha256": record.sha256, "size": record.size}
-
-
 def fingerprint(path: Path) -> FileRecord:
     """SHA-256 and size of a file, from one reading of its bytes.
 

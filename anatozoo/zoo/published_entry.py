@@ -11,6 +11,7 @@ import yaml
 from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.checkpoint import CheckpointConfig, read_tensors
+from anatozoo.zoo.edits import Edit, by_key, edited, entries
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.golden import GOLDEN, INPUTS
 from anatozoo.zoo.golden_results import LANDMARKS
@@ -136,10 +137,7 @@ def write_entry(spec: CheckpointSpec, release: Release, path: Path) -> None:
         OutputError: it cannot be written.
     """
     text = path.read_text(encoding="utf-8")
-    edits = sorted(_edits(text, spec, release, path), reverse=True)
-    # From the end, so that earlier positions stay right.
-    for start, end, value in edits:
-        text = text[:start] + value + text[end:]
+    text = edited(text, _edits(text, spec, release, path))
     with TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         write_text(trial, text)
@@ -150,13 +148,11 @@ def write_entry(spec: CheckpointSpec, release: Release, path: Path) -> None:
     write_text(path, text)
 
 
-def _edits(text: str, spec: CheckpointSpec, release: Release, path: Path) -> list[tuple[int, int, str]]:
-    """(start, end, new text) of every value that publishing made known."""
-    # PyYAML's own parser: its marks count characters of the text, which the edits rely on.
-    entries = _children(yaml.compose(text, Loader=yaml.SafeLoader))["checkpoints"].value
-    entry = next(node for node in map(_children, entries) if node["name"].value == spec.name)
-    hub = _children(entry["hub"])
-    files = _children(hub["files"])
+def _edits(text: str, spec: CheckpointSpec, release: Release, path: Path) -> list[Edit]:
+    """Every value that publishing made known."""
+    entry = next(keys for keys in entries(text) if keys["name"].value == spec.name)
+    hub = by_key(entry["hub"])
+    files = by_key(hub["files"])
     fresh = [
         (entry["status"], spec.status_on_hub),
         (hub["repo_id"], release.repo_id),
@@ -164,20 +160,12 @@ def _edits(text: str, spec: CheckpointSpec, release: Release, path: Path) -> lis
         (hub["revision"], f'"{release.revision}"'),
     ]
     for name, record in release.files.items():
-        values = _children(files[name])
+        values = by_key(files[name])
         fresh += [(values["sha256"], f'"{record.sha256}"'), (values["size"], str(record.size))]
-    edits = [
-        (node.start_mark.index, node.end_mark.index, value)
-        for node, value in fresh
-        if str(node.value) != value.strip('"')
-    ]
-    if any(end <= start for start, end, _ in edits):
+    edits = [(node, value) for node, value in fresh if str(node.value) != value.strip('"')]
+    if any(node.end_mark.index <= node.start_mark.index for node, _ in edits):
         raise ManifestError(f"{path}: {spec.name}.hub has keys without values; write null first.")
     return edits
-
-
-def _children(node: yaml.Node | None) -> dict[str, yaml.Node]:
-    return {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
 
 
 def _item(values: dict[str, Any]) -> str:

@@ -117,11 +117,9 @@ class OutputSpec:
 
     def __post_init__(self) -> None:
         try:
-            kind = find_kind(self.kind)
+            find_kind(self.kind)
         except ConfigError as error:
             raise Misfit(str(error), "kind") from error
-        if kind.names_organs and not self.classes:
-            raise Misfit("must not be empty.", "classes")
         if self.landmarks is not None and tuple(self.landmarks) != self.classes:
             raise Misfit(
                 "must name the classes in their order, each with its number of landmarks.", "landmarks"
@@ -263,6 +261,8 @@ class CheckpointSpec:
             raise Misfit(
                 f"must be {method.kind.name}, for that is what {method.name} gives.", "output", "kind"
             )
+        if self.output.record.names_organs and not self.output.classes:
+            raise Misfit("must not be empty.", "output", "classes")
         if self.status == "bundled" and not self.bundled:
             raise Misfit("must be true where status is bundled, for there is no other source.", "bundled")
         if not self.bundled and self.hub.revision is None:

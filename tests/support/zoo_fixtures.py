@@ -13,7 +13,7 @@ import yaml
 
 from anatozoo.zoo import registry
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from anatozoo.zoo.files import file_record
+from anatozoo.zoo.files import fingerprint
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.registry import MethodEntry
 
@@ -62,6 +62,11 @@ def write_tiny(folder: Path, *, name: str = "tiny-toy", half: bool = True) -> Ti
     write_checkpoint_folder(module, folder, name=name, version="1.0.0", half=half)
     write_golden(module, golden_image(), folder)
     return module
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file as manifests write them."""
+    return vars(fingerprint(path))
 
 
 def entry(folder: Path | None = None, name: str = "tiny-toy", **changes: Any) -> dict[str, Any]:

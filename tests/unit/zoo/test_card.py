@@ -8,17 +8,9 @@ from huggingface_hub import ModelCard
 from anatozoo.zoo.card import card
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import WITHHELD, CheckpointSpec
-from anatozoo.zoo.tables import (
-    docs_page,
-    insert_between_markers,
-    limitations,
-    main_metrics,
-    markdown_table,
-    organ_words,
-    readme_table,
-    training_words,
-    withheld_metrics,
-)
+from anatozoo.zoo.tables import limitations, markdown_table, organ_words
+from docs.pages import docs_page, insert_between_markers, main_metrics, readme_table, withheld_metrics
+from docs.results_page import training_words
 from tests.support.zoo_fixtures import entry, number, write_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_method")

@@ -15,13 +15,13 @@ from anatozoo.errors import (
     UnknownCheckpoint,
     WeightsError,
 )
-from anatozoo.zoo.files import file_record
 from anatozoo.zoo.hub import download, is_local, resolve
 from tests.support.zoo_fixtures import (
     COMMIT,
     OTHER_COMMIT,
     TinyModule,
     entry,
+    file_record,
     published,
     write_manifest,
     write_tiny,

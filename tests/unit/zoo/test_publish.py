@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 
 import anatozoo
 from anatozoo.errors import ChecksumMismatch, ConfigError, DownloadError, PublishError, WeightsError
-from anatozoo.zoo.files import file_record
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.publish import publish
 from anatozoo.zoo.published_card import is_untouched, sealed, unsealed
 from anatozoo.zoo.reproducible import sort_metadata
 from anatozoo.zoo.spec import FILES
 from tests.support.hub_server import HubServer, Repo
-from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
+from tests.support.zoo_fixtures import TinyModule, entry, file_record, write_manifest, write_tiny
 
 REPO = "toys/new"
 EDITED = "---\nlicense: mit\n---\n\n# Better words\n"

@@ -15,11 +15,11 @@ from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.zoo.card import card
 from anatozoo.zoo.checkpoint import WEIGHTS, build_module, read_config, write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
-from anatozoo.zoo.maintain import private_cards
+from anatozoo.zoo.maintain import cards
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.published_entry import Release, new_entry
-from anatozoo.zoo.tables import docs_page, readme_table
 from anatozoo.zoo.verification import verify
+from docs.pages import docs_page, readme_table
 from tests.support.zoo_fixtures import entry, write_manifest
 
 NAME = "acnn-sr-toy"
@@ -94,7 +94,7 @@ def test_cards_and_pages_say_what_comes_out(tmp_path: Path) -> None:
     ):
         assert words in text
     assert "organs" not in text
-    assert list(private_cards(manifest).values()) == [card(spec, private=True)]
+    assert list(cards(manifest, tmp_path, private=True).values()) == [card(spec, private=True)]
     assert f"| `{NAME}` | hippocampus mri, 16×16×16 | volume |" in readme_table([spec])
     assert f"## {NAME}" in docs_page([spec])
 

@@ -8,9 +8,8 @@ import yaml
 from anatozoo.errors import ManifestError
 from anatozoo.zoo import maintain
 from anatozoo.zoo.manifest import read_manifest
-from anatozoo.zoo.results_page import WITHHELD_FILE, read_evaluations, read_withheld, results_page
 from anatozoo.zoo.spec import WITHHELD, CheckpointSpec
-from anatozoo.zoo.tables import training_words
+from docs.results_page import WITHHELD_FILE, read_evaluations, read_withheld, results_page, training_words
 
 EVIDENCE = maintain.PROJECT / "docs" / "evidence"
 TABLE: dict[str, Any] = {
