@@ -120,10 +120,6 @@ class OutputSpec:
             find_kind(self.kind)
         except ConfigError as error:
             raise Misfit(str(error), "kind") from error
-        if self.landmarks is not None and tuple(self.landmarks) != self.classes:
-            raise Misfit(
-                "must name the classes in their order, each with its number of landmarks.", "landmarks"
-            )
 
     @property
     def record(self) -> Kind:
@@ -263,6 +259,10 @@ class CheckpointSpec:
             )
         if self.output.record.names_organs and not self.output.classes:
             raise Misfit("must not be empty.", "output", "classes")
+        landmarks, classes = self.output.landmarks, self.output.classes
+        if landmarks is not None and tuple(landmarks) != classes:
+            message = "must name the classes in their order, each with its number of landmarks."
+            raise Misfit(message, "output", "landmarks")
         if self.status == "bundled" and not self.bundled:
             raise Misfit("must be true where status is bundled, for there is no other source.", "bundled")
         if not self.bundled and self.hub.revision is None:
