@@ -1,4 +1,4 @@
-"""``anatozoo audit SCORES.csv --groups sex,age_bin``: does a model serve some patients worse than others?"""
+"""``anatozoo audit SCORES.csv --groups sex,age_bin``: compare the accuracy for groups of patients."""
 
 import argparse
 import json
@@ -12,13 +12,14 @@ from typing import Any
 from anatozoo.cli.evaluate_options import at_least_one, names_list
 
 _DESCRIPTION = """\
-Compare groups of patients in a table of scores: means with bootstrap
-intervals, gaps with permutation tests, skewed error rate, worst group; and
-write a report (HTML, Markdown, JSON, PNG)."""
+Test whether a model serves some groups of patients worse than others. Reads a
+table with one score per image; reports means with bootstrap intervals, gaps
+with permutation tests, the skewed error rate and the worst group. --out writes
+the report as HTML, Markdown, JSON and PNG."""
 _EXAMPLES = """\
-SCORES.csv is what `anatozoo evaluate --out DIR` or `anatozoo predict` wrote,
-a table of CheXmask, or any table with one row per image. age_bin is made from
-the column age: 0-17, 18-44, 45-64 and 65+, or as --bins says.
+SCORES.csv is a table of `anatozoo evaluate --out DIR`, the manifest.csv of
+`anatozoo predict`, a CheXmask table, or any table with one row per image. The
+column age_bin is made from age: 0-17, 18-44, 45-64 and 65+, or as --bins says.
 
 examples:
   anatozoo audit val.csv --groups sex,age_bin --out report
@@ -37,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=names_list,
         required=True,
         metavar="A,B",
-        help="columns to group by, one after the other and all together: sex, age_bin, view, ...",
+        help="columns to group by, for example sex,age_bin; each alone, and all combined",
     )
     parser.add_argument(
         "--metrics",
         nargs="+",
         metavar="METRIC",
-        help="columns to compare, as dice/heart, or quoted patterns, as 'dice/*' (default: Dice and "
+        help="columns to compare, for example dice/heart or the quoted pattern 'dice/*' (default: Dice and "
         "Hausdorff distances)",
     )
     parser.add_argument(
@@ -51,61 +52,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=names_list,
         default=(),
         metavar="A,B",
-        help="columns that may explain a gap: groups are also compared between patients alike in them",
+        help="possible confounders: also compare groups among patients alike in these columns",
     )
     parser.add_argument(
         "--estimated",
         nargs="+",
         default=(),
         metavar="COLUMN",
-        help="columns with estimated quality, as TRUE=COLUMN where the truth is in the table too; "
-        "dice_rca_mean/ORGAN is compared with dice/ORGAN unasked",
+        help="columns with estimated quality; write MEASURED=COLUMN to compare with a measured column. "
+        "dice_rca_mean/ORGAN is always compared with dice/ORGAN",
     )
-    joined = parser.add_argument_group("a second table")
-    joined.add_argument("--with", dest="other", type=Path, metavar="TABLE.csv", help="sex, age and the like")
+    joined = parser.add_argument_group("second table")
+    joined.add_argument(
+        "--with", dest="other", type=Path, metavar="TABLE.csv", help="table with sex, age and other groups"
+    )
     joined.add_argument(
         "--on",
         type=names_list,
         metavar="COLUMN",
-        help="its column that names the image or patient; several, as site,id, where one does not tell them "
-        "apart. Names are texts: 0007 is not 7. Of paths the longest end that both have counts",
+        help="its column that identifies the image or patient; several, for example site,id, if one is "
+        "ambiguous. Values match as text (0007 is not 7), paths by their longest common end",
     )
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("statistics")
     how.add_argument(
         "--bins",
         nargs="+",
         type=_bins,
         default=(),
         metavar="COLUMN=A,B",
-        help="where bins begin: age=50,65 gives 0-49, 50-64 and 65+",
+        help="lower limits of bins: age=50,65 gives 0-49, 50-64 and 65+",
     )
-    how.add_argument("--subject", metavar="COLUMN", help="the patient (default: patient, else each image)")
     how.add_argument(
-        "--higher", nargs="+", default=(), metavar="METRIC", help="more is better, where no name says so"
+        "--subject",
+        metavar="COLUMN",
+        help="column that identifies the patient (default: patient; without it each image is one)",
     )
-    how.add_argument("--lower", nargs="+", default=(), metavar="METRIC", help="less is better")
+    how.add_argument(
+        "--higher",
+        nargs="+",
+        default=(),
+        metavar="METRIC",
+        help="metrics where higher is better, if their name does not tell",
+    )
+    how.add_argument("--lower", nargs="+", default=(), metavar="METRIC", help="metrics where lower is better")
     how.add_argument(
         "--adjustment",
         choices=("standardise", "match"),
         default="standardise",
-        help="of --controls: strata weigh as in both groups together (default), or as in exact matching",
+        help="weights of the strata of --controls: as in both groups together (default), or as in exact "
+        "matching",
     )
     how.add_argument(
         "--correction",
         choices=("holm", "fdr", "none"),
         default="holm",
-        help="of p-values for their number: Holm (default), or Benjamini and Hochberg",
+        help="correction for multiple tests: holm (default), fdr (Benjamini and Hochberg) or none",
     )
     how.add_argument(
         "--permutations",
         type=at_least_one,
         default=5000,
         metavar="N",
-        help="of each test (default: 5000)",
+        help="number of permutations of each test (default: 5000)",
     )
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
     out = parser.add_argument_group("output")
-    out.add_argument("--out", type=Path, metavar="DIR", help="write the report here")
+    out.add_argument("--out", type=Path, metavar="DIR", help="write the report to this folder")
     out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
 
 

@@ -1,4 +1,4 @@
-"""``anatozoo compare A.csv B.csv``: two evaluations of the same images, image by image."""
+"""``anatozoo compare A.csv B.csv``: compare two evaluations of the same images, image by image."""
 
 import argparse
 import json
@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 _DESCRIPTION = """\
-Compare two evaluations of the same images: mean paired difference with its
-95 % bootstrap interval, Wilcoxon signed-rank test with Holm's correction, and
-effect size."""
+Compare two evaluations of the same images, to see whether one model is better.
+Prints, for each metric, the mean paired difference with its 95 % bootstrap
+interval, a Wilcoxon signed-rank test with Holm's correction, and the effect
+size."""
 _EXAMPLES = """\
-A.csv and B.csv are tables that `anatozoo evaluate --out DIR` wrote, one row
-per image. Rows are joined by id.
+A.csv and B.csv are tables of `anatozoo evaluate --out DIR`, with one row per
+image. Rows with the same id are compared.
 
 examples:
   anatozoo compare unet_jsrt_val.csv hybridgnet_jsrt_val.csv
@@ -29,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         nargs="+",
         metavar="METRIC",
-        help="metrics to test, as dice/heart, or quoted patterns, as 'dice/*' (default: all in both tables "
-        "that vary, in millimetres rather than pixels); the correction is for their number",
+        help="metrics to test, for example dice/heart or the quoted pattern 'dice/*' (default: all that both "
+        "tables have and that vary, in mm rather than pixels). P-values are corrected for their number",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write tables (CSV, JSON, Markdown) and a picture (PNG) here"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write tables (CSV, JSON, Markdown) and a figure (PNG) to this folder",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
 

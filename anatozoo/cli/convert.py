@@ -12,21 +12,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="folder to write")
     parser.add_argument("--name", help="name of the checkpoint, METHOD-... (default: METHOD-STYLE)")
-    parser.add_argument("--style", help="release that wrote the file, where its names do not tell it")
+    parser.add_argument("--style", help="release the file comes from, if its tensor names do not show it")
     parser.add_argument(
         "--organs",
         type=_organs,
         metavar="LIST",
-        help="organs, if not the published ones: lungs,heart or heart=26,aorta=30 (landmarks of each)",
+        help="organs, if they differ from the published ones: lungs,heart, or heart=26,aorta=30 with the "
+        "number of landmarks of each",
     )
     parser.add_argument(
-        "--skips", type=_levels, metavar="LIST", help="levels of HybridGNet's image-to-graph skips: 6,5"
+        "--skips", type=_levels, metavar="LIST", help="levels of HybridGNet's image-to-graph skips, as 6,5"
     )
-    parser.add_argument("--image-size", type=int, metavar="N", help="side of the network's square input")
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the network's square input in pixels"
+    )
     parser.epilog = (
-        "The file is read without running code in it, and every tensor must fit. Load the\n"
-        "folder by anatozoo.load(DIR). Converted weights keep the terms of those who\n"
-        "published them."
+        "Reading the file runs no code in it, and every tensor must fit the network. Load\n"
+        "the result with anatozoo.load(DIR). Converted weights keep their licence.\n\n"
+        "example:\n  anatozoo convert hybridgnet bestMSE.pt --to authors"
     )
 
 

@@ -1,4 +1,4 @@
-"""``anatozoo demo``: segment a radiograph that anyone may have, without looking for one."""
+"""``anatozoo demo``: segment a freely available radiograph that pip installs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ _WHAT = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo demo``."""
-    parser.add_argument("name", metavar="NAME", nargs="?", default=CHECKPOINT, help=f"default: {CHECKPOINT}")
-    parser.add_argument("--out", metavar="DIR", default="anatozoo-demo", help="folder (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
+    parser.description = (
+        "Segment a chest radiograph that comes with the demo: the quickest way to see\n"
+        "what anatozoo does. The radiograph is part of the package pydicom-data."
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=CHECKPOINT, help=f"checkpoint (default: {CHECKPOINT})"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="anatozoo-demo",
+        help="write the results to this folder (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", help="compute on cpu, cuda or mps (default: cpu)")
 
 
 def run(args: argparse.Namespace) -> int:

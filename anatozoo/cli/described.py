@@ -1,17 +1,17 @@
-"""What `anatozoo info` and `anatozoo card` say of folders and of training runs."""
+"""Descriptions of folders and training runs, for `anatozoo info` and `anatozoo card`."""
 
 from pathlib import Path
 
 from anatozoo.zoo.described import FolderFacts, is_folder, read_folder
 
-SOURCE_HELP = "a checkpoint's name, as `anatozoo list` shows, its folder, or the .ckpt file of a training run"
+SOURCE_HELP = "checkpoint: a name that `anatozoo list` shows, a folder, or the .ckpt file of a training run"
 _RUN = ".ckpt"
 
 
 def facts_of_files(source: str) -> FolderFacts | None:
-    """What the files of a folder or of a training run tell; None for anything else, such as a name.
+    """Read what a folder or a training run says about itself; None for anything else, such as a name.
 
-    A training run's file is read by torch, without running code that is in it.
+    torch reads the file of a training run without running code that is in it.
 
     Raises:
         AnatozooError: the files cannot be read.

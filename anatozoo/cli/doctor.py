@@ -1,4 +1,4 @@
-"""``anatozoo doctor``: what this machine offers, and what would go wrong."""
+"""``anatozoo doctor``: describe this machine, and name what would go wrong on it."""
 
 import argparse
 import json
@@ -49,10 +49,13 @@ class Finding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="also show what would be used of a data set, and why not all"
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="also show which cases of this data set `anatozoo fit` would use, and why not the others",
     )
-    parser.add_argument("--layout", help="how the data set lies in its folder, as --data.layout of a fit")
-    parser.add_argument("--organs", help="what must be annotated, as lungs,heart")
+    parser.add_argument("--layout", help="layout of the data set, as in --data.layout of `anatozoo fit`")
+    parser.add_argument("--organs", help="organs that each case must have, for example lungs,heart")
 
 
 def run(args: argparse.Namespace) -> int:

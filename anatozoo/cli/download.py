@@ -1,4 +1,4 @@
-"""``anatozoo download``: bring checkpoints here, or into a folder for a machine without a network."""
+"""``anatozoo download``: fetch checkpoints into the cache, or a folder for a machine without internet."""
 
 import argparse
 import sys
@@ -13,13 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     which = parser.add_mutually_exclusive_group(required=True)
     # An empty default, not None: argparse then knows that the group was not used.
-    which.add_argument("names", metavar="NAME", nargs="*", default=[], help="names of checkpoints")
-    which.add_argument("--all", action="store_true", help="all checkpoints of the manifest")
+    which.add_argument(
+        "names", metavar="NAME", nargs="*", default=[], help="checkpoints, as `anatozoo list` shows them"
+    )
+    which.add_argument("--all", action="store_true", help="download all checkpoints")
     parser.add_argument(
         "--to",
         metavar="DIR",
         type=Path,
-        help="write DIR/NAME/; copy DIR to another machine and set ANATOZOO_HOME=DIR there",
+        help="write to DIR/NAME/ instead of the cache. To use the checkpoints on another machine, copy DIR "
+        "and set ANATOZOO_HOME=DIR there",
     )
 
 

@@ -1,4 +1,4 @@
-"""``anatozoo export RUN.ckpt NAME --to DIR``: a training run becomes a checkpoint folder."""
+"""``anatozoo export RUN.ckpt NAME --to DIR``: turn a training run into a checkpoint folder."""
 
 import argparse
 from pathlib import Path
@@ -8,17 +8,17 @@ from anatozoo.cli.evaluate_options import names_list
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo export``."""
-    parser.add_argument("run", metavar="RUN.ckpt", help="file of a training run, written by `anatozoo fit`")
-    parser.add_argument("name", metavar="NAME", help="name of the checkpoint, METHOD-DATA[-VARIANT]")
-    parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="folder to write")
+    parser.add_argument("run", metavar="RUN.ckpt", help="file that `anatozoo fit` wrote, such as last.ckpt")
+    parser.add_argument("name", metavar="NAME", help="name of the checkpoint: METHOD-DATA[-VARIANT]")
+    parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="write to this folder")
     parser.add_argument("--version", default="1.0.0", help="version of the checkpoint (default: 1.0.0)")
     parser.add_argument(
         "--last-weights",
         action="store_true",
-        help="take the weights of the last step (default: their average, if the run kept one)",
+        help="export the weights of the last step (default: their running average, if the run kept one)",
     )
     parser.add_argument(
-        "--organs", type=names_list, metavar="A,B,...", help="keep only these organs (HybridGNet alone)"
+        "--organs", type=names_list, metavar="A,B,...", help="keep only these organs (HybridGNet only)"
     )
     parser.add_argument(
         "--golden-image",
@@ -26,15 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="FILE",
-        help="picture of the golden test; of a registration two, moving and fixed (default: one that "
-        "comes with the method)",
+        help="image of the golden test; two for registration, moving and fixed (default: one that comes "
+        "with the method)",
     )
     parser.epilog = (
-        "DIR gets the weights in half precision, the settings of the network, and a\n"
-        "golden test: an input and the result that the weights must give for it. The\n"
-        "input is passed on with the weights, so name only pictures that you may pass on.\n"
-        "Load the checkpoint by anatozoo.load(DIR); test it by\n"
-        "`anatozoo verify DIR --golden`."
+        "DIR receives the weights in half precision, the settings of the network, and a\n"
+        "golden test: an input with the result that the weights must give for it. The\n"
+        "input travels with the weights: choose an image that you may share.\n\n"
+        "examples:\n"
+        "  anatozoo export last.ckpt unet-clinic --to unet-clinic\n"
+        "  anatozoo verify unet-clinic --golden"
     )
 
 

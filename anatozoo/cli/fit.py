@@ -15,9 +15,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(given) and not _names_a_method(given):
-        # Help needs a method; the first one stands for all.
+        # Help needs a method; the first one is the example.
         given.append(f"--method={next(iter(METHODS))}")
-        print(f"Options of {given[-1].partition('=')[2]}; --method NAME --help shows those of {_others()}.\n")
+        print(f"These are the options of {given[-1].partition('=')[2]}.")
+        print(f"--method NAME --help shows those of another method: {_others()}.\n")
     if stages := stages_of(given):
         fit_stages(stages)
     else:
@@ -31,4 +32,4 @@ def _names_a_method(argv: list[str]) -> bool:
 
 
 def _others() -> str:
-    return " and ".join(name for name in methods() if name != next(iter(METHODS)))
+    return ", ".join(name for name in methods() if name != next(iter(METHODS)))

@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the manifest's entry as JSON, or what the files of a folder or training run tell",
+        help="print JSON: the entry of the manifest, or the description in the folder or training run",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one entry of the manifest, or what files tell."""
+    """Print one entry of the manifest, or the description of a folder or training run."""
     facts = facts_of_files(args.name)
     if facts is not None:
         if args.json:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe_files(facts: FolderFacts) -> str:
-    """What files tell, in 80 columns."""
+    """The description of a folder or training run, in 80 columns."""
     config, method = facts.config, describe_method(facts.config.method)
     files = [f"{name}: {record.size} bytes, {record.sha256[:16]}..." for name, record in facts.files.items()]
     fields = [

@@ -12,29 +12,35 @@ if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
 
 JUDGING = ("engine", "count")
-"""What `add_judging` declares; None where it was not given."""
+"""The options of `add_judging`; None where not given."""
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def add_judging(options: Options) -> None:
-    """Declare what registers, and to how many atlas images."""
+    """Declare the registration engines, and the number of atlas images."""
     options.add_argument(
-        "--engine", type=names_list, metavar="A,B,...", help="what registers (default: acregnet-jsrt)"
+        "--engine",
+        type=names_list,
+        metavar="A,B,...",
+        help="registration methods, applied one after the other (default: acregnet-jsrt)",
     )
     options.add_argument(
-        "--count", type=at_least_one, metavar="N", help="atlas images for each image (default: 5)"
+        "--count",
+        type=at_least_one,
+        metavar="N",
+        help="register each image to its N most similar atlas images (default: 5)",
     )
 
 
 def add_selector(options: Options) -> None:
-    """Declare what chooses the atlas images."""
+    """Declare the selector of atlas images."""
     options.add_argument(
-        "--selector", metavar="NAME", help="what chooses the atlas images (default: thumbnail)"
+        "--selector", metavar="NAME", help="how similar atlas images are found (default: thumbnail)"
     )
 
 
 def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | None = None) -> Judge:
-    """What judges, by the options above.
+    """The judge of segmentations that the options above describe.
 
     Args:
         args: the parsed arguments.

@@ -14,13 +14,13 @@ HEADER = ("NAME", "INPUT", "OUTPUT", "MB", "COMMERCIAL")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", help="shell pattern of the names, as 'hybridgnet*'"
+        "pattern", nargs="?", default="*", help="list only names that match, for example 'hybridgnet*'"
     )
-    parser.add_argument("--method", help="only this method, as hybridgnet")
-    parser.add_argument("--anatomy", help="only this anatomy, as chest")
-    parser.add_argument("--modality", help="only this modality, as x-ray")
+    parser.add_argument("--method", help="list only this method, for example hybridgnet")
+    parser.add_argument("--anatomy", help="list only this anatomy, for example chest")
+    parser.add_argument("--modality", help="list only this modality, for example x-ray")
     parser.add_argument(
-        "--commercial", action="store_true", help="only weights whose terms allow commercial use"
+        "--commercial", action="store_true", help="list only weights that permit commercial use"
     )
     parser.add_argument("--json", action="store_true", help="print the manifest's entries as JSON")
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     elif specs:
         print(format_table(HEADER, [_row(spec) for spec in specs]), end="")
     else:
-        print("No checkpoint fits. `anatozoo list` shows all.")
+        print("No checkpoint matches. `anatozoo list` shows all.")
     return 0
 
 

@@ -30,30 +30,34 @@ class Command:
 
 
 GROUPS: dict[str, dict[str, Command]] = {
-    "Segment images": {
+    "Predict": {
         "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
-        "demo": Command("anatozoo.cli.demo", "segment one freely available radiograph"),
-        "evaluate": Command("anatozoo.cli.evaluate", "measure a checkpoint on images with known truth"),
-        "quality": Command("anatozoo.cli.quality", "estimate how good masks are without their truth"),
+        "demo": Command("anatozoo.cli.demo", "segment a chest radiograph that comes with the demo"),
+    },
+    "Measure": {
+        "evaluate": Command("anatozoo.cli.evaluate", "compare predictions with the ground truth"),
+        "quality": Command("anatozoo.cli.quality", "estimate the quality of masks without ground truth"),
         "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),
-        "audit": Command("anatozoo.cli.audit", "find out whether some patients are served worse"),
+        "audit": Command("anatozoo.cli.audit", "test whether accuracy differs between groups of patients"),
     },
     "Checkpoints": {
-        "list": Command("anatozoo.cli.list", "list the checkpoints"),
-        "info": Command("anatozoo.cli.info", "describe a checkpoint"),
-        "card": Command("anatozoo.cli.card", "print a checkpoint's model card"),
+        "list": Command("anatozoo.cli.list", "list the available checkpoints"),
+        "info": Command("anatozoo.cli.info", "describe a checkpoint: input, output, accuracy, licence"),
+        "card": Command("anatozoo.cli.card", "print the model card of a checkpoint"),
         "download": Command(
-            "anatozoo.cli.download", "fetch checkpoints, also for a machine without a network"
+            "anatozoo.cli.download", "download checkpoints, also for a machine without internet"
         ),
         "verify": Command(
-            "anatozoo.cli.verify", "check the files of checkpoints, and that they still compute"
+            "anatozoo.cli.verify", "check the files of checkpoints and, on demand, their results"
         ),
-        "publish": Command("anatozoo.cli.publish", "put a checkpoint on the Hugging Face Hub"),
         "export": Command("anatozoo.cli.export", "turn a training run into a checkpoint"),
+        "publish": Command("anatozoo.cli.publish", "upload a checkpoint to the Hugging Face Hub"),
         "convert": Command("anatozoo.cli.convert", "turn weights that others released into a checkpoint"),
-        "doctor": Command("anatozoo.cli.doctor", "examine this installation, or a data set's folder"),
     },
-    "Train (Lightning's command line)": {
+    "Check": {
+        "doctor": Command("anatozoo.cli.doctor", "check this installation, or the folder of a data set"),
+    },
+    "Train (options of PyTorch Lightning)": {
         "fit": Command("anatozoo.cli.fit", "train or fine-tune a method"),
         "validate": Command("anatozoo.cli.fit", "measure a trained model on the validation split"),
         "test": Command("anatozoo.cli.fit", "measure a trained model on the test split"),
@@ -135,7 +139,11 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    lines = ["Anatomically plausible segmentation of medical images.", ""]
+    lines = [
+        "Segment and register medical images with anatomically plausible results.",
+        "Not a medical device: for research only.",
+        "",
+    ]
     for title, commands in GROUPS.items():
         lines += [f"{title}:", *(f"  {name:<10}{c.summary}" for name, c in commands.items()), ""]
     parser = argparse.ArgumentParser(

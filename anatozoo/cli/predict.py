@@ -18,38 +18,41 @@ _USAGE = """\
 anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]"""
 _DESCRIPTION = """\
-Run a checkpoint over many inputs into a folder. What it takes depends on what
-it does:
+Run a checkpoint on one or many images. The checkpoint decides the kind of
+input:
 
-  segment    radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD
-             or, by a 3-D checkpoint, volumes: NIfTI, MHA, NRRD, and folders
-             with the DICOM files of one series each
-  repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD, 3-D for a 3-D checkpoint;
-             of a folder of results, the masks
-  restore    volumes with thick slices, as to segment
-  register   pairs of images: --pairs
+  segment    radiographs: PNG, JPEG, TIFF, BMP, DICOM, NIfTI, MHA, NRRD;
+             3-D checkpoints take volumes: NIfTI, MHA, NRRD, or folders with
+             the DICOM files of one series each
+  repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD (3-D for 3-D checkpoints),
+             or a folder that `anatozoo predict` wrote
+  restore    volumes with thick slices, in the formats of volumes above
+  register   pairs of images, listed in the table of --pairs
 
-DIR gets the results and manifest.csv with one row per input. A bad input never
-stops the run, and the same command again does only what is missing."""
+DIR receives the results and manifest.csv, a table with one row per input. A
+file that cannot be read does not stop the others. Run the same command again
+to compute only what is missing."""
 _EPILOG = """\
-formats (* by default):
+formats (* marks the defaults):
   segmentation   png* (label mask and overlay), json*, nifti, mha (label mask),
-                 csv (landmarks), chexmask (run lengths of lungs and heart; of
-                 all images in chexmask.csv)
+                 csv (landmarks), chexmask (run lengths of lungs and heart of
+                 all images, in chexmask.csv)
   of a volume    nifti*, mha (label mask), picture* (slices), json*
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
-  restoration    nifti*, mha (volume), picture* (across the slices), json*
+  restoration    nifti*, mha (volume), picture* (cut across the slices), json*
   registration   field*, mha (displacement in mm), warped* (image), json*, png*
                  (picture)
-The pictures of repairs and registrations take most of the time.
+Pictures of repairs and registrations take longer than the computation; name
+other formats to leave them out.
 
-pairs.csv, with paths relative to its folder; the columns moving and fixed are
-needed, the others are not:
+columns of pairs.csv (moving and fixed are required; paths are relative to the
+folder of the table):
   moving,fixed,moving_mask,fixed_mask,name
   a.png,b.png,a_mask.png,b_mask.png,a_on_b
-The moving mask is written on the fixed grid (NAME_mask.nii.gz), and compared
-with the fixed one by Dice before and after. Results are called by the name.
+The moving mask is warped to the fixed image and written as NAME_mask.nii.gz.
+With a fixed mask, Dice is reported before and after registration. The column
+name gives the result files their names.
 
 examples:
   anatozoo predict hybridgnet-chexmask scans/ --out out
@@ -57,73 +60,83 @@ examples:
   anatozoo predict postdae-jsrt masks/ --format nifti,json --out repaired
   anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
 
-exit codes: 0 all done, 1 error, 2 wrong usage, 3 some inputs failed and
-manifest.csv says why, 130 interrupted"""
+exit codes: 0 all inputs done, 1 error, 2 wrong usage, 3 some inputs failed
+(manifest.csv says why), 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo predict``."""
     parser.usage, parser.description, parser.epilog = _USAGE, _DESCRIPTION, _EPILOG
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("name", metavar="NAME", help="checkpoint, as `anatozoo list` shows, or its folder")
-    inputs = parser.add_argument("inputs", metavar="IN", nargs="+", help="file, folder or quoted pattern")
+    parser.add_argument(
+        "name", metavar="NAME", help="checkpoint: a name that `anatozoo list` shows, or a folder"
+    )
+    inputs = parser.add_argument(
+        "inputs", metavar="IN", nargs="+", help="files, folders, or quoted patterns such as 'scans/*.dcm'"
+    )
     # With nargs="*" they would have to follow NAME at once, in front of all options.
     inputs.required = False
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the results and manifest.csv")
     parser.add_argument(
-        "--then", metavar="NAME", help="checkpoint that repairs the masks before they are saved"
+        "--out", metavar="DIR", required=True, help="write the results and manifest.csv to this folder"
     )
-    parser.add_argument("--pairs", metavar="CSV", help="table of the pairs to register, in place of IN")
-    reading = parser.add_argument_group("how files are read")
+    parser.add_argument(
+        "--then", metavar="NAME", help="repair the masks with this checkpoint before they are saved"
+    )
+    parser.add_argument("--pairs", metavar="CSV", help="register the pairs of this table; replaces IN")
+    reading = parser.add_argument_group("reading")
     reading.add_argument(
         "--spacing-mm",
         metavar=("X", "Y"),
         type=positive,
         nargs="+",
         action=_Spacing,
-        help="millimetres per pixel, whatever the files say: one number, or across, down and, in volumes, "
-        "between slices",
+        help="pixel spacing in mm, which overrides that of the files: one number for all axes, or x, y and, "
+        "for volumes, z",
     )
     reading.add_argument(
         "--invert",
         action=argparse.BooleanOptionalAction,
-        help="radiographs: take stored values as air bright (or not), whatever the files say",
+        help="radiographs: state that air is stored bright (or dark), whatever the files say",
     )
     reading.add_argument(
         "--allow-any-modality",
         action="store_true",
-        help="radiographs: take DICOM files that say they are no chest X-ray",
+        help="radiographs: accept DICOM files that are not declared as chest X-rays",
     )
     reading.add_argument(
         "--classes",
         metavar="A,B,...",
         type=names_list,
-        help="masks: organs of the labels 1, 2, ... (default: those of the checkpoint)",
+        help="masks: names of the labels 1, 2, ... (default: the organs of the checkpoint)",
     )
     reading.add_argument(
         "--ignore-spacing",
         action="store_true",
-        help="pairs: register in pixels, as where only one spacing is known",
+        help="pairs: register in pixels; needed where only one image has a spacing",
     )
-    computing = parser.add_argument_group("how it is computed")
+    computing = parser.add_argument_group("computing")
     computing.add_argument(
         "--batch-size",
         metavar="N",
         type=at_least_one,
         default=4,
-        help="inputs at a time (default: 4); pairs go one by one",
+        help="number of inputs computed together (default: 4); pairs are registered one by one",
     )
-    computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    computing.add_argument(
+        "--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)"
+    )
     computing.add_argument(
         "--precision",
         choices=("32", "bf16", "16"),
         default="32",
-        help="32 (default), bf16: convolutions in bfloat16, positions in float32; 16: the same in float16, "
-        "on CUDA alone",
+        help="floating-point precision: 32 (default); bf16 runs convolutions in bfloat16 and keeps "
+        "coordinates in float32; 16 does so in float16, on CUDA only",
     )
-    quality = parser.add_argument_group("how good each segmentation is, without its truth")
+    quality = parser.add_argument_group("estimated quality of each segmentation")
     quality.add_argument(
-        "--quality", metavar="ATLAS", help="estimate it by this atlas of `anatozoo quality build-atlas`"
+        "--quality",
+        metavar="ATLAS",
+        help="estimate Dice without ground truth, by this atlas; `anatozoo quality build-atlas` makes one",
     )
     add_selector(quality)
     add_judging(quality)
@@ -133,15 +146,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="formats",
         metavar="LIST",
         type=_formats,
-        help="what is written, with commas between; the formats stand below",
+        help="formats to write, separated by commas; see the list below",
     )
     output.add_argument(
         "--groups",
         action="store_true",
-        help="radiographs in DICOM: also write sex, age, view, modality and manufacturer to manifest.csv, "
-        "for `anatozoo audit` (default: nothing about patients)",
+        help="DICOM radiographs: add sex, age, view, modality and manufacturer to manifest.csv, for "
+        "`anatozoo audit` (default: write nothing about patients)",
     )
-    output.add_argument("--overwrite", action="store_true", help="do again what is done already")
+    output.add_argument("--overwrite", action="store_true", help="compute again what exists already")
     output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     output.add_argument("--quiet", action="store_true", help="print errors only")
 

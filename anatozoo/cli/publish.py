@@ -1,4 +1,4 @@
-"""``anatozoo publish``: put a checkpoint on the Hugging Face Hub, and check what arrived."""
+"""``anatozoo publish``: upload a checkpoint to the Hugging Face Hub, and verify what arrived."""
 
 import argparse
 from pathlib import Path
@@ -18,40 +18,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="NAME|DIR|CKPT",
-        help="a checkpoint's name, its folder, or the .ckpt file of `anatozoo fit`",
+        help="checkpoint: a name, a folder, or the .ckpt file of a training run",
     )
-    parser.add_argument("--repo-id", metavar="ORG/NAME", required=True, help="repository, made where missing")
-    parser.add_argument("--private", action="store_true", help="make it a private repository")
-    parser.add_argument("--message", metavar="TEXT", help="first line of the commit (default: name, version)")
+    parser.add_argument(
+        "--repo-id", metavar="ORG/NAME", required=True, help="repository; created if it does not exist"
+    )
+    parser.add_argument("--private", action="store_true", help="create a private repository")
+    parser.add_argument(
+        "--message", metavar="TEXT", help="commit message (default: name and version of the checkpoint)"
+    )
     parser.add_argument(
         "--write-manifest",
         action="store_true",
-        help="write commit, sizes and hashes into the manifest that lists NAME, not only print the entry",
+        help="also write commit, sizes and hashes into the manifest that lists NAME (default: print them)",
     )
-    card = parser.add_argument_group("the card (README.md)")
-    card.add_argument("--card", metavar="FILE", type=Path, help="publish this one, not the generated one")
+    card = parser.add_argument_group("model card (README.md)")
+    card.add_argument(
+        "--card", metavar="FILE", type=Path, help="publish this card instead of the generated one"
+    )
     edited = card.add_mutually_exclusive_group()
     edited.add_argument(
-        "--replace-card", action="store_true", help="overwrite a card that was edited on the Hub"
+        "--replace-card", action="store_true", help="overwrite the card even if it was edited on the Hub"
     )
     edited.add_argument("--keep-card", action="store_true", help="leave the card on the Hub as it is")
-    run_ = parser.add_argument_group("a training run (CKPT)")
-    run_.add_argument("--as", dest="name", metavar="NAME", help="name of the checkpoint, METHOD-...")
-    run_.add_argument("--version", metavar="X.Y.Z", help="its version (default: 1.0.0)")
+    run_ = parser.add_argument_group("only for a training run (CKPT)")
+    run_.add_argument(
+        "--as", dest="name", metavar="NAME", help="name of the checkpoint: METHOD-DATA[-VARIANT]"
+    )
+    run_.add_argument("--version", metavar="X.Y.Z", help="version of the checkpoint (default: 1.0.0)")
     run_.add_argument(
         "--golden-image",
         metavar="FILE",
         type=Path,
         nargs="+",
-        help="picture of the golden test, which is published: never a patient's "
-        "(default: a free radiograph; a registration takes two)",
+        help="image of the golden test; two for registration. It is published: never name a patient's image "
+        "(default: an image that is free to share)",
     )
     run_.add_argument(
-        "--last-weights", action="store_true", help="the last step's weights in place of their average"
+        "--last-weights",
+        action="store_true",
+        help="publish the weights of the last step instead of their running average",
     )
     parser.epilog = (
-        "The token comes from HF_TOKEN or `hf auth login`. After an interruption run\n"
-        "the same command again: what is there already is not sent twice."
+        "Log in first: set HF_TOKEN or run `hf auth login`. After an interruption run the\n"
+        "same command again; files that have arrived are not sent twice.\n\n"
+        "example:\n"
+        "  anatozoo publish last.ckpt --as unet-clinic --repo-id our-clinic/unet-clinic"
     )
 
 

@@ -20,29 +20,34 @@ _USAGE = """\
 anatozoo quality [-h] IMAGES MASKS --atlas FILE --out DIR [options]
        anatozoo quality build-atlas ROOT --organs A,B --atlas FILE [options]"""
 _DESCRIPTION = """\
-Estimate the quality of segmentations whose truth nobody has drawn, by Reverse
-Classification Accuracy: each image is registered to the images of an atlas
-that are most like it, its mask is brought along and compared with theirs.
+Estimate how good segmentations are where no ground truth exists, by Reverse
+Classification Accuracy: each image is registered to the most similar images of
+an atlas, and its warped mask is compared with their reference masks.
 
-DIR gets manifest.csv with one row per image: dice_rca_max and dice_rca_mean
-over the atlas images, the same of each organ (dice_rca_max/heart), and the
-Hausdorff and average surface distances (hd_mm_rca_min, assd_mm_rca_mean, ...).
-A bad file never stops the run, and the same command again does only what is
-missing. An atlas image with an image's own name is not used for it."""
+DIR receives manifest.csv with one row per image: dice_rca_max and
+dice_rca_mean over the atlas images, for all organs and for each
+(dice_rca_max/heart), and Hausdorff and average surface distances
+(hd_mm_rca_min, assd_mm_rca_mean, ...). A file that cannot be read does not stop
+the others. Run the same command again to compute only what is missing. An
+image is never compared with an atlas image of the same name."""
 _EPILOG = """\
-IMAGES are files, a folder or a quoted pattern. MASKS is a folder of masks,
-label maps, landmarks or results of `anatozoo predict`, or a CheXmask table;
-they are matched with the images by name.
+IMAGES is a file, a folder or a quoted pattern. MASKS is a folder of masks,
+label maps, landmarks or results of `anatozoo predict`, or a CheXmask table.
+Masks and images are matched by name.
 
-engines (--engine): bspline, demons (SimpleITK, seconds for each atlas image),
-elastix (the same, where itk-elastix is installed), or a checkpoint that
-registers images (tens of milliseconds); of several, A,B, each registers what
-the former left, such as affine and then deformable
+engines (--engine):
+  bspline, demons  SimpleITK, seconds for each atlas image
+  elastix          needs the package itk-elastix, seconds for each atlas image
+  a checkpoint     one that registers images, tens of milliseconds
+  A,B              B refines the result of A, as after an affine registration
 
-selectors (--selector): thumbnail (correlation of small images), or a checkpoint
-that gives images latents, for atlases that were built with the same one
+selectors (--selector):
+  thumbnail        correlation of small copies of the images
+  a checkpoint     distance of latents; the atlas must be built with it too
 
-formats (* by default): json* (all numbers of each atlas image), picture (slow)
+formats (* marks the default):
+  json*            all numbers of each atlas image
+  picture          slow
 
 examples:
   anatozoo quality build-atlas jsrt --layout jsrt --organs lungs,heart \\
@@ -50,51 +55,67 @@ examples:
   anatozoo quality scans/ out/ --atlas jsrt-atlas --out quality
   anatozoo quality scans/ out/ --atlas jsrt-atlas --engine bspline --out quality
 
-exit codes: 0 all done, 1 error, 2 wrong usage, 3 some images failed and
-manifest.csv says why, 130 interrupted"""
+exit codes: 0 all images done, 1 error, 2 wrong usage, 3 some images failed
+(manifest.csv says why), 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo quality``."""
     parser.usage, parser.description, parser.epilog = _USAGE, _DESCRIPTION, _EPILOG
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("images", metavar="IMAGES", help=f"what was segmented, or the word {BUILD}")
-    parser.add_argument("masks", metavar="MASKS", type=Path, help="the segmentations, or the folder ROOT")
     parser.add_argument(
-        "--atlas", type=Path, metavar="FILE", required=True, help="the atlas, with or without its suffix"
+        "images", metavar="IMAGES", help=f"images that were segmented, or the word {BUILD} to make an atlas"
+    )
+    parser.add_argument(
+        "masks", metavar="MASKS", type=Path, help=f"their segmentations; for {BUILD} the data set ROOT"
+    )
+    parser.add_argument(
+        "--atlas",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="file of the atlas to use or to write, with or without suffix",
     )
     add_selector(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
-    judging = parser.add_argument_group("to judge")
-    judging.add_argument("--out", metavar="DIR", help="folder of manifest.csv and the results")
+    judging = parser.add_argument_group("to estimate quality")
+    judging.add_argument("--out", metavar="DIR", help="write manifest.csv and the results to this folder")
     add_judging(judging)
     judging.add_argument(
         "--classes",
         type=names_list,
         metavar="A,B,...",
-        help="organs of the values 1, 2, ... of label maps (default: those of the atlas)",
+        help="names of the labels 1, 2, ... of label maps (default: the organs of the atlas)",
     )
     judging.add_argument(
-        "--format", dest="formats", type=names_list, metavar="LIST", help="what is written beside the table"
+        "--format",
+        dest="formats",
+        type=names_list,
+        metavar="LIST",
+        help="formats to write beside the table, separated by commas; see the list below",
     )
-    judging.add_argument("--overwrite", action="store_true", help="do again what is done already")
+    judging.add_argument("--overwrite", action="store_true", help="compute again what exists already")
     building = parser.add_argument_group("to build an atlas")
-    building.add_argument("--organs", type=names_list, metavar="A,B,...", help="names of the labels")
+    building.add_argument(
+        "--organs", type=names_list, metavar="A,B,...", help="names of the labels 1, 2, ... of the data set"
+    )
     building.add_argument(
         "--layout",
         choices=("folder", "jsrt"),
-        help="of ROOT (default: folder, images/ and labels/)",
+        help="layout of ROOT (default: folder, which means images/ and labels/)",
     )
-    building.add_argument("--split", help="train (default), val, test, or all")
+    building.add_argument("--split", help="cases to use: train (default), val, test or all")
     building.add_argument(
         "--size",
         type=at_least_one,
         nargs="+",
         metavar="S",
-        help="side of the square frame, H W or D H W (default: 256)",
+        help="size of the atlas images in pixels: S for a square, H W, or D H W (default: 256)",
     )
-    building.add_argument("--exclude", type=names_list, metavar="A,B,...", help="cases to leave out")
+    building.add_argument(
+        "--exclude", type=names_list, metavar="A,B,...", help="leave out the cases with these names"
+    )
 
 
 _JUDGING = ("out", *JUDGING, "classes", "formats")

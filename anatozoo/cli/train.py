@@ -102,14 +102,16 @@ class ZooCLI(LightningCLI):
             "--objectives",
             type=list[Objective] | None,
             default=None,
-            help="terms of the loss that are not the method's own, such as ShapePrior",
+            help="further terms of the loss, such as ShapePrior, added to those of the method",
         )
-        parser.add_argument("--method", type=str, default=self.method.name, help="method to train")
+        parser.add_argument(
+            "--method", type=str, default=self.method.name, help="name of the method to train"
+        )
         parser.add_argument(
             "--first_stage",
             type=dict[str, str] | None,
             default=None,
-            help="what `fit` runs before: its config, and the option that its checkpoint fills",
+            help="fit that runs first: its `config`, and the option that its checkpoint `fills`",
         )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
@@ -209,7 +211,7 @@ def setting_of(files: list[str], *keys: str) -> Any:
     """The value that the last of the configuration files gives, None where none does.
 
     Raises:
-        ConfigError: a file is no YAML, see `read_settings`.
+        ConfigError: a file is not YAML, see `read_settings`.
     """
     found = None
     for file in files:

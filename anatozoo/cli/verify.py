@@ -1,4 +1,4 @@
-"""``anatozoo verify``: are the weights the published ones, and do they still compute the same?"""
+"""``anatozoo verify``: check that files are the published ones, and that they give the stored results."""
 
 import argparse
 import sys
@@ -17,15 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="*",
         default=[],
-        help="names or folders of checkpoints; default is all that are on this machine",
+        help="names or folders of checkpoints (default: all on this machine)",
     )
     which.add_argument(
         "--all",
         action="store_true",
-        help="all checkpoints of the manifest; one that is not on this machine is a failure",
+        help="check every checkpoint of the zoo; one that is not on this machine counts as failed",
     )
     parser.add_argument(
-        "--golden", action="store_true", help="also run the stored image and compare with the stored result"
+        "--golden",
+        action="store_true",
+        help="also run each checkpoint on its stored input and compare with the stored result",
     )
 
 

@@ -1,8 +1,8 @@
-"""What all LightningDataModules share: cases kept in memory, strengths, randomness that a fit repeats.
+"""Base of all data modules: cases kept in memory, augmentation strengths, reproducible randomness.
 
-Lightning stores no state of random number generators. Here the order of an epoch follows from the seed and
-the epoch, and the noise of a step from the seed, the step and the process, so that a fit that was interrupted
-goes on exactly as it would have. Without ``seed_everything`` both stay random.
+Lightning does not store the state of random number generators. Here the order of an epoch follows from the
+seed and the epoch, and the noise of a step from the seed, the step and the process, so that a resumed fit
+continues exactly as without the interruption. Without ``seed_everything`` both are random.
 """
 
 import hashlib
@@ -37,9 +37,9 @@ def derived_seed(*parts: int) -> int:
 
 
 class EpochSampler(RandomSampler):
-    """Shuffles anew every epoch, and alike whenever that epoch is run.
+    """Shuffles every epoch in a new order, which a rerun of the epoch repeats.
 
-    Lightning sets the epoch; with several processes it puts its own sampler here, which does the same.
+    Lightning sets the epoch; with several processes it uses its own sampler, which behaves alike.
 
     Args:
         data_source: the data set.
@@ -62,7 +62,7 @@ class EpochSampler(RandomSampler):
 
 
 def seed_training_step(trainer: L.Trainer) -> None:
-    """Let the random numbers of this training step follow from its number and process."""
+    """Seed the random numbers of this training step by its number and process."""
     seed = global_seed()
     if seed is not None:
         torch.manual_seed(derived_seed(seed, trainer.fit_loop.total_batch_idx, trainer.global_rank))
@@ -86,7 +86,7 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """What `unpack` gives of a case, its ``index``, its ``domain``, and whether it is ``labelled``."""
+        """The tensors that `unpack` gives, with ``index``, ``domain`` and ``labelled``."""
         case = self.cases[index]
         if index not in self._memory:
             self._memory[index] = self.read(case)
@@ -97,7 +97,7 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
         }
 
     def identity(self, index: int) -> dict[str, Any]:
-        """Who a case is, in plain values: ``id`` first, then whatever subclasses know of it."""
+        """Identity of a case, in plain values: ``id`` first, then the facts that subclasses add."""
         return {"id": self.cases[index].id}
 
     @abstractmethod
@@ -105,14 +105,14 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
         """Read a case, in a form that needs little memory."""
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What was read, in tensors of the caller's own."""
+        """The stored tensors as new ones, which the caller may change."""
         return {key: value.clone() for key, value in stored.items()}
 
 
 def loader(dataset: Any, *, batch_size: int, num_workers: int, train: bool = False) -> DataLoader[Any]:
-    """Batches of a data set, in order, or for training shuffled anew every epoch and only whole ones.
+    """Batches of a data set, in order; for training shuffled every epoch, without an incomplete last batch.
 
-    Where the share of a process has no whole batch, all of it is one.
+    If the share of a process is smaller than a batch, it is one batch.
     """
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     return DataLoader(
@@ -130,11 +130,11 @@ def strengths(kind: type[Strengths], name: str, given: Mapping[str, float]) -> S
 
     Args:
         kind: the dataclass; fields that end in ``_p``, and ``probability``, are probabilities.
-        name: of the data module's setting.
+        name: name of the data module's setting.
         given: fields that differ from the defaults.
 
     Raises:
-        ConfigError: one is unknown, negative, or a probability above 1.
+        ConfigError: a field is unknown, negative, or a probability above 1.
     """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # it is a dataclass
     unknown = set(given) - set(known)
@@ -146,5 +146,5 @@ def strengths(kind: type[Strengths], name: str, given: Mapping[str, float]) -> S
     for key, value in given.items():
         if value < 0 or ((key.endswith("_p") or key == "probability") and value > 1):
             raise ConfigError(f"data.{name}.{key}={value} must not be negative, a probability not above 1.")
-    # Whole numbers come from the command line as what the user typed.
+    # Integers arrive from the command line as the user typed them.
     return kind(**{key: type(getattr(defaults, key))(value) for key, value in given.items()})

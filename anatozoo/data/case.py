@@ -1,4 +1,4 @@
-"""One image with what is known of it: the type that all layouts list and all data modules read."""
+"""A case, one image with its annotation: all layouts list cases, and all data modules read them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Drawn:
     """The organs of one image, as contours, as masks, or both.
 
     Attributes:
-        grid: the image's, to which landmarks refer; without an image, that of the masks.
+        grid: grid of the image, to which landmarks refer; without an image, that of the masks.
         landmarks: organ -> (N, 2) pixels of `grid`; empty in 3-D.
-        masks: organ -> bool. In 2-D a mask may have another size than `grid`, but shows what the image shows.
-        free: organs whose landmarks stand anywhere on their contour, as people draw them. Of all others a
-            landmark of one number lies at the corresponding place in every image.
+        masks: organ -> bool. In 2-D a mask may differ in size from `grid`, but covers the same field of view.
+        free: organs whose landmarks lie anywhere on the contour, as drawn by hand. For all others, landmark
+            number i lies at the corresponding position in every image.
     """
 
     grid: Grid
@@ -41,14 +41,14 @@ class Drawn:
 
     @property
     def organs(self) -> frozenset[str]:
-        """What is drawn."""
+        """Names of the drawn organs."""
         return frozenset({*self.landmarks, *self.masks})
 
     def mask(self, organ: str, size: tuple[int, ...]) -> Mask:
         """The mask of one organ at a size, from its mask or else from its contour.
 
         Raises:
-            DataError: it is not drawn, or a volume of another size.
+            DataError: the organ is not drawn, or it is a volume of another size.
         """
         if organ in self.masks:
             mask = self.masks[organ]
@@ -68,8 +68,8 @@ class Drawn:
         """One label map: organ number i, from 1, has the value i, and later organs cover earlier ones.
 
         Args:
-            organs: what to draw. ``"lungs"`` and ``"clavicles"`` stand for both sides.
-            size: (width, height[, depth]); None takes that of the masks, else that of the image.
+            organs: names of the organs. ``"lungs"`` and ``"clavicles"`` stand for both sides.
+            size: (width, height[, depth]); None takes the size of the masks, else of the image.
 
         Returns:
             (H, W) or (D, H, W) uint8, and its grid.
@@ -92,29 +92,29 @@ class Drawn:
         return labels, Grid(size, spacing)
 
     def parts(self, organ: str) -> tuple[str, ...]:
-        """Under which names an organ is drawn: its own, or those of its two sides."""
+        """The names under which an organ is drawn: its own, or those of its two sides."""
         return (organ,) if organ in self.organs else parts_of(organ)
 
 
 def annotated(organ: str, organs: Collection[str]) -> bool:
-    """Whether an organ, or both of its sides, are among the annotated ones."""
+    """Whether an organ, or both of its sides, are annotated."""
     return organ in organs or all(part in organs for part in parts_of(organ))
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image of a data set, nothing read yet.
+    """One image of a data set; nothing is read yet.
 
     Attributes:
         id: name, unique in its data set.
-        subject: cases of one subject share it, and a split.
-        split: ``"train"``, ``"val"``, ``"test"``, or None where no list names the case.
-        domain: the data set or the site that the image comes from.
-        organs: what is annotated, as far as the layout tells without reading; empty for an image alone.
-        image: reads the image; None where there is none.
-        draw: reads the annotation of at least the given organs, as far as there is one; on the grid of the
-            image, where that is given. None where there is none.
-        facts: what else is known, plain JSON values, such as ``sex``, ``age``, ``view``, ``phase``.
+        subject: subject of the case; all cases of a subject are in one split.
+        split: ``"train"``, ``"val"``, ``"test"``, or None if no list names the case.
+        domain: data set or site of the image.
+        organs: annotated organs, as far as the layout knows without reading; empty for an image alone.
+        image: function that reads the image; None without one.
+        draw: function that reads the annotation of at least the given organs, on the image's grid if it is
+            given; None without an annotation.
+        facts: further facts, plain JSON values, such as ``sex``, ``age``, ``view``, ``phase``.
         origin: where the split comes from.
     """
 
@@ -138,10 +138,10 @@ class Case:
         return self.labelled and annotated(organ, self.organs)
 
     def read_image(self, dims: int) -> GridImage:
-        """Read the image; radiographs are bone white.
+        """Read the image; in radiographs bone is white.
 
         Raises:
-            DataError: there is none.
+            DataError: the case has no image.
             ImageError: it is damaged, or has another number of dimensions.
         """
         if self.image is None:
@@ -152,21 +152,21 @@ class Case:
         """Read the annotation.
 
         Args:
-            organs: what is needed.
-            grid: the image's, if it has been read.
+            organs: organs that are needed.
+            grid: grid of the image, if it has been read.
 
         Raises:
-            DataError: there is none, or its files are damaged or do not fit the image.
+            DataError: the case has no annotation, or its files are damaged or do not fit the image.
         """
         if self.draw is None:
             raise DataError(f"case {self.id} is not annotated; choose cases that are `labelled`.")
         return self.draw(organs, grid)
 
     def read_labels(self, organs: Sequence[str], grid: Grid | None = None) -> tuple[Labels, Grid]:
-        """The label map of some organs, see `Drawn.label_map`, and its grid: the image's, if that is given.
+        """The label map of some organs, see `Drawn.label_map`, and its grid: `grid`, if given.
 
         Raises:
-            DataError: an organ is not drawn, nothing is, or the files are damaged.
+            DataError: an organ is not annotated, or the files are damaged.
         """
         drawn = self.read_drawn(organs, grid)
         try:
@@ -176,7 +176,7 @@ class Case:
         return labels, own if grid is None else grid
 
     def read(self, organs: Sequence[str], dims: int) -> tuple[GridImage, Labels | None]:
-        """Image and label map on its grid; no label map where no organs are given.
+        """Image and label map on its grid; without organs, None for the label map.
 
         Raises:
             DataError, ImageError: see `read_image` and `read_labels`.

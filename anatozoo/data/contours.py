@@ -1,4 +1,4 @@
-"""Landmarks from contours that people drew: evenly spaced, from one start, in one direction."""
+"""Landmarks from hand-drawn contours: evenly spaced, with a fixed start and direction."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ STARTS: dict[str, tuple[tuple[float, float], bool]] = {
     "clavicle_right": ((0.1, 0.01), True),
     "clavicle_left": ((0.89, 0.0), False),
 }
-"""Where the contours of the public landmark data set start, as shares of their bounding box (x, y), and
-whether they run clockwise in the picture."""
+"""Start of the contours of the public landmark data set, as shares of their bounding box (x, y), and
+whether they run clockwise in the image."""
 ELSEWHERE = ((0.5, 0.0), True)
-"""Of all other organs: the top, clockwise."""
+"""For all other organs: the top, clockwise."""
 
 
 def resampled(contour: Points, count: int, organ: str = "") -> Points:
     """Landmarks at equal distances along a closed contour.
 
-    The first is the point of the contour nearest to the start in `STARTS`, for other organs nearest to the
-    middle of the upper edge of its bounding box; the others follow in the direction given there. So landmarks
-    of one number lie at corresponding places, wherever somebody began to draw, and in whatever direction.
+    The first is the point of the contour nearest to the start in `STARTS` or, for other organs, to the middle
+    of the upper edge of its bounding box; the others follow in the direction given there. Landmark number i
+    thus lies at corresponding positions, wherever and in whatever direction somebody drew.
 
     Args:
         contour: (N, 2) pixels, at least three different points, in order round the organ.
         count: how many landmarks.
-        organ: its name.
+        organ: name of the organ.
 
     Returns:
         (count, 2).
@@ -44,7 +44,7 @@ def resampled(contour: Points, count: int, organ: str = "") -> Points:
     if len(points) < 3 or abs(area) < 1e-9:
         raise DataError(f"the contour of {organ or 'an organ'} encloses nothing; draw it round the organ.")
     start, clockwise = STARTS.get(organ, ELSEWHERE)
-    # In a picture y runs down: there a positive area is a clockwise contour.
+    # In an image y points down, so that a positive area means a clockwise contour.
     if (area > 0) != clockwise:
         points = points[::-1]
     low, high = points.min(axis=0), points.max(axis=0)
@@ -57,14 +57,14 @@ def resampled(contour: Points, count: int, organ: str = "") -> Points:
 
 
 def _without_repeats(points: Points) -> Points:
-    """Without points that follow themselves, the first after the last included."""
+    """The contour without repeated consecutive points, also across its end."""
     if not len(points):
         return points
     return points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
 
 
 def _begun_at(points: Points, wanted: Points) -> Points:
-    """The contour from its place nearest to a point on, which lies on an edge as a rule."""
+    """The contour, started at its position nearest to a point, usually on an edge."""
     ahead = np.roll(points, -1, axis=0)
     edges = ahead - points
     share = np.clip(((wanted - points) * edges).sum(1) / (edges**2).sum(1), 0, 1)

@@ -21,13 +21,13 @@ class FrameDataset(CaseDataset):
     """Images and label maps in the frame.
 
     Items hold ``image`` (1, ...) in [0, 1], ``spacing_mm`` (x, y[, z]) float32 of the frame's pixels, NaN
-    where it is unknown; where there are organs, ``labels`` (...) uint8 and ``known`` (organs,) bool; and what
-    every `CaseDataset` says of a case. Cases without an annotation have empty label maps, nothing known.
+    where it is unknown; with organs, ``labels`` (...) uint8 and ``known`` (organs,) bool; and the items of
+    `CaseDataset`. Cases without annotation have empty label maps and no known organs.
 
     Args:
         cases: the cases.
-        organs: in the order of their labels; empty where no label maps are needed.
-        spec: what the network sees.
+        organs: names in the order of their labels; empty if label maps are not needed.
+        spec: frame of the network.
     """
 
     def __init__(self, cases: Sequence[Case], organs: Sequence[str], spec: FrameSpec) -> None:
@@ -61,7 +61,7 @@ class FrameDataset(CaseDataset):
             raise GeometryError(f"case {case.id}: {error}") from error
 
     def frame_of(self, grid: Grid) -> Frame:
-        """The frame of an image that lies on this grid."""
+        """The frame of an image on this grid."""
         return Frame.fit(grid, self.spec)
 
     def truth(self, case: Case, grid: Grid, frame: Frame) -> dict[str, Tensor]:
@@ -84,10 +84,10 @@ class FrameDataset(CaseDataset):
 
 
 def filled(case: Case, organs: Sequence[str], grid: Grid | None = None) -> tuple[Labels, Grid]:
-    """A label map that shows something, see `Case.read_labels`.
+    """A label map that is not empty, see `Case.read_labels`.
 
     Raises:
-        DataError: it is empty.
+        DataError: the label map is empty.
     """
     labels, own = case.read_labels(organs, grid)
     if not np.any(labels):

@@ -1,4 +1,4 @@
-"""The one LightningDataModule that all methods share: cases, splits, loaders, seeds and batches."""
+"""The LightningDataModule of all methods: cases, splits, loaders, seeds and batches."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ UNLABELLED = "unlabelled"
 
 
 class ZooDataModule(L.LightningDataModule):
-    """Images and annotations in a network's frame, from the folders that users have.
+    """Images and annotations in a network's frame, from folders of the user.
 
     Subclasses pass on their settings, make data sets in `dataset` and finish batches in `prepare`. Batches
-    hold, beside what the data set gives, ``index``, ``domain`` (B,) int64, a place in `domains`, and
+    hold the items of the data set, ``index``, ``domain`` (B,) int64, a position in `domains`, and
     ``labelled`` (B,) bool. With `unlabelled`, training batches also hold ``"unlabelled"``, a batch of images
     without annotation.
 
     Args:
         root: folder with the data, or a manifest.
-        layout: how data lie there: a name of `anatozoo.data.layouts.registry`, ``"auto"`` to find out, or a
-            list of names to train on all of them.
-        eval_layout: what to validate and test on; None takes the first of `layout`.
-        organs: what is annotated, in the order of their labels.
-        frame: what the network sees.
-        label_values: what stands for the organs in label maps: values in their order, or words as
+        layout: layout of the data: a name of `anatozoo.data.layouts.registry`, ``"auto"`` to recognise it, or
+            a list of names to train on all of them.
+        eval_layout: layout of the cases for validation and test; None takes the first of `layout`.
+        organs: names of the organs, in the order of their labels.
+        frame: frame of the network.
+        label_values: values of the organs in label maps: a list in the order of the organs, or text such as
             ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes
             the whole name.
         batch_size: items per process and step.
-        num_workers: loading processes; images are read once and kept in memory.
+        num_workers: number of loading processes; images are read once and kept in memory.
         repeat: passes over the training items per epoch.
-        unlabelled: images without annotation per process and step, of the training split; None takes none.
+        unlabelled: images without annotation per process and step, from the training split; None uses none.
 
     Raises:
         ConfigError: settings that are not possible.
     """
 
     fewest: ClassVar[int] = 1
-    """Cases that a split needs."""
+    """Smallest number of cases in a split."""
 
     def __init__(
         self,
@@ -93,18 +93,18 @@ class ZooDataModule(L.LightningDataModule):
 
     @abstractmethod
     def dataset(self, cases: Sequence[Case], split: str) -> CaseDataset:
-        """The data set of these cases; of the split ``"unlabelled"`` none is annotated."""
+        """The data set of these cases; those of the split ``"unlabelled"`` have no annotation."""
 
     def items(self, cases: CaseDataset, split: str) -> Dataset[Any]:
-        """What is loaded of a split, where that is not one item for each case."""
+        """The items of a split; by default one for each case."""
         return cases
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
-        """Finish a batch on the device: augmentation in training, then whatever the losses need."""
+        """Finish a batch on the device: augmentation in training, then the inputs of the losses."""
         return batch
 
     def usable(self, case: Case) -> bool:
-        """Whether a case can be learnt from: by default it has an image and all organs."""
+        """Whether a case can be used: by default, if it has an image and all organs."""
         return case.image is not None and all(map(case.has, self.organs))
 
     def choose(self, cases: list[Case], split: str) -> list[Case]:
@@ -160,7 +160,7 @@ class ZooDataModule(L.LightningDataModule):
         return listing.cases
 
     def _announce(self, listing: Listing) -> None:
-        """Say once, by one process, where splits come from and what is left out."""
+        """Print once, in one process, where the splits come from and which files are left out."""
         usable = [case for case in listing.cases if self.usable(case)]
         left_out = unused(listing.cases, usable) | dict(listing.left_out)
         lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
@@ -178,7 +178,7 @@ class ZooDataModule(L.LightningDataModule):
         return loader(items, batch_size=size, num_workers=self.num_workers, train=train)
 
     def train_dataloader(self) -> Any:
-        """Training items, shuffled anew every epoch; beside them unlabelled ones, where these are wanted."""
+        """Training items, shuffled every epoch, and unlabelled ones if requested."""
         train = self._loader("train")
         if self.unlabelled is None:
             return train

@@ -20,19 +20,19 @@ from anatozoo.io.grid import GridImage
 from anatozoo.io.images import Image
 
 METADATA = ("dataset", "sex", "age", "view")
-"""What a row of an evaluation says of its radiograph."""
+"""Facts about a radiograph in a row of an evaluation."""
 
 
 class RadiographDataset(CaseDataset):
     """Radiographs in the square network frame; subclasses add the annotations.
 
     Items hold ``image`` (1, S, S) in [0, 1], ``spacing_mm`` (x, y) float32 of the frame's pixels, NaN where
-    it is unknown, what `unpack_annotations` gives, and what every `CaseDataset` says of a case.
+    it is unknown, the result of `unpack_annotations`, and the items of `CaseDataset`.
 
     Args:
         cases: the cases; each needs an image.
-        organs: what is read of their annotations.
-        frame: what the network sees, a square of side S.
+        organs: organs whose annotations are read.
+        frame: frame of the network, a square of side S.
     """
 
     def __init__(self, cases: Sequence[Case], organs: Sequence[str], frame: FrameSpec) -> None:
@@ -56,7 +56,7 @@ class RadiographDataset(CaseDataset):
         return {"image": image, "spacing_mm": spacing} | annotations
 
     def unpack(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The image in [0, 1], and the annotations as the losses take them."""
+        """The image in [0, 1], and the annotations for the losses."""
         frame = {"image": stored["image"].float() / 255, "spacing_mm": stored["spacing_mm"].clone()}
         return self.unpack_annotations(stored) | frame
 
@@ -69,21 +69,21 @@ class RadiographDataset(CaseDataset):
 
     @abstractmethod
     def annotations(self, name: str, drawn: Drawn, geometry: Geometry) -> dict[str, Tensor]:
-        """What is known of a case, in a form that needs little memory.
+        """The annotations of a case, in a form that needs little memory.
 
         Args:
-            name: what messages call the case.
-            drawn: its organs; empty where it is not annotated.
+            name: name of the case in messages.
+            drawn: its organs; empty without annotation.
             geometry: from the image to the frame.
         """
 
     @abstractmethod
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Annotations for the caller to keep: tensors of their own, of the types that the losses take."""
+        """The annotations as new tensors, of the types that the losses take."""
 
 
 def _flat(image: GridImage) -> Image:
-    """A radiograph as the square frame takes it."""
+    """A radiograph for the square frame."""
     spacing = None if image.grid.spacing_mm is None else (image.grid.spacing_mm[0], image.grid.spacing_mm[1])
     return Image(
         image.pixels,
@@ -100,7 +100,7 @@ def mask_coverage(mask: npt.NDArray[np.bool_], geometry: Geometry, side: int) ->
     """Share of each cell that a mask, of whatever resolution, covers on a grid of the square frame.
 
     Args:
-        mask: (H, W) bool, which shows what the image shows.
+        mask: (H, W) bool, with the field of view of the image.
         geometry: from the image to the frame.
         side: cells along each side of the frame.
 
@@ -108,11 +108,11 @@ def mask_coverage(mask: npt.NDArray[np.bool_], geometry: Geometry, side: int) ->
         (side, side) float32 in [0, 1].
     """
     height, width = mask.shape
-    # How high a pixel of the mask is for its width, which the image knows and the mask does not.
+    # Height of a mask's pixel relative to its width, which only the image's spacing tells.
     (full_width, full_height), (sx, sy) = geometry.source_size, geometry.scale
     aspect = (sy * full_height / height) / (sx * full_width / width)
     if abs(width * full_height - height * full_width) <= max(full_width, full_height):
-        aspect = sy / sx  # sizes that were rounded
+        aspect = sy / sx  # the sizes were rounded
     fitted = Geometry.fit((width, height), (side, side), aspect=aspect)
     covered: npt.NDArray[np.float32] = fitted.image_to_target(mask.astype(np.float32)).clip(0, 1)
     return covered

@@ -1,7 +1,7 @@
 """What is measured of patients, by group and stratum, also when patients are drawn or dealt anew.
 
 `MeanCells` holds sums per patient, so that a draw of patients is one matrix product. `RowCells` holds the
-rows themselves, for metrics that are no means. In both, images of one patient stay together.
+rows themselves, for metrics that are not means. In both, images of one patient stay together.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class GroupFrame(Grouped):
         seed: the same seed gives the same numbers.
 
     Raises:
-        DataError: no such column, a metric that is no number, or no row with a group.
+        DataError: no such column, a metric that is not a number, or no row with a group.
         ConfigError: the name of a metric does not say whether more is better; a setting is unknown.
     """
 

@@ -86,7 +86,7 @@ def make_groups(table: pd.DataFrame, name: str, bins: Mapping[str, Sequence[floa
     """Group the rows of a table by one column.
 
     * ``sex``: M, F and O of whatever spelling, see `read_sex`.
-    * ``age_bin``, or any other ``X_bin`` that is no column of the table: the column X in bins. Ages are
+    * ``age_bin``, or any other ``X_bin`` that is not a column of the table: the column X in bins. Ages are
       understood as by `read_age`, and have default bins.
     * a column of words: its values, upper and lower case taken for the same.
     * a column of numbers with up to twenty different values: these values.

@@ -259,7 +259,7 @@ def _check_same(
 
 
 def _says_which_image(column: str) -> bool:
-    """Whether a column, by its name, tells images of a patient apart, and is no fact about the patient."""
+    """Whether a column, by its name, tells images of a patient apart, and is not a fact about the patient."""
     words = set(re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column))
     words = {word.lower() for word in words}
     return bool(words & _WHICH_IMAGE) and not words & _OF_PATIENTS

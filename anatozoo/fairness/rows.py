@@ -1,4 +1,4 @@
-"""Metrics of a group that are no means over its images but a function of its rows, such as an AUC."""
+"""Metrics of a group that are not means over its images but a function of its rows, such as an AUC."""
 
 from __future__ import annotations
 

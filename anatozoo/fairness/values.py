@@ -49,18 +49,18 @@ def read_age(value: object) -> float:
         Years from 0 to 120; NaN where nothing is stated.
 
     Raises:
-        ValueError: the value is no age.
+        ValueError: the value is not an age.
     """
     text = str(value).strip().lower()
     if value is None or text in _MISSING:
         return math.nan
     match = _AGE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{value!r} is no age")
+        raise ValueError(f"{value!r} is not an age")
     unit = match[2] or (match[3] or "y")[0]
     years = float(match[1].replace(",", ".")) * _YEARS[unit]
     if years > OLDEST:
-        raise ValueError(f"{value!r} is no age of a person")
+        raise ValueError(f"{value!r} is not an age of a person")
     return years
 
 
@@ -68,13 +68,13 @@ def read_sex(value: object) -> str | None:
     """``"M"``, ``"F"`` or DICOM's ``"O"`` of male, Female, m, woman, …; None where nothing is stated.
 
     Raises:
-        ValueError: the value is no sex that is known here; numbers are not, for they are coded both ways.
+        ValueError: the value is not a sex that is known here; numbers are not, for they are coded both ways.
     """
     text = str(value).strip().lower()
     if value is None or text in _MISSING:
         return None
     if text not in _SEXES:
-        raise ValueError(f"{value!r} is no sex")
+        raise ValueError(f"{value!r} is not a sex")
     return _SEXES[text]
 
 
@@ -88,7 +88,7 @@ def read_number(value: object) -> float:
     """A finite number; NaN where nothing is stated.
 
     Raises:
-        ValueError: the value is no number, or infinite.
+        ValueError: the value is not a number, or infinite.
     """
     text = str(value).strip().lower()
     number = math.nan if value is None or text in _MISSING else float(text)

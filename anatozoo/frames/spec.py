@@ -1,4 +1,4 @@
-"""The settings of a network's frame, what it sees of an image: one record for models and data modules."""
+"""The settings of a network's frame: one record for models and data modules."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FITS = ("pad", "stretch", "spacing", "slices")
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """How images get into the frame that a network sees.
+    """The frame of a network: size, resolution and grey values of its input.
 
     Args:
         size: side S of a square frame, [H, W] or [D, H, W], in pixels, each at least 8.
-        fit: ``"pad"`` shows the whole image with its proportions, ``"stretch"`` fills the frame with it,
-            ``"spacing"`` works at the resolution `spacing_mm`, ``"slices"`` keeps the slices of a stack and
-            scales within them by `long_side`.
+        fit: ``"pad"`` resizes the image in proportion and pads it, ``"stretch"`` resizes it to the frame,
+            ``"spacing"`` resamples it to `spacing_mm`, ``"slices"`` keeps the slices of a stack and resizes
+            them to `long_side`.
         spacing_mm: (x, y[, z]) millimetres per pixel of the frame, for ``"spacing"``.
-        long_side: pixels of the longer side of a whole slice, for ``"slices"``; the frame shows its middle.
-        intensity: how grey values become [0, 1]: ``"percentiles"`` stretches 0.5 to 99.5 % of each image,
-            ``"bits"`` divides by the format's largest value; see `anatozoo.io.intensity`.
+        long_side: pixels of the longer side of a whole slice, for ``"slices"``; the frame shows its centre.
+        intensity: how grey values are scaled to [0, 1]: ``"percentiles"`` from 0.5 to 99.5 % of each image,
+            ``"bits"`` by the format's largest value; see `anatozoo.io.intensity`.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -59,7 +59,7 @@ class FrameSpec:
 
     @classmethod
     def of(cls, given: FrameSpec | Mapping[str, Any]) -> FrameSpec:
-        """The record itself, or one made of a mapping as `to_dict` gives it.
+        """The record itself, or one made from a mapping as `to_dict` gives it.
 
         Raises:
             ConfigError: the mapping has other keys, or settings that contradict one another.
@@ -86,14 +86,14 @@ class FrameSpec:
         return len(self.shape)
 
     def require(self, dims: int | Sequence[int], fits: Sequence[str] = FITS) -> None:
-        """Refuse what a method cannot work with.
+        """Check that a method supports this frame.
 
         Args:
-            dims: the numbers of dimensions that it takes.
-            fits: the values of `fit` that it takes.
+            dims: supported numbers of dimensions.
+            fits: supported values of `fit`.
 
         Raises:
-            ConfigError: the frame has others.
+            ConfigError: the method does not support the frame.
         """
         allowed = (dims,) if isinstance(dims, int) else tuple(dims)
         if self.dims not in allowed:
@@ -105,7 +105,7 @@ class FrameSpec:
             raise ConfigError(f"the frame's fit={self.fit!r} must be {' or '.join(fits)} here.")
 
     def __str__(self) -> str:
-        """In words, as messages say it: ``64 x 64 pixels (pad)``."""
+        """The frame in words, as in messages: ``64 x 64 pixels (pad)``."""
         how: str = self.fit
         if self.fit == "spacing":
             how = f"spacing {list(self.spacing_mm or ())} mm"

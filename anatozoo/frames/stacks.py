@@ -116,7 +116,7 @@ def fit_frame(grid: Grid, spec: FrameSpec, *, whole: bool = False) -> Frame:
         frame = VoxelFrame.fit(grid, spec)
     if not whole:
         return frame
-    # What rounding adds is no pixel more.
+    # A rounding error must not add a pixel.
     needed = np.ceil(np.abs(frame.matrix) @ np.asarray(grid.size) - 1e-6)[::-1]
     larger = tuple(max(side, int(own)) for side, own in zip(spec.shape, needed, strict=True))
     return type(frame)(grid, larger, frame.matrix)

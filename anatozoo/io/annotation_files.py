@@ -117,7 +117,7 @@ def _label_values(names: Any, path: Path) -> dict[str, int]:
         return {str(organ): int(value) for organ, value in names.items()}
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{str(path)!r}: its labels are no organs with whole numbers; write it again."
+            f"{str(path)!r}: its labels are not organs with whole numbers; write it again."
         ) from error
 
 
@@ -132,7 +132,7 @@ def _known(grid: Grid | None, result: Mapping[str, Any], path: Path) -> Grid | N
         return grid if grid.spacing_mm or not spacing else replace(grid, spacing_mm=tuple(spacing))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{str(path)!r} states no size, or one that is no two or three numbers; write it again."
+            f"{str(path)!r} states no size, or one that is not two or three numbers; write it again."
         ) from error
 
 
@@ -189,7 +189,7 @@ def checked_contours(landmarks: Mapping[str, npt.ArrayLike], path: Path) -> dict
     """Contours of at least three points.
 
     Raises:
-        GeometryError: they are no points, or fewer.
+        GeometryError: they are not points, or fewer.
     """
     try:
         checked = {organ: check_points(points, organ) for organ, points in landmarks.items()}

@@ -132,7 +132,7 @@ def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
     if ignored and path.suffix.lower() in JPEG:
         return Found({path.stem: Entry({None: path})})
     if ignored:
-        raise DataError(f"{str(path)!r} is no annotation. What can be read: {KINDS}.")
+        raise DataError(f"{str(path)!r} is not an annotation. What can be read: {KINDS}.")
     return Found(entries)
 
 
@@ -243,7 +243,7 @@ def _doubled(one: Path, two: Path, what: str) -> DataError:
 
 
 def _header(path: Path) -> tuple[str, ...]:
-    """Names of a table's columns; empty where it is no text."""
+    """Names of a table's columns; empty where it is not text."""
     import csv
     import gzip
     import zlib

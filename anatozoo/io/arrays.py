@@ -76,7 +76,7 @@ def decode_itk(image: Any, label: str) -> Decoded:
     """Decode a SimpleITK image of one slice, its rows and columns as ITK shows them.
 
     Raises:
-        ImageError: there is more than one slice, or a number of channels that is no colour.
+        ImageError: there is more than one slice, or a number of channels that is not a colour.
     """
     import SimpleITK as sitk
 

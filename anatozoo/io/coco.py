@@ -94,9 +94,9 @@ def _keypoints(keypoints: Any, what: str) -> Points | None:
     try:
         array = np.asarray(keypoints)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{what}: its keypoints are no numbers.") from error
+        raise DataError(f"{what}: its keypoints are not numbers.") from error
     if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size % 3:
-        raise DataError(f"{what}: its keypoints are no numbers x, y, v, x, y, v, ...; export it again.")
+        raise DataError(f"{what}: its keypoints are not numbers x, y, v, x, y, v, ...; export it again.")
     triples = array.reshape(-1, 3)
     placed = points_of(triples[:, :2], what) - CORNER_PX
     # v is 0 where a point is not labelled; a contour that lacks one is none.

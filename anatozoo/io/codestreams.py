@@ -15,7 +15,7 @@ from anatozoo.io.limits import MOST_PIXELS_PER_BYTE
 
 JPEG2000_MAGICS = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-# Start-of-frame markers: all of C0 to CF that are no tables, and that of JPEG-LS.
+# Start-of-frame markers: all of C0 to CF that are not tables, and that of JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD9)}
 _SEQUENTIAL, _PROGRESSIVE, _LOSSLESS = 0xC0, 0xC2, 0xC3

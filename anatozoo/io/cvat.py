@@ -63,7 +63,7 @@ def _root(path: Path) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path} cannot be read as XML ({error}); export it again.") from error
     if root is None or root.tag != "annotations":
-        raise DataError(f"{path} is no export of CVAT; choose the format 'CVAT for images 1.1' or COCO.")
+        raise DataError(f"{path} is not an export of CVAT; choose the format 'CVAT for images 1.1' or COCO.")
     return root
 
 
@@ -115,7 +115,7 @@ def _floats(pairs: list[list[str]] | list[list[str | None]], what: str, fewest: 
     try:
         numbers = [[float(number or "") for number in pair] for pair in pairs]
     except ValueError as error:
-        raise DataError(f"{what}: its points are no numbers ({error}).") from error
+        raise DataError(f"{what}: its points are not numbers ({error}).") from error
     return points_of(numbers, what, fewest) - CORNER_PX
 
 
@@ -126,12 +126,12 @@ def _whole(text: str | None) -> int | None:
 def _mask(shape: ElementTree.Element, size: tuple[int, int], what: str) -> npt.NDArray[np.bool_]:
     left, top, width, height = (_whole(shape.get(name)) for name in ("left", "top", "width", "height"))
     if left is None or top is None or not width or not height:
-        raise DataError(f"{what}: its place is no four whole numbers; export it again.")
+        raise DataError(f"{what}: its box is not four whole numbers; export it again.")
     if left + width > size[0] or top + height > size[1]:
         raise DataError(f"{what} reaches beyond its image of {size[0]} x {size[1]} pixels.")
     counts = [_whole(word.strip()) for word in (shape.get("rle") or "").split(",")]
     if None in counts:
-        raise DataError(f"{what}: its run lengths are no whole numbers.")
+        raise DataError(f"{what}: its run lengths are not whole numbers.")
     mask = np.zeros(size[::-1], bool)
     inside = mask_of_runs([count for count in counts if count is not None], (height, width), what)
     mask[top : top + height, left : left + width] = inside

@@ -83,7 +83,7 @@ def grey_plane(array: npt.NDArray[Any], label: str) -> tuple[npt.NDArray[Any], t
         the plane, and ``("colour",)`` if the channels differ.
 
     Raises:
-        ImageError: the values are no real numbers, or a mask.
+        ImageError: the values are not real numbers, or a mask.
     """
     if array.dtype.kind == "b":
         raise ImageError(f"{label} holds only true and false; that is a mask, not an X-ray.")

@@ -183,7 +183,7 @@ def _bits_used(words: Words) -> int:
 
 
 def _overlay_bits(header: Dataset) -> int:
-    """Bits that hold overlays, which are no part of the number."""
+    """Bits that hold overlays, which are not part of the number."""
     bits = 0
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0102) in header and (group, 0x3000) not in header:

@@ -48,7 +48,7 @@ def read_dicom(path: Path, **options: Any) -> FileDataset:
         options: of `pydicom.dcmread`.
 
     Raises:
-        ImageError: it is no regular file, or inflates to over 2**28 bytes.
+        ImageError: it is not a regular file, or inflates to over 2**28 bytes.
         Exception: whatever pydicom raises where the file is damaged.
     """
     with open_regular(path) as file:

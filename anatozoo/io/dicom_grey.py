@@ -14,7 +14,7 @@ to the rescale, decided once for all slices; radiographs take all of them.
     | Pixel Representation 1 | always, but where over 0.5 % of the pixels, of over 16 levels, are negative, none is stored with its sign repeated, and the image without signs is over twice as smooth | values have no sign | `sign_ignored` |
     | Pixel Representation 0 | always, but where over 0.5 % of the pixels lie in the upper quarter of the range, under 0.05 % in its middle half, over 16 levels in the upper and in the lower quarter, white is not saturated, neighbours that change sign differ mostly by less than 1/32 of the range, and the image with signs is over twice as smooth | values have a sign | `sign_assumed` |
     | Pixel Padding Value, Range Limit | at most 0.5 % of the other pixels lie below it, or above it; compared as words, else as numbers; in unsigned words no range from below zero to above it | no padding | `padding_ignored` |
-    | Overlays in high bits | bits named by Overlay Bit Position are no part of the value | | |
+    | Overlays in high bits | bits named by Overlay Bit Position are not part of the value | | |
     | Palette | as other tables | error | `lut_bits`, `lut_length`, `lut_byte_order` |
     | Modality LUT | at most 1 % of the pixels lack an entry of a table that is too short | error, for what values mean is unknown | |
     | LUT Descriptor: entries | as many as there are, or one of padding more; 0 is 65,536 | those that are there; above the last, it goes on | `lut_length` |
@@ -178,7 +178,7 @@ def polarity_of(header: Dataset) -> tuple[bool, tuple[str, ...]]:
 
 
 def _has_curve(header: Dataset) -> bool:
-    """Whether there is a presentation LUT that is no rising ramp from input zero, or cannot be read."""
+    """Whether there is a presentation LUT that is not a rising ramp from input zero, or cannot be read."""
     try:
         sequence = values_of(header, "PresentationLUTSequence")
         if not sequence:

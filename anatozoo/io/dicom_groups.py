@@ -17,7 +17,7 @@ def read_groups(path: Path) -> Metadata:
     Only these attributes are read: no pixels, no names, no identifiers.
 
     Returns:
-        A value for each of `anatozoo.io.dicom_header.GROUPS`; empty for files that are no DICOM, or damaged.
+        A value for each of `anatozoo.io.dicom_header.GROUPS`; empty for files that are not DICOM, or damaged.
     """
     if not is_dicom(path):
         return {}

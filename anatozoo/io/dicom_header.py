@@ -111,7 +111,7 @@ def groups_of(header: Dataset) -> Metadata:
 
 
 def _age(header: Dataset) -> float | None:
-    """PatientAge in years, rounded to days; None where it is no age string."""
+    """PatientAge in years, rounded to days; None where it is not an age string."""
     age = re.fullmatch(r"([0-9]{1,3})([YMWD])", _text(header, "PatientAge").upper())
     return round(int(age[1]) / _YEARS[age[2]], 3) if age else None
 

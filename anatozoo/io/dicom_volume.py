@@ -157,7 +157,7 @@ def _slices(files: Sequence[_Stored]) -> tuple[list[_Slice], tuple[str, ...]]:
 
 
 def _without_padding(slices: list[_Slice], hidden: Sequence[npt.NDArray[np.bool_] | None]) -> list[_Slice]:
-    """Slices whose padding, which is no tissue, has the darkest value of the rest of them all."""
+    """Slices whose padding, which is not tissue, has the darkest value of the rest of them all."""
     if all(padding is None for padding in hidden):
         return slices
     kept = [each.pixels if p is None else each.pixels[~p] for each, p in zip(slices, hidden, strict=True)]

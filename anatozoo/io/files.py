@@ -100,7 +100,7 @@ def has_no_suffix(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is that of a file that is no image: a hidden one, or DICOM's table of contents."""
+    """Whether a name is that of a file that is not an image: a hidden one, or DICOM's table of contents."""
     return name.startswith(".") or name.upper() == "DICOMDIR"
 
 

@@ -118,7 +118,7 @@ class Grid:
         return {name: None if value is None else list(value) for name, value in values.items()}
 
     def differs_from(self, other: Grid) -> str | None:
-        """What two grids do not share, in words; None if nothing. What one does not know is no difference.
+        """Differences between two grids, in words; None if there are none. Unknown values never differ.
 
         Steps without a unit are compared with one another as they are stored.
         """

@@ -130,7 +130,7 @@ def _finish(
         pixels = high - pixels
         black, white = float(high) - white, float(high) - black
     if decoded.background is not None:
-        # Padding is no tissue: whatever its stored value, it must end up dark.
+        # Padding is not tissue: whatever its stored value, it must end up dark.
         pixels[decoded.background] = pixels.min(where=~decoded.background, initial=np.inf)
     return np.ascontiguousarray(pixels), flags, (black, white)
 

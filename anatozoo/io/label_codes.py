@@ -36,7 +36,7 @@ class LabelCodes:
     """What values mean in the label maps of one side.
 
     Attributes:
-        ranges: name -> first and last value of each of its ranges; ``background`` is no organ.
+        ranges: name -> first and last value of each of its ranges; ``background`` is not an organ.
     """
 
     ranges: Mapping[str, Ranges]
@@ -73,7 +73,7 @@ def parse_labels(text: str) -> tuple[LabelCodes, LabelCodes]:
 
     ``lungs=1,heart=2`` is true of both; ``lungs=127:1,heart=255:2`` names the prediction's value first.
     ``lungs=3+4`` takes several values together, ``lungs=128-255`` all from one to the other, and
-    ``background=0-127`` what is no organ; 0 is background unless it is named.
+    ``background=0-127`` what is not an organ; 0 is background unless it is named.
 
     Raises:
         ConfigError: it is written in another way, or a value of one side has two names.
@@ -186,9 +186,8 @@ def check_soft(prediction: Survey, reference: Survey) -> None:
 def check_sides(prediction: Survey, reference: Survey) -> None:
     """Refuse two sides of label maps whose values cannot mean the same.
 
-    Values that only one side has are no fault where the other's are among them, for a class may be missing
-    everywhere. They are one where each side has values that the other lacks, unless all together number the
-    classes 1, 2, ... without a gap and some are shared.
+    One side may lack values of the other, because a class can be missing everywhere. Both may lack some only
+    if they share others, and all values together are 1, 2, ... without a gap.
 
     Raises:
         DataError: the sides are coded differently.

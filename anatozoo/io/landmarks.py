@@ -135,7 +135,7 @@ def _chest_organs(total: int) -> dict[str, int]:
         chosen[organ] = count
         if sum(chosen.values()) == total and organ != "lung_right":
             return chosen
-    raise DataError(f"{total} points are no set of chest organs (94, 120, 143, 166); name the organs.")
+    raise DataError(f"{total} points are not a set of chest organs (94, 120, 143, 166); name the organs.")
 
 
 def write_landmarks(

@@ -66,14 +66,14 @@ def points_of(value: Any, what: str, fewest: int = 1) -> Points:
     """Points (N, 2) of a list of pairs, or of a list x, y, x, y, ..., as a file holds them.
 
     Raises:
-        DataError: they are no finite numbers, too few, too many, or farther away than any image reaches.
+        DataError: they are not finite numbers, too few, too many, or farther away than any image reaches.
     """
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{what}: its points are no pairs of numbers ({error}).") from error
+        raise DataError(f"{what}: its points are not pairs of numbers ({error}).") from error
     if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or array.size % 2:
-        raise DataError(f"{what}: its points are no pairs of numbers; draw it again.")
+        raise DataError(f"{what}: its points are not pairs of numbers; draw it again.")
     if array.ndim == 2 and array.shape[1] != 2:
         raise DataError(f"{what}: its points have {array.shape[1]} numbers each; two are needed.")
     points = array.reshape(-1, 2).astype(np.float64)
@@ -88,7 +88,7 @@ def size_of(width: Any, height: Any, what: str) -> tuple[int, int] | None:
     """(width, height) as a file states them; None where it states neither.
 
     Raises:
-        DataError: they are no whole numbers that an image can have.
+        DataError: they are not whole numbers that an image can have.
     """
     if width is None and height is None:
         return None
@@ -107,11 +107,11 @@ def mask_of_runs(counts: Sequence[int], shape: tuple[int, int], what: str) -> np
     try:
         lengths = np.asarray(counts)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{what}: its run lengths are no whole numbers.") from error
+        raise DataError(f"{what}: its run lengths are not whole numbers.") from error
     needed = shape[0] * shape[1]
     # Each within the mask before they are added, for a sum may run over.
     if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or (lengths < 0).any() or (lengths > needed).any():
-        raise DataError(f"{what}: its run lengths are no whole numbers within the mask.")
+        raise DataError(f"{what}: its run lengths are not whole numbers within the mask.")
     if int(lengths.sum()) != needed:
         raise DataError(f"{what}: its run lengths fill {lengths.sum()} pixels, not {shape[0]} x {shape[1]}.")
     on = np.arange(len(lengths)) % 2 == 1

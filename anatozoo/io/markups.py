@@ -81,7 +81,7 @@ def _by_organ(
         raise DataError(f"{path} has no list of control points, or one of over {_MOST_POINTS}.")
     for number, point in enumerate(controls, start=1):
         if not isinstance(point, Mapping):
-            raise DataError(f"{path}: control point {number} is no point; save the node again.")
+            raise DataError(f"{path}: control point {number} is not a point; save the node again.")
         if point.get("positionStatus", "defined") != "defined":
             raise DataError(f"{path}: control point {number} has no position; place it, or delete it.")
         try:

@@ -72,7 +72,7 @@ def read_mask(
         spacing_mm: one number or (x, y[, z]), in place of what the source says.
 
     Raises:
-        ImageError: it is no mask, has another number of dimensions, holds labels that the model does not
+        ImageError: it is not a mask, has another number of dimensions, holds labels that the model does not
             know, NaN or fractions, shows nothing, or shows one organ everywhere.
         GeometryError: the spacing is not positive.
     """
@@ -124,7 +124,7 @@ def _of_result(result: Any, organs: Sequence[str], dims: int) -> tuple[Labels, G
 
 
 def _check_kind(values: npt.NDArray[Any], what: str, dims: int) -> None:
-    """Refuse what is no mask of this many dimensions, by what it seems to be."""
+    """Refuse what is not a mask of this many dimensions, by what it seems to be."""
     axes = "(H, W)" if dims == 2 else "(D, H, W)"
     if values.dtype.kind not in "biuf" or not values.size:
         raise ImageError(f"{what} holds {values.dtype} of shape {values.shape}; a mask holds numbers.")

@@ -127,7 +127,7 @@ class NiftiHeader:
         """Refuse a file that ends before its last voxel, which ITK would fill with zeros.
 
         Raises:
-            ImageError: the file is shorter than the header says, or is no regular file.
+            ImageError: the file is shorter than the header says, or is not a regular file.
         """
         data = path if self.single_file else _pair_of(path)
         with open_regular(data) as file:

@@ -45,7 +45,7 @@ def decode_rle(text: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         size: (width, height) of the mask.
 
     Raises:
-        DataError: the numbers are no runs, a run leaves the mask (was another size meant?), or the mask has
+        DataError: the numbers are not runs, a run leaves the mask (was another size meant?), or the mask has
             over 2**26 pixels.
     """
     width, height = size
@@ -229,7 +229,7 @@ def read_chexmask(path: Path, *, padchest: bool | None = None) -> dict[str, Chex
 
     Raises:
         DataError: the file cannot be read, has none of the columns, names an image twice, or has an estimate
-            that is no number.
+            that is not a number.
     """
     import pandas as pd
 

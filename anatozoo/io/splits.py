@@ -29,7 +29,7 @@ class Origin:
     Attributes:
         root: folder of the cases.
         lists: files or folders with the lists; none where the cases were dealt.
-        absent: how many names of the lists are no case that was found.
+        absent: how many names of the lists match no case.
         shares: of the splits, where the cases were dealt.
     """
 
@@ -197,7 +197,7 @@ def describe(cases: Sequence[HasSplit]) -> list[str]:
             continue
         lists = ", ".join(str(path) for path in origin.lists)
         if origin.absent:
-            sentences.append(f"{lists}: {origin.absent} of its names are no case below {origin.root}.")
+            sentences.append(f"{lists}: {origin.absent} of its names match no case below {origin.root}.")
         elif any(path.parent != origin.root and path != origin.root for path in origin.lists):
             sentences.append(f"The splits come from {lists}.")
     left_out = sum(case.split is None for case in cases)

@@ -185,7 +185,7 @@ def read_text_table(path: str | os.PathLike[str]) -> TextTable:
             )
         if any("\0" in cell for cell in cells):
             raise DataError(
-                f"{label} cannot be read as a table: line {line} holds zero bytes and is no text."
+                f"{label} cannot be read as a table: line {line} holds zero bytes and is not text."
             )
         short += len(cells) < len(header)
         rows.append(cells + [""] * (len(header) - len(cells)))
@@ -266,18 +266,18 @@ def _decode(data: bytes, label: str, remarks: list[str]) -> str:
     except UnicodeDecodeError as error:
         if encoding is not None:
             raise DataError(
-                f"{label} cannot be read as a table: it is no {encoding.upper()} ({error.reason})."
+                f"{label} cannot be read as a table: it is not {encoding.upper()} ({error.reason})."
             ) from error
         text = _decode_old(data, label, remarks)
     return text
 
 
 def _decode_old(data: bytes, label: str, remarks: list[str]) -> str:
-    """Text that is no UTF-8: Windows-1252, or UTF-8 with the names of files that are none."""
+    """Text that is not UTF-8: Windows-1252, or UTF-8 with the names of files that are none."""
     kept = data.decode("utf-8", errors="surrogateescape")
     strange = sum("\udc80" <= letter <= "\udcff" for letter in kept)
     if strange < sum(letter > "\x7f" for letter in kept) - strange:
-        remarks.append(f"bytes that are no UTF-8, in an else good text, were kept as they are: {strange}.")
+        remarks.append(f"bytes that are not UTF-8, in an else good text, were kept as they are: {strange}.")
         return kept
     try:
         text = data.decode("cp1252")
@@ -328,7 +328,7 @@ def _records(text: str, separator: str, skipped: int, label: str) -> Iterator[tu
             line = reader.line_num
     except csv.Error as error:
         raise DataError(
-            f"{label} is no CSV file: line {line + skipped + 1}: {error}; look at its quotes."
+            f"{label} is not a CSV file: line {line + skipped + 1}: {error}; look at its quotes."
         ) from error
 
 

@@ -64,7 +64,7 @@ def check_meta_header(path: Path, label: str) -> None:
     """Refuse a MetaImage whose header is mad, whose voxels lie elsewhere, or that ends before the last one.
 
     Raises:
-        ImageError: it is no MetaImage, damaged, truncated, too large, or names a data file that is not a
+        ImageError: it is not MetaImage, damaged, truncated, too large, or names a data file that is not a
             regular file beside it.
     """
     with open_regular(path) as file:
@@ -95,7 +95,7 @@ def check_nrrd_header(path: Path, label: str) -> None:
     """Refuse an NRRD whose header is mad, whose voxels lie elsewhere, or that ends before the last one.
 
     Raises:
-        ImageError: it is no NRRD, damaged, truncated, too large, or names a data file that is not a
+        ImageError: it is not NRRD, damaged, truncated, too large, or names a data file that is not a
             regular file beside it.
     """
     with open_regular(path) as file:
@@ -113,7 +113,7 @@ def check_nrrd_header(path: Path, label: str) -> None:
         raise _damaged(label, f"encoding is {encoding[:40]!r}")
     skips = [fields.get(name, "0") for name in ("lineskip", "byteskip")]
     if not (_WHOLE.fullmatch(skips[0]) and re.fullmatch(r"-1|[0-9]{1,10}", skips[1])):
-        raise _damaged(label, "line skip or byte skip is no number")
+        raise _damaged(label, "line skip or byte skip is not a number")
     name = fields.get("datafile")
     data = path if name is None else _beside(path, name, label)
     packing = {"raw": "raw", "gz": "gzip", "gzip": "gzip"}.get(

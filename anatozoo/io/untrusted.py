@@ -99,20 +99,20 @@ def read_text(path: Path, error: type[AnatozooError] = DataError, limit: int = M
     """Text of a UTF-8 file, plain or gzipped, a byte-order mark left out.
 
     Raises:
-        AnatozooError: of the class `error`; the file cannot be read, or is no text.
+        AnatozooError: of the class `error`; the file cannot be read, or is not text.
     """
     content = read_bytes(path, limit, error, unzip=True)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
-        raise error(f"{str(path)!r} is no UTF-8 text ({cause}); save it as UTF-8.") from cause
+        raise error(f"{str(path)!r} is not UTF-8 text ({cause}); save it as UTF-8.") from cause
 
 
 def read_json(path: Path, error: type[AnatozooError] = DataError, limit: int = MAX_TEXT_BYTES) -> Any:
     """Value of a JSON file.
 
     Raises:
-        AnatozooError: of the class `error`; the file cannot be read, is no JSON or is nested too deeply.
+        AnatozooError: of the class `error`; the file cannot be read, is not JSON or is nested too deeply.
     """
     text = read_text(path, error, limit)
     try:
@@ -183,10 +183,10 @@ def unzipped_size(file: BinaryIO, at: int, needed: int) -> int:
 
 
 def check_inflation(path: Path, error: type[AnatozooError] = DataError) -> None:
-    """Refuse a gzipped table that inflates as no text does; a file that is no gzip is only looked at.
+    """Refuse a gzipped table that inflates as no text does; a file that is not gzip is only looked at.
 
     Raises:
-        AnatozooError: of the class `error`; it is no regular file, is damaged, or inflates to over 2**26
+        AnatozooError: of the class `error`; it is not a regular file, is damaged, or inflates to over 2**26
             bytes and 100 times its size.
     """
     label = repr(str(path))

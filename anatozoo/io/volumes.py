@@ -83,7 +83,7 @@ class ItkFile:
 
 
 def is_volume(head: bytes, path: Path) -> bool:
-    """Whether the first bytes, or else the suffix of what is no picture, say NIfTI, MetaImage or NRRD."""
+    """Whether the first bytes, or else the suffix of what is not a picture, say NIfTI, MetaImage or NRRD."""
     return (
         head.startswith(_TEXT_MAGICS)
         or any(head[at:].startswith(magics) for at, magics in _NIFTI_MAGICS.items())
@@ -123,7 +123,7 @@ def read_itk(path: Path, label: str, *, one_slice: bool = False, values: bool = 
         nifti = NiftiHeader.read(path)
         if nifti is None:
             raise ImageError(
-                f"{label} is damaged, truncated or of a kind that ITK cannot read: it is no NIfTI, MetaImage "
+                f"{label} is damaged, truncated or of a kind that ITK cannot read: not NIfTI, MetaImage "
                 "or NRRD. Copy or export it again."
             )
         nifti.check(path, label)

@@ -118,7 +118,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
     Raises:
         OutputError: the file cannot be written.
-        ValueError: `value` holds NaN, infinity or something that is no JSON.
+        ValueError: `value` holds NaN, infinity or something that JSON cannot hold.
     """
     return write_bytes(path, (_json_text(value) + "\n").encode())
 

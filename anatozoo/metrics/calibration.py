@@ -6,7 +6,7 @@ any number of dimensions, and every pixel counts the same. `ignore`, a mask of t
 pixels, whose labels and probabilities may then be anything; where none is left, every number is NaN.
 
 All raise `GeometryError` where shapes do not fit, and `DataError` where a probability is outside 0..1 or NaN,
-where those of a pixel do not sum to one, or where a label is no class.
+where those of a pixel do not sum to one, or where a label is not a class.
 """
 
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     metrics = metric_names([dict.fromkeys(map(str, table.columns))])
     if ID not in table or not metrics:
         raise DataError(
-            f"{str(path)!r} is no evaluation: it needs a column id and metrics such as dice/heart. Take the "
+            f"{str(path)!r} is not an evaluation: it needs a column id and metrics as dice/heart. Take the "
             "CSV file that `anatozoo evaluate --out` writes."
         )
     for name in metrics:

@@ -56,7 +56,7 @@ def organ_masks(labels: npt.ArrayLike, classes: Sequence[str]) -> dict[str, Mask
         classes: names of the organs in the order of their labels.
 
     Raises:
-        GeometryError: another number of axes, or a label that is no whole number or belongs to no organ.
+        GeometryError: another number of axes, or a label that is not a whole number or belongs to no organ.
     """
     array = as_array(labels)
     if array.ndim not in (2, 3) or not array.size:
@@ -91,7 +91,7 @@ def holes(mask: npt.ArrayLike) -> int:
     Raises:
         GeometryError: not 2-D or 3-D, or a value other than 0 and 1.
     """
-    # All that lies around the mask hangs together through the frame, and is no hole.
+    # All that lies around the mask hangs together through the frame, and is not a hole.
     return _parts(~np.pad(_cropped(_mask(mask)), 1), corners=False) - 1
 
 

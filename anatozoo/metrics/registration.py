@@ -30,7 +30,7 @@ def folding_fraction(field: npt.ArrayLike | Tensor) -> Tensor:
     Central differences, one-sided at the border; the same for every spacing.
 
     Raises:
-        GeometryError: the shape is no field's, a number is not finite, or the grid is one pixel wide.
+        GeometryError: not the shape of a field, a number that is not finite, or a grid one pixel wide.
     """
     return warp.folding_fraction(_field(field)).cpu().double()
 

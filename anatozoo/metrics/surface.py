@@ -166,7 +166,7 @@ class SurfaceDistances:
         percentile, as medpy's ``hd95`` does, gives another number, usually a smaller one.
 
         Raises:
-            GeometryError: `percentile` is not in 0..100, or `missing` is no policy.
+            GeometryError: `percentile` is not in 0..100, or `missing` is unknown.
         """
         if not 0 <= percentile <= 100:
             raise GeometryError(f"percentile {percentile} must lie in 0..100.")
@@ -199,7 +199,7 @@ class SurfaceDistances:
         counted instead of areas.
 
         Raises:
-            GeometryError: `tolerance`, in `unit`, is negative or NaN, or `missing` is no policy.
+            GeometryError: `tolerance`, in `unit`, is negative or NaN, or `missing` is unknown.
         """
         if not tolerance >= 0:
             raise GeometryError(f"tolerance {tolerance} must be at least 0.")

@@ -170,7 +170,7 @@ def source_commit(package: Path = Path(__file__).parents[1]) -> str | None:
         ).stdout.strip()
 
     try:
-        # An environment inside somebody's repository is no checkout of ours: git must know our own files.
+        # An environment inside somebody's repository is not a checkout of ours: git must know our own files.
         git("ls-files", "--error-unmatch", "__init__.py")
         return None if git("status", "--porcelain", "--", ".") else git("rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):

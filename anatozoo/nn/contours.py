@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 LONGEST_LOOP = 0.2
-"""Share of a contour's nodes up to which a loop is a slip; a larger one is no contour at all."""
+"""Share of a contour's nodes up to which a loop is a slip; a larger one is not a contour at all."""
 MOST_CROSSINGS = 4
 """A contour that crosses itself more often is a tangle, not a contour with slips."""
 

@@ -1,4 +1,4 @@
-"""Training ideas that any method can take; see `anatozoo.training.objective`."""
+"""Terms of the loss that any method can use; see `anatozoo.training.objective`."""
 
 from anatozoo.objectives.entropy import MEEP
 from anatozoo.objectives.shape_prior import ShapePrior

@@ -1,4 +1,4 @@
-"""MEEP: networks that are less sure of what they get wrong, by the entropy of misclassified pixels."""
+"""MEEP: reduces overconfidence in errors by the entropy of misclassified pixels."""
 
 import math
 from typing import ClassVar, Literal
@@ -16,13 +16,13 @@ class MEEP(Objective):
 
     Larrazabal, Martínez, Dolz and Ferrante, MICCAI 2023: ``L = L_seg − λ · mean H(p_i)`` over the pixels i
     whose most probable label is wrong, with the entropy H; or its form with the divergence from the uniform
-    distribution, ``L = L_seg + λ · mean KL(U ‖ p_i)``. Items whose truth lacks an organ do not count; where
-    nothing is wrong, the term is 0.
+    distribution, ``L = L_seg + λ · mean KL(U ‖ p_i)``. Items whose annotation lacks an organ do not count;
+    without misclassified pixels the term is 0.
 
     Args:
         weight: λ; 0.3 in the paper beside cross-entropy.
         form: ``"entropy"`` or ``"kl"``.
-        pixels: ``"errors"``, or ``"all"`` for the entropy of every pixel (ME, what MEEP is compared with).
+        pixels: ``"errors"``, or ``"all"`` for the entropy of every pixel (ME, the baseline of the paper).
 
     Raises:
         ConfigError: the weight is negative, or a word is unknown.

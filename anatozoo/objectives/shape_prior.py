@@ -1,4 +1,4 @@
-r"""The shape prior of ACNN, for any network whose answer is label maps or images: distance of codes.
+r"""The shape prior of ACNN, for any network whose output is label maps or images.
 
 Oktay et al., IEEE TMI 2018, equation 5: ``weight * ||f(answer) - f(truth)||²``, where f is the encoder of an
 autoencoder of label maps or, for networks that give images, the predictor of a T-L network. The paper calls
@@ -9,8 +9,8 @@ With a fit of this package::
     anatozoo fit --config unet/jsrt.yaml --objectives+=ShapePrior \
         --objectives.source aenet-jsrt --objectives.weight 0.01
 
-In a LightningModule of somebody else, `ShapePrior.on` gives the term, and the trainer stores the prior with
-the checkpoints if it is among its callbacks::
+In a LightningModule of your own, `ShapePrior.on` gives the term. The trainer stores the prior with the
+checkpoints if it is among its callbacks::
 
     prior = ShapePrior("aenet-jsrt", weight=0.01)
 
@@ -41,22 +41,22 @@ from anatozoo.zoo.checkpoint import build, method_of
 
 
 class ShapeCode(nn.Module):
-    """Codes of what a network answers: its classes and its resolution become those of a model of shapes.
+    """Codes of a network's output, adapted to the classes and the resolution of a shape model.
 
-    The model is frozen and stays in evaluation mode, whatever is asked of this module; gradients go through
-    it. A network of another resolution may use it if both frames have the same proportions, or as many slices
-    of the same proportions: maps are then averaged or interpolated to the model's. Where the model has
-    ``lungs`` or ``clavicles`` and the network each side, the sides are put together.
+    The shape model is frozen and always stays in evaluation mode; gradients pass through it. A network of
+    another resolution may use it if both frames have the same proportions, or the same number of slices with
+    the same proportions: maps are then averaged or interpolated to its resolution. If the model has ``lungs``
+    or ``clavicles`` and the network each side, the sides are joined.
 
     Args:
         model: has ``encode``, codes (B, K) of one-hot or soft labels (B, 1 + organs, ...), or
             ``encode_image``, codes of images (B, 1, ...).
-        of_images: whether images are given, not label maps.
+        of_images: the input is images, not label maps.
         organs: the network's organs, in the order of its channels; None takes the model's.
         frame: the network's frame; None does not compare it with the model's.
 
     Raises:
-        ConfigError: the network's organs or frame are not the model's.
+        ConfigError: organs or frame of network and model differ.
     """
 
     merge: Tensor | None
@@ -88,17 +88,17 @@ class ShapeCode(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> "ShapeCode":
-        """Stay in evaluation mode: batch statistics of answers must not change what a shape is."""
+        """Stay in evaluation mode: batch statistics of predictions must not change the codes."""
         return super().train(False)
 
     def forward(self, answer: Tensor) -> Tensor:
         """Codes (B, K) in float32.
 
         Args:
-            answer: one-hot or soft labels (B, 1 + organs, ...), background first; or images (B, 1, ...), of
-                which intensities beyond [0, 1] count as 0 or 1.
+            answer: one-hot or soft labels (B, 1 + organs, ...), background first; or images (B, 1, ...),
+                clipped to [0, 1].
         """
-        # Codes are differences of many numbers: half precision would drown them in rounding.
+        # Codes are differences of many numbers: rounding in half precision would hide them.
         with torch.autocast(answer.device.type, enabled=False):
             values = answer.float()
             if self.of_images:
@@ -111,17 +111,17 @@ class ShapeCode(nn.Module):
 
 
 class ShapePrior(Objective):
-    """Draws shapes towards those that a learned code can tell, by the distance of codes of answer and truth.
+    """Penalises implausible shapes by the distance between the codes of prediction and reference.
 
-    Label maps are compared by an autoencoder of them, of a fit of ``acnnprior``, ``aenet`` or ``acnntl``; the
-    images of a super-resolution network by a T-L network, of a fit of ``acnntl``. Items whose truth lacks an
-    organ do not count.
+    Label maps are encoded by an autoencoder (a fit of ``acnnprior``, ``aenet`` or ``acnntl``), images of a
+    super-resolution network by a T-L network (a fit of ``acnntl``). Items whose annotation lacks an organ do
+    not count.
 
     Args:
-        source: the model of shapes: checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
-        weight: λ1; 0 switches the term off.
-        start: optimiser steps before it counts. Codes of early predictions, which are not yet shapes, say
-            little and hold the network up.
+        source: the shape model: checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
+        weight: λ1, weight of the term; 0 switches it off.
+        start: optimiser steps before the term counts. Early predictions are far from any shape; their codes
+            say little and slow the training down.
 
     Raises:
         ConfigError: the weight or the start is negative.
@@ -139,7 +139,7 @@ class ShapePrior(Objective):
 
     @property
     def model(self) -> Any:
-        """The frozen model of shapes, read when it is first asked for."""
+        """The frozen shape model, read on first use."""
         if self._model is None:
             if not self.source:
                 raise ConfigError(
@@ -150,10 +150,10 @@ class ShapePrior(Objective):
         return self._model
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Note what the module answers.
+        """Note what the module predicts.
 
         Raises:
-            ConfigError: neither label maps nor images.
+            ConfigError: it predicts neither label maps nor images.
         """
         super().setup(trainer, pl_module, stage)
         if stage != "fit" or not self.weight or not hasattr(pl_module, "offers"):
@@ -171,16 +171,16 @@ class ShapePrior(Objective):
         }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Read the model, unless a resumed fit's checkpoint, which is read by now, had it.
+        """Read the model, unless it came with the checkpoint of a resumed fit.
 
         Raises:
-            ConfigError: it has no codes of what the module answers, or other organs or another frame.
+            ConfigError: it cannot encode the module's output, or has other organs or another frame.
         """
         if self._answers:
             self._code = ShapeCode(self.model, **self._answers)
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        """``shape``: the weighted distance of each item whose truth is whole."""
+        """``shape``: the weighted distance of each item whose organs are all annotated."""
         if not self.weight or step.number < self.start:
             return {}
         if self._answers["of_images"]:
@@ -193,7 +193,8 @@ class ShapePrior(Objective):
         Args:
             answer: (B, 1 + organs, ...) after the softmax, or images (B, 1, ...).
             truth: one-hot of that shape, or images.
-            known: (B,) bool, which items have a whole truth; the others do not count. None takes all of them.
+            known: (B,) bool, true for items whose organs are all annotated; the others do not count. None
+                counts all.
         """
         if self._code is None:
             self._code = ShapeCode(self.model, **self._answers or {"of_images": answer.shape[1] == 1})

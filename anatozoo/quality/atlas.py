@@ -262,7 +262,7 @@ class Atlas:
         except OSError as error:
             raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
         except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-            raise DataError(f"{about} and {tensors.name} are no atlas of anatozoo ({error}).") from error
+            raise DataError(f"{about} and {tensors.name} are not an atlas of anatozoo ({error}).") from error
 
 
 def build_atlas(

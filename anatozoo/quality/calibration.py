@@ -109,7 +109,7 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            DataError: it cannot be read or is no calibration.
+            DataError: it cannot be read or is not a calibration.
         """
         try:
             return cls.from_dict(read_json(Path(path)))
@@ -125,13 +125,13 @@ class Calibration:
         """What `to_dict` gave.
 
         Raises:
-            DataError: it is no calibration.
+            DataError: it is not a calibration.
         """
         try:
             kind, names = str(values["kind"]), tuple(map(str, values["signals"]))
             table = tuple(tuple(map(float, row)) for row in values["table"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"this is no calibration of anatozoo ({error!r}).") from error
+            raise DataError(f"this is not a calibration of anatozoo ({error!r}).") from error
         lengths = [len(row) for row in table]
         fits = {
             "isotonic": len(names) == 1 and len(lengths) == 2 and lengths[0] == lengths[1] > 0,
@@ -139,7 +139,7 @@ class Calibration:
         }
         finite = all(np.isfinite(row).all() for row in table)
         if values.get("schema_version") != 1 or not fits.get(kind, False) or not finite:
-            raise DataError(f"this is no calibration of this release: {kind} of {', '.join(names)}.")
+            raise DataError(f"this is not a calibration of this release: {kind} of {', '.join(names)}.")
         return cls(kind, names, table)
 
 

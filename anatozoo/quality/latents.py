@@ -260,7 +260,7 @@ def predictive_spread(
             graph decoder, which has no such steps in the papers; the steps pull contours back to the edges.
 
     Raises:
-        ConfigError: the model is no HybridGNet, or there are less than two samples.
+        ConfigError: the model is not a HybridGNet, or there are less than two samples.
         ImageError: the image cannot be read.
     """
     import torch

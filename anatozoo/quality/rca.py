@@ -71,7 +71,7 @@ def rca(
         exclude: names of atlas images that must not be used, such as the image's own.
         spacing_mm: of the image, where the source has none.
         invert: whether to flip the polarity of a radiograph; None follows the file.
-        allow_any_modality: accept DICOM files that say they are no chest radiograph.
+        allow_any_modality: accept DICOM files that are not declared as chest radiographs.
 
     Raises:
         DataError: image and atlas share no organ, labels have no name, all atlas images are excluded, or they

@@ -25,7 +25,7 @@ class ContourResult(SegmentationResult):
 
     Raises:
         GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, or there
-            is no named organ.
+            is not a named organ.
     """
 
     landmarks: dict[str, npt.NDArray[np.float64]] = field()

@@ -202,7 +202,7 @@ class FieldTask(Predictor):
             fixed_invert: that of the fixed image.
             ignore_spacing: forget spacings, origins and directions and work in pixels, for pairs of which
                 only one has a spacing.
-            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
             instance_steps: steps that refine the field for this pair; None takes the model's setting.
             precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
                 what the attribute of this name says, ``"32"``.

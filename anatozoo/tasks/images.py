@@ -23,7 +23,7 @@ class ImageTask(Predictor):
 
     Args:
         frame: its size is one side, its fit ``"pad"``.
-        check_view: whether `predict` flags pictures that are no upright frontal chest, see
+        check_view: whether `predict` flags pictures that are not upright frontal chest, see
             `anatozoo.tasks.chest_view`.
 
     Attributes:
@@ -59,7 +59,7 @@ class ImageTask(Predictor):
             x: path, array (H, W), tensor, PIL or SimpleITK image, or an `anatozoo.io.images.Image`.
             spacing_mm: millimetres per pixel, one number or (x, y), where the file has none.
             invert: whether to flip the polarity; None follows the file.
-            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
             precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
                 what the attribute of this name says, ``"32"``.
 

@@ -92,7 +92,7 @@ class RepairTask(Predictor):
             The mask before and after, on its own grid.
 
         Raises:
-            ImageError: it is no mask that this model can repair; the message says why.
+            ImageError: it is not a mask that this model can repair; the message says why.
             GeometryError: the model works in millimetres and the spacing is unknown.
             ConfigError: the precision is not possible.
         """

@@ -1,4 +1,4 @@
-"""A row of numbers per image of every validation and test, as a callback for Lightning's trainer."""
+"""A Lightning callback that writes a table with one row per image after every validation and test."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "parquet")
 FOUR_DECIMALS = ("dice", "nsd", "similarity")
 WIDEST = 200
-"""Characters that a line of the summary may need."""
+"""Width of the summary in characters."""
 
 
 class MetricsCallback(L.Callback):
     """Writes one row per image after every validation and test, whatever the method.
 
-    The rows are those of `anatozoo.metrics.cases.case_row` on what the module's `cases` gives, with who the
-    image is (``id`` first) and ``epoch`` and ``step`` of the weights, where the trainer knows them. In a
-    distributed run the processes' rows are put together, and each image counts once. Nothing is logged.
+    The rows are those of `anatozoo.metrics.cases.case_row` for the module's `cases`, with the identity of the
+    image (``id`` first) and, if the trainer knows them, ``epoch`` and ``step`` of the weights. A distributed
+    run collects the rows of all processes; each image counts once. Nothing is logged.
 
     ``val_metrics.csv`` and ``test_metrics.csv`` hold the last validation and test. They lie in `folder`, or
-    else beside the checkpoints, or else in the logger's folder. A run of ``validate`` or ``test``, not every
-    validation of a fit, also prints a summary and draws ``val_worst_best.png`` or ``test_worst_best.png``:
-    the cases with the lowest and the highest mean Dice over the organs, or where there are no masks, with the
-    largest and the smallest ``mse_px2``. A development run (``fast_dev_run``) writes no files.
+    else beside the checkpoints, or else in the logger's folder. The commands ``validate`` and ``test``, but
+    not the validations of a fit, also print a summary and draw ``val_worst_best.png`` or
+    ``test_worst_best.png``: the cases with the lowest and the highest mean Dice of the organs or, without
+    masks, with the largest and the smallest ``mse_px2``. A run with ``fast_dev_run`` writes no files.
 
     Args:
         folder: where to write.
@@ -49,10 +49,9 @@ class MetricsCallback(L.Callback):
         pictures: how many of the worst and of the best cases to draw; 0 draws none.
 
     Raises:
-        ConfigError: a setting is not possible; when a run begins, pyarrow is absent; in it, the module is not
-            one of this package's kind.
-        OutputError: the tables cannot be written. In a fit it is raised at its end, when all weights are
-            saved; before, it is a warning.
+        ConfigError: a setting is not possible, pyarrow is missing, or the module is not a `ZooModule`.
+        OutputError: the tables cannot be written. During a fit this is a warning, and an error at its end,
+            when all weights are saved.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class MetricsCallback(L.Callback):
         self._failure: str | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Look for what the formats need.
+        """Check that the formats can be written.
 
         Raises:
-            ConfigError: pyarrow is absent.
+            ConfigError: pyarrow is missing.
         """
         if "parquet" in self.formats and importlib.util.find_spec("pyarrow") is None:
             raise ConfigError(
@@ -126,10 +125,10 @@ class MetricsCallback(L.Callback):
         self._finish(trainer, "test")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say again that the last tables could not be written, now that the weights are safe.
+        """Raise the error of the last tables, now that the weights are saved.
 
         Raises:
-            OutputError: so it is.
+            OutputError: the last tables could not be written.
         """
         if self._failure is not None:
             raise OutputError(self._failure)
@@ -145,7 +144,7 @@ class MetricsCallback(L.Callback):
             self._collected.add(index, identity_of(loader.dataset, index), case)
 
     def _finish(self, trainer: L.Trainer, stage: str) -> None:
-        # Both ask all processes.
+        # Both need all processes.
         folder = self._place(trainer)
         self._collected.gather(trainer.world_size)
         failure = None
@@ -195,20 +194,20 @@ class MetricsCallback(L.Callback):
         from rich.console import Console
 
         console, table = Console(), summary_table(rows, f"{stage}: {len(rows)} images")
-        # A line that wraps can still be read; digits that are cut off cannot.
+        # Wrapped lines can be read; digits that are cut off cannot.
         needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
         console = Console(width=max(console.width, needed))
-        console.print()  # away from what a progress bar leaves
+        console.print()  # separates it from the progress bar
         console.print(table)
 
 
 def summary_table(rows: Sequence[Row], title: str) -> Table:
     """The statistics of rows as a table for the terminal.
 
-    The statistics, bootstrap intervals among them, are those of `anatozoo.metrics.tables.describe`, as in
-    every other evaluation. Organs that were missed are counted beside each metric of theirs. Left out are
-    counts that are as they should be in all images, such as one part and no hole, and distances in pixels
-    that are there in millimetres.
+    The statistics, with bootstrap intervals, are those of `anatozoo.metrics.tables.describe`, as in every
+    evaluation. Each metric of an organ stands beside the number of images in which the organ was missed. The
+    table leaves out counts that are right in all images, such as one part and no hole, and distances in
+    pixels that exist in millimetres.
 
     Args:
         rows: one per image.
@@ -236,14 +235,14 @@ def summary_table(rows: Sequence[Row], title: str) -> Table:
         mean, sd, median, low, high = (
             _in_words(kind, s[key]) for key in ("mean", "sd", "median", "ci_low", "ci_high")
         )
-        # What no organ has, such as the folding of a field, is missed nowhere.
+        # Metrics without an organ, such as the folding of a field, have no missed images.
         missed = str(s.get("missed", ""))
         table.add_row(name, f"{mean} ± {sd}", median, f"{low} … {high}", str(s["n"]), missed)
     return table
 
 
 def read_measures(settings: Mapping[str, Any]) -> Measures:
-    """What to measure, from plain values.
+    """The measures from plain values.
 
     Raises:
         ConfigError: a field is unknown or its value not possible.
@@ -282,13 +281,13 @@ def _is_nan(value: object) -> bool:
 
 
 def _measuring(trainer: L.Trainer) -> bool:
-    """Whether this is a run of ``validate`` or ``test``, and no validation within a fit."""
+    """Whether this is a run of ``validate`` or ``test``, not a validation within a fit."""
     return trainer.state.fn is not TrainerFn.FITTING
 
 
 def _when(trainer: L.Trainer) -> Row:
-    """Epoch and step of the weights; None where they come from a checkpoint or are as they were drawn."""
-    # To be measured, a checkpoint is loaded without its counters.
+    """Epoch and step of the weights; None if they come from a checkpoint or were not trained."""
+    # `validate` and `test` load a checkpoint without its counters.
     if trainer.global_step == 0 or (_measuring(trainer) and trainer.ckpt_path is not None):
         return {"epoch": None, "step": None}
     return {"epoch": trainer.current_epoch, "step": trainer.global_step}

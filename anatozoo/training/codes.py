@@ -1,4 +1,4 @@
-"""How autoencoders of label maps are trained: to take noise out of them."""
+"""Training of autoencoders of label maps, by denoising."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from anatozoo.training.module import ZooModule
 
 
 class CodeModule(ZooModule):
-    """An autoencoder of label maps in training: neighbouring pixels change places, and are to be put back.
+    """An autoencoder of label maps in training: it learns to undo swaps of neighbouring pixels.
 
     Args:
-        swap_probability: how often two neighbouring pixels change places.
+        swap_probability: probability that two neighbouring pixels are swapped.
         **settings: see `ZooModule`.
 
     Raises:
@@ -33,7 +33,7 @@ class CodeModule(ZooModule):
         self.swap_probability = swap_probability
 
     def corrupted(self, labels: Tensor) -> Tensor:
-        """One-hot labels (B, C, ...) in which neighbours have changed places, of labels (B, ...)."""
+        """Labels (B, ...) as one-hot labels (B, C, ...) with swapped neighbours."""
         return swap_neighbours(one_hot(labels, len(self.organs) + 1), self.swap_probability)
 
     def answer(self, batch: Mapping[str, Tensor]) -> Any:
@@ -41,7 +41,7 @@ class CodeModule(ZooModule):
         return self.network(self.corrupted(batch["labels"]))
 
     def maps(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> Maps:
-        """The reconstruction beside the clean labels."""
+        """The reconstruction with the clean labels."""
         truth = one_hot(batch["labels"], len(self.organs) + 1)
         return Maps(output[1].float().softmax(1), truth)
 

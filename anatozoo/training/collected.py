@@ -1,4 +1,4 @@
-"""Rows of numbers collected image by image, by one process or several, with pictures of a few of them."""
+"""Metrics collected image by image, by one process or several, with pictures of some cases."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What is kept of an image.
+    """Record of one image.
 
     Attributes:
-        identity: who it is, ``id`` first.
-        numbers: its numbers.
-        score: name and value of what pictures are chosen by, see `score_of`.
-        picture: of the few that are among the worst or the best.
+        identity: identity of the image, ``id`` first.
+        numbers: its metrics.
+        score: name and value by which pictures are chosen, see `score_of`.
+        picture: picture of one of the worst or best cases, else None.
     """
 
     identity: Row
@@ -39,8 +39,8 @@ class Collection:
     """Images keyed by their index in the data set, each once.
 
     Args:
-        measures: what is measured.
-        pictures: of how many of the worst, and of the best, cases to keep pictures.
+        measures: what to measure.
+        pictures: number of worst and of best cases whose pictures are kept.
     """
 
     def __init__(self, measures: Measures, pictures: int) -> None:
@@ -52,7 +52,7 @@ class Collection:
         return len(self.seen)
 
     def add(self, index: int, identity: Row, case: Case) -> None:
-        """Measure a case, unless it is there.
+        """Measure a case, unless it was measured already.
 
         Raises:
             GeometryError: prediction and reference do not fit together.
@@ -60,12 +60,12 @@ class Collection:
         if index in self.seen:
             return
         comparable = set(case.prediction.organs) & set(case.reference.organs)
-        # Of an image that none of the organs is annotated in, the other numbers are still worth a row.
+        # An image without annotated organs still has other numbers, which are worth a row.
         numbers = case_row(case, self.measures) if comparable else dict(case.numbers)
         item = Seen(identity, numbers, score_of(numbers))
         self.seen[index] = item
         if self.pictures and item.score is not None:
-            # Only the worst and the best so far stay, so that memory and time do not grow with the data.
+            # Only the worst and best so far are kept, so that memory and time do not grow with the data.
             worst, best = extremes(self._drawn | {index: item}, self.pictures)
             self._drawn = {i: self._drawn.get(i, item) for i in (*worst, *best)}
             if index in self._drawn:
@@ -74,9 +74,9 @@ class Collection:
                 self._drawn[index] = replace(item, picture=case_picture(case))
 
     def gather(self, processes: int) -> None:
-        """Take in what the other processes have; all of them must call this.
+        """Add the images of the other processes; all processes must call this.
 
-        Of an image that several have, as distributed samplers repeat some, the first process's counts.
+        Distributed samplers repeat some images; the result of the first process counts.
         """
         if processes > 1:
             shares: list[Any] = [None] * processes
@@ -88,12 +88,12 @@ class Collection:
         self.seen = dict(sorted(self.seen.items()))
 
     def rows(self, when: Row) -> list[Row]:
-        """One row per image in the order of the data: who it is, then `when`, then its numbers."""
+        """One row per image in the order of the data: identity, then `when`, then metrics."""
         who = dict.fromkeys(name for item in self.seen.values() for name in item.identity)
         return [{k: item.identity.get(k) for k in who} | when | item.numbers for item in self.seen.values()]
 
     def drawn(self) -> dict[str, list[tuple[str, str, CasePicture]]]:
-        """``worst`` and ``best`` cases, each with its id, its score in words and its picture."""
+        """``worst`` and ``best`` cases, each with id, score in words and picture."""
         worst, best = extremes(self._drawn, self.pictures)
         return {
             title: [_panel(self._drawn[index]) for index in group]
@@ -102,17 +102,17 @@ class Collection:
 
 
 def identity_of(dataset: Any, index: int) -> Row:
-    """Who the item is that says of itself ``index``, through a selection or a repetition of its data set.
+    """Identity of an item, also through a ``Subset`` or a repetition of its data set.
 
     Args:
         dataset: a data set with a method ``identity``, or a ``Subset`` or ``ConcatDataset`` of one.
-        index: what the item holds, a place in the innermost data set.
+        index: the item's ``index``, its position in the innermost data set.
 
     Returns:
-        ``id`` first, then what is known; a data set without ``identity`` knows the index alone.
+        ``id`` first, then further facts; a data set without ``identity`` gives the index alone.
 
     Raises:
-        DataError: different data sets are joined, so that an index names several items.
+        DataError: different data sets are joined, so that an index is ambiguous.
     """
     if hasattr(dataset, "identity"):
         found: Row = dataset.identity(index)
@@ -131,9 +131,9 @@ def identity_of(dataset: Any, index: int) -> Row:
 
 
 def score_of(numbers: Row) -> tuple[str, float] | None:
-    """What cases are ranked by: the mean Dice over the organs, else the landmarks' error, else nothing."""
+    """The score that ranks cases: mean Dice of the organs, else the landmarks' error, else None."""
     dice = {name.removeprefix("dice/"): value for name, value in numbers.items() if name.startswith("dice/")}
-    # A pair beside its two parts would count them twice.
+    # A pair of organs beside its two sides would count them twice.
     for pair, parts in PAIRS.items():
         if all(part in dice for part in parts):
             dice.pop(pair, None)

@@ -1,9 +1,9 @@
-"""Other people's released weights in anatozoo's format: what the methods' ``convert.py`` have in common.
+"""Conversion of released weights to anatozoo's format: the common part of the methods' ``convert.py``.
 
-A method whose authors published weights has a module ``convert`` in its package, beside the module that the
-registry names. It offers what `Converter` lists: four names, no class. Everything else is here: reading the
-file without running code in it, finding the style, writing a folder that `anatozoo.load` reads. The command
-``anatozoo convert METHOD FILE --to DIR`` finds the converter by the method's name.
+A method whose authors published weights has a module ``convert`` in its package, with the four names of
+`Converter`. This module does the rest: it reads the file without running code in it, finds the style, and
+writes a folder for `anatozoo.load`. ``anatozoo convert METHOD FILE --to DIR`` finds the converter by the
+method's name.
 """
 
 import importlib
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 
 class Converter(Protocol):
-    """What a method's ``convert.py`` offers."""
+    """The names that a method's ``convert.py`` defines."""
 
     STYLES: tuple[str, ...]
-    """Names of the releases that it reads. Two releases with the same tensors may mean different networks."""
+    """Names of the releases that it reads; releases with the same tensors may mean different networks."""
 
     OPTIONS: tuple[str, ...]
-    """Keyword arguments of `convert_state` beside the style, each with a default: what tensors do not tell.
+    """Further keyword arguments of `convert_state`, each with a default, for facts that the file lacks.
 
-    The command line knows ``organs``, ``skips`` and ``image_size``.
+    The command line offers ``organs``, ``skips`` and ``image_size``.
     """
 
     def styles_of(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """The styles that these tensors' names can be of: none of them, one, or several that look alike."""
+        """The styles that use these tensor names: none, one, or several with equal names."""
 
     def convert_state(self, state: Mapping[str, Tensor], style: str, **options: Any) -> "LightningModule":
-        """Build the module that the tensors belong to and fill it, strictly; it is in evaluation mode.
+        """Build the module of the tensors and load them, in evaluation mode; every tensor must fit.
 
         Raises:
             WeightsError: a tensor is missing, unknown or misshapen; the message lists them.
@@ -70,16 +70,16 @@ def _converter_name(entry: MethodEntry) -> str:
 def _has_converter(entry: MethodEntry) -> bool:
     try:
         return importlib.util.find_spec(_converter_name(entry)) is not None
-    except ModuleNotFoundError:  # a package that is registered and does not import has nothing to offer
+    except ModuleNotFoundError:  # a registered package that cannot be imported has no converter
         return False
 
 
 def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a file that ``torch.save(model.state_dict())`` wrote; no code in it is run.
+    """The tensors of a file that ``torch.save(model.state_dict())`` wrote; code in the file is not run.
 
     Raises:
-        WeightsError: the file is missing, empty, cut short or no such file, holds more than tensors, or could
-            only be read by running code that is in it.
+        WeightsError: the file is missing, empty, truncated or of another kind, holds more than tensors, or
+            could only be read by running code in it.
     """
     path = Path(weights)
     try:
@@ -87,16 +87,16 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         if path.is_dir() or not size:
             what = "a folder" if path.is_dir() else "empty"
             raise WeightsError(f"{path} is {what}; give the authors' .pt file.")
-        with quiet():  # remarks on how odd the file is; whatever is not tensors alone is refused below
+        with quiet():  # torch's warnings about the file; anything but tensors is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} {_why_refused(str(error))}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        # What torch's reader raises on damaged files depends on where the damage is.
+        # The exception of torch's reader depends on where the file is damaged.
         raise WeightsError(
-            f"{path} is no whole PyTorch file ({first_line(error)}). Download it again."
+            f"{path} is not a whole PyTorch file ({first_line(error)}). Download it again."
         ) from error
     if not isinstance(state, Mapping):
         raise WeightsError(
@@ -123,7 +123,7 @@ def _why_refused(message: str) -> str:
             f"is refused: reading it would run {match[1]}, and a file of weights needs no code. It may be a "
             "whole model or a run's checkpoint: load it where you trust it and save model.state_dict() alone."
         )
-    return f"is refused: it is no file of tensors alone ({first_line(message)}). Download it again."
+    return f"is refused: it is not a file of tensors alone ({first_line(message)}). Download it again."
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str] = ()) -> None:
@@ -158,17 +158,17 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, kept: Iterable[str]
 
 
 def choose_style(method: str, converter: Converter, state: Mapping[str, Tensor], style: str | None) -> str:
-    """The style to read tensors by: the one given, or the only one that they can be of.
+    """The style of the tensors: the given one, or the only one that fits.
 
     Raises:
-        ConfigError: the style is unknown, or has to be said.
-        WeightsError: the tensors are not of this method; the message names the method whose they are.
+        ConfigError: the style is unknown, or several fit.
+        WeightsError: the tensors belong to another method, which the message names.
     """
     if style is not None and style not in converter.STYLES:
         raise ConfigError(f"style {style!r} is unknown for {method}; choose {' or '.join(converter.STYLES)}.")
     possible = converter.styles_of(state)
     if not possible:
-        raise WeightsError(f"{some(state, 3)}: these are no tensors of {method}.{_whose(method, state)}")
+        raise WeightsError(f"{some(state, 3)}: these are not tensors of {method}.{_whose(method, state)}")
     if style is None:
         if len(possible) > 1:
             raise ConfigError(
@@ -206,13 +206,13 @@ def convert_file(
         directory: folder to write; it must not hold a checkpoint.
         style: release that wrote the file; None finds it from the names.
         name: name of the checkpoint, by default the method and the style.
-        **options: what the tensors do not tell; see the converter's `OPTIONS`.
+        **options: facts that the file lacks; see the converter's `OPTIONS`.
 
     Returns:
         The folder.
 
     Raises:
-        WeightsError: the file is no state dict, or not of this method.
+        WeightsError: the file is not a state dict, or not of this method.
         ConfigError: an option, style or name is not possible.
         OutputError: the folder holds a checkpoint, or cannot be written.
     """

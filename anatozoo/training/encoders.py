@@ -1,4 +1,4 @@
-"""What modules with an image encoder share in training: ImageNet weights and frozen layers."""
+"""Training of modules with an image encoder: ImageNet weights and frozen layers."""
 
 from typing import Any, ClassVar
 
@@ -9,11 +9,11 @@ from anatozoo.training.module import ZooModule
 
 
 class EncoderModule(ZooModule):
-    """A module whose ``network.encoder`` may start from ImageNet weights and stay frozen in part.
+    """A module whose ``network.encoder`` may start from ImageNet weights and be frozen in part.
 
     Args:
-        encoder_weights: ImageNet weights for a fresh fit: ``"timm"``, ``"package"`` or a file.
-        frozen_layers: prefixes of encoder parameters that stay as they are, such as ``body.conv_stem``.
+        encoder_weights: ImageNet weights for a new fit: ``"timm"``, ``"package"`` or a file.
+        frozen_layers: prefixes of encoder parameters that are not trained, such as ``body.conv_stem``.
         **settings: see `ZooModule`.
     """
 
@@ -41,7 +41,7 @@ class EncoderModule(ZooModule):
         return encoder
 
     def start(self) -> None:
-        """Fill in ImageNet weights, then those that the fit starts from."""
+        """Load ImageNet weights, then the starting weights of the fit."""
         if self.encoder_weights:
             load_imagenet_weights(self.network.encoder, self.encoder_weights)
         super().start()

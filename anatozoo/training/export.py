@@ -1,6 +1,6 @@
-"""From a training run to a checkpoint folder, for every method: the work of ``anatozoo export``.
+"""Export a training run of any method as a checkpoint folder, for ``anatozoo export``.
 
-Stores the weights in float16, then writes what the stored weights make of a picture as the golden result.
+The weights are stored in float16. The golden test stores an input and the result of these weights for it.
 """
 
 import importlib
@@ -40,10 +40,10 @@ def read_run(ckpt: str | Path, method: str, *, averaged: bool = True) -> "Lightn
     Args:
         ckpt: the ``.ckpt`` of `anatozoo fit`; read without running code in it.
         method: its method.
-        averaged: take the average of weights if the run kept one, else the weights of its last step.
+        averaged: take the running average of the weights, if the run kept one; False takes the last step.
 
     Raises:
-        ConfigError: it is no such file, one of another method, or holds no average to choose against.
+        ConfigError: it is another kind of file, of another method, or holds no average to choose against.
         WeightsError: its tensors do not fit the module.
     """
     module: LightningModule = load_run(ckpt, averaged=averaged)
@@ -71,9 +71,9 @@ def export_run(
         folder: where to write.
         version: three numbers.
         averaged: as for `read_run`.
-        images: picture files for the golden test, one, or moving and fixed of a registration; their terms
-            must allow redistribution. Default is what the method offers.
-        organs: keep only these of the network's organs, where the method can; None keeps all.
+        images: image files for the golden test, one, or moving and fixed for registration; their terms must
+            allow redistribution. By default the method offers one.
+        organs: keep only these of the network's organs, if the method can; None keeps all.
 
     Returns:
         The folder.
@@ -91,7 +91,7 @@ def export_run(
     stored = build_module(folder)
     pictures = [golden_picture(path) for path in images]
     frame = getattr(stored, "frame", None)  # modules of other packages may have none
-    # A mask from memory has no spacing, which a model of masks that works in millimetres needs.
+    # Arrays have no spacing, which models of masks in millimetres need.
     metric = hasattr(stored, "golden_input") and getattr(frame, "fit", None) == "spacing"
     spacing = getattr(frame, "spacing_mm", None) if metric else None
     write_golden(stored, _golden_input(stored, name, pictures), folder, spacing_mm=spacing)
@@ -99,7 +99,7 @@ def export_run(
 
 
 def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -> "LightningModule":
-    """The network for some of its organs, by ``restrict_organs`` in the module ``export`` of its package."""
+    """The network for some organs only, by ``restrict_organs`` of the module ``export`` in its package."""
     home = f"{find_method(method).package}.export"
     if importlib.util.find_spec(home) is None:
         raise ConfigError(f"{method} cannot be cut down to some of its organs; leave --organs out.")
@@ -110,9 +110,9 @@ def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -
 def _golden_input(
     module: Any, name: str, pictures: Sequence[np.ndarray]
 ) -> np.ndarray | Mapping[str, np.ndarray]:
-    """What `predict` is tried on: pictures of the user's, the module's own, or a free radiograph.
+    """Input of the golden test: images of the user, of the module, or a free radiograph.
 
-    A method whose input is another one has a method ``golden_input()`` that returns an array, or
+    Modules with another kind of input have a method ``golden_input()`` that returns an array, or
     ``{"moving": array, "fixed": array}``.
     """
     if len(pictures) == 1:

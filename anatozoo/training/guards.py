@@ -1,4 +1,4 @@
-"""What ends a fit that comes to nothing with an error, where Lightning would end it as if all were well."""
+"""Errors for fits that have failed, which Lightning would end as if they had succeeded."""
 
 import math
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from anatozoo.errors import ConfigError, DivergedError
 
 
 def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
-    """Check the weights of what Lightning is about to store.
+    """Check the weights of a checkpoint that Lightning is about to store.
 
     Args:
         checkpoint: Lightning's, with ``state_dict`` and ``global_step``.
 
     Raises:
-        DivergedError: one is NaN or infinite.
+        DivergedError: a weight is NaN or infinite.
     """
     state = checkpoint.get("state_dict", {})
     lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
@@ -34,7 +34,7 @@ def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
 
 
 def refuse_weights_alone(checkpoint: Mapping[str, Any], source: object) -> None:
-    """Check that a fit can go on from a checkpoint.
+    """Check that a fit can resume from a checkpoint.
 
     Args:
         checkpoint: Lightning's.
@@ -53,10 +53,10 @@ def refuse_weights_alone(checkpoint: Mapping[str, Any], source: object) -> None:
 
 
 class FitGuard(Callback):
-    """Ends a fit with an error if it has trained no batch, or if what it chooses weights by is no number.
+    """Ends a fit with an error if it trains no batch, or if the metric that selects weights stays NaN.
 
-    Metrics of the validation are looked at after the first validation: where a monitor is NaN for all cases
-    then, as the error of landmarks is where only masks are known, it never will be a number.
+    Validation metrics are checked after the first validation: a monitor that is NaN for all cases then, as
+    the landmarks' error of data with masks only, will never be a number.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class FitGuard(Callback):
         """Check the monitors of the validation, before any checkpoint is chosen by them.
 
         Raises:
-            ConfigError: one is not there, or NaN.
+            ConfigError: a monitor is missing or NaN.
         """
         if trainer.state.fn != TrainerFn.FITTING:
             return
@@ -94,7 +94,7 @@ class FitGuard(Callback):
                 raise ConfigError(f"{name}, by which checkpoints are chosen, {what}. {_advice(trainer)}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check that the fit came to something.
+        """Check that the fit has trained something.
 
         Raises:
             ConfigError: no batch was trained, or a monitor was never a number.
@@ -138,7 +138,7 @@ class FitGuard(Callback):
 
 
 def _monitors(trainer: L.Trainer) -> list[str]:
-    """What callbacks choose checkpoints by, or stop by."""
+    """The metrics by which callbacks choose checkpoints, or stop."""
     found = (getattr(callback, "monitor", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 

@@ -1,4 +1,4 @@
-"""How every method is trained: one step, one way to measure, one optimiser, one way to start."""
+"""The training of every method: step, validation, optimiser and starting weights."""
 
 import inspect
 import json
@@ -25,28 +25,28 @@ from anatozoo.training.weights import fill_in, read_weights
 from anatozoo.zoo.runs import METHOD_KEY
 
 OBJECTIVES_KEY = "anatozoo_objectives"
-"""Where a training checkpoint names the objectives of its fit."""
+"""Key of a training checkpoint under which the objectives of its fit are stored."""
 
 
 class ZooModule(Predictor, L.LightningModule):
-    """What turns a model into a LightningModule; stands before the model among the bases of a module.
+    """Turns a model into a LightningModule; the first base class of every module.
 
-    ``class UNetModule(ZooModule, UNetModel)`` takes the settings of both. A subclass gives `losses`, and
+    ``class UNetModule(ZooModule, UNetModel)`` takes the settings of both. A subclass defines `losses`, and
     keeps each argument of its constructor in an attribute of the same name.
 
     Args:
         optim: the optimiser and its schedule.
-        init_weights: checkpoint name, folder or ``.ckpt`` file that a fresh fit starts from.
+        init_weights: checkpoint name, folder or ``.ckpt`` file that a new fit starts from.
         **model: the settings of the model.
 
     Attributes:
-        fast_layout: whether a fit brings the weights into the order "channels last", in which convolutions of
-            images train fastest on CPUs and tensor cores.
+        fast_layout: train in "channels last" order, which is fastest for convolutions of images on CPUs and
+            tensor cores.
     """
 
     fast_layout: ClassVar[bool] = False
     extra_links: ClassVar[Mapping[str, str]] = {}
-    """Settings of the model, beside organs and frame, that the data module has too, under its own names."""
+    """Further settings, beside organs and frame, that model and data module share: model's name to data's."""
 
     val_metrics: PerImageMean
     test_metrics: PerImageMean
@@ -59,23 +59,23 @@ class ZooModule(Predictor, L.LightningModule):
         count = len(self.columns())
         self.val_metrics, self.test_metrics = PerImageMean(count), PerImageMean(count)
 
-    # What a method says.
+    # For subclasses to define.
 
     def answer(self, batch: Mapping[str, Tensor]) -> Any:
-        """The network's answer to a training batch."""
+        """The network's output for a training batch."""
         return self(batch["image"])
 
     def losses(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the method's own loss; their sum is minimised.
 
         Args:
-            output: what `answer` gave.
+            output: the result of `answer`.
             batch: the training batch.
         """
         raise TypeError(f"{type(self).__name__} does not define losses.")
 
     def own_terms(self, step: Step) -> dict[str, Tensor]:
-        """The method's own terms of a step; those that look at maps or images share them with objectives."""
+        """The method's own terms of a step, which may share maps or images with objectives."""
         return self.losses(step.output, step.batch)
 
     @property
@@ -84,13 +84,13 @@ class ZooModule(Predictor, L.LightningModule):
         return None
 
     def start(self) -> None:
-        """Fill in the weights that a fresh fit starts from."""
+        """Load the starting weights of a new fit."""
         if self.init_weights:
             state, settings = read_weights(self.init_weights, self._method())
             fill_in(self, self.adapted(state, settings))
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Starting weights as they fit this network.
+        """Starting weights, adapted to this network.
 
         Args:
             state: tensors of another checkpoint of the method.
@@ -125,7 +125,7 @@ class ZooModule(Predictor, L.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
         step, terms = self._last
-        del self._last  # it holds the graph of the step
+        del self._last  # holds the graph of the step
         if not any(objective.backward(step, terms) for objective in self.objectives):
             super().backward(loss, *args, **kwargs)
 
@@ -142,11 +142,11 @@ class ZooModule(Predictor, L.LightningModule):
         return self.optim.build(self, self.encoder_part)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """What every fit is watched by."""
+        """The callbacks of every fit."""
         return [FitGuard()]
 
     def setup(self, stage: str) -> None:
-        """Before a fresh fit, fill in the weights that it starts from.
+        """Before a new fit, load its starting weights.
 
         Raises:
             ConfigError: a setting is not a JSON value, so that a checkpoint would need pickle.
@@ -158,13 +158,13 @@ class ZooModule(Predictor, L.LightningModule):
         if stage != "fit":
             return
         if self.fast_layout:
-            # Before processes are joined, for these share gradients by the layout that they find.
+            # Before processes are joined: they exchange gradients in the memory layout that they find.
             for part in self.children():
                 part.to(memory_format=torch.channels_last)
         if self._trainer is None or not self.trainer.ckpt_path:
             self.start()
 
-    # What is stored.
+    # Storage.
 
     def all_settings(self) -> dict[str, Any]:
         """The settings of model and training as JSON values."""
@@ -172,31 +172,30 @@ class ZooModule(Predictor, L.LightningModule):
 
     @property
     def hparams(self) -> Any:
-        """`all_settings`, where Lightning looks for what it stores and logs."""
+        """`all_settings`, under the name that Lightning stores and logs."""
         return AttributeDict(self.all_settings())
 
     @property
     def hparams_initial(self) -> Any:
-        """`all_settings`; no setting changes in a fit."""
+        """`all_settings`; settings do not change during a fit."""
         return self.hparams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the method in a training run's file, so that the command line knows it again, and objectives.
+        """Store the names of the method and the objectives, which the command line needs to resume.
 
         Raises:
-            DivergedError: a weight is NaN or infinite; good weights of before must not give way to it.
+            DivergedError: a weight is NaN or infinite, and must not replace earlier good weights.
         """
         refuse_diverged(checkpoint)
-        with suppress(ConfigError):  # a module that nobody registered has no name
+        with suppress(ConfigError):  # a module that is not registered has no name
             checkpoint[METHOD_KEY] = self._method()
         checkpoint[OBJECTIVES_KEY] = [type(each).__name__ for each in self.objectives]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on from weights alone, or with another loss.
+        """Refuse to resume from weights alone, or with another loss.
 
         Raises:
-            ConfigError: a fit is resumed from a file without the state of a fit, or without an objective of
-                that fit.
+            ConfigError: the file lacks the state of the fit, or this fit lacks an objective of that fit.
         """
         if self._trainer is None or self._trainer.state.fn != "fit":
             return
@@ -218,11 +217,11 @@ class ZooModule(Predictor, L.LightningModule):
     # Validation.
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Collect the values of each image; callbacks find the answer under ``output``."""
+        """Collect the metrics of each image; callbacks find the prediction under ``output``."""
         return self._judge(self.val_metrics, batch)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Collect the values of each image; callbacks find the answer under ``output``."""
+        """Collect the metrics of each image; callbacks find the prediction under ``output``."""
         return self._judge(self.test_metrics, batch)
 
     def _judge(self, metric: PerImageMean, batch: dict[str, Tensor]) -> dict[str, Any]:
@@ -244,14 +243,14 @@ class ZooModule(Predictor, L.LightningModule):
         columns = self.columns()
         for column, value in zip(columns, means, strict=True):
             shown = column == columns[0]
-            # The metric has gathered the processes already.
+            # The metric has collected all processes already.
             self.log(f"{stage}/{column}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
 
 
 def links_of(module: type, data: type) -> dict[str, str]:
-    """Settings that a module and its data module must agree on, to those of the data module.
+    """Settings that a module shares with its data module: the module's name -> the data module's.
 
-    Users give them once, on the model: organs, the fields of the frame, and what the module links beside.
+    Users give them once, on the model: organs, the fields of the frame, and the module's `extra_links`.
     """
     ours, theirs = set(parameters_of(module)), set(inspect.signature(data).parameters)
     if hasattr(module, "links"):  # of another package

@@ -1,4 +1,4 @@
-"""Training ideas that any method can take: callbacks that add terms to the loss."""
+"""Objectives: callbacks that add terms to the loss of any method."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,15 +10,15 @@ from anatozoo.errors import ConfigError
 from anatozoo.training.step import Step
 
 VIEWS = frozenset({"maps", "points", "images"})
-"""What a module may offer; all else that an objective needs comes with the batches."""
+"""What a module may offer; everything else that an objective needs is in the batches."""
 
 
 class Objective(L.Callback):
-    """A term of the loss that is not the method's own: a prior, a regulariser, a way to use unlabelled data.
+    """A further term of the loss: a prior, a regulariser, or a use of unlabelled data.
 
-    Trainers take it like any callback, and ``--objectives`` and the block ``objectives:`` of a configuration
-    name it. What it remembers and its frozen models are in its `state_dict`, so in the training checkpoint
-    alone: never among the module's weights or settings.
+    Trainers take it like any callback; ``--objectives`` and the block ``objectives:`` of a configuration
+    name it. Its state and its frozen models are in its `state_dict`, hence in the training checkpoint, but
+    never among the module's weights or settings.
 
     Attributes:
         needs: of ``"maps"``, ``"points"``, ``"images"``, ``"domain"``, ``"unlabelled"``.
@@ -27,10 +27,10 @@ class Objective(L.Callback):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Check, before a fit, that the module gives what is needed.
+        """Check, before a fit, that the module offers what the objective needs.
 
         Raises:
-            ConfigError: it does not; the message says what.
+            ConfigError: it does not; the message says what is missing.
         """
         if stage != "fit":
             return
@@ -42,17 +42,17 @@ class Objective(L.Callback):
             )
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        """Weighted terms of the loss by name: one value per image (B,), or a scalar; the module averages."""
+        """Weighted terms of the loss by name: (B,), which the module averages, or a scalar."""
         return {}
 
     def backward(self, step: Step, terms: Mapping[str, Tensor]) -> bool:
-        """Set the gradients in place of backpropagation.
+        """Set the gradients instead of backpropagation.
 
         Args:
             step: the step.
             terms: all terms of the loss, averaged.
 
         Returns:
-            Whether it has; at most one objective of a fit may.
+            Whether it set them; at most one objective of a fit may.
         """
         return False

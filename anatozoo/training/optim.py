@@ -1,4 +1,4 @@
-"""The optimiser and the schedule of a fit: one record and one way to build them, for all methods."""
+"""The optimiser and the learning-rate schedule of a fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ FLOOR = 0.01
 
 @dataclass(frozen=True)
 class Optim:
-    """How a fit moves the weights.
+    """Optimiser and learning-rate schedule.
 
     Args:
-        name: ``"adam"`` (weight decay is L2 in the gradient) or ``"adamw"``.
+        name: ``"adam"`` (weight decay as an L2 term of the gradient) or ``"adamw"``.
         lr: learning rate.
         weight_decay: weight decay.
         encoder_lr_scale: factor on the learning rate of the network's encoder.
-        schedule: ``"constant"``, ``"step"`` (×`lr_gamma` every `lr_step` epochs) or ``"cosine"`` (to 1 % at
-            the fit's end).
-        lr_step: epochs between steps.
-        lr_gamma: factor of a step.
-        warmup_steps: optimiser steps of linear warm-up under ``"cosine"``.
+        schedule: ``"constant"``, ``"step"`` (times `lr_gamma` every `lr_step` epochs) or ``"cosine"`` (down
+            to 1 % at the end of the fit).
+        lr_step: epochs between steps of ``"step"``.
+        lr_gamma: factor of each step of ``"step"``.
+        warmup_steps: optimiser steps of linear warm-up for ``"cosine"``.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -59,7 +59,7 @@ class Optim:
 
     @classmethod
     def of(cls, given: "Optim | Mapping[str, Any]") -> "Optim":
-        """The record itself, or one made of a mapping.
+        """The record itself, or one made from a mapping.
 
         Raises:
             ConfigError: the mapping has other keys, or a setting is out of range.
@@ -72,7 +72,7 @@ class Optim:
         return cls(**given)
 
     def build(self, module: L.LightningModule, encoder: nn.Module | None = None) -> Any:
-        """What `configure_optimizers` returns.
+        """The optimiser and schedule, as `configure_optimizers` returns them.
 
         Args:
             module: its trainable parameters are optimised.

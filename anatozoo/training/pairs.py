@@ -1,4 +1,4 @@
-"""How registration models are trained: their terms of labels, and starting weights that ignore labels."""
+"""Training of registration models: label loss, and starting weights independent of the organs."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -19,7 +19,7 @@ class PairModule(ZooModule):
 
     Args:
         label_loss: ``"cross_entropy"`` or ``"dice"``.
-        label_weight: weight of the agreement of labels; 0 needs no labels.
+        label_weight: weight of the label loss; 0 trains without labels.
         **settings: see `ZooModule`.
 
     Raises:
@@ -37,10 +37,10 @@ class PairModule(ZooModule):
         self.label_loss, self.label_weight = label_loss, label_weight
 
     def setup(self, stage: str) -> None:
-        """Before a fit, check its settings and fill in the weights that it starts from.
+        """Before a fit, check its settings and load its starting weights.
 
         Raises:
-            ConfigError: a fit weighs labels and names no organs.
+            ConfigError: the label loss has a weight, but no organs are given.
         """
         if stage == "fit" and self.label_weight and not self.organs:
             raise ConfigError("label_weight needs organs; set it to 0 to compare images alone.")
@@ -51,27 +51,27 @@ class PairModule(ZooModule):
         return self(batch["moving"], batch["fixed"])
 
     def own_terms(self, step: Step) -> dict[str, Tensor]:
-        """The terms of a step, whose warped labels are those that objectives see."""
+        """The terms of a step, computed on the warped labels that objectives receive."""
         return self.losses(step.output, step.batch, step.maps if self.label_weight else None)
 
     def losses(self, output: Any, batch: Mapping[str, Tensor], maps: Maps | None = None) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised.
 
         Args:
-            output: the network's answer.
-            batch: ``moving`` and ``fixed`` (B, 1, ...) in [0, 1]; for the terms of labels ``moving_labels``
-                and ``fixed_labels`` (B, ...).
-            maps: warped and fixed labels where they are known; None makes them of the batch.
+            output: the network's output.
+            batch: ``moving`` and ``fixed`` (B, 1, ...) in [0, 1]; for the label loss ``moving_labels`` and
+                ``fixed_labels`` (B, ...).
+            maps: warped and fixed labels, if computed already; None takes them from the batch.
         """
         raise TypeError(f"{type(self).__name__} does not define losses.")
 
     def label_terms(self, output: Any, batch: Mapping[str, Tensor], maps: Maps | None) -> dict[str, Tensor]:
-        """``label``: the weighted agreement of warped and fixed labels, where it has a weight.
+        """``label``: the weighted loss of warped against fixed labels; empty if its weight is 0.
 
         Labels are warped linearly, one channel each, so that their gradient reaches the network.
 
         Args:
-            output: the network's answer.
+            output: the network's output.
             batch: ``moving_labels`` and ``fixed_labels`` (B, ...).
             maps: as for `losses`.
         """
@@ -82,7 +82,7 @@ class PairModule(ZooModule):
         return {"label": self.label_weight * agreement(maps.probability, maps.truth)}
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Starting weights, whatever the organs: the network registers images."""
+        """Starting weights, for any organs: the network registers images."""
         own = self.state_dict()
         wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
         wrong += [k for k in state if k not in own]

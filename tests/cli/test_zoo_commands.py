@@ -210,7 +210,7 @@ def test_list_json_filters(
     assert main(["list", "--json", *arguments]) == 0
     assert len(json.loads(capsys.readouterr().out)) == count
     assert main(["list", *arguments]) == 0
-    assert ("No checkpoint fits" in capsys.readouterr().out) == (count == 0)
+    assert ("No checkpoint matches" in capsys.readouterr().out) == (count == 0)
 
 
 def test_json_is_the_manifests_entry(package: Path, bundled: TinyModule, capsys: Capture) -> None:
@@ -378,7 +378,7 @@ def test_doctor_knows_volumes_and_the_values_of_label_maps(tmp_path: Path) -> No
         "layout folder, 3-D",
         "split none: 1 cases, 0 with image and annotation; in no split are c",
         "1 without an annotation: c",
-        "1 files that are no image: imagesTr/notes.txt",
+        "1 files that are not images: imagesTr/notes.txt",
     ]:
         assert words in text
     assert [problem.partition(":")[0] for problem in problems] == ["case c"]

@@ -1,1 +1,1 @@
-"""How data sets lie in folders: one file per layout, all of them in `anatozoo.data.layouts.registry`."""
+"""Layouts of data sets: one file per layout; `anatozoo.data.layouts.registry` lists them."""

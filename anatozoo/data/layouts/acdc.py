@@ -32,13 +32,13 @@ _TRUTH = "_gt"
 
 
 def find_acdc(wanted: Wanted) -> Listing:
-    """Stacks with their label maps; in 2-D the slices of the label maps, one by one, without empty ones.
+    """Stacks with their label maps; in 2-D the single slices of the label maps, without empty ones.
 
-    4-D cines are passed over.
+    4-D cines are ignored.
 
     Raises:
-        DataError: nothing is there, or a label map is missing.
-        ConfigError: an organ is none of ACDC's.
+        DataError: the folder holds no stacks, or a label map is missing.
+        ConfigError: ACDC lacks an organ.
     """
     organs = tuple(HEART) if wanted.organs is None else wanted.organs
     unknown = [organ for organ in organs if organ not in ACDC_LABELS]

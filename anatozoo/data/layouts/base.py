@@ -1,4 +1,4 @@
-"""What a layout is: it recognises a folder, and lists the cases in it."""
+"""The interface of a layout: it recognises a folder, and lists the cases in it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from anatozoo.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for.
+    """A request for cases.
 
     Attributes:
-        root: the folder of the data.
-        organs: names in the order of their labels; empty where no annotation is needed, None for all that are
-            there.
+        root: folder of the data.
+        organs: names in the order of their labels; empty if annotations are not needed, None for all.
         dims: 2 for images, 3 for volumes.
-        label_values: what stands for the organs in label maps: values in their order, or words as
+        label_values: values of the organs in label maps: a list in the order of the organs, or text such as
             ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
             whole name.
@@ -35,11 +34,11 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """What a layout found.
+    """The result of a layout.
 
     Attributes:
-        cases: sorted by name.
-        left_out: why -> names of files that are no case, or are not used in one.
+        cases: the cases, sorted by name.
+        left_out: reason -> names of files that belong to no case, or are not used in one.
     """
 
     cases: list[Case]
@@ -56,14 +55,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which data lie in folders.
+    """One layout of data in folders.
 
     Attributes:
-        name: as in ``--data.layout``.
-        words: what it looks like, for messages.
-        dims: 2 and 3, as far as it holds images and volumes.
-        recognises: whether a folder looks like it, at a glance.
-        find: lists the cases.
+        name: name in ``--data.layout``.
+        words: short description, for messages.
+        dims: 2 for images, 3 for volumes, or both.
+        recognises: quick check whether a folder has this layout.
+        find: function that lists the cases.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Layout:
 
 
 def subject_rule(pattern: str | None) -> Callable[[str], str]:
-    """What gives the subject of a case's name: the first group of the pattern; None takes the whole name.
+    """The function from a case's name to its subject: the first group of the pattern, or the whole name.
 
     Raises:
         ConfigError: the pattern is not a regular expression with a group; a name that does not fit is a
@@ -85,7 +84,7 @@ def subject_rule(pattern: str | None) -> Callable[[str], str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"subject_pattern={pattern!r} is no regular expression: {error}.") from error
+        raise ConfigError(f"subject_pattern={pattern!r} is not a regular expression: {error}.") from error
     if expression.groups < 1:
         raise ConfigError(f"subject_pattern={pattern!r} needs a group, such as '(patient\\d+)_.*'.")
 
@@ -99,13 +98,13 @@ def subject_rule(pattern: str | None) -> Callable[[str], str]:
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def unused(cases: Sequence[Case], usable: Sequence[Case]) -> dict[str, list[str]]:
-    """Why cases are not used -> their names."""
+    """Reason why cases are not used -> their names."""
     kept = {id(case) for case in usable}
     reasons: dict[str, list[str]] = {}
     for case in cases:

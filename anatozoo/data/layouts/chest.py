@@ -19,16 +19,16 @@ _FACTS = ("dataset", "sex", "age", "view")
 
 
 def find_chest(layout: str, wanted: Wanted) -> Listing:
-    """The radiographs of a layout, each with a split if lists name it, or else dealt.
+    """The radiographs of a layout, with the splits of their lists, or else assigned at random.
 
-    Where lists name some cases, the others are in no split; only the cases of ``landmarks`` that are not
-    JSRT's are dealt beside them, for nobody publishes a list of them.
+    If lists name some cases, the others are in no split. Only the cases of ``landmarks`` that are not from
+    JSRT, for which no list is published, are then assigned too.
 
     Raises:
-        DataError: nothing is there, or files contradict one another.
+        DataError: the folder holds no radiographs, or files contradict one another.
     """
     found = index_chest(wanted.root, "auto" if layout == "chest" else layout)
-    # What is dealt beside lists never holds a case of JSRT: its test split would be among it.
+    # Cases of JSRT are never assigned beside lists: its test split would be among them.
     free = {c.id: c.patient for c in found if layout == "landmarks" and c.split is None and not is_jsrt(c.id)}
     if free:
         others = dealt(wanted.root, free)
@@ -43,7 +43,7 @@ def find_chest(layout: str, wanted: Wanted) -> Listing:
 
 
 def case_of(chest: ChestCase) -> Case:
-    """A radiograph as all layouts list it."""
+    """A radiograph as a case."""
     organs = frozenset({*chest.masks, *chest.landmarks})
     return Case(
         chest.id,
@@ -59,7 +59,7 @@ def case_of(chest: ChestCase) -> Case:
 
 
 class _Masks(Mapping[str, Mask]):
-    """The masks of a case, each read when it is first needed: many methods need few of them."""
+    """The masks of a case, each read on first use: many methods need few of them."""
 
     def __init__(self, chest: ChestCase) -> None:
         self.chest = chest
@@ -83,7 +83,7 @@ class _Masks(Mapping[str, Mask]):
 
 
 def _draw(chest: ChestCase, organs: Sequence[str], grid: Grid | None) -> Drawn:
-    """All masks and landmarks, in the frame that the case states."""
+    """All masks and landmarks, on the grid of the case."""
     return Drawn(Grid(chest.size, chest.spacing_mm), chest.landmarks, _Masks(chest))
 
 

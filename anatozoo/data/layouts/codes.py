@@ -1,4 +1,4 @@
-"""What values of label maps mean, in the words of users, nnU-Net and the Decathlon."""
+"""Meaning of the values of label maps, from settings or in the formats of nnU-Net and the Decathlon."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MOST_NAMED = 64
 
 
 def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
-    """The values of the organs: as given, else as ``dataset.json`` or ``labels.json`` says, else 1, 2, ...
+    """The values of the organs: as given, else from ``dataset.json`` or ``labels.json``, else 1, 2, ...
 
     Args:
-        wanted: organs and what is given.
-        folder: where the two files may be.
+        wanted: organs and given values.
+        folder: folder in which the two files are looked for.
 
     Raises:
-        ConfigError: what is given cannot be.
+        ConfigError: the given values are not possible.
         DataError: a file cannot be read, or lacks an organ.
     """
     given, organs = wanted.label_values, wanted.organs or ()
@@ -53,7 +53,7 @@ def check_values(labels: np.ndarray, codes: LabelCodes, what: str) -> None:
     """Refuse a label map with a value that has no name.
 
     Raises:
-        DataError: so it is.
+        DataError: the label map has such a value.
     """
     if not codes.unknown(np.unique(labels).tolist()):
         return
@@ -66,7 +66,7 @@ def check_values(labels: np.ndarray, codes: LabelCodes, what: str) -> None:
 
 
 def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
-    """Codes of a file; None where it names no labels."""
+    """The codes of a file; None if it names no labels."""
     value = read_json(path, DataError, _MOST_BYTES)
     stated: Any = None
     if _is_map(value):
@@ -82,7 +82,7 @@ def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
         name, values = (meant, key) if swapped else (key, meant)
         numbers = [_number(one) for one in (values if isinstance(values, list) else [values])]
         if None in numbers or not numbers:
-            raise DataError(f"{path}: the values of {name!r} are no whole numbers; correct it.")
+            raise DataError(f"{path}: the values of {name!r} are not whole numbers; correct it.")
         ranges[organ_named(name, organs)] = tuple((n, n) for n in numbers if n is not None)
     if absent := [organ for organ in organs if organ not in ranges]:
         known = ", ".join(name for name in ranges if name != BACKGROUND)

@@ -1,4 +1,4 @@
-"""The layout ``folder``: images and their annotations in two folders, with whatever names.
+"""The layout ``folder``: images and annotations in two folders, with any file names.
 
 ``images/`` (or ``imagesTr/``) beside ``masks/`` (or ``labels/``, ``labelsTr/``, ``annotations/``). Several
 sites are folders that each hold these two. What is in the second is read by `anatozoo.data.layouts.sources`.
@@ -37,19 +37,19 @@ IMAGES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm"),
     *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"),
 )
-_NOT_IMAGES = "files that are no image"
-_NOT_READ = "files that are no annotation"
+_NOT_IMAGES = "files that are not images"
+_NOT_READ = "files that are not annotations"
 _BESIDE = {*FILES, "splits.json"}
 
 
 def find_folder(wanted: Wanted) -> Listing:
     """List the cases; see the module's text.
 
-    Images without an annotation are cases too, with no organs, and so are annotations without an image.
+    Images without annotation are cases without organs; annotations without image are cases too.
 
     Raises:
-        DataError: nothing is there, names may be matched in several ways, or splits contradict one another.
-        ConfigError: `label_values` or `subject_pattern` cannot be.
+        DataError: the folder holds no images, names are ambiguous, or splits contradict one another.
+        ConfigError: `label_values` or `subject_pattern` is not possible.
     """
     root, subject_of = wanted.root, subject_rule(wanted.subject_pattern)
     if (table := manifest_of(root)) is not None:
@@ -75,7 +75,7 @@ def find_folder(wanted: Wanted) -> Listing:
 
 
 def _sites(root: Path) -> list[Path]:
-    """The folders that hold images and annotations: this one, or else those in it."""
+    """The folders with images and annotations: this one, or else its subfolders."""
     if not root.is_dir() or any((root / name).is_dir() for name in (*IMAGE_FOLDERS, *MASK_FOLDERS)):
         return [root]
     inside = [child for child in sorted(root.iterdir()) if child.is_dir() and not child.name.startswith(".")]
@@ -122,7 +122,7 @@ def read_grid(path: Path, dims: int) -> GridImage:
 
 
 def image_files(root: Path, dims: int) -> tuple[dict[str, Path], list[str]]:
-    """Name -> image, a folder of DICOM slices being one in 3-D; and the names of other files.
+    """Name -> image (in 3-D also folders of DICOM slices), and the names of other files.
 
     Raises:
         DataError: two have the same name.
@@ -145,7 +145,7 @@ def image_files(root: Path, dims: int) -> tuple[dict[str, Path], list[str]]:
 
 
 def first_file(root: Path) -> Path | None:
-    """One of the images, or of the annotations where there are none, to see what kind of data they are."""
+    """One of the images, or else of the annotations, to recognise the kind of data."""
     if (table := manifest_of(root)) is not None:
         rows = read_text_table(table).records()
         cells = (row.get(column, "") for row in rows for column in ("image", "mask"))
@@ -159,7 +159,7 @@ def first_file(root: Path) -> Path | None:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name, or where it has no suffix its content, is that of an image."""
+    """Whether a file is an image by its name or, without a suffix, by its content."""
     if not path.is_file():
         return False
     return path.name.lower().endswith(IMAGES) or (has_no_suffix(path.name) and is_dicom(path))
@@ -168,10 +168,10 @@ def is_image(path: Path) -> bool:
 def _sources(
     folder: Path, images: Mapping[str, Path], codes: LabelCodes, dims: int
 ) -> tuple[dict[str, Source], list[str]]:
-    """Name -> annotation, and the names of files that are none."""
+    """Name -> annotation, and the names of other files."""
     place = next((folder / name for name in MASK_FOLDERS if (folder / name).is_dir()), None)
     if place is None and images:
-        # LabelMe writes beside the images, COCO and CVAT export one file to wherever.
+        # LabelMe writes beside the images; exports of COCO and CVAT may lie anywhere.
         beside = [path for name in IMAGE_FOLDERS for path in (folder / name).glob("*.json")]
         entries = {composed(path.stem): Entry({None: path}) for path in sorted(beside)}
         shared = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".json", ".xml")]
@@ -194,7 +194,7 @@ def _with_shared(
     codes: LabelCodes,
     dims: int,
 ) -> dict[str, Source]:
-    """The annotations of single images, and those of files for many images, by name."""
+    """All annotations by name: of files for one image, and of files for many."""
     files = [path for path in shared if path.name not in _BESIDE]
     keys = {image_key(image) for image in images}
     for name, entry in list(entries.items()):
@@ -224,7 +224,7 @@ def _shared_marks(path: Path, codes: LabelCodes) -> Mapping[str, Marks]:
 
 
 def _single(entries: Mapping[str, Entry], codes: LabelCodes, dims: int) -> dict[str, Source]:
-    """Sources of single images; files of one organ each, ``a_heart``, are joined."""
+    """Sources for single images; files with one organ each, such as ``a_heart``, are joined."""
     sources: dict[str, Source] = {}
     parts: dict[str, tuple[dict[str | None, Path], dict[str | None, Path]]] = {}
     for name, entry in entries.items():

@@ -1,4 +1,4 @@
-"""The layout ``folder`` in one table: ``manifest.csv`` with a line for each image."""
+"""The layout ``folder`` as a table: ``manifest.csv`` with a line for each image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = ("image", "mask", "subject", "split", "domain")
 
 
 def manifest_of(root: Path) -> Path | None:
-    """The manifest that a path is or holds; None where there is none, or a table of another kind."""
+    """The manifest at or in a path; None without one, or for a table of another kind."""
     path = root if root.is_file() else root / NAME
     if not path.is_file() or not path.name.lower().endswith((".csv", ".csv.gz")):
         return None
@@ -36,12 +36,13 @@ def manifest_of(root: Path) -> Path | None:
 def find_manifest(path: Path, wanted: Wanted) -> Listing:
     """The cases of a manifest.
 
-    Columns are ``image`` and, each as far as it is needed, ``mask``, ``subject``, ``split`` and ``domain``;
-    others are kept as facts. Files are named from the folder of the manifest on. A line without a mask is an
-    image without an annotation.
+    Columns are ``image`` and, all optional, ``mask``, ``subject``, ``split`` and ``domain``; others are kept
+    as facts. Paths are relative to the folder of the manifest. A line without a mask is an image without
+    annotation.
 
     Raises:
-        DataError: a file is not there or lies outside, an image is there twice, or a split is unknown.
+        DataError: a file is missing or lies outside the folder, an image is listed twice, or a split is
+            unknown.
     """
     table, root = read_text_table(path), path.parent
     codes = LabelCodes({}) if wanted.organs == () else label_codes(wanted, root)
@@ -96,7 +97,7 @@ def _source(name: str, path: Path, codes: LabelCodes, dims: int) -> Source:
 
 
 def _names(table: TextTable, path: Path) -> list[str]:
-    """Names of the cases: of the files alone if that tells them apart, else with their folders."""
+    """Names of the cases: the file names if they are unique, else with their folders."""
     written = [(row["image"] or row.get("mask", "")).replace("\\", "/").strip() for row in table.records()]
     if empty := [line for line, text in zip(table.lines, written, strict=True) if not text]:
         raise DataError(f"{path}: line {empty[0]} names neither image nor mask.")
@@ -111,7 +112,7 @@ def _names(table: TextTable, path: Path) -> list[str]:
 
 
 def _inside(root: Path, text: str, where: str) -> Path | None:
-    """The file that a cell names; None where it is empty."""
+    """The file that a cell names; None if the cell is empty."""
     if not text:
         return None
     parts = PurePosixPath(text.replace("\\", "/"))
@@ -126,7 +127,7 @@ def _inside(root: Path, text: str, where: str) -> Path | None:
 def _splits(
     path: Path, rows: Mapping[str, Mapping[str, str]], subjects: Mapping[str, str]
 ) -> tuple[Mapping[str, str], Origin]:
-    """Of the column ``split``, else by lists, else dealt."""
+    """Splits from the column ``split``, else from lists, else assigned at random."""
     stated = {name: row["split"] for name, row in rows.items() if row.get("split")}
     if not stated:
         assigned = splits_or_deal(path.parent, subjects)

@@ -1,4 +1,4 @@
-"""Which annotation belongs to which image, where their files have different names."""
+"""Matching of annotations and images whose file names differ."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BETWEEN = r"[_\-. ]"
 
 @dataclass(frozen=True)
 class Pairs:
-    """What belongs together.
+    """Images with their annotations.
 
     Attributes:
         of_image: image -> annotation.
-        names: image -> what the case is called.
+        names: image -> name of the case.
         lonely: annotations without an image.
     """
 
@@ -32,12 +32,12 @@ class Pairs:
 
 
 def image_key(name: str) -> str:
-    """A name without what marks images: ``a_0000``, ``a_image`` and ``img_a`` are ``a``."""
+    """A name without the usual marks of images: ``a_0000``, ``a_image`` and ``img_a`` are ``a``."""
     return _stripped(name, _IMAGE_WORDS)
 
 
 def mask_key(name: str) -> str:
-    """A name without what marks masks: ``a_mask``, ``a_seg`` and ``label-a`` are ``a``."""
+    """A name without the usual marks of masks: ``a_mask``, ``a_seg`` and ``label-a`` are ``a``."""
     return _stripped(name, f"{_MASK_WORDS}|{_IMAGE_WORDS}")
 
 
@@ -50,7 +50,7 @@ def _stripped(name: str, words: str) -> str:
 
 
 def organ_at_end(name: str, organs: Collection[str]) -> tuple[str, str | None]:
-    """Name and organ of a file that marks one organ, ``a_heart``; None where no organ is named."""
+    """Name and organ of a file with one organ, such as ``a_heart``; None if it names no organ."""
     bare = mask_key(name)
     for organ in sorted({*organs, *CHEST_ORGANS, *PAIRS}, key=len, reverse=True):
         if re.fullmatch(f".+{_BETWEEN}{re.escape(organ)}", bare, re.IGNORECASE | re.DOTALL):
@@ -59,7 +59,7 @@ def organ_at_end(name: str, organs: Collection[str]) -> tuple[str, str | None]:
 
 
 def pair(images: Collection[str], annotations: Collection[str]) -> Pairs:
-    """Match by the same name, then without what marks images and masks, then without what all names share.
+    """Match equal names, then names without marks, then without the parts that all names share.
 
     Raises:
         DataError: an image may have several annotations, or an annotation several images.
@@ -98,7 +98,7 @@ def _grouped(names: Iterable[str], key: object) -> dict[str, list[str]]:
 
 
 def _without_the_common(images: list[str], annotations: list[str]) -> dict[str, str]:
-    """Pairs by what is left of names without the beginning and end that all of one side share."""
+    """Pairs of names, compared without the beginning and end that all names of a side share."""
     if len(images) < 2 or len(annotations) < 2:
         return {}
     rests = [_rests(side) for side in (images, annotations)]

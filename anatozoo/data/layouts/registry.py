@@ -1,4 +1,4 @@
-"""The layouts by name, and one way to find the cases of any."""
+"""The layouts by name, and the search for cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anatozoo.data.layouts.base import Layout, Listing, Wanted
 from anatozoo.errors import ConfigError, DataError
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*chest.LAYOUTS, acdc.LAYOUT, folder.LAYOUT)}
-"""What ``--data.layout`` may be. Layouts of others are added by ``LAYOUTS[name] = Layout(...)``."""
+"""Values of ``--data.layout``; other packages add theirs by ``LAYOUTS[name] = Layout(...)``."""
 _BUNDLED = tuple(LAYOUTS)
 
 
@@ -27,14 +27,14 @@ def find_cases(
 
     Args:
         root: the folder, or a manifest.
-        layout: a name of `LAYOUTS`, or ``"auto"``, which takes the one that the folder looks like.
-        organs: see `anatozoo.data.layouts.base.Wanted`.
-        dims: the same.
-        label_values: the same.
-        subject_pattern: the same.
+        layout: a name of `LAYOUTS`, or ``"auto"`` to recognise it.
+        organs: names in the order of their labels; empty if annotations are not needed, None for all.
+        dims: 2 for images, 3 for volumes.
+        label_values: values of the organs in label maps, see `anatozoo.data.layouts.base.Wanted`.
+        subject_pattern: regular expression for subjects, see `anatozoo.data.layouts.base.Wanted`.
 
     Raises:
-        DataError: nothing is there, or it contradicts itself.
+        DataError: the folder holds no cases, or its files contradict one another.
         ConfigError: the layout is unknown, or holds no cases of these dimensions.
     """
     place = Path(root)
@@ -52,10 +52,10 @@ def find_cases(
 
 
 def recognised(root: Path) -> str:
-    """The layout that a folder looks like.
+    """The layout of a folder, recognised by its files.
 
     Raises:
-        DataError: none, or several.
+        DataError: no layout fits, or several do.
     """
     for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
         found = [name for name in group if LAYOUTS[name].recognises(root)]

@@ -1,4 +1,4 @@
-"""Read the annotation of one image in the layout ``folder``, whatever its files are."""
+"""Read the annotation of one image in the layout ``folder``, from any kind of file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from anatozoo.io.read import read_labels
 from anatozoo.io.untrusted import read_json
 
 UNNAMED = "unnamed"
-"""What is annotated where nobody said what values of label maps mean."""
+"""The organ of label maps whose values have no names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class Source:
     """The annotation of one image, not read yet.
 
     Attributes:
-        name: what messages call it.
-        codes: what values of label maps mean.
+        name: name in messages.
+        codes: meaning of the values of label maps.
         dims: 2 or 3.
         entry: files or a row of a table, as `anatozoo.io.annotations` finds them.
-        markups: organ -> file of 3D Slicer; None stands for what the labels of its points name.
-        marks: what a file of many images holds of this one.
+        markups: organ -> file of 3D Slicer; the key None means that the points' labels name the organs.
+        marks: the part of a file for many images that belongs to this one.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Source:
     marks: Marks | None = None
 
     def organs(self) -> frozenset[str]:
-        """What may be annotated, as far as the names of the files tell."""
+        """Organs that may be annotated, as far as the file names tell."""
         files = {*self.entry.files, *self.markups}
         if self.marks is not None:
             return frozenset(self.marks.names)
@@ -60,10 +60,10 @@ class Source:
         return frozenset(self.codes.organs or (UNNAMED,))
 
     def draw(self, organs: Sequence[str], grid: Grid | None) -> Drawn:
-        """The annotation, on the image's grid where that is given.
+        """The annotation, on the image's grid if it is given.
 
         Raises:
-            DataError: files are damaged, do not fit the image, or do not hold what they should.
+            DataError: files are damaged, do not fit the image, or lack an organ.
         """
         if self.marks is not None:
             return self._of_marks(self.marks, organs, grid, "the annotations")
@@ -95,7 +95,7 @@ class Source:
         """The grid of the image, or else the mask's own.
 
         Raises:
-            DataError: the two differ, or are of other dimensions than are wanted.
+            DataError: the two differ, or have another number of dimensions than requested.
         """
         if own.dims != self.dims:
             raise DataError(f"{self.name} is {own.dims}-D, but {self.dims}-D masks are needed.")
@@ -108,7 +108,7 @@ class Source:
         if not organs:
             return {f"value {value}": labels == value for value in np.unique(labels).tolist() if value}
         if len(organs) == 1 and set(np.unique(labels).tolist()) <= {0, WHITE}:
-            # A mask of 0 and 255 is one of the only organ.
+            # A mask of 0 and 255 shows the only organ.
             return {organs[0]: labels == WHITE}
         check_values(labels, self.codes, what)
         return self.codes.masks(labels)
@@ -152,7 +152,7 @@ class Source:
         return Drawn(place, landmarks, masks, frozenset(free))
 
     def _check_names(self, names: Collection[str], organs: Sequence[str], what: str) -> None:
-        """A name that nobody knows beside an organ that is not there is a slip of the pen."""
+        """Refuse an unknown name where an organ is missing: it is probably misspelt."""
         known = {*organs, *self.codes.organs, *CHEST_ORGANS, *PAIRS}
         lacking = [organ for organ in organs if not annotated(organ, names)]
         unknown = [name for name in names if name not in known]
@@ -178,5 +178,5 @@ def _merged(parts: Sequence[Marks]) -> Marks:
 
 
 def is_markups(path: Path) -> bool:
-    """Whether a file is one of 3D Slicer's markups, by its name."""
+    """Whether a file is a markup of 3D Slicer, by its name."""
     return path.name.lower().endswith(SUFFIX)

@@ -29,7 +29,7 @@ class StackDataset(FrameDataset):
     """
 
     def frame_of(self, grid: Grid) -> Frame:
-        """Voxels lie on voxels, and slices on slices, wherever they can."""
+        """The frame of a volume, aligned with its voxels and slices where possible."""
         return fit_frame(grid, self.spec)
 
     def read(self, case: Case) -> dict[str, Tensor]:
@@ -52,29 +52,30 @@ class StackDataset(FrameDataset):
         return copies | {"image": copies["image"].float()}
 
     def identity(self, index: int) -> dict[str, Any]:
-        """That of the base class, and further facts, of ACDC the phase and the diagnosis."""
+        """As in `FrameDataset`, with further facts, such as phase and diagnosis of ACDC."""
         return super().identity(index) | dict(self.cases[index].facts)
 
 
 class AcnnDataModule(ZooDataModule):
-    """Volumes with label maps for both stages.
+    """Volumes with label maps, for the segmentation network and for the shape prior.
 
     Training volumes are read with a margin within slices, augmented in batches on the device, and cropped to
-    the frame at random; others show the middle.
+    the frame at random. Validation and test volumes show the centre.
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"acdc"`` or ``"folder"``.
-        organs: as in the module.
-        frame: as in the module.
-        subjects: how many subjects to train on, the first of the split; None takes all.
-        margin: pixels beside the frame, within slices, that random crops may show.
+        layout: layout of the data, such as ``"acdc"`` or ``"folder"``.
+        organs: organs, as in the module.
+        frame: frame, as in the module.
+        subjects: train on the first N subjects of the split; None takes all.
+        margin: pixels around the frame, within slices, that random crops may show.
         foreground: share of the crops that lie around a voxel of the anatomy, for frames much smaller than
-            the slices; the others are anywhere.
+            the slices; the others are placed anywhere.
         batch_size: volumes per process and step.
-        augment: strengths, fields of `anatozoo.nn.stack_augment.StackAugment`; ``{}`` takes its defaults,
-            None switches augmentation off.
-        motion: motion between slices, fields of `anatozoo.nn.stack_augment.Motion`; None is none.
+        augment: strengths of the augmentation, fields of `anatozoo.nn.stack_augment.StackAugment`; ``{}``
+            takes its defaults, None switches it off.
+        motion: simulated motion between slices, fields of `anatozoo.nn.stack_augment.Motion`; None switches
+            it off.
         **settings: see `ZooDataModule`.
 
     Raises:
@@ -109,20 +110,20 @@ class AcnnDataModule(ZooDataModule):
         self.motion = strengths(Motion, "motion", motion or {})
 
     def choose(self, cases: list[Case], split: str) -> list[Case]:
-        """In training the first subjects alone, if that is wanted."""
+        """The cases; for training, those of the first `subjects` only."""
         if split != "train" or self.subjects is None:
             return cases
         return first_subjects(cases, self.subjects)
 
     def dataset(self, cases: Sequence[Case], split: str) -> StackDataset:
-        """Volumes, those of training with their margin."""
+        """Volumes; for training, with the margin."""
         shape = self.frame.shape if split in ("val", "test") else self.padded_shape
         return StackDataset(cases, self.organs, replace(self.frame, size=list(shape)))
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
-        """The frame with its margin, within which training volumes are cropped; none without augmentation."""
-        # Stretched and padded images are whole: there is nothing beside the frame.
+        """Size of training volumes before the random crop; without augmentation, that of the frame."""
+        # Stretched and padded images are complete: nothing lies outside the frame.
         if self.augment_config is None or self.frame.fit not in ("slices", "spacing"):
             return self.frame.shape
         return (*self.frame.shape[:-2], *(side + 2 * self.margin for side in self.frame.shape[-2:]))
@@ -144,7 +145,7 @@ def first_subjects(cases: Sequence[Case], count: int) -> list[Case]:
     """The cases of the first subjects.
 
     Raises:
-        DataError: there are not so many.
+        DataError: there are fewer.
     """
     subjects = sorted({case.subject for case in cases})
     if len(subjects) < count:

@@ -16,16 +16,16 @@ Architecture = Literal["fcn", "seg", "unet", "ae-seg", "ae-seg-m", "dynunet"]
 class AcnnModel(VolumeTask):
     """Segments volumes and stacks of slices.
 
-    Oktay et al., IEEE TMI 2018: the network that a learned shape prior constrains in training, and those that
-    the paper compares it with.
+    Oktay et al., IEEE TMI 2018: the network that a learned shape prior constrains in training, and the
+    baselines of the paper.
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees, of three sides; see `anatozoo.frames.spec.FrameSpec`.
-        architecture: a row of the paper's table, see `anatozoo.methods.acnn.network.build_network`.
-        widths: channels of each level; None takes the row's own.
-        one_part: whether the organs hang together, as those of a heart do: predictions then leave out what
-            lies apart from the largest part of them all.
+        frame: three-dimensional input of the network; see `anatozoo.frames.spec.FrameSpec`.
+        architecture: network of the paper's table, see `anatozoo.methods.acnn.network.build_network`.
+        widths: channels of each level; None takes the default of the architecture.
+        one_part: keep only the largest connected component of all organs together, for organs that touch one
+            another as those of the heart do.
 
     Raises:
         ConfigError: settings that are not possible.

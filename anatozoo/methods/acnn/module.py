@@ -21,8 +21,8 @@ LATER_OUTPUTS = 0.5
 class AcnnModule(ZooModule, AcnnModel):
     """ACNN as a LightningModule.
 
-    Oktay et al., IEEE TMI 2018: cross-entropy, λ1 times the distance of the codes of prediction and truth
-    (the objective `ShapePrior`), and λ2 / 2 times the squared weights (``optim.weight_decay`` of Adam).
+    Oktay et al., IEEE TMI 2018: cross-entropy, λ1 times the distance between the codes of prediction and
+    reference (the objective `ShapePrior`), and λ2 / 2 times the squared weights (Adam's weight decay).
 
     Args:
         ce_weight: weight of the cross-entropy, 1 in the paper.
@@ -56,15 +56,15 @@ class AcnnModule(ZooModule, AcnnModel):
         return part
 
     def answer(self, batch: Mapping[str, Tensor]) -> Any:
-        """Logits (B, 1 + organs, D, H, W), or several of them of which the first are the final ones."""
+        """Logits (B, 1 + organs, D, H, W); for networks with deep supervision a list, final logits first."""
         return self.network.outputs(batch["image"])
 
     def losses(self, output: Tensor | Sequence[Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised.
 
         Args:
-            output: logits (B, 1 + organs, D, H, W), or several of them of which the first are the final ones;
-                each of the others counts half of the one before it.
+            output: logits (B, 1 + organs, D, H, W), or a list of them, final logits first; each has half the
+                weight of the one before.
             batch: ``labels`` (B, D, H, W).
         """
         levels = [output] if isinstance(output, Tensor) else list(output)

@@ -2,7 +2,7 @@
 
 Oktay et al., "Anatomically constrained neural networks (ACNNs): application to cardiac image enhancement and
 segmentation", IEEE TMI 37(2), 2018. The numbers of trainable parameters are within 4 % of the paper's, as
-1.656 million for 1.60 of 3D-Seg; the layers are anatozoo's own, for no code of the authors is public.
+1.656 million for 1.60 of 3D-Seg; the layers are anatozoo's own, because the authors published no code.
 
 Every network maps images (B, 1, ...) to logits (B, classes, ...) in `forward`, and gives in `outputs` all
 logits that training supervises, the final ones first.
@@ -29,7 +29,7 @@ WIDE_AE_WIDTHS = (24, 48, 96)
 
 
 class Segmenter(nn.Module):
-    """What all segmentation networks have in common."""
+    """Base class of the segmentation networks."""
 
     @abstractmethod
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -38,7 +38,7 @@ class Segmenter(nn.Module):
     @property
     @abstractmethod
     def contracting(self) -> nn.Module:
-        """The part that looks at the image at ever coarser resolution, for a learning rate of its own."""
+        """The encoder, which may have its own learning rate."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Final logits (B, classes, ...) float32 of images (B, 1, ...) in [0, 1]."""
@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
 class FCN(Segmenter):
     """2D-FCN: slice by slice, scores of several resolutions added up.
 
-    After Long et al., CVPR 2015, and Tran, arXiv:1604.00494. Of a volume every slice is segmented by itself.
+    After Long et al., CVPR 2015, and Tran, arXiv:1604.00494. Each slice of a volume is segmented separately.
 
     Args:
         classes: classes, background included.
@@ -66,7 +66,7 @@ class FCN(Segmenter):
 
     @property
     def contracting(self) -> nn.Module:
-        """See the base class."""
+        """The convolutions of all resolutions."""
         return self.stages
 
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -90,7 +90,7 @@ class FCN(Segmenter):
 
 
 class SliceUpsampler(nn.Module):
-    """Several slices for each one, (B, C, D, ...) to (B, C, D · factor, ...), learned.
+    """Learned upsampling across slices, (B, C, D, ...) to (B, C, D · factor, ...).
 
     Args:
         channels: C.
@@ -137,7 +137,7 @@ class Pyramid(Segmenter):
 
     @property
     def contracting(self) -> nn.Module:
-        """See the base class."""
+        """The encoder."""
         return self.encoder
 
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -158,10 +158,10 @@ class SegNet(Pyramid):
     """3D-Seg, the network that ACNN-Seg constrains: maps of the encoder are added in the decoder.
 
     Args:
-        shape: see `Pyramid`.
-        classes: the same.
-        widths: the same.
-        upsample: the same.
+        shape: (H, W) or (D, H, W) of the frame.
+        classes: number of classes, background included.
+        widths: channels of each level.
+        upsample: final slices per input slice.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class SegNet(Pyramid):
         )
 
     def decode(self, maps: list[Tensor]) -> Tensor:
-        """See the base class."""
+        """The map (B, widths[0], ...) of full resolution from those of all levels, finest first."""
         x = maps[-1]
         for level in reversed(range(len(self.decoder))):
             x = self.decoder[level](resize_to(self.reduce[level](x), maps[level].shape[2:]) + maps[level])
@@ -187,10 +187,10 @@ class UNet(Pyramid):
     Çiçek et al., MICCAI 2016.
 
     Args:
-        shape: see `Pyramid`.
-        classes: the same.
-        widths: the same.
-        upsample: the same.
+        shape: (H, W) or (D, H, W) of the frame.
+        classes: number of classes, background included.
+        widths: channels of each level.
+        upsample: final slices per input slice.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class UNet(Pyramid):
         )
 
     def decode(self, maps: list[Tensor]) -> Tensor:
-        """See the base class."""
+        """The map (B, widths[0], ...) of full resolution from those of all levels, finest first."""
         x = maps[-1]
         for level in reversed(range(len(self.decoder))):
             x = self.decoder[level](torch.cat([maps[level], resize_to(x, maps[level].shape[2:])], 1))
@@ -213,11 +213,11 @@ class UNet(Pyramid):
 class AESeg(Segmenter):
     """AE-Seg: a segmenter and, on its probabilities, an autoencoder that corrects them, trained end to end.
 
-    After Ravishankar et al., MICCAI 2017. Both answers are supervised.
+    After Ravishankar et al., MICCAI 2017. Both outputs are supervised.
 
     Args:
         segmenter: the first network.
-        shape: (H, W) or (D, H, W) of its answer.
+        shape: (H, W) or (D, H, W) of its output.
         classes: classes, background included.
         widths: channels of the autoencoder at strides 2, 4, ...
     """
@@ -244,7 +244,7 @@ class AESeg(Segmenter):
 
     @property
     def contracting(self) -> nn.Module:
-        """See the base class."""
+        """The contracting part of the segmenter."""
         return self.segmenter.contracting
 
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -268,8 +268,8 @@ class DynUNet(Segmenter):
         shape: (H, W) or (D, H, W) of the frame, multiples of the strides.
         classes: classes, background included.
         widths: channels of each level.
-        supervised: coarser levels that are supervised too, or as many as there are between the finest and
-            the coarsest.
+        supervised: number of coarser levels that are supervised too, at most those between the finest and the
+            coarsest.
 
     Raises:
         ConfigError: the frame cannot be halved often enough.
@@ -293,7 +293,7 @@ class DynUNet(Segmenter):
                 total *= stride[axis]
             if side % total:
                 raise ConfigError(
-                    f"the frame's size={list(shape)} does not fit architecture='dynunet': {side} is no "
+                    f"the frame's size={list(shape)} does not fit architecture='dynunet': {side} is not a "
                     f"multiple of {total}."
                 )
         levels = min(supervised, len(widths) - 2)
@@ -308,14 +308,14 @@ class DynUNet(Segmenter):
             deep_supervision=levels > 0,
             deep_supr_num=max(levels, 1),
         )
-        # It holds its layers a second time, nested as they run; registered, they would be stored twice.
+        # DynUNet holds its layers a second time, in nested form; registered, they would be stored twice.
         nested = self.network.skip_layers
         del self.network.skip_layers
         vars(self.network)["skip_layers"] = nested
 
     @property
     def contracting(self) -> nn.Module:
-        """See the base class."""
+        """The encoder's levels below the finest."""
         return self.network.downsamples
 
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -341,7 +341,7 @@ def build_network(
             ``"ae-seg"``, ``"ae-seg-m"``, or ``"dynunet"``.
         shape: (H, W) or (D, H, W) of the frame.
         classes: classes, background included.
-        widths: channels of each level, of the segmenter in the cascades; None takes the row's own.
+        widths: channels of each level, in cascades of the segmenter; None takes the default of the row.
         upsample: final slices per input slice.
 
     Raises:
@@ -371,10 +371,10 @@ def build_network(
 
 
 def trainable_parameters(network: nn.Module) -> int:
-    """How many numbers training changes."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def _at_least(kernel: Sides, stride: Sides) -> Sides:
-    """A kernel that passes no pixel over."""
+    """A kernel at least as large as the stride, so that no pixel is skipped."""
     return tuple(max(side, 3) if step > 1 else side for side, step in zip(kernel, stride, strict=True))

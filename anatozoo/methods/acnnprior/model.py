@@ -11,11 +11,11 @@ from anatozoo.tasks.codes import CodeTask
 
 
 class AcnnPriorModel(CodeTask):
-    """Knows a short code of plausible label maps, in 2-D or 3-D. Oktay et al., IEEE TMI 2018.
+    """Encodes plausible label maps, 2-D or 3-D, as a short code. Oktay et al., IEEE TMI 2018.
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees of a label map; see `anatozoo.frames.spec.FrameSpec`.
+        frame: size and resolution of the label maps; see `anatozoo.frames.spec.FrameSpec`.
         code: length of the code, 64 in the paper.
         widths: channels at strides 2, 4, ...
 
@@ -36,7 +36,7 @@ class AcnnPriorModel(CodeTask):
         self.network = channels_last(network) if len(self.shape) == 3 else network
 
     def frame_of(self, grid: Grid) -> Frame:
-        """How a label map on this grid gets into the frame: slices on slices.
+        """The frame of a label map on this grid, aligned with its slices.
 
         Raises:
             GeometryError: the model works in millimetres and the spacing is unknown.

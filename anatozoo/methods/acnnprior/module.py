@@ -16,14 +16,14 @@ from anatozoo.training.optim import Optim
 
 
 class AcnnPriorModule(CodeModule, AcnnPriorModel):
-    """Learns a short code of plausible label maps by removing noise from them.
+    """Trains the shape prior as a denoising autoencoder of label maps.
 
-    Oktay et al., IEEE TMI 2018. What is corrupted in training: neighbouring voxels change places, and slices
-    shift against one another, as between two breath-holds; the clean label map is to be restored.
+    Oktay et al., IEEE TMI 2018. In training, neighbouring voxels are swapped and slices shifted against one
+    another, as between two breath-holds; the network learns to restore the clean label map.
 
     Args:
-        slice_shift: standard deviation of the shift of a slice in pixels, of volumes; 0 switches it off.
-        dice_weight: weight of a soft Dice loss beside the cross-entropy, which the paper has alone.
+        slice_shift: standard deviation of the shift of a slice in pixels, in volumes; 0 switches it off.
+        dice_weight: weight of an additional soft Dice loss; 0 in the paper.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `AcnnPriorModel` and `anatozoo.training.codes.CodeModule`.
 
@@ -48,7 +48,7 @@ class AcnnPriorModule(CodeModule, AcnnPriorModel):
 
     @torch.no_grad()
     def corrupted(self, labels: Tensor) -> Tensor:
-        """One-hot labels (B, C, ...) with noise, of labels (B, ...)."""
+        """Labels (B, ...) as noisy one-hot labels (B, C, ...)."""
         noisy = super().corrupted(labels)
         if not self.slice_shift or len(self.shape) != 3:
             return noisy
@@ -57,7 +57,7 @@ class AcnnPriorModule(CodeModule, AcnnPriorModel):
         return torch.cat([(1 - organs.sum(1, keepdim=True)).clamp(0, 1), organs], 1)
 
     def losses(self, output: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of the reconstruction against the clean labels (B, ...), and a weighted Dice loss."""
+        """Cross-entropy and weighted Dice loss of the reconstruction against the clean labels (B, ...)."""
         terms = super().losses(output, batch)
         if self.dice_weight:
             truth = one_hot(batch["labels"].long(), len(self.organs) + 1)

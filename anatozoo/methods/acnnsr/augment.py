@@ -11,10 +11,10 @@ class SliceAugment:
     """Strengths of the augmentation; 0 switches one off.
 
     Attributes:
-        flip_p: probability of a mirror image along each axis; off, for a shape prior knows sides.
+        flip_p: probability of a mirror image along each axis; 0 by default, as a shape prior knows sides.
         contrast: largest change of the factor of intensities, as a share.
-        noise: largest standard deviation of Gaussian noise on the thick slices; the fine ones have none, so
-            that it is learnt to be removed.
+        noise: largest standard deviation of Gaussian noise on the thick slices; the fine ones stay clean, so
+            that the network learns to remove it.
     """
 
     flip_p: float = 0.0
@@ -38,7 +38,7 @@ def augment(target: Tensor, inside: Tensor, config: SliceAugment) -> tuple[Tenso
 
 
 def add_noise(thick: Tensor, config: SliceAugment) -> Tensor:
-    """Thick slices (B, 1, D, H, W) with Gaussian noise, of another strength for each volume."""
+    """Thick slices (B, 1, D, H, W) with Gaussian noise, whose strength is drawn for each volume."""
     if not config.noise:
         return thick
     strength = config.noise * torch.rand(len(thick), 1, 1, 1, 1).to(thick)

@@ -1,4 +1,4 @@
-"""The data of ACNN-SR: fine volumes, from which thick slices are made on the fly."""
+"""The data of ACNN-SR: fine volumes, and thick slices simulated from them on the fly."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,26 +25,26 @@ from anatozoo.nn.stack_augment import crop
 from anatozoo.tasks.restore import check_slices
 
 COARSER = 1.2
-"""From what ratio to the wanted spacing on a volume is too coarse to learn fine slices from."""
+"""Volumes whose spacing exceeds the wanted one by more than this factor are too coarse to learn from."""
 
 
 class SliceDataset(FrameDataset):
     """Fine volumes in the frame.
 
-    Items hold ``target`` (1, D, H, W), intensities of which percentiles 0.5 and 99.5 are 0 and 1, not
-    clipped, and the volume's border around it; ``inside`` (D, H, W) bool, where the volume itself is; and
+    Items hold ``target`` (1, D, H, W), intensities scaled so that their percentiles 0.5 and 99.5 are 0 and 1,
+    not clipped, continued beyond the volume's border; ``inside`` (D, H, W) bool, true within the volume; and
     ``spacing_mm``.
 
     Args:
         cases: the cases.
-        spec: what the network sees, at a resolution in millimetres.
+        spec: frame of the network, with a resolution in millimetres.
     """
 
     def __init__(self, cases: Sequence[Case], spec: FrameSpec) -> None:
         super().__init__(cases, (), spec)
 
     def frame_of(self, grid: Grid) -> Frame:
-        """Voxels lie on voxels where the spacing fits, and are not interpolated."""
+        """The frame of a volume; without interpolation where the spacing fits."""
         return fit_frame(grid, self.spec)
 
     def read(self, case: Case) -> dict[str, Tensor]:
@@ -76,21 +76,21 @@ class SliceDataset(FrameDataset):
 
 
 class AcnnSRDataModule(ZooDataModule):
-    """Fine volumes, and the thick slices that a scanner would have made of them.
+    """Fine volumes, and the thick slices that a scanner would have measured.
 
-    Batches hold the items of `SliceDataset` and ``image`` (B, 1, D / factor, H, W), the thick slices, made of
-    ``target`` on the device. Training volumes are read with a margin and cropped to the frame at random, so
-    that thick slices fall on any of the thin ones; others show the middle. Label maps are not needed.
+    Batches hold the items of `SliceDataset` and ``image`` (B, 1, D / factor, H, W), the thick slices, made
+    from ``target`` on the device. Training volumes are read with a margin and cropped to the frame at random,
+    so that thick slices begin at any thin one; others show the centre. Label maps are not needed.
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"folder"``.
-        frame: as in the module.
-        factor: as in the module.
-        profile: of the slices that are made, see `anatozoo.methods.acnnsr.degrade.degrade_slices`.
-        margin: voxels beside the frame that random crops may show.
-        augment: strengths, fields of `anatozoo.methods.acnnsr.augment.SliceAugment`; ``{}`` takes its
-            defaults, None switches augmentation and random crops off.
+        layout: layout of the data, such as ``"folder"``.
+        frame: frame, as in the module.
+        factor: fine slices for each thick one, as in the module.
+        profile: slice profile of the thick slices, see `anatozoo.methods.acnnsr.degrade.degrade_slices`.
+        margin: voxels around the frame that random crops may show.
+        augment: strengths of the augmentation, fields of `anatozoo.methods.acnnsr.augment.SliceAugment`;
+            ``{}`` takes its defaults, None switches augmentation and random crops off.
         **settings: see `ZooDataModule`.
 
     Raises:
@@ -117,18 +117,18 @@ class AcnnSRDataModule(ZooDataModule):
         self.augment_config = None if augment is None else strengths(SliceAugment, "augment", augment)
 
     def dataset(self, cases: Sequence[Case], split: str) -> SliceDataset:
-        """Fine volumes, those of training with their margin."""
+        """Fine volumes; for training, with the margin."""
         shape = self.frame.shape if split in ("val", "test") else self.padded_shape
         return SliceDataset(cases, replace(self.frame, size=list(shape)))
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
-        """The frame with its margin, within which training volumes are cropped; none without augmentation."""
+        """Size of training volumes before the random crop; without augmentation, that of the frame."""
         margin = 0 if self.augment_config is None else 2 * self.margin
         return tuple(side + margin for side in self.frame.shape)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
-        """A batch with its thick slices; in training it is cropped and transformed before."""
+        """A batch with its thick slices; in training it is cropped and augmented first."""
         config = self.augment_config
         if not training or config is None:
             return self._degraded(batch)
@@ -142,11 +142,11 @@ class AcnnSRDataModule(ZooDataModule):
 
 
 def on_frame(values: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.float32]:
-    """A volume in the frame, linear interpolation, its border beyond it.
+    """A volume in the frame, by linear interpolation; beyond the border its values continue.
 
     Args:
         values: (D, H, W).
-        frame: from its grid; where it is coarser, the volume is blurred before.
+        frame: frame on the volume's grid; if it is coarser, the volume is blurred first.
     """
     turned = frame.smooth(frame.orientation.apply(values), "nearest", 1 / COARSER)
     return frame.resample(turned, 1, "nearest").astype(np.float32, copy=False)

@@ -16,20 +16,20 @@ _FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
 def degrade_slices(fine: Tensor, factor: int, profile: Profile = "gaussian") -> Tensor:
-    """Thick slices, each of which lies in the middle of `factor` thin ones: blur, then subsampling.
+    """Thick slices, each centred on `factor` thin ones: blur, then subsampling.
 
     Args:
-        fine: (B, C, D, H, W); beyond the first and last slice it goes on as they are.
+        fine: (B, C, D, H, W); the first and last slices are repeated beyond the ends.
         factor: thin slices for each thick one.
-        profile: how much each thin slice contributes. ``"gaussian"``: a Gaussian as wide at half its height
-            as the thick slices are apart, for the excitation of a slice falls off smoothly and reaches into
-            the neighbours; ``"box"``: all of its own alike.
+        profile: weights of the thin slices. ``"gaussian"``: a Gaussian whose width at half maximum is the
+            distance of the thick slices, because the excitation of a slice falls off smoothly and reaches
+            into its neighbours; ``"box"``: the plain mean of its own thin slices.
 
     Returns:
         (B, C, D / factor, H, W).
 
     Raises:
-        ConfigError: D is no multiple of the factor, or the profile is unknown.
+        ConfigError: D is not a multiple of the factor, or the profile is unknown.
     """
     if fine.shape[2] % factor:
         raise ConfigError(f"{fine.shape[2]} slices cannot be put together by {factor}.")
@@ -42,14 +42,14 @@ def degrade_slices(fine: Tensor, factor: int, profile: Profile = "gaussian") -> 
 
 
 def slice_profile(factor: int, profile: str) -> Tensor:
-    """Contribution of thin slices to a thick one, symmetric, of sum 1.
+    """Weights of thin slices in a thick one, symmetric, of sum 1.
 
     Args:
         factor: thin slices for each thick one.
         profile: see `degrade_slices`.
 
     Returns:
-        (3 · factor,) of a Gaussian, which a neighbour's slices are part of, or (factor,) of a box.
+        (3 · factor,) for a Gaussian, which covers the neighbours' slices, or (factor,) for a box.
 
     Raises:
         ConfigError: the profile is unknown.

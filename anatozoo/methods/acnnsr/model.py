@@ -9,16 +9,16 @@ from anatozoo.tasks.restore import RestoreTask
 
 
 class AcnnSRModel(RestoreTask):
-    """Makes fine slices from thick ones. Oktay et al., IEEE TMI 2018.
+    """Restores fine slices from thick ones. Oktay et al., IEEE TMI 2018.
 
     Args:
-        frame: the fine volumes in training: [D, H, W], of which D is a multiple of `factor`, and spacing_mm.
-            A prediction is of any size.
+        frame: size [D, H, W] and spacing_mm of the fine volumes in training; D is a multiple of `factor`.
+            Predictions have any size.
         factor: fine slices for each thick one.
-        architecture: ``"subpixel"`` or, as in the paper, ``"transposed"``; see
+        architecture: ``"subpixel"``, or ``"transposed"`` as in the paper; see
             `anatozoo.methods.acnnsr.network`.
-        width: channels; None takes the network's own.
-        depth: residual blocks; None takes the network's own.
+        width: channels; None takes the default of the architecture.
+        depth: residual blocks; None takes the default of the architecture.
 
     Raises:
         ConfigError: settings that are not possible.

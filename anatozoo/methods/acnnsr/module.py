@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class AcnnSRModule(ZooModule, AcnnSRModel):
     """ACNN-SR as a LightningModule.
 
-    Oktay et al., IEEE TMI 2018: smooth L1 distance of the fine volumes, λ1 times the squared distance of the
-    codes that the predictor of a T-L network sees on both (the objective `ShapePrior`), and λ2 / 2 times the
-    squared weights (``optim.weight_decay`` of Adam).
+    Oktay et al., IEEE TMI 2018: smooth L1 distance of the fine volumes, λ1 times the squared distance between
+    the codes that a T-L network predicts from both (the objective `ShapePrior`), and λ2 / 2 times the squared
+    weights (``optim.weight_decay`` of Adam).
 
     Args:
-        beta: difference of intensities, in units of their range, from which on the smooth L1 loss is linear;
-            below it is quadratic. 1 in the paper.
-        optim: see `anatozoo.training.optim.Optim`; ``encoder_lr_scale`` is of the layers at the coarse
+        beta: difference of intensities, as a share of their range, above which the smooth L1 loss is linear;
+            below, it is quadratic. 1 in the paper.
+        optim: see `anatozoo.training.optim.Optim`; ``encoder_lr_scale`` applies to the layers at the coarse
             resolution.
         **settings: see `AcnnSRModel` and `anatozoo.training.module.ZooModule`.
 
@@ -61,16 +61,16 @@ class AcnnSRModule(ZooModule, AcnnSRModel):
         return part
 
     def columns(self) -> list[str]:
-        """PSNR and SSIM, and the gain of both over linear interpolation."""
+        """PSNR and SSIM, and their gains over linear interpolation."""
         return ["psnr", "ssim", "psnr_gain", "ssim_gain"]
 
     def images(self, output: Tensor, batch: Mapping[str, Tensor]) -> Images:
-        """Fine volumes found beside the true ones; what is not inside is 0 in both."""
+        """Predicted and true fine volumes, both 0 outside the image."""
         inside = batch["inside"][:, None]
         return Images(output.float() * inside, batch["target"].float() * inside)
 
     def own_terms(self, step: Step) -> dict[str, Tensor]:
-        """The terms of a step, whose volumes are those that objectives see."""
+        """The terms of a step, computed on the volumes that objectives receive."""
         return self.losses(step.output, step.batch, step.images)
 
     def losses(
@@ -80,9 +80,8 @@ class AcnnSRModule(ZooModule, AcnnSRModel):
 
         Args:
             output: fine volumes (B, 1, D, H, W).
-            batch: ``target`` of the same shape, and ``inside`` (B, D, H, W) bool; what is not inside does not
-                count.
-            images: volumes found and true where they are known; None makes them of the batch.
+            batch: ``target`` of the same shape, and ``inside`` (B, D, H, W) bool; other voxels do not count.
+            images: predicted and true volumes, if computed already; None takes them from the batch.
         """
         images = images or self.images(output, batch)
         difference = F.smooth_l1_loss(images.found, images.truth, beta=self.beta, reduction="sum")
@@ -103,7 +102,7 @@ class AcnnSRModule(ZooModule, AcnnSRModel):
         return torch.cat([found, found - plain], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Volumes in which no organ is known, with their PSNR and SSIM as numbers."""
+        """Volumes without organs, with their PSNR and SSIM."""
         values = self.measure(output, batch).tolist()
         return [
             replace(case, numbers=dict(zip(self.columns(), row, strict=True)))

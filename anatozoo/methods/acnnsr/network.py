@@ -1,7 +1,7 @@
-"""Networks that make fine slices from coarse ones, in pure torch.
+"""Networks that restore fine slices from coarse ones, in pure torch.
 
-Both add to a linear interpolation what convolutions of the coarse volume know better, and give one fine slice
-for each `factor`-th part of a coarse one: ``(B, 1, D, H, W)`` to ``(B, 1, D · factor, H, W)``.
+Both add a correction, computed by convolutions of the coarse volume, to linear interpolation. They divide
+each coarse slice into `factor` fine ones: ``(B, 1, D, H, W)`` to ``(B, 1, D · factor, H, W)``.
 """
 
 from abc import abstractmethod
@@ -18,10 +18,10 @@ THREE = (3, 3, 3)
 
 
 class SuperResolution(nn.Module):
-    """What the networks have in common; a fresh one interpolates.
+    """Base class of the networks; untrained, they interpolate linearly.
 
-    Subclasses set `coarse`, the layers at the resolution that comes in, and `head`, whose result is the
-    correction, and implement `correction`.
+    Subclasses set `coarse`, the layers at the input's resolution, and `head`, which computes the correction,
+    and implement `correction`.
 
     Args:
         factor: fine slices for each coarse one, at least 2.
@@ -42,13 +42,13 @@ class SuperResolution(nn.Module):
         self.factor = factor
 
     def start_as_interpolation(self) -> None:
-        """Let the correction be zero."""
+        """Set the correction to zero."""
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # it has one
 
     @abstractmethod
     def correction(self, coarse: Tensor) -> Tensor:
-        """What is added to the interpolation, (B, 1, D · factor, H, W)."""
+        """The correction (B, 1, D · factor, H, W), which is added to the interpolation."""
 
     def forward(self, coarse: Tensor) -> Tensor:
         """Fine volumes, float32; intensities keep their unit."""
@@ -58,13 +58,13 @@ class SuperResolution(nn.Module):
 class TransposedSR(SuperResolution):
     """ACNN-SR as in the paper: a transposed convolution enlarges the maps, and convolutions follow.
 
-    Oktay et al., MICCAI 2016 and IEEE TMI 37(2), 2018; the layers are anatozoo's own, for no code of the
-    authors is public.
+    Oktay et al., MICCAI 2016 and IEEE TMI 37(2), 2018; the layers are anatozoo's own, because the authors
+    published no code.
 
     Args:
-        factor: see `SuperResolution`.
-        width: the same; of the fine slices half as many.
-        depth: the same.
+        factor: fine slices for each coarse one, at least 2.
+        width: channels at the coarse resolution; the fine one has half as many.
+        depth: residual blocks at the coarse resolution.
     """
 
     def __init__(self, factor: int, width: int = 32, depth: int = 4) -> None:
@@ -79,20 +79,20 @@ class TransposedSR(SuperResolution):
         self.start_as_interpolation()
 
     def correction(self, coarse: Tensor) -> Tensor:
-        """See the base class."""
+        """The correction (B, 1, D · factor, H, W)."""
         return self.head(self.blend(self.spread(self.coarse(coarse))))
 
 
 class SubpixelSR(SuperResolution):
     """Residual blocks without normalisation, and fine slices from groups of channels.
 
-    Shi et al., CVPR 2016, and Lim et al., CVPR Workshops 2017 (EDSR). Nearly all of the work is done at the
-    coarse resolution, and nothing changes the contrast of what goes through.
+    Shi et al., CVPR 2016, and Lim et al., CVPR Workshops 2017 (EDSR). Nearly all computation is at the coarse
+    resolution, and no layer changes the contrast.
 
     Args:
-        factor: see `SuperResolution`.
-        width: the same; of the fine slices half as many.
-        depth: the same.
+        factor: fine slices for each coarse one, at least 2.
+        width: channels at the coarse resolution; the fine one has half as many.
+        depth: residual blocks at the coarse resolution.
     """
 
     def __init__(self, factor: int, width: int = 16, depth: int = 4) -> None:
@@ -106,7 +106,7 @@ class SubpixelSR(SuperResolution):
         self.start_as_interpolation()
 
     def correction(self, coarse: Tensor) -> Tensor:
-        """See the base class."""
+        """The correction (B, 1, D · factor, H, W)."""
         maps = self.spread(self.coarse(coarse))
         return self.head(F.relu(slices_from_channels(maps, self.factor)))
 
@@ -143,10 +143,10 @@ def build_network(
     """A network by name.
 
     Args:
-        name: ``"subpixel"`` or, as in the paper, ``"transposed"``.
+        name: ``"subpixel"``, or ``"transposed"`` as in the paper.
         factor: fine slices for each coarse one, at least 2.
-        width: channels; None takes the network's own.
-        depth: residual blocks; None takes the network's own.
+        width: channels; None takes the default of the network.
+        depth: residual blocks; None takes the default of the network.
 
     Raises:
         ConfigError: the name is unknown or a number is not possible.
@@ -163,7 +163,7 @@ def slices_from_channels(x: Tensor, factor: int) -> Tensor:
 
     Args:
         x: (B, C · factor, D, H, W).
-        factor: how many.
+        factor: neighbouring slices made of as many channels.
 
     Returns:
         (B, C, D · factor, H, W).

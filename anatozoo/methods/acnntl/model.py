@@ -1,4 +1,4 @@
-"""The T-L network: codes of shapes, seen on images."""
+"""The T-L network: predicts the code of a shape from an image."""
 
 from typing import ClassVar
 
@@ -12,14 +12,14 @@ from anatozoo.tasks.volumes import VolumeTask
 
 
 class AcnnTLModel(VolumeTask):
-    """Sees on an image the code of the shape in it, and so regularises networks that give images.
+    """Predicts the code of the shape in an image; regularises networks whose output is an image.
 
-    Girdhar et al., ECCV 2016, as in Oktay et al., IEEE TMI 2018. A prediction is g(p(x)): the shape that the
-    code p(x) stands for, which has no details but is one that the network knows.
+    Girdhar et al., ECCV 2016, as in Oktay et al., IEEE TMI 2018. A prediction is the decoded shape g(p(x)) of
+    the predicted code p(x): plausible, but without details.
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees, of three sides; see `anatozoo.frames.spec.FrameSpec`.
+        frame: three-dimensional input of the network; see `anatozoo.frames.spec.FrameSpec`.
         code: length of the code, 64 in the paper.
         widths: channels of encoder and predictor at strides 2, 4, ...
 
@@ -52,6 +52,6 @@ class AcnnTLModel(VolumeTask):
         return self.network.autoencoder.encode(labels)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Codes (B, K) that the predictor sees on images (B, 1, D, H, W) in [0, 1]."""
+        """Codes (B, K) that the predictor gives for images (B, 1, D, H, W) in [0, 1]."""
         codes: Tensor = self.network.predictor(image)
         return codes

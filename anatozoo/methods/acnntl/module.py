@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
 
 _ENCODER = "network."
-"""Where an autoencoder's tensors are in its own checkpoint."""
+"""Prefix of the autoencoder's tensors in its own checkpoint."""
 
 
 class AcnnTLModule(ZooModule, AcnnTLModel):
-    """Learns to see on an image the code of the shape in it.
+    """Trains the T-L network: a predictor of shape codes from images, with the autoencoder of the shapes.
 
     Oktay et al., IEEE TMI 2018: cross-entropy of the autoencoder's reconstruction g(f(y)) against the label
-    map y, λ1 times the squared distance of p(x), seen on the image x, from the code f(y), and λ2 / 2 times
-    the squared weights, all minimised together. With `autoencoder`, f and g are taken from a fit and frozen,
-    and the predictor learns alone.
+    map y, λ1 times the squared distance between the predicted code p(x) of the image x and the code f(y), and
+    λ2 / 2 times the squared weights, all minimised together. With `autoencoder`, f and g come from an earlier
+    fit and are frozen; only the predictor is trained.
 
     Args:
         autoencoder: checkpoint name, folder or ``.ckpt`` file of a fit of ``acnnprior`` with the same organs,
-            frame, code and widths, to be frozen; read when a fit begins. None trains one along with the
+            frame, code and widths, to be frozen; read when a fit begins. None trains one together with the
             predictor.
-        code_weight: λ1, weight of the distance of the codes.
-        optim: see `anatozoo.training.optim.Optim`; ``encoder_lr_scale`` is of the predictor.
+        code_weight: λ1, weight of the distance between the codes.
+        optim: see `anatozoo.training.optim.Optim`; ``encoder_lr_scale`` applies to the predictor.
         **settings: see `AcnnTLModel` and `anatozoo.training.module.ZooModule`.
 
     Raises:
@@ -68,7 +68,7 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         return self.network.predictor
 
     def columns(self) -> list[str]:
-        """Dice over all organs and of each, that of the autoencoder, and the distance of the codes."""
+        """Dice of all organs and of each, Dice of the autoencoder, and distance between the codes."""
         return [*super().columns(), "dice_autoencoder", "code_distance"]
 
     @property
@@ -77,14 +77,14 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         return bool(self.autoencoder)
 
     def train(self, mode: bool = True) -> "AcnnTLModule":
-        """Switch to training; a frozen autoencoder keeps the statistics that it has."""
+        """Switch to training; a frozen autoencoder keeps its batch statistics."""
         super().train(mode)
         if getattr(self, "autoencoder", None):
             self.network.autoencoder.train(False)
         return self
 
     def on_train_start(self) -> None:
-        """Fix the statistics of a frozen autoencoder: a trainer goes by the modes that it finds."""
+        """Fix the batch statistics of a frozen autoencoder; the trainer keeps the modes that it finds."""
         self.train(True)
 
     def start(self) -> None:
@@ -96,27 +96,27 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         """
         super().start()
         if self.autoencoder:
-            state, theirs = read_weights(self.autoencoder, "acnnprior")
-            self._check_autoencoder(theirs)
+            state, settings = read_weights(self.autoencoder, "acnnprior")
+            self._check_autoencoder(settings)
             fill_in(self.network.autoencoder, {k.removeprefix(_ENCODER): v for k, v in state.items()})
 
-    def _check_autoencoder(self, theirs: Mapping[str, Any]) -> None:
-        views = [field_of_view(frame) for frame in (self.frame, FrameSpec.of(theirs["frame"]))]
-        if self.organs != list(theirs["organs"]) or views[0] != views[1]:
+    def _check_autoencoder(self, settings: Mapping[str, Any]) -> None:
+        views = [field_of_view(frame) for frame in (self.frame, FrameSpec.of(settings["frame"]))]
+        if self.organs != list(settings["organs"]) or views[0] != views[1]:
             raise ConfigError(
-                f"the autoencoder knows {', '.join(theirs['organs'])} and sees {views[1]}; the predictor "
+                f"the autoencoder knows {', '.join(settings['organs'])} and sees {views[1]}; the predictor "
                 f"{', '.join(self.organs)} and {views[0]}. Both must be the same."
             )
 
     def answer(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Codes (B, K) as seen on the images."""
+        """Codes (B, K) predicted from the images."""
         return self.encode_image(batch["image"])
 
     def losses(self, output: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised.
 
         Args:
-            output: codes (B, K) as seen on the images.
+            output: codes (B, K) predicted from the images.
             batch: ``labels`` (B, D, H, W).
         """
         labels = batch["labels"].long()
@@ -136,7 +136,7 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         return self.network.predict(batch["image"])
 
     def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of the shape of each code, that of the reconstruction, squared distance of the codes."""
+        """Dice of the decoded shapes, Dice of the reconstructions, and squared distance between the codes."""
         classes = len(self.organs) + 1
         dice = dice_per_label(output.logits.argmax(1), batch["labels"], classes)
         code, logits = self.network.autoencoder(one_hot(batch["labels"], classes))
@@ -145,5 +145,5 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         return torch.cat([dice.nanmean(1, keepdim=True), dice, best, distance], 1)
 
     def cases(self, output: Any, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Shapes of the codes beside the given label maps, within the frame."""
+        """Decoded shapes with the reference label maps, in the frame."""
         return label_cases(output.logits.argmax(1), batch["labels"], self.organs, batch, image=batch["image"])

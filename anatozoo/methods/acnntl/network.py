@@ -1,7 +1,7 @@
 """The T-L network: an autoencoder of label maps, and a predictor of its code from images, in pure torch.
 
-Girdhar et al., ECCV 2016, as Oktay et al., IEEE TMI 37(2), 2018 use it. In training the predictor learns the
-code of the label map; afterwards an image alone gives a code, and the decoder the shape that it stands for.
+Girdhar et al., ECCV 2016, as in Oktay et al., IEEE TMI 37(2), 2018. In training the predictor learns the code
+of the label map. Afterwards it predicts a code from an image alone, and the decoder turns it into a shape.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from anatozoo.nn.shape_autoencoder import CODE, WIDTHS, CodeEncoder, ShapeAutoen
 
 
 class Shapes(NamedTuple):
-    """What the predictor sees on images.
+    """Predicted codes and shapes.
 
     Attributes:
         code: (B, K), p(x).
-        logits: (B, classes, ...) float32 of the shape that the code stands for, g(p(x)).
+        logits: (B, classes, ...) float32 of the decoded shape, g(p(x)).
     """
 
     code: Tensor

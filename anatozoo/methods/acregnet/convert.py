@@ -1,6 +1,6 @@
-"""The registration network of the AC-RegNet authors' PyTorch port in anatozoo's format.
+"""Converts the registration network of the AC-RegNet authors' PyTorch port.
 
-Its files hold the network and the grid of its warper, and do not say which labels it was trained with.
+Its files hold the network and the grid of its warper, but not the labels it was trained with.
 """
 
 import re
@@ -28,12 +28,12 @@ def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 def convert_state(
     state: Mapping[str, Tensor], style: str = "port", *, organs: str | Sequence[str] | None = None
 ) -> AcRegNetModule:
-    """Build the module that the authors' tensors belong to, and fill it, strictly.
+    """Build the module of the authors' tensors and load them; every tensor must fit.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"port"``, the only release that has weights.
-        organs: their names; registering needs none.
+        organs: names of the organs; registration needs none.
 
     Returns:
         The module in eval mode, with the port's settings.
@@ -46,7 +46,7 @@ def convert_state(
     ours = {rename(key): value for key, value in state.items() if key != _GRID}
     module = AcRegNetModule(
         organs=_names(organs) if organs else [],
-        frame=FrameSpec(_side(state), intensity="bits"),  # theirs: grey values divided by 255
+        frame=FrameSpec(_side(state), intensity="bits"),  # the port divides grey values by 255
         normalization="output",
         double_elu=True,
         smoothness="tv_mean",
@@ -58,10 +58,10 @@ def convert_state(
 
 
 def rename(key: str) -> str:
-    """Our name of one of the authors' tensors.
+    """The name in anatozoo of one of the authors' tensors.
 
     Raises:
-        WeightsError: the name is none of theirs.
+        WeightsError: the name is unknown.
     """
     prefix = r"vector_cnn\.(enc|dec)_blocks\.(\d)\."
     if match := re.fullmatch(prefix + r"(?:conv\.)?block\.([02])\.block\.0\.(weight|bias)", key):
@@ -71,13 +71,13 @@ def rename(key: str) -> str:
         return f"networks.0.up.{match[2]}.conv.{match[3]}"
     if match := re.fullmatch(r"vector_cnn\.conv_out\.block\.([01])\.(\w+)", key):
         return f"networks.0.head.{_PART[match[1]]}.{match[2]}"
-    raise WeightsError(f"{key!r} is no tensor of the registration network of AC-RegNet's PyTorch port.")
+    raise WeightsError(f"{key!r} is not a tensor of the registration network of AC-RegNet's PyTorch port.")
 
 
 def _side(state: Mapping[str, Tensor]) -> int:
     grid = state.get(_GRID)
     if grid is None:
-        raise WeightsError(f"{_GRID} is missing, which says for what size of image the network is.")
+        raise WeightsError(f"{_GRID} is missing, which tells the network's image size.")
     if grid.ndim != 4 or grid.shape[1] != 2 or grid.shape[2] != grid.shape[3]:
         raise WeightsError(f"{_GRID} is {tuple(grid.shape)}; a square grid (1, 2, S, S) is needed.")
     return int(grid.shape[2])

@@ -33,7 +33,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return len(self.frames) * (len(self.frames) - 1)
 
     def pair(self, index: int) -> tuple[int, int]:
-        """Moving and fixed case of a pair."""
+        """Indices of the moving and the fixed case of a pair."""
         moving, rest = divmod(index, len(self.frames) - 1)
         return moving, rest + (rest >= moving)
 
@@ -43,7 +43,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         for role, case in zip(("moving", "fixed"), self.pair(index), strict=True):
             found = self.frames[case]
             item[role] = found["image"]
-            # The fixed one's in the end, where results lie.
+            # The spacing of the fixed image, on whose grid results lie.
             item |= {name: found[name] for name in ("spacing_mm", "domain", "labelled")}
             if "labels" in found:
                 item[f"{role}_labels"] = found["labels"]
@@ -60,20 +60,19 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 class AcRegNetDataModule(ZooDataModule):
     """Ordered pairs of two different images of a split, with their label maps.
 
-    An epoch goes through all of them; ``trainer.limit_train_batches`` makes it shorter, with other pairs
-    every time.
+    An epoch covers all pairs; ``trainer.limit_train_batches`` makes it shorter, with new pairs every time.
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"jsrt"`` or ``"folder"``.
-        organs: as in the module; empty where no label maps are needed.
-        frame: as in the module.
+        layout: layout of the data, such as ``"jsrt"`` or ``"folder"``.
+        organs: organs, as in the module; empty if label maps are not needed.
+        frame: frame, as in the module.
         batch_size: pairs per process and step.
-        augment: strengths of a deformation of each image with its labels, in training: fields of
-            `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its defaults, None, as in the paper, deforms none.
-        exclude: text file with the names of cases to leave out of all splits, one a line, with or without
-            the suffix of an image; such as those on which another method is to be judged.
-        eval_pairs: how many pairs to validate and test on, always the same ones; None takes all.
+        augment: strengths of a random deformation of each training image with its labels, fields of
+            `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its defaults, None (the paper) switches it off.
+        exclude: text file with the names of cases to leave out of all splits, one per line, with or without
+            the suffix of the image; for example cases on which another method will be evaluated.
+        eval_pairs: number of pairs to validate and test on, always the same ones; None takes all.
         **settings: see `ZooDataModule`.
     """
 
@@ -98,10 +97,10 @@ class AcRegNetDataModule(ZooDataModule):
         self.exclude, self.eval_pairs = exclude, eval_pairs
 
     def choose(self, cases: list[Case], split: str) -> list[Case]:
-        """All but those that the file `exclude` names.
+        """The cases that the file `exclude` does not name.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the file cannot be read.
         """
         if self.exclude is None:
             return cases
@@ -114,7 +113,7 @@ class AcRegNetDataModule(ZooDataModule):
         return FrameDataset(cases, self.organs, self.frame)
 
     def items(self, cases: CaseDataset, split: str) -> Dataset[Any]:
-        """All ordered pairs; of the others than training at most `eval_pairs`, drawn once."""
+        """All ordered pairs; for validation and test at most `eval_pairs`, drawn once."""
         assert isinstance(cases, FrameDataset)
         pairs, count = PairDataset(cases), self.eval_pairs
         if split in ("train", UNLABELLED) or count is None or count >= len(pairs):
@@ -123,7 +122,7 @@ class AcRegNetDataModule(ZooDataModule):
         return Subset(pairs, sorted(torch.randperm(len(pairs), generator=draw)[:count].tolist()))
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
-        """A training batch whose images are each deformed in a way of their own, labels alike."""
+        """A training batch with a random deformation of each image, applied to its labels too."""
         if not training or self.augment_config is None:
             return batch
         found = dict(batch)

@@ -17,20 +17,20 @@ class AcRegNetModel(FieldTask):
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...; may be empty.
-        frame: what the network sees of each image; see `anatozoo.frames.spec.FrameSpec`.
-        normalization: batch normalisation behind ``"all"`` convolutions (the paper), the ``"output"`` alone
-            (the authors' port), or ``"none"``.
-        double_elu: the port applies each decoder level's activation twice.
-        dropout: in the decoder, in training.
+        frame: size and resolution of the network's input; see `anatozoo.frames.spec.FrameSpec`.
+        normalization: batch normalisation after ``"all"`` convolutions (the paper), after the ``"output"``
+            only (the authors' port), or ``"none"``.
+        double_elu: apply each decoder level's activation twice, as the authors' port does.
+        dropout: dropout probability in the decoder.
         velocity: predict a stationary velocity field, which gives an invertible deformation.
-        velocity_steps: doublings of its integration.
-        levels: resolutions, coarse to fine; 1 in the paper.
+        velocity_steps: squaring steps of the velocity field's integration.
+        levels: number of resolutions, coarse to fine; 1 in the paper.
         similarity: ``"ncc"``, ``"lncc"`` (in windows), ``"mse"``, or ``"mi"`` for two modalities.
         window: side of the windows of ``"lncc"``.
         smoothness: ``"tv_sum"`` (the paper), ``"tv_mean"`` (the port), ``"diffusion"`` or ``"bending"``.
-        smoothness_weight: its weight; 5e-5 in the paper for ``"tv_sum"``.
-        instance_steps: steps by which `predict` refines the field for each pair.
-        instance_lr: pixels by which such a step may change it, about.
+        smoothness_weight: weight of the smoothness term; 5e-5 in the paper for ``"tv_sum"``.
+        instance_steps: optimisation steps by which `predict` refines the field of each pair.
+        instance_lr: learning rate of these steps, about the change of the field per step in pixels.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -84,7 +84,7 @@ class AcRegNetModel(FieldTask):
         return self.smoothness_weight * smoothness_loss(self.smoothness, field)
 
     def refined(self, moving: Tensor, fixed: Tensor, answer: Any, steps: int) -> Tensor:
-        """A field that is fitted to this pair by some steps more, (1, n, ...) pixels."""
+        """The field (1, n, ...) in pixels after `steps` optimisation steps on this pair."""
         field, _ = optimise_field(
             moving,
             fixed,

@@ -15,13 +15,13 @@ from anatozoo.training.pairs import LabelLoss, PairModule
 class AcRegNetModule(PairModule, AcRegNetModel):
     """AC-RegNet as a LightningModule.
 
-    Mansilla et al., Neural Networks 2020; the defaults are the paper's, whose term of shapes is the objective
-    `ShapePrior` with a weight of 0.1. The other variants have other weights: RegNet has ``label_weight=0``
-    and no objective, CE-RegNet no objective, AE-RegNet ``label_weight=0``.
+    Mansilla et al., Neural Networks 2020, with the defaults of the paper; its shape term is the objective
+    `ShapePrior` with a weight of 0.1. The variants lack terms: RegNet has ``label_weight=0`` and no
+    objective, CE-RegNet no objective, AE-RegNet ``label_weight=0``.
 
     Args:
         label_loss: ``"cross_entropy"`` (the paper) or ``"dice"``.
-        label_weight: weight of the agreement of labels, 1 in the paper.
+        label_weight: weight of the label loss, 1 in the paper.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `AcRegNetModel` and `anatozoo.training.module.ZooModule`.
     """

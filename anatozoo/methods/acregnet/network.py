@@ -23,7 +23,7 @@ SHRINKAGE = 8
 
 
 class _Level(nn.Module):
-    """Convolution, ELU, convolution; the activation behind is left to the caller."""
+    """Convolution, ELU, convolution; the caller applies the last activation."""
 
     def __init__(self, dims: int, in_channels: int, out_channels: int, normalize: bool) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class _Level(nn.Module):
 class VectorCNN(nn.Module):
     """Predicts a field from two images: a U-shaped network whose skips are added, not concatenated.
 
-    Any size of at least 8 pixels works; sizes that are no multiple of 8 are rounded down on the way in, and
+    Any size of at least 8 pixels works; sizes that are not multiples of 8 are rounded down on the way in, and
     on the way out each map takes the size of its skip.
 
     Args:
         dims: 2 or 3.
-        normalization: where batch normalisation is: behind the ``"output"`` alone (the authors' port),
-            behind ``"all"`` convolutions (the paper), or nowhere.
-        double_elu: apply the activation twice behind every decoder level, as the authors' port does.
+        normalization: batch normalisation after the ``"output"`` only (the authors' port), after ``"all"``
+            convolutions (the paper), or ``"none"``.
+        double_elu: apply the activation twice after every decoder level, as the authors' port does.
         dropout: probability with which a value is dropped before each decoder level.
         widths: channels of each level, fine first.
     """
@@ -96,13 +96,13 @@ class VectorCNN(nn.Module):
 
 
 class Registration(NamedTuple):
-    """What a registration network answers.
+    """Output of a registration network.
 
     Attributes:
         warped: (B, 1, ...), the moving image on the fixed one's grid.
         field: (B, n, ...) pixels, see `anatozoo.nn.warp`.
-        inverse: the field the other way; None where the network predicts displacements, which need have none,
-            and where it was not asked for.
+        inverse: the inverse field; None if the network predicts displacements, which may have no inverse, or
+            if the inverse was not requested.
     """
 
     warped: Tensor
@@ -119,9 +119,9 @@ class RegNet(nn.Module):
         double_elu: see `VectorCNN`.
         dropout: see `VectorCNN`.
         velocity: predict a stationary velocity, so that the field is smoothly invertible.
-        velocity_steps: doublings of its integration.
-        levels: resolutions, from ``1 / 2**(levels - 1)`` on; each has a network of its own that corrects what
-            the coarser ones found. 1 is the published network.
+        velocity_steps: squaring steps of its integration.
+        levels: resolutions, from ``1 / 2**(levels - 1)`` on; each has its own network, which corrects the
+            result of the coarser ones. 1 is the published network.
         padding: what the warped image shows beyond the moving one's border.
 
     Raises:
@@ -154,8 +154,8 @@ class RegNet(nn.Module):
 
         Args:
             moving: the image to be warped.
-            fixed: the image on whose grid it is to lie.
-            invert: whether to make the inverse of a velocity's field too; no loss needs it.
+            fixed: the image on whose grid the result lies.
+            invert: also compute the inverse field of a velocity network; no loss needs it.
 
         Raises:
             ConfigError: the images are too small for the number of levels.

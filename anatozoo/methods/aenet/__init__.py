@@ -1,1 +1,1 @@
-"""AENet: the label autoencoder that tells AC-RegNet which shapes are plausible."""
+"""AENet: the label autoencoder behind the shape prior of AC-RegNet."""

@@ -1,4 +1,4 @@
-"""The label autoencoder of the AC-RegNet authors' PyTorch port in anatozoo's format."""
+"""Converts the label autoencoder of the AC-RegNet authors' PyTorch port."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ STYLES = ("port",)
 OPTIONS = ("organs",)
 
 _PART = {"0": "conv", "1": "norm"}
-# Where the port has convolutions among its activations and enlargements, by our numbers.
+# Positions of the convolutions among the layers of the port, by their position in anatozoo's network.
 _ENCODER = {"0": 0, "2": 1, "4": 2, "6": 3, "8": 4}
 _DECODER = {"0.block.1": 0, "2": 1, "4.block.1": 2, "6": 3, "8.block.1": 4}
 
@@ -28,12 +28,12 @@ def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 def convert_state(
     state: Mapping[str, Tensor], style: str = "port", *, organs: str | Sequence[str] | None = None
 ) -> AeNetModule:
-    """Build the module that the authors' tensors belong to, and fill it, strictly.
+    """Build the module of the authors' tensors and load them; every tensor must fit.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"port"``, the only release that has weights.
-        organs: their names; None numbers them.
+        organs: names of the organs; None numbers them.
 
     Returns:
         The module in eval mode.
@@ -46,7 +46,7 @@ def convert_state(
     ours = {rename(key): value for key, value in state.items()}
     absent = [name for name in ("head.bias", "to_code.weight") if name not in ours]
     if absent:
-        raise WeightsError(f"this is no complete AENet: {', '.join(absent)} missing.")
+        raise WeightsError(f"this is not a complete AENet: {', '.join(absent)} missing.")
     classes = ours["head.bias"].numel() - 1
     names = [f"label{i}" for i in range(1, classes + 1)] if organs is None else _names(organs)
     if len(names) != classes:
@@ -61,10 +61,10 @@ def convert_state(
 
 
 def rename(key: str) -> str:
-    """Our name of one of the authors' tensors.
+    """The name in anatozoo of one of the authors' tensors.
 
     Raises:
-        WeightsError: the name is none of theirs.
+        WeightsError: the name is unknown.
     """
     match = re.fullmatch(r"encoder_cnn\.(\d)\.block\.([01])\.(\w+)", key)
     if match and match[1] in _ENCODER:
@@ -76,7 +76,7 @@ def rename(key: str) -> str:
     match = re.fullmatch(r"decoder_cnn\.(\d(?:\.block\.1)?)\.block\.([01])\.(\w+)", key)
     if match and match[1] in _DECODER:
         return f"decoder.{_DECODER[match[1]]}.{_PART[match[2]]}.{match[3]}"
-    raise WeightsError(f"{key!r} is no tensor of AENet of AC-RegNet's PyTorch port.")
+    raise WeightsError(f"{key!r} is not a tensor of AENet of AC-RegNet's PyTorch port.")
 
 
 def _names(organs: str | Sequence[str]) -> list[str]:

@@ -14,9 +14,9 @@ class AeNetDataModule(ZooDataModule):
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"jsrt"`` or ``"folder"``.
-        organs: as in the module.
-        frame: as in the registration module.
+        layout: layout of the data, such as ``"jsrt"`` or ``"folder"``.
+        organs: organs, as in the module.
+        frame: frame, as in the registration module.
         batch_size: items per process and step.
         **settings: see `ZooDataModule`.
     """

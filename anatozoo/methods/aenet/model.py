@@ -6,11 +6,11 @@ from anatozoo.tasks.codes import CodeTask
 
 
 class AeNetModel(CodeTask):
-    """Knows a short code of plausible label maps. Mansilla et al., Neural Networks 2020.
+    """Encodes plausible label maps as a short code. Mansilla et al., Neural Networks 2020.
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees of a label map; sides are multiples of 8.
+        frame: size and resolution of the label maps; sides are multiples of 8.
         code: length of the code.
 
     Raises:

@@ -8,9 +8,9 @@ from anatozoo.training.optim import Optim
 
 
 class AeNetModule(CodeModule, AeNetModel):
-    """Learns a short code of plausible label maps by removing noise from them.
+    """Trains AENet as a denoising autoencoder of label maps.
 
-    Mansilla et al., Neural Networks 2020; the defaults are the paper's.
+    Mansilla et al., Neural Networks 2020, with the defaults of the paper.
 
     Args:
         optim: see `anatozoo.training.optim.Optim`.

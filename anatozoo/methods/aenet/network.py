@@ -26,7 +26,7 @@ class AENet(nn.Module):
         code: length of the code.
 
     Raises:
-        ConfigError: a size is no multiple of 8.
+        ConfigError: a size is not a multiple of 8.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, code: int = 32) -> None:

@@ -1,1 +1,1 @@
-"""Affine registration by a Siamese network, whose latents also tell which images are alike."""
+"""Affine registration by a Siamese network, whose latents also measure the similarity of images."""

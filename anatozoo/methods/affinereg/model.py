@@ -18,22 +18,22 @@ from anatozoo.tasks.field import FieldTask, Similarity, Spacing
 class AffineRegModel(FieldTask):
     """Registers a moving image to a fixed one by an affine map, and gives each image a latent.
 
-    The affine network of CheXmask's quality estimation (Gaggion et al., Scientific Data 2024), which also
-    chooses atlas images there: those whose latents have the largest products with the image's own.
+    The affine network of CheXmask's quality estimation (Gaggion et al., Scientific Data 2024). There it also
+    selects atlas images: those whose latents have the largest inner products with the latent of the image.
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...; may be empty.
-        frame: what the network sees of each image, of two sides.
+        frame: two-dimensional input of the network; see `anatozoo.frames.spec.FrameSpec`.
         transform: ``"affine"``, or ``"rigid"`` for the authors' variant with an angle, two scales and two
             shifts.
         widths: channels of each level of the encoder; each but the first halves the map.
         latent: length of the latent.
-        hidden: width of the layer between the latents and the map.
-        cells: parts of the encoder's last map along each axis.
+        hidden: width of the layer between the latents and the affine map.
+        cells: cells along each axis to which the encoder's last map is pooled.
         similarity: ``"ncc"``, ``"lncc"`` (in windows), ``"mse"``, or ``"mi"`` for two modalities.
         window: side of the windows of ``"lncc"``.
-        kl_weight: weight of the divergence of each image's latent from a normal distribution, from which
-            latents are drawn in training; 5e-6 as published. 0 makes latents plain numbers.
+        kl_weight: weight of the KL divergence of the latents, which are sampled in training; 5e-6 as
+            published. 0 makes them deterministic.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -82,13 +82,13 @@ class AffineRegModel(FieldTask):
         invert: bool | None = None,
         allow_any_modality: bool = False,
     ) -> npt.NDArray[np.float32]:
-        """The latent of one image, (K,) float32; images that the network has to treat alike have like ones.
+        """The latent (K,) float32 of one image; similar images have similar latents.
 
         Args:
             image: path, array, tensor, PIL or SimpleITK image, (H, W) of any size.
             spacing_mm: one number or (x, y), where the source has none.
             invert: whether to flip the polarity of a radiograph; None follows the file.
-            allow_any_modality: accept DICOM files that say they are no chest radiograph.
+            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
 
         Raises:
             ImageError: the image cannot be read.

@@ -16,14 +16,14 @@ from anatozoo.training.pairs import LabelLoss, PairModule
 class AffineRegModule(PairModule, AffineRegModel):
     """Siamese affine registration as a LightningModule.
 
-    Gaggion et al., CheXmask, Scientific Data 2024, train it on landmarks of both images; here images and
-    label maps are compared after warping, so that any data with label maps will do, or none.
+    Gaggion et al., CheXmask, Scientific Data 2024, train it on landmarks. Here the loss compares images and
+    label maps after warping, so that landmarks are not needed, and label maps are optional.
 
     Args:
         label_loss: ``"dice"`` or ``"cross_entropy"``.
-        label_weight: weight of the agreement of labels.
-        optim: see `anatozoo.training.optim.Optim`; a learning rate of 1e-4 and a weight decay of 1e-5 as
-            published.
+        label_weight: weight of the label loss.
+        optim: see `anatozoo.training.optim.Optim`; published are a learning rate of 1e-4 and a weight decay
+            of 1e-5.
         **settings: see `AffineRegModel` and `anatozoo.training.module.ZooModule`.
     """
 
@@ -49,7 +49,7 @@ class AffineRegModule(PairModule, AffineRegModel):
         terms = {"similarity": self.dissimilarity(output.warped, batch["fixed"])}
         terms |= self.label_terms(output, batch, maps)
         if output.log_variances is not None:
-            # Of both images, so twice the mean over all of them.
+            # The sum for both images is twice the mean over all.
             divergence = kl_divergence(output.means.float(), output.log_variances.float())
             terms["divergence"] = 2 * self.kl_weight * divergence
         return terms

@@ -17,20 +17,20 @@ from anatozoo.nn.warp import warp
 
 Transform = Literal["affine", "rigid"]
 NUMBERS = {"affine": 6, "rigid": 5}
-"""What the network predicts for each kind of map."""
+"""How many parameters each kind of map has."""
 
 
 class AffineRegistration(NamedTuple):
-    """What the affine network answers; the first three fields are those of every registration network.
+    """Output of the affine network; the first three fields are those of every registration network.
 
     Attributes:
         warped: (B, 1, H, W), the moving image on the fixed one's grid.
         field: (B, 2, H, W) pixels, see `anatozoo.nn.warp`.
         inverse: None; the inverse of `matrix` is the way back.
-        matrix: (B, 2, 3) float32, takes (x, y, 1) of the fixed image to (x, y) of the moving one, each -1 … 1
+        matrix: (B, 2, 3) float32, maps (x, y, 1) of the fixed image to (x, y) of the moving one, each -1 … 1
             from the first to the last pixel centre.
         means: (2B, K), latents of the moving and then of the fixed images.
-        log_variances: (2B, K); None where the latents have no distribution.
+        log_variances: (2B, K); None if the latents are deterministic.
     """
 
     warped: Tensor
@@ -42,15 +42,15 @@ class AffineRegistration(NamedTuple):
 
 
 class LatentEncoder(nn.Module):
-    """Image to latent: the encoder of the HybridGNet papers, its last map brought to one size, and a line.
+    """Image to latent: the encoder of the HybridGNet papers, average pooling to one size, a linear layer.
 
-    The authors tie the line to images of 1024 pixels. Here the last map is averaged in `cells` × `cells`
-    parts, which at 32 · `cells` pixels changes nothing and lets images of other sizes through.
+    The authors tie the linear layer to images of 1024 pixels. Here the last map is averaged in `cells` ×
+    `cells` parts, which changes nothing at 32 · `cells` pixels and permits other image sizes.
 
     Args:
         widths: channels of each level.
         latent: length K of the latent.
-        cells: parts along each axis.
+        cells: pooled cells along each axis.
         variational: also predict the variance of the latent.
     """
 
@@ -60,7 +60,7 @@ class LatentEncoder(nn.Module):
         self.mean = nn.Linear(widths[-1] * cells**2, latent)
         self.log_variance = nn.Linear(widths[-1] * cells**2, latent) if variational else None
         if self.log_variance is not None:
-            # Little chance at first: with a variance of 1 the map would have to be found beneath the noise.
+            # A small variance at first: with a variance of 1, noise would hide the map from the training.
             nn.init.constant_(self.log_variance.bias, -6.0)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -73,17 +73,17 @@ class LatentEncoder(nn.Module):
 class AffineNet(nn.Module):
     """Registers one image to another by one affine map.
 
-    Both images go through one encoder; their latents, joined, through two layers that give the numbers of the
-    map. A fresh network gives the identity.
+    Both images go through one encoder; two layers predict the parameters of the map from their concatenated
+    latents. An untrained network predicts the identity.
 
     Args:
-        transform: ``"affine"`` (6 numbers: what to add to the identity's matrix) or ``"rigid"``, as the
-            authors call it (5 numbers: angle, the logarithms of two scales, two shifts).
+        transform: ``"affine"`` (6 parameters, added to the matrix of the identity) or ``"rigid"``, as the
+            authors call it (5 parameters: angle, the logarithms of two scales, two shifts).
         widths: channels of each level of the encoder.
         latent: length of the latent.
-        hidden: width of the layer between the latents and the map.
-        cells: parts of the encoder's last map along each axis.
-        variational: whether latents are drawn in training.
+        hidden: width of the layer between the latents and the affine map.
+        cells: cells along each axis to which the encoder's last map is pooled.
+        variational: sample the latents in training.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -112,12 +112,12 @@ class AffineNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def embed(self, image: Tensor) -> Tensor:
-        """Latents (B, K) of images (B, 1, H, W) in [0, 1]: the means, without chance."""
+        """Latents (B, K) of images (B, 1, H, W) in [0, 1]: the means, without sampling."""
         mean: Tensor = self.encoder(image)[0]
         return mean
 
     def forward(self, moving: Tensor, fixed: Tensor) -> AffineRegistration:
-        """Register images (B, 1, H, W) in [0, 1]; the encoder halves them at each level but the first.
+        """Register images (B, 1, H, W) in [0, 1]; each encoder level but the first halves them.
 
         Raises:
             ConfigError: the images are too small for the number of levels.
@@ -140,7 +140,7 @@ class AffineNet(nn.Module):
 
 
 def affine_matrix(numbers: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Matrices (B, 2, 3) of affine maps about the middle of the image, on positions (x, y) in -1 … 1.
+    """Matrices (B, 2, 3) of affine maps about the image's centre, on positions (x, y) in -1 … 1.
 
     Args:
         numbers: (B, 6), added to the identity row by row; or (B, 5): angle in radians (in pixels, not in
@@ -162,7 +162,7 @@ def affine_matrix(numbers: Tensor, shape: tuple[int, int]) -> Tensor:
 def affine_field(matrix: Tensor, shape: tuple[int, int]) -> Tensor:
     """The field (B, 2, H, W) in pixels, rows and then columns, of affine maps.
 
-    Products one by one rather than a matrix product, which autocast would round to eight bits.
+    Computed by single products: autocast would round a matrix product to eight bits.
 
     Args:
         matrix: (B, 2, 3), see `AffineRegistration.matrix`.

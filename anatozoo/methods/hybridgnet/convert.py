@@ -1,13 +1,13 @@
-"""The HybridGNet authors' released weights in anatozoo's format; see `anatozoo.training.conversion`.
+"""Converts the HybridGNet authors' released weights; see `anatozoo.training.conversion`.
 
-Two styles of names exist for the same networks: that of the TMI 2022 release (``graphConv_pre1``) and that
+Two styles of names exist for the same networks: those of the TMI 2022 release (``graphConv_pre1``) and those
 of CheXmask (``SC_1.graphConv_pre``). The two also use different up-sampling matrices, which their files do
-not hold. Which encoder levels feed the skips is not in the files either, but for the number of channels.
+not hold. The encoder levels of the skips are not stored either; only the number of channels tells them.
 
-Given the authors' positions, a converted network with ``lookup="roi_align"`` gives their outputs to float
-precision. Left to itself it cannot on every machine: the last bit of a position decides how many samples
-RoIAlign takes there (torchvision's own operator in our place differs by up to 3e-3 of the frame from outputs
-made on another machine, with random weights). Converted networks therefore take the even window.
+Given the authors' positions, a converted network with ``lookup="roi_align"`` reproduces their outputs to
+float precision. With its own positions it cannot on every machine: the last bit of a position decides how
+many samples RoIAlign takes there (torchvision's operator differs by up to 3e-3 of the frame from outputs made
+on another machine, with random weights). Converted networks therefore use the average window.
 """
 
 import re
@@ -46,7 +46,7 @@ _GRAPH = {
 
 
 def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The releases whose names these are: both where there is no skip, whose names alone differ."""
+    """The releases that use these names: both if there is no skip, as only names of skips differ."""
     if "dec_lin.weight" not in state:
         return ()
     if any(key.startswith("graphConv_pre") for key in state):
@@ -55,10 +55,10 @@ def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def rename(key: str) -> str:
-    """Our name of one of the authors' tensors.
+    """The name in anatozoo of one of the authors' tensors.
 
     Raises:
-        WeightsError: the name is none of theirs.
+        WeightsError: the name is unknown.
     """
     if match := re.fullmatch(r"encoder\.dconv_down(\d)\.(.+)\.(weight|bias)", key):
         level, part, kind = match.groups()
@@ -71,7 +71,7 @@ def rename(key: str) -> str:
     for theirs, ours in _GRAPH.items():
         if key.startswith(f"{theirs}."):
             return ours + key.removeprefix(theirs)
-    raise WeightsError(f"{key!r} is no tensor of a HybridGNet of the TMI 2022 or CheXmask release.")
+    raise WeightsError(f"{key!r} is not a tensor of a HybridGNet of the TMI 2022 or CheXmask release.")
 
 
 def _split_chebyshev(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,9 +87,9 @@ def _split_chebyshev(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _skip_levels(state: Mapping[str, Tensor], features: int) -> list[int]:
-    """Encoder levels of the skips from the channels that enter the layer behind each.
+    """Encoder levels of the skips, from the number of channels that enter the layer after each.
 
-    Levels 5 and 6 have the same width in the paper's encoder; the published pairs tell them apart.
+    Levels 5 and 6 have the same width in the paper's encoder; the published pairs of levels resolve it.
     """
     by_width = {width: level for level, width in enumerate(PAPER_WIDTHS, 1)}  # 128 maps to level 6
     levels = []
@@ -123,14 +123,14 @@ def convert_state(
     skips: Sequence[int] | None = None,
     organs: str | Mapping[str, int] | None = None,
 ) -> HybridGNetModule:
-    """Build the network that an authors' state dict belongs to, and fill it, strictly.
+    """Build the network of an authors' state dict and load the tensors; every one must fit.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"tmi"`` or ``"chexmask"``; decides the up-sampling matrix.
-        skips: encoder levels of the skips. Needed for a single skip at level 5, which cannot be told from
-            one at level 6; otherwise found from the shapes.
-        organs: landmarks per organ, or a set's name, if not one of the published sets.
+        skips: encoder levels of the skips. Required for a single skip at level 5, which has the shapes of one
+            at level 6; otherwise found from the shapes.
+        organs: landmarks per organ, or the name of a set; None finds the published sets from the shapes.
 
     Returns:
         The module in eval mode.
@@ -147,7 +147,7 @@ def convert_state(
     required = ("expand.weight", "fc_mu.weight", "fine1.conv.bias", "encoder.blocks.5.conv2.weight")
     absent = [name for name in required if name not in ours]
     if absent:
-        raise WeightsError(f"this is no complete HybridGNet: {', '.join(absent)} missing.")
+        raise WeightsError(f"this is not a complete HybridGNet: {', '.join(absent)} missing.")
     features = ours["fine1.conv.bias"].numel()
     latents, flat = ours["fc_mu.weight"].shape
     cells = flat // PAPER_WIDTHS[-1]
@@ -157,7 +157,7 @@ def convert_state(
     nodes = ours["expand.bias"].numel() // (features // 2)
     module = HybridGNetModule(
         organs=graphs.organ_counts(organs) if organs else _organs(nodes),
-        # Theirs: values of 8 bits divided by 255, of 12 bits by 4,096.
+        # The authors divide 8-bit values by 255 and 12-bit values by 4,096.
         frame=FrameSpec(32 * side, intensity="bits"),
         latents=latents,
         features=features,
@@ -183,7 +183,7 @@ def convert_file(
     Args:
         weights: file written by ``torch.save(model.state_dict())``; read without unpickling code.
         directory: folder to write; it must not hold a checkpoint.
-        style: ``"tmi"`` or ``"chexmask"``; None finds it from the names, which are the same without skips.
+        style: ``"tmi"`` or ``"chexmask"``; None finds it from the names, which needs a skip.
         name: name of the checkpoint, by default ``hybridgnet-`` and the style.
         **options: `skips` and `organs` of `convert_state`.
 
@@ -191,8 +191,8 @@ def convert_file(
         The folder.
 
     Raises:
-        WeightsError: the file is no state dict, or not of a HybridGNet.
-        ConfigError: the style has to be said, or an option is not possible.
+        WeightsError: the file is not a state dict, or not of a HybridGNet.
+        ConfigError: the style is ambiguous, or an option is not possible.
         OutputError: the folder holds a checkpoint, or cannot be written.
     """
     return conversion.convert_file("hybridgnet", weights, directory, style=style, name=name, **options)

@@ -24,13 +24,13 @@ class ChestDataset(RadiographDataset):
     """Radiographs with landmarks, and with masks of the organs that lack them, in the square network frame.
 
     Items hold ``image`` (1, S, S), ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), ``masks``
-    (C, S/4, S/4), ``known`` (C,) bool, of which masks there are, and ``spacing_mm``.
+    (C, S/4, S/4), ``known`` (C,) bool, which of the masks exist, and ``spacing_mm``.
 
     Args:
         cases: the cases; each needs an image.
         counts: landmarks per organ, in the network's order.
-        mask_organs: channels of the masks that stand in where landmarks are missing.
-        frame: what the network sees, a square of side S.
+        mask_organs: channels of the masks, which replace missing landmarks.
+        frame: frame of the network, a square of side S.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class ChestDataset(RadiographDataset):
         return item | {"masks": item["masks"] / 255, "known": stored["known"].clone()}
 
     def annotations(self, name: str, drawn: Drawn, geometry: Geometry) -> dict[str, Tensor]:
-        """Landmarks and masks of a case, and which of them there are.
+        """Landmarks and masks of a case, and which of them exist.
 
-        Contours that somebody drew become as many landmarks as the network has, see
+        Hand-drawn contours are resampled to the network's number of landmarks, see
         `anatozoo.data.contours.resampled`.
 
         Raises:
@@ -87,12 +87,12 @@ class HybridGNetDataModule(ZooDataModule):
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"jsrt"``, ``"folder"``, or ``[jsrt, covid]`` to train on both.
-        organs: as in the module.
-        mask_organs: as the module's ``dense_organs``; None takes `organs`.
-        frame: as in the module.
-        augment: strengths, fields of `anatozoo.nn.augment.AugmentConfig`; ``{}`` takes its defaults,
-            None switches augmentation off.
+        layout: layout of the data, such as ``"jsrt"`` or ``"folder"``; ``[jsrt, covid]`` trains on both.
+        organs: organs, as in the module.
+        mask_organs: organs whose masks are read, the module's ``dense_organs``; None takes `organs`.
+        frame: frame, as in the module.
+        augment: strengths of the augmentation, fields of `anatozoo.nn.augment.AugmentConfig`; ``{}`` takes
+            its defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
 
@@ -118,11 +118,11 @@ class HybridGNetDataModule(ZooDataModule):
         return ChestDataset(cases, self.counts, self.mask_organs, self.frame)
 
     def usable(self, case: Case) -> bool:
-        """Whether there are an image and an annotation."""
+        """Whether the case has an image and an annotation."""
         return case.image is not None and case.labelled
 
     def mean_landmarks(self) -> Tensor:
-        """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
+        """Mean training landmarks (N, 2) in the network frame; the frame's centre if an organ has none."""
         items = [self.sets["train"][i] for i in range(len(self.sets["train"]))]
         weight = torch.stack([item["landmark_weight"] for item in items])[..., None]
         total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)

@@ -1,4 +1,4 @@
-"""The same network for some of its organs: what ``anatozoo export --organs`` does with a HybridGNet."""
+"""Restrict a HybridGNet to some of its organs, for ``anatozoo export --organs``."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from anatozoo.methods.hybridgnet.transfer import adapt_state
 
 
 def restrict_organs(module: HybridGNetModule, organs: Sequence[str]) -> HybridGNetModule:
-    """The same network for some of its organs only; their contours stay exactly what they were.
+    """The network for some of its organs only; their contours do not change.
 
     Args:
         module: the network.

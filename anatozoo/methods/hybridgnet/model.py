@@ -18,23 +18,26 @@ class HybridGNetModel(ContourTask):
     network; the other settings are anatozoo's.
 
     Args:
-        organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or landmarks per organ.
-        frame: the square that the network sees; see `anatozoo.frames.spec.FrameSpec`.
-        encoder: ``"residual"`` or any timm feature extractor.
+        organs: name of a set (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or number of
+            landmarks per organ.
+        frame: square input of the network; see `anatozoo.frames.spec.FrameSpec`.
+        encoder: ``"residual"`` or the name of a timm feature extractor.
         latents: length of the latent code.
         features: width of the graph layers.
-        order: Chebyshev terms K.
-        skips: levels of the image-to-graph skips, coarse first; empty for none.
-        window: side of the look-up window.
-        lookup: ``"average"``, or ``"roi_align"`` for the authors' outputs to float precision.
-        upsampling: ``"wrap"`` (CheXmask) or ``"copy"`` (TMI 2022).
-        graph_conv: ``"static"`` or ``"pyg"``.
-        template: positions are corrections of the training data's mean shape.
-        refine: reaches of the contour refinement steps; empty for the published network.
+        order: number of Chebyshev terms K.
+        skips: encoder levels of the image-to-graph skips, coarse first; empty for none.
+        window: side of the window, in pixels of the map, in which a skip samples it.
+        lookup: how skips sample the map: ``"average"``, or ``"roi_align"`` as the authors do.
+        upsampling: up-sampling matrix, ``"wrap"`` (CheXmask) or ``"copy"`` (TMI 2022).
+        graph_conv: implementation of the graph convolution, ``"static"`` or ``"pyg"``.
+        template: predict positions relative to the mean shape of the training data.
+        refine: reaches of the contour refinement steps, as fractions of the frame; empty for the published
+            network.
         refine_features: width of the refiner.
-        anchors: organ -> landmarks between which the others are spaced; empty for the published network.
+        anchors: organ -> landmarks between which the others are evenly spaced; empty for the published
+            network.
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
-        check_view: whether `predict` flags pictures that are no upright frontal chest, see
+        check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
 
     Raises:

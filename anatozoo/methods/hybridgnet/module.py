@@ -1,4 +1,4 @@
-"""HybridGNet in training: its losses, what measures it, and starting weights of other organs."""
+"""HybridGNet in training: losses, validation metrics, and starting weights from other organs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
 
 REPORT_FRAME = 1024
-"""Errors are logged in pixels of this frame, the one in which HybridGNet's numbers are published."""
+"""Errors are logged in pixels of this frame, as in the HybridGNet papers."""
 
 
 class HybridGNetModule(EncoderModule, HybridGNetModel):
@@ -31,12 +31,13 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
     settings are anatozoo's.
 
     Args:
-        loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also weighs leaving the contour).
+        loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also penalises the distance from the
+            contour).
         kl_weight: weight of the KL divergence.
         dense_weight: weight of the auxiliary masks' loss.
         region_weight: weight of the soft Dice between predicted polygons and masks without landmarks.
-        uncrossing_weight: weight of the loss on loops of contours that cross themselves.
-        huber_delta: landmark error, in units of 1 % of the frame, up to which ``"contour"`` is quadratic.
+        uncrossing_weight: weight of the loss on contours that cross themselves.
+        huber_delta: landmark error, in percent of the frame, up to which ``"contour"`` is quadratic.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `HybridGNetModel` and `anatozoo.training.encoders.EncoderModule`.
     """
@@ -70,11 +71,11 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
 
     @property
     def parts(self) -> dict[str, slice]:
-        """Where each organ's landmarks are."""
+        """Position of each organ's landmarks among all landmarks."""
         return graphs.organ_slices(self.organs)
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Starting weights of a network for other organs; those that both have keep their rows."""
+        """Starting weights from a network for other organs; shared organs keep their rows."""
         organs = graphs.organ_counts(settings["organs"])
         dense = list(settings.get("dense_organs") or organs)
         return adapt_state(state, organs, dense, self.state_dict(), self.organs, self.dense_organs)
@@ -97,7 +98,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         return ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
 
     def points(self, output: Any, batch: Mapping[str, Tensor]) -> Points:
-        """Final landmarks beside those that the data says."""
+        """Final landmarks with the reference landmarks."""
         return super().points(output.landmarks, batch)
 
     def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
@@ -141,7 +142,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         return terms
 
     def _mask_weight(self, output: HybridGNetOutput, weight: Tensor, size: int) -> Tensor:
-        """Pixels where given masks count: not where the heart is now seen, as some lung masks include it."""
+        """Weights of the mask pixels: 0 where the heart is predicted, as some lung masks include it."""
         where = weight[:, :, None, None].expand(-1, -1, size, size)
         if "heart" not in self.parts:
             return where
@@ -211,5 +212,5 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         return torch.stack(values, 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Contours beside landmarks, and beside the masks of organs that have no landmarks."""
+        """Contours with the reference landmarks, or with masks for organs without landmarks."""
         return landmark_cases(output, batch, self.organs, self.dense_organs)

@@ -23,7 +23,7 @@ from anatozoo.nn.spacing import Spacing
 
 
 class HybridGNetOutput(NamedTuple):
-    """What a forward pass gives; all positions are x, y in [0, 1] of the network's square frame."""
+    """Output of a forward pass; all positions are x, y in [0, 1] of the network's square frame."""
 
     landmarks: Tensor
     """(B, N, 2) final contour nodes."""
@@ -50,7 +50,7 @@ class GraphConvBlock(nn.Module):
 
 
 class SkipConnection(nn.Module):
-    """Image-to-graph skip connection: predict positions, look the image up there, concatenate all three."""
+    """Image-to-graph skip connection: predict positions, sample the map there, concatenate all."""
 
     def __init__(self, level: int, window: int, lookup: str, conv: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class HybridGNet(nn.Module):
 
     Args:
         organs: landmarks per organ, in output order.
-        image_size: side of the square input; ties the paper's encoder to it.
+        image_size: side of the square input in pixels, which the paper's encoder is tied to.
         encoder: ``"residual"`` (the paper's) or a timm model name.
         latents: length of the shape code.
         features: width of the fine graph layers; the coarse ones have half.
@@ -82,12 +82,12 @@ class HybridGNet(nn.Module):
         lookup: ``"average"`` or ``"roi_align"``, see `anatozoo.nn.igsc.window_average`.
         upsampling: ``"wrap"`` or ``"copy"``, see `anatozoo.nn.graphs.upsampling`.
         graph_conv: ``"static"`` or ``"pyg"``.
-        template: whether positions are corrections of a learned mean shape (not part of the paper).
+        template: predict positions relative to a learned mean shape (not part of the paper).
         refine: ranges of the contour refinement steps as fractions of the frame, empty for the paper's
             network (see `ContourRefiner`; not part of the paper).
         refine_features: width of the refiner.
-        anchors: anchor landmarks per organ between which the others are spaced, empty for the paper's network
-            (see `anatozoo.nn.spacing`; not part of the paper).
+        anchors: anchor landmarks per organ between which the others are evenly spaced, empty for the paper's
+            network (see `anatozoo.nn.spacing`; not part of the paper).
         dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
 
     Raises:
@@ -141,7 +141,7 @@ class HybridGNet(nn.Module):
         if encoder == "residual":
             flat = deepest * (image_size // 32) ** 2
         else:
-            # A fixed 8 × 8 grid unties the weights from the input size and keeps the heads small.
+            # A fixed 8 × 8 grid makes the weights independent of the input size and keeps the heads small.
             flat = 64 * 64
             self.reduce = nn.Sequential(nn.Conv2d(deepest, 64, 1), nn.AdaptiveAvgPool2d(8))
         self.fc_mu = nn.Linear(flat, latents)
@@ -219,10 +219,10 @@ class HybridGNet(nn.Module):
         return landmarks if self.spacing is None else self.spacing(landmarks)
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
-        """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
+        """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training only."""
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):
-            # The graph's part costs next to nothing, and half precision there would cost whole pixels.
+            # The graph layers take little time, and half precision there would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
                 return self._contours({level: x.float() for level, x in maps.items()})
         return self._contours(maps)

@@ -60,13 +60,13 @@ class Pyramid(nn.Module):
 
 
 class RefinementStep(nn.Module):
-    """Sample features along each node's normal, pass them along the contour, move the node.
+    """Sample features along each node's normal, exchange them along the contour, move the node.
 
     Args:
         organs: landmarks per organ.
         image_features: channels of the sampled map.
         node_features: features per node carried between steps.
-        reach: how far along the normal is looked and moved, as a fraction of the frame.
+        reach: largest distance along the normal for sampling and moving, as a fraction of the frame.
         order: Chebyshev terms.
         graph_conv: kind of graph convolution.
     """
@@ -122,8 +122,8 @@ class RefinementStep(nn.Module):
 class ContourRefiner(nn.Module):
     """A feature pyramid and a sequence of refinement steps of shrinking reach.
 
-    No gradient flows from a step to the positions it starts from: each step learns to correct what it
-    is given, and the steps before keep their own supervision.
+    No gradient flows from a step to its starting positions: each step learns to correct its input, and
+    earlier steps keep their own supervision.
 
     Args:
         organs: landmarks per organ.

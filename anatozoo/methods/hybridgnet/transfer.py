@@ -1,9 +1,8 @@
 """Starting weights from another checkpoint, also one with other organs.
 
 The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
-first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Organs that
-both networks have keep their rows; for a subset of the organs the network then computes exactly the same
-contours.
+first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Shared organs keep
+their rows; a network for a subset of the organs then computes exactly the same contours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from anatozoo.training.weights import refuse_other_shapes
 
 
 def _take(value: Tensor, like: Tensor, source: Mapping[str, slice], target: Mapping[str, slice]) -> Tensor:
-    """Rows of the organs that both have; the others keep what a fresh network has."""
+    """Rows of the shared organs; the others keep the values of the new network."""
     result = like.clone()
     for organ, rows in target.items():
         if organ in source and source[organ].stop - source[organ].start == rows.stop - rows.start:
@@ -36,18 +35,18 @@ def adapt_state(
 
     Args:
         state: tensors to start from.
-        organs: their landmarks per organ.
-        dense: their auxiliary organs.
-        own: fresh tensors of the network to fill, under the same names.
-        own_organs: its landmarks per organ.
-        own_dense: its auxiliary organs.
+        organs: landmarks per organ of `state`.
+        dense: auxiliary organs of `state`.
+        own: tensors of the new network, under the same names.
+        own_organs: landmarks per organ of the new network.
+        own_dense: auxiliary organs of the new network.
 
     Raises:
-        WeightsError: anything but the organs differs; the message lists the tensors.
+        WeightsError: the networks differ in more than the organs; the message lists the tensors.
     """
     nodes = graphs.organ_slices(organs), graphs.organ_slices(own_organs)
     coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
-    # Tensors left over count too: a network without them computes something else from the same weights.
+    # Surplus tensors count too: a network without them computes something else from the same weights.
     # The spacing of landmarks is taken from the training data, so starting weights may lack it.
     spacing = {name for name in own if ".spacing." in name and name not in state}
     result, wrong = {name: own[name] for name in spacing}, sorted((set(own) - spacing) ^ set(state))

@@ -1,1 +1,1 @@
-"""Post-DAE: any segmentation made anatomically plausible by an autoencoder that learnt from masks alone."""
+"""Post-DAE: makes any segmentation plausible by an autoencoder that was trained on masks alone."""

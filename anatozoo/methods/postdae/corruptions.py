@@ -1,8 +1,8 @@
-"""The kinds of degradations of label maps, 2-D and 3-D, batched: what segmenters get wrong, and worse.
+"""Degradations of label maps, 2-D and 3-D, batched: typical errors of segmenters, and worse.
 
-The paper's are random shapes added and removed, morphology, and labels that change places near a border.
-Every function draws its own parameters for each item of a batch, on the batch's device. Label maps are
-(B, ...) uint8, a quarter of the memory traffic of other numbers.
+The paper has random shapes added and removed, morphology, and labels swapped near a border. Every function
+draws its own parameters for each item of a batch, on the batch's device. Label maps are (B, ...) uint8, which
+takes a quarter of the memory traffic of float32.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from anatozoo.nn.deform import smooth_field, uniform
 AVG_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 SHAPE_SIDE = 96
-"""Shapes are drawn on a grid of about this many pixels a side."""
+"""Shapes are drawn on a grid of about this many pixels along each axis."""
 
 
 class Degradation(NamedTuple):
-    """What a degradation works with.
+    """Input of a degradation.
 
     Attributes:
         labels: (B, ...) uint8.
-        severity: (B,) in [0, 1]; scales what is done.
-        table: (C, C), how often a label is taken for another; rows sum to 1, the diagonal is 0.
+        severity: (B,) in [0, 1]; scales the degradation.
+        table: (C, C), probability that a label is confused with another; rows sum to 1, the diagonal is 0.
         config: strengths.
     """
 
@@ -52,27 +52,27 @@ class Degradation(NamedTuple):
         return sum(self.shape) / len(self.shape)
 
     def each(self, values: Tensor) -> Tensor:
-        """Values (B,) that broadcast over the pixels; whole numbers as labels."""
+        """Values (B,) reshaped to broadcast over the pixels; integers become labels."""
         values = (
             values if values.is_floating_point() or values.dtype == torch.bool else values.to(torch.uint8)
         )
         return values.view(-1, *[1] * len(self.shape))
 
     def organs(self) -> Tensor:
-        """One label above 0 for each item, of those that it has, (B,); 1 where it has none."""
+        """One random label (B,) above 0 of those that each item contains; 1 if it contains none."""
         flat = self.labels.flatten(1)
         there = torch.stack([(flat == value).any(1) for value in range(1, self.classes)], 1).float()
         there[there.sum(1) == 0, 0] = 1.0
         return 1 + torch.multinomial(there, 1)[:, 0]
 
     def taken_for(self) -> Tensor:
-        """For each item and label, one that it may be taken for, (B, C)."""
+        """A label (B, C) that each label of each item is confused with, drawn from the table."""
         drawn = torch.multinomial(self.table, len(self.labels), replacement=True)
         return drawn.T.to(torch.uint8).contiguous()
 
 
 def extent(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last pixel of the anatomy along each axis, (B, n) float each; without any, the frame."""
+    """First and last pixel of the anatomy along each axis, (B, n) float each; the frame if there is none."""
     dims, low, high = range(1, labels.ndim), [], []
     for axis in dims:
         there = labels > 0
@@ -85,7 +85,7 @@ def extent(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def look_up(labels: Tensor, offset: Tensor) -> Tensor:
-    """The label of the pixel nearest to an offset (B, n, ...) in pixels from each pixel; borders go on."""
+    """The label at an offset (B, n, ...) in pixels from each pixel, nearest neighbour, border repeated."""
     shape = labels.shape[1:]
     index = torch.zeros_like(labels, dtype=torch.int64)
     for axis, size in enumerate(shape):
@@ -102,7 +102,7 @@ def add_shapes(d: Degradation) -> Tensor:
     batch = len(labels)
     low, high = extent(labels)
     span = (high - low + 1).clamp_min(0.1 * d.side)
-    # Drawn on a coarser grid where the frame is large: nobody minds their outlines.
+    # Drawn on a coarser grid if the frame is large: their outlines need no precision.
     step = max(round(d.side / SHAPE_SIDE), 1)
     coarse = tuple(-(-side // step) for side in d.shape)
     axes = [step * torch.arange(s, device=labels.device) + (step - 1) / 2 for s in coarse]
@@ -128,7 +128,7 @@ def add_shapes(d: Degradation) -> Tensor:
 
 
 def box_blur(x: Tensor, radius: int) -> Tensor:
-    """Mean over a box of ``2 * radius + 1`` pixels, (B, ...) float with any channels; less at the border."""
+    """Mean over a box of ``2 * radius + 1`` pixels, (B, ...) float, cut at the border."""
     for axis in range(x.ndim - 1, 0, -1):
         size = x.shape[axis]
         at = torch.arange(size, device=x.device)
@@ -142,8 +142,8 @@ def box_blur(x: Tensor, radius: int) -> Tensor:
 def morphology(d: Degradation) -> Tensor:
     """Dilation, erosion, opening or closing of two organs.
 
-    A mask that is blurred by a box and compared with another number than a half grows or shrinks by up to the
-    box's radius, and loses what is thinner: all items do with one box.
+    A mask blurred by a box and thresholded at another value than 0.5 grows or shrinks by up to the box's
+    radius, and loses thinner parts. One box therefore serves all items.
     """
     labels, device = d.labels, d.labels.device
     batch = len(labels)
@@ -163,7 +163,7 @@ def morphology(d: Degradation) -> Tensor:
 
 
 def swap_borders(d: Degradation) -> Tensor:
-    """Pixels take the label of a pixel nearby, which changes them near borders alone."""
+    """Give pixels the label of a pixel nearby, which changes only pixels near borders."""
     n = len(d.shape)
     reach = 1 + d.each(d.severity)[:, None] * (d.config.swap * d.side - 1)
     offset = uniform((len(d.labels), n, *d.shape), -1, 1, d.labels) * reach
@@ -173,14 +173,14 @@ def swap_borders(d: Degradation) -> Tensor:
 
 
 def bend(d: Degradation) -> Tensor:
-    """A local deformation, of waves much shorter than an organ."""
+    """A local deformation, with waves much shorter than an organ."""
     cells = int(torch.randint(6, 18, ()))
     field = smooth_field(len(d.labels), len(d.shape), d.shape, cells, d.labels)
     return look_up(d.labels, field * d.each(0.2 + 0.8 * d.severity)[:, None] * d.config.elastic * d.side)
 
 
 def remove_organ(d: Degradation) -> Tensor:
-    """An organ is background, or all but remains of it; at the highest severities two are."""
+    """Remove an organ, wholly or all but remains of it; at the highest severities two."""
     labels = d.labels
     for least in (0.0, 0.75):
         organ = Degradation(labels, d.severity, d.table, d.config).organs()
@@ -192,7 +192,7 @@ def remove_organ(d: Degradation) -> Tensor:
 
 
 def occlude(d: Degradation) -> Tensor:
-    """A band through the anatomy, or one end of it, is blank."""
+    """Blank a band through the anatomy, or one end of it."""
     batch, n = len(d.labels), len(d.shape)
     low, high = extent(d.labels)
     direction = torch.randn(batch, n, device=d.labels.device)
@@ -219,7 +219,7 @@ def occlude(d: Degradation) -> Tensor:
 
 
 def confuse(d: Degradation) -> Tensor:
-    """An organ, or a part of it, has the label that it may be taken for."""
+    """Give an organ, or a part of it, the label of another."""
     organ = d.organs()
     other = d.taken_for().gather(1, organ[:, None])[:, 0]
     part = smooth_field(len(d.labels), 1, d.shape, int(torch.randint(2, 7, ())), d.labels)[:, 0]
@@ -228,7 +228,7 @@ def confuse(d: Degradation) -> Tensor:
 
 
 def add_blobs(d: Degradation) -> Tensor:
-    """Irregular patches: background, one organ, or what lies elsewhere."""
+    """Irregular patches of background, of one organ, or copied from elsewhere."""
     batch, device = len(d.labels), d.labels.device
     field = smooth_field(batch, 1, d.shape, int(torch.randint(6, 25, ())), d.labels)[:, 0]
     share = d.config.blobs * (0.1 + 0.9 * d.severity)
@@ -243,7 +243,7 @@ def add_blobs(d: Degradation) -> Tensor:
 
 
 def _thinned(field: Tensor) -> Tensor:
-    """Every so many values of each item, (B, about 4096), enough for a quantile."""
+    """A regular sample (B, about 4096) of each item's values, enough for a quantile."""
     flat = field.flatten(1)
     return flat[:, :: max(flat.shape[1] // 4096, 1)]
 
@@ -271,12 +271,12 @@ def speckle(d: Degradation) -> Tensor:
 
 
 def coarsen(d: Degradation) -> Tensor:
-    """The largest share of each cell of a coarse grid decides, with smooth transitions between cells."""
+    """Keep the most frequent label of each cell of a coarse grid, with smooth transitions between cells."""
     n, result = len(d.shape), []
     for labels, severity in zip(d.labels, d.severity.tolist(), strict=True):
         most = 2 + severity * max(d.config.coarse * d.side - 2, 0)
         cell = round(float(uniform((), 2, most, labels)))
-        # The grid starts anywhere, so that no cell begins where an organ does in all items.
+        # The grid has a random origin, so that cells do not align with organs in all items.
         before = torch.randint(0, cell, (n,)).tolist()
         padding = [side for start in reversed(before) for side in (start, 0)]
         shares = AVG_POOL[n](F.pad(indicator(labels[None], d.classes), padding), cell, ceil_mode=True)
@@ -288,9 +288,9 @@ def coarsen(d: Degradation) -> Tensor:
 
 
 def classify(d: Degradation) -> Tensor:
-    """What an uncertain classifier of pixels finds: blurred evidence, noise on many scales, labels favoured.
+    """Simulate an uncertain pixel classifier: blurred evidence, noise on many scales, preferred labels.
 
-    Thin organs drown in their neighbours, borders fray, and islands and holes appear where noise wins.
+    Thin organs vanish in their neighbours, borders fray, and islands and holes appear.
     """
     batch, n, device = len(d.labels), len(d.shape), d.labels.device
     radius = 1 + int(torch.randint(0, max(round(d.config.classifier * d.side), 1), ()))
@@ -300,7 +300,7 @@ def classify(d: Degradation) -> Tensor:
     favour = torch.randn(batch, d.classes, *[1] * n, device=device)
     noise = torch.zeros_like(evidence)
     for octave in range(3):
-        # Cells of any proportions: forests that look along rows leave streaks.
+        # Cells of any proportions: random forests with features along rows leave streaks.
         cells = [int(torch.randint(5, 13, ())) * 3**octave for _ in range(n)]
         coarse = torch.randn(batch, d.classes, *[min(c, s) for c, s in zip(cells, d.shape, strict=True)])
         noise += F.interpolate(coarse.to(device), size=d.shape, mode=LINEAR[n], align_corners=False)
@@ -320,7 +320,7 @@ KINDS: dict[str, Callable[[Degradation], Tensor]] = {
     "swap": swap_borders,
     "speckle": speckle,
 }
-"""Every kind, in the order in which they are applied."""
+"""All kinds, in the order in which they are applied."""
 
 
 def indicator(labels: Tensor, classes: int) -> Tensor:
@@ -330,7 +330,7 @@ def indicator(labels: Tensor, classes: int) -> Tensor:
 
 
 def largest(probability: Tensor) -> Tensor:
-    """Which channel of (B, C, ...) is the largest, (B, ...) uint8; six times as fast as argmax on a CPU."""
+    """Index (B, ...) uint8 of the largest channel of (B, C, ...); six times as fast as argmax on a CPU."""
     best = probability[:, 0]
     labels = torch.zeros_like(best, dtype=torch.uint8)
     for value in range(1, probability.shape[1]):

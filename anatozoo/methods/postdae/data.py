@@ -1,4 +1,4 @@
-"""Label maps for Post-DAE: degraded anew in every training step, in the same way in every validation."""
+"""Label maps for Post-DAE: degraded at random in training, in a fixed way in validation and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +23,14 @@ from anatozoo.methods.postdae.strengths import DegradeConfig
 from anatozoo.nn.deform import ShapeConfig, deform
 
 EVALUATED = ("clean", *KINDS)
-"""What a validation item is degraded by; ``"clean"`` is left as it is."""
+"""Kinds of degradation of validation items; ``"clean"`` items are not degraded."""
 
 
 class MaskDataset(FrameDataset):
     """Label maps in the frame.
 
-    Items hold ``clean`` (1 + organs, ...) float32, shares of each cell that sum to 1, background first, and
-    ``spacing_mm`` (x, y[, z]) float32 of the frame's pixels, NaN where it is unknown.
+    Items hold ``clean`` (1 + organs, ...) float32, the shares of the labels in each cell, background first,
+    and ``spacing_mm`` (x, y[, z]) float32 of the frame's pixels, NaN where it is unknown.
     """
 
     def read(self, case: Case) -> dict[str, Tensor]:
@@ -52,16 +52,15 @@ class MaskDataset(FrameDataset):
 
 
 class DegradedDataset(Dataset[dict[str, Tensor]]):
-    """Each case several times: as it is, and under some of the degradations, always the same.
+    """Each case several times: unchanged, and under fixed degradations.
 
-    Items hold in addition ``noisy`` (1 + organs, ...), ``kind``, a position in `EVALUATED`, and an ``index``
-    of their own.
+    Items also hold ``noisy`` (1 + organs, ...), ``kind``, a position in `EVALUATED`, and their own ``index``.
 
     Args:
         masks: the cases.
         config: strengths.
         table: see `anatozoo.methods.postdae.degrade.confusion_table`.
-        copies: items of each case, the first of them clean; the others take the kinds in turn.
+        copies: items per case; the first is clean, the others take the kinds in turn.
     """
 
     def __init__(self, masks: MaskDataset, config: DegradeConfig, table: Tensor, copies: int) -> None:
@@ -72,12 +71,12 @@ class DegradedDataset(Dataset[dict[str, Tensor]]):
         return len(self.masks) * self.copies
 
     def kind(self, index: int) -> str:
-        """How an item is degraded."""
+        """Kind of degradation of an item."""
         case, copy = divmod(index, self.copies)
         return "clean" if copy == 0 else EVALUATED[1 + (case * (self.copies - 1) + copy - 1) % len(KINDS)]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One item; its degradation depends on nothing but its number."""
+        """One item; its degradation depends on its index only."""
         item, kind = self.masks[index // self.copies], self.kind(index)
         if index not in self._memory:
             with torch.random.fork_rng(devices=[]):
@@ -91,27 +90,27 @@ class DegradedDataset(Dataset[dict[str, Tensor]]):
         return item | {"noisy": noisy} | here
 
     def identity(self, index: int) -> dict[str, Any]:
-        """That of the case, and how it is degraded."""
+        """Identity of the case, and the kind of degradation."""
         known = self.masks.identity(index // self.copies)
         return known | {"id": f"{known['id']}:{self.kind(index)}", "degradation": self.kind(index)}
 
 
 class PostDAEDataModule(ZooDataModule):
-    """Masks alone, in pairs of a degraded and a clean one; degraded in batches on the device.
+    """Pairs of a degraded and a clean mask, without images; degraded in batches on the device.
 
     Args:
-        root: folder with the masks, or a manifest; see `anatozoo.data.layouts.registry`. No image is needed.
-        layout: as ``"jsrt"``, ``"landmarks"``, ``"folder"`` or ``"acdc"``.
-        organs: as in the module.
-        frame: as in the module.
+        root: folder with the masks, or a manifest; see `anatozoo.data.layouts.registry`. Images are optional.
+        layout: layout of the data, such as ``"jsrt"``, ``"landmarks"``, ``"folder"`` or ``"acdc"``.
+        organs: organs, as in the module.
+        frame: frame, as in the module.
         batch_size: items per process and step.
-        augment: strengths, fields of `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its
-            defaults, None leaves the shapes as they are.
-        degrade: strengths, fields of `anatozoo.methods.postdae.strengths.DegradeConfig`.
-        confusions: JSON file with ``classes``, background first, and ``rates``, for each class the shares of
-            its pixels that real models gave each class; wrong labels are then drawn accordingly.
-        eval_copies: how often a case is validated and tested on: once as it is, then degraded by one kind
-            after another. None takes every kind.
+        augment: strengths of the deformation, fields of `anatozoo.nn.deform.ShapeConfig`; ``{}`` takes its
+            defaults, None switches it off.
+        degrade: strengths of the degradation, fields of `anatozoo.methods.postdae.strengths.DegradeConfig`.
+        confusions: JSON file with ``classes``, background first, and ``rates``, the confusion matrix of a
+            real model with rows that sum to 1; wrong labels are drawn accordingly. None draws them evenly.
+        eval_copies: number of validation and test items per case: the first is clean, the others are degraded
+            by one kind after another. None takes every kind.
         **settings: see `ZooDataModule`.
     """
 
@@ -132,7 +131,7 @@ class PostDAEDataModule(ZooDataModule):
         if not self.organs:
             raise ConfigError("data.organs must name at least one organ.")
         if self.unlabelled is not None:
-            raise ConfigError("masks are all that is learnt here: leave data.unlabelled out.")
+            raise ConfigError("Post-DAE learns from masks only: leave data.unlabelled out.")
         if eval_copies is not None and eval_copies < 1:
             raise ConfigError(f"data.eval_copies={eval_copies} must be at least 1, or null for every kind.")
         self.copies = len(EVALUATED) if eval_copies is None else eval_copies
@@ -141,7 +140,7 @@ class PostDAEDataModule(ZooDataModule):
         self.table = read_confusions(confusions, self.organs)
 
     def usable(self, case: Case) -> bool:
-        """Whether all organs are annotated; no image is needed."""
+        """Whether all organs are annotated; an image is not needed."""
         return all(map(case.has, self.organs))
 
     def dataset(self, cases: Sequence[Case], split: str) -> MaskDataset:
@@ -149,19 +148,19 @@ class PostDAEDataModule(ZooDataModule):
         return MaskDataset(cases, self.organs, self.frame)
 
     def items(self, cases: CaseDataset, split: str) -> Dataset[Any]:
-        """Training masks as they are, the others degraded."""
+        """Clean masks for training; fixed degradations for validation and test."""
         if split == "train":
             return cases
         assert isinstance(cases, MaskDataset)
         return DegradedDataset(cases, self.degrade_config, self.table, self.copies)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
-        """A training batch with ``noisy`` made of its clean shapes, both deformed alike."""
+        """A training batch with ``noisy``, degraded from its clean shapes; one deformation for both."""
         if not training:
             return batch
         clean = batch["clean"]
-        # First the damage, then the deformation: it makes all borders soft in the same way, those of the
-        # damage too, and turns its straight lines.
+        # First the damage, then the deformation: it softens all borders alike, and bends straight lines of
+        # the damage.
         noisy = degrade(clean, self.degrade_config, self.table)
         if self.augment_config is not None:
             clean, noisy = deform(clean, self.augment_config, noisy)
@@ -169,10 +168,10 @@ class PostDAEDataModule(ZooDataModule):
 
 
 def read_confusions(path: str | None, organs: Sequence[str]) -> Tensor:
-    """What is taken for what, from a file of real models' rates or all alike; see `confusion_table`.
+    """The table of confusions, from a file of real rates or uniform; see `confusion_table`.
 
     Raises:
-        DataError: the file cannot be read, lacks an organ, or its rates are no shares.
+        DataError: the file cannot be read, lacks an organ, or its rates are not shares.
     """
     if path is None:
         return confusion_table(len(organs) + 1)

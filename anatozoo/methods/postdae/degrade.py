@@ -1,4 +1,4 @@
-"""Batched degradation of label maps, 2-D and 3-D: which kinds, how often and how strongly."""
+"""Batched degradation of label maps, 2-D and 3-D."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from anatozoo.nn.deform import uniform
 
 
 def confusion_table(classes: int, rates: Tensor | None = None) -> Tensor:
-    """How often a label is taken for another, (C, C), rows that sum to 1 with a diagonal of 0.
+    """Probability (C, C) that a label is confused with another; rows sum to 1, the diagonal is 0.
 
     Args:
         classes: C, background included.
-        rates: (C, C) shares of the true label (row) that a model gave another (column); None takes all alike.
+        rates: (C, C) confusion matrix of a model, true label in rows; None is uniform.
     """
     table = torch.ones(classes, classes) if rates is None else rates.float().clone()
     table.fill_diagonal_(0)
-    # Something of everything: what one model never confused, another one does.
+    # A floor for all entries: what one model never confuses, another does.
     table = table / table.sum(1, keepdim=True).clamp_min(1e-8) + 0.1 / classes
     table.fill_diagonal_(0)
     return table / table.sum(1, keepdim=True)
@@ -32,13 +32,13 @@ def degrade(
 
     Args:
         clean: (B, C, ...) one-hot or soft, background first.
-        config: how often and how strongly.
+        config: probabilities and strengths.
         table: see `confusion_table`.
-        kinds: do exactly these to every item, for validation; none leaves all as they are. None draws.
+        kinds: apply exactly these kinds to every item, for validation; empty for none. None draws at random.
 
     Returns:
-        (B, C, ...) one-hot: clean borders are as hard as damaged ones, for a network must not tell by their
-        softness which are which.
+        (B, C, ...) one-hot: clean borders are as hard as damaged ones, because a network must not recognise
+        damage by its hard borders.
     """
     batch = len(clean)
     before = largest(clean)
@@ -59,7 +59,7 @@ def degrade(
 
 
 def render(probability: Tensor, config: DegradeConfig) -> Tensor:
-    """Make some label maps hard and others soft, all borders of a map alike, (B, C, ...) to (B, C, ...)."""
+    """Make the borders of some label maps hard and of others soft, (B, C, ...) to (B, C, ...)."""
     draw = uniform((len(probability),), 0, 1, probability)
     each = [-1, *[1] * (probability.ndim - 1)]
     if config.soften > 0 and config.soften_p > 0:

@@ -1,4 +1,4 @@
-"""Post-DAE: from a mask to a plausible one."""
+"""Post-DAE: from a mask to a plausible mask."""
 
 from typing import Literal
 
@@ -13,18 +13,18 @@ from anatozoo.tasks.repair import RepairTask
 class PostDAEModel(RepairTask):
     """Makes the masks of any segmenter anatomically plausible.
 
-    Larrazabal et al., MICCAI 2019 and IEEE TMI 2020. With ``architecture="paper"`` this is the published
+    Larrazabal et al., MICCAI 2019 and IEEE TMI 2020. ``architecture="paper"`` is the published network with a
     dense bottleneck; ``"residual"`` and ``"skip"`` are anatozoo's.
 
     Args:
         organs: names of the organs in the order of their labels 1, 2, ...; later ones cover earlier ones.
-        frame: what the network sees; sides are multiples of 2 to the number of `widths`.
+        frame: size and resolution of the masks; sides are multiples of ``2 ** len(widths)``.
         architecture: ``"paper"``, ``"residual"`` or ``"skip"``, see `anatozoo.methods.postdae.network`.
         widths: channels of the encoder's stages; the first has stride 2.
         code: length of the dense code.
-        skips: strides of the maps that ``"skip"`` passes on beside its code; 1 is the mask itself.
-        one_part: organs that are in one part: of a repaired mask, what lies apart from the largest is taken
-            away. Mapped to the organs that may cover it, so that what hangs together behind them is one part.
+        skips: strides of the encoder maps that ``"skip"`` passes to the decoder; 1 is the mask itself.
+        one_part: organs of which only the largest connected component is kept after the repair, mapped to the
+            organs that may cover them: parts that are connected behind those count as one.
 
     Raises:
         ConfigError: settings that are not possible.

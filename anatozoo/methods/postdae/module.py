@@ -1,4 +1,4 @@
-"""Post-DAE in training, from masks alone: its loss and what measures it."""
+"""Post-DAE in training, from masks alone: loss and validation metrics."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ class PostDAEModule(ZooModule, PostDAEModel):
     """Post-DAE as a LightningModule; learns from masks alone.
 
     Args:
-        organ_weights: weight of each organ in the Dice loss; None weighs all alike.
-        ce_weight: weight of the cross-entropy; the paper has the Dice loss alone.
+        organ_weights: weight of each organ in the Dice loss; None gives all the same weight.
+        ce_weight: weight of an additional cross-entropy; 0 in the paper.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `PostDAEModel` and `anatozoo.training.module.ZooModule`.
 
@@ -52,7 +52,7 @@ class PostDAEModule(ZooModule, PostDAEModel):
 
     @property
     def fast_layout(self) -> bool:  # type: ignore[override]
-        """Whether convolutions are 2-D, which gain by "channels last"."""
+        """Whether convolutions are 2-D, which are faster in "channels last" order."""
         return len(self.shape) == 2
 
     @property
@@ -70,11 +70,11 @@ class PostDAEModule(ZooModule, PostDAEModel):
         return self.answer(batch)
 
     def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
-        """Repaired masks beside the clean ones."""
+        """Repaired masks with the clean ones."""
         return Maps(output.float().softmax(1), batch["clean"].float())
 
     def columns(self) -> list[str]:
-        """Dice after the repair, over all organs, of each, before it, of clean masks, and by degradation."""
+        """Dice after repair (all organs, and each), before repair, of clean masks, and by degradation."""
         organs = [f"dice/{organ}" for organ in self.organs]
         return ["dice", *organs, "dice_before", "dice_clean", *(f"dice_after/{kind}" for kind in KINDS)]
 
@@ -83,7 +83,7 @@ class PostDAEModule(ZooModule, PostDAEModel):
 
         Args:
             output: logits (B, 1 + organs, ...).
-            batch: ``clean`` (B, 1 + organs, ...), the shares of each pixel that are to be found.
+            batch: ``clean`` (B, 1 + organs, ...), the target shares of each pixel.
         """
         clean = batch["clean"].float()
         log_probability = output.float().log_softmax(1)
@@ -107,5 +107,5 @@ class PostDAEModule(ZooModule, PostDAEModel):
         return torch.cat([mean, dice, before, by_kind], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Repaired masks beside the clean ones, at the network's resolution."""
+        """Repaired masks with the clean ones, at the network's resolution."""
         return label_cases(largest(output), largest(batch["clean"]), self.organs, batch)

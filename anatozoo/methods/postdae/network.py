@@ -36,12 +36,12 @@ DECONV: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
 class Block(nn.Module):
     """Residual block of two convolutions, (B, C_in, ...) to (B, C_out, ...).
 
-    Groups of channels are normalised over each image by itself, so that no result depends on its batch-mates.
+    Group normalisation acts on each image separately, so that results do not depend on the rest of the batch.
 
     Args:
         dims: 2 or 3.
-        in_channels: channels that come in.
-        out_channels: channels that go out.
+        in_channels: input channels.
+        out_channels: output channels.
         stride: 1 keeps the size, 2 halves it.
     """
 
@@ -55,7 +55,7 @@ class Block(nn.Module):
         self.norm2 = nn.GroupNorm(groups, out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
-            # A window as wide as the stride, so that no pixel is passed over.
+            # A window as wide as the stride, so that no pixel is skipped.
             self.shortcut = conv(in_channels, out_channels, stride, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,14 +65,14 @@ class Block(nn.Module):
 
 
 class GlobalCode(nn.Module):
-    """A few numbers that see the whole map, and a map made of them again: (B, C, ...) to (B, C, ...).
+    """Dense bottleneck: the whole map as a short code, and a map from it, (B, C, ...) to (B, C, ...).
 
     Args:
         shape: size of the map.
         channels: C.
         code: length of the code.
         squeeze: channels of the map before it becomes the code.
-        cells: the map is pooled to at most this many cells along each axis, for dense layers grow with them.
+        cells: the map is pooled to at most this many cells along each axis, which limits the dense layers.
     """
 
     def __init__(self, shape: Sequence[int], channels: int, code: int, squeeze: int, cells: int) -> None:
@@ -103,11 +103,10 @@ class GlobalCode(nn.Module):
 
 
 class ResidualDAE(nn.Module):
-    """Residual encoder, dense code of the whole shape, residual decoder, and connections past the code.
+    """Residual encoder, dense code of the whole shape, residual decoder, and skip connections.
 
-    Without connections (`skips` empty) everything goes through the code: the shape is one that the code can
-    express. With connections from fine maps, details of a good mask survive, and the code says what is
-    missing or does not belong.
+    Without skip connections the code alone determines the shape. With skip connections from fine maps, the
+    details of a good mask survive, and the code decides what is missing or superfluous.
 
     Args:
         shape: size of the label maps, (H, W) or (D, H, W), multiples of ``2 ** len(widths)``.
@@ -115,11 +114,11 @@ class ResidualDAE(nn.Module):
         widths: channels at strides 2, 4, 8, ...
         code: length of the code.
         squeeze: channels of the deepest map before it becomes the code.
-        cells: cells along an axis that the code sees.
-        skips: strides whose maps the decoder sees too; 1 is the input itself.
+        cells: largest number of cells along each axis before the code.
+        skips: strides of the encoder maps that the decoder receives; 1 is the input itself.
 
     Raises:
-        ConfigError: a size does not fit, or a skip is no stride of the network.
+        ConfigError: a size does not fit, or a skip is not a stride of the network.
     """
 
     def __init__(
@@ -241,7 +240,7 @@ def check_shape(shape: Sequence[int], stride: int) -> None:
     """Refuse frames that the network cannot halve often enough.
 
     Raises:
-        ConfigError: a side is no multiple of the largest stride.
+        ConfigError: a side is not a multiple of the largest stride.
     """
     if len(shape) not in CONV or any(side < stride or side % stride for side in shape):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""How often and how strongly label maps are degraded."""
+"""Probabilities and strengths of the degradation of label maps."""
 
 from dataclasses import dataclass
 

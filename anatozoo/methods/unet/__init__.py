@@ -1,1 +1,1 @@
-"""U-Net, the baseline that labels pixels."""
+"""U-Net, the baseline that labels each pixel."""

@@ -1,10 +1,7 @@
-"""The U-Net of the TMI 2022 release (HybridGNet's baseline) in anatozoo's format.
+"""Converts the U-Net of the TMI 2022 release (HybridGNet's baseline); see `anatozoo.training.conversion`.
 
-See `anatozoo.training.conversion` for what a converter offers.
-
-The later repositories of the authors have the same network. Not in the file: the names of the labels, which
-are the authors' (lungs, heart, clavicles) in their order, and the size of the input, which does not matter to
-the tensors; theirs is 1024.
+The later repositories of the authors have the same network. The file lacks the names of the labels (lungs,
+heart, clavicles, in this order) and the size of the input (1024 for the authors; the tensors fit any).
 """
 
 import re
@@ -34,15 +31,15 @@ _PARTS = {
 
 
 def styles_of(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """``("tmi",)`` where the names are those of a U-Net, else none."""
+    """``("tmi",)`` if the names are those of this U-Net, else empty."""
     return STYLES if any(re.match(r"dconv_up\d\.", key) for key in state) else ()
 
 
 def rename(key: str) -> str:
-    """Our name of one of the authors' tensors.
+    """The name in anatozoo of one of the authors' tensors.
 
     Raises:
-        WeightsError: the name is none of theirs.
+        WeightsError: the name is unknown.
     """
     if match := re.fullmatch(r"conv_last\.(weight|bias)", key):
         return f"head.{match[1]}"
@@ -52,7 +49,7 @@ def rename(key: str) -> str:
         if match[1] == "dconv_up":
             return f"blocks.{match[2]}.{part}"
         return f"encoder.blocks.{int(match[2] or _BOTTLENECK) - 1}.{part}"
-    raise WeightsError(f"{key!r} is no tensor of the U-Net of the TMI 2022 release.")
+    raise WeightsError(f"{key!r} is not a tensor of the U-Net of the TMI 2022 release.")
 
 
 def convert_state(
@@ -62,13 +59,12 @@ def convert_state(
     organs: str | Sequence[str] | None = None,
     image_size: int = 1024,
 ) -> UNetModule:
-    """Build the network that an authors' state dict belongs to, and fill it, strictly.
+    """Build the network of an authors' state dict and load the tensors; every one must fit.
 
     Args:
         state: the authors' tensors under their names.
         style: ``"tmi"``.
-        organs: organs in the order of their labels; None takes the authors' lungs, heart and clavicles, as
-            many as there are.
+        organs: organs in the order of their labels; None takes the first of lungs, heart and clavicles.
         image_size: side of the square input in pixels.
 
     Returns:
@@ -82,7 +78,7 @@ def convert_state(
         raise WeightsError(f"style={style!r} is unknown; choose {' or '.join(STYLES)}.")
     ours = {rename(key): value for key, value in state.items()}
     if "head.bias" not in ours:
-        raise WeightsError("this is no complete U-Net: conv_last.bias is missing.")
+        raise WeightsError("this is not a complete U-Net: conv_last.bias is missing.")
     count = ours["head.bias"].numel() - 1
     names = list(_LABELS[:count]) if organs is None else organ_names(organs)
     if len(names) != count:

@@ -24,15 +24,15 @@ class LabelDataset(RadiographDataset):
     """Radiographs with label maps in the square network frame.
 
     Items hold ``image`` (1, S, S), ``labels`` (S, S) int64 (0 for background, then the organs in order, later
-    ones over earlier ones), ``known`` (C,) bool, where an organ is annotated, and ``spacing_mm``.
+    ones over earlier ones), ``known`` (C,) bool, true for annotated organs, and ``spacing_mm``.
     """
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Labels as int64, which is what indexing takes."""
+        """Labels as int64, which indexing needs."""
         return {"labels": stored["labels"].long(), "known": stored["known"].clone()}
 
     def annotations(self, name: str, drawn: Drawn, geometry: Geometry) -> dict[str, Tensor]:
-        """Label map, and which organs are annotated: by their mask, or else by their contour."""
+        """Label map and annotated organs, from masks or else from contours."""
         labels = np.zeros((self.side, self.side), np.uint8)
         known = np.zeros(len(self.organs), bool)
         for index, organ in enumerate(self.organs):
@@ -55,12 +55,12 @@ class UNetDataModule(ZooDataModule):
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
-        layout: as ``"jsrt"``, ``"folder"``, or ``[jsrt, covid]`` to train on both.
-        organs: as in the module. Organs that an image has no annotation of are neither learnt nor judged
-            there.
-        frame: as in the module.
-        augment: strengths, fields of `anatozoo.nn.augment.AugmentConfig`; ``{}`` takes its defaults,
-            None switches augmentation off.
+        layout: layout of the data, such as ``"jsrt"`` or ``"folder"``; ``[jsrt, covid]`` trains on both.
+        organs: organs, as in the module. Organs without annotation in an image are ignored there, by the loss
+            and by the metrics.
+        frame: frame, as in the module.
+        augment: strengths of the augmentation, fields of `anatozoo.nn.augment.AugmentConfig`; ``{}`` takes
+            its defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
 
@@ -82,7 +82,7 @@ class UNetDataModule(ZooDataModule):
         return LabelDataset(cases, self.organs, self.frame)
 
     def usable(self, case: Case) -> bool:
-        """Whether there is an image, and at least one of the organs is annotated."""
+        """Whether the case has an image and at least one annotated organ."""
         return case.image is not None and any(map(case.has, self.organs))
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ class UNetDataModule(ZooDataModule):
             return batch
         image, labels = batch["image"], batch["labels"]
         masks = F.one_hot(labels, 1 + len(self.organs)).movedim(-1, 1)[:, 1:].to(image.dtype)
-        # No landmarks here, but one has to be there for the deformation to carry along.
+        # The augmentation needs at least one landmark, although this method uses none.
         middle = image.new_full((len(image), 1, 2), 0.5)
         image, _, moved = augment_batch(image, middle, masks, self.augment_config)
         assert moved is not None

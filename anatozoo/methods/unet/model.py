@@ -8,17 +8,17 @@ from anatozoo.tasks.labels import LabelTask
 class UNetModel(LabelTask):
     """Segments chest radiographs by labelling each pixel.
 
-    The baseline of Gaggion et al., IEEE TMI 2022. Nothing makes its shapes plausible: parts may lie apart and
-    organs may have holes, which results are flagged for.
+    The baseline of Gaggion et al., IEEE TMI 2022. It does not enforce plausible shapes: organs may fall into
+    several parts or have holes; results with such organs are flagged.
 
     Args:
-        organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``, each side a label of its
-            own) or names of organs in the order of their labels; later ones cover earlier ones. ``"lungs"``
-            and ``"clavicles"`` in such a list are both sides under one label.
-        frame: the square that the network sees; see `anatozoo.frames.spec.FrameSpec`.
-        encoder: ``"residual"`` or any timm feature extractor.
+        organs: name of a set (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``, with one label per
+            side), or names of organs in the order of their labels; later ones cover earlier ones. In such a
+            list ``"lungs"`` and ``"clavicles"`` are both sides under one label.
+        frame: square input of the network; see `anatozoo.frames.spec.FrameSpec`.
+        encoder: ``"residual"`` or the name of a timm feature extractor.
         decoder_widths: channels of the decoder at strides 1, 2, 4, ...
-        check_view: whether `predict` flags pictures that are no upright frontal chest, see
+        check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""U-Net in training: its loss, and starting weights of other organs."""
+"""U-Net in training: loss, and starting weights from other organs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ class UNetModule(EncoderModule, UNetModel):
 
     Args:
         loss: ``"paper"`` (cross-entropy and one soft Dice over all labels, background included) or
-            ``"organs"`` (cross-entropy and the mean over the organs of a soft Dice each).
+            ``"organs"`` (cross-entropy and the mean soft Dice of the organs).
         dice_weight: weight of the Dice term.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `UNetModel` and `anatozoo.training.encoders.EncoderModule`.
@@ -50,7 +50,7 @@ class UNetModule(EncoderModule, UNetModel):
         return terms | {"dice": self.dice_weight * terms["dice"]}
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Starting weights of a network for other organs; those that both have keep their channel."""
+        """Starting weights from a network for other organs; shared organs keep their channel."""
         return adapt_state(state, organ_names(settings["organs"]), self.state_dict(), self.organs)
 
 
@@ -59,10 +59,10 @@ def adapt_state(
 ) -> dict[str, Tensor]:
     """Fit `state` of a network for `organs` to one for `own_organs` whose fresh state is `own`.
 
-    Only the last convolution depends on the organs: those that both have keep their channel.
+    Only the last convolution depends on the organs: shared organs keep their channel.
 
     Raises:
-        WeightsError: anything but the organs differs; the message lists the tensors.
+        WeightsError: the networks differ in more than the organs; the message lists the tensors.
     """
     result, wrong = {}, sorted(set(own) ^ set(state))
     for name, like in own.items():

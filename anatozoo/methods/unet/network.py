@@ -1,7 +1,7 @@
-"""U-Net: an image encoder, and a decoder that goes back up with the encoder's maps beside it.
+"""U-Net: an image encoder, and a decoder with skip connections from the encoder's maps.
 
-Ronneberger, Fischer, Brox: "U-Net", MICCAI 2015, in the form in which Gaggion et al., IEEE TMI 2022, compare
-HybridGNet with it: residual blocks, and the HybridGNet encoder.
+Ronneberger, Fischer, Brox: "U-Net", MICCAI 2015, in the form of the baseline of Gaggion et al., IEEE TMI
+2022: residual blocks, and the HybridGNet encoder.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ SMALLEST = 64
 class UNet(nn.Module):
     """Encoder and decoder with a residual block per level, and a 1 × 1 convolution to the labels.
 
-    The authors normalise with the statistics of the batch even at test time; the blocks here normalise each
-    image by itself, which is the same for one image and does not depend on those beside it.
+    The authors normalise with the statistics of the batch even at test time. The blocks here normalise each
+    image separately, which equals a batch of one and does not depend on the other images.
 
     Args:
         classes: output channels, background included.
         encoder: ``"residual"`` (the paper's) or a timm model name.
-        decoder_widths: channels of the decoder's blocks at levels 1, 2, ... (level l has stride 2^(l-1)); a
-            level that the encoder does not have is left out.
+        decoder_widths: channels of the decoder's blocks at levels 1, 2, ... (level l has stride 2^(l-1));
+            levels that the encoder lacks are skipped.
 
     Raises:
-        ConfigError: the encoder's levels do not follow one another, or too few widths for them.
+        ConfigError: the encoder's levels are not consecutive, or there are too few widths for them.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def check_size(image_size: int) -> None:
     """Refuse sizes that the network cannot halve five times with more than one pixel left.
 
     Raises:
-        ConfigError: the size is no multiple of 32, or below 64.
+        ConfigError: the size is not a multiple of 32, or below 64.
     """
     if image_size % 32 or image_size < SMALLEST:
         raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least {SMALLEST}.")

@@ -105,7 +105,7 @@ def test_images_with_and_without_masks_of_any_size(tmp_path: Path) -> None:
     found = {case.id: case for case in listing.cases}
     assert sorted(found) == ["b", "c", "stranger", "ä"]
     assert [found[name].labelled for name in ("ä", "b", "c")] == [True, True, False]
-    assert listing.left_out == {"files that are no image": ["images/readme.txt"]}
+    assert listing.left_out == {"files that are not images": ["images/readme.txt"]}
     assert found["stranger"].image is None
     assert [case.id for case in listing.complete(["heart"])] == ["b", "ä"]
     image, labels = found["b"].read(["heart"], 2)
@@ -170,8 +170,8 @@ def test_codes_in_words_and_in_the_files_of_others(tmp_path: Path) -> None:
     for stated, error in (
         ({"labels": {"liver": 3}}, "not kidney"),
         ({"labels": ["liver"]}, "must be"),
-        ({"labels": {"liver": "x", "kidney": 7}}, "no whole numbers"),
-        ({"labels": {"liver": True, "kidney": 7}}, "no whole numbers"),
+        ({"labels": {"liver": "x", "kidney": 7}}, "not whole numbers"),
+        ({"labels": {"liver": True, "kidney": 7}}, "not whole numbers"),
     ):
         write_json(tmp_path / "dataset.json", stated)
         with pytest.raises(DataError, match=error):
@@ -342,7 +342,7 @@ def test_markups_of_slicer_lie_where_the_image_does(tmp_path: Path, name: str) -
 def test_folders_that_hold_nothing_or_too_much_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no layout is recognised"):
         recognised(tmp_path)
-    with pytest.raises(DataError, match="no annotation"):
+    with pytest.raises(DataError, match="no annotations in"):
         find(tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match=r"no images in images or imagesTr.*manifest\.csv"):

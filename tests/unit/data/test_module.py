@@ -151,7 +151,7 @@ def test_a_split_without_cases_is_refused(folder: Path) -> None:
     (folder / "splits.json").write_text(json.dumps({"train": ["north/p0"], "val": ["south/p0"]}))
     with pytest.raises(DataError, match="every image of the training split is annotated"):
         heart(folder, unlabelled=1).setup("fit")
-    with pytest.raises(ConfigError, match="masks are all that is learnt"):
+    with pytest.raises(ConfigError, match="learns from masks only"):
         PostDAEDataModule(str(folder), layout="folder", organs=["heart"], unlabelled=1)
 
 

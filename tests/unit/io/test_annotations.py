@@ -275,7 +275,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     with pytest.raises(DataError, match=r"there is a\.txt, cases/"):
         find_annotations(tmp_path)
-    with pytest.raises(DataError, match=r"no annotation\. What can be read"):
+    with pytest.raises(DataError, match=r"not an annotation\. What can be read"):
         find_annotations(tmp_path / "a.txt")
 
 

@@ -189,7 +189,7 @@ def test_other_tables_are_told_apart(tmp_path: Path) -> None:
     ("points", "error", "message"),
     [
         ("1,2,3", DataError, "landmarks of all organs"),
-        ("1,2,3,4", DataError, "no set of chest organs"),
+        ("1,2,3,4", DataError, "not a set of chest organs"),
         ("[[1 2] ... [3 4]]", DataError, "numpy left out the middle"),
         ("one,two", DataError, "cannot be read"),
         (",".join(["1", "nan"] * 94), GeometryError, "finite"),

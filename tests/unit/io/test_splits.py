@@ -141,7 +141,7 @@ def test_what_lists_do_not_cover_is_said_with_counts(tmp_path: Path) -> None:
     )
     cases = find_cases(tmp_path, "acdc", HEART, dims=3).cases
     said = " ".join(describe(cases))
-    assert "2 of its names are no case" in said
+    assert "2 of its names match no case" in said
     left_out = sum(case.split is None for case in cases)
     assert left_out
     assert f"{left_out} of {len(cases)} cases are in no list" in said

@@ -95,7 +95,7 @@ def test_columns_of_one_name(tmp_path):
         (b"\xd0\xcf\x11\xe0xx", "Excel workbook"),
         (b"id,a\n1,2\n3,b\0\n", "line 3 holds zero bytes"),
         (b'id,a\n1,"x\n2,y\n', "line 2: unexpected end of data"),
-        (b"\xff\xfea", "no UTF-16"),
+        (b"\xff\xfea", "not UTF-16"),
         (gzip.compress(b"id,a\n1,2\n", mtime=0)[:-9], "cannot be read as a table"),
     ],
 )

@@ -132,7 +132,7 @@ def test_the_code_has_the_length_of_the_paper() -> None:
         (lambda: build_network("seg", ACDC, 4, upsample=0), "upsample=0"),
         (lambda: build_network("seg", (64, 64), 4, upsample=2), "needs volumes"),
         (lambda: build_network("dynunet", ACDC, 4, upsample=2), "does not upsample"),
-        (lambda: build_network("dynunet", (16, 150, 160), 4), "150 is no multiple of 16"),
+        (lambda: build_network("dynunet", (16, 150, 160), 4), "150 is not a multiple of 16"),
         (lambda: ShapeAutoencoder((16, 60, 64), 4), "cannot be halved 4 times"),
         (lambda: ShapeAutoencoder((16, 64, 64), 4, code=0), "code=0"),
     ],

@@ -137,13 +137,13 @@ def test_both_styles_of_names(key: str) -> None:
             lambda s: s.update({"graphConv_up1.lins.0.weight": torch.zeros(3, 32)}),
             r"head.lins.0.weight \(3, 32\)",
         ),
-        (lambda s: s.update({"classifier.weight": torch.zeros(2)}), "'classifier.weight' is no tensor"),
+        (lambda s: s.update({"classifier.weight": torch.zeros(2)}), "'classifier.weight' is not a tensor"),
         (lambda s: s.update({"encoder.fc_mu.weight": torch.zeros(64, 130)}), "130 values"),
         (
             lambda s: s.update({"graphConv_up4.lins.0.weight": torch.zeros(32, 50)}),
             "32 image channels|50|tensors",
         ),
-        (lambda s: s.clear(), "no complete HybridGNet"),
+        (lambda s: s.clear(), "not a complete HybridGNet"),
     ],
     ids=["missing", "missing head", "misshapen", "foreign", "not square", "odd width", "empty"],
 )

@@ -125,10 +125,10 @@ def test_files_that_do_not_belong_together_are_refused(atlas: Atlas, tmp_path: P
     with pytest.raises(DataError, match="another release"):
         Atlas.load(about)
     about.write_text("{")
-    with pytest.raises(DataError, match="no atlas of anatozoo"):
+    with pytest.raises(DataError, match="not an atlas of anatozoo"):
         Atlas.load(about)
     about.write_text(json.dumps({"schema_version": 1}))
-    with pytest.raises(DataError, match="no atlas of anatozoo"):
+    with pytest.raises(DataError, match="not an atlas of anatozoo"):
         Atlas.load(about)
     about.write_text(json.dumps(content))
     tensors.write_bytes(tensors.read_bytes()[:-10])

@@ -135,7 +135,7 @@ def test_files_of_atlases_with_and_without_latents(atlas: Atlas, tmp_path: Path)
     other = json.loads((tmp_path / "b.json").read_text())
     assert other["latents_of"] is None
     (tmp_path / "b.json").write_text(json.dumps(other | {"latents_of": content["latents_of"]}))
-    with pytest.raises(DataError, match="no atlas of anatozoo"):
+    with pytest.raises(DataError, match="not an atlas of anatozoo"):
         Atlas.load(tmp_path / "b")
 
 

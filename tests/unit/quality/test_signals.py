@@ -458,7 +458,7 @@ def test_calibrations_survive_json(tmp_path: Path, count: int) -> None:
     np.testing.assert_array_equal(again.predict(signals), fitted.predict(signals))
     content = json.loads((tmp_path / "c.json").read_text())
     for broken in ({"schema_version": 2}, {"table": [[1.0]]}, {"kind": "cubic"}, {"table": "no"}):
-        with pytest.raises(DataError, match="no calibration"):
+        with pytest.raises(DataError, match="not a calibration"):
             Calibration.from_dict(content | broken)
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):

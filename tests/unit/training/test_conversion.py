@@ -52,13 +52,13 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "pickle with code as a value": (saved({"weight": torch.zeros(2), "x": Payload()}), "would run"),
     "whole model": (saved(nn.Linear(2, 2)), r"would run torch\.nn\.modules\.linear\.Linear.*state_dict"),
     "empty": (b"", "is empty"),
-    "cut in half": (GOOD[: len(GOOD) // 2], "no whole PyTorch file"),
-    "cut at the end": (GOOD[:-30], "no whole PyTorch file"),
-    "one byte": (b"\x80", "refused|no whole"),
-    "text": (b"<html>404: not found</html>\n" * 20, "refused|no whole"),
-    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "refused|no whole"),
-    "other zip": (zip_of(readme=b"hello"), "no whole PyTorch file"),
-    "zip without its data": (zip_of(archive__data_pickle=b"\x80\x02}."), "no whole PyTorch file"),
+    "cut in half": (GOOD[: len(GOOD) // 2], "not a whole PyTorch file"),
+    "cut at the end": (GOOD[:-30], "not a whole PyTorch file"),
+    "one byte": (b"\x80", "refused|not a whole"),
+    "text": (b"<html>404: not found</html>\n" * 20, "refused|not a whole"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "refused|not a whole"),
+    "other zip": (zip_of(readme=b"hello"), "not a whole PyTorch file"),
+    "zip without its data": (zip_of(archive__data_pickle=b"\x80\x02}."), "not a whole PyTorch file"),
     "list": (saved([torch.zeros(2)]), "holds a list"),
     "number": (saved(3), "holds a int"),
     "a tensor": (saved(torch.zeros(3)), "holds a Tensor"),
@@ -178,7 +178,7 @@ def test_tensors_of_another_method_name_it() -> None:
     hybrid: Any = find_converter("hybridgnet")
     with pytest.raises(WeightsError, match="`anatozoo convert unet`"):
         choose_style("hybridgnet", hybrid, authors_unet(), None)
-    with pytest.raises(WeightsError, match="no tensors of hybridgnet"):
+    with pytest.raises(WeightsError, match="not tensors of hybridgnet"):
         choose_style("hybridgnet", hybrid, {"x": torch.zeros(1)}, None)
 
 
@@ -250,7 +250,7 @@ def without(key: str) -> dict[str, Tensor]:
         (authors_unet() | {"conv_last.weight": torch.zeros(3, 9, 1, 1)}, r"head\.weight \(3, 9, 1, 1\)"),
         (authors_unet() | {"dconv_up6.block.2.weight": torch.zeros(2)}, r"unknown: blocks\.6\.conv1\.weight"),
         (authors_unet() | {"bottleneck2.block.2.weight": torch.zeros(2)}, "'bottleneck2.block.2"),
-        (authors_unet() | {"conv_first.weight": torch.zeros(2)}, r"'conv_first\.weight' is no tensor"),
+        (authors_unet() | {"conv_first.weight": torch.zeros(2)}, r"'conv_first\.weight' is not a tensor"),
     ],
     ids=["missing", "no head", "misshapen", "one block more", "no such block", "foreign"],
 )  # fmt: skip
