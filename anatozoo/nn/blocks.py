@@ -16,8 +16,8 @@ PAPER_WIDTHS = (8, 16, 32, 64, 128, 128)
 class ResidualBlock(nn.Module):
     """Pre-activation residual block of the HybridGNet encoder, (B, C_in, H, W) -> (B, C_out, H, W).
 
-    The authors normalise with the statistics of the batch even at test time, so that a prediction depends
-    on the images beside it. Instance normalisation equals theirs at batch size 1 and has no such dependence.
+    The authors normalise with the statistics of the batch even at test time, so that predictions depend on
+    the other images of the batch. Instance normalisation equals theirs at batch size 1, without this effect.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -65,7 +65,7 @@ class ResidualEncoder(nn.Module):
 class DepthwiseConv2d(nn.Conv2d):
     """Depthwise convolution that stays in float32 under autocast on a CPU.
 
-    There torch 2.15 is slower at the gradient of 5 × 5 depthwise convolutions in bfloat16 than in float32.
+    torch 2.15 computes the gradient of 5 × 5 depthwise convolutions on CPUs more slowly in bfloat16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,10 +77,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class TimmEncoder(nn.Module):
-    """Any timm feature extractor, its maps numbered like the paper's: level l has stride 2^(l-1).
+    """Any timm feature extractor, with the paper's numbers of levels: level l has stride 2^(l-1).
 
-    Batch normalisation stays at its running statistics, in training too: batches are small, and a
-    prediction must not depend on its batch-mates. Nothing is ever downloaded here.
+    Batch normalisation always uses its running statistics, also in training: batches are small, and a
+    prediction must not depend on the other images of its batch. Nothing is downloaded here.
 
     Args:
         name: a timm model name that supports ``features_only``.
@@ -102,10 +102,10 @@ class TimmEncoder(nn.Module):
         info: Any = self.body.feature_info
         self.levels = [int(r).bit_length() for r in info.reduction()]
         self.channels = dict(zip(self.levels, info.channels(), strict=True))
-        self.train()  # a fresh module counts as training without train() ever being called
+        self.train()  # a new module is in training mode without a call of train()
 
     def train(self, mode: bool = True) -> "TimmEncoder":
-        """Set the training mode of all but batch normalisation."""
+        """Set the training mode of everything except batch normalisation."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -123,7 +123,7 @@ def build_encoder(name: str) -> ResidualEncoder | TimmEncoder:
 
 
 def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
-    """Fill a `TimmEncoder` with ImageNet weights; never called by a constructor.
+    """Load ImageNet weights into a `TimmEncoder`; never called by a constructor.
 
     Args:
         encoder: the encoder to fill.
@@ -132,7 +132,7 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
             state dict under timm's names (``.safetensors`` or ``.pt``).
 
     Raises:
-        ConfigError: the encoder is not timm's, the package is absent or the tensors do not fit.
+        ConfigError: the encoder is not from timm, the package is missing or the tensors do not fit.
     """
     if not isinstance(encoder, TimmEncoder):
         raise ConfigError("ImageNet weights need a timm encoder; the paper's 'residual' encoder has none.")
@@ -167,7 +167,7 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
 
 
 def _as_one_channel(value: Tensor, like: Tensor) -> Tensor:
-    """Sum an RGB stem over its input channels, so that a grey image gives what three equal ones would."""
+    """Sum an RGB stem over its input channels: a grey image then gives the result of three equal channels."""
     if value.ndim == 4 and like.shape[1] == 1 and value.shape[1] == 3 and value.shape[0] == like.shape[0]:
         return value.sum(1, keepdim=True)
     return value

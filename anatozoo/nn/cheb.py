@@ -1,4 +1,4 @@
-"""Chebyshev graph convolution on a graph that never changes.
+"""Chebyshev graph convolution on a fixed graph.
 
 Defferrard et al., "Convolutional neural networks on graphs with fast localized spectral filtering", NeurIPS
 2016, with the largest eigenvalue of the normalised Laplacian taken as 2.
@@ -42,8 +42,8 @@ class StaticChebConv(nn.Module):
     ``ChebConv`` with symmetric normalisation, for (B, N, in_channels) -> (B, N, out_channels).
 
     Args:
-        in_channels: features per node going in.
-        out_channels: features per node coming out.
+        in_channels: input features per node.
+        out_channels: output features per node.
         adjacency: (N, N) of the fixed graph.
         order: number of Chebyshev terms K; 1 is a linear layer on each node.
         bias: whether a bias is added.
@@ -59,7 +59,7 @@ class StaticChebConv(nn.Module):
         self.lins = nn.ModuleList(nn.Linear(in_channels, out_channels, bias=False) for _ in range(order))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         terms = chebyshev_basis(adjacency, order)
-        # T_0 is the identity: only the other terms cost a product. Stacked as (K-1)·N rows, they take one.
+        # T_0 is the identity and needs no product; the other terms, stacked as (K-1)·N rows, need one.
         self.register_buffer("basis", terms[1:].flatten(0, 1), persistent=False)
         self.reset_parameters()
 

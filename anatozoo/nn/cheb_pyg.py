@@ -1,4 +1,4 @@
-"""The same graph convolution by PyG's message passing; apart, because PyG takes seconds to import."""
+"""The graph convolution by PyG's message passing; a separate module, as PyG takes seconds to import."""
 
 from torch import Tensor, nn
 from torch_geometric.nn import ChebConv

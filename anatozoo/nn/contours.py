@@ -1,12 +1,12 @@
-"""Closed contours that cross themselves, and how their loops are opened."""
+"""Detect self-intersections of closed contours, and open their loops."""
 
 import torch
 from torch import Tensor
 
 LONGEST_LOOP = 0.2
-"""Share of a contour's nodes up to which a loop is a slip; a larger one is not a contour at all."""
+"""Loops with up to this share of a contour's nodes are opened; larger ones mean a broken contour."""
 MOST_CROSSINGS = 4
-"""A contour that crosses itself more often is a tangle, not a contour with slips."""
+"""Contours with more crossings are tangles and stay as they are."""
 
 
 def crossings(points: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def open_loops(points: Tensor) -> Tensor:
     """Closed contours (B, N, 2) without their small loops, see `untangled`; larger ones and tangles stay."""
     longest = int(LONGEST_LOOP * points.shape[1])
     few = crossings(points).sum((1, 2)) <= MOST_CROSSINGS
-    # Opening a loop can lay its gap across another edge. The bound keeps that from going on for ever.
+    # Opening a loop can create a new crossing; the bound ends such sequences.
     for _ in range(points.shape[1]):
         opened = torch.where(few[:, None, None], untangled(points, longest=longest), points)
         if torch.equal(opened, points):
@@ -35,17 +35,16 @@ def open_loops(points: Tensor) -> Tensor:
 
 
 def untangled(points: Tensor, *, longest: int | None = None) -> Tensor:
-    """Where the nodes of a closed contour's loops belong: spread evenly over the gap that each loop leaves.
+    """Closed contours whose loops are opened: their nodes are spread evenly over the gap of each loop.
 
-    Two edges that cross close a loop between them; of the two parts of the contour the one with fewer nodes
-    counts as the loop.
+    Two crossing edges divide the contour into two parts; the one with fewer nodes is the loop.
 
     Args:
         points: (B, N, 2) vertices in order, the last joined to the first; N of at least 4.
-        longest: loops of more nodes than these are left as they are; None opens all.
+        longest: keep loops of more nodes; None opens all.
 
     Returns:
-        (B, N, 2), `points` itself wherever no loop is. One pass: a loop within a loop needs another.
+        (B, N, 2), equal to `points` outside loops. One pass: a loop within a loop needs another.
     """
     count = points.shape[1]
     result = points.clone()

@@ -7,12 +7,12 @@ NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2
 
 
 class ConvNorm(nn.Module):
-    """Convolution of 3 pixels a side with batch normalisation, (B, C_in, ...) to (B, C_out, ...).
+    """Convolution with a kernel of 3 pixels and batch normalisation, (B, C_in, ...) to (B, C_out, ...).
 
     Args:
         dims: 2 or 3.
-        in_channels: channels that come in.
-        out_channels: channels that go out.
+        in_channels: input channels.
+        out_channels: output channels.
         normalize: whether batch normalisation follows.
         stride: 1 keeps the size, 2 halves it.
     """
@@ -25,5 +25,5 @@ class ConvNorm(nn.Module):
         self.norm = NORM[dims](out_channels) if normalize else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both."""
+        """Apply convolution and normalisation."""
         return self.norm(self.conv(x))

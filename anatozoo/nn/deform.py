@@ -1,4 +1,4 @@
-"""Batched random deformation of images and label maps, 2-D and 3-D, so that few of them show many shapes."""
+"""Batched random deformation of images and label maps, 2-D and 3-D, for augmentation."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ SMOOTH = {2: "bicubic", 3: "trilinear"}
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """Strengths of the deformation; 0 switches one off.
+    """Strengths of the deformation; 0 switches a transform off.
 
     Attributes:
         rotation_deg: largest rotation, about each axis in 3-D.
         scale: largest change of size, as the logarithm of the factor.
-        anisotropy: the same along each axis.
+        anisotropy: largest change of size along each axis, as the logarithm of the factor.
         shift: largest shift, as a share of the frame.
         elastic: size of a smooth displacement, as a share of the frame.
         cells: control points of that displacement along each axis.
-        reorder_p: probability that an item is stored in another order, one at random, see `reorder`. For
-            slices of which nothing tells where the patient's left and front are.
+        reorder_p: probability that an item gets a random order of rows, columns and slices, see `reorder`;
+            for slices without known directions.
     """
 
     rotation_deg: float = 8.0
@@ -61,11 +61,11 @@ def smooth_field(batch: int, channels: int, shape: tuple[int, ...], cells: int, 
 
 
 def random_grid(batch: int, shape: tuple[int, ...], config: ShapeConfig, like: Tensor) -> Tensor:
-    """Where `grid_sample` has to look to turn, scale, shift and bend; nothing is mirrored.
+    """Sampling grids for `grid_sample` that rotate, scale, shift and bend, without mirroring.
 
     Args:
-        batch: number of deformations, each its own.
-        shape: of the frame, rows first.
+        batch: number of independent deformations.
+        shape: shape of the frame, rows first.
         config: strengths.
         like: gives the device.
 
@@ -74,7 +74,7 @@ def random_grid(batch: int, shape: tuple[int, ...], config: ShapeConfig, like: T
     """
     n = len(shape)
     sides = torch.tensor(shape[::-1], device=like.device, dtype=torch.float32)
-    # Positions in shares of the largest side, (x, y[, z]), so that a rotation of an oblong frame is one.
+    # Positions in shares of the largest side, (x, y[, z]), so that oblong frames are rotated without shear.
     unit = sides / sides.max()
     axes = [(torch.arange(s, device=like.device) + 0.5) / s - 0.5 for s in shape]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1) * unit
@@ -91,15 +91,15 @@ def random_grid(batch: int, shape: tuple[int, ...], config: ShapeConfig, like: T
 
 
 def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[Tensor, ...]:
-    """Deform label maps, each in its own way.
+    """Deform label maps, each by its own random deformation.
 
     Args:
         probability: (B, C, ...) one-hot or soft, background first.
         config: strengths.
-        others: more maps of the same shape, which are deformed as the first are.
+        others: further maps of the same shape, deformed like the first.
 
     Returns:
-        All of them, (B, C, ...); what comes in from beyond the frame is background.
+        All maps, (B, C, ...), with background beyond the frame.
     """
     grid = random_grid(len(probability), tuple(probability.shape[2:]), config, probability)
     given = torch.cat([maps[:, 1:] for maps in (probability, *others)], 1)
@@ -112,11 +112,11 @@ def deform(probability: Tensor, config: ShapeConfig, *others: Tensor) -> tuple[T
 
 
 def deform_image(image: Tensor, labels: Tensor | None, config: ShapeConfig) -> tuple[Tensor, Tensor | None]:
-    """Deform images, and their label maps with them, each in its own way.
+    """Deform images and their label maps, each by its own random deformation.
 
     Args:
-        image: (B, 1, ...), linear interpolation; beyond the frame its border goes on.
-        labels: (B, ...) whole numbers, nearest neighbour; 0 comes in from beyond the frame.
+        image: (B, 1, ...), linear interpolation, border repeated beyond the frame.
+        labels: (B, ...) integers, nearest neighbour, 0 beyond the frame.
         config: strengths.
 
     Returns:
@@ -133,7 +133,7 @@ def deform_image(image: Tensor, labels: Tensor | None, config: ShapeConfig) -> t
 
 
 def _reordered(config: ShapeConfig, *maps: Tensor) -> list[Tensor]:
-    """Maps (B, C, ...), some of their items in another order, all maps alike."""
+    """Maps (B, C, ...) with some items in another order, the same in all maps."""
     if not config.reorder_p:
         return list(maps)
     dims = maps[0].ndim - 2

@@ -22,11 +22,11 @@ ORGAN_SETS: Mapping[str, Mapping[str, int]] = {
     "lungs_heart": LUNGS_HEART,
     "lungs_heart_clavicles": LUNGS_HEART_CLAVICLES,
 }
-"""Sets of organs by name, each side an organ of its own."""
+"""Sets of organs by name; left and right sides are separate organs."""
 
 
 def check_organs(organs: Mapping[str, int]) -> dict[str, int]:
-    """Return `organs` as a plain dict, or say what is wrong with it.
+    """Return `organs` as a plain dict after a check.
 
     Args:
         organs: number of landmarks of each organ, in the order of the network's output.
@@ -77,7 +77,7 @@ def coarse(organs: Mapping[str, int]) -> dict[str, int]:
 
 
 def organ_slices(organs: Mapping[str, int]) -> dict[str, slice]:
-    """Where each organ's nodes lie on the node axis."""
+    """Position of each organ's nodes on the node axis."""
     slices, start = {}, 0
     for name, count in organs.items():
         slices[name] = slice(start, start + count)
@@ -125,9 +125,9 @@ def upsampling(organs: Mapping[str, int], mode: Upsampling = "wrap") -> Tensor:
 
     Args:
         organs: landmarks of each organ on the fine graph.
-        mode: what the last odd node of an organ does, where there is no next coarse node. ``"wrap"`` closes
-            the contour (CheXmask and later work); ``"copy"`` repeats the last coarse node (the TMI 2022
-            release). Weights trained with one give other landmarks with the other.
+        mode: rule for the last odd node of an organ, which has no next coarse node. ``"wrap"`` closes the
+            contour (CheXmask and later work); ``"copy"`` repeats the last coarse node (the TMI 2022 release).
+            Weights trained with one mode give other landmarks with the other.
 
     Raises:
         ConfigError: the mode is neither of the two.

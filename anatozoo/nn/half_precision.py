@@ -1,4 +1,4 @@
-"""Convolutions whose gradients hold under autocast on CPUs."""
+"""Convolutions whose gradients are correct under autocast on CPUs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class FullWhereSmall(nn.Module):
-    """Comes before a convolution in the order of bases: float32 on maps that are small beside its kernel."""
+    """Mixin, placed before a convolution: uses float32 on maps smaller than its kernel or stride."""
 
     weight: Tensor
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Apply the convolution, a transposed one to `output_size` where that is given."""
+        """Apply the convolution; `output_size` is for transposed ones."""
         apply: Any = super().forward
         size = {} if output_size is None else {"output_size": output_size}
         autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
@@ -50,15 +50,14 @@ _CAREFUL: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def full_where_small(network: nn.Module) -> None:
-    """Let the convolutions of a network stay in float32 under autocast on a CPU where maps are small.
+    """Keep the convolutions of a network in float32 on small maps under autocast on a CPU.
 
-    There torch 2.15 leaves parts of the gradient of a bfloat16 weight as it found them in memory, and may
-    write beyond its end, where a side of the map is shorter than the kernel or the stride, see
-    ``benchmarks/half_precision.py``. Maps as small as that cost little in either precision. Parameters,
-    their names and results in float32 stay as they are.
+    If a side of the map is shorter than the kernel or the stride, torch 2.15 leaves parts of the gradient of
+    a bfloat16 weight uninitialised and may write beyond its end, see ``benchmarks/half_precision.py``. Such
+    small maps cost little in either precision. Parameters, their names and results in float32 do not change.
 
     Args:
-        network: changed in place, whatever built it; subclasses of torch's layers are left as they are.
+        network: network, changed in place; subclasses of torch's layers are not changed.
     """
     for layer in network.modules():
         layer.__class__ = _CAREFUL.get(type(layer), type(layer))

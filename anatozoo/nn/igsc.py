@@ -1,4 +1,4 @@
-"""Image-to-graph skip connections: image features looked up where the graph's nodes lie.
+"""Image-to-graph skip connections: image features sampled at the positions of the graph's nodes.
 
 Gaggion et al., IEEE TMI 2022. The authors call torchvision's RoIAlign one image at a time; here one
 ``grid_sample`` serves the batch.
@@ -15,8 +15,8 @@ def sample_points(features: Tensor, points: Tensor, *, align: str = "index") -> 
     Args:
         features: (B, C, H, W).
         points: (B, ..., 2) x, y in [0, 1] of the map's width and height.
-        align: ``"index"`` reads the point u at the pixel index u·W (the authors' convention);
-            ``"frame"`` reads it at u·W - 1/2, where maps of every resolution agree on the place.
+        align: ``"index"`` reads the point u at the pixel index u·W (the authors' convention); ``"frame"``
+            reads it at u·W - 1/2, which is the same position at every resolution.
 
     Returns:
         (B, ..., C) features. Points more than one pixel outside the map give zeros.
@@ -42,10 +42,10 @@ def window_average(
         features: (B, C, H, W) encoder map.
         positions: (B, N, 2) x, y in [0, 1]; no gradient flows to them, as in the paper.
         window: side of the window in pixels of the map, odd.
-        lookup: ``"average"`` takes window × window samples. ``"roi_align"`` repeats what torchvision's
-            operator does to the authors' boxes: where rounding makes a box wider than `window` by one ulp,
-            it takes one more sample a side. That reproduces the authors' outputs to float precision, at
-            the price that a rounding error can move a landmark by a thousandth of the frame.
+        lookup: ``"average"`` takes window × window samples. ``"roi_align"`` imitates torchvision's operator
+            on the authors' boxes: if rounding makes a box wider than `window` by one ulp, it takes one more
+            sample along that axis. This reproduces the authors' outputs to float precision, but a rounding
+            error can move a landmark by a thousandth of the frame.
 
     Returns:
         (B, N, C).

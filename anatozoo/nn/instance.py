@@ -1,4 +1,4 @@
-"""Instance optimisation: a field made better for one pair of images, after the network or without it."""
+"""Instance optimisation: refine a field for one pair of images, after a network or without one."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from anatozoo.nn.warp import compose, integrate, warp
 
 SMOOTHING = 3
-"""How often the correction is averaged over 3 pixels along each axis: about a Gaussian of 1.4 pixels."""
+"""Passes of averaging the correction over 3 pixels along each axis, about a Gaussian of 1.4 pixels."""
 
 
 def optimise_field(
@@ -23,21 +23,21 @@ def optimise_field(
     lr: float,
     velocity_steps: int = 7,
 ) -> tuple[Tensor, Tensor | None]:
-    """Correct a field for its own pair by Adam.
+    """Refine a field for its pair of images by Adam.
 
-    The correction is composed onto the field. Where the field has an inverse, the correction is a velocity,
-    so that the result has one too. It is smoothed: Adam gives every pixel a step of about one length, and
-    what neighbours make of it on their own folds, and is no longer undone by the inverse.
+    The correction is composed onto the field. If the field has an inverse, the correction is a velocity, so
+    that the result has one too. The correction is smoothed: Adam moves every pixel by about the same length,
+    so that without smoothing neighbours fold, and the inverse no longer fits.
 
     Args:
         moving: (B, 1, ...) in [0, 1].
-        fixed: the same.
+        fixed: (B, 1, ...) in [0, 1].
         field: (B, n, ...) pixels.
         inverse: its inverse, or None.
         objective: the loss of a warped image and a field.
         steps: number of steps.
-        lr: learning rate, in pixels: about what a step can change.
-        velocity_steps: doublings of the correction's integration.
+        lr: learning rate, about the change per step in pixels.
+        velocity_steps: squaring steps of the correction's integration.
 
     Returns:
         The best field of all steps and its inverse; the given ones if no step was better.

@@ -1,4 +1,4 @@
-"""Label maps as the networks take them."""
+"""Label maps in the form of the networks."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Label maps (B, ...) of whole numbers below `classes` as (B, classes, ...) float32.
+    """Label maps (B, ...) of integers below `classes` as (B, classes, ...) float32.
 
     Raises:
         DataError: a label is negative or too large.
@@ -37,11 +37,11 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def swap_neighbours(labels: Tensor, probability: float) -> Tensor:
-    """The paper's noise: pixels 2k and 2k + 1 of a row change places, each pair with this probability.
+    """Noise of the AC-RegNet paper: swap the pixels 2k and 2k + 1 of a row with this probability.
 
     Args:
-        labels: (B, C, ...) one-hot, all channels of a pixel moving together. A last odd column stays.
-        probability: 0 … 1.
+        labels: (B, C, ...) one-hot; all channels of a pixel move together. A last odd column stays.
+        probability: probability of each swap, 0 … 1.
     """
     even = labels.shape[-1] // 2 * 2
     pairs = labels[..., :even].unflatten(-1, (-1, 2))
@@ -54,9 +54,9 @@ def dice_per_label(a: Tensor, b: Tensor, classes: int) -> Tensor:
     """Dice of each foreground class, (B, classes - 1); NaN where neither map has it.
 
     Args:
-        a: (B, ...) whole numbers.
-        b: (B, ...).
-        classes: background included.
+        a: (B, ...) integers.
+        b: (B, ...) integers.
+        classes: number of classes, background included.
     """
     first, second = (one_hot(x, classes).flatten(2)[:, 1:] for x in (a, b))
     total = first.sum(2) + second.sum(2)

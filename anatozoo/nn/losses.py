@@ -1,4 +1,4 @@
-"""Losses shared by the methods; all are means over the batch of the items that have a truth."""
+"""Losses of several methods; all are means over the annotated items of the batch."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence of N(mu, exp(logvar)) from N(0, 1), mean over batch and latents.
 
     Kingma & Welling, "Auto-encoding variational Bayes", 2014; the mean over latents is HybridGNet's choice.
-    Beyond a log-variance of 10 the exponential goes on as its tangent: one odd image must not overflow a fit.
+    Above a log-variance of 10 the exponential continues as its tangent, so that one image cannot overflow.
     """
     low = logvar.clamp(max=LARGEST_LOGVAR)
     variance = low.exp() * (1 + logvar - low)
@@ -40,7 +40,7 @@ LANDMARK_UNIT = 0.01
 def landmark_huber(prediction: Tensor, truth: Tensor, weight: Tensor, *, delta: float = 1.0) -> Tensor:
     """Huber error over coordinates, (B, N, 2) against (B, N, 2), weight (B, N).
 
-    Errors are in units of 1 % of the frame; `delta` is where the loss turns from quadratic to linear.
+    Errors are in percent of the frame; `delta` is where the loss changes from quadratic to linear.
     """
     error = (prediction - truth) / LANDMARK_UNIT
     value = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
@@ -56,18 +56,17 @@ def contour_loss(
     *,
     delta: float = 1.0,
 ) -> Tensor:
-    """Huber error of landmarks plus the same error across the contour alone.
+    """Huber error of landmarks plus the Huber error of its component normal to the contour.
 
-    Sliding along the contour does not change the organ's outline, leaving it does: the second term counts
-    only the component along the truth's normal.
+    Sliding along the contour does not change the organ's outline, leaving it does.
 
     Args:
         prediction: (B, N, 2) in [0, 1].
-        truth: (B, N, 2).
-        weight: (B, N), 0 where a landmark has no truth.
+        truth: (B, N, 2) in [0, 1].
+        weight: (B, N), 0 for landmarks without reference.
         previous: (N,) index of each node's predecessor on its contour.
         following: (N,) index of its successor.
-        delta: error, in units of 1 % of the frame, where the loss turns from quadratic to linear.
+        delta: error, in percent of the frame, where the loss changes from quadratic to linear.
     """
     error = (prediction - truth) / LANDMARK_UNIT
     tangent = truth[:, following] - truth[:, previous]
@@ -78,13 +77,13 @@ def contour_loss(
 
 
 def uncrossing_loss(prediction: Tensor, contours: Iterable[slice], *, delta: float = 1.0) -> Tensor:
-    """Huber distance of the nodes in a contour's loops from where they would not cross, mean over them.
+    """Mean Huber distance of the nodes in a contour's loops from their positions without the loop.
 
-    A region alone does not forbid loops of no area; this does, and leaves simple contours alone.
+    Losses on regions permit loops without area; this loss does not, and is 0 for simple contours.
 
     Args:
         prediction: (B, N, 2) in [0, 1].
-        contours: where each closed contour's nodes lie on the node axis.
+        contours: position of each closed contour's nodes on the node axis.
         delta: as in `landmark_huber`.
     """
     target = prediction.detach().clone()
@@ -94,12 +93,12 @@ def uncrossing_loss(prediction: Tensor, contours: Iterable[slice], *, delta: flo
 
 
 def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """One minus soft Dice per channel over the pixels that count.
+    """One minus soft Dice per channel over the weighted pixels.
 
     Args:
         probability: (B, C, H, W) in [0, 1].
         truth: (B, C, H, W) in [0, 1].
-        weight: (B, C, H, W), 0 where a pixel is not to be judged; channels without any weight are left out.
+        weight: (B, C, H, W), 0 for ignored pixels; channels without weight are left out.
     """
     dims = (-2, -1)
     overlap = 2 * (probability * truth * weight).sum(dims)

@@ -3,10 +3,10 @@
 Images are ``(B, C, ...)`` in [0, 1], fields ``(B, n, ...)`` in pixels (see `anatozoo.nn.warp`); every loss is
 a mean over the batch and is minimised.
 
-Local correlation and mutual information are MONAI's. Total variation and global correlation it does not
-have. Its diffusion loss takes central differences, which are zero for a field that alternates from pixel to
-pixel, so the roughest field of all would cost nothing; its bending energy has another stencil, hence other
-numbers, in the oldest release that anatozoo accepts. Both are forward differences here.
+Local correlation and mutual information are MONAI's, which lacks total variation and global correlation.
+MONAI's diffusion loss takes central differences, which are zero for a field that alternates from pixel to
+pixel, so that the roughest field costs nothing; its bending energy has another stencil, hence other values,
+in the oldest release that anatozoo supports. Both are forward differences here.
 """
 
 from functools import cache
@@ -26,8 +26,8 @@ def ncc_loss(warped: Tensor, fixed: Tensor, eps: float = 1e-5) -> Tensor:
     """Minus the normalised cross-correlation of whole images, in -1 … 1.
 
     Args:
-        warped: (B, C, ...); each channel counts on its own.
-        fixed: the same.
+        warped: (B, C, ...); channels are correlated separately.
+        fixed: (B, C, ...).
         eps: added to the product of the standard deviations, so that a constant image gives 0. The authors'
             port has 1e-5, the paper's TensorFlow code none.
     """
@@ -43,7 +43,7 @@ def local_ncc_loss(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
 
     Args:
         warped: (B, 1, ...).
-        fixed: the same.
+        fixed: (B, 1, ...).
         window: side of the square or cubic window in pixels, odd.
     """
     value: Tensor = _monai_loss("lncc", fixed.ndim - 2, window)(warped, fixed)
@@ -57,7 +57,7 @@ def mutual_information_loss(warped: Tensor, fixed: Tensor, bins: int = 32) -> Te
 
     Args:
         warped: (B, C, ...).
-        fixed: the same.
+        fixed: (B, C, ...).
         bins: number of bins of each image.
     """
     value: Tensor = _monai_loss("mi", 0, bins)(warped, fixed)
@@ -83,7 +83,7 @@ def similarity_loss(kind: Similarity, warped: Tensor, fixed: Tensor, *, window: 
     Args:
         kind: ``"ncc"``, ``"lncc"``, ``"mse"`` or ``"mi"``.
         warped: (B, 1, ...) in [0, 1].
-        fixed: the same.
+        fixed: (B, 1, ...) in [0, 1].
         window: side of the windows of ``"lncc"``.
 
     Raises:

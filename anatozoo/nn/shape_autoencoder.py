@@ -18,11 +18,11 @@ CODE = 64
 
 
 def halvings(shape: Sequence[int], levels: int) -> list[Sides]:
-    """Strides of successive halvings in which short axes are spared until they are among the longest.
+    """Strides of successive halvings; short axes are halved only once they are among the longest.
 
     Args:
         shape: (H, W) or (D, H, W).
-        levels: how many there are.
+        levels: number of halvings.
 
     Raises:
         ConfigError: an axis to be halved is odd.
@@ -43,7 +43,7 @@ def halvings(shape: Sequence[int], levels: int) -> list[Sides]:
 class CodeEncoder(nn.Module):
     """Strided convolutions and a dense layer: (B, C, ...) to codes (B, K).
 
-    As the encoder f of the autoencoder it takes label maps, as the predictor p of the T-L network images.
+    The encoder f of the autoencoder takes label maps, the predictor p of the T-L network takes images.
 
     Args:
         shape: (H, W) or (D, H, W).
@@ -65,8 +65,8 @@ class CodeEncoder(nn.Module):
             )
         self.strides = halvings(shape, len(widths))
         three = (3,) * len(shape)
-        # Frozen batch normalisation treats soft and hard label maps alike; normalising each map by itself
-        # would hide how sure a prediction is.
+        # Frozen batch normalisation treats soft and hard label maps alike; normalising each map separately
+        # would hide the confidence of a prediction.
         self.layers = nn.ModuleList(
             ConvBlock(before, width, three, stride, batch_norm=True)
             for before, width, stride in zip((channels, *widths[:-1]), widths, self.strides, strict=True)
@@ -84,7 +84,7 @@ class CodeEncoder(nn.Module):
 
 
 class ShapeAutoencoder(nn.Module):
-    """Autoencoder of label maps: a code of few numbers that plausible anatomies share.
+    """Autoencoder of label maps, with a short code that describes plausible anatomies.
 
     Args:
         shape: (H, W) or (D, H, W) of the label maps.
@@ -105,7 +105,7 @@ class ShapeAutoencoder(nn.Module):
         three, dims = (3,) * len(shape), len(shape)
         self.from_code = nn.Linear(code, widths[0] * math.prod(self.encoder.small))
         self.expand = ConvBlock(widths[0], widths[-1], (1,) * dims, batch_norm=True)
-        # The finest map is the most expensive one: it has a layer alone, the head.
+        # The finest map is the most expensive one: it has only one layer, the head.
         self.decoder = nn.ModuleList(
             ConvBlock(low, high, three, batch_norm=True)
             for low, high in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True)

@@ -1,4 +1,4 @@
-"""Fine slices in the place of thick ones."""
+"""Interpolation of fine slices between thick ones."""
 
 from torch import Tensor
 from torch.nn import functional as F

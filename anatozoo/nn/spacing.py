@@ -1,9 +1,9 @@
 """Landmarks evenly spaced between anatomical anchors.
 
 Annotators mark a few anchors, such as the costophrenic angle, and the landmarks between two of them follow
-at fixed shares of the way along the contour. A network that places each landmark by itself finds the contour
-but slides along it; here all landmarks of a stretch vote for its two ends, and are spaced between them. Not
-part of the HybridGNet papers.
+at fixed shares of the length of the contour. A network that places each landmark independently finds the
+contour, but slides along it; here all landmarks of a stretch determine its two ends, and are spaced between
+them. Not part of the HybridGNet papers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ def way_along(points: Tensor) -> Tensor:
 
 
 def spacing_matrix(shape: Tensor, anchors: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """How the landmarks' places along a contour follow from where they are now.
+    """Linear map from the present positions of landmarks along a contour to evenly spaced ones.
 
-    With t(k) the place of anchor k, a landmark of the stretch from k to k + 1 belongs at
+    With t(k) the position of anchor k, a landmark of the stretch from k to k + 1 belongs at
     (1 - f) t(k) + f t(k + 1), f being its share of that stretch in `shape`. The t are the least-squares fit
-    to the present places s, which makes the new ones linear: s -> P (s - w L) + w L for a contour of length
-    L; w is f on the last stretch, which ends at anchor 0 one turn later.
+    to the present positions s, so that the new ones are linear: s -> P (s - w L) + w L for a contour of
+    length L; w is f on the last stretch, which ends at anchor 0 one turn later.
 
     Args:
-        shape: (N, 2) contour whose spacing is taken over, for example the mean shape.
+        shape: (N, 2) contour with the reference spacing, for example the mean shape.
         anchors: increasing indices of the anchors, the first of them 0.
 
     Returns:
@@ -56,8 +56,8 @@ class Spacing(nn.Module):
 
     Args:
         organs: landmarks per organ.
-        anchors: organ -> increasing indices of its anchors, the first of them 0. Organs without an entry stay
-            as they are, entries of other organs are passed over.
+        anchors: organ -> increasing indices of its anchors, the first of them 0. Organs without an entry do
+            not change; entries of other organs are ignored.
 
     Raises:
         ConfigError: anchors are not increasing, do not start with 0 or go beyond the organ's landmarks.
@@ -83,7 +83,7 @@ class Spacing(nn.Module):
         self.take_from(torch.cat([torch.stack([a.cos(), a.sin()], -1) for a in turn.values()]))
 
     def take_from(self, shape: Tensor) -> None:
-        """Take over the spacing of a shape (N, 2); an organ whose points all coincide keeps what it has."""
+        """Copy the spacing of a shape (N, 2), except for organs whose points all coincide."""
         for organ, chosen in self.anchors.items():
             part = self.parts[organ]
             if float((shape[part] - shape[part][:1]).abs().max()) > 1e-6:
@@ -102,7 +102,7 @@ class Spacing(nn.Module):
         length, wrap = way[:, -1:], self.wrap[part]
         place = (way[:, :-1] - wrap * length) @ self.projection[part, part].T + wrap * length
         place = torch.remainder(place, length)
-        # Which edge a place is on: edge i leads from vertex i to vertex i + 1.
+        # The edge of each position: edge i leads from vertex i to vertex i + 1.
         edge = (place[:, :, None] >= way[:, None, 1:-1]).sum(-1)
         start, end = way.gather(1, edge), way.gather(1, edge + 1)
         share = (place - start) / (end - start).clamp_min(1e-9)

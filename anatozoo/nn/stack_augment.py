@@ -14,19 +14,19 @@ from anatozoo.nn.deform import reorder
 
 @dataclass(frozen=True)
 class StackAugment:
-    """Strengths of the augmentation; 0 switches one off.
+    """Strengths of the augmentation; 0 switches a transform off.
 
     Attributes:
         rotation_deg: largest rotation within slices.
         scale: largest change of size, as a share.
-        reorder_p: probability that a stack is stored in another order, one of 16 at random: mirrored along
-            the slices, rows or columns, rows and columns exchanged. For headers that tell no directions.
+        reorder_p: probability that a stack gets one of 16 random orders: slices, rows or columns mirrored,
+            rows and columns exchanged. For files without directions.
         gamma: largest change of the exponent of intensities, as a share.
         contrast: largest change of the factor of intensities, as a share.
         noise: largest standard deviation of Gaussian noise.
         blur: largest standard deviation of a blur within slices, in pixels.
         bias: largest coefficient of a smooth multiplicative field, as of coils.
-        probability: how often each of them is applied.
+        probability: probability of each transform.
     """
 
     rotation_deg: float = 30.0
@@ -42,15 +42,15 @@ class StackAugment:
 
 @dataclass(frozen=True)
 class Motion:
-    """Breath-holds that differ: slices of one stack shift against one another.
+    """Motion between slices of one stack, as between different breath-holds.
 
     The motion augmentation of Oktay et al., IEEE TMI 2018, in the rows 3D-Seg-MAug, AE-Seg-M and ACNN-Seg.
 
     Attributes:
         shift_px: standard deviation of the shift of a slice in pixels of the frame; 0 switches it off.
-        probability: how often a stack is affected.
-        labels_follow: whether labels shift with the image. If not, the network learns to give the heart as
-            it would be without motion.
+        probability: probability that a stack is affected.
+        labels_follow: shift labels with the image. If False, the network learns to segment the heart as it
+            would be without motion.
     """
 
     shift_px: float = 0.0
@@ -81,13 +81,13 @@ def move(image: Tensor, labels: Tensor, motion: Motion) -> tuple[Tensor, Tensor]
     Args:
         image: (B, 1, D, H, W).
         labels: (B, D, H, W).
-        motion: how.
+        motion: size and probability of the shifts.
     """
     if not motion.shift_px or not motion.probability:
         return image, labels
     affected = torch.rand(len(image), 1, 1, device=image.device) < motion.probability
     shift = motion.shift_px * affected * torch.randn(len(image), image.shape[2], 2, device=image.device)
-    # Whole pixels, so that images are not blurred and labels stay labels.
+    # Whole pixels, so that images are not blurred and labels not interpolated.
     shift = shift.round()
     moved = shift_slices(image, shift)
     if not motion.labels_follow:
@@ -96,7 +96,7 @@ def move(image: Tensor, labels: Tensor, motion: Motion) -> tuple[Tensor, Tensor]
 
 
 def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor, Tensor]:
-    """Transform every stack in its own way, image and labels alike, by random numbers of torch.
+    """Transform every stack by its own random parameters, image and labels alike.
 
     Args:
         image: (B, 1, D, H, W) in [0, 1].
@@ -104,7 +104,7 @@ def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor
         config: strengths.
 
     Returns:
-        Both, of the same shapes; the image in [0, 1].
+        Image in [0, 1] and labels, of the same shapes.
     """
     transforms = _transforms(config)
     images, maps = [], []
@@ -122,14 +122,14 @@ def augment(image: Tensor, labels: Tensor, config: StackAugment) -> tuple[Tensor
 def crop(
     image: Tensor, labels: Tensor, shape: Sequence[int], *, random: bool, foreground: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """A part of this shape, from the middle or from anywhere, another one for each stack.
+    """A central or random crop of each stack.
 
     Args:
         image: (B, 1, ...), each side at least that of `shape`.
         labels: (B, ...).
-        shape: the shape.
-        random: whether from anywhere.
-        foreground: share of the random parts that lie around a voxel of the anatomy, drawn from all of them.
+        shape: shape of the crop.
+        random: crop each stack at random.
+        foreground: share of the random crops that lie around a random voxel of the anatomy.
     """
     room = [side - wanted for side, wanted in zip(labels.shape[1:], shape, strict=True)]
     images, maps = [], []
@@ -148,7 +148,7 @@ def crop(
 
 
 def _plain(found: Any) -> Tensor:
-    """What a transform gives, without MONAI's notes on its geometry, which not all of them take."""
+    """The result of a transform without MONAI's metadata, which not all transforms accept."""
     plain: Tensor = found.as_tensor() if hasattr(found, "as_tensor") else found
     return plain
 

@@ -14,24 +14,24 @@ GROUP = 8
 """Channels that are normalised together."""
 LINEAR = {2: "bilinear", 3: "trilinear"}
 _POOL_RATIO, _KERNEL_RATIO = 2, 4
-"""How many times longer the longest axis may be before a short one is not halved, or not convolved along."""
+"""An axis shorter than the longest by more than these factors is not halved, or not convolved along."""
 
 Sides = tuple[int, ...]
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def pyramid(shape: Sequence[int], levels: int) -> tuple[list[Sides], list[Sides]]:
-    """Strides and kernels of a pyramid that treats few slices with care.
+    """Strides and kernels of a pyramid for stacks with few slices.
 
-    A stack of 16 slices is not halved across slices as long as a slice has many more pixels a side, nor
-    convolved across them while a slice is far finer than the slices lie apart.
+    A stack of 16 slices is not halved across slices while a slice has many more pixels along each side, nor
+    convolved across slices while pixels are much smaller than the distance of the slices.
 
     Args:
         shape: (H, W) or (D, H, W) of the frame.
         levels: number of levels, the first at full resolution.
 
     Returns:
-        For each level the stride that leads to it, the first 1, and the side of its kernels, 1 or 3.
+        For each level its stride from the level before (1 for the first), and the side of its kernels (1, 3).
     """
     size, strides, kernels = list(shape), [(1,) * len(shape)], []
     for level in range(levels):
@@ -47,13 +47,12 @@ class ConvBlock(nn.Sequential):
     """Convolution, normalisation and ReLU, (B, C_in, ...) to (B, C_out, ...).
 
     Args:
-        in_channels: channels that come in.
-        out_channels: channels that go out.
-        kernel: side of the kernel along each axis, odd; two or three of them.
-        stride: along each axis; None is 1.
-        batch_norm: normalise by batch normalisation, which is one factor for all inputs once it is frozen;
-            else groups of channels are normalised over each image by itself, which does not depend on the
-            batch.
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel: side of the kernel along each axis, odd; two or three numbers.
+        stride: stride along each axis; None is 1.
+        batch_norm: use batch normalisation, which treats all inputs alike once frozen; else group
+            normalisation, which does not depend on the batch.
     """
 
     def __init__(
@@ -88,21 +87,21 @@ def double(in_channels: int, out_channels: int, kernel: Sides) -> nn.Sequential:
 
 
 def pool(x: Tensor, stride: Sides) -> Tensor:
-    """Largest values of windows as large as the stride."""
+    """Max pooling with a window as large as the stride."""
     return F.max_pool2d(x, stride) if len(stride) == 2 else F.max_pool3d(x, stride)
 
 
 def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Linear interpolation to this size; the same tensor where it has it."""
+    """Linear interpolation to this size; returns `x` itself if it has the size."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode=LINEAR[len(size)], align_corners=False)
 
 
 def channels_last(network: Network) -> Network:
-    """The network with the channels of its 3-D weights last in memory, and therefore those of its maps.
+    """The network with its 3-D weights, and therefore its maps, in "channels last" memory order.
 
-    Convolution and interpolation of few channels are faster so; the weights stay the same.
+    Convolution and interpolation of few channels are faster in this order; the values do not change.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):

@@ -1,13 +1,13 @@
-"""Displacement fields: warping, composition, integration of velocities, and what they do to areas.
+"""Displacement fields: warping, composition, integration of velocities, Jacobian determinants.
 
 A field is ``(B, n, ...)`` in pixels of its own grid, one channel per axis in the order of the axes: rows then
-columns in 2-D; slices, rows, columns in 3-D. It says where to look: ``warped(p) = image(p + field(p))``.
+columns in 2-D; slices, rows, columns in 3-D. It points into the image: ``warped(p) = image(p + field(p))``.
 Positions are pixel indices, so the first and last pixel centres are the corners of the grid
 (``align_corners=True``).
 
-MONAI's ``Warp`` computes the same, but warns whenever it is made and keeps a grid of the last batch in
-itself, which export cannot follow; its ``DVF2DDF`` takes the field as zero beyond the border by default, so
-what it integrates tears there.
+MONAI's ``Warp`` computes the same, but warns on construction and stores the grid of the last batch, which
+export does not support; its ``DVF2DDF`` takes the field as zero beyond the border by default, so that the
+integrated field tears there.
 """
 
 from typing import Literal
@@ -21,7 +21,7 @@ from anatozoo.errors import ConfigError, GeometryError
 Mode = Literal["linear", "nearest"]
 Padding = Literal["zeros", "border"]
 
-_MODES = {"linear": "bilinear", "nearest": "nearest"}  # grid_sample says bilinear in 3-D too
+_MODES = {"linear": "bilinear", "nearest": "nearest"}  # grid_sample's names, in 3-D too
 
 
 def identity_grid(field: Tensor) -> Tensor:
@@ -31,22 +31,22 @@ def identity_grid(field: Tensor) -> Tensor:
 
 
 def warp(image: Tensor, field: Tensor, mode: Mode = "linear", padding: Padding = "zeros") -> Tensor:
-    """Look an image up where a field points.
+    """Warp an image by a field.
 
     ``"linear"`` is differentiable with respect to image and field. ``"nearest"`` has no gradient with respect
-    to the field: a loss on labels that were warped so trains nothing.
+    to the field: a loss on labels warped in this mode trains nothing.
 
     Args:
         image: (B, C, ...).
         field: (B, n, ...) pixels.
         mode: interpolation.
-        padding: what lies beyond the border: ``"zeros"``, reached over one pixel, or the ``"border"`` itself.
+        padding: values beyond the border: ``"zeros"``, reached over one pixel, or the ``"border"`` itself.
 
     Returns:
-        (B, C, ...), at least float32 even under autocast: half a pixel of 256 is lost in bfloat16.
+        (B, C, ...), at least float32 even under autocast: bfloat16 loses half a pixel of 256.
 
     Raises:
-        GeometryError: the shapes do not belong together.
+        GeometryError: the shapes do not match.
         ConfigError: mode or padding is unknown.
     """
     dims = field.shape[1]
@@ -71,10 +71,10 @@ def warp(image: Tensor, field: Tensor, mode: Mode = "linear", padding: Padding =
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """The one field that warps as `first` and then `second` do, (B, n, ...) each.
+    """The field that warps like `first` followed by `second`, (B, n, ...) each.
 
-    ``warp(image, compose(first, second))`` is ``warp(warp(image, first), second)`` but for the second
-    interpolation. Beyond the border `first` goes on as it is there.
+    ``warp(image, compose(first, second))`` equals ``warp(warp(image, first), second)`` except for the second
+    interpolation. Beyond the border, `first` keeps its value at the border.
     """
     return second + warp(first, second, padding="border")
 
@@ -86,7 +86,7 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
 
     Args:
         velocity: (B, n, ...) pixels per unit of time.
-        steps: doublings; the first step is ``velocity / 2**steps`` and should stay well below a pixel.
+        steps: squaring steps; the first step is ``velocity / 2**steps`` and should be well below a pixel.
 
     Raises:
         ConfigError: `steps` is negative.
@@ -102,8 +102,8 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
 def resize_field(field: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A field on a grid of another size over the same area, (B, n, ...) to (B, n, ...).
 
-    Displacements are scaled with the grid. The corners are pixel edges here, for that is what a change of
-    resolution keeps in place.
+    Displacements are scaled with the grid. Corners are pixel edges here, which a change of resolution keeps
+    in place.
     """
     size = field.shape[2:]
     mode = "bilinear" if len(size) == 2 else "trilinear"
@@ -115,9 +115,9 @@ def resize_field(field: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def jacobian_determinant(field: Tensor) -> Tensor:
-    """How much the neighbourhood of each pixel grows when it is looked up, (B, ...).
+    """Jacobian determinant of ``p + field(p)`` at each pixel, (B, ...).
 
-    1 keeps its area or volume, above 1 the moving image is compressed there, 0 or less is a fold. Central
+    1 keeps the area or volume, above 1 the moving image is compressed there, 0 or less is a fold. Central
     differences, one-sided at the border.
 
     Raises:

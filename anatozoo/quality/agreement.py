@@ -1,4 +1,4 @@
-"""How well estimates of quality agree with the true quality, where that is known."""
+"""Agreement of estimated with true quality, on cases with ground truth."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ _DRAWS = 2000
 
 @dataclass(frozen=True)
 class EstimateAgreement:
-    """Estimated beside true values.
+    """Agreement of estimated and true values.
 
     Attributes:
-        n: how many.
+        n: number of values.
         r: Pearson's correlation; NaN where one side is constant.
         r_low: lower end of its 95 % bootstrap interval.
         r_high: upper end.
@@ -40,8 +40,8 @@ def estimate_agreement(
     Args:
         estimated: (N,).
         true: (N,).
-        clusters: what each value belongs to, such as its image, where several values are of one; the
-            bootstrap then draws clusters, for their values are not independent.
+        clusters: cluster of each value, such as its image; the bootstrap then draws clusters, because the
+            values of one are not independent.
 
     Raises:
         DataError: the lengths differ, there are less than three values, or some are not finite.

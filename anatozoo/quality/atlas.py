@@ -1,4 +1,4 @@
-"""Images with good label maps, brought to one frame: what the quality of other segmentations is judged by."""
+"""Atlases: images with good label maps in one frame, by which other segmentations are judged."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from anatozoo.quality.selectors import LatentSource, Selector, likeness, selecto
 
 SCHEMA_VERSION = 1
 EMBEDDING = "thumbnail-32"
-"""How images are compared to find similar ones; an atlas names it, so that old files are not misread."""
+"""Method by which images are compared; stored in the file, so that old atlases are not misread."""
 SUFFIX = ".safetensors"
 _THUMBNAIL = 32
 _WHITE = 255
@@ -33,9 +33,9 @@ class AtlasImage:
     """One image of an atlas.
 
     Attributes:
-        id: its name, unique in the atlas.
-        image: the image in the atlas's frame, grey levels 0 … 1, with the frame's spacing where it is known.
-        labels: its label map on the same grid, uint8.
+        id: name of the image, unique in the atlas.
+        image: the image in the atlas's frame, grey levels 0 … 1, with the frame's spacing if it is known.
+        labels: label map on the same grid, uint8.
         embedding: (K,) float32 of length 1, the thumbnail by which images are compared.
         latent: (K,) float32 of another selector, or None.
     """
@@ -52,15 +52,15 @@ class Atlas:
     """Images with label maps in one frame, built by `build_atlas` or read by `Atlas.load`.
 
     Attributes:
-        name: what results call it.
+        name: name of the atlas in results.
         organs: names of the labels 1, 2, ...
         shape: (H, W) or (D, H, W) of the frame.
         images: at least one.
-        left_out: cases that were not taken, and why.
-        latents_of: whose latents the images have, see `with_latents`; None where they have none.
+        left_out: cases that were left out, with the reason.
+        latents_of: source of the images' latents, see `with_latents`; None without latents.
 
     Raises:
-        DataError: there is no image, two have one name, or only some have a spacing or a latent.
+        DataError: there is no image, two have the same name, or only some have a spacing or a latent.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Atlas:
 
     @cached_property
     def digest(self) -> str:
-        """Hexadecimal digits that follow from the images, label maps and their names."""
+        """Hexadecimal hash of the images, label maps and their names."""
         found = hashlib.sha256(json.dumps([self.organs, [each.id for each in self.images]]).encode())
         for each in self.images:
             found.update(_to_bytes(each.image.pixels).tobytes() + each.labels.tobytes())
@@ -106,15 +106,15 @@ class Atlas:
         return found.hexdigest()
 
     def with_latents(self, selector: str | Selector) -> Self:
-        """The same atlas, its images with the latents of a selector in place of any others.
+        """A copy of the atlas whose images have the latents of a selector.
 
         Args:
             selector: a checkpoint that gives latents, see `anatozoo.quality.selectors.selector_of`.
 
         Raises:
-            ConfigError: it gives none; thumbnails are there without asking.
-            UnknownCheckpoint: there is none of this name.
-            ImageError: it cannot take these images.
+            ConfigError: the checkpoint gives no latents; thumbnails need none.
+            UnknownCheckpoint: there is no checkpoint of this name.
+            ImageError: the checkpoint cannot take these images.
         """
         found = selector_of(selector)
         if found is None:
@@ -126,7 +126,7 @@ class Atlas:
         """Refuse a selector whose latents the images do not have.
 
         Raises:
-            DataError: they have none, or those of another checkpoint or version.
+            DataError: the images have no latents, or those of another checkpoint or version.
         """
         if selector is None:
             return
@@ -145,13 +145,13 @@ class Atlas:
         exclude: Sequence[str] = (),
         selector: str | Selector | None = None,
     ) -> list[AtlasImage]:
-        """The images that are most like this one, the most similar first.
+        """The images that are most similar to this one, the most similar first.
 
         Args:
-            image: in the atlas's frame, as `in_frame` gives it.
-            count: how many; fewer where the atlas has fewer.
+            image: image in the atlas's frame, as `in_frame` gives it.
+            count: number of images; fewer if the atlas has fewer.
             exclude: names to leave out, such as the image's own.
-            selector: whose latents are compared; None, or ``"thumbnail"``, compares thumbnails.
+            selector: source of the latents to compare; None, or ``"thumbnail"``, compares thumbnails.
 
         Raises:
             ConfigError: `count` is not positive, or the selector gives no latents.
@@ -169,14 +169,14 @@ class Atlas:
         else:
             latents = np.stack([each.latent for each in left if each.latent is not None])
             alike = likeness(latents, found.embed(image))
-        # Stable, so that of equally similar images the first one is taken, always the same.
+        # Stable sort: of equally similar images, the first one is always taken.
         return [left[i] for i in np.argsort(-alike, kind="stable")[:count]]
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
-        """Write ``NAME.safetensors`` with the arrays, and ``NAME.json`` beside it with all else.
+        """Write ``NAME.safetensors`` with the arrays, and ``NAME.json`` with everything else.
 
         Args:
-            path: where, with or without the suffix.
+            path: path of the files, with or without suffix.
 
         Raises:
             OutputError: a file cannot be written.
@@ -215,7 +215,7 @@ class Atlas:
         """Read what `save` wrote.
 
         Args:
-            path: of either file, or both without their suffixes.
+            path: path of either file, or of both without suffix.
 
         Raises:
             DataError: a file is missing or damaged, or the two do not belong together.
@@ -281,19 +281,19 @@ def build_atlas(
     Args:
         root: the folder, see `anatozoo.data.layouts.registry.find_cases`.
         organs: names of the labels; cases that lack one are left out.
-        name: what results call the atlas.
+        name: name of the atlas in results.
         layout: ``"jsrt"`` or ``"folder"``.
-        split: which cases to take; None takes all.
+        split: split of the cases to use; None uses all.
         image_size: side of the square frame, [H, W] or [D, H, W]. Images keep their proportions in it.
         exclude: names of cases to leave out.
-        selector: a checkpoint whose latents the images get beside their thumbnails; None for none.
+        selector: checkpoint whose latents are stored beside the thumbnails; None stores none.
 
     Raises:
-        DataError: no case is left, or an excluded one is not there; see also `find_cases`.
+        DataError: no case is left, or an excluded one does not exist; see also `find_cases`.
         ImageError: an image cannot be read.
         ConfigError: the selector gives no latents.
     """
-    # What is cheap to find wrong first.
+    # Cheap checks first.
     found = selector_of(selector)
     shape = FrameSpec(image_size if isinstance(image_size, int) else list(image_size)).shape
     cases = find_cases(Path(root), layout, organs, dims=len(shape)).complete(organs)
@@ -307,7 +307,7 @@ def build_atlas(
 
 
 def atlas_of(cases: Iterable[Case], organs: Sequence[str], *, name: str, shape: tuple[int, ...]) -> Atlas:
-    """An atlas of cases that are known; see `build_atlas`."""
+    """An atlas of the given cases; see `build_atlas`."""
     taken, left_out = [], []
     for case in cases:
         image, labels = case.read(organs, len(shape))
@@ -317,7 +317,7 @@ def atlas_of(cases: Iterable[Case], organs: Sequence[str], *, name: str, shape: 
             left_out.append((case.id, f"no {', '.join(lacking)}"))
             continue
         drawn = Frame.fit(image.grid, FrameSpec(list(shape))).labels(labels).astype(np.uint8)
-        # As it will be when it is read from a file.
+        # Rounded as in the file.
         pixels = _to_bytes(frame.pixels)
         image = _image(case.id, pixels, frame.grid.spacing_mm)
         taken.append(AtlasImage(case.id, image, drawn, embed(image.pixels)))
@@ -327,7 +327,7 @@ def atlas_of(cases: Iterable[Case], organs: Sequence[str], *, name: str, shape: 
 
 
 def in_frame(image: GridImage, shape: tuple[int, ...]) -> GridImage:
-    """An image in an atlas's frame: grey levels stretched to 0 … 1, whole, with its proportions."""
+    """The whole image in an atlas's frame, with its proportions and grey levels stretched to 0 … 1."""
     frame = Frame.fit(image.grid, FrameSpec(list(shape)))
     grid = Grid(shape[::-1], frame.spacing_mm)
     return GridImage(frame.image(image.pixels), grid, image.name, image.source, image.flags)
@@ -346,7 +346,7 @@ def embed(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     small = pool(torch.from_numpy(np.array(pixels, np.float32))[None, None], _THUMBNAIL).numpy().ravel()
     small = small - small.mean()
     length = float(np.linalg.norm(small))
-    # A constant image, but for rounding, is like no other.
+    # An image that is constant except for rounding is similar to none.
     result: npt.NDArray[np.float32] = small / length if length > 1e-4 else np.zeros_like(small)
     return result
 

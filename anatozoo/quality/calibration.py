@@ -1,4 +1,4 @@
-"""What a sign of quality means in Dice, learnt from cases whose truth is known."""
+"""Calibration of quality signals: predict Dice, learnt from cases with ground truth."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.untrusted import read_json
 
 POINTS = 10
-"""Pairs that a calibration needs for each signal."""
+"""Number of cases that a calibration needs for each signal."""
 KINDS = ("isotonic", "linear")
 
 Values = Mapping[str, npt.ArrayLike]
@@ -22,14 +22,14 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """From one signal of quality, or several, to Dice; made by `fit` or read by `load`.
+    """Predicts Dice from one or more signals of quality; made by `fit` or read by `load`.
 
     Attributes:
-        kind: ``"isotonic"``, steps of one signal that only rise or only fall, joined by lines (Zadrozny &
-            Elkan, KDD 2002), or ``"linear"``, least squares on one or more signals.
-        signals: their names.
-        table: of ``"isotonic"`` the signal's values, rising, and the Dice at each, two rows; of ``"linear"``
-            one row, the constant and a factor for each signal.
+        kind: ``"isotonic"``, a monotone piecewise linear function of one signal (Zadrozny & Elkan, KDD 2002),
+            or ``"linear"``, least squares on one or more signals.
+        signals: names of the signals.
+        table: for ``"isotonic"`` two rows, the signal's values in increasing order and the Dice at each; for
+            ``"linear"`` one row, the constant and a factor for each signal.
     """
 
     kind: str
@@ -38,18 +38,18 @@ class Calibration:
 
     @classmethod
     def fit(cls, signals: Values, dice: npt.ArrayLike, kind: str | None = None) -> Self:
-        """Learn from cases whose truth is known.
+        """Learn from cases with ground truth.
 
         Args:
             signals: name -> (N,) values.
             dice: (N,) true Dice, 0 … 1.
-            kind: None takes ``"isotonic"`` for one signal and ``"linear"`` for several. Whether an isotonic
-                curve rises or falls follows from the sign of the correlation.
+            kind: None takes ``"isotonic"`` for one signal and ``"linear"`` for several. The sign of the
+                correlation decides whether an isotonic curve rises or falls.
 
         Raises:
             ConfigError: the kind is unknown, or isotonic with several signals.
-            DataError: there are less than 10 cases for each signal, lengths differ, a value is not finite, a
-                signal is the same for all cases, or a Dice is not within 0 … 1.
+            DataError: there are fewer than 10 cases for each signal, lengths differ, a value is not finite, a
+                signal is constant, or a Dice is not within 0 … 1.
         """
         chosen = kind or ("isotonic" if len(signals) == 1 else "linear")
         if chosen not in KINDS or (chosen == "isotonic" and len(signals) != 1):
@@ -74,15 +74,13 @@ class Calibration:
         return cls(chosen, tuple(signals), tuple(tuple(map(float, row)) for row in rows))
 
     def predict(self, signals: Values) -> Vector:
-        """Dice that is to be expected, (N,) within 0 … 1.
-
-        Beyond the signals of the fit an isotonic curve stays level.
+        """Expected Dice, (N,) within 0 … 1; an isotonic curve is constant beyond the signals of the fit.
 
         Args:
-            signals: name -> (N,) values; those of the fit, others are ignored.
+            signals: name -> (N,) values of the signals of the fit; others are ignored.
 
         Raises:
-            DataError: one of them is missing or not finite, or lengths differ.
+            DataError: a signal is missing or not finite, or lengths differ.
         """
         if missing := [name for name in self.signals if name not in signals]:
             raise DataError(f"{missing[0]} is missing; the calibration is of {', '.join(self.signals)}.")
@@ -95,7 +93,7 @@ class Calibration:
         return estimate
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it as JSON.
+        """Write the calibration as JSON.
 
         Raises:
             OutputError: the file cannot be written.
@@ -109,7 +107,7 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            DataError: it cannot be read or is not a calibration.
+            DataError: the file cannot be read or is not a calibration.
         """
         try:
             return cls.from_dict(read_json(Path(path)))
@@ -117,15 +115,15 @@ class Calibration:
             raise DataError(f"the calibration {path} cannot be read: {error}.") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The calibration as JSON values."""
         return {"schema_version": 1} | asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave.
+        """The calibration from `to_dict`.
 
         Raises:
-            DataError: it is not a calibration.
+            DataError: the values are not a calibration.
         """
         try:
             kind, names = str(values["kind"]), tuple(map(str, values["signals"]))
@@ -165,7 +163,7 @@ def _isotonic(signal: Vector, dice: Vector) -> list[Vector]:
     from scipy.optimize import isotonic_regression
 
     knots, place, weights = np.unique(signal, return_inverse=True, return_counts=True)
-    # Equal signals have one Dice, their mean.
+    # Equal signals share one Dice, the mean.
     means = np.bincount(place, dice) / weights
     rising = np.cov(signal, dice)[0, 1] >= 0
     return [knots, isotonic_regression(means, weights=weights, increasing=bool(rising)).x]
@@ -173,7 +171,7 @@ def _isotonic(signal: Vector, dice: Vector) -> list[Vector]:
 
 def _linear(columns: Vector, dice: Vector) -> Vector:
     """Constant and factors of least squares."""
-    # Standardised, so that signals of any unit are solved alike.
+    # Standardised, so that the units of the signals do not matter.
     centre, scale = columns.mean(1), columns.std(1)
     design = np.vstack([np.ones(len(dice)), (columns - centre[:, None]) / scale[:, None]]).T
     constant, *factors = np.linalg.lstsq(design, dice)[0]

@@ -1,9 +1,9 @@
-"""Registration as it was done before networks, with SimpleITK.
+"""Classical registration with SimpleITK.
 
-Both methods work at the resolution of the images that they are given, on grey levels stretched between the
-percentiles 0.5 and 99.5, start with the images centre on centre as the networks do, and begin with an affine
-registration. Their settings were chosen on three to five pairs of the train splits, by the Dice of organs
-first and, between settings that were close, by Hausdorff distance, folding and time.
+Both methods work at the resolution of the given images, on grey levels stretched between the percentiles 0.5
+and 99.5. They start with the images centre on centre, as the networks do, and with an affine registration.
+Their settings were chosen on three to five pairs of the train splits, by the Dice of the organs first and, if
+that was close, by Hausdorff distance, folding and time.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ NAMES = {
     "demons": "SimpleITK affine + diffeomorphic demons",
 }
 BINS = 32
-"""Of each side of the joint histogram."""
+"""Bins along each side of the joint histogram."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Affine:
     """Settings of the affine registration.
 
     Attributes:
-        shrink: resolutions, coarse to fine.
-        smooth_px: blurring on each, in pixels of the image as given.
-        iterations: of regular steps along the gradient, at most, on each.
-        step_mm: the first step; it is halved where the gradient turns.
-        least_step_mm: where to stop.
+        shrink: shrink factors of the levels, coarse to fine.
+        smooth_px: blur at each level, in pixels of the given image.
+        iterations: largest number of regular gradient steps at each level.
+        step_mm: first step; it is halved when the gradient changes direction.
+        least_step_mm: smallest step, at which the optimisation stops.
     """
 
     shrink: tuple[int, ...] = (4, 2)
@@ -48,14 +48,14 @@ class BSpline:
     """Settings of the free-form deformation.
 
     Attributes:
-        mesh_mm: distance of the control points on the finest level; each coarser one doubles it.
-        shrink: resolutions, coarse to fine.
-        smooth_px: blurring on each, in pixels of the image as given.
-        samples: share of the pixels of each that the metric takes.
-        iterations: of steps along the gradient, at most, on each.
-        relaxation: by what a step is multiplied where the gradient turns.
-        least_step: where to stop, as a share of the first step.
-        affine: what goes before.
+        mesh_mm: distance of the control points on the finest level; each coarser level doubles it.
+        shrink: shrink factors of the levels, coarse to fine.
+        smooth_px: blur at each level, in pixels of the given image.
+        samples: share of the pixels that the metric uses at each level.
+        iterations: largest number of gradient steps at each level.
+        relaxation: factor on the step when the gradient changes direction.
+        least_step: smallest step, as a share of the first, at which the optimisation stops.
+        affine: settings of the preceding affine registration.
     """
 
     mesh_mm: float
@@ -73,11 +73,11 @@ class Demons:
     """Settings of the diffeomorphic demons.
 
     Attributes:
-        shrink: resolutions, coarse to fine.
-        iterations: on each.
-        field_px: blurring of the field after each iteration, in pixels of the resolution.
-        step_px: the largest update.
-        affine: what goes before.
+        shrink: shrink factors of the levels, coarse to fine.
+        iterations: number of iterations at each level.
+        field_px: blur of the field after each iteration, in pixels of the level.
+        step_px: largest update.
+        affine: settings of the preceding affine registration.
     """
 
     shrink: tuple[int, ...]
@@ -96,14 +96,14 @@ DEMONS = {
     2: Demons(shrink=(8, 4, 2), iterations=(100, 100, 100), field_px=8.0),
     3: Demons(shrink=(2, 1), iterations=(100, 100), field_px=1.0),
 }
-"""The same."""
+"""Number of dimensions -> settings, for the same images."""
 
 
 def bspline(moving: GridImage, fixed: GridImage, settings: BSpline) -> RegistrationResult:
     """Affine registration, then free-form deformation by cubic B-splines, both by mutual information.
 
-    Rueckert et al., IEEE TMI 1999, without its penalty, which SimpleITK does not have: the mesh alone keeps
-    the field smooth.
+    Rueckert et al., IEEE TMI 1999, without its penalty, which SimpleITK lacks: only the mesh keeps the field
+    smooth.
     """
     a, b = centred(moving), centred(fixed)
     affine = affine_transform(a, b, settings.affine)
@@ -151,7 +151,7 @@ def demons(moving: GridImage, fixed: GridImage, settings: Demons) -> Registratio
 
 
 def affine_transform(moving: sitk.Image, fixed: sitk.Image, settings: Affine) -> sitk.Transform:
-    """The affine transform from positions in the fixed to positions in the moving image, both `centred`."""
+    """The affine transform from positions in the fixed image to those in the moving one, both `centred`."""
     method = _by_mutual_information(settings.shrink, settings.smooth_px)
     method.SetInitialTransform(sitk.AffineTransform(fixed.GetDimension()), inPlace=False)
     method.SetOptimizerScalesFromPhysicalShift()
@@ -176,16 +176,16 @@ def _by_mutual_information(
 
 
 def with_surroundings(image: sitk.Image) -> sitk.Image:
-    """An image with its border repeated: the metric leaves out what lies beyond an image.
+    """An image with its border repeated, because the metric ignores everything beyond an image.
 
-    A deformation that pushes what does not fit out of the image would be rewarded.
+    Without it, a deformation that pushes mismatches out of the image would be rewarded.
     """
     margin = [side // 4 for side in image.GetSize()]
     return sitk.ZeroFluxNeumannPad(image, margin, margin)
 
 
 def _on_grid_of(image: sitk.Image, field: sitk.Image) -> sitk.Image:
-    """A field on a finer grid, at the rim as it is at its border."""
+    """A field on a finer grid, extended beyond its border by the border's values."""
     nothing = sitk.Transform(image.GetDimension(), sitk.sitkIdentity)
     return sitk.Resample(
         field, image, nothing, sitk.sitkLinear, 0.0, field.GetPixelID(), useNearestNeighborExtrapolator=True
@@ -193,7 +193,7 @@ def _on_grid_of(image: sitk.Image, field: sitk.Image) -> sitk.Image:
 
 
 def _reduced(image: sitk.Image, factor: int) -> sitk.Image:
-    """An image with fewer pixels, blurred against aliasing."""
+    """A downsampled image, blurred against aliasing."""
     if factor == 1:
         return image
     blurred = sitk.SmoothingRecursiveGaussian(image, [0.5 * factor * s for s in image.GetSpacing()])
@@ -204,7 +204,7 @@ def centred(image: GridImage) -> sitk.Image:
     """An image with grey levels 0 … 1 along its own axes, in millimetres from its centre.
 
     Raises:
-        GeometryError: its spacing is unknown.
+        GeometryError: the spacing is unknown.
     """
     flat = normalize_intensity(image.pixels.reshape(image.pixels.shape[0], -1))
     return itk_image(flat.reshape(image.pixels.shape), _around_centre(image))
@@ -222,7 +222,7 @@ def _around_centre(image: GridImage) -> Grid:
 def centred_result(
     name: str, moving: GridImage, fixed: GridImage, transform: sitk.Transform | None
 ) -> RegistrationResult:
-    """What a transform between `centred` images does to their pixels; None leaves them centre on centre.
+    """The registration result of a transform between `centred` images; None aligns only their centres.
 
     Raises:
         GeometryError: a spacing is unknown, or the axes have different directions.

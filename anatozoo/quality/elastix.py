@@ -1,8 +1,8 @@
-"""Registration by elastix, of which ITK's package ``itk-elastix`` must be installed.
+"""Registration by elastix; needs ITK's package ``itk-elastix``.
 
-Klein et al., IEEE TMI 29(1), 2010: affine, then B-splines with a penalty on their bending, both by mutual
-information at random points. Settings are elastix's own, but for the distance of the control points, a seed,
-and a border that goes on beyond the image.
+Klein et al., IEEE TMI 29(1), 2010: affine, then B-splines with a bending penalty, both by mutual information
+at random points. The settings are elastix's defaults, except for the distance of the control points, a seed,
+and a border that is repeated beyond the image.
 """
 
 from tempfile import TemporaryDirectory
@@ -24,14 +24,14 @@ def elastix(moving: GridImage, fixed: GridImage, settings: BSpline) -> Registrat
     """Affine registration, then B-splines.
 
     Args:
-        moving: with a spacing.
-        fixed: the same.
-        settings: of these only `mesh_mm`, the distance of the control points on the finest level.
+        moving: moving image, with a spacing.
+        fixed: fixed image, with a spacing.
+        settings: only `mesh_mm` is used, the distance of the control points on the finest level.
 
     Raises:
         ConfigError: itk-elastix is not installed.
         GeometryError: a spacing is unknown, or the axes have different directions.
-        RuntimeError: elastix gives up.
+        RuntimeError: elastix fails.
     """
     itk = _itk()
     a, b = (_to_itk(itk, image) for image in (with_surroundings(centred(moving)), centred(fixed)))
@@ -42,7 +42,7 @@ def elastix(moving: GridImage, fixed: GridImage, settings: BSpline) -> Registrat
         values["WriteResultImage"] = ("false",)
         parameters.AddParameterMap(values)
     _, found = itk.elastix_registration_method(b, a, parameter_object=parameters, log_to_console=False)
-    # It also writes the field into a file, without a folder into the one that the user works in.
+    # elastix also writes the field into a file, by default in the working directory.
     with TemporaryDirectory() as folder:
         field = itk.transformix_deformation_field(b, found, output_directory=folder)
     transform = sitk.DisplacementFieldTransform(_to_sitk(itk, field))

@@ -1,4 +1,4 @@
-"""Ways to register an image to an atlas image, behind one interface."""
+"""Registration engines for atlases, behind one interface."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,22 +13,22 @@ from anatozoo.io.orientation import Orientation
 from anatozoo.results.field import RegistrationResult
 
 LEARNED = "acregnet-jsrt"
-"""The engine that is taken unless another one is named."""
+"""The default engine."""
 
 
 class Engine(Protocol):
-    """What registers one image to another.
+    """Registers one image to another.
 
     Attributes:
-        name: what results call it.
-        version: changes where the same images may give another field.
+        name: name in results.
+        version: changes whenever the same images may give another field.
     """
 
     name: str
     version: str
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
-        """Register a moving image to a fixed one; grids of both have a spacing, or neither has."""
+        """Register a moving image to a fixed one; either both have a spacing, or neither."""
 
 
 class Bspline:
@@ -62,10 +62,10 @@ class Demons:
 
 
 class Elastix:
-    """Affine registration and then B-splines with a bending penalty: elastix, where itk-elastix is installed.
+    """Affine registration and then B-splines with a bending penalty, by elastix.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: itk-elastix is not installed.
     """
 
     name = "elastix"
@@ -76,7 +76,7 @@ class Elastix:
         self.version = version()
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
-        """Register; control points lie as far apart as those of `Bspline`."""
+        """Register; the control points have the same distance as those of `Bspline`."""
         from anatozoo.quality.classical import BSPLINE
         from anatozoo.quality.elastix import elastix
 
@@ -102,16 +102,16 @@ class Learned:
 
 
 class Composed:
-    """Engines one after another, such as an affine and a deformable one; each sees what the former left.
+    """Engines one after another, such as an affine and a deformable one; each refines the result so far.
 
-    Images are interpolated between the engines, but the answer is one field: whatever is warped by it, labels
-    above all, is interpolated once.
+    Images are interpolated between the engines, but the result is one field, so that images and labels that
+    are warped by it are interpolated once.
 
     Args:
         engines: at least one, in the order in which they register.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the list is empty.
     """
 
     def __init__(self, engines: Sequence[Engine]) -> None:
@@ -131,16 +131,16 @@ class Composed:
 
 
 def composed(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
-    """The one result that warps as `first` and then `second` do, but for the second interpolation.
+    """The result that warps like `first` followed by `second`, but with one interpolation.
 
-    Beyond the border of its image the displacement of `first` goes on as it is there.
+    Beyond the border of its image, the displacement of `first` keeps its value at the border.
 
     Args:
-        first: takes the moving image to a grid.
-        second: takes an image on that grid on.
+        first: registration of the moving image to a grid.
+        second: registration of an image on that grid.
 
     Raises:
-        GeometryError: the grid is another one.
+        GeometryError: the grids differ.
     """
     if difference := first.fixed_grid.differs_from(second.moving_grid):
         raise GeometryError(f"the two registrations do not follow one another: {difference}.")
@@ -170,22 +170,22 @@ ENGINES: dict[str, type[Bspline] | type[Demons] | type[Elastix]] = {
 """Engines that need no checkpoint."""
 
 _ASSUMED_WIDTH_MM = {2: 360.0, 3: 50.0}
-"""What an image of unknown spacing is taken to be wide, so that settings in millimetres suit it."""
+"""Assumed width of images without spacing, so that settings in millimetres apply."""
 
 
 EngineLike = str | Engine | Sequence[str | Engine]
-"""What `engine_of` makes an engine of."""
+"""The arguments of `engine_of`."""
 
 
 def engine_of(engine: EngineLike) -> Engine:
     """The engine of this name: one of ``ENGINES``, or any registration checkpoint of the zoo.
 
     Args:
-        engine: a name, a folder with a checkpoint, or an engine, which is returned as it is; of a list of
-            them, each registers what the former left, see `Composed`.
+        engine: a name, a folder with a checkpoint, or an engine, which is returned as it is; a list of them
+            becomes one engine, see `Composed`.
 
     Raises:
-        UnknownCheckpoint: there is none of this name.
+        UnknownCheckpoint: there is no checkpoint of this name.
         ConfigError: the checkpoint registers no images, or the list is empty.
     """
     if isinstance(engine, Sequence) and not isinstance(engine, str):
@@ -219,9 +219,9 @@ def _learned(name: str) -> Learned:
 def _in_millimetres(
     register: Callable[..., RegistrationResult], settings: Any, moving: GridImage, fixed: GridImage
 ) -> RegistrationResult:
-    """Register with settings in millimetres; where spacings are unknown, the field stays one in pixels.
+    """Register with settings in millimetres; without spacings, the field is in pixels.
 
-    Volumes are registered along the patient's axes, in whatever order they are stored.
+    Volumes are registered along the patient's axes, whatever their order of storage.
     """
     turns = [Orientation.to_patient(image.grid) for image in (moving, fixed)]
     if not all(turn.is_unchanged for turn in turns):

@@ -1,7 +1,7 @@
-"""Cheap signs of quality in latent space: how usual a mask or an image is to a network, and how sure that is.
+"""Cheap quality signals in latent space.
 
-* `LatentDistance`: how far a code lies from those of good cases.
-* `predictive_spread`: how much HybridGNet's contours move when its latent code is drawn again (CheXmask-U).
+* `LatentDistance`: distance of a code from those of good cases.
+* `predictive_spread`: spread of HybridGNet's contours when its latent code is resampled (CheXmask-U).
 """
 
 import os
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 Vector = npt.NDArray[np.float64]
 SAMPLES = 50
-"""Draws of the latent code, as in CheXmask-U."""
+"""Samples of the latent code, as in CheXmask-U."""
 _FLAT = 1e-12
-"""Share of the largest variance up to which a direction has none but rounding."""
+"""Directions whose variance is a smaller share of the largest one contain only rounding errors."""
 
 
 @runtime_checkable
 class CodesImages(Protocol):
-    """A network that codes the maps of an image as a distribution and draws contours from codes."""
+    """A network that encodes the maps of an image as a distribution and decodes contours from codes."""
 
     encoder: Any
-    """Gives the maps of an image, by level."""
+    """Feature extractor: the maps of an image, by level."""
     refiner: Any
-    """Moves contours to the edges; None where there is no such step."""
+    """Refinement of the contours; None without one."""
 
     def encode(self, maps: Any) -> tuple["Tensor", "Tensor"]:
         """Mean and log-variance of the code, (B, K) each."""
 
     def decode(self, z: "Tensor", maps: Any) -> tuple["Tensor", Any, "Tensor"]:
-        """Landmarks (B, N, 2) from 0 to 1, positions on the way, and features of the nodes."""
+        """Landmarks (B, N, 2) from 0 to 1, intermediate positions, and features of the nodes."""
 
 
 def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -> Vector:
@@ -61,8 +61,8 @@ def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -
         (K,) float64; for HybridGNet the mean of the latent code.
 
     Raises:
-        ConfigError: the model is of another kind.
-        DataError: the mask lacks an organ that the model knows by name.
+        ConfigError: the model gives no codes.
+        DataError: the mask lacks an organ of the model.
         GeometryError: the model works in millimetres and the spacing is unknown.
         ImageError: the sample cannot be read.
     """
@@ -85,8 +85,8 @@ def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -
 class LatentDistance:
     """Mahalanobis distance of a code to those of good cases, made by `fit` or read by `load`.
 
-    For `aenet-*` it judges a mask, for `hybridgnet-*` the image alone: all masks of one image are then equal,
-    and what it tells is whether the image is one of a kind that the network knows.
+    For `aenet-*` it judges a mask. For `hybridgnet-*` it judges the image alone, whatever its masks: whether
+    it resembles the reference cases.
 
     The covariance is shrunk towards a multiple of the identity, by the share of Ledoit & Wolf, "A
     well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate Analysis 2004.
@@ -96,7 +96,7 @@ class LatentDistance:
         codes: (N, K) float64 of the reference cases, N at least 3.
 
     Raises:
-        DataError: less than three codes, codes that are not finite, or too much alike to have a covariance.
+        DataError: fewer than three codes, codes that are not finite, or codes too similar for a covariance.
     """
 
     model: Any = field(repr=False)
@@ -113,13 +113,13 @@ class LatentDistance:
 
     @classmethod
     def fit(cls, model: Any, samples: Iterable[Any], classes: Sequence[str] | None = None) -> Self:
-        """Encode the reference cases; arguments and errors as of `latent_code`.
+        """Encode the reference cases; errors are those of `latent_code`.
 
         Args:
             model: checkpoint name or module.
-            samples: good masks, such as the labels of an atlas, or images that the model does well on. More
-                cases than the code has numbers are better.
-            classes: names of the values, where the samples are label maps.
+            samples: good masks, such as the labels of an atlas, or images that the model segments well;
+                preferably more than the length of the code.
+            classes: names of the values, if the samples are label maps.
         """
         module = loaded(model)
         codes = [latent_code(sample, module, classes) for sample in samples]
@@ -137,14 +137,14 @@ class LatentDistance:
         return shrunk_covariance(self.codes)
 
     def __call__(self, sample: Any, classes: Sequence[str] | None = None) -> float:
-        """The distance of a mask or image, 0 and more, without a unit; arguments as of `latent_code`."""
+        """The distance of a mask or image, at least 0, without unit; arguments are those of `latent_code`."""
         return self.of_code(latent_code(sample, self.model, classes))
 
     def of_code(self, code: npt.ArrayLike) -> float:
         """The distance of a code (K,).
 
         Raises:
-            DataError: it has another length.
+            DataError: the code has another length.
         """
         if np.shape(code) != self.mean.shape:
             raise DataError(f"the code has the shape {np.shape(code)}, the reference {self.mean.shape}.")
@@ -152,7 +152,7 @@ class LatentDistance:
         return float(np.sqrt(offset @ np.linalg.solve(self.covariance, offset)))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the codes, and which checkpoint they are of, as one ``.safetensors`` file.
+        """Write the codes and the name of their checkpoint as one ``.safetensors`` file.
 
         Raises:
             OutputError: the file cannot be written.
@@ -170,10 +170,10 @@ class LatentDistance:
 
         Args:
             path: the file.
-            model: the checkpoint, name or module, whose codes it holds.
+            model: the checkpoint of the codes, by name or as module.
 
         Raises:
-            DataError: it cannot be read, or holds codes of another checkpoint, version or weights.
+            DataError: the file cannot be read, or its codes are of another checkpoint, version or weights.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -189,7 +189,7 @@ class LatentDistance:
 
 
 def shrunk_covariance(values: npt.ArrayLike) -> Vector:
-    """Covariance of rows (N, K), shrunk as Ledoit & Wolf (2004) say; see `LatentDistance`."""
+    """Covariance of rows (N, K), shrunk after Ledoit & Wolf (2004); see `LatentDistance`."""
     x = np.asarray(values, np.float64)
     x = x - x.mean(0)
     count, length = x.shape
@@ -204,13 +204,13 @@ def shrunk_covariance(values: npt.ArrayLike) -> Vector:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkSpread:
-    """How much a HybridGNet's landmarks move with its latent code, made by `predictive_spread`.
+    """Spread of a HybridGNet's landmarks under its latent distribution, made by `predictive_spread`.
 
     Attributes:
         mean: organ -> (N, 2) mean position (x, y) in pixels of the source.
         std_px: organ -> (N, 2) standard deviations of x and y in pixels of the source.
-        latent_std: (K,) standard deviations of the latent code, as the encoder gives them.
-        samples: how many codes were drawn.
+        latent_std: (K,) standard deviations of the latent code, from the encoder.
+        samples: number of sampled codes.
     """
 
     mean: dict[str, Vector] = field(repr=False)
@@ -219,7 +219,7 @@ class LandmarkSpread:
     samples: int
 
     def per_landmark(self, organ: str) -> Vector:
-        """Mean of the deviations of x and y of each landmark, (N,) pixels; of ``lungs``, both in a row.
+        """Mean of the deviations of x and y of each landmark, (N,) pixels; for ``lungs``, both sides.
 
         Raises:
             ConfigError: the organ is unknown.
@@ -240,27 +240,26 @@ def predictive_spread(
 ) -> LandmarkSpread:
     """Spread of a HybridGNet's contours under its own latent distribution, as CheXmask-U measures it.
 
-    The image is encoded once; codes are drawn from the normal distribution that the encoder gives and decoded
-    as one batch. The spread is about this network's own contours, and about the image: it does not look at
-    any mask.
+    The image is encoded once; codes are sampled from the encoder's normal distribution and decoded as one
+    batch. The spread describes the network's own contours of the image; it uses no mask.
 
     Warning:
         CheXmask-U (Gaggion et al., MIDL 2026) trains for this: its KL weight rises from 1e-5 to 1e-2 over 200
-        epochs. The package's checkpoints were trained with 1e-5 throughout, as HybridGNet, and their latent
-        codes have next to no variance left (standard deviations around 1e-5): the spread is some 1e-4 pixels.
-        It may order images, but measures no uncertainty, and thresholds of CheXmask-U do not apply. For that
-        fit a network with a larger ``kl_weight``.
+        epochs. The package's checkpoints were trained with 1e-5 throughout, like HybridGNet, and their latent
+        codes have almost no variance left (standard deviations around 1e-5): the spread is some 1e-4 pixels.
+        It may rank images, but does not measure uncertainty, and thresholds of CheXmask-U do not apply. For
+        that, fit a network with a larger ``kl_weight``.
 
     Args:
         image: see `anatozoo.read_image`.
         model: checkpoint name or module of `hybridgnet`.
-        samples: codes to draw, at least 2.
-        seed: of the draws, which use a generator of their own; nothing else's randomness is touched.
-        refined: contours after the refinement steps, as ``predict`` gives them. False takes those of the
-            graph decoder, which has no such steps in the papers; the steps pull contours back to the edges.
+        samples: number of codes to sample, at least 2.
+        seed: seed of the samples, which use a separate random generator.
+        refined: use the contours after the refinement steps, as ``predict`` does. False uses those of the
+            graph decoder, as in the papers; the refinement pulls contours back to the edges.
 
     Raises:
-        ConfigError: the model is not a HybridGNet, or there are less than two samples.
+        ConfigError: the model is not a HybridGNet, or there are fewer than two samples.
         ImageError: the image cannot be read.
     """
     import torch
@@ -279,7 +278,7 @@ def predictive_spread(
         mu, logvar = network.encode(maps)
         deviation = (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
         noise = torch.randn((samples, mu.shape[1]), generator=torch.Generator().manual_seed(seed))
-        # The maps of one image serve all codes: every node looks them up where it lies.
+        # The maps of one image serve all codes; every node samples them at its position.
         landmarks, _, nodes = network.decode(mu + noise.to(mu) * deviation, maps)
         if refined and network.refiner is not None:
             settle = network.spacing or torch.nn.Identity()
@@ -328,7 +327,7 @@ def _network_input(image: Any, model: Any) -> tuple["Tensor", "Geometry"]:
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """The module in evaluation mode and without gradients; it is left as it was."""
+    """The module in evaluation mode and without gradients; its mode is restored afterwards."""
     import torch
 
     was_training = model.training

@@ -1,4 +1,4 @@
-"""Segmentations with named organs, however they are given, and the organs that two sides share."""
+"""Segmentations with named organs in any form, and the organs that two of them share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class OrganMasks:
 
     Attributes:
         masks: organ -> bool, (H, W) or (D, H, W); they may overlap.
-        grid: where the pixels lie.
+        grid: grid of the pixels.
     """
 
     masks: dict[str, Bools]
@@ -32,11 +32,11 @@ class OrganMasks:
 
     @cached_property
     def anything(self) -> Bools:
-        """Pixels that some organ has."""
+        """Pixels of any organ."""
         return np.logical_or.reduce(list(self.masks.values()))
 
     def whole(self, organ: str) -> Bools | None:
-        """Mask of an organ, or of the two that make it up; None where it is not known."""
+        """Mask of an organ, or of its two sides; None if it is unknown."""
         parts = (organ,) if organ in self.masks else parts_of(organ)
         known = all(part in self.masks for part in parts)
         return np.logical_or.reduce([self.masks[part] for part in parts]) if known else None
@@ -48,18 +48,18 @@ def read_organs(
     *,
     spacing_mm: float | Sequence[float] | None = None,
 ) -> OrganMasks:
-    """Read a segmentation once, for several signals; all of them call this.
+    """Read a segmentation in any form; all signals call this.
 
     Args:
         mask: label map (array, path, tensor, PIL or SimpleITK image), organ -> mask, a model's result, an
             `Annotation` or `OrganMasks`.
-        classes: names of the values 1, 2, ... of a label map; it needs them, the others have their own.
-        spacing_mm: one number or (x, y[, z]), where the source has none.
+        classes: names of the values 1, 2, ... of a label map, which needs them.
+        spacing_mm: one number or (x, y[, z]) in mm, if the source has none.
 
     Raises:
-        DataError: a label map without names, a value without one, or no organ.
+        DataError: a label map or a value without a name, or no organ.
         GeometryError: the masks differ in shape.
-        ImageError: it cannot be read.
+        ImageError: the segmentation cannot be read.
     """
     found = mask if isinstance(mask, OrganMasks) else _read(mask, classes)
     shapes = {organ: values.shape for organ, values in found.masks.items()}
@@ -71,21 +71,21 @@ def read_organs(
 
 
 def pair_of(organ: str) -> str | None:
-    """The pair that an organ is one side of, such as ``lungs``; None where it is of none."""
+    """The pair that an organ belongs to, such as ``lungs``; None for a single organ."""
     return next((pair for pair, parts in PAIRS.items() if organ in parts), None)
 
 
 def has_organ(names: Iterable[str], organ: str) -> bool:
-    """Whether an organ, or the two that make it up, are among these."""
+    """Whether an organ, or both of its sides, are among these."""
     there = set(names)
     return organ in there or there.issuperset(parts_of(organ))
 
 
 def common_organs(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
-    """Organs of both sides in the order of the second, pairs where one side does not tell them apart.
+    """Organs that both segmentations have, in the order of the second; pairs if one joins the two sides.
 
     Raises:
-        DataError: there are none.
+        DataError: they share no organ.
     """
     first, second = list(ours), list(theirs)
     found = []
@@ -113,10 +113,10 @@ def exclusive_labels(side: OrganMasks, organs: Sequence[str]) -> npt.NDArray[np.
 
 
 def labels_for(found: OrganMasks, organs: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Label map of a model's organs, in its order; pairs that the mask has as one are cut in two.
+    """Label map of a model's organs, in its order; pairs that the mask joins are cut in two.
 
     Raises:
-        DataError: no organ in common, or a pair of a volume, whose sides nobody told.
+        DataError: no organ in common, or a pair in a volume, which cannot be cut.
     """
     common_organs(found.masks, organs)
     masks = dict(found.masks)
@@ -129,7 +129,7 @@ def labels_for(found: OrganMasks, organs: Sequence[str]) -> npt.NDArray[np.uint8
 
 
 def _sides(mask: Bools) -> tuple[Bools, Bools]:
-    """What lies left and right of the centroid in the picture: the patient's right side and left side."""
+    """The parts left and right of the centroid in the image: the patient's right and left side."""
     is_left = np.arange(mask.shape[1]) < centroid(mask)[0]
     return mask & is_left, mask & ~is_left
 

@@ -1,4 +1,4 @@
-"""Reverse Classification Accuracy: judge a segmentation by how well it segments images of known truth.
+"""Reverse Classification Accuracy: judge a segmentation by how well it segments an atlas.
 
 Valindria et al., "Reverse Classification Accuracy", IEEE TMI 2017; with registration for the reverse
 classifier and a choice of similar atlases, Gaggion et al., "CheXmask", Scientific Data 2024.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Masks = Mapping[str, npt.NDArray[Any]]
 COUNT = 5
-"""Atlas images unless told otherwise, as in CheXmask."""
+"""Default number of atlas images, as in CheXmask."""
 _KINDS = ("dice", "hd", "assd")
 
 
@@ -49,27 +49,27 @@ def rca(
     invert: bool | None = None,
     allow_any_modality: bool = False,
 ) -> QualityResult:
-    """Estimate the quality of a segmentation without its truth.
+    """Estimate the quality of a segmentation without ground truth.
 
-    The image is registered to the `count` atlas images that are most like it, its label map is brought along
-    by the nearest neighbour, so that labels stay labels, and compared with theirs. If the segmentation is
-    good, at least one atlas agrees with it. An organ that the segmentation does not have where the atlas has
-    it gets a Dice of 0 and the diagonal of the frame for distances; it is never left out of a mean.
+    The image is registered to the `count` most similar atlas images; its label map is warped by the nearest
+    neighbour and compared with theirs. If the segmentation is good, at least one atlas image agrees with it.
+    An organ that the segmentation lacks, but the atlas has, gets a Dice of 0 and the frame's diagonal as
+    distance; it is never left out of a mean.
 
     Args:
         image: path, array, tensor, PIL or SimpleITK image; (H, W), or (D, H, W) for an atlas in 3-D.
-        mask: the segmentation on the image's grid: a label map like those that
-            `anatozoo.io.read.read_labels` takes, organ -> mask, an `Annotation`, or a model's result. Where
-            organs overlap, the later one of the atlas has the pixel.
-        atlas: what to judge by.
-        engine: what registers: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine; of a
-            list, each registers what the former left, such as an affine and then a deformable one.
-        selector: what chooses the atlas images: None by their thumbnails, or the checkpoint whose latents the
-            atlas has.
-        count: atlas images.
+        mask: the segmentation on the image's grid: a label map for `anatozoo.io.read.read_labels`,
+            organ -> mask, an `Annotation`, or a model's result. Of overlapping organs, the later one in the
+            atlas has the pixel.
+        atlas: the atlas.
+        engine: registration method: ``"bspline"``, ``"demons"``, a registration checkpoint, or an engine; in
+            a list, each refines the result of the one before, such as affine and then deformable.
+        selector: how similar atlas images are found: None by thumbnails, or by the checkpoint whose latents
+            the atlas has.
+        count: number of atlas images.
         classes: names of the label map's values 1, 2, ...; None takes the atlas's organs.
         exclude: names of atlas images that must not be used, such as the image's own.
-        spacing_mm: of the image, where the source has none.
+        spacing_mm: spacing of the image, if the source has none.
         invert: whether to flip the polarity of a radiograph; None follows the file.
         allow_any_modality: accept DICOM files that are not declared as chest radiographs.
 
@@ -105,10 +105,10 @@ def register_to_atlas(
     invert: bool | None = None,
     allow_any_modality: bool = False,
 ) -> "RegisteredImage":
-    """The part of `rca` that needs no segmentation: register an image to the atlas images most like it.
+    """The part of `rca` without the segmentation: register an image to the most similar atlas images.
 
-    Then any number of segmentations of it, such as those of several models, are judged in no time.
-    Arguments and errors are those of `rca`.
+    Any number of its segmentations, such as those of several models, can then be judged quickly. Arguments
+    and errors are those of `rca`.
     """
     read = read_grid_image(
         image, len(atlas.shape), spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
@@ -121,14 +121,14 @@ def register_to_atlas(
 
 @dataclass(frozen=True, eq=False)
 class RegisteredImage:
-    """An image that was registered to atlas images, made by `register_to_atlas`.
+    """An image registered to atlas images, made by `register_to_atlas`.
 
     Attributes:
         image: the image on its own grid.
-        atlas: what it was registered to.
-        engine: what registered it.
+        atlas: the atlas.
+        engine: the registration engine.
         seen: the image in the atlas's frame.
-        registrations: atlas images, the most similar first, and what takes the image there.
+        registrations: atlas images, the most similar first, with the registration of the image to each.
     """
 
     image: GridImage
@@ -140,7 +140,7 @@ class RegisteredImage:
     def judge(
         self, mask: "Any | Masks | Annotation | SegmentationResult", classes: Sequence[str] | None = None
     ) -> QualityResult:
-        """Estimate the quality of a segmentation of the image; arguments and errors as of `rca`."""
+        """Estimate the quality of a segmentation of the image; arguments and errors are those of `rca`."""
         atlas, grid = self.atlas, self.image.grid
         masks = _masks(mask, self.image, classes or atlas.organs)
         organs = tuple(organ for organ in atlas.organs if organ in masks)
@@ -187,7 +187,7 @@ class RegisteredImage:
 
 def _register(moving: GridImage, fixed: GridImage, engine: Engine) -> RegistrationResult:
     if (moving.grid.spacing_mm is None) != (fixed.grid.spacing_mm is None):
-        # Registration takes spacings of both or of neither; the frames are alike without them.
+        # Registration needs the spacings of both or of neither; without them the frames are equal.
         moving, fixed = (replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed))
     try:
         return engine.register(moving, fixed)
@@ -213,7 +213,7 @@ def _agreement(
 
 
 def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Organ -> mask on the image's grid, with organs that two organs make up."""
+    """Organ -> mask on the image's grid, with pairs of organs."""
     if isinstance(mask, Mapping) or hasattr(mask, "masks"):
         masks = read_organs(mask).masks
     else:
@@ -229,7 +229,7 @@ def _masks(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt
 
 def _named(mask: Any, image: GridImage, classes: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
     values, grid = read_labels(mask, image.grid.dims)
-    # A picture without a spacing of its own lies where its image does.
+    # A mask without spacing lies on the grid of its image.
     known = Grid(grid.size) if image.grid.spacing_mm is None or grid.spacing_mm is None else grid
     there = image.grid if known.spacing_mm is not None else Grid(image.grid.size)
     if difference := there.differs_from(known):

@@ -1,4 +1,4 @@
-"""Ways to find the atlas images that are most like an image, other than by its thumbnail."""
+"""Selectors: find similar atlas images by latents instead of thumbnails."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Vector = npt.NDArray[np.float32]
 
 
 class Selector(Protocol):
-    """What gives images the latents by which they are compared.
+    """Gives images the latents by which they are compared.
 
     Attributes:
-        name: of the checkpoint.
-        version: its version.
-        digest: hexadecimal digits that follow from its weights.
+        name: name of the checkpoint.
+        version: version of the checkpoint.
+        digest: hexadecimal hash of its weights.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Selector(Protocol):
 
 @dataclass(frozen=True)
 class LatentSource:
-    """Whose latents an atlas holds; see `Selector` for the fields."""
+    """Source of an atlas's latents; see `Selector` for the fields."""
 
     name: str
     version: str
@@ -44,14 +44,14 @@ class LatentSource:
 
     @classmethod
     def of(cls, selector: Selector) -> "LatentSource":
-        """What identifies a selector."""
+        """The source that identifies a selector."""
         return cls(selector.name, selector.version, selector.digest)
 
     def check(self, selector: Selector, atlas: str) -> None:
         """Refuse to compare latents of this source with those of another.
 
         Args:
-            selector: the other.
+            selector: the other source.
             atlas: name of the atlas, for the message.
 
         Raises:
@@ -90,17 +90,17 @@ class Latents:
 
 
 def likeness(latents: Vector, latent: Vector) -> Vector:
-    """How like an image is to others: the cosine of their latents, both centred on the others' mean.
+    """Similarity of an image to others: the cosine of their latents, centred on the others' mean.
 
-    Bare products, by which the pipeline of CheXmask chooses (Gaggion et al., Scientific Data 2024), prefer
-    long latents, whatever the image.
+    Plain inner products, as in the pipeline of CheXmask (Gaggion et al., Scientific Data 2024), prefer long
+    latents, whatever the image.
 
     Args:
         latents: (N, K) of the others.
         latent: (K,) of the image.
 
     Returns:
-        (N,) in [-1, 1]; 0 of a latent that is the mean.
+        (N,) in [-1, 1]; 0 for a latent equal to the mean.
     """
     mean = latents.mean(0)
     others, own = latents - mean, latent - mean
@@ -117,7 +117,7 @@ def selector_of(selector: "str | Selector | None") -> Selector | None:
             it is.
 
     Raises:
-        UnknownCheckpoint: there is none of this name.
+        UnknownCheckpoint: there is no checkpoint of this name.
         ConfigError: the checkpoint gives no latents.
     """
     if selector is None or selector == THUMBNAIL:

@@ -1,15 +1,15 @@
-"""Cheap signs of the quality of a segmentation that look at its mask alone: no registration, no ground truth.
+"""Cheap quality signals of a segmentation from its mask alone, without registration or ground truth.
 
-* `reconstruction_agreement`: what an autoencoder of masks leaves of a mask (Post-DAE, Larrazabal et al., IEEE
-  TMI 2020; AENet, Mansilla et al., Neural Networks 2020).
-* `mask_agreement`: a second opinion, such as that of another model.
-* `shape_faults`: parts, holes, lost organs and organs in the wrong order.
+* `reconstruction_agreement`: agreement with the reconstruction by an autoencoder of masks (Post-DAE,
+  Larrazabal et al., IEEE TMI 2020; AENet, Mansilla et al., Neural Networks 2020).
+* `mask_agreement`: agreement with another segmentation, such as that of another model.
+* `shape_faults`: parts, holes, missing organs and organs in the wrong order.
 
-Those of latent codes are in `anatozoo.quality.latents`. What such a number means in Dice,
-`anatozoo.quality.calibration` learns from cases whose truth is known.
+Signals of latent codes are in `anatozoo.quality.latents`. `anatozoo.quality.calibration` converts signals to
+Dice.
 
 Masks are a label map (array, file, SimpleITK or PIL image) with `classes`, organ -> mask, or a result.
-Where one side has ``lungs`` and the other each lung, the lungs are put together.
+If one side has ``lungs`` and the other each lung, the lungs are joined.
 """
 
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ from anatozoo.quality.organs import OrganMasks, common_organs, exclusive_labels,
 def mask_agreement(mask: Any, other: Any, classes: Sequence[str] | None = None) -> dict[str, float]:
     """Dice of each organ between two segmentations of one image, such as those of two models.
 
-    Pixels belong to one organ, later ones of `other` covering earlier ones on both sides. What only one side
-    has a name for is not judged: pixels that a label map gives to such an organ, as clavicles over the lungs,
-    do not count on either side.
+    Pixels belong to one organ; on both sides the later organs of `other` cover the earlier ones. Organs that
+    only one side names are not judged: pixels that a label map gives to such an organ, for example clavicles
+    over the lungs, count on neither side.
 
     Args:
         mask: the judged segmentation, see `read_organs`.
-        other: what it is compared with: organ -> mask, a result, or `OrganMasks`.
-        classes: names of the values of `mask`, where it is a label map.
+        other: the other segmentation: organ -> mask, a result, or `OrganMasks`.
+        classes: names of the values of `mask`, if it is a label map.
 
     Returns:
-        Organ -> Dice in 0 … 1; 0 for an organ that the judged mask knows but lost, whatever `other` has.
+        Organ -> Dice in 0 … 1; 0 for an organ that the judged mask names but lacks, whatever `other` has.
 
     Raises:
         DataError: no organ in common.
@@ -59,26 +59,26 @@ def mask_agreement(mask: Any, other: Any, classes: Sequence[str] | None = None) 
     )
     first, second = (np.where(judged, labels, 0) for labels in maps)
     return {
-        # Of an organ on neither side Dice would be NaN; the judged mask has lost it all the same.
+        # Dice would be NaN for an organ on neither side, but the judged mask lacks it.
         organ: dice(first == value, second == value) if (first == value).any() else 0.0
         for value, organ in enumerate(organs, start=1)
     }
 
 
 def reconstruction(mask: Any, model: Any, classes: Sequence[str] | None = None) -> OrganMasks:
-    """What an autoencoder of masks makes of a segmentation, on the segmentation's grid.
+    """Reconstruction of a segmentation by an autoencoder of masks, on the segmentation's grid.
 
-    Organs that the model does not know are left away. Where it has both lungs and the mask only ``lungs``,
-    these are cut at the column of their centroid, the patient's right being on the left of the picture.
+    Organs that the model lacks are left out. If it has both lungs and the mask only ``lungs``, these are cut
+    at the column of their centroid; the patient's right is on the left of the image.
 
     Args:
         mask: see `read_organs`; not empty.
         model: checkpoint name or module: one that repairs masks (`postdae-*`) or has ``reconstruct``
             (`aenet-*`).
-        classes: names of the values, where `mask` is a label map.
+        classes: names of the values, if `mask` is a label map.
 
     Raises:
-        ConfigError: the model is of another kind.
+        ConfigError: the model is not an autoencoder of masks.
         DataError: mask and model share no organ.
         ImageError: the model cannot take the mask, for example an empty one.
         GeometryError: the model works in millimetres and the spacing is unknown.
@@ -100,18 +100,18 @@ def reconstruction(mask: Any, model: Any, classes: Sequence[str] | None = None) 
 
 
 def reconstruction_agreement(mask: Any, model: Any, classes: Sequence[str] | None = None) -> dict[str, float]:
-    """Dice of each organ between a mask and what an autoencoder of masks makes of it.
+    """Dice of each organ between a mask and its reconstruction by an autoencoder of masks.
 
-    A plausible mask stays nearly as it is. An error that is a plausible shape, such as a heart that is too
-    large, stays too: this signal cannot see it.
+    A plausible mask hardly changes. Errors with a plausible shape, such as a heart that is too large, do not
+    change either: this signal cannot detect them.
 
     Args:
         mask: see `read_organs`.
         model: see `reconstruction`.
-        classes: names of the values, where `mask` is a label map.
+        classes: names of the values, if `mask` is a label map.
 
     Returns:
-        Organ -> Dice in 0 … 1; 0 for each organ of an empty mask, and for one that the mask lost.
+        Organ -> Dice in 0 … 1; 0 for each organ of an empty mask, and for organs that the mask lacks.
 
     Raises:
         ConfigError, DataError, ImageError, GeometryError: see `reconstruction`.
@@ -125,14 +125,14 @@ def reconstruction_agreement(mask: Any, model: Any, classes: Sequence[str] | Non
 
 @dataclass(frozen=True)
 class ShapeFaults:
-    """What is wrong with shapes whatever the image shows, made by `shape_faults`.
+    """Faults of shapes that need no image, made by `shape_faults`.
 
     Attributes:
-        extra_parts: organ -> connected parts beyond one, or beyond two of ``lungs`` and ``clavicles``; -1
-            where such a pair hangs together or is halved. 0 for a lost organ.
+        extra_parts: organ -> connected components beyond one, or beyond two for ``lungs`` and ``clavicles``;
+            -1 if such a pair is connected or has one side only. 0 for a missing organ.
         holes: organ -> enclosed parts of the background.
-        missing: organs that the mask knows but does not have.
-        order: pairs of organs that lie the wrong way round.
+        missing: organs that the mask names but lacks.
+        order: pairs of organs in the wrong order.
     """
 
     extra_parts: dict[str, int]
@@ -141,7 +141,7 @@ class ShapeFaults:
     order: tuple[Order, ...]
 
     def count(self, organ: str | None = None) -> int:
-        """Number of faults: of one organ, with the broken pairs that it is in; None counts all.
+        """Number of faults of one organ, including its pairs in the wrong order; None counts all.
 
         Raises:
             ConfigError: the organ is unknown.
@@ -161,13 +161,13 @@ def shape_faults(
     *,
     pairs: Sequence[tuple[str, str, str]] | None = None,
 ) -> ShapeFaults:
-    """Parts, holes, lost organs and broken order of a mask, by `anatozoo.metrics.plausibility`.
+    """Parts, holes, missing organs and wrong order of a mask, by `anatozoo.metrics.plausibility`.
 
     Args:
         mask: see `read_organs`.
-        classes: names of the values, where it is a label map.
+        classes: names of the values, if it is a label map.
         pairs: (organ, relation, other), see `anatozoo.metrics.plausibility.organ_order`. None takes those of
-            the chest whose organs are there; ``lungs`` as one organ have none.
+            the chest whose organs are present; ``lungs`` as one organ have none.
 
     Raises:
         ConfigError: a pair names an unknown organ or relation.
@@ -197,5 +197,5 @@ def _organs_of(model: Any) -> tuple[str, ...]:
 
 
 def _source(labels: npt.NDArray[np.uint8], grid: Grid) -> Any:
-    """A label map as models read it, with its spacing where that is known."""
+    """A label map as input of a model, with its spacing if it is known."""
     return labels if grid.spacing_mm is None else itk_image(labels, grid)
