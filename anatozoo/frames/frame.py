@@ -1,6 +1,6 @@
-"""The frame that a network sees: how images get into it, and maps and fields out of it.
+"""The frame of a network: resampling of images into it, and of maps and fields out of it.
 
-Positions are ``(x, y[, z])`` in pixels, whole numbers being pixel centres; arrays are (H, W) or (D, H, W).
+Positions are ``(x, y[, z])`` in pixels, integers at pixel centres; arrays are (H, W) or (D, H, W).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Affine way from the pixels of an image into a network's frame, centre on centre.
+    """Affine map from the pixels of an image to a network's frame, centre on centre.
 
     Volumes with known directions are turned so that x, y and z run to the patient's left, back and head,
-    along the nearest axis; oblique angles stay. A volume has therefore one content of the frame, bit for bit,
-    in whatever order its voxels are stored.
+    along the nearest axis; oblique angles are kept. The content of the frame is therefore the same, bit for
+    bit, for every order of storage.
 
     Attributes:
         grid: the image's grid.
         shape: the frame's shape, (H, W) or (D, H, W).
-        matrix: (n, n), frame pixels per image pixel: a factor along each axis, axes exchanged and turned.
+        matrix: (n, n), frame pixels per image pixel: a factor per axis, with axes exchanged or flipped.
     """
 
     grid: Grid
@@ -46,11 +46,11 @@ class Frame:
 
         Args:
             grid: the image's grid.
-            spec: what the network sees. ``"pad"`` shows the whole image with its proportions, ``"stretch"``
-                fills the frame with it, ``"spacing"`` gives it the frame's resolution and cuts or pads.
+            spec: settings of the frame. ``"pad"`` resizes the image in proportion and pads it, ``"stretch"``
+                resizes it to the frame, ``"spacing"`` resamples it and crops or pads.
 
         Raises:
-            GeometryError: ``"spacing"`` and the image's spacing is unknown.
+            GeometryError: ``"spacing"`` for an image without spacing.
             ConfigError: the image has another number of dimensions, or the fit is ``"slices"``.
         """
         shape, fit, spacing_mm = spec.shape, spec.fit, spec.spacing_mm
@@ -62,7 +62,7 @@ class Frame:
         if fit == "stretch":
             scale = target / size
         elif fit == "pad":
-            # Pixels need not be square: what has to keep its proportions is the body.
+            # Pixels need not be square: the body keeps its proportions, not the grid of pixels.
             steps = np.abs(turn) @ grid.proportions
             scale = steps * (target / (size * steps)).min()
         elif fit == "spacing":
@@ -80,7 +80,7 @@ class Frame:
 
     @cached_property
     def orientation(self) -> Orientation:
-        """The order of axes in which the frame holds the image."""
+        """The order of the image's axes in the frame."""
         return Orientation.of_turn(self.matrix)
 
     @property
@@ -91,21 +91,21 @@ class Frame:
 
     @property
     def start(self) -> Array:
-        """Where the first pixel of the image in the frame's order falls."""
+        """Position in the frame of the image's first pixel, in the frame's order."""
         size = np.asarray(self.orientation.size(self.grid.size))
         result: Array = (np.asarray(self.shape[::-1]) - 1) / 2 - self.scale * ((size - 1) / 2)
         return result
 
     @property
     def offset(self) -> Array:
-        """Where the image's first pixel falls in the frame."""
+        """Position in the frame of the image's first pixel."""
         first = self.orientation.points(np.zeros(self.grid.dims), self.grid.size)
         result: Array = self.start + self.scale * first
         return result
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:
-        """Millimetres per pixel of the frame along its own axes; None where the image's are unknown."""
+        """Millimetres per pixel of the frame along its own axes; None for images without spacing."""
         if self.grid.spacing_mm is None:
             return None
         per_mm = np.abs(self.matrix) @ (1 / np.asarray(self.grid.spacing_mm))
@@ -113,7 +113,7 @@ class Frame:
 
     @property
     def cuts(self) -> bool:
-        """Whether a part of the image lies beyond the frame, by more than half a pixel."""
+        """Whether the image reaches beyond the frame by more than half a pixel."""
         size = np.abs(self.matrix) @ np.asarray(self.grid.size)
         return bool((size > np.asarray(self.shape[::-1]) + 1).any())
 
@@ -157,19 +157,19 @@ class Frame:
 
     @property
     def geometry(self) -> Geometry:
-        """Of a plane, the same way as an object that carries images, masks and points."""
+        """The map of a 2-D frame as a `Geometry`, which resamples images, masks and points."""
         scale, size = np.diag(self.matrix), np.asarray(self.grid.size)
         corner = (np.asarray(self.shape[::-1]) - size * scale) / 2
         width, height = self.grid.size
         return Geometry((width, height), (self.shape[1], self.shape[0]), tuple(scale), tuple(corner))
 
     def smooth(self, turned: npt.NDArray[np.float32], mode: str, least: float = 1.0) -> npt.NDArray[Any]:
-        """Blur a volume against aliasing, about as averaging over each frame voxel would.
+        """Blur a volume against aliasing, about as much as averaging over each frame voxel.
 
         Args:
             turned: (D, H, W) in the order of the frame, see `orientation`.
-            mode: what lies beyond its border, ``"nearest"`` or ``"constant"``.
-            least: scale from which on nothing is blurred.
+            mode: values beyond its border, ``"nearest"`` or ``"constant"``.
+            least: axes with at least this scale are not blurred.
         """
         from scipy.ndimage import gaussian_filter
 
@@ -184,8 +184,8 @@ class Frame:
 
         Args:
             turned: (D, H, W) in the order of the frame, see `orientation`.
-            order: 0 takes the nearest voxel, 1 interpolates linearly.
-            mode: what lies around it: ``"grid-constant"`` 0, ``"nearest"`` its border.
+            order: 0 uses the nearest voxel, 1 interpolates linearly.
+            mode: values around it: ``"grid-constant"`` is 0, ``"nearest"`` repeats its border.
         """
         from scipy.ndimage import affine_transform
 
@@ -200,7 +200,7 @@ class Frame:
 def displacement_between(
     field: npt.NDArray[np.floating[Any]], moving: Frame, fixed: Frame
 ) -> npt.NDArray[np.float32]:
-    """Carry a field of the frame to the images themselves.
+    """Convert a field of the frame to a field between the images.
 
     Args:
         field: ``(n, *frame shape)`` frame pixels, axes in the order of the array.
@@ -208,8 +208,8 @@ def displacement_between(
         fixed: the fixed image's frame, of the same shape.
 
     Returns:
-        ``(*fixed shape, n)`` float32: what to add to a fixed pixel to get the position in moving pixels,
-        (x, y[, z]). Beyond the frame the field goes on as it is at its border.
+        ``(*fixed shape, n)`` float32: displacement from a fixed pixel to its position in moving pixels,
+        (x, y[, z]). Beyond the frame, the field keeps its value at the border.
     """
     from scipy.ndimage import map_coordinates
 

@@ -1,4 +1,4 @@
-"""One object for crop, pad and resize: forward and back, for points, images and masks."""
+"""Crop, pad and resize as one object: forward and back, for points, images and masks."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Geometry:
         source_size: ``(width, height)`` of the source image in pixels.
         target_size: ``(width, height)`` of the target frame in pixels.
         scale: target pixels per source pixel, ``(sx, sy)``, positive.
-        offset: where the source image's outer left and top edges fall in the target, in target pixels.
+        offset: position of the source image's outer left and top edges in the target, in target pixels.
 
     Raises:
-        GeometryError: a size is not positive, or a scale or offset is not a usable number.
+        GeometryError: a size is not positive, or a scale or offset is not finite.
     """
 
     source_size: Size
@@ -121,7 +121,7 @@ class Geometry:
 
         Args:
             image: ``(H, W)`` of `source_size`, any real dtype.
-            fill: value where the frame shows no image.
+            fill: value outside the image.
 
         Returns:
             ``(h, w)`` float32 of `target_size`.
@@ -153,8 +153,8 @@ class Geometry:
     def image_to_source(self, image: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Resample smooth values of the target frame, such as probabilities, onto the source grid.
 
-        Linear where the source is the finer grid, an average over each source pixel's area where it is the
-        coarser one; 0 beyond the frame.
+        Linear if the source is the finer grid, an average over each source pixel's area if it is coarser;
+        0 beyond the frame.
 
         Args:
             image: ``(h, w)`` of `target_size`, any real dtype.
@@ -172,19 +172,19 @@ class Geometry:
             back = Geometry(self.target_size, self.source_size, (1 / sx, 1 / sy), (-ox / sx, -oy / sy))
             return back.image_to_target(values)
         xs, ys = (p.astype(np.float32) for p in self._source_grid_in_target())
-        # Columns first: rows are then copied whole, which is most of the work and fast.
+        # Columns first: most of the work is then copying whole rows, which is fast.
         result = _interpolate(_interpolate(values.astype(np.float32), xs, axis=1), ys, axis=0)
         result[(ys < -0.5) | (ys > values.shape[0] - 0.5)] = 0
         result[:, (xs < -0.5) | (xs > values.shape[1] - 0.5)] = 0
         return result
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Give the four fields as JSON values."""
+        """The four fields as JSON values."""
         return {name: list(getattr(self, name)) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild what `to_dict` gave.
+        """The geometry from `to_dict`.
 
         Raises:
             GeometryError: a field is missing, unknown or malformed.
@@ -235,13 +235,13 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class _Footprint:
-    """Along one axis: what interval of the source each of the ``n`` target pixels averages.
+    """Along one axis, the interval of the source over which each of the ``n`` target pixels averages.
 
     Attributes:
         edges: edges of the averaged boxes, in source pixels from the image's outer edge: the first ``n``
             are lower edges, the last ``n`` upper ones. Boxes that touch share theirs (``n + 1`` in all).
-        box_width: part of each box that is in the image (1 where none is, to divide by).
-        inside: share of each target pixel that shows the image, in [0, 1].
+        box_width: width of each box within the image (1 for boxes outside, as divisor).
+        inside: share of each target pixel within the image, in [0, 1].
     """
 
     edges: npt.NDArray[np.float64]
@@ -253,8 +253,8 @@ class _Footprint:
         edges = np.clip((np.arange(target + 1) - offset) / scale, 0, source)
         inside = np.clip(np.diff(edges) * scale, 0.0, 1.0)
         if scale > 1:
-            # A box one source pixel wide over piecewise constant pixels is linear interpolation: this is
-            # what makes enlarging bilinear, and lets both axes differ.
+            # A box one source pixel wide over piecewise constant pixels is linear interpolation. Enlarging is
+            # therefore bilinear, and the axes may differ.
             centres = (np.arange(target) + 0.5 - offset) / scale
             edges = np.clip(np.concatenate([centres - 0.5, centres + 0.5]), 0, source)
         width = edges[-target:] - edges[:target]
@@ -275,7 +275,7 @@ def _interpolate(values: npt.NDArray[Any], positions: npt.NDArray[Any], axis: in
     upper = np.minimum(lower + 1, values.shape[axis] - 1)
     weight = (positions - lower).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
     result = np.take(values, lower, axis=axis)
-    if weight.any():  # whole positions are common (integer factors) and half the work
+    if weight.any():  # integer positions are common and take half the time
         result += weight * (np.take(values, upper, axis=axis) - result)
     return result
 
@@ -284,7 +284,7 @@ def _nearest(
     labels: npt.NDArray[Any], xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]
 ) -> npt.NDArray[Any]:
     """Look up labels at the pixel nearest to each column and row position, 0 outside."""
-    # Half-way positions go up, as in floor(x + 0.5): np.rint would alternate and double some rows.
+    # Half-way positions are rounded up, floor(x + 0.5): np.rint would alternate and double some rows.
     columns, rows = (np.floor(p + 0.5).astype(np.intp) for p in (xs, ys))
     height, width = labels.shape
     result = labels[np.ix_(np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1))]
@@ -294,7 +294,7 @@ def _nearest(
 
 
 def _checked_size(name: str, size: Any) -> Size:
-    """Give a size as two positive ints."""
+    """The size as two positive ints."""
     width, height = _checked_pair(name, size)
     if width < 1 or height < 1 or width != int(width) or height != int(height):
         raise GeometryError(f"{name} must be two positive whole numbers (width, height), not {size}.")
@@ -302,7 +302,7 @@ def _checked_size(name: str, size: Any) -> Size:
 
 
 def _checked_pair(name: str, pair: Any) -> Pair:
-    """Give a pair as two finite floats."""
+    """The pair as two finite floats."""
     try:
         first, second = (float(value) for value in pair)
     except (TypeError, ValueError) as error:

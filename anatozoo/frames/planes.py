@@ -1,4 +1,4 @@
-"""Label maps into a network's frame as one plane of shares per organ, and its answer back to their grid."""
+"""Label maps as planes of shares in a network's frame, and the network's output back on their grid."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,13 @@ def organ_planes(labels: npt.NDArray[np.uint8], organs: int, frame: Frame) -> Pl
 
     Args:
         labels: (H, W) or (D, H, W), 0 for background, 1 … `organs`.
-        organs: how many there are.
-        frame: from the label map's grid.
+        organs: number of organs.
+        frame: frame on the label map's grid.
 
     Returns:
-        ``(organs, *frame shape)`` float32 in [0, 1]; what is left to 1 is background.
+        ``(organs, *frame shape)`` float32 in [0, 1]; the rest to 1 is background.
     """
-    # Bytes and a factor: resizing them takes a quarter of the time of floating-point numbers.
+    # Resizing bytes takes a quarter of the time of floating-point numbers.
     masks = [np.uint8(255) * (labels == value).view(np.uint8) for value in range(1, organs + 1)]
     planes = to_frame(masks, frame)
     planes *= np.float32(1 / 255)
@@ -31,11 +31,11 @@ def organ_planes(labels: npt.NDArray[np.uint8], organs: int, frame: Frame) -> Pl
 
 
 def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
-    """Planes in the frame, averaged where they are finer than it, interpolated where coarser, 0 around them.
+    """Planes in the frame: averaged if they are finer, interpolated if coarser, 0 around them.
 
     Args:
         planes: (H, W) or (D, H, W) each, on the frame's grid.
-        frame: from that grid.
+        frame: frame on that grid.
 
     Returns:
         ``(planes, *frame shape)`` float32.
@@ -50,15 +50,15 @@ def to_frame(planes: Sequence[npt.NDArray[Any]], frame: Frame) -> Planes:
 
 
 def in_one_part(probability: Planes, behind: Sequence[tuple[int, Sequence[int]]]) -> Planes:
-    """Take from organs what lies apart from their largest part; the next most probable label takes its place.
+    """Keep only the largest connected component of organs; other parts get the next most probable label.
 
     Args:
         probability: ``(1 + organs, *frame shape)``, background first.
-        behind: for each organ that is in one part, its label and those of the organs that may cover it: what
-            hangs together behind them is one part.
+        behind: label of each such organ, and the labels of the organs that may cover it: parts that are
+            connected behind those count as one.
 
     Returns:
-        The same array where nothing lies apart, else a copy, in which the organ's probability is 0 there.
+        The same array if each organ has one part, else a copy with a probability of 0 in the other parts.
     """
     from scipy.ndimage import binary_dilation, label
 
@@ -72,7 +72,7 @@ def in_one_part(probability: Planes, behind: Sequence[tuple[int, Sequence[int]]]
         apart = own & (parts != np.bincount(parts[own], minlength=1).argmax())
         if not apart.any():
             continue
-        # One cell more than what lies apart, for between the cells the organ would still win.
+        # Dilated by one cell: interpolated between cells, the organ would still win there.
         around = binary_dilation(apart, corners) & (apart | ~own)
         found = found.copy() if found is probability else found
         found[organ][around] = 0
@@ -99,11 +99,11 @@ def labels_on_grid(probability: Planes, frame: Frame) -> npt.NDArray[np.uint8]:
     (ys, xs), (height, width) = _positions(frame), frame.shape
     rows = np.clip(np.floor(ys).astype(np.intp), 0, height - 2)
     columns = np.clip(np.floor(xs).astype(np.intp), 0, width - 2)
-    # Between four cells of one label, interpolation cannot make another one the largest.
+    # Between four cells of one label, that label stays the largest after interpolation.
     corner = small[:-1, :-1]
     mixed = (small[:-1, 1:] != corner) | (small[1:, :-1] != corner) | (small[1:, 1:] != corner)
     result: npt.NDArray[np.uint8] = _enlarged(corner, rows, columns)
-    # Over one axis and in rows of memory, which is several times as fast as over two.
+    # Along one axis and in rows of memory, several times as fast as along two.
     y, x = np.divmod(np.flatnonzero(_enlarged(mixed, rows, columns).ravel()), result.shape[1])
     weight_y = np.clip(ys - rows, 0, 1).astype(np.float32)[y]
     weight_x = np.clip(xs - columns, 0, 1).astype(np.float32)[x]
@@ -118,7 +118,7 @@ def labels_on_grid(probability: Planes, frame: Frame) -> npt.NDArray[np.uint8]:
 
 
 def largest_plane(planes: Sequence[Planes]) -> npt.NDArray[np.uint8]:
-    """Number of the plane that is largest at each place, the first of equals, uint8."""
+    """Index of the largest plane at each position, the first of equals, uint8."""
     best = planes[0].copy()
     labels = np.zeros(best.shape, np.uint8)
     for value, plane in enumerate(planes[1:], start=1):
@@ -145,9 +145,9 @@ def _positions(frame: Frame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
 
 
 def _canvas(geometry: Geometry) -> tuple[int, int, int, int] | None:
-    """Left, top, width, height of the frame in whole pixels of the image, where it is at least as fine.
+    """Left, top, width and height of the frame in whole pixels of an image that is at least as fine.
 
-    None where the frame's edges cut through pixels, or the image is coarser.
+    None if the frame's edges cut pixels, or the image is coarser.
     """
     if max(geometry.scale) > 1:
         return None

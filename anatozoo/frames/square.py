@@ -1,4 +1,4 @@
-"""The square frame in which networks see radiographs."""
+"""The square frame of networks for radiographs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def to_network(
     image: Image, size: int, intensity: Intensity = "percentiles"
 ) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Make a network's square input: normalise, centre on black, resize with the body's proportions kept.
+    """Make a network's square input: scale grey values, resize in proportion, centre on black.
 
-    Pixels of the input are square, whatever those of the image are.
+    Pixels of the input are square, even if those of the image are not.
 
     Args:
         image: the image as read.

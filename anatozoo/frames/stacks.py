@@ -1,4 +1,4 @@
-"""The frame of ACNN's networks: stacks of slices keep their slices, whatever lies between them."""
+"""The frame of ACNN's networks, which keeps the slices of a stack, whatever their distance."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from anatozoo.io.grid import Grid
 from anatozoo.io.orientation import Orientation, tells_apex
 
 _SAME_SCALE = 1e-3
-"""How far the scale of an axis may be from 1 for voxels to stay as they are."""
+"""Axes whose scale differs from 1 by at most this are not resampled."""
 
 
 @dataclass(frozen=True, eq=False)
 class StackFrame(Frame):
     """A frame that holds one slice for each slice of the image, which is scaled within the slices alone.
 
-    Slices are not resampled, for a stack has few of them and its directions are oblique. They are in the
+    Slices are not resampled, because a stack has few of them and its directions are oblique. They are in the
     order of `anatozoo.io.orientation.Orientation.of_heart`.
     """
 
@@ -29,13 +29,13 @@ class StackFrame(Frame):
     def of_stack(cls, grid: Grid, shape: tuple[int, ...], long_side: int) -> Self:
         """Scale a stack so that the longer side of its slices has this many pixels.
 
-        The field of view of cardiac MR is much the same for all adults, so that this fits hearts by size even
-        where the spacing is unknown. Where pixels are known not to be square, the body keeps its proportions.
+        The field of view of cardiac MR is similar for all adults, so that hearts have a similar size even if
+        the spacing is unknown. If pixels are known not to be square, the body keeps its proportions.
 
         Args:
             grid: the image's grid.
             shape: the frame's shape, (D, H, W).
-            long_side: pixels.
+            long_side: longer side of a slice in frame pixels.
         """
         turn = Orientation.of_heart(grid)
         size = np.asarray(turn.size(grid.size)[:2], dtype=np.float64)
@@ -46,7 +46,7 @@ class StackFrame(Frame):
 
     @property
     def order_known(self) -> bool:
-        """Whether it is certain which end of the stack is the base; a single slice has no ends."""
+        """Whether it is known which end of the stack is the base; True for a single slice."""
         return self.orientation.size(self.grid.size)[2] == 1 or tells_apex(self.grid)
 
     def reversed(self) -> Self:
@@ -54,12 +54,12 @@ class StackFrame(Frame):
         return replace(self, matrix=np.diag([1.0, 1.0, -1.0]) @ self.matrix)
 
     def unreversed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values (..., D, H, W) in the reversed frame, each at the place of its slice in this one.
+        """Values (..., D, H, W) of the reversed frame, in the order of this frame.
 
         Args:
-            values: what was found there; a slice that this frame alone shows gets that of a neighbour.
+            values: values in the reversed frame; a slice that it lacks gets those of a neighbour.
         """
-        # Of an odd number of slices that are free, or too many, one more lies behind than before.
+        # Of an odd number of free or surplus slices, one more lies behind than before.
         odd = (self.shape[0] - self.orientation.size(self.grid.size)[2]) % 2
         place = np.arange(self.shape[0])[::-1] - odd
         result: npt.NDArray[Any] = np.take(values, place.clip(0), -3)
@@ -67,7 +67,7 @@ class StackFrame(Frame):
 
     @property
     def start(self) -> npt.NDArray[np.float64]:
-        """Where the first voxel in the frame's order falls; slices fall on slices."""
+        """Position in the frame of the first voxel, in the frame's order; slices align with slices."""
         result: npt.NDArray[np.float64] = super().start
         result[2] = math.floor((self.shape[0] - self.orientation.size(self.grid.size)[2]) / 2)
         return result
@@ -75,32 +75,32 @@ class StackFrame(Frame):
 
 @dataclass(frozen=True, eq=False)
 class VoxelFrame(Frame):
-    """A frame that lays voxels on voxels along the axes that keep their resolution.
+    """A frame that aligns voxels along the axes that keep their resolution.
 
-    Half a voxel of offset would interpolate there, that is blur, to no purpose.
+    An offset of half a voxel would blur them needlessly.
     """
 
     @property
     def start(self) -> npt.NDArray[np.float64]:
-        """Where the first voxel in the frame's order falls, a whole number along those axes."""
+        """Position in the frame of the first voxel, an integer along those axes."""
         result: npt.NDArray[np.float64] = super().start
         kept = np.isclose(self.scale, 1, atol=_SAME_SCALE)
-        # Of the two voxels beside a middle that lies between them, the first, however it is rounded.
+        # If the centre lies between two voxels, always take the first, whatever the rounding error.
         result[kept] = np.floor(result[kept] + 0.25)
         return result
 
 
 def fit_frame(grid: Grid, spec: FrameSpec, *, whole: bool = False) -> Frame:
-    """The frame of a stack or volume: voxels lie on voxels, and slices on slices, wherever they can.
+    """The frame of a stack or volume, aligned with its voxels and slices where possible.
 
     Args:
         grid: the image's grid.
-        spec: what the network sees; ``"slices"`` gives a `StackFrame`, for the rest see `Frame.fit`.
-        whole: make the frame larger than the network's where the image goes beyond it.
+        spec: settings of the frame; ``"slices"`` gives a `StackFrame`, for the others see `Frame.fit`.
+        whole: enlarge the frame if the image reaches beyond it.
 
     Raises:
-        GeometryError: ``"spacing"`` and the image's spacing is unknown.
-        ConfigError: ``"slices"`` of planes, or see `Frame.fit`.
+        GeometryError: ``"spacing"`` for an image without spacing.
+        ConfigError: ``"slices"`` in 2-D, or see `Frame.fit`.
     """
     frame: Frame
     if spec.fit == "slices":

@@ -1,1 +1,1 @@
-"""What models answer: one file per kind of answer."""
+"""Results of models: one file per kind of answer."""

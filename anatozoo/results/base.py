@@ -1,4 +1,4 @@
-"""What all results share: how they are saved, shown in notebooks and turned into JSON."""
+"""The base class of results: saving, display in notebooks, JSON."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Formats:
     """The formats in which one kind of result can be saved.
 
     Attributes:
-        what: the results, for messages.
-        writers: format -> what each of its files adds to the stem -> what writes this file.
-        default: formats where none are chosen.
+        what: name of the results, for messages.
+        writers: format -> ending of each of its files -> function that writes the file.
+        default: default formats.
     """
 
     what: str
@@ -41,14 +41,14 @@ class Formats:
 
     @property
     def endings(self) -> dict[str, tuple[str, ...]]:
-        """Format -> what each of its files adds to the stem."""
+        """Format -> ending of each of its files."""
         return {name: tuple(files) for name, files in self.writers.items()}
 
     def check(self, chosen: Sequence[str] | None) -> tuple[str, ...]:
         """The formats without repetition, in a fixed order; None takes the default.
 
         Raises:
-            ConfigError: a format is unknown, or there is none.
+            ConfigError: a format is unknown, or the list is empty.
         """
         if chosen is None:
             return self.default
@@ -68,14 +68,14 @@ class Formats:
 
 @dataclass(frozen=True, eq=False)
 class Result(ABC):
-    """What a model answers.
+    """Base class of results.
 
     Subclasses are frozen dataclasses that set the class attributes and implement `plot`.
 
     Attributes:
-        formats: how it can be saved.
-        head: names of the attributes with which its JSON starts, in order.
-        dpi: of its picture.
+        formats: formats for `save`.
+        head: names of the first attributes in its JSON, in order.
+        dpi: resolution of its picture.
         flags: remarks of reader and model, each once; empty is good.
     """
 
@@ -89,28 +89,28 @@ class Result(ABC):
         self._put(flags=tuple(dict.fromkeys(self.flags)))
 
     def _put(self, **values: Any) -> None:
-        """Set attributes of this frozen result while it is made."""
+        """Set attributes of this frozen result during construction."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @property
     def stem(self) -> str:
-        """Start of the names of its files where none is given: the name of the image without its suffix."""
+        """Default start of its file names: the name of the image without suffix."""
         from anatozoo.io.files import stem_of
 
         return stem_of(Path(getattr(self, "image", "")))
 
     @property
     def default_formats(self) -> tuple[str, ...]:
-        """Formats of `save` where none are chosen."""
+        """Default formats of `save`."""
         return self.formats.default
 
     @abstractmethod
     def plot(self) -> Figure:
-        """Draw the result. The figure is none of pyplot's, so nothing is left open; notebooks display it."""
+        """Draw the result as a figure outside pyplot, which needs no closing; notebooks display it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels as JSON values; null where millimetres are unknown."""
+        """Everything except the pixels as JSON values; null where millimetres are unknown."""
         return {"schema_version": 1} | {name: _json_value(getattr(self, name)) for name in self.head}
 
     def save(
@@ -123,8 +123,8 @@ class Result(ABC):
 
         Args:
             directory: folder, created if it does not exist.
-            formats: some of those that the class lists under `formats`; None takes `default_formats`.
-            stem: start of the file names; None takes `stem`.
+            formats: formats of the class's `formats`; None takes `default_formats`.
+            stem: start of the file names; None takes the attribute `stem`.
 
         Returns:
             The paths.
@@ -145,7 +145,7 @@ class Result(ABC):
         ]
 
     def _repr_png_(self) -> bytes:
-        """Picture for notebooks, where a result on a line of its own shows itself."""
+        """Picture for notebooks."""
         from anatozoo.io.figures import figure_bytes
 
         return figure_bytes(self.plot(), self.dpi)
@@ -157,9 +157,9 @@ class GridResult(Result):
 
     Attributes:
         checkpoint: name of the checkpoint.
-        version: its version.
-        image: path or name of what the model was given, or ``"array"``.
-        grid: where the pixels or voxels of the result lie.
+        version: version of the checkpoint.
+        image: path or name of the input, or ``"array"``.
+        grid: grid of the pixels or voxels of the result.
     """
 
     head: ClassVar[Names] = ("checkpoint", "version", "image", "size", "spacing_mm", "grid", "flags")
@@ -181,7 +181,7 @@ class GridResult(Result):
 
     @abstractmethod
     def as_sitk(self) -> Any:
-        """A ``SimpleITK.Image`` of the pixels in their place."""
+        """A ``SimpleITK.Image`` of the pixels, with spacing, origin and directions."""
 
     def _titled(self, figure: Figure) -> Figure:
         """The figure with the name of the image, the checkpoint and the flags above it."""
@@ -196,21 +196,21 @@ class GridResult(Result):
 
 
 def write_json(result: Result, path: Path) -> Path:
-    """Write what `to_dict` says."""
+    """Write the result of `to_dict`."""
     from anatozoo.io import writers
 
     return writers.write_json(path, result.to_dict())
 
 
 def write_picture(result: Result, path: Path) -> Path:
-    """Write the picture that notebooks show."""
+    """Write the picture for notebooks."""
     from anatozoo.io import writers
 
     return writers.write_bytes(path, result._repr_png_())
 
 
 def write_grid(result: GridResult, path: Path) -> Path:
-    """Write the pixels in their place, as NIfTI or MetaImage."""
+    """Write the pixels with spacing, origin and directions, as NIfTI or MetaImage."""
     from anatozoo.io import writers
 
     return writers.write_itk(path, result.as_sitk(), units_known=result.spacing_mm is not None)
@@ -227,7 +227,7 @@ def write_labels(result: Any, path: Path) -> Path:
 
 
 def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-    """The array, which from now on refuses to be changed; give a view where others write to it."""
+    """The array, made read-only; pass a view of arrays that others still change."""
     array.flags.writeable = False
     return array
 

@@ -1,4 +1,4 @@
-"""What a model that marks contours answers."""
+"""The result of a model that predicts contours."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ContourResult(SegmentationResult):
             numbers; read-only. Points may lie outside the image.
 
     Raises:
-        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, or there
-            is not a named organ.
+        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, or no
+            organ is named.
     """
 
     landmarks: dict[str, npt.NDArray[np.float64]] = field()
@@ -50,7 +50,7 @@ class ContourResult(SegmentationResult):
 
     @cached_property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Mask of each organ, ``(H, W)`` bool. Each is whole: a lung is not cut by the heart before it."""
+        """Mask of each organ, ``(H, W)`` bool, without overlap removed: the heart does not cut a lung."""
         from anatozoo.io.landmarks import draw_organ_mask
 
         drawn = {organ: draw_organ_mask(points, self.size) for organ, points in self.landmarks.items()}
@@ -62,7 +62,7 @@ class ContourResult(SegmentationResult):
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ContourResult:
-        """The result that `to_dict` described, without pixels; what can be computed is computed again.
+        """The result from `to_dict`, without pixels; derived values are computed again.
 
         Raises:
             DataError: a key is missing, or the result was a label map, which is not part of the JSON.

@@ -1,4 +1,4 @@
-"""What a registration model answers: a field, and all that can be done with it."""
+"""The result of a registration model: a field, with warping, metrics and export."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def _write_warped(result: RegistrationResult, path: Path) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class RegistrationResult(Result):
-    """A field that takes positions of the fixed image to positions of the moving one.
+    """A field that maps positions of the fixed image to positions of the moving one.
 
     ``moving position = fixed pixel + displacement_px[fixed pixel]``, in pixels of the moving image; positions
-    are ``(x, y[, z])`` and whole numbers are pixel centres, while arrays are ``(H, W)`` or ``(D, H, W)``.
-    Where the two grids differ, the displacement includes the way from one grid to the other.
+    are ``(x, y[, z])`` with integers at pixel centres, while arrays are ``(H, W)`` or ``(D, H, W)``. If the
+    two grids differ, the displacement includes the map from one grid to the other.
 
     `save` knows ``"field"`` (``_displacement.nii.gz``) and ``"mha"`` (``_displacement.mha``), the
     displacement in millimetres on the fixed grid, which SimpleITK, ITK-SNAP and Slicer read as such;
@@ -49,14 +49,14 @@ class RegistrationResult(Result):
 
     Attributes:
         checkpoint: name of the checkpoint.
-        version: its version.
+        version: version of the checkpoint.
         moving: path or name of the moving image.
         fixed: path or name of the fixed image.
-        moving_grid: where the moving image lies.
-        fixed_grid: where the fixed image lies.
+        moving_grid: grid of the moving image.
+        fixed_grid: grid of the fixed image.
         displacement_px: ``(*fixed shape, n)`` float32, read-only.
-        alignment: ``(n, n)``, moving pixels per fixed pixel where the model deforms nothing; the identity for
-            images of one size.
+        alignment: ``(n, n)``, moving pixels per fixed pixel without deformation; the identity for images of
+            one size.
         moving_pixels: the moving image, float32, read-only.
         fixed_pixels: the fixed image, float32, read-only.
 
@@ -126,12 +126,12 @@ class RegistrationResult(Result):
         return self.fixed_grid.spacing_mm is not None
 
     def _positions(self) -> npt.NDArray[np.float64]:
-        """Position in moving pixels that each fixed pixel shows, ``(*fixed shape, n)``."""
+        """Position of each fixed pixel in the moving image, ``(*fixed shape, n)`` moving pixels."""
         axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in self.fixed_grid.shape), indexing="ij")
         return np.stack(axes[::-1], -1) + self.displacement_px
 
     def _physical(self) -> npt.NDArray[np.float64]:
-        """Displacement in physical coordinates: millimetres, or pixels where no spacing is known."""
+        """Displacement in physical coordinates: millimetres, or pixels without spacing."""
         positions = self._positions()
         here = self.fixed_grid.to_physical(positions - self.displacement_px)
         return self.moving_grid.to_physical(positions) - here
@@ -140,7 +140,7 @@ class RegistrationResult(Result):
     def deformation_px(self) -> npt.NDArray[np.float64]:
         """``(*fixed shape, n)``: the displacement without the alignment of the grids, in fixed pixels.
 
-        What the model did: zero where it only put one image's frame on the other's.
+        Zero where the model only aligned the frames of the two images.
         """
         return (self._positions() - self._aligned()) @ np.linalg.inv(self.alignment).T
 
@@ -156,9 +156,9 @@ class RegistrationResult(Result):
 
     @cached_property
     def jacobian(self) -> npt.NDArray[np.float32]:
-        """How much the neighbourhood of each fixed pixel grows when it is looked up, on the fixed grid.
+        """Jacobian determinant of the deformation at each fixed pixel.
 
-        1 where the model deforms nothing, whatever the sizes of the images; 0 or less where the field folds.
+        1 without deformation, whatever the sizes of the images; 0 or less where the field folds.
         """
         slopes = [np.gradient(self._positions(), axis=a) for a in reversed(range(self.dims))]
         determinant = np.linalg.det(np.stack(slopes, -1)) / np.linalg.det(self.alignment)
@@ -170,20 +170,19 @@ class RegistrationResult(Result):
         return float(np.mean(self.jacobian <= 0))
 
     def warp(self, x: Any, kind: Kind = "auto") -> npt.NDArray[Any]:
-        """Bring something that belongs to the moving image to the fixed one.
+        """Warp labels, an image or points of the moving image to the fixed one.
 
         Args:
             x: a label map or image on the moving grid (array, tensor, path, PIL or SimpleITK image), or
                 points (N, n) in pixels of the moving image.
-            kind: ``"labels"`` takes the nearest pixel, so that labels stay labels; ``"image"``
-                interpolates; ``"points"``. ``"auto"`` takes integers, booleans and files for labels,
-                floating-point numbers for an image, and (N, n) for points: say ``"image"`` for pictures of 8
-                or 16 bits.
+            kind: ``"labels"`` uses the nearest pixel; ``"image"`` interpolates; ``"points"``. ``"auto"``
+                takes integers, booleans and files as labels, floating-point numbers as an image, and (N, n)
+                as points: use ``"image"`` for images of 8 or 16 bits.
 
         Returns:
             Labels or image on the fixed grid, labels in their type; beyond the moving image's border 0, or
-            the image's smallest value. Points (N, n) float64 in pixels of the fixed image, NaN where nothing
-            in it shows the point. An empty mask stays empty.
+            the image's smallest value. Points (N, n) float64 in pixels of the fixed image, NaN for points
+            outside it. An empty mask stays empty.
 
         Raises:
             GeometryError: the grid is not that of the moving image.
@@ -209,7 +208,7 @@ class RegistrationResult(Result):
             self._require_moving(grid)
             return self._sample(values, linear=False)
         if isinstance(x, np.ndarray):
-            # Anything numeric goes, maps of zeros and ones and constant maps too.
+            # Any numeric map is accepted, including binary and constant ones.
             self._require_moving(Grid(x.shape[::-1]))
             return self._sample(x.astype(np.float32), linear=True)
         image = read_grid_image(x, self.dims, allow_any_modality=True)
@@ -217,9 +216,9 @@ class RegistrationResult(Result):
         return self._sample(image.pixels, linear=True)
 
     def points_to_moving(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Where points (N, n) of the fixed image lie in the moving one, in pixels of each.
+        """Positions in the moving image of points (N, n) of the fixed one, in pixels of each.
 
-        The field is interpolated linearly; beyond the fixed image its border goes on.
+        The field is interpolated linearly; beyond the fixed image its border is repeated.
         """
         xy = _checked_points(points, self.dims)
         return xy + self._displacement_at(xy)
@@ -239,11 +238,11 @@ class RegistrationResult(Result):
             found = map_coordinates(values, positions, order=1, mode="nearest", output=np.float32)
         else:
             fill = values.dtype.type(0)
-            # Half-way positions go up, as in ITK.
+            # Half-way positions are rounded up, as in ITK.
             index = np.floor(positions + 0.5).astype(np.intp)
             limits = np.array(values.shape).reshape(-1, *[1] * self.dims) - 1
             found = values[tuple(np.clip(index, 0, limits))]
-        # As ITK has it: an image ends with the outer edges of its pixels.
+        # As in ITK, an image ends at the outer edges of its pixels.
         edges = np.array(values.shape).reshape(-1, *[1] * self.dims) - 0.5
         outside = ((positions < -0.5) | (positions >= edges)).any(0)
         found[outside] = fill
@@ -281,8 +280,8 @@ class RegistrationResult(Result):
     def as_sitk_transform(self) -> Any:
         """A ``SimpleITK.DisplacementFieldTransform`` for ``sitk.Resample(moving, fixed, transform)``.
 
-        It lives in the physical space of the images as they were given. Where their spacings are unknown,
-        that is pixels: images must then have ITK's default spacing of 1, origin 0 and no direction.
+        It works in the physical space of the given images. Without spacings that means pixels: images must
+        then have ITK's default spacing of 1, origin 0 and identity direction.
         """
         import SimpleITK as sitk
 
@@ -297,15 +296,14 @@ class RegistrationResult(Result):
     def plot(self) -> Figure:
         """Draw moving, fixed and warped image, the deformed grid and the difference, with matplotlib.
 
-        In 3-D the three middle slices are shown. The figure is none of pyplot's, so nothing is left open;
-        notebooks display it.
+        In 3-D the three middle slices are shown.
         """
         from anatozoo.results.draw.field import plot_registration
 
         return plot_registration(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is known about the field as JSON values; null where millimetres are unknown."""
+        """Summary of the field as JSON values; null where millimetres are unknown."""
         deformation = self.deformation_px
         in_mm = None
         if self.is_metric:
@@ -321,7 +319,7 @@ class RegistrationResult(Result):
         }
 
     def _aligned(self) -> npt.NDArray[np.float64]:
-        """Positions under the alignment alone, centre on centre: what the model started from."""
+        """Positions under the alignment alone, centre on centre: the model's starting point."""
         centre = (np.asarray(self.fixed_grid.size) - 1) / 2
         middle = (np.asarray(self.moving_grid.size) - 1) / 2
         return (self._positions() - self.displacement_px - centre) @ self.alignment.T + middle

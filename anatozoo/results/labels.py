@@ -1,4 +1,4 @@
-"""What a model that labels pixels answers, and what all label maps share."""
+"""The result of a model that labels pixels, and the base class of label maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Labels = npt.NDArray[np.uint8]
 
 
 class LabelMap:
-    """What results that hold a label map share; they have `classes` and `mask`."""
+    """Base class of results with a label map; they have `classes` and `mask`."""
 
     classes: tuple[str, ...]
 
@@ -40,13 +40,13 @@ class LabelMap:
 
     @cached_property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Mask of each organ, bool and read-only; a pixel belongs to one organ alone."""
+        """Mask of each organ, bool and read-only; a pixel belongs to one organ only."""
         return {organ: read_only(self.mask == value) for organ, value in self.labels.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class LabelResult(LabelMap, SegmentationResult):
-    """Organs on one image, pixel by pixel, on the grid of the image as it was given.
+    """Organs on one image as a label map, on the grid of the given image.
 
     Attributes:
         label_map: ``(H, W)`` uint8 on the source grid, 0 for background and 1, 2, ... for `classes`,
@@ -71,7 +71,7 @@ class LabelResult(LabelMap, SegmentationResult):
         return self.label_map
 
     def outlines(self) -> Outlines:
-        """Lines through the centres of the outermost pixels: as many as an organ has parts and holes."""
+        """Lines through the centres of the outermost pixels, one for each part and hole of an organ."""
         from anatozoo.results.draw.style import mask_outlines
 
         return {organ: mask_outlines(mask) for organ, mask in self.masks.items()}
@@ -86,10 +86,10 @@ def checked_labels(
         labels: the label map, 0 for background and 1, 2, ... for `classes`.
         shape: (H, W) or (D, H, W) that it must have.
         classes: names of the labels.
-        name: what it is, for messages.
+        name: its name in messages.
 
     Raises:
-        GeometryError: it is not uint8 and of that shape, or a label has no class of its own.
+        GeometryError: it is not uint8 of that shape, or a label has no class.
     """
     array = np.asarray(labels)
     if array.dtype != np.uint8 or array.shape != shape:

@@ -1,4 +1,4 @@
-"""What is known about the quality of a segmentation without its truth."""
+"""The estimated quality of a segmentation without ground truth."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
-"""Metrics that are estimated, and which of several values is the best one."""
+"""Estimated metrics, and the function that gives the best of several values."""
 
 
 @dataclass(frozen=True, eq=False)
 class AtlasMatch:
-    """One atlas image beside what became of the judged segmentation on it.
+    """One atlas image with the judged segmentation that was registered to it.
 
     Attributes:
         id: name of the atlas image.
         pixels: the atlas image, grey levels 0 … 1.
         truth: its label map.
         warped: the judged image, registered to it.
-        labels: the judged label map, brought along.
+        labels: the judged label map, warped by the same registration.
         values: ``METRIC/ORGAN`` -> number, and ``METRIC`` for the mean over the organs.
         flags: remarks of the registration.
     """
@@ -44,18 +44,18 @@ class AtlasMatch:
 
 @dataclass(frozen=True, eq=False)
 class QualityResult(Result):
-    """How well a segmentation agrees with atlases after registration: an estimate of how good it is.
+    """Estimated quality of a segmentation: its agreement with atlas images after registration.
 
-    Distances are those in the atlas images, in millimetres where the spacing of these is known, else in
-    pixels of the atlas's frame.
+    Distances are those in the atlas images, in millimetres if their spacing is known, else in pixels of the
+    atlas's frame.
 
     `save` knows ``"json"`` (``_quality.json``) and ``"picture"`` (``_quality.png``, the plot).
 
     Attributes:
         image: path or name of the judged image.
-        engine: what registered it.
+        engine: registration engine.
         atlas: name of the atlas.
-        organs: what was judged.
+        organs: judged organs.
         matches: one for each atlas image, the most similar first; at least one.
         pixels: the judged image in the atlas's frame, grey levels 0 … 1.
         labels: its label map there, values 1, 2, ... for the atlas's organs.
@@ -125,7 +125,7 @@ class QualityResult(Result):
         return columns
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is known as JSON values."""
+        """The result as JSON values."""
         return super().to_dict() | {
             "estimates": {name: round(value, 6) for name, value in self.row().items()},
             "atlas_images": [
@@ -135,7 +135,7 @@ class QualityResult(Result):
         }
 
     def plot(self) -> Figure:
-        """Draw the judged image, and each atlas image with its own contours and those that came along."""
+        """Draw the judged image, and each atlas image with its own contours and the warped ones."""
         from anatozoo.results.draw.quality import plot_quality
 
         return plot_quality(self)

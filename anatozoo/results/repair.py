@@ -1,4 +1,4 @@
-"""What a model that repairs masks answers: the mask before and after, and what changed."""
+"""The result of a model that repairs masks: the mask before and after, and the changes."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _FORMATS = Formats(
 
 @dataclass(frozen=True)
 class Plausibility:
-    """What can be said of an organ's mask without a reference.
+    """Measures of an organ's mask without a reference.
 
     Attributes:
-        pixels: how many pixels or voxels it has.
+        pixels: number of pixels or voxels.
         components: connected parts.
         holes: enclosed parts of the background.
     """
@@ -57,7 +57,7 @@ class Plausibility:
 
 @dataclass(frozen=True, eq=False)
 class RepairResult(LabelMap, GridResult):
-    """A mask as it was given and as a model repaired it, both on the grid on which it was given.
+    """A mask before and after the repair by a model, both on the grid of the given mask.
 
     `save` knows ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels; 2-D alone),
     ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, with spacing, origin and directions),
@@ -65,9 +65,9 @@ class RepairResult(LabelMap, GridResult):
 
     Attributes:
         classes: organs in the order of their labels 1, 2, ...
-        before: (H, W) or (D, H, W) uint8, the mask as given, read-only; where it was given as probabilities,
-            the most probable labels.
-        after: the repaired mask, in the form of `before`.
+        before: (H, W) or (D, H, W) uint8, the given mask, read-only; from probabilities, the most probable
+            labels.
+        after: the repaired mask, of the same shape and type.
         flags: what to look at, such as ``"large_change_heart"``, ``"restored_heart"``, ``"removed_heart"``,
             ``"missing_heart"``; empty is good.
         volume_formats: the formats of volumes, which PNG cannot hold.
@@ -102,7 +102,7 @@ class RepairResult(LabelMap, GridResult):
 
     @property
     def default_formats(self) -> tuple[str, ...]:
-        """The mask as PNG, or of a volume as NIfTI, the picture and the JSON."""
+        """The mask as PNG (volumes as NIfTI), the picture and the JSON."""
         return (self.formats if self.dims == 2 else self.volume_formats).default
 
     @property
@@ -112,12 +112,12 @@ class RepairResult(LabelMap, GridResult):
 
     @property
     def mask(self) -> Labels:
-        """The repaired label map; the same as `after`."""
+        """The repaired label map, equal to `after`."""
         return self.after
 
     @cached_property
     def changed(self) -> npt.NDArray[np.bool_]:
-        """Where before and after differ, bool."""
+        """Pixels that differ between before and after, bool."""
         return read_only(self.before != self.after)
 
     @cached_property
@@ -156,21 +156,20 @@ class RepairResult(LabelMap, GridResult):
         return {organ: count * math.prod(self.spacing_mm) for organ, count in self.areas_px.items()}
 
     def as_sitk(self) -> Any:
-        """A ``SimpleITK.Image`` of the repaired labels in their place."""
+        """A ``SimpleITK.Image`` of the repaired labels, with spacing, origin and directions."""
         return itk_image(self.after, self.grid)
 
     def plot(self) -> Figure:
         """Draw the mask before and after, and the difference, with matplotlib.
 
-        In 3-D the slices through the middle of the anatomy are shown. The figure is none of pyplot's, so
-        nothing is left open; notebooks display it.
+        In 3-D the slices through the centre of the anatomy are shown.
         """
         from anatozoo.results.draw.repair import plot_repair
 
         return self._titled(plot_repair(self.before, self.after, self.classes, self.spacing_mm))
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the label maps as JSON values; null where millimetres are unknown or an organ is absent."""
+        """Everything except label maps as JSON values; null for unknown millimetres and absent organs."""
         before, after = self.plausibility_before, self.plausibility_after
         in_mm = self._in_mm()
         sizes = in_mm and {organ: round(value, 3) for organ, value in in_mm.items()}

@@ -1,4 +1,4 @@
-"""What super-resolution answers: a volume with fine slices, in its place, with pictures."""
+"""The result of super-resolution: a volume with fine slices."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RestoredVolume(GridResult):
-    """A volume with fine slices, where those lie that it was made from.
+    """A volume with fine slices, at the position of the thick slices that it was restored from.
 
     `save` knows ``"nifti"`` or ``"mha"`` (``_sr.nii.gz``, ``_sr.mha``, the volume with spacing, origin and
     directions), ``"picture"`` (``_sr.png``, the plot) and ``"json"``.
 
     Attributes:
-        volume: (D, H, W) float32 on the grid, read-only, in the units of the volume as given.
-        given: (D / factor, H, W) float32, the thick slices; or, where they were stored along another axis, of
-            the volume's shape but for that axis.
+        volume: (D, H, W) float32 on the grid, read-only, in the units of the given volume.
+        given: (D / factor, H, W) float32, the thick slices; if they were stored along another axis, that axis
+            is divided instead.
         flags: what to look at, such as ``"unusual_spacing"``; empty is good.
 
     Raises:
-        GeometryError: the volume does not lie on the grid, or the thick slices are not a part as many.
+        GeometryError: the volume does not lie on the grid, or the numbers of slices do not fit.
     """
 
     formats: ClassVar[Formats] = Formats(
@@ -66,7 +66,7 @@ class RestoredVolume(GridResult):
 
     @property
     def across(self) -> int:
-        """The axis of the array across the slices, 0 but for volumes that are stored otherwise."""
+        """The axis of the array across the slices, usually 0."""
         return int(np.argmax(np.asarray(self.volume.shape) / self.given.shape))
 
     @property
@@ -75,7 +75,7 @@ class RestoredVolume(GridResult):
         return self.volume.shape[self.across] // self.given.shape[self.across]
 
     def as_sitk(self) -> Any:
-        """A ``SimpleITK.Image`` of the volume in its place."""
+        """A ``SimpleITK.Image`` of the volume, with spacing, origin and directions."""
         return itk_image(self.volume, self.grid)
 
     def plot(self) -> Figure:

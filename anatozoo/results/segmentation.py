@@ -1,4 +1,4 @@
-"""Organs on one image: what contours and label maps have in common."""
+"""Organs on one image: the base class of contour and label results."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _write_chexmask(result: SegmentationResult, path: Path) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult(Result):
-    """Organs on one image, in pixels of the image as it was given.
+    """Organs on one image, in pixels of the given image.
 
-    Models that mark contours answer a `ContourResult`, models that label pixels a `LabelResult`.
+    Models that predict contours give a `ContourResult`, models that label pixels a `LabelResult`.
 
     `save` knows ``"png"`` (``_mask.png``, a palette picture whose pixels are the labels, and
     ``_overlay.png``), ``"json"``, ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``), ``"csv"``
-    (``_landmarks.csv``; of a label map the header alone) and ``"chexmask"`` (``_chexmask.csv``: landmarks and
-    run lengths of lungs and heart, as a table of CheXmask has them).
+    (``_landmarks.csv``; only the header for a label map) and ``"chexmask"`` (``_chexmask.csv``: landmarks and
+    run lengths of lungs and heart, as in the tables of CheXmask).
 
     Attributes:
         checkpoint: name of the checkpoint.
@@ -169,7 +169,7 @@ class SegmentationResult(Result):
         """Draw the image and the organs with matplotlib.
 
         Args:
-            ax: axes to draw on. None makes a figure of its own, which pyplot does not hold on to:
+            ax: axes to draw on. None makes a new figure outside pyplot, for example for
                 ``result.plot().savefig("overlay.pdf")``; notebooks display it.
 
         Returns:
@@ -180,7 +180,7 @@ class SegmentationResult(Result):
         return plot_segmentation(self, ax)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels as JSON values: coordinates with 3 decimals, null where mm are unknown."""
+        """Everything except pixels as JSON values: coordinates with 3 decimals, null for unknown mm."""
         from anatozoo.io.landmarks import rounded
 
         areas_mm2, ratio = self.areas_mm2, self.cardiothoracic_ratio
@@ -195,7 +195,7 @@ class SegmentationResult(Result):
         }
 
     def _repr_png_(self) -> bytes:
-        """The overlay, for notebooks and files; drawing it takes a fraction of the time of a figure."""
+        """The overlay, for notebooks and files; much faster to draw than a figure."""
         from anatozoo.results.draw.segmentation import draw_overlay, png_bytes
 
         return png_bytes(draw_overlay(self))
@@ -221,5 +221,5 @@ def _checked_pixels(pixels: Any, size: tuple[int, int]) -> npt.NDArray[np.float3
     array = np.asarray(pixels, dtype=np.float32)
     if array.shape != (size[1], size[0]):
         raise GeometryError(f"pixels of shape {array.shape} do not fit size (width, height) = {size}.")
-    # A view: the caller's array stays writeable, and a large image is not copied.
+    # A view: the caller's array stays writable, and a large image is not copied.
     return read_only(array.view())

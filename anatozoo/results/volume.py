@@ -1,4 +1,4 @@
-"""What a model that segments volumes answers: a label map on the source grid, with sizes and pictures."""
+"""The result of a model that segments volumes: a label map on the source grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class VolumeResult(LabelMap, GridResult):
-    """Organs in a volume, voxel by voxel, on the grid of the volume as it was given.
+    """Organs in a volume as a label map, on the grid of the given volume.
 
     `save` knows ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, the labels with spacing, origin
     and directions), ``"picture"`` (``_slices.png``, the plot) and ``"json"``.
@@ -86,16 +86,13 @@ class VolumeResult(LabelMap, GridResult):
         return itk_image(self.label_map, self.grid)
 
     def plot(self) -> Figure:
-        """Draw the slices with the contours of the organs; of more than 40, those with the anatomy first.
-
-        The figure is none of pyplot's, so nothing is left open; notebooks display it.
-        """
+        """Draw up to 40 slices with the contours of the organs, preferably those with the anatomy."""
         from anatozoo.results.draw.volume import plot_volume
 
         return self._titled(plot_volume(self.label_map, self.classes, self.pixels, self.spacing_mm))
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the voxels as JSON values; null where millimetres are unknown."""
+        """Everything except the voxels as JSON values; null where millimetres are unknown."""
         volumes = self.volumes_ml
         return super().to_dict() | {
             "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()}

@@ -1,1 +1,1 @@
-"""From a network's answer to a result, once per kind of answer."""
+"""From a network's output to a result, once per kind of answer."""

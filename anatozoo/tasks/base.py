@@ -1,4 +1,4 @@
-"""What all models share that predict: settings that can be read back, one way to answer, plain torch."""
+"""The base class of all models: settings that can be read back, prediction, plain torch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 
 FRAGMENT = 0.05
-"""Share of an organ outside its largest part from which on a result is flagged."""
+"""Results are flagged if more than this share of an organ lies outside its largest part."""
 
 
 class Predictor(nn.Module):
-    """A model of the zoo without its training: a network, its frame, and the way from an input to a result.
+    """A model of the zoo without its training: a network, its frame, and the prediction from an input.
 
     A subclass keeps each argument of its constructor in an attribute of the same name, as JSON values or
-    frozen records: `settings` reads them back, and with them and its weights a checkpoint is complete.
+    frozen records: `settings` reads them back. A checkpoint consists of these settings and the weights.
 
     Args:
-        frame: what the network sees of an image.
+        frame: frame of the network.
 
     Attributes:
         checkpoint_name: name of the checkpoint that it was loaded from.
-        checkpoint_version: its version.
-        weights_digest: SHA-256 of the file that its weights are from; empty for none.
-        precision: of predictions that are asked for without one, see `anatozoo.tasks.precision`.
-        offers: what training objectives can ask of it: ``"maps"``, ``"points"``, ``"images"``.
+        checkpoint_version: version of the checkpoint.
+        weights_digest: SHA-256 of the file of the weights; empty without one.
+        precision: default precision of predictions, see `anatozoo.tasks.precision`.
+        offers: outputs for training objectives: ``"maps"``, ``"points"``, ``"images"``.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset()
@@ -67,7 +67,7 @@ class Predictor(nn.Module):
         return parameters_of(model_class(cls))
 
     def settings(self) -> dict[str, Any]:
-        """The settings of the model as JSON values, which make the same network again."""
+        """The settings of the model as JSON values, enough to build the same network."""
         return {name: plain(getattr(self, name)) for name in self.setting_names()}
 
     def place(self) -> tuple[torch.device, torch.dtype]:
@@ -76,13 +76,13 @@ class Predictor(nn.Module):
         return weight.device, weight.dtype
 
     def tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        """An array as the network takes it, where its weights are."""
+        """An array as a tensor with the device and number format of the weights."""
         device, dtype = self.place()
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
     @contextmanager
     def answering(self, precision: str | None = None) -> Iterator[None]:
-        """Compute what is in this block in evaluation mode and in a precision; the mode of before comes back.
+        """Run this block in evaluation mode and in a precision; the mode is restored afterwards.
 
         Weights, positions, graphs and fields stay in float32.
 
@@ -90,7 +90,7 @@ class Predictor(nn.Module):
             precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute.
 
         Raises:
-            ConfigError: it is unknown, or not possible on this device.
+            ConfigError: the precision is unknown, or not possible on this device.
         """
         was_training = self.training
         with self.in_precision(precision):
@@ -102,10 +102,10 @@ class Predictor(nn.Module):
 
     @contextmanager
     def in_precision(self, precision: str | None = None) -> Iterator[None]:
-        """Compute what is in this block in a precision, see `answering`.
+        """Run this block in a precision, see `answering`.
 
         Raises:
-            ConfigError: it is unknown, or not possible on this device.
+            ConfigError: the precision is unknown, or not possible on this device.
         """
         weights = [value for value in (*self.parameters(), *self.buffers()) if value.is_floating_point()]
         device = weights[0].device.type if weights else "cpu"
@@ -118,30 +118,30 @@ class Predictor(nn.Module):
         with torch.autocast(device, kind):
             yield
 
-    # What a module in training asks of its task.
+    # Validation.
 
     def columns(self) -> list[str]:
-        """Names of what `measure` gives; the first is what weights are chosen by."""
+        """Names of the metrics of `measure`; the first one selects the weights."""
         return []
 
     def infer(self, batch: Mapping[str, Tensor]) -> Any:
-        """The network's answer to a validation batch: computed once, for `measure` and `cases`."""
+        """The network's output for a validation batch, computed once for `measure` and `cases`."""
         raise TypeError(f"{type(self).__name__} does not define infer.")
 
     def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The values of a batch, (B, columns); NaN where a column does not apply.
+        """The metrics of a batch, (B, columns); NaN where a column does not apply.
 
         Args:
-            output: what `infer` gave.
+            output: the result of `infer`.
             batch: the validation batch.
         """
         raise TypeError(f"{type(self).__name__} does not define measure.")
 
     def cases(self, output: Any, batch: Mapping[str, Tensor]) -> list[Case]:
-        """Predictions beside what the data says, one per image of the batch, on the CPU.
+        """Predictions with their references, one case per image of the batch, on the CPU.
 
         Args:
-            output: what `infer` gave.
+            output: the result of `infer`.
             batch: the validation batch; its ``spacing_mm`` (B, n), NaN where unknown, gives millimetres.
         """
         raise TypeError(f"{type(self).__name__} does not define cases.")
@@ -153,11 +153,11 @@ def in_batches(
     read: Callable[[Any], Given],
     answer: Callable[[Sequence[Given]], Iterable[Answer]],
 ) -> Iterator[Answer]:
-    """Read and answer many inputs, `batch_size` at a time; yields answers in order.
+    """Read and predict many inputs, `batch_size` at a time; yields results in order.
 
     Raises:
         ConfigError: `batch_size` is below 1.
-        AnatozooError: an input cannot be read; the answers to the ones before it have been yielded.
+        AnatozooError: an input cannot be read; the results of those before it have been yielded.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1.")
@@ -177,7 +177,7 @@ def in_batches(
 
 
 def model_class(cls: type) -> type[Predictor]:
-    """The class of the model alone behind a class that may also train it."""
+    """The class of the model without training, for a model or module class."""
     for each in cls.__mro__:
         if issubclass(each, Predictor) and not hasattr(each, "training_step"):
             return each
@@ -185,7 +185,7 @@ def model_class(cls: type) -> type[Predictor]:
 
 
 def parameters_of(cls: type) -> tuple[str, ...]:
-    """Names of a constructor's arguments, those that it passes on to its bases included."""
+    """Names of a constructor's arguments, including those that it passes on to its base classes."""
     found: dict[str, None] = {}
     for each in cls.__mro__:
         if "__init__" not in vars(each) or not issubclass(each, nn.Module):

@@ -1,4 +1,4 @@
-"""Validation batches as cases: what a network found beside what the data says, image by image, on the CPU."""
+"""Validation batches as cases: predictions with their references, image by image, on the CPU."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,11 +23,11 @@ def landmark_cases(
     organs: Mapping[str, int],
     mask_organs: Sequence[str] = (),
 ) -> list[Case]:
-    """Contours in pixels of the 1024 x 1024 frame, in which `mse_px2` is counted.
+    """Contours in pixels of the 1024 x 1024 frame, the frame of `mse_px2`.
 
-    The reference holds the organs that have all their landmarks and, as masks, those that have a mask
-    instead; an organ without either is left out. The image stays at the network's resolution: it shows the
-    same field of view, and only pictures need it.
+    The reference holds the organs with all landmarks and, as masks, those with a mask instead; an organ
+    without either is left out. The image keeps the network's resolution: it has the same field of view, and
+    only pictures need it.
 
     Args:
         landmarks: (B, N, 2) in [0, 1] of the frame.
@@ -71,11 +71,11 @@ def label_cases(
 
     Args:
         found: label maps (B, ...), 0 for background, in which class number i, from 1, has the value i.
-        truth: the same of the reference.
+        truth: label maps (B, ...) of the reference.
         classes: names of at most 254 classes.
         batch: its ``spacing_mm`` (B, n) gives millimetres.
         image: (B, 1, ...) of the same resolution.
-        known: (B, classes) bool, whether a class is annotated; others are left out. None takes all.
+        known: (B, classes) bool, true for annotated classes; others are left out. None takes all.
     """
     sides = [labels.to(torch.uint8).cpu().numpy() for labels in (found, truth)]
     judged = np.ones((len(found), len(classes)), bool) if known is None else known.cpu().numpy()
@@ -91,26 +91,26 @@ def label_cases(
 
 
 def bare_cases(image: Tensor) -> list[Case]:
-    """Images (B, 1, ...) of which no organ is known, for numbers to be added."""
+    """Cases of images (B, 1, ...) without organs, to which numbers can be added."""
     nothing = Annotation(tuple(image.shape[:1:-1]))
     return [Case(nothing, nothing, pixels) for pixels, _ in _images({}, image)]
 
 
 def _in_frame(landmarks: Tensor, side: int) -> npt.NDArray[np.float64]:
-    """Landmarks in [0, 1], which stand at u · S pixels of an input of side S, in pixels of the frame."""
+    """Landmarks in [0, 1], which lie at u · S pixels of an input of side S, in pixels of the frame."""
     pixels: npt.NDArray[np.float64] = landmarks.cpu().double().numpy() * side
     return (pixels + 0.5) * (FRAME / side) - 0.5
 
 
 def _given_masks(batch: Mapping[str, Tensor], index: int, organs: Mapping[int, str]) -> Masks:
-    """Masks in the frame of those organs, by their channel, that the image has one of."""
+    """Masks in the frame, of the organs (by channel) that have one in this image."""
     if "masks" not in batch:
         return {}
     known, shares = batch["known"][index].cpu(), batch["masks"][index].float().cpu()
     wanted = {channel: organ for channel, organ in organs.items() if known[channel]}
     if not wanted:
         return {}
-    # Shares of cells say where an edge runs within a cell: interpolated, they give it back.
+    # Shares of cells encode the position of an edge within a cell, which interpolation restores.
     smooth = F.interpolate(shares[None, list(wanted)], size=(FRAME, FRAME), mode="bilinear")[0]
     return dict(zip(wanted.values(), (smooth > 0.5).numpy(), strict=True))
 

@@ -1,4 +1,4 @@
-"""A radiograph's result beside what its data set says, on one grid, and the numbers that compare them."""
+"""A radiograph's result and its reference on one grid, and the metrics that compare them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def case_metrics(
     *,
     cut: bool = False,
 ) -> Row:
-    """The numbers of one prediction, see `anatozoo.metrics.cases.case_row`.
+    """The metrics of one prediction, see `anatozoo.metrics.cases.case_row`.
 
     Args:
         case: the reference: its landmarks or else its masks.
         result: the prediction.
-        spacing_mm: millimetres per pixel where the longer side has 1024 pixels; None takes the case's own.
-        measures: what is measured.
-        cut: whether organs are drawn without overlap, see `anatozoo.metrics.chest.exclusive`.
+        spacing_mm: millimetres per pixel at 1024 pixels along the longer side; None takes the case's own.
+        measures: what to measure.
+        cut: draw organs without overlap, see `anatozoo.metrics.chest.exclusive`.
     """
     prediction, reference = case_sides(case, result, spacing_mm)
     return case_row(Case(*comparable(prediction, reference, measures.rounding, cut=cut)), measures)
@@ -40,13 +40,13 @@ def case_sides(
 ) -> tuple[Annotation, Annotation]:
     """Prediction and reference on one grid.
 
-    Landmarks meet landmarks at 1024 x 1024, label maps meet landmarks on the image, and where the reference
-    is masks, both are on the masks' own grid: predicted contours are drawn there to the nearest pixel,
-    predicted label maps are brought there by their nearest pixels.
+    Landmarks are compared with landmarks at 1024 x 1024, label maps with landmarks on the image. If the
+    reference is masks, both lie on the masks' grid: predicted contours are drawn there, predicted label maps
+    resampled by the nearest pixel.
     """
 
     def spacing(size: tuple[int, int]) -> tuple[float, float] | None:
-        """Of an image of this size that shows the case."""
+        """Spacing of the case in an image of this size."""
         if spacing_mm is not None:
             return (spacing_mm * FRAME / max(size),) * 2
         if case.spacing_mm is None:

@@ -1,12 +1,12 @@
-"""Whether a picture is a frontal chest radiograph, the right way up and not mirrored.
+"""Check that an image is a frontal chest radiograph, upright and not mirrored.
 
-Networks that segment chests draw lungs into anything: a contour on a picture that lies on its side looks as
-plausible as any other. So a small network of its own looks at the picture. It gives one number, how much this
-is an upright frontal chest, to each of the eight ways to turn and mirror the picture back; the largest says
-how it lies. If none is large, the picture shows something else.
+Networks that segment chests draw lungs into any image: a contour on an image that is turned by 90° looks as
+plausible as any other. A separate small network therefore checks the image. It scores each of the eight ways
+to turn and mirror the image back, by how much the result resembles an upright frontal chest; the largest
+score tells the orientation. If none is large, the image shows something else.
 
 The weights beside this file come from ``benchmarks/chest_view_training.py`` and research data: see NOTICE.
-``benchmarks/chest_view_evidence.py`` measures what the check finds, and what it flags for no reason.
+``benchmarks/chest_view_evidence.py`` measures its detections and false alarms.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ WEIGHTS = Path(__file__).with_name("chest_view.safetensors")
 SIDE = 64
 WIDTHS = (12, 24, 48, 48)
 DARK = 0.02
-"""Grey level, of 1, up to which rows and columns at the picture's edges are taken for padding."""
+"""Rows and columns at the image's edges up to this grey level (of 1) count as padding."""
 SURE, MIRRORED, DOUBT = 0.5, 0.8, 0.1
-"""Chosen on training images: the probability that one way of lying must exceed; the share of it that mirrored
-must exceed, as that is the hardest to see; the doubt of being a chest up to which mirrored is believed."""
+"""Chosen on training images: smallest probability of an orientation; smallest share of it for mirrored, which
+is hardest to detect; largest probability of not being a chest at which mirrored is accepted."""
 TURNS = (0, 90, 180, 270)
 
 Array = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ Probabilities = npt.NDArray[np.float64]
 
 
 class ChestView(nn.Module):
-    """Logits of the eight ways in which a picture may be turned and mirrored, and of something else."""
+    """Logits of the eight orientations of an image, turned and mirrored, and of something else."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ChestView(nn.Module):
         self.head = nn.Linear(before * (SIDE // 2 ** len(WIDTHS)) ** 2, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Nine logits of each picture.
+        """Nine logits of each image.
 
         Args:
             pictures: (B, 1, 64, 64), from `view_input`.
@@ -68,7 +68,7 @@ class ChestView(nn.Module):
         """
         mean, deviation = pictures.mean((2, 3), keepdim=True), pictures.std((2, 3), keepdim=True)
         x = (pictures - mean) / (deviation + 0.05)
-        # `rot90` turns counter-clockwise: each way is undone, and one network looks at all results.
+        # `rot90` turns counter-clockwise: each orientation is undone, and one network scores all results.
         turned = [x.rot90(k, (2, 3)) for k in range(4)]
         ways = torch.cat([*turned, *(picture.flip(3) for picture in turned)])
         scores = self.head(self.dropout(self.body(ways).flatten(1))).view(8, len(x)).T
@@ -76,7 +76,7 @@ class ChestView(nn.Module):
 
 
 def view_input(frame: Array) -> Array:
-    """A picture as `ChestView` takes it: without dark edges, 64 × 64 whatever its proportions.
+    """Input of `ChestView`: the image without dark edges, resized to 64 × 64.
 
     Args:
         frame: (H, W) in [0, 1], bone white, in a network's frame or not.
@@ -89,7 +89,7 @@ def view_input(frame: Array) -> Array:
 
 
 def without_edges(frame: Array) -> Array:
-    """The part of a picture (H, W) in [0, 1] between the outermost rows and columns that are not dark."""
+    """The part of an image (H, W) in [0, 1] between the outermost rows and columns that are not dark."""
     rows, columns = (np.flatnonzero(frame.max(axis) > DARK) for axis in (1, 0))
     return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else frame
 
@@ -111,12 +111,12 @@ def view_probabilities(frames: Sequence[Array], network: ChestView | None = None
 
 
 def flags_of_view(probability: Probabilities) -> tuple[str, ...]:
-    """What is wrong with a picture's view; empty is good.
+    """Flags for faults of an image's view; empty if there are none.
 
-    ``turned_90``, ``turned_180``, ``turned_270``: turned clockwise by so many degrees. ``mirrored``: left and
-    right are exchanged, so that a result's left lung is the patient's right one (or the heart lies on the
-    right). Both: mirrored and then turned; mirrored and turned by 180° is upside down.
-    ``not_a_frontal_chest``: a lateral view, another part of the body, inverted grey values, no radiograph.
+    ``turned_90``, ``turned_180``, ``turned_270``: turned clockwise, in degrees. ``mirrored``: left and right
+    are exchanged, so that a result's left lung is the patient's right one (or the heart lies on the right).
+    Both: mirrored, then turned; mirrored and turned by 180° is upside down. ``not_a_frontal_chest``: a
+    lateral view, another part of the body, inverted grey values, or not a radiograph.
 
     Args:
         probability: (9,), of `view_probabilities`.
@@ -128,17 +128,17 @@ def flags_of_view(probability: Probabilities) -> tuple[str, ...]:
         return ("not_a_frontal_chest",)
     flags = [f"turned_{TURNS[turn]}"] if turn else []
     if mirrored[turn] > MIRRORED * both:
-        # Lateral views look more like a mirrored chest than like an upright one.
+        # Lateral views resemble a mirrored chest more than an upright one.
         flags.append("mirrored" if probability[8] < DOUBT else "not_a_frontal_chest")
     return tuple(flags)
 
 
 def with_view_flags(images: Sequence["Image"], frames: Sequence[Array]) -> list["Image"]:
-    """Images with the flags of their views after their own, none of them twice.
+    """Images with the flags of their views added, none of them twice.
 
     Args:
-        images: as read.
-        frames: the same pictures in [0, 1], in whatever frame.
+        images: the images as read.
+        frames: the same images in [0, 1], in any frame.
     """
     views = [flags_of_view(probability) for probability in view_probabilities(frames)]
     return [
@@ -152,7 +152,7 @@ def _shipped() -> ChestView:
     from safetensors.torch import load_file
 
     network = ChestView()
-    # Batch normalisation's counter of steps is of no use here and not stored.
+    # Batch normalisation's step counter is not needed here and not stored.
     state = {name: x.float() for name, x in load_file(WEIGHTS).items()}
     network.load_state_dict(state | {k: v for k, v in network.state_dict().items() if k not in state})
     return network.eval()

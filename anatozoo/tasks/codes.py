@@ -1,4 +1,4 @@
-"""What autoencoders of label maps share: codes, what a code stands for, and how well label maps come back."""
+"""Autoencoders of label maps: codes, reconstructions, and their evaluation."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class CodeTask(Predictor):
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees of a label map.
+        frame: frame of the network.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -50,7 +50,7 @@ class CodeTask(Predictor):
             raise ConfigError("organs must name at least one.")
 
     def frame_of(self, grid: Grid) -> Frame:
-        """How a label map on this grid gets into the frame.
+        """The frame of a label map on this grid.
 
         Raises:
             GeometryError: the model works in millimetres and the spacing is unknown.
@@ -58,7 +58,7 @@ class CodeTask(Predictor):
         return Frame.fit(grid, self.frame)
 
     def columns(self) -> list[str]:
-        """Dice of the reconstruction, over all organs and of each."""
+        """Dice of the reconstruction, of all organs and of each."""
         return ["dice", *(f"dice/{name}" for name in self.organs)]
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,22 +78,22 @@ class CodeTask(Predictor):
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """The plausible label map that the code of a given one stands for.
+        """Encode a label map and decode it to a plausible one.
 
         Args:
             mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
                 SimpleITK image.
-            spacing_mm: one number or (x, y[, z]), in place of what the source says.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+            spacing_mm: one number or (x, y[, z]) in mm, which overrides that of the source.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
+                the attribute, by default ``"32"``.
 
         Returns:
             (H, W) or (D, H, W) uint8 on the same grid; background beyond the frame.
 
         Raises:
             ImageError: the label map cannot be read or has another number of dimensions.
-            DataError: it holds other values than those of the classes.
-            GeometryError: the model works in millimetres and the spacing is unknown, or it is not positive.
+            DataError: the label map holds values that are not classes.
+            GeometryError: the spacing is not positive, or unknown for a model in millimetres.
             ConfigError: the precision is not possible.
         """
         return self._reconstruct(*self._read(mask, spacing_mm), precision)
@@ -105,7 +105,7 @@ class CodeTask(Predictor):
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
     ) -> "SegmentationResult | VolumeResult":
-        """`reconstruct` as a result that can be drawn and saved; arguments and errors are those of it."""
+        """`reconstruct` as a result that can be drawn and saved; same arguments and errors."""
         from anatozoo.results.labels import LabelResult
         from anatozoo.results.volume import VolumeResult
 
@@ -126,7 +126,7 @@ class CodeTask(Predictor):
         )
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
-        """A label map that anybody may have, for the golden test."""
+        """A label map that is free to share, for the golden test."""
         from anatozoo.io.samples import sample_label_map
 
         return sample_label_map(self.shape, len(self.organs))
@@ -159,5 +159,5 @@ class CodeTask(Predictor):
         return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Reconstructed label maps beside the given ones."""
+        """Reconstructed label maps with the given ones."""
         return label_cases(output.argmax(1), batch["labels"], self.organs, batch, image=batch.get("image"))

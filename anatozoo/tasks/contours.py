@@ -1,4 +1,4 @@
-"""From a 2-D image to the contours of its organs, and what measures them: all that landmarks share."""
+"""From a 2-D image to contours of organs by landmarks, and their evaluation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
 
 MAP_SIDE = 128
-"""Largest side of the label maps that are drawn of contours, in pixels."""
+"""Largest side of label maps drawn from contours, in pixels."""
 MAP_SOFTNESS = 0.01
-"""How far the border of such a map reaches, as a share of its side."""
+"""Softness of the border of such a map, as a share of its side."""
 
 
 class ContourTask(ImageTask):
@@ -62,7 +62,7 @@ class ContourTask(ImageTask):
         return landmark_cases(output, batch, self.organs)
 
     def points(self, output: Tensor, batch: Mapping[str, Tensor]) -> Points:
-        """Landmarks beside those that the data says.
+        """Predicted with reference landmarks.
 
         Args:
             output: landmarks (B, N, 2) in [0, 1].
@@ -71,7 +71,7 @@ class ContourTask(ImageTask):
         return Points(output, batch["landmarks"], batch["landmark_weight"])
 
     def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
-        """The organs as label maps, drawn softly from the landmarks so that a gradient reaches them.
+        """The organs as soft label maps, drawn from the landmarks in a differentiable way.
 
         Later organs cover earlier ones.
 
@@ -95,7 +95,7 @@ class ContourTask(ImageTask):
         contours, untangled = {}, []
         for organ, part in organ_slices(self.organs).items():
             opened = answer[part]
-            # A contour that has shrunk to a point has no loops, only rounding.
+            # Loops of a contour that has shrunk to a point are rounding errors.
             if np.ptp(opened, axis=0).max() > 0.01 * self.side:
                 opened = open_loops(torch.from_numpy(opened)[None])[0].numpy()
             if not np.array_equal(opened, answer[part]):
@@ -113,7 +113,7 @@ class ContourTask(ImageTask):
         )
 
     def _flags(self, contours: dict[str, np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
-        """Cheap signs that a result should be looked at."""
+        """Flags of results that a person should check."""
         from anatozoo.metrics.contours import self_intersections
 
         limit = np.asarray(size, dtype=float)

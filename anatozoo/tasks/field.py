@@ -1,4 +1,4 @@
-"""What registration models share: from two images of any size to a `RegistrationResult`, and validation."""
+"""Registration models: from two images of any size to a `RegistrationResult`, and validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 Spacing = float | Sequence[float] | None
 
 LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
-"""How much the fields of view of two images may differ, and from what on a result is flagged."""
+"""Largest ratio of the fields of view of two images, and the ratio above which a result is flagged."""
 OPPOSITE = -0.3
-"""Correlation before registration below which two images have opposite polarity."""
+"""Two images with a lower correlation before registration have opposite polarity."""
 NOTABLE_FOLDING = 0.005
 NUMBERS = ("dice_before", "similarity", "folding_percent")
-"""Columns of `FieldTask.measure` that masks do not give."""
+"""Columns of `FieldTask.measure` that need no masks."""
 
 
 class Answer(Protocol):
-    """What the networks of registration methods answer, at least."""
+    """Minimal output of a registration network."""
 
     @property
     def warped(self) -> Tensor:
@@ -48,7 +48,7 @@ class Answer(Protocol):
 
     @property
     def inverse(self) -> Tensor | None:
-        """The field the other way; None where the network gives none."""
+        """The inverse field; None if the network gives none."""
 
 
 Similarity = Literal["ncc", "lncc", "mse", "mi"]
@@ -61,8 +61,8 @@ class FieldTask(Predictor):
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...; may be empty.
-        frame: what the network sees of each image; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
-        similarity: how alike images are: ``"ncc"``, ``"lncc"`` (in windows), ``"mse"``, or ``"mi"`` for two
+        frame: frame of the network; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
+        similarity: similarity of images: ``"ncc"``, ``"lncc"`` (in windows), ``"mse"``, or ``"mi"`` for two
             modalities.
         window: side of the windows of ``"lncc"``, odd.
 
@@ -72,7 +72,7 @@ class FieldTask(Predictor):
 
     offers: ClassVar = frozenset({"maps"})
     refines: ClassVar[bool] = False
-    """Whether the field can be refined for a pair."""
+    """Whether the field of a pair can be refined."""
     instance_steps: int = 0
 
     def __init__(
@@ -99,9 +99,9 @@ class FieldTask(Predictor):
         return answer
 
     def golden_input(self) -> dict[str, np.ndarray]:
-        """Two images that anybody may have, for the golden test: one moved against the other.
+        """Two images that are free to share, for the golden test: one is a shifted copy of the other.
 
-        A free radiograph, or soft balls for models of volumes.
+        A free radiograph, or soft balls for volumes.
         """
         if len(self.shape) == 2:
             from anatozoo.zoo.golden_pictures import golden_radiograph
@@ -120,7 +120,7 @@ class FieldTask(Predictor):
     def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The similarity loss of the settings, in float32 even under autocast.
 
-        Correlation in windows takes the difference of large sums, of which bfloat16 leaves nothing.
+        Correlation in windows takes differences of large sums, for which bfloat16 is too coarse.
 
         Args:
             warped: (B, 1, ...) in [0, 1].
@@ -130,12 +130,12 @@ class FieldTask(Predictor):
             return similarity_loss(self.similarity, warped, fixed, window=self.window)
 
     def columns(self) -> list[str]:
-        """Dice after and before, of each organ, similarity and folding."""
+        """Dice after and before registration, of each organ, similarity and folding."""
         dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.organs)] if self.organs else []
         return [*dice, "similarity", "folding_percent"]
 
     def measure(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice after and before, similarity and folding of each pair."""
+        """Dice after and before registration, similarity and folding of each pair."""
         classes, values = len(self.organs) + 1, []
         if self.organs and "fixed_labels" in batch:
             moving, fixed = batch["moving_labels"], batch["fixed_labels"]
@@ -150,7 +150,7 @@ class FieldTask(Predictor):
         return torch.cat(values, 1)
 
     def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
+        """Warped with fixed labels, if there are any, and the metrics of the deformation."""
         if self.organs and "fixed_labels" in batch:
             warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
             cases = label_cases(warped, fixed, self.organs, batch, image=batch["fixed"])
@@ -161,16 +161,16 @@ class FieldTask(Predictor):
         return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
 
     def _warped_labels(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
-        """Linear interpolation of each organ and then the largest, as the paper evaluates."""
+        """Linear interpolation of each organ, then the largest, as in the paper's evaluation."""
         return self._warped_maps(output, batch).argmax(1)
 
     def _warped_maps(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
         moving = one_hot(batch["moving_labels"], len(self.organs) + 1)
-        # What comes in from beyond the border is what is there, not a pixel of no organ at all.
+        # Beyond the border, its own label is repeated; without a label no organ would be the largest.
         return warp(moving, output.field, padding="border")
 
     def maps(self, output: Answer, batch: Mapping[str, Tensor]) -> Maps:
-        """The moving image's labels, warped so that a gradient reaches the field, beside the fixed ones."""
+        """The moving image's labels, warped in a differentiable way, with the fixed ones."""
         truth = one_hot(batch["fixed_labels"], len(self.organs) + 1)
         return Maps(self._warped_maps(output, batch), truth)
 
@@ -190,28 +190,28 @@ class FieldTask(Predictor):
     ) -> "RegistrationResult":
         """Register one image to another, each of any size and spacing.
 
-        Both are centred in the network's frame first, as the setting ``fit`` says. Where origins and
-        directions are known, the result is correct in that space, but the network does not start from them.
+        Both are first centred in the network's frame, according to ``fit``. If origins and directions are
+        known, the result is correct in that space, but the network does not start from them.
 
         Args:
             moving: path, array, tensor, PIL or SimpleITK image; (H, W) for a 2-D model, (D, H, W) in 3-D.
-            fixed: as `moving`; the result lies on its grid.
-            moving_spacing_mm: one number or (x, y[, z]), where the source has none.
-            fixed_spacing_mm: that of the fixed image.
-            moving_invert: whether to flip the polarity of a radiograph; None follows the file.
-            fixed_invert: that of the fixed image.
-            ignore_spacing: forget spacings, origins and directions and work in pixels, for pairs of which
+            fixed: fixed image, like `moving`; the result lies on its grid.
+            moving_spacing_mm: one number or (x, y[, z]) in mm, if the moving image has none.
+            fixed_spacing_mm: one number or (x, y[, z]) in mm, if the fixed image has none.
+            moving_invert: flip the polarity of the moving radiograph; None follows the file.
+            fixed_invert: flip the polarity of the fixed radiograph; None follows the file.
+            ignore_spacing: ignore spacings, origins and directions and work in pixels, for pairs of which
                 only one has a spacing.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
-            instance_steps: steps that refine the field for this pair; None takes the model's setting.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+            instance_steps: steps that refine the field of this pair; None takes the model's setting.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
+                the attribute, by default ``"32"``.
 
         Raises:
             ImageError: an image cannot be read, is constant, has another number of dimensions than the
                 model, or the two have opposite polarity.
-            GeometryError: the spacing of one image only is known, or they show fields of view that differ by
-                a factor of more than 2.5.
+            GeometryError: the spacing of only one image is known, or their fields of view differ by a factor
+                of more than 2.5.
             ConfigError: the precision is not possible.
         """
         from anatozoo.io.read import read_grid_image
@@ -273,12 +273,12 @@ class FieldTask(Predictor):
         )
 
     def refined(self, moving: Tensor, fixed: Tensor, answer: Any, steps: int) -> Tensor:
-        """A field that is fitted to this pair by some steps more, (1, n, ...) pixels."""
+        """The field (1, n, ...) in pixels after `steps` optimisation steps on this pair."""
         raise TypeError(f"{type(self).__name__} does not define refined.")
 
     @torch.no_grad()
     def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
-        """The field (n, ...) in pixels of the frame; adds to `flags` what there is to say about it."""
+        """The field (n, ...) in pixels of the frame; adds its flags to `flags`."""
         answer = self(moving, fixed)
         field: Tensor = answer.field
         if steps:
@@ -294,14 +294,14 @@ class FieldTask(Predictor):
 
 
 def _refuse_opposite_polarity(seen: Sequence[np.ndarray], frames: Sequence[Frame]) -> None:
-    """Refuse two images of which one is bright where the other is dark.
+    """Refuse two images of opposite polarity.
 
-    Compared is what both show, without the black around them: it is alike in all frames and would hide that
-    the images are not.
+    Only the common field of view is compared: the black around the images is the same in all frames and would
+    hide their difference.
 
     Args:
         seen: both images in the frame.
-        frames: how they got there.
+        frames: the frames of both.
     """
     inside = np.logical_and(*(frame.labels(np.ones(frame.grid.shape, np.uint8)) > 0 for frame in frames))
     a, b = (pixels[inside] for pixels in seen)
@@ -320,9 +320,9 @@ def _without_space(image: "GridImage") -> "GridImage":
 
 
 def _field_of_view_flags(moving: "GridImage", fixed: "GridImage") -> list[str]:
-    """Refuse pairs that cannot belong together, and remark on those that may not.
+    """Refuse pairs whose fields of view do not match, and flag doubtful ones.
 
-    With spacings the extents in millimetres are compared, without them the proportions.
+    With spacings, the extents in millimetres are compared, without them the proportions.
     """
     known = [image.grid.spacing_mm is not None for image in (moving, fixed)]
     if known[0] != known[1]:

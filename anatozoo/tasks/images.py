@@ -1,4 +1,4 @@
-"""From a 2-D image of any size to what is in it: what models by landmarks and by masks share."""
+"""Segmentation of 2-D images of any size, by landmarks or masks."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ImageTask(Predictor):
-    """A model that finds organs on one 2-D image, in a square frame that shows all of it.
+    """A model that segments organs on one 2-D image, in a square frame that shows the whole image.
 
     Args:
-        frame: its size is one side, its fit ``"pad"``.
-        check_view: whether `predict` flags pictures that are not upright frontal chest, see
+        frame: frame of the network; its size is one side, its fit ``"pad"``.
+        check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
 
     Attributes:
@@ -57,11 +57,11 @@ class ImageTask(Predictor):
 
         Args:
             x: path, array (H, W), tensor, PIL or SimpleITK image, or an `anatozoo.io.images.Image`.
-            spacing_mm: millimetres per pixel, one number or (x, y), where the file has none.
+            spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
             invert: whether to flip the polarity; None follows the file.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
+                the attribute, by default ``"32"``.
 
         Returns:
             Landmarks or a label map, in pixels of the source image.
@@ -120,8 +120,8 @@ class ImageTask(Predictor):
 
     @abstractmethod
     def _answers(self, batch: Tensor) -> np.ndarray:
-        """What the network says about images (B, 1, S, S), one answer per image."""
+        """The network's output for images (B, 1, S, S), one answer per image."""
 
     @abstractmethod
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
-        """Bring one answer to the source image."""
+        """The result of one answer, on the source image."""

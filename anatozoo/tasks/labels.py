@@ -1,8 +1,7 @@
-"""From a 2-D image to one label per pixel, what measures labels and what teaches them.
+"""From a 2-D image to one label per pixel: prediction, evaluation and losses, under partial annotation.
 
-All that a segmenter by masks needs beside its network, partial annotation included: where an organ is not
-annotated in an image, its pixels carry another label, the background's or that of an organ which it would
-cover. Such a pixel counts as right under either.
+If an organ is not annotated in an image, its pixels have another label: background, or an organ that it would
+cover. Both labels then count as right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,17 +29,17 @@ if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
 
 DiceKind = Literal["paper", "organs"]
-"""One soft Dice over all labels, background included, or the mean over the organs of a soft Dice each."""
+"""One soft Dice over all labels, background included, or the mean of the organs' soft Dice."""
 
 
 class LabelTask(ImageTask):
     """A model that gives each pixel of one 2-D image one label.
 
-    Subclasses set `network`, which gives logits. Labels exclude one another: where the heart covers a lung,
-    the pixel is heart.
+    Subclasses set `network`, which gives logits. Each pixel has one label: where the heart covers a lung, the
+    pixel is heart.
 
     Args:
-        organs: a set's name or names of organs in the order of their labels 1, 2, ..., see
+        organs: name of a set, or names of organs in the order of their labels 1, 2, ..., see
             `anatozoo.nn.graphs.organ_names`.
         frame: see `ImageTask`.
         check_view: see `ImageTask`.
@@ -81,14 +80,14 @@ class LabelTask(ImageTask):
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Masks of the annotated organs at the network's resolution.
 
-        A pixel that may belong to an organ without annotation is judged as what it is labelled.
+        A pixel that may belong to an organ without annotation counts as right.
         """
         labels, known = batch["labels"], batch["known"] > 0
         found = judged_labels(output.argmax(1), labels, known)
         return label_cases(found, labels, self.organs, batch, image=batch["image"], known=known)
 
     def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
-        """Probabilities beside the labels, of logits (B, 1 + organs, S, S)."""
+        """Probabilities, from logits (B, 1 + organs, S, S), with the labels."""
         probability = output.float().log_softmax(1).exp()
         return Maps(probability, one_hot(batch["labels"], output.shape[1]), batch["known"] > 0)
 
@@ -99,7 +98,7 @@ class LabelTask(ImageTask):
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.results.labels import LabelResult
 
-        # Probabilities are resampled and then compared: a label map itself has no values in between.
+        # Probabilities are resampled and then compared: a label map cannot be interpolated.
         best = geometry.image_to_source(answer[0])
         labels = np.zeros(best.shape, np.uint8)
         for value, plane in enumerate(answer[1:], start=1):
@@ -119,7 +118,7 @@ class LabelTask(ImageTask):
         )
 
     def _flags(self, labels: np.ndarray) -> tuple[str, ...]:
-        """Cheap signs that a result should be looked at."""
+        """Flags of results that a person should check."""
         import cv2
 
         flags = []
@@ -143,8 +142,8 @@ def label_losses(logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind) 
         logits: (B, 1 + organs, H, W), background first.
         labels: (B, H, W) int64, 0 for background.
         known: (B, organs) bool, whether each organ is annotated in the image.
-        dice: ``"paper"`` (one over all labels, background included) or ``"organs"`` (the mean over the organs
-            of one each).
+        dice: ``"paper"`` (one Dice over all labels, background included) or ``"organs"`` (the mean of the
+            organs' Dice).
 
     Returns:
         ``cross_entropy`` and ``dice``, scalars.
@@ -153,7 +152,7 @@ def label_losses(logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind) 
     right = log_probability.masked_fill(~admissible(labels, known), -torch.inf).logsumexp(1)
     if dice == "paper":
         # Probabilities and one-hot labels both sum to 1 at each pixel, so that Dice over all labels together
-        # is the mean probability of what is right.
+        # is the mean probability of the right labels.
         loss = 1 - right.exp().mean()
     else:
         truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(right.dtype)
@@ -163,7 +162,7 @@ def label_losses(logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind) 
 
 
 def admissible(labels: Tensor, known: Tensor) -> Tensor:
-    """Which labels may be true at each pixel, given what is annotated.
+    """The labels that may be true at each pixel, given the annotated organs.
 
     Args:
         labels: (B, H, W) int64, 0 for background.
@@ -179,7 +178,7 @@ def admissible(labels: Tensor, known: Tensor) -> Tensor:
 
 
 def judged_labels(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """What is predicted, but as labelled where that may be an organ without annotation.
+    """The prediction, replaced by the label where it may be right: at organs without annotation.
 
     Args:
         prediction: (B, H, W) int64.

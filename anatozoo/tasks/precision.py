@@ -1,4 +1,4 @@
-"""In which precision a model predicts: one way for all methods, and a warning beside any other."""
+"""The precision of predictions, for all methods, and a warning if something else lowers it."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from anatozoo.errors import AnatozooWarning, ConfigError
 
 PRECISIONS = ("32", "bf16", "16")
-"""float32; float32 with matrix products and convolutions in bfloat16; the same in float16, on CUDA alone."""
+"""float32; float32 with matrix products and convolutions in bfloat16, or (CUDA only) in float16."""
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -33,12 +33,12 @@ def autocast_type(precision: str, device: str) -> torch.dtype | None:
 
 
 def warn_of_half(weights: Sequence[Tensor], chosen: torch.dtype | None, device: str) -> None:
-    """Warn where something else than `autocast_type` lowers the precision.
+    """Warn if something other than `autocast_type` lowers the precision.
 
     Args:
-        weights: of the model.
-        chosen: what `autocast_type` gave.
-        device: kind of the device that computes.
+        weights: weights of the model.
+        chosen: the result of `autocast_type`.
+        device: kind of the device.
     """
     if half := next((value.dtype for value in weights if value.dtype in _HALF), None):
         _warn(f"the weights of this model are {half}, which can move its results by whole pixels")

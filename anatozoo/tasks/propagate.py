@@ -1,4 +1,4 @@
-"""Segment an image by registering images whose masks are known to it: atlas segmentation."""
+"""Atlas segmentation: segment an image by registering images with known masks to it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,7 +25,7 @@ _STAPLE_ROUNDS = 100
 
 
 class Registrar(Protocol):
-    """What `propagate` needs of a model."""
+    """A model for `propagate`."""
 
     checkpoint_name: str
     checkpoint_version: str
@@ -44,27 +44,26 @@ def propagate(
     method: Method = "majority",
     classes: Sequence[str] | None = None,
 ) -> "SegmentationResult | VolumeResult":
-    """Segment an image by atlases: register each to it, bring its mask along, and let the masks vote.
+    """Segment an image by atlases: register each to it, warp its mask, and fuse the warped masks.
 
-    ``"majority"`` gives each pixel the label that most masks have there. ``"staple"`` weighs the masks by how
-    well they agree with what all of them say together (Warfield et al., IEEE TMI 2004; of several labels,
-    Rohlfing et al., IPMI 2003), within the box that holds all labels: pixels far from any organ say nothing
-    of how good an atlas is. Both are SimpleITK's filters.
+    ``"majority"`` gives each pixel its most frequent label. ``"staple"`` weighs the masks by their agreement
+    with the consensus (Warfield et al., IEEE TMI 2004; of several labels, Rohlfing et al., IPMI 2003), within
+    the bounding box of all labels: pixels far from any organ tell nothing about an atlas. Both are filters of
+    SimpleITK.
 
-    Where several labels have equally many votes, the pixel takes that one of them which the atlas has whose
-    warped image correlates best with the image; so two atlases give the better one's mask wherever they
-    differ. An undecided pixel of STAPLE is decided in the same way.
+    A tie between labels is decided by the atlas whose warped image correlates best with the image; so of two
+    atlases the better one decides wherever they differ. Undecided pixels of STAPLE are decided the same way.
 
     Args:
         model: a loaded checkpoint that registers images, such as an `AcRegNetModule`.
-        atlas_images: whatever ``model.predict`` takes; at least one. What needs options is read by
+        atlas_images: any input of ``model.predict``; at least one. Images that need options are read by
             `anatozoo.io.read.read_grid_image` first.
         atlas_masks: a label map for each, on its grid: path, array, tensor, PIL or SimpleITK image, 0 for
             background, values 1 ... 254; a mask of 0 and 255 becomes one of 0 and 1. May be empty.
-        image: the image to segment, the same.
+        image: the image to segment, any input of ``model.predict``.
         method: how the masks are fused.
-        classes: names of the labels 1, 2, ...; None takes the model's own ``labels`` where these are enough,
-            else ``class_1``, ``class_2``, ...
+        classes: names of the labels 1, 2, ...; None takes the model's ``labels`` if there are enough, else
+            ``class_1``, ``class_2``, ...
 
     Returns:
         In 2-D a `LabelResult`, which can be plotted, saved and measured like that of
@@ -93,18 +92,17 @@ def propagate(
             raise type(error)(f"atlas {number}: {error}") from error
         likeness.append(_correlation(result.warped, fixed.pixels))
         flags += result.flags
-    # Stable, so that of equally good atlases the first one decides.
+    # Stable sort: of equally good atlases the first one decides.
     best_first = [votes[i] for i in np.argsort(-np.asarray(likeness), kind="stable")]
     labels = fuse(best_first, method)
     return _result(model, fixed, labels, _names(model, classes, int(labels.max())), tuple(flags))
 
 
 def fuse(votes: Sequence[npt.NDArray[Any]], method: Method = "majority") -> Labels:
-    """One label map of several, see `propagate`.
+    """Fuse several label maps, see `propagate`.
 
     Args:
-        votes: uint8, of one shape; where labels have equally many votes, the first map that has one of them
-            decides.
+        votes: uint8, of one shape; the first map with one of the tied labels decides a tie.
         method: ``"majority"`` or ``"staple"``.
     """
     import SimpleITK as sitk
@@ -130,7 +128,7 @@ def fuse(votes: Sequence[npt.NDArray[Any]], method: Method = "majority") -> Labe
 
 
 def _first_of_the_most(votes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The most frequent label of each column of (atlases, pixels), of several the one that comes first."""
+    """The most frequent label of each column of (atlases, pixels); of ties the one that comes first."""
     counts = np.stack([(votes == vote).sum(0) for vote in votes])
     # argmax takes the first of equals.
     chosen: npt.NDArray[Any] = np.take_along_axis(votes, counts.argmax(0)[None], axis=0)[0]
@@ -138,7 +136,7 @@ def _first_of_the_most(votes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box around what is true, with a margin of one pixel; empty where nothing is."""
+    """The bounding box of the true pixels, with a margin of one pixel; empty if there are none."""
     box = []
     for axis in range(mask.ndim):
         where = np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis)))

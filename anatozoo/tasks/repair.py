@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LARGE_CHANGE = 0.7
 """Dice between before and after below which a result is flagged."""
 TRACE = 0.05
-"""Share of the repaired organ that was there before, up to which it counts as restored."""
+"""An organ counts as restored if at most this share of it existed before."""
 
 
 class RepairTask(Predictor):
@@ -33,9 +33,9 @@ class RepairTask(Predictor):
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
-        one_part: organs that are in one part: of a repaired mask, what lies apart from the largest is taken
-            away. Mapped to the organs that may cover it, so that what hangs together behind them is one part.
+        frame: frame of the network; its fit is ``"pad"``, ``"stretch"`` or ``"spacing"``.
+        one_part: organs of which only the largest connected component is kept after the repair, mapped to the
+            organs that may cover them: parts that are connected behind those count as one.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -83,16 +83,16 @@ class RepairTask(Predictor):
             x: path, array, tensor, PIL or SimpleITK image, or the result of a segmenter: a label map, one
                 plane per organ, or probabilities; see `anatozoo.io.masks.read_mask`.
             classes: names of its labels 1, 2, ..., or value -> name; None takes the model's organs. The
-                organs of a segmenter's result have names of their own.
-            spacing_mm: millimetres per pixel, one number or (x, y[, z]), where the source has none.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+                result of a segmenter has its own names.
+            spacing_mm: millimetres per pixel, one number or (x, y[, z]), if the source has none.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
+                the attribute, by default ``"32"``.
 
         Returns:
             The mask before and after, on its own grid.
 
         Raises:
-            ImageError: it is not a mask that this model can repair; the message says why.
+            ImageError: this model cannot repair the mask; the message says why.
             GeometryError: the model works in millimetres and the spacing is unknown.
             ConfigError: the precision is not possible.
         """
@@ -122,7 +122,7 @@ class RepairTask(Predictor):
         )
 
     def golden_input(self) -> np.ndarray:
-        """A label map that anybody may have, for the golden test."""
+        """A label map that is free to share, for the golden test."""
         from anatozoo.io.samples import sample_label_map
 
         return sample_label_map(self.shape, len(self.organs))
@@ -140,7 +140,7 @@ class RepairTask(Predictor):
     def _repair(self, masks: Sequence[MaskInput], precision: str | None = None) -> list["RepairResult"]:
         frames = [Frame.fit(mask.grid, self.frame) for mask in masks]
         batch = np.empty((len(masks), 1 + len(self.organs), *self.shape), np.float32)
-        # What is done for each mask by itself takes about as long as the network.
+        # The work on single masks takes about as long as the network.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(self._fill, batch, masks, frames))
             with self.answering(precision):
@@ -172,7 +172,7 @@ class RepairTask(Predictor):
         )
 
     def _flags(self, before: np.ndarray, after: np.ndarray, frame: Frame) -> tuple[str, ...]:
-        """Cheap signs that a result should be looked at."""
+        """Flags of results that a person should check."""
         from anatozoo.results.repair import change_in_dice, label_table
 
         table = label_table(before, after, len(self.organs))

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from anatozoo.results.restored import RestoredVolume
 
 WINDOW = (48, 160, 160)
-"""Largest part of a coarse volume (D, H, W) that is restored at once, for the memory that it takes."""
+"""Largest part of a coarse volume (D, H, W) that is restored at once, to limit the memory."""
 OVERLAP = 0.25
-"""Share of a window that neighbours share."""
+"""Overlap of neighbouring windows, as a share of their size."""
 UNUSUAL = 1.25
-"""From what ratio to those of the training on a spacing is flagged."""
+"""Results are flagged if the spacing differs by more than this factor from that of the training."""
 
 
 class RestoreTask(Predictor):
-    """A model that makes fine slices from thick ones.
+    """A model that restores fine slices from thick ones.
 
-    Subclasses set `network`, which has ``correction``, what it adds to the interpolated slices.
+    Subclasses set `network`, whose ``correction`` is added to the interpolated slices.
 
     Args:
-        frame: the fine frame of the training, of three sides and at a resolution in millimetres; a
-            prediction is of any size.
+        frame: the fine frame of the training, three-dimensional and with a resolution in millimetres;
+            predictions have any size.
         factor: fine slices for each thick one.
 
     Raises:
@@ -64,27 +64,27 @@ class RestoreTask(Predictor):
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
     ) -> "RestoredVolume":
-        """Restore one volume with thick slices, of any size, by windows where it is large.
+        """Restore one volume with thick slices, of any size; large volumes in windows.
 
-        The network sees the slices one after another, and where directions are known in the order of
-        `anatozoo.io.orientation.Orientation.of_slices`: as in training, where they lie across the patient's
-        long axis. The result has the order of what was given.
+        If directions are known, the network sees the slices in the order of
+        `anatozoo.io.orientation.Orientation.of_slices`, as in training if they lie across the patient's long
+        axis. The result has the order of the input.
 
         Args:
             x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
                 (D, H, W) with the thick slices first, or SimpleITK image; see
                 `anatozoo.io.read.read_stack`.
-            spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+            spacing_mm: millimetres per voxel, one number or (x, y, z), if the source has none.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
+                the attribute, by default ``"32"``.
 
         Returns:
-            The volume with `factor` times as many slices, which lie where the thick ones have been. Flagged
-            ``"unusual_spacing"`` where voxels have not about the size for which the network was trained.
+            The volume with `factor` times as many slices, at the position of the thick ones. Flagged
+            ``"unusual_spacing"`` if the voxel size differs from that of the training.
 
         Raises:
-            ImageError: the volume cannot be read, is a single slice, a 4-D cine or constant, or its slices do
-                not come first.
+            ImageError: the volume cannot be read, is a single slice, a 4-D cine or constant, or its first
+                axis is not across the slices.
             GeometryError: `spacing_mm` is not positive.
             ConfigError: the precision is not possible.
         """
@@ -111,7 +111,7 @@ class RestoreTask(Predictor):
         return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
-        """Thick slices that anybody may have, for the golden test: a bright ball in noise."""
+        """Thick slices that are free to share, for the golden test: a bright ball in noise."""
         shape = (self.shape[0] // self.factor, *self.shape[1:])
         axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
         away = sum(axis**2 for axis in axes)
@@ -141,10 +141,10 @@ class RestoreTask(Predictor):
         if window == pixels.shape:
             fine = self(image)
         else:
-            # Imported where needed: it takes seconds.
+            # Imported here: it takes seconds.
             from monai.inferers.utils import sliding_window_inference
 
-            # What is interpolated knows of no windows; only what the network adds is put together.
+            # Interpolation needs no windows; only the network's correction is computed in windows.
             added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
                 image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
             )
@@ -162,25 +162,25 @@ class RestoreTask(Predictor):
 
 
 def fine_grid(coarse: Grid, factor: int, across: int = 2) -> Grid:
-    """The grid of `factor` slices in the place of each thick one.
+    """The grid with `factor` slices in place of each thick one.
 
     Args:
         coarse: the grid of the thick slices.
         factor: fine slices for each of them.
-        across: the axis that runs across them, 0 to 2 for x to z.
+        across: the axis across the slices, 0 to 2 for x to z.
     """
     size = tuple(count * (factor if axis == across else 1) for axis, count in enumerate(coarse.size))
     if coarse.spacing_mm is None:
-        # Where no distance is known, neither is the place of a slice beside another.
+        # Without a known distance, the position of slices is unknown too.
         return Grid(size, direction=coarse.direction)
     spacing = tuple(step / (factor if axis == across else 1) for axis, step in enumerate(coarse.spacing_mm))
-    # The middle of the first fine slice lies before that of the first thick one.
+    # The centre of the first fine slice lies before that of the first thick one.
     first = coarse.to_physical([(1 / factor - 1) / 2 if axis == across else 0 for axis in range(3)])
     return replace(coarse, size=size, spacing_mm=spacing, origin=tuple(first.tolist()))
 
 
 def check_slices(frame: FrameSpec, factor: int) -> None:
-    """Refuse frames of fine slices that thick ones do not fill.
+    """Refuse frames whose number of fine slices is not that of whole thick slices.
 
     Raises:
         ConfigError: a setting is not possible.

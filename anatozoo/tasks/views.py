@@ -1,4 +1,4 @@
-"""What objectives see of a training step, whatever the network answers: label maps, points, images."""
+"""The input of objectives from a training step of any network: label maps, points, images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Maps:
     """Label maps, 2-D or 3-D.
 
     Args:
-        probability: (B, 1 + organs, ...) of what is found, background first, with a gradient.
-        truth: (B, 1 + organs, ...) in [0, 1], of what the data says.
-        known: (B, organs) bool, whether an organ is annotated; None where all are.
+        probability: (B, 1 + organs, ...) of the prediction, background first, with a gradient.
+        truth: (B, 1 + organs, ...) in [0, 1], the reference.
+        known: (B, organs) bool, whether an organ is annotated; None if all are.
     """
 
     probability: Tensor
@@ -23,7 +23,7 @@ class Maps:
 
     @property
     def complete(self) -> Tensor | None:
-        """(B,) bool, which items have a truth for every organ; None where all have."""
+        """(B,) bool, true for items whose organs are all annotated; None if that holds for all items."""
         return None if self.known is None else self.known.all(1)
 
 
@@ -32,8 +32,8 @@ class Points:
     """Landmarks.
 
     Args:
-        found: (B, N, 2) in [0, 1] of the frame, with a gradient.
-        truth: (B, N, 2).
+        found: (B, N, 2) in [0, 1] of the frame, the prediction, with a gradient.
+        truth: (B, N, 2), the reference.
         weight: (B, N), above 0 where a landmark is known.
     """
 
@@ -44,11 +44,11 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images that a network gives.
+    """Images as the output of a network.
 
     Args:
-        found: (B, 1, ...), with a gradient.
-        truth: (B, 1, ...).
+        found: (B, 1, ...), the prediction, with a gradient.
+        truth: (B, 1, ...), the reference.
     """
 
     found: Tensor
@@ -56,7 +56,7 @@ class Images:
 
 
 def over_background(planes: Sequence[Tensor]) -> Tensor:
-    """Label maps (B, 1 + organs, ...) of planes (B, ...) in [0, 1]; later ones cover earlier ones."""
+    """Label maps (B, 1 + organs, ...) from planes (B, ...) in [0, 1]; later ones cover earlier ones."""
     left = torch.ones_like(planes[0])
     shares = []
     for plane in reversed(planes):

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from anatozoo.results.volume import VolumeResult
 
 WIDER = 1.5
-"""How much larger the second view of slices is than the network's frame, along each axis."""
+"""Size of the second view of slices relative to the network's frame, along each axis."""
 OVERLAP = 0.25
-"""Share of a window that neighbours share."""
+"""Overlap of neighbouring windows, as a share of their size."""
 ORDERS_AGREE = 0.7
-"""Dice of an organ between the two orders of slices below which a result is flagged."""
+"""Results are flagged if an organ's Dice between the two orders of slices is lower."""
 
 
 class VolumeTask(Predictor):
@@ -40,12 +40,12 @@ class VolumeTask(Predictor):
 
     Args:
         organs: names of the organs, in the order of their labels 1, 2, ...
-        frame: what the network sees, of three sides.
-        one_part: whether the organs hang together, as those of a heart do: predictions then leave out what
-            lies apart from the largest part of them all.
+        frame: three-dimensional input of the network.
+        one_part: keep only the largest connected component of all organs together, for organs that touch one
+            another as those of the heart do.
 
     Attributes:
-        sees_parts: whether the network may look at a volume part by part; else it sees one frame of it.
+        sees_parts: whether the network may process a volume in windows; else it sees one frame of it.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -83,11 +83,11 @@ class VolumeTask(Predictor):
         return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Label maps found beside the given ones, within the frame."""
+        """Predicted label maps with the references, within the frame."""
         return label_cases(output.argmax(1), batch["labels"], self.organs, batch, image=batch["image"])
 
     def maps(self, output: Tensor | Sequence[Tensor], batch: Mapping[str, Tensor]) -> Maps:
-        """Probabilities beside the labels, of logits, or of the first of several."""
+        """Probabilities, from logits or the first of several, with the labels."""
         logits = output if isinstance(output, Tensor) else output[0]
         truth = one_hot(batch["labels"].long(), len(self.organs) + 1)
         return Maps(logits.float().softmax(1), truth)
@@ -151,9 +151,9 @@ class VolumeTask(Predictor):
         return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
-        """A volume that anybody may have, for the golden test: the one in which the network finds most."""
+        """A volume that is free to share, for the golden test: the one with the most segmented voxels."""
         spacing = self.frame.spacing_mm if self.frame.fit == "spacing" else None
-        # A result without labels would prove little, and a network that knows hearts may see none in a ball.
+        # A result without labels would prove little, and a network for hearts may find none in a ball.
         samples = (_ball(self.shape), _heart(self.shape))
         return max(samples, key=lambda each: len(np.unique(self.predict(each, spacing_mm=spacing).mask)))
 
@@ -234,7 +234,7 @@ class VolumeTask(Predictor):
         return logits
 
     def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:
-        """Whether the anatomy reaches a border beyond which the image goes on."""
+        """Whether the anatomy reaches a border of the frame within the image."""
         found = probability.argmax(0) > 0
         size = frame.scale * frame.orientation.size(frame.grid.size)
         for axis in (1, 2):
@@ -245,7 +245,7 @@ class VolumeTask(Predictor):
         return not found.any() and frame.cuts
 
     def _flags(self, labels: npt.NDArray[np.uint8]) -> list[str]:
-        """Cheap signs that a result should be looked at."""
+        """Flags of results that a person should check."""
         from scipy.ndimage import label
 
         flags = []
@@ -263,7 +263,7 @@ class VolumeTask(Predictor):
 
 
 def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
-    """Whether the probabilities (1 + organs, ...) of two orders of slices give each organ alike."""
+    """Whether the probabilities (1 + organs, ...) of two orders of slices agree on each organ."""
     a, b = largest_plane(list(one)), largest_plane(list(other))
     for value in range(1, len(one)):
         mine, its = a == value, b == value
@@ -273,7 +273,7 @@ def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -
 
 
 def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probabilities (1 + organs, D, H, W) in which only the largest part of all organs together is left."""
+    """Probabilities (1 + organs, D, H, W) with only the largest component of all organs together."""
     from scipy.ndimage import binary_dilation, label
 
     found, corners = largest_plane(list(probability)) > 0, np.ones((3, 3, 3))
@@ -281,7 +281,7 @@ def without_loose_parts(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.
     if count < 2:
         return probability
     apart = found & (parts != np.bincount(parts[found]).argmax())
-    # One voxel more than what lies apart, for between the voxels an organ would still win.
+    # Dilated by one voxel: interpolated between voxels, the organ would still win there.
     around = binary_dilation(apart, corners) & (apart | ~found)
     return np.where(around & (np.arange(len(probability)) > 0)[:, None, None, None], 0, probability)
 

@@ -1,8 +1,8 @@
-"""Pictures of an evaluation's cases: what was found and what is there, drawn over each other.
+"""Pictures of an evaluation's cases: prediction and reference, drawn over each other.
 
-The two colours, blue and orange of Okabe and Ito (Color Universal Design, 2008), stay apart under the usual
-kinds of colour blindness and differ in brightness; the thin line lies on the thick one, so that both are seen
-where they agree.
+The two colours, blue and orange of Okabe and Ito (Color Universal Design, 2008), are distinct under the usual
+kinds of colour blindness and differ in brightness; the thin line is drawn on the thick one, so that both are
+visible where they agree.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFERENCE, PREDICTION = (0, 114, 178), (230, 159, 0)
-"""Red, green and blue (0..255) of the two sides."""
+"""Red, green and blue (0..255) of prediction and reference."""
 LONGEST_SIDE = 480
 _PANEL_INCH, _DPI, _LONGEST_NAME = 3.2, 150, 34
 
@@ -35,13 +35,13 @@ Lines = list[npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class CasePicture:
-    """A case reduced to what a picture of it needs.
+    """The picture of a case.
 
     Attributes:
-        image: (H, W) grey levels 0..255, the longer side 480 pixels; black where the case has no image. Of a
-            volume, the axial slice that shows the most of the reference.
-        prediction: closed lines around the organs that both sides know, (N, 2) each, (x, y) in its pixels.
-        reference: the same of the truth.
+        image: (H, W) grey levels 0..255, the longer side 480 pixels; black without an image. Of a volume, the
+            axial slice with the most reference.
+        prediction: closed predicted lines around the organs of both sides, (N, 2) each, (x, y) in its pixels.
+        reference: closed reference lines around these organs, (N, 2) each.
     """
 
     image: npt.NDArray[np.uint8]
@@ -50,7 +50,7 @@ class CasePicture:
 
 
 def case_picture(case: Case) -> CasePicture:
-    """Reduce a case to its picture; pixels become square where the spacing is known."""
+    """Make the picture of a case; pixels become square if the spacing is known."""
     reference = case.reference
     organs = [organ for organ in case.prediction.organs if organ in reference.organs]
     level = None if len(reference.size) == 2 else _fullest_slice(reference, organs)
@@ -72,7 +72,7 @@ def draw_cases(rows: Mapping[str, Sequence[tuple[str, str, CasePicture]]]) -> Fi
         rows: title of a row, such as ``"worst"`` -> id, score in words and picture of each of its cases.
 
     Returns:
-        A figure outside pyplot, so that nothing is left open.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -119,7 +119,7 @@ def _draw_panel(ax: Axes, picture: CasePicture) -> None:
         for line in lines:
             closed = np.vstack([line, line[:1]])
             [drawn] = ax.plot(closed[:, 0], closed[:, 1], color=shares(color), linewidth=thickness)
-            # A dark rim keeps lines apart from bright bone.
+            # A dark rim separates lines from bright bone.
             drawn.set_path_effects([Stroke(linewidth=thickness + 0.8, foreground="black"), Normal()])
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 

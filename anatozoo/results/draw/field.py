@@ -1,4 +1,4 @@
-"""Pictures of registrations: both images, what became of the moving one, and the field as a grid."""
+"""Pictures of registrations: both images, the warped one, and the field as a grid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anatozoo.results.field import RegistrationResult
 
 _LINES = 24
-"""Lines of the drawn grid along the longer side."""
+"""Number of lines of the drawn grid along the longer side."""
 _POINTS = 400
 _COLUMN_INCHES = 2.6
 _FOLD_COLOR, _LINE_COLOR = "#d62728", "#0072b2"
@@ -27,15 +27,15 @@ _FOLD_COLOR, _LINE_COLOR = "#d62728", "#0072b2"
 def plot_registration(result: RegistrationResult) -> Figure:
     """Draw moving, fixed and warped image, the deformed grid and the difference after registration.
 
-    The grid shows where the lines of the fixed image lie in the moving one, without the change of size
-    between the two; red dots mark pixels where it folds. The difference is that of grey levels stretched to
-    0 … 1: blue where the fixed image is brighter, red where the warped one is.
+    The grid shows the lines of the fixed image in the moving one, without the change of size between the two;
+    red dots mark pixels where it folds. The difference is of grey levels stretched to 0 … 1: blue where the
+    fixed image is brighter, red where the warped one is.
 
     Args:
         result: a result, 2-D or 3-D; in 3-D one row of pictures for each of the middle slices.
 
     Returns:
-        A figure of its own, which pyplot does not hold on to.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
 
@@ -58,13 +58,13 @@ def plot_registration(result: RegistrationResult) -> Figure:
 
 
 class _View:
-    """One plane through a result: pictures (h, w), and where the plane's pixels lie in the moving image.
+    """One plane through a result: pictures (h, w), and the deformation within the plane.
 
     Attributes:
-        name: what plane it is; empty in 2-D.
-        moving: a plane of the moving image.
-        fixed: the plane of the fixed image.
-        warped: the same plane of the warped one.
+        name: name of the plane; empty in 2-D.
+        moving: plane of the moving image.
+        fixed: plane of the fixed image.
+        warped: plane of the warped image.
         shift: (h, w, 2) deformation within the plane in fixed pixels, (x, y).
         folds: (h, w) bool.
         aspects: height over width of a pixel, of the moving and of the fixed image.
@@ -93,7 +93,7 @@ class _View:
 
 
 def _views(result: RegistrationResult) -> list[_View]:
-    # The deformation in fixed pixels: what is left of the positions when the alignment is taken back.
+    # The deformation in fixed pixels: the positions after inverting the alignment, minus their start.
     deformation = result.deformation_px
     folds = result.jacobian <= 0
     spacings = [g.spacing_mm or (1.0,) * g.dims for g in (result.moving_grid, result.fixed_grid)]

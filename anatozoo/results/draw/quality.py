@@ -23,16 +23,16 @@ _TRUTH_COLOR = "#ffffff"
 
 
 def plot_quality(result: QualityResult) -> Figure:
-    """Draw the judged image with its organs, and the atlas images with theirs and those that came along.
+    """Draw the judged image with its organs, and each atlas image with its own contours and the warped ones.
 
     White lines are the atlas's own contours, coloured ones the judged segmentation after registration. In
-    3-D each picture is the slice in which the atlas has most of its organs.
+    3-D each picture is the slice with the most of the atlas's organs.
 
     Args:
         result: a result, 2-D or 3-D.
 
     Returns:
-        A figure of its own, which pyplot does not hold on to.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -71,7 +71,7 @@ def _draw(
     maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None],
     colors: Sequence[tuple[float, float, float]],
 ) -> None:
-    """A picture with contours of each label, and those of the second map in white."""
+    """Draw an image with contours of each label, those of the second map in white."""
     judged, truth = maps
     if pixels.ndim == 3:
         shown = judged if truth is None else truth

@@ -38,7 +38,7 @@ def plot_repair(
         spacing_mm: (x, y[, z]) millimetres per pixel, or None.
 
     Returns:
-        A figure of its own, which pyplot does not hold on to.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -79,7 +79,7 @@ def _views(
         return [("", before, after, spacing[1] / spacing[0])]
     views = []
     either = np.argwhere((before > 0) | (after > 0))
-    # Where there is no anatomy, the middle of the volume is as good as any other place.
+    # Without anatomy, the centre of the volume is shown.
     middle = either.mean(0).round().astype(int) if len(either) else np.array(before.shape) // 2
     # Array axes are z, y, x: leaving out one of them leaves rows and columns.
     for axis, (across, down) in enumerate(((0, 1), (0, 2), (1, 2))):

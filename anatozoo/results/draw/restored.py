@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _INCHES = 3.0
 _NAMES = "zyx"
-"""Of the axes of the array."""
+"""Names of the axes of the array."""
 
 
 def plot_restored(
@@ -26,12 +26,12 @@ def plot_restored(
 
     Args:
         volume: (D, H, W), the fine slices.
-        given: the thick ones, fewer along one axis.
-        across: that axis of the array.
+        given: the thick slices, fewer along one axis.
+        across: axis of the array across the slices.
         spacing_mm: (x, y, z) millimetres per fine voxel, or None.
 
     Returns:
-        A figure of its own, which pyplot does not hold on to.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
 
@@ -46,7 +46,7 @@ def plot_restored(
         for ax, values in zip(axes[:, column], (thick, volume), strict=True):
             plane = np.moveaxis(values, (across, along), (0, 1))[..., values.shape[axis] // 2]
             aspect = steps[across] / steps[along]
-            # The first slice, which most often is the lowest of the body, lies below.
+            # The first slice, usually the lowest of the body, is drawn at the bottom.
             ax.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect, origin="lower")
             ax.set(xticks=[], yticks=[])
         axes[0, column].set_title(f"across the slices, along {_NAMES[along]}", fontsize=8)

@@ -1,4 +1,4 @@
-"""What pictures of results share: colours and names of organs, grey levels, lines around masks.
+"""Style of pictures: colours and names of organs, grey levels, lines around masks.
 
 The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with the usual kinds of
 colour blindness can tell apart.
@@ -28,12 +28,12 @@ ORGAN_COLORS: dict[str, Color] = {
 
 _OTHER_COLORS: tuple[Color, ...] = ((230, 159, 0), (0, 130, 210), (204, 121, 167), (213, 94, 0))
 PLANES = ("Axial", "Coronal", "Sagittal")
-"""Of a volume, by the axis of the array that is left out."""
+"""Names of the planes of a volume, by the axis of the array that is left out."""
 _MIDDLE_GREY, _STRONGEST_GAMMA = 0.5, 2.0
 
 
 def organ_colors(organs: Sequence[str]) -> dict[str, Color]:
-    """A colour for each organ, the same in every picture; organs without one of their own take turns."""
+    """A colour for each organ, the same in every picture; other organs share the remaining colours."""
     others = [organ for organ in organs if organ not in ORGAN_COLORS]
     turns = {organ: _OTHER_COLORS[i % len(_OTHER_COLORS)] for i, organ in enumerate(others)}
     return {organ: ORGAN_COLORS[organ] if organ in ORGAN_COLORS else turns[organ] for organ in organs}
@@ -52,10 +52,10 @@ def display_name(organ: str) -> str:
 
 
 def display_grey(pixels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Pixels ``(H, W)`` as grey levels 0..255 that are pleasant to look at.
+    """Pixels ``(H, W)`` as grey levels 0..255 for display.
 
     Stretched between percentiles; images that are mostly bright are darkened by a gamma of at most 2, so that
-    contours stand out. For display only: models see none of this. Constant pixels become grey 64.
+    contours stand out. Not used for models. Constant pixels become grey 64.
     """
     from anatozoo.io.intensity import normalize_intensity
 
@@ -73,7 +73,7 @@ def mask_outlines(mask: npt.NDArray[Any]) -> list[npt.NDArray[np.float64]]:
     """Closed lines around the parts and holes of a mask (H, W), through the centres of its outermost pixels.
 
     Returns:
-        (N, 2) each, x and y; none for a mask without any pixel.
+        (N, 2) each, x and y; an empty list for an empty mask.
     """
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [line.reshape(-1, 2).astype(np.float64) for line in lines]

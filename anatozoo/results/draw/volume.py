@@ -32,7 +32,7 @@ def plot_volume(
         spacing_mm: (x, y, z) millimetres per voxel, or None.
 
     Returns:
-        A figure of its own, which pyplot does not hold on to.
+        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -67,7 +67,7 @@ def plot_volume(
 
 
 def _slices(labels: npt.NDArray[np.uint8]) -> list[int]:
-    """Which slices to draw: all of them, or as many as fit, around the anatomy."""
+    """The slices to draw: all, or as many as fit, around the anatomy."""
     depth = len(labels)
     if depth <= _MOST_SLICES:
         return list(range(depth))
