@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """Everything that a report says.
+    """The content of a report.
 
     Attributes:
-        name: of the scores.
-        scores: the table and what is not in it.
+        name: name of the scores.
+        scores: the table, and the rows that it leaves out.
         frames: one per grouping.
         crossed: the intersections of all groupings; None where there is only one grouping.
         alone: groupings of which the table has one group only, with that group.
@@ -43,22 +43,22 @@ class Audit:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What was audited."""
+        """Names of the audited metrics."""
         return self.frames[0].metrics
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """What some gap is adjusted for."""
+        """Columns that gaps are adjusted for."""
         return tuple(dict.fromkeys(name for frame in self.frames for name in frame.control_names))
 
     @property
     def comparisons(self) -> int:
-        """How many pairs of groups were tested, adjusted gaps included."""
+        """Number of tested pairs of groups, including adjusted gaps."""
         return sum(len(frame.pairs) + len(frame.adjusted) for frame in self.frames)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was taken for granted."""
+        """Assumptions made in reading the tables."""
         return tuple(dict.fromkeys([*self.scores.notes, *(note for f in self.frames for note in f.notes)]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,19 +96,19 @@ def audit(
     Args:
         scores: rows of images, see `anatozoo.fairness.tables.read_scores`.
         groups: columns, see `anatozoo.fairness.groups.make_groups`.
-        name: of the scores.
+        name: name of the scores.
         metrics: names or patterns, see `anatozoo.fairness.tables.choose_metrics`.
         controls: columns to adjust gaps for; none is used for groups of its own.
-        estimated: columns with estimated quality, as ``COLUMN`` or ``TRUE=COLUMN``; without the truth's
-            name it is the Dice of the same organ, if the table has it. ``dice_rca_mean/ORGAN`` is compared
-            with ``dice/ORGAN`` unasked where both are audited, unless that is given another estimate here.
+        estimated: columns with estimated quality, as ``COLUMN`` or ``TRUE=COLUMN``; without TRUE it is
+            compared with the Dice of the same organ, if the table has it. ``dice_rca_mean/ORGAN`` is always
+            compared with ``dice/ORGAN`` if both are audited, unless another estimate is given here.
         higher: metrics of which more is better, whatever their names.
         lower: metrics of which less is better.
         settings: further arguments of `GroupFrame`.
 
     Raises:
-        DataError: a column is absent, or the table has one group only by every column.
-        ConfigError: a setting is unknown, or it is not known whether more is better.
+        DataError: a column is missing, or every column has only one group.
+        ConfigError: a setting is unknown, or it is unknown whether more is better.
     """
     table = scores.table
     truths = dict(true_and_estimated(table, text) for text in estimated)

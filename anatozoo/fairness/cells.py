@@ -1,6 +1,6 @@
-"""What is measured of patients, by group and stratum, also when patients are drawn or dealt anew.
+"""A metric of patients by group and stratum, for bootstrap samples and permutations of patients.
 
-`MeanCells` holds sums per patient, so that a draw of patients is one matrix product. `RowCells` holds the
+`MeanCells` holds sums per patient, so that a sample of patients is one matrix product. `RowCells` holds the
 rows themselves, for metrics that are not means. In both, images of one patient stay together.
 """
 
@@ -44,16 +44,16 @@ class Cells(ABC):
 
     @abstractmethod
     def drawn(self, counts: Array) -> Array:
-        """Values where patient i is there ``counts[r, i]`` times, (R, G, K) of (R, n)."""
+        """Values in R samples with patient i ``counts[r, i]`` times: (R, n) to (R, G, K)."""
 
     @abstractmethod
     def dealt(self, dealt: Sequence[tuple[Whole, Bools]], both: Whole, swapped: Bools) -> Array:
-        """Values of two groups among which patients are dealt anew, (R, 2, K).
+        """Values of two groups in R permutations of patients, (R, 2, K).
 
         Args:
-            dealt: patients of one group each, by number, and (R, patients) who of them are in the first now.
+            dealt: for each set of patients, their numbers and (R, patients), who is now in the first group.
             both: numbers of the patients who are in both groups.
-            swapped: (R, patients) which of these have their images change sides.
+            swapped: (R, patients), whose images change groups among these.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Cells(ABC):
         """The cells of some patients, groups and strata, by number."""
 
     def pair(self, a: int, b: int) -> Cells:
-        """The cells of two groups, without patients who are in neither."""
+        """The cells of two groups, without other patients."""
         here = self.sizes[:, [a, b]].any(axis=(1, 2))
         return self.taken(np.flatnonzero(here), np.array([a, b]), np.arange(self.sizes.shape[2]))
 
@@ -126,7 +126,7 @@ class MeanCells(Cells):
         return divided(sums, sizes).reshape(len(counts), groups, strata)
 
     def dealt(self, dealt: Sequence[tuple[Whole, Bools]], both: Whole, swapped: Bools) -> Array:
-        """Means of two groups among which patients are dealt anew."""
+        """Means of two groups in permutations of patients."""
         strata = self.sums.shape[2]
         first, second = (np.concatenate([self.sums[:, g], self.sizes[:, g]], axis=1) for g in (0, 1))
         side = np.zeros((len(swapped), 2 * strata))
@@ -186,7 +186,7 @@ class RowCells(Cells):
         return np.stack([self._values(self.place[1], count[self.place[0]]) for count in whole])
 
     def dealt(self, dealt: Sequence[tuple[Whole, Bools]], both: Whole, swapped: Bools) -> Array:
-        """Values of two groups among which patients are dealt anew."""
+        """Values of two groups in permutations of patients."""
         patient, group, _ = self.place
         once = np.ones(len(patient), np.int64)
         alone = np.ones(len(self.sizes), bool)
@@ -227,14 +227,14 @@ class RowCells(Cells):
 
 
 def divided(sums: Array, sizes: Array) -> Array:
-    """Means; NaN where there is nothing."""
+    """Means; NaN for cells without rows."""
     return np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0)
 
 
 def _places(
     subject: Whole, group: Whole, stratum: Whole | None, groups: int
 ) -> tuple[tuple[Whole, Whole, Whole], tuple[int, int, int]]:
-    """Where each row belongs, and how many patients, groups and strata there are."""
+    """Patient, group and stratum of each row, and the numbers of patients, groups and strata."""
     strata = np.zeros(len(subject), np.int64) if stratum is None else stratum
     _, member = np.unique(subject, return_inverse=True)
     shape = (int(member.max()) + 1, max(int(group.max()) + 1, groups), int(strata.max()) + 1)

@@ -34,21 +34,20 @@ class GroupFrame(Grouped):
     Args:
         table: one row per image.
         metrics: columns with numbers, of which a group has the mean, or `OverRows`; NaN is "not measured".
-        groups: a column, or several, whose combinations are then the groups; see
-            `make_groups` for what a column may be.
-        controls: columns, of the same kinds, that groups may differ in and that explain a gap, such as
-            ``"age_bin"``: `adjusted` compares within their combinations.
-        bins: column -> where its bins begin, see `make_groups`.
-        subject: column of the patient. None takes ``patient`` or the like, else every image is one patient.
-        higher: columns of which more is better, where their names do not say so.
+        groups: a column, or several, whose combinations are then the groups; see `make_groups`.
+        controls: columns with possible confounders, such as ``"age_bin"``; `adjusted` compares within their
+            combinations.
+        bins: column -> lower limits of its bins, see `make_groups`.
+        subject: column of the patient. None takes ``patient`` or similar, else every image is one patient.
+        higher: columns of which more is better, if their names do not tell.
         lower: columns of which less is better.
         adjustment: weights of the strata: ``"standardise"`` takes the images of both groups together (direct
             standardisation), ``"match"`` the smaller of both numbers, which is what exact one-to-one matching
             within strata gives on average.
         correction: of p-values, ``"holm"``, ``"fdr"`` (Benjamini & Hochberg) or ``"none"``.
-        level: of the intervals.
-        resamples: bootstrap samples.
-        permutations: of each test.
+        level: confidence level of the intervals.
+        resamples: number of bootstrap samples.
+        permutations: number of permutations of each test.
         seed: the same seed gives the same numbers.
 
     Raises:

@@ -19,10 +19,10 @@ class OverRows:
     """A metric that is a function of the rows of a group.
 
     Attributes:
-        name: what tables call it.
+        name: its name in tables.
         function: called with one array per column, (rows,) each and finite; NaN where these rows do not
             define the metric. Bootstrap and permutations call it some thousand times for each group.
-        columns: what it takes, in order; a row counts where all of them are measured.
+        columns: columns of its arguments, in order; a row counts if all of them are measured.
         higher: whether more is better.
     """
 

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
-"""Columns that may name an image, the usual ones first."""
+"""Columns that may name an image, the most common first."""
 _ESTIMATED = "_rca_"
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How a second table met the rows of the first.
+    """How a second table was joined to the scores.
 
     Attributes:
-        table: what it is called.
-        on: its columns of names.
-        own: those of the scores.
-        rows: of the scores.
-        with_partner: rows of the scores whose name it has.
-        without_partner: those whose name it lacks.
-        unused: names of the second table that no row of the scores has.
-        unnamed: its rows without a name, which were passed over.
-        repeated: its rows that say again what another has said, which were passed over.
+        table: name of the second table.
+        on: its columns with names.
+        own: the columns of the scores with names.
+        rows: number of rows of the scores.
+        with_partner: rows of the scores that have a partner in the second table.
+        without_partner: rows of the scores without a partner.
+        unused: names of the second table without a row in the scores.
+        unnamed: ignored rows of the second table without a name.
+        repeated: ignored rows of the second table that repeat another.
     """
 
     table: str
@@ -61,8 +61,8 @@ class Scores:
         table: one row per image that was measured.
         rows: number of rows in the file.
         left_out: rows of the file that are not in the table, or that a joined table does not know.
-        notes: what was taken for granted, one sentence each.
-        joined: how other tables met it.
+        notes: assumptions made in reading it, one sentence each.
+        joined: how other tables were joined to it.
     """
 
     table: pd.DataFrame
@@ -73,11 +73,11 @@ class Scores:
 
 
 def read_scores(path: Path, texts: Collection[str] = ()) -> Scores:
-    """Read a table of images: CSV of `anatozoo evaluate`, of `anatozoo predict`, of CheXmask, or one's own.
+    """Read a table of images: CSV of `anatozoo evaluate`, of `anatozoo predict`, of CheXmask, or your own.
 
-    Rows of images that failed (a text in ``error``, or ``failed`` as ``status``) are left out and counted.
-    The rows of CheXmask's table of Padchest whose maximum and mean of estimated quality are in each other's
-    place are put right, which a note says, see `anatozoo.io.rle.exchanged_rca`.
+    Rows of failed images (a text in ``error``, or ``failed`` as ``status``) are left out and counted. In
+    CheXmask's table of Padchest, rows with exchanged maximum and mean of the estimated quality are corrected
+    and noted, see `anatozoo.io.rle.exchanged_rca`.
 
     Args:
         path: the file, see `anatozoo.io.tables.read_text_table`.
@@ -104,7 +104,7 @@ def read_scores(path: Path, texts: Collection[str] = ()) -> Scores:
 
 
 def _rca_in_place(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table with maximum and mean of estimated quality in their places, and what was done about it."""
+    """The table with corrected maximum and mean of the estimated quality, and notes about it."""
     import pandas as pd
 
     columns = list(RCA_COLUMNS)
@@ -161,12 +161,12 @@ def choose_metrics(
             where they are known) of all organs, sides together; else every metric that is known by name. Of
             estimates (``dice_rca_max``, ``dice_rca_mean``, ...) it takes the means over atlas images, and
             beside measured metrics only those that estimate the Dice of an organ that was measured.
-        higher: see `anatozoo.fairness.directions.higher_is_better`.
-        lower: the same.
+        higher: metrics of which more is better, whatever their names.
+        lower: metrics of which less is better.
 
     Raises:
         DataError: a pattern matches no column, or none of the columns is a metric.
-        ConfigError: whether more is better is not known.
+        ConfigError: it is unknown whether more is better.
     """
     columns = [str(column) for column in table.columns]
     if wanted is not None:

@@ -1,4 +1,4 @@
-"""How near restored volumes are to the true ones, each volume by itself and within a mask."""
+"""Similarity of restored and true volumes, for each volume separately and within a mask."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ def psnr(found: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in decibels, (B,); the peak is the range of intensities, 1.
 
     Args:
-        found: (B, 1, D, H, W), intensities of which [0, 1] is the range.
-        truth: the same.
-        inside: (B, D, H, W) bool, what counts.
+        found: (B, 1, D, H, W), intensities with the range [0, 1].
+        truth: (B, 1, D, H, W), intensities with the range [0, 1].
+        inside: (B, D, H, W) bool, true for voxels that count.
     """
     weight = inside[:, None].to(found.dtype)
     error = ((found - truth).square() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
@@ -24,11 +24,11 @@ def ssim(found: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
     constants 0.01² and 0.03².
 
     Args:
-        found: (B, 1, D, H, W), at least 8 a side, intensities of which [0, 1] is the range.
-        truth: the same.
-        inside: (B, D, H, W) bool, what counts.
+        found: (B, 1, D, H, W), at least 8 voxels a side, intensities with the range [0, 1].
+        truth: (B, 1, D, H, W), of the same shape and range.
+        inside: (B, D, H, W) bool, true for voxels that count.
     """
-    # Imported where needed: it takes seconds.
+    # Imported here: it takes seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _, similarity = structural_similarity_index_measure(
