@@ -83,16 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lower limits of bins: age=50,65 gives 0-49, 50-64 and 65+",
     )
     how.add_argument(
-        "--subject",
-        metavar="COLUMN",
-        help="column that identifies the patient (default: patient; without it each image is one)",
+        "--subject", metavar="COLUMN", help="column of the patient (default: patient, else each image is one)"
     )
     how.add_argument(
-        "--higher",
-        nargs="+",
-        default=(),
-        metavar="METRIC",
-        help="metrics where higher is better, if their name does not tell",
+        "--higher", nargs="+", default=(), metavar="METRIC", help="metrics where higher is better"
     )
     how.add_argument("--lower", nargs="+", default=(), metavar="METRIC", help="metrics where lower is better")
     how.add_argument(

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 _DESCRIPTION = """\
-Compare two evaluations of the same images, to see whether one model is better.
-Prints, for each metric, the mean paired difference with its 95 % bootstrap
-interval, a Wilcoxon signed-rank test with Holm's correction, and the effect
-size."""
+Compare two evaluations of the same images. Prints, for each metric, the mean
+paired difference with its 95 % bootstrap interval, a Wilcoxon signed-rank test
+with Holm's correction, and the effect size."""
 _EXAMPLES = """\
 A.csv and B.csv are tables of `anatozoo evaluate --out DIR`, with one row per
 image. Rows with the same id are compared.
@@ -34,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tables have and that vary, in mm rather than pixels). P-values are corrected for their number",
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="write tables (CSV, JSON, Markdown) and a figure (PNG) to this folder",
+        "--out", type=Path, metavar="DIR", help="write tables (CSV, JSON, Markdown) and a figure (PNG) here"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
 

@@ -29,10 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name", metavar="NAME", nargs="?", default=CHECKPOINT, help=f"checkpoint (default: {CHECKPOINT})"
     )
     parser.add_argument(
-        "--out",
-        metavar="DIR",
-        default="anatozoo-demo",
-        help="write the results to this folder (default: %(default)s)",
+        "--out", metavar="DIR", default="anatozoo-demo", help="folder of the results (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="compute on cpu, cuda or mps (default: cpu)")
 

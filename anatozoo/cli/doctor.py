@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="DIR",
         type=Path,
-        help="also show which cases of this data set `anatozoo fit` would use, and why not the others",
+        help="also show which cases of this data set `anatozoo fit` would use",
     )
     parser.add_argument("--layout", help="layout of the data set, as in --data.layout of `anatozoo fit`")
     parser.add_argument("--organs", help="organs that each case must have, for example lungs,heart")

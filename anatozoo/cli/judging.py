@@ -22,13 +22,10 @@ def add_judging(options: Options) -> None:
         "--engine",
         type=names_list,
         metavar="A,B,...",
-        help="registration methods, applied one after the other (default: acregnet-jsrt)",
+        help="registration methods in order (default: acregnet-jsrt)",
     )
     options.add_argument(
-        "--count",
-        type=at_least_one,
-        metavar="N",
-        help="register each image to its N most similar atlas images (default: 5)",
+        "--count", type=at_least_one, metavar="N", help="use the N most similar atlas images (default: 5)"
     )
 
 

@@ -43,8 +43,7 @@ formats (* marks the defaults):
   restoration    nifti*, mha (volume), picture* (cut across the slices), json*
   registration   field*, mha (displacement in mm), warped* (image), json*, png*
                  (picture)
-Pictures of repairs and registrations take longer than the computation; name
-other formats to leave them out.
+Pictures of repairs and registrations take most of the time.
 
 columns of pairs.csv (moving and fixed are required; paths are relative to the
 folder of the table):
@@ -134,9 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     quality = parser.add_argument_group("estimated quality of each segmentation")
     quality.add_argument(
-        "--quality",
-        metavar="ATLAS",
-        help="estimate Dice without ground truth, by this atlas; `anatozoo quality build-atlas` makes one",
+        "--quality", metavar="ATLAS", help="estimate Dice by this atlas of `anatozoo quality build-atlas`"
     )
     add_selector(quality)
     add_judging(quality)

@@ -55,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: an image that is free to share)",
     )
     run_.add_argument(
-        "--last-weights",
-        action="store_true",
-        help="publish the weights of the last step instead of their running average",
+        "--last-weights", action="store_true", help="publish the weights of the last step, not their average"
     )
     parser.epilog = (
         "Log in first: set HF_TOKEN or run `hf auth login`. After an interruption run the\n"

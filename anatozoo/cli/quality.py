@@ -45,9 +45,7 @@ selectors (--selector):
   thumbnail        correlation of small copies of the images
   a checkpoint     distance of latents; the atlas must be built with it too
 
-formats (* marks the default):
-  json*            all numbers of each atlas image
-  picture          slow
+formats (* by default): json* (all numbers of each atlas image), picture (slow)
 
 examples:
   anatozoo quality build-atlas jsrt --layout jsrt --organs lungs,heart \\
@@ -74,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         required=True,
-        help="file of the atlas to use or to write, with or without suffix",
+        help="atlas to use or write, with or without suffix",
     )
     add_selector(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
@@ -93,18 +91,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="formats",
         type=names_list,
         metavar="LIST",
-        help="formats to write beside the table, separated by commas; see the list below",
+        help="formats to write; see the list below",
     )
     judging.add_argument("--overwrite", action="store_true", help="compute again what exists already")
     building = parser.add_argument_group("to build an atlas")
     building.add_argument(
-        "--organs", type=names_list, metavar="A,B,...", help="names of the labels 1, 2, ... of the data set"
+        "--organs", type=names_list, metavar="A,B,...", help="names of the labels 1, 2, ..."
     )
-    building.add_argument(
-        "--layout",
-        choices=("folder", "jsrt"),
-        help="layout of ROOT (default: folder, which means images/ and labels/)",
-    )
+    building.add_argument("--layout", choices=("folder", "jsrt"), help="layout of ROOT (default: folder)")
     building.add_argument("--split", help="cases to use: train (default), val, test or all")
     building.add_argument(
         "--size",
@@ -113,9 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="size of the atlas images in pixels: S for a square, H W, or D H W (default: 256)",
     )
-    building.add_argument(
-        "--exclude", type=names_list, metavar="A,B,...", help="leave out the cases with these names"
-    )
+    building.add_argument("--exclude", type=names_list, metavar="A,B,...", help="leave out these cases")
 
 
 _JUDGING = ("out", *JUDGING, "classes", "formats")

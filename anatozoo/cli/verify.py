@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check every checkpoint of the zoo; one that is not on this machine counts as failed",
     )
     parser.add_argument(
-        "--golden",
-        action="store_true",
-        help="also run each checkpoint on its stored input and compare with the stored result",
+        "--golden", action="store_true", help="also run the stored inputs and compare with the stored results"
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an audit: scores by group, gaps with their intervals, estimated against true quality."""
+"""Pictures of an audit, outside pyplot: scores by group, gaps with intervals, estimated and true quality."""
 
 from __future__ import annotations
 
@@ -183,9 +183,6 @@ def plot_estimate(frame: GroupFrame, true: str, estimated: str) -> Figure:
         frame: with both metrics.
         true: metric with the truth.
         estimated: metric with the estimate.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
 

@@ -193,8 +193,7 @@ class ShapePrior(Objective):
         Args:
             answer: (B, 1 + organs, ...) after the softmax, or images (B, 1, ...).
             truth: one-hot of that shape, or images.
-            known: (B,) bool, true for items whose organs are all annotated; the others do not count. None
-                counts all.
+            known: (B,) bool, true for items whose organs are all annotated; others do not count. None is all.
         """
         if self._code is None:
             self._code = ShapeCode(self.model, **self._answers or {"of_images": answer.shape[1] == 1})

@@ -84,8 +84,7 @@ class CodeTask(Predictor):
             mask: label map of any size, with the values 1, 2, ... of the classes: path, array, tensor, PIL or
                 SimpleITK image.
             spacing_mm: one number or (x, y[, z]) in mm, which overrides that of the source.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
-                the attribute, by default ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Returns:
             (H, W) or (D, H, W) uint8 on the same grid; background beyond the frame.

@@ -204,8 +204,7 @@ class FieldTask(Predictor):
                 only one has a spacing.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
             instance_steps: steps that refine the field of this pair; None takes the model's setting.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
-                the attribute, by default ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Raises:
             ImageError: an image cannot be read, is constant, has another number of dimensions than the

@@ -60,8 +60,7 @@ class ImageTask(Predictor):
             spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
             invert: whether to flip the polarity; None follows the file.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
-                the attribute, by default ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Returns:
             Landmarks or a label map, in pixels of the source image.

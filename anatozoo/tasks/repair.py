@@ -85,8 +85,7 @@ class RepairTask(Predictor):
             classes: names of its labels 1, 2, ..., or value -> name; None takes the model's organs. The
                 result of a segmenter has its own names.
             spacing_mm: millimetres per pixel, one number or (x, y[, z]), if the source has none.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
-                the attribute, by default ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Returns:
             The mask before and after, on its own grid.

@@ -75,8 +75,7 @@ class RestoreTask(Predictor):
                 (D, H, W) with the thick slices first, or SimpleITK image; see
                 `anatozoo.io.read.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), if the source has none.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None takes
-                the attribute, by default ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Returns:
             The volume with `factor` times as many slices, at the position of the thick ones. Flagged

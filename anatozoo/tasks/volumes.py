@@ -117,8 +117,7 @@ class VolumeTask(Predictor):
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
                 that sees one frame alone (`sees_parts`) does not take True.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``, see `anatozoo.tasks.precision`; None is
-                what the attribute of this name says, ``"32"``.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
 
         Returns:
             The label map on the source grid.

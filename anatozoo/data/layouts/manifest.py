@@ -41,8 +41,7 @@ def find_manifest(path: Path, wanted: Wanted) -> Listing:
     annotation.
 
     Raises:
-        DataError: a file is missing or lies outside the folder, an image is listed twice, or a split is
-            unknown.
+        DataError: a file is missing or outside the folder, an image is listed twice, or a split is unknown.
     """
     table, root = read_text_table(path), path.parent
     codes = LabelCodes({}) if wanted.organs == () else label_codes(wanted, root)

@@ -74,8 +74,7 @@ class AcnnDataModule(ZooDataModule):
         batch_size: volumes per process and step.
         augment: strengths of the augmentation, fields of `anatozoo.nn.stack_augment.StackAugment`; ``{}``
             takes its defaults, None switches it off.
-        motion: simulated motion between slices, fields of `anatozoo.nn.stack_augment.Motion`; None switches
-            it off.
+        motion: simulated motion between slices, fields of `anatozoo.nn.stack_augment.Motion`, or None.
         **settings: see `ZooDataModule`.
 
     Raises:

@@ -157,11 +157,7 @@ class Pyramid(Segmenter):
 class SegNet(Pyramid):
     """3D-Seg, the network that ACNN-Seg constrains: maps of the encoder are added in the decoder.
 
-    Args:
-        shape: (H, W) or (D, H, W) of the frame.
-        classes: number of classes, background included.
-        widths: channels of each level.
-        upsample: final slices per input slice.
+    The arguments are those of `Pyramid`.
     """
 
     def __init__(
@@ -184,13 +180,7 @@ class SegNet(Pyramid):
 class UNet(Pyramid):
     """3D-UNet of matched size: maps of the encoder are concatenated in the decoder.
 
-    Çiçek et al., MICCAI 2016.
-
-    Args:
-        shape: (H, W) or (D, H, W) of the frame.
-        classes: number of classes, background included.
-        widths: channels of each level.
-        upsample: final slices per input slice.
+    Çiçek et al., MICCAI 2016. The arguments are those of `Pyramid`.
     """
 
     def __init__(

@@ -61,10 +61,7 @@ class TransposedSR(SuperResolution):
     Oktay et al., MICCAI 2016 and IEEE TMI 37(2), 2018; the layers are anatozoo's own, because the authors
     published no code.
 
-    Args:
-        factor: fine slices for each coarse one, at least 2.
-        width: channels at the coarse resolution; the fine one has half as many.
-        depth: residual blocks at the coarse resolution.
+    The arguments are those of `SuperResolution`; the fine resolution has half of the channels.
     """
 
     def __init__(self, factor: int, width: int = 32, depth: int = 4) -> None:
@@ -89,10 +86,7 @@ class SubpixelSR(SuperResolution):
     Shi et al., CVPR 2016, and Lim et al., CVPR Workshops 2017 (EDSR). Nearly all computation is at the coarse
     resolution, and no layer changes the contrast.
 
-    Args:
-        factor: fine slices for each coarse one, at least 2.
-        width: channels at the coarse resolution; the fine one has half as many.
-        depth: residual blocks at the coarse resolution.
+    The arguments are those of `SuperResolution`; the fine resolution has half of the channels.
     """
 
     def __init__(self, factor: int, width: int = 16, depth: int = 4) -> None:

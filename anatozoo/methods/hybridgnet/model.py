@@ -18,8 +18,7 @@ class HybridGNetModel(ContourTask):
     network; the other settings are anatozoo's.
 
     Args:
-        organs: name of a set (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or number of
-            landmarks per organ.
+        organs: a set (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or landmarks per organ.
         frame: square input of the network; see `anatozoo.frames.spec.FrameSpec`.
         encoder: ``"residual"`` or the name of a timm feature extractor.
         latents: length of the latent code.
@@ -31,11 +30,9 @@ class HybridGNetModel(ContourTask):
         upsampling: up-sampling matrix, ``"wrap"`` (CheXmask) or ``"copy"`` (TMI 2022).
         graph_conv: implementation of the graph convolution, ``"static"`` or ``"pyg"``.
         template: predict positions relative to the mean shape of the training data.
-        refine: reaches of the contour refinement steps, as fractions of the frame; empty for the published
-            network.
+        refine: reaches of the refinement steps, as fractions of the frame; empty for the published network.
         refine_features: width of the refiner.
-        anchors: organ -> landmarks between which the others are evenly spaced; empty for the published
-            network.
+        anchors: organ -> landmarks between which the others are spaced; empty for the published network.
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
         check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.

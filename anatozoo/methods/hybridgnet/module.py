@@ -31,8 +31,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
     settings are anatozoo's.
 
     Args:
-        loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also penalises the distance from the
-            contour).
+        loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also penalises leaving the contour).
         kl_weight: weight of the KL divergence.
         dense_weight: weight of the auxiliary masks' loss.
         region_weight: weight of the soft Dice between predicted polygons and masks without landmarks.

@@ -1,1 +1,1 @@
-"""Pictures of results."""
+"""Pictures of results: arrays, or matplotlib figures outside pyplot, which need no closing."""

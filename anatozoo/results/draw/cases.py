@@ -70,9 +70,6 @@ def draw_cases(rows: Mapping[str, Sequence[tuple[str, str, CasePicture]]]) -> Fi
 
     Args:
         rows: title of a row, such as ``"worst"`` -> id, score in words and picture of each of its cases.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -33,9 +33,6 @@ def plot_registration(result: RegistrationResult) -> Figure:
 
     Args:
         result: a result, 2-D or 3-D; in 3-D one row of pictures for each of the middle slices.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
 

@@ -30,9 +30,6 @@ def plot_quality(result: QualityResult) -> Figure:
 
     Args:
         result: a result, 2-D or 3-D.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

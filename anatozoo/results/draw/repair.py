@@ -36,9 +36,6 @@ def plot_repair(
         after: the repaired labels.
         classes: organs in the order of their labels 1, 2, ...
         spacing_mm: (x, y[, z]) millimetres per pixel, or None.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch

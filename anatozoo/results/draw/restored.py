@@ -29,9 +29,6 @@ def plot_restored(
         given: the thick slices, fewer along one axis.
         across: axis of the array across the slices.
         spacing_mm: (x, y, z) millimetres per fine voxel, or None.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
 

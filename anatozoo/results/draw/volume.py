@@ -30,9 +30,6 @@ def plot_volume(
         classes: organs in the order of their labels 1, 2, ...
         pixels: (D, H, W) of the volume; None draws on black.
         spacing_mm: (x, y, z) millimetres per voxel, or None.
-
-    Returns:
-        A figure outside pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
