@@ -14,6 +14,7 @@ import errno
 import json
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,10 +117,21 @@ class ZooCLI(LightningCLI):
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer with its objectives, whose ``last.ckpt`` is that of the last epoch."""
+        """The trainer with its objectives, whose ``last.ckpt`` is that of the last epoch.
+
+        Raises:
+            ConfigError: two objectives would share one place in checkpoints.
+        """
         trainer = super().instantiate_trainer(**kwargs)
+        objectives = self._get(self.config_init, "objectives") or []
+        keys = Counter(o.state_key for o in objectives if type(o).state_dict is not L.Callback.state_dict)
+        if shared := [key for key, count in keys.items() if count > 1]:
+            raise ConfigError(
+                f"two objectives remember something under the name {shared[0]!r}, and a checkpoint has room "
+                "for one: leave one of them out, or give their class a `state_key` that tells them apart."
+            )
         # Before the callbacks that store checkpoints, which come last.
-        trainer.callbacks[:0] = self._get(self.config_init, "objectives") or []  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = objectives  # type: ignore[attr-defined]
         if any(saver.save_last for saver in savers_of(trainer)):
             keep_last(trainer)
         return trainer

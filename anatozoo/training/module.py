@@ -18,7 +18,7 @@ from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn.half_precision import full_where_small
 from anatozoo.tasks.base import Predictor, parameters_of, plain
 from anatozoo.training.guards import FitGuard, refuse_diverged, refuse_weights_alone
-from anatozoo.training.objective import Objective
+from anatozoo.training.objective import Objective, average_gradients
 from anatozoo.training.optim import Optim
 from anatozoo.training.step import Step
 from anatozoo.training.weights import fill_in, read_weights
@@ -125,16 +125,27 @@ class ZooModule(Predictor, L.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
         step, terms = self._last
-        del self._last  # holds the graph of the step
-        if not any(objective.backward(step, terms) for objective in self.objectives):
+        del self._last  # it holds the graph of the step
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = (1.0 if scaler is None else scaler.get_scale()) / self.trainer.accumulate_grad_batches
+        scaled = {name: term * scale for name, term in terms.items()}
+        if any(objective.backward(step, scaled) for objective in self.objectives):
+            average_gradients(self.parameters())
+        else:
             super().backward(loss, *args, **kwargs)
 
     def total(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
-        """The sum of the terms of a training step's loss; logs it and every term."""
+        """The sum of the terms of a training step's loss; logs means over all processes of it and of each."""
         loss = torch.stack(list(terms.values())).sum()
         values = {f"train/{k}": v.detach() for k, v in terms.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch_size)
+        how: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "sync_dist": True,
+            "batch_size": batch_size,
+        }
+        self.log_dict(values, **how)
+        self.log("train/loss", loss, prog_bar=True, **how)
         return loss
 
     def configure_optimizers(self) -> Any:

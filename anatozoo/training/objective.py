@@ -1,10 +1,11 @@
 """Objectives: callbacks that add terms to the loss of any method."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
-from torch import Tensor
+import torch
+from torch import Tensor, distributed, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.training.step import Step
@@ -19,6 +20,12 @@ class Objective(L.Callback):
     Trainers take it like any callback; ``--objectives`` and the block ``objectives:`` of a configuration
     name it. Its state and its frozen models are in its `state_dict`, hence in the training checkpoint, but
     never among the module's weights or settings.
+
+    Each process of a distributed fit has its own objectives. All of them are asked for their `state_dict`,
+    and the file holds that of the first. All are given it when the fit goes on. So what an objective
+    remembers must be the same in all processes, as it is if it learns from what ``step.module.all_gather``
+    gives. A state is made of tensors, numbers, texts, lists and mappings, for files are read without pickle.
+    Two objectives of a class that remembers something need a `state_key` each.
 
     Attributes:
         needs: of ``"maps"``, ``"points"``, ``"images"``, ``"domain"``, ``"unlabelled"``.
@@ -42,17 +49,42 @@ class Objective(L.Callback):
             )
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        """Weighted terms of the loss by name: (B,), which the module averages, or a scalar."""
+        """Weighted terms of the loss by name: one value per image (B,), or a scalar; the module averages.
+
+        The names of a step are the same in all processes; the module logs means over all of them.
+        """
         return {}
 
     def backward(self, step: Step, terms: Mapping[str, Tensor]) -> bool:
-        """Set the gradients instead of backpropagation.
+        """Add to the gradients, ``parameter.grad``, in place of backpropagation.
 
         Args:
             step: the step.
-            terms: all terms of the loss, averaged.
+            terms: all terms of the loss, averaged over the batch of this process, and scaled as their
+                gradients have to be: by one over the number of batches that are accumulated, and in float16
+                by the scale that the trainer takes out again.
 
         Returns:
-            Whether it set them; at most one objective of a fit may.
+            Whether it has; at most one objective of a fit may. The module then averages over processes.
         """
         return False
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over the processes of a fit, which DDP does in backpropagation alone.
+
+    A parameter that has a gradient in some processes counts as zero in the others.
+
+    Args:
+        parameters: those that are trained, in the same order in all processes.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return
+    learnt = [parameter for parameter in parameters if parameter.requires_grad]
+    there = torch.tensor([p.grad is not None for p in learnt], dtype=torch.int32, device=learnt[0].device)
+    distributed.all_reduce(there, distributed.ReduceOp.MAX)
+    for parameter, anywhere in zip(learnt, there.tolist(), strict=True):
+        if anywhere:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            distributed.all_reduce(gradient)
+            parameter.grad = gradient / distributed.get_world_size()

@@ -1,4 +1,8 @@
-"""Two processes: what is logged, the table, the picture and the checkpoint are those of one."""
+"""Two processes: what is logged, the table, the picture and the checkpoint are those of one.
+
+So are the terms of the loss and what objectives remember, if all images of a step are the same: as many in
+each process, and all organs known in all of them. Sums of float32 in another order differ by some 1e-6.
+"""
 
 import csv
 import os
@@ -13,6 +17,9 @@ import pytest
 import torch
 
 from anatozoo.cli.main import main
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.aenet.module import AeNetModule
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 
 pytestmark = [
@@ -33,12 +40,19 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {save_last: true, filename: x, dirpath: FOLDER/kept}
 """
+OBJECTIVES = """
+objectives:
+  - class_path: ShapePrior
+    init_args: {source: PRIOR, weight: 0.1}
+  - class_path: tests.support.objectives.Remembered
+    init_args: {folder: FOLDER, own_gradients: OWN}
+"""
 
 
-def command(verb: str, method: str, data: Path, out: Path) -> list[str]:
+def command(verb: str, method: str, data: Path, out: Path, objectives: str = "") -> list[str]:
     """A run that measures the network as it was drawn, for its learning rate is zero."""
     out.mkdir()
-    (out / "mine.yaml").write_text(CONFIG.replace("FOLDER", str(out)))
+    (out / "mine.yaml").write_text((CONFIG + objectives).replace("FOLDER", str(out)))
     chosen = [verb, "--config", str(out / "mine.yaml"), f"--data.root={data}", f"--method={method}"]
     model = ["--model.optim.lr=0", "--model.frame.size=64", "--model.organs=lungs_heart", *METHODS[method]]
     # Five images are less than a batch, and of two processes each has a share of three.
@@ -73,27 +87,21 @@ def logged(out: Path) -> dict[str, str]:
     return {name: value for row in table(path) for name, value in row.items() if value}
 
 
-@pytest.mark.parametrize(
-    ("verb", "method"),
-    [
-        ("fit", "unet"),
-        pytest.param("fit", "hybridgnet", marks=pytest.mark.slow),
-        pytest.param("validate", "unet", marks=pytest.mark.slow),
-    ],
-)
-def test_two_processes_on_five_images_give_what_one_gives(verb: str, method: str, tmp_path: Path) -> None:
-    data = write_chest_data(tmp_path / "chest", {"train": 5, "val": 5}, side=64)
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert main(command(verb, method, data, one)) == 0
-    printed = by_two(command(verb, method, data, two), tmp_path)
-    assert printed.count("val: 5 images") == (verb == "validate")  # one process speaks
+def states(path: Path) -> dict[str, Any]:
+    """What the objectives' states are in a checkpoint, by the class."""
+    stored: dict[str, Any] = torch.load(path, weights_only=True)["callbacks"]
+    return {name: stored[name] for name in ("ShapePrior", "Remembered")}
 
-    single, both = logged(one), logged(two)
-    columns = [name for name in single if name.startswith("val/")]
-    assert len(columns) == 4
+
+def assert_near(found: dict[str, str], expected: dict[str, str], start: str) -> None:
+    columns = [name for name in expected if name.startswith(start)]
+    assert len(columns) > 3
     for name in columns:
-        assert float(both[name]) == pytest.approx(float(single[name]), rel=1e-6), name
+        assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-6), name
 
+
+def check_tables(one: Path, two: Path) -> None:
+    """Whether both measured the same five images."""
     rows, again = (table(out / "val_metrics.csv") for out in (one, two))
     assert len({row["id"] for row in again}) == len(again) == 5
     assert [list(row) for row in again] == [list(row) for row in rows]
@@ -104,10 +112,61 @@ def test_two_processes_on_five_images_give_what_one_gives(verb: str, method: str
                 assert found[column] == value
             else:
                 assert float(found[column]) == pytest.approx(float(value), rel=1e-6), column
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "method"), [("fit", "hybridgnet"), ("validate", "unet")])
+def test_two_processes_measure_five_images_as_one_does(verb: str, method: str, tmp_path: Path) -> None:
+    data = write_chest_data(tmp_path / "chest", {"train": 5, "val": 5}, side=64)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(command(verb, method, data, one)) == 0
+    printed = by_two(command(verb, method, data, two), tmp_path)
+    assert printed.count("val: 5 images") == (verb == "validate")  # one process speaks
+    assert_near(logged(two), logged(one), "val/")
+    check_tables(one, two)
     if verb == "validate":  # a fit draws no pictures
         pictures = [np.asarray(PIL.Image.open(out / "val_worst_best.png")) for out in (one, two)]
         np.testing.assert_array_equal(*pictures)
 
-    if verb == "fit":
-        stored: dict[str, Any] = torch.load(two / "kept" / "last.ckpt", weights_only=True)
-        assert stored["global_step"] == 1
+
+def test_a_fit_by_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    data = write_chest_data(tmp_path / "chest", {"train": 4, "val": 5}, side=64)
+    torch.manual_seed(0)
+    shapes = AeNetModule(organs=["lungs", "heart"], frame=FrameSpec(32))
+    prior = write_checkpoint_folder(shapes, tmp_path / "prior", name="aenet-test", version="1.0.0")
+    given = OBJECTIVES.replace("PRIOR", str(prior))
+    one, two = tmp_path / "one", tmp_path / "two"
+    plain = "--data.augment=null"
+    # In the second fit an objective sets the gradients, which DDP does not average then.
+    backprop, own = (given.replace("OWN", word) for word in ("false", "true"))
+    assert main([*command("fit", "unet", data, one, backprop), plain]) == 0
+    by_two([*command("fit", "unet", data, two, own), plain], tmp_path)
+    assert_near(logged(two), logged(one), "val/")
+    check_tables(one, two)
+
+    stored: dict[str, Any] = torch.load(two / "kept" / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 1
+    assert {"train/loss", "train/shape", "train/remembered"} <= set(logged(one))
+    assert_near(logged(two), logged(one), "train/")
+    single, both = states(one / "kept" / "last.ckpt"), states(two / "kept" / "last.ckpt")
+    assert both["ShapePrior"]["method"] == "aenet"
+    torch.testing.assert_close(both["ShapePrior"]["state"], single["ShapePrior"]["state"], rtol=0, atol=0)
+    memories = [torch.load(two / f"memory{rank}.pt", weights_only=True) for rank in (0, 1)]
+    torch.testing.assert_close(memories[0], memories[1], rtol=0, atol=0)
+    assert len(single["Remembered"]["memory"].unique()) == 4  # each case has its own
+    torch.testing.assert_close(memories[0]["memory"], single["Remembered"]["memory"], rtol=1e-5, atol=0)
+    gradients = memories[0]["gradients"]
+    assert any(float(value.abs().max()) > 1e-3 for value in gradients.values())
+    torch.testing.assert_close(gradients, single["Remembered"]["gradients"], rtol=1e-3, atol=1e-6)
+
+    # Whoever goes on has the memory of all cases, whichever process had seen them, and needs no source.
+    (prior / "model.safetensors").unlink()
+    again = []
+    for out in (one, two):
+        resumed = tmp_path / f"resumed-{out.name}"
+        options = [f"--ckpt_path={out / 'kept' / 'last.ckpt'}", "--trainer.max_epochs=2", plain]
+        assert main([*command("fit", "unet", data, resumed, backprop), *options]) == 0
+        again.append(logged(resumed))
+    assert again[0]["train/remembered"] != logged(one)["train/remembered"]
+    for name in ("train/loss", "train/shape", "train/remembered"):
+        assert float(again[1][name]) == pytest.approx(float(again[0][name]), rel=1e-5), name
