@@ -1,15 +1,32 @@
 """What every test shares: a process per core, no network, one thread, an image, the real data."""
 
+import atexit
 import ipaddress
 import os
+import shutil
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
 # Before anything imports torch or matplotlib: each core has a process of tests, and there is no screen.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Where bytecode must not be written beside sources and torch has none, every process compiles all of torch
+# and its like anew. The processes of a run share what they compile, in a folder that goes with it.
+if (
+    sys.dont_write_bytecode
+    and (found := find_spec("torch"))
+    and not Path(cache_from_source(str(found.origin))).exists()
+):
+    sys.pycache_prefix = tempfile.mkdtemp(prefix="anatozoo-tests-")
+    sys.dont_write_bytecode = False
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
 
 import pytest
 from hypothesis import settings

@@ -2,11 +2,15 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from anatozoo.cli.described import SOURCE_HELP, facts_of_files
-from anatozoo.cli.table import format_fields, format_table
+from anatozoo.cli.table import WIDTH, format_fields, format_table
 from anatozoo.text import printable
 from anatozoo.zoo.catalogue import checkpoints, info, listed_in
 from anatozoo.zoo.described import FolderFacts
@@ -58,13 +62,25 @@ def describe_files(facts: FolderFacts) -> str:
         ("version", config.version),
         ("method", f"{method.title} ({method.paper})"),
         *([("output", method.kind.gives)] if method.kind else []),
-        ("settings", "\n".join(f"{key}: {value}" for key, value in config.settings.items()) or "none"),
+        ("settings", settings_words(config.settings)),
         ("files", "\n".join(files)),
     ]
     text = "Nobody has described it yet: no manifest lists it."
     if any(spec.name == config.name for spec in checkpoints()):
         text = f"The manifest describes the checkpoint of this name: anatozoo info {config.name}"
     return f"{printable(format_fields(fields))}\n{text}\n"
+
+
+def settings_words(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML, lists and plain mappings on one line each where they fit; ``none`` without any."""
+    if not settings:
+        return "none"
+    values = json.loads(json.dumps(dict(settings), default=str))  # tuples and what else YAML would tag
+    # PyYAML breaks a line after the word that is beyond its width.
+    width = WIDTH - len("settings  ") - 20
+    return str(
+        yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=width)
+    )
 
 
 def describe(spec: CheckpointSpec, private: Path | None = None) -> str:

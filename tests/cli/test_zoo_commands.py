@@ -403,7 +403,8 @@ def test_doctor_is_quick_with_thousands_of_files(tmp_path: Path) -> None:
     assert any("DEALT" in line for line in lines)
 
 
-def test_doctor_says_when_nothing_is_recognised(tmp_path: Path) -> None:
+def test_doctor_says_when_nothing_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "torch_devices", list)  # asks another process, which takes seconds
     _, [problem] = describe_folder(tmp_path)
     assert "no layout is recognised" in problem
     assert main(["doctor", "--data", str(tmp_path)]) == 1

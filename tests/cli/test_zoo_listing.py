@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from anatozoo.cli.main import main
 from anatozoo.cli.table import format_table
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.unet.module import UNetModule
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.zoo_fixtures import TinyModule, entry, write_manifest, write_tiny
 
 Capture = pytest.CaptureFixture[str]
@@ -86,6 +89,21 @@ def test_a_name_longer_than_the_screen_is_all_that_sticks_out() -> None:
     assert long_lines(text) == ["n" * 90]
     assert text.splitlines()[:2] == ["NAME", "  A"]
     assert text.count("word") == 30
+
+
+def test_info_shows_nested_settings_as_yaml(package: Path, tmp_path: Path, capsys: Capture) -> None:
+    organs = ["lung_right", "lung_left", "heart", "clavicle_right", "clavicle_left"]
+    frame = FrameSpec([8, 32, 32], "slices", long_side=40)
+    module = AcnnModule(organs=organs, frame=frame, widths=[4, 8])
+    write_checkpoint_folder(module, tmp_path / "own", name="acnn-own", version="1.0.0")
+    assert main(["info", str(tmp_path / "own")]) == 0
+    text = capsys.readouterr().out
+    assert long_lines(text) == []
+    block = text[text.index("settings") : text.index("\nfiles")]
+    lines = [line[10:] for line in block.splitlines()]
+    assert yaml.safe_load("\n".join(lines)) == module.settings()
+    assert "  size: [8, 32, 32]" in lines
+    assert not set("'\"") & set(block)
 
 
 def test_info_and_card_of_a_folder_say_what_its_files_tell(

@@ -188,10 +188,15 @@ VARIANTS: dict[str, dict[str, Variant]] = {
 """Method -> name -> variant. A method that is missing here fails the tests."""
 
 
-def of(*kinds: str, expensive: bool = False) -> Any:
+PARTS_ELSEWHERE = {("hybridgnet", "published"), ("unet", "recipe")}
+"""Quick variants each part of which another quick one has: the encoders are those of the other method."""
+
+
+def of(*kinds: str, expensive: bool = False, parts: bool = False) -> Any:
     """All variants of the methods of these kinds, or of all methods.
 
-    Where a check is expensive, most variants are left to ``-m slow``.
+    Where a check is expensive, most variants are left to ``-m slow``; where it is of the parts of networks,
+    so are those of `PARTS_ELSEWHERE`.
     """
     return pytest.mark.parametrize(
         ("method", "variant"),
@@ -200,7 +205,8 @@ def of(*kinds: str, expensive: bool = False) -> Any:
                 method,
                 variant,
                 id=f"{method}-{name}",
-                marks=[pytest.mark.slow] * (expensive and not variant.quick),
+                marks=[pytest.mark.slow]
+                * ((expensive and not variant.quick) or (parts and (method, name) in PARTS_ELSEWHERE)),
             )
             for method, variants in VARIANTS.items()
             if not kinds or METHODS[method].kind.name in kinds
