@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.evaluate_files import add_file_arguments, run_files
 from anatozoo.cli.evaluate_options import (
@@ -17,19 +18,17 @@ from anatozoo.cli.evaluate_options import (
     measures_of,
     measuring_words,
     positive,
+    strengths,
 )
 from anatozoo.cli.output import error_console
-from anatozoo.errors import ConfigError, DataError, ImageError
+from anatozoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from anatozoo.data.case import Case
+    from anatozoo.tasks.trials import Conditions
 
-    from anatozoo.io.chest import ChestCase
-    from anatozoo.io.images import Image
-    from anatozoo.results.segmentation import SegmentationResult
-
-DATA = ("auto", "jsrt", "landmarks", "hybridgnet", "covid")
-METADATA = ("dataset", "sex", "age", "view")
+AUTO = "auto"
+PROFILES = ("gaussian", "box")
 
 _USAGE = """\
 anatozoo evaluate [-h] NAME --data DATA [--root DIR] [options]
@@ -43,20 +42,13 @@ be compared with one another.
 
 examples:
   anatozoo evaluate hybridgnet-jsrt --data jsrt --root data --out results
+  anatozoo evaluate acnn-acdc --data acdc --root data/acdc --split val
+  anatozoo evaluate acregnet-jsrt --data jsrt --root data --side 256 --pairs 100
+  anatozoo evaluate postdae-jsrt --data jsrt --root data --degrade
   anatozoo evaluate --pred out --ref masks --out results
   anatozoo evaluate --pred mine --ref labelsTs --classes front,back
   anatozoo evaluate --pred mine --ref truth --labels lungs=127:1,heart=255:2
   anatozoo evaluate --pred CheXpert.csv --ref physician.csv"""
-
-
-class Predictor(Protocol):
-    """What a model must offer to be evaluated here."""
-
-    checkpoint_name: str
-    checkpoint_version: str
-
-    def predict_batch(self, xs: "Iterable[Image]", batch_size: int) -> "Iterator[SegmentationResult]":
-        """Results in the order of the images, `batch_size` computed at a time."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "name", nargs="?", metavar="NAME", help="a name of `anatozoo list`, hf:org/repo@commit, or a folder"
     )
-    model.add_argument("--data", help=f"data set ({', '.join(DATA)}) or a folder with one")
+    model.add_argument(
+        "--data",
+        help="how the data lie: jsrt, landmarks, hybridgnet, covid, chest, acdc, folder (images/ and masks/, "
+        "a manifest), auto to find out; or a folder with data",
+    )
     model.add_argument(
         "--root",
         type=Path,
@@ -77,21 +73,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--split", help="train, val, test or all (default: val)")
     model.add_argument(
-        "--batch-size", type=at_least_one, default=4, metavar="N", help="images at a time (default: 4)"
+        "--batch-size",
+        type=at_least_one,
+        default=4,
+        metavar="N",
+        help="2-D images at a time (default: 4); volumes, pairs and masks are computed one by one",
     )
     model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
-    model.add_argument(
-        "--occlusion", type=positive, metavar="SIDE", help="paint a black square, SIDE pixels at 1024 x 1024"
+    model.add_argument("--precision", choices=("32", "bf16", "16"), help="number format (default: 32)")
+    special = parser.add_argument_group("what some checkpoints are asked")
+    special.add_argument(
+        "--occlusion",
+        type=positive,
+        metavar="SIDE",
+        help="radiographs: paint a black square, SIDE pixels at 1024 x 1024",
     )
-    model.add_argument(
+    special.add_argument(
         "--occlusion-positions",
         type=at_least_one,
         default=7,
         metavar="N",
         help="positions of the square (default: 7)",
     )
-    model.add_argument(
+    special.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the square's positions (default: 0)"
+    )
+    special.add_argument(
+        "--pairs",
+        type=at_least_one,
+        metavar="N",
+        help="registration: N pairs of two images, always the same ones (default: all ordered pairs)",
+    )
+    special.add_argument(
+        "--side",
+        type=at_least_one,
+        metavar="S",
+        help="registration of square images: bring them to S x S pixels before",
+    )
+    special.add_argument(
+        "--degrade",
+        type=strengths,
+        nargs="?",
+        const={},
+        metavar="STRENGTHS",
+        help="repair: measure each mask as it is and under every kind of damage, always the same; STRENGTHS "
+        "differ from the training's defaults, as morphology=0.012,swap=0.012. Without it masks are not "
+        "damaged",
+    )
+    special.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="super-resolution: of the thick slices that are made of each volume (default: gaussian)",
     )
     add_file_arguments(parser)
     add_measuring_arguments(parser)
@@ -109,13 +141,12 @@ def run(args: argparse.Namespace) -> int:
             args.usage_error("give NAME and --data, or --pred and --ref.")
         if args.data is None:
             args.usage_error("--data is needed: which images shall be segmented?")
-        _refuse(args, ("classes", "labels", "size"), "--pred and --ref")
-        if len(args.spacing_mm or ()) > 1:
-            args.usage_error("--spacing-mm takes one number beside NAME.")
+        _refuse(args, ("classes", "size"), "--pred and --ref")
         return _run_checkpoint(args)
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
-    _refuse(args, ("name", "data", "root", "split", "occlusion"), "NAME")
+    beside_name = ("occlusion", "pairs", "side", "degrade", "profile", "precision")
+    _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
     return run_files(args)
 
 
@@ -128,22 +159,26 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], belonging_to: str) -
 
 
 def _run_checkpoint(args: argparse.Namespace) -> int:
+    from anatozoo.errors import ImageError
     from anatozoo.io.splits import describe, origin_record
     from anatozoo.metrics.tables import provenance, summarise
+    from anatozoo.tasks.trials import choose_cases
     from anatozoo.zoo.hub import load
 
     check_output(args)
     args.split = args.split or "val"
-    cases = select_cases(args.data, args.root, args.split)
+    root, layout = _place(args)
+    model: Any = load(args.name, device=args.device)
+    how = conditions_of(model, args)
+    if args.precision:
+        model.precision = args.precision
+    split = None if args.split == "all" else args.split
+    cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
     for sentence in describe(cases):
         print(f"anatozoo: {sentence}", file=sys.stderr)
-    model: Any = load(args.name, device=args.device)
-    if not hasattr(model, "predict_batch"):
-        raise ConfigError(
-            f"{args.name} segments no radiographs, so --data cannot measure it; write its results to files "
-            "and compare these by --pred and --ref."
-        )
-    rows = list(evaluate(model, cases, args))
+    if lacking:
+        print(f"{lacking} of {len(cases) + lacking} cases lack image or annotation.", file=sys.stderr)
+    rows = list(evaluate(model, cases, how, args))
     unread = [row for row in rows if row.get("error")]
     if len(unread) == len(rows):
         raise ImageError(f"none of the {len(rows)} images could be read; the first: {unread[0]['error']}")
@@ -157,100 +192,91 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         **provenance(("torch", "numpy")),
         "unread": {row["id"]: row["error"] for row in unread},
     } | summarise([row for row in rows if not row.get("error")])
+    if "moving" in rows[0]:
+        summary["unit"] = "pair"
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)
     finish(args, _stem(model.checkpoint_name, args), rows, summary)
     return EXIT_FAILED_IMAGES if unread else EXIT_OK
 
 
-def select_cases(data: str, root: Path | None, split: str) -> "list[ChestCase]":
-    """Cases of a data set that have an image and an annotation.
-
-    Args:
-        data: a layout's name, or a folder whose layout is recognised.
-        root: folder with the data, where `data` is a layout.
-        split: ``"all"`` takes every case.
+def _place(args: argparse.Namespace) -> tuple[Path, str]:
+    """Folder and layout of the data.
 
     Raises:
-        DataError: nothing to evaluate; the message says what was found.
+        DataError: the options do not tell.
     """
-    from anatozoo.io.chest import index_chest, missing_pairs
+    from anatozoo.data.layouts.registry import LAYOUTS
 
-    if data in DATA and root is None:
-        raise DataError(f"--data {data} needs --root DIR, the folder with the downloaded data.")
-    folder, layout = (root, data) if root is not None and data in DATA else (Path(data), "auto")
-    if layout == "auto" and data not in DATA and not folder.is_dir():
-        raise DataError(f"--data {data}: neither one of {', '.join(DATA)} nor a folder.")
-    cases = index_chest(folder, layout, None if split == "all" else split)
-    complete = [case for case in cases if case.image is not None and (case.landmarks or case.masks)]
-    if not complete:
-        lacking = {what: len(ids) for what, ids in missing_pairs(cases).items()}
-        raise DataError(
-            f"{folder}: {len(cases)} cases in split {split!r}, but none has both image and annotation "
-            f"({lacking['image']} lack the image, {lacking['annotation']} the annotation)."
-        )
-    if len(complete) < len(cases):
-        print(
-            f"{len(cases) - len(complete)} of {len(cases)} cases lack image or annotation.", file=sys.stderr
-        )
-    return complete
+    if _is_layout(args.data):
+        if args.root is None:
+            raise DataError(f"--data {args.data} needs --root DIR, the folder with the downloaded data.")
+        return args.root, args.data
+    folder = Path(args.data)
+    if not folder.exists():
+        raise DataError(f"--data {args.data}: neither one of {', '.join((AUTO, *LAYOUTS))} nor a folder.")
+    return folder, AUTO
+
+
+def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
+    """How the data set shall ask the model.
+
+    Raises:
+        ConfigError: an option that this model does not heed.
+    """
+    from anatozoo.tasks.trials import Conditions
+
+    given = {
+        "exclusive": args.exclusive or None,
+        "occlusion": args.occlusion,
+        "pairs": args.pairs,
+        "side": args.side,
+        "degrade": args.degrade,
+        "profile": args.profile,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if foreign := sorted(set(given) - model.conditions):
+        raise ConfigError(f"{args.name} does not heed --{foreign[0]}; leave it out.")
+    given.pop("occlusion", None)
+    spacing = None if args.spacing_mm is None else tuple(args.spacing_mm)
+    return Conditions(measures_of(args), spacing, **given)
 
 
 def evaluate(
-    model: Predictor, cases: "Sequence[ChestCase]", args: argparse.Namespace
+    model: Any, cases: "Sequence[Case]", how: "Conditions", args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """One row per image, or per image and position of the square; unreadable images have ``error``."""
-    from anatozoo.metrics.occlusion import occlusion_centres
-
-    if not args.occlusion:
-        yield from _evaluate_pass(model, cases, args, None, {})
-        return
-    for position, centre in enumerate(occlusion_centres(args.occlusion_positions, args.seed)):
-        yield from _evaluate_pass(model, cases, args, centre, {"position": position})
-
-
-def _evaluate_pass(
-    model: Predictor,
-    cases: "Sequence[ChestCase]",
-    args: argparse.Namespace,
-    centre: "np.ndarray | None",
-    extra: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
-    """Rows of one pass over the images in their order, the unreadable ones last."""
+    """One row per trial, or per trial and position of the square; what cannot be read has ``error``."""
     from rich.progress import track
 
-    from anatozoo.metrics.occlusion import occlude
-    from anatozoo.tasks.chest_cases import case_metrics
+    from anatozoo.metrics.occlusion import occlusion_centres
+    from anatozoo.tasks.trials import measured
 
-    measures = measures_of(args)
-    spacing_mm = args.spacing_mm[0] if args.spacing_mm else None
-    read: list[ChestCase] = []
-    unread: list[dict[str, Any]] = []
-
-    def images() -> "Iterator[Image]":
-        for case in cases:
-            try:
-                image = case.read_image()
-            except ImageError as error:
-                unread.append(_identity(case, extra) | {"error": str(error)})
-                continue
-            read.append(case)
-            yield image if centre is None else occlude(image, args.occlusion, centre)
-
-    results = model.predict_batch(images(), batch_size=args.batch_size)
-    shown = track(results, "evaluating", len(cases), console=error_console(), disable=not sys.stderr.isatty())
-    for index, result in enumerate(shown):
-        case = read[index]
-        numbers = case_metrics(case, result, spacing_mm, measures, cut=args.exclusive)
-        yield _identity(case, extra) | numbers
-    yield from unread
+    passes: list[tuple[Conditions, dict[str, int]]] = [(how, {})]
+    if args.occlusion:
+        centres = enumerate(occlusion_centres(args.occlusion_positions, args.seed))
+        passes = [(replace(how, occlusion=(args.occlusion, c)), {"position": i}) for i, c in centres]
+    for conditions, extra in passes:
+        trials = model.trials(cases, conditions)
+        trials = [replace(trial, identity=trial.identity | extra) for trial in trials]
+        rows = measured(model, trials, conditions.measures, args.batch_size)
+        yield from track(
+            rows, "evaluating", len(trials), console=error_console(), disable=not sys.stderr.isatty()
+        )
 
 
 def command_line(args: argparse.Namespace) -> str:
     """The command that repeats this evaluation, without the folders of this machine."""
     words = ["anatozoo", "evaluate", Path(args.name).name, "--data", _data_name(args.data)]
-    words += ["--root", "DIR"] if args.data in DATA else []
+    words += ["--root", "DIR"] if _is_layout(args.data) else []
     words += ["--split", args.split, *measuring_words(args)]
+    words += ["--labels", args.labels] if args.labels else []
+    words += ["--precision", args.precision] if args.precision else []
+    for name in ("pairs", "side", "profile"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", str(getattr(args, name))]
+    if args.degrade is not None:
+        strong = ",".join(f"{name}={value:g}" for name, value in args.degrade.items())
+        words += ["--degrade", *([strong] if strong else [])]
     if args.occlusion:
         words += [
             "--occlusion",
@@ -286,17 +312,19 @@ def _occlusion_curve(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -
     return curve
 
 
-def _identity(case: "ChestCase", extra: dict[str, Any]) -> dict[str, Any]:
-    known = {key: case.metadata.get(key) for key in METADATA}
-    return {"id": case.id, "patient": case.patient, "split": case.split} | known | extra
-
-
 def _data_name(data: str) -> str:
-    return data if data in DATA else Path(data).resolve().name
+    return data if _is_layout(data) else Path(data).resolve().name
+
+
+def _is_layout(data: str) -> bool:
+    from anatozoo.data.layouts.registry import LAYOUTS
+
+    return data == AUTO or data in LAYOUTS
 
 
 def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
     parts += ["exclusive"] if args.exclusive else []
+    parts += ["degraded"] if args.degrade is not None else []
     return "_".join(parts).replace("/", "-")

@@ -25,7 +25,7 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar=("X", "Y"),
         help="millimetres per pixel where the data states none: one number, or across, down and, in volumes, "
-        "between slices. With NAME it is that at 1024 x 1024 (JSRT: known, 0.35)",
+        "between slices. Of radiographs with NAME it is that at 1024 x 1024 (JSRT: known, 0.35)",
     )
     how.add_argument(
         "--missing",
@@ -117,6 +117,18 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
     return int(text)
+
+
+def strengths(text: str) -> dict[str, float]:
+    """Names and numbers, as ``a=0.1,b=2``, from the command line."""
+    found = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} must be NAME=NUMBER with commas between") from None
+    return found
 
 
 def names_list(text: str) -> tuple[str, ...]:

@@ -148,6 +148,18 @@ class Case:
             raise DataError(f"case {self.id} has annotations but no image.")
         return read_grid_image(self.image(), dims)
 
+    def read_flat(self) -> Image:
+        """Read the image, 2-D, as segmenters of radiographs take it.
+
+        Raises:
+            DataError: there is none.
+            ImageError: it is damaged or no single plane.
+        """
+        if self.image is None:
+            raise DataError(f"case {self.id} has annotations but no image.")
+        image = self.image()
+        return image if isinstance(image, Image) else flat(read_grid_image(image, 2))
+
     def read_drawn(self, organs: Sequence[str], grid: Grid | None = None) -> Drawn:
         """Read the annotation.
 
@@ -183,3 +195,17 @@ class Case:
         """
         image = self.read_image(dims)
         return image, self.read_labels(organs, image.grid)[0] if organs else None
+
+
+def flat(image: GridImage) -> Image:
+    """A radiograph as the square frame takes it."""
+    spacing = None if image.grid.spacing_mm is None else (image.grid.spacing_mm[0], image.grid.spacing_mm[1])
+    return Image(
+        image.pixels,
+        spacing,
+        image.name,
+        image.source,
+        flags=image.flags,
+        black_white=image.black_white,
+        aspect=image.grid.aspect,
+    )

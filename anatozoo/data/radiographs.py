@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from anatozoo.data.base import CaseDataset
-from anatozoo.data.case import Case, Drawn
+from anatozoo.data.case import Case, Drawn, flat
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.square import to_network
-from anatozoo.io.grid import GridImage
-from anatozoo.io.images import Image
 
 METADATA = ("dataset", "sex", "age", "view")
 """Facts about a radiograph in a row of an evaluation."""
@@ -46,7 +44,7 @@ class RadiographDataset(CaseDataset):
             DataError: the case has no image, or its annotation does not fit.
         """
         source = case.read_image(2)
-        pixels, geometry = to_network(_flat(source), self.side, self.intensity)
+        pixels, geometry = to_network(flat(source), self.side, self.intensity)
         image = torch.from_numpy(np.round(pixels * 255).astype(np.uint8))[None]
         spacing = torch.full((2,), torch.nan)
         if source.grid.spacing_mm is not None:
@@ -80,20 +78,6 @@ class RadiographDataset(CaseDataset):
     @abstractmethod
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The annotations as new tensors, of the types that the losses take."""
-
-
-def _flat(image: GridImage) -> Image:
-    """A radiograph for the square frame."""
-    spacing = None if image.grid.spacing_mm is None else (image.grid.spacing_mm[0], image.grid.spacing_mm[1])
-    return Image(
-        image.pixels,
-        spacing,
-        image.name,
-        image.source,
-        flags=image.flags,
-        black_white=image.black_white,
-        aspect=image.grid.aspect,
-    )
 
 
 def mask_coverage(mask: npt.NDArray[np.bool_], geometry: Geometry, side: int) -> npt.NDArray[np.float32]:

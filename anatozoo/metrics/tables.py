@@ -14,7 +14,7 @@ from anatozoo.metrics.statistics import bootstrap_interval
 from anatozoo.version import __version__
 
 FAILURE_METRIC, FAILURE_DICE = "dice/lungs", 0.7
-GROUPS = ("view", "sex")
+GROUPS = ("view", "sex", "degradation")
 COUNTS = ("components", "holes", "self_intersections", "invented", "missed")
 """Metrics that are whole numbers."""
 MAIN = (
@@ -22,16 +22,21 @@ MAIN = (
     "mse_px2", "error_px", "error95_px", "error_mm", "error95_mm", "folding_percent", "similarity",
 )  # fmt: skip
 """Metrics in the order in which people look for them; those not named here follow."""
+BARE = (
+    "dice", "dice_before", "dice_clean", "dice_autoencoder", "similarity", "code_distance",
+    "psnr", "ssim", "psnr_gain", "ssim_gain",
+)  # fmt: skip
+"""Metrics whose names have neither an organ nor a unit."""
 _UNITS = ("_px", "_px2", "_mm", "_percent")
-_FOUR_DECIMALS = ("dice", "nsd", "similarity")
+_FOUR_DECIMALS = ("dice", "dice_before", "dice_after", "nsd", "similarity", "ssim", "ssim_gain")
 _GIT_SECONDS = 10
 Row = Mapping[str, Any]
 
 
 def metric_names(rows: Iterable[Row]) -> list[str]:
-    """Metrics that any row holds, in order of appearance: they hold a slash or end in their unit."""
+    """Metrics that any row holds, in order of appearance: with an organ, with a unit, or one of `BARE`."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if "/" in name or name.endswith(_UNITS) or name == "similarity"]
+    return [name for name in names if "/" in name or name.endswith(_UNITS) or name in BARE]
 
 
 def ranked(names: Iterable[str]) -> list[str]:
@@ -126,7 +131,7 @@ def failures(rows: Sequence[Row]) -> dict[str, float | int | str] | None:
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Everything that the rows say together, as JSON: ``images``, ``metrics``, ``failures``, ``groups``.
 
-    ``groups`` has the same for each value of ``view`` and ``sex`` where the rows have several.
+    ``groups`` has the same for each value of ``view``, ``sex`` and ``degradation``, if there are several.
     """
     groups = {}
     for column in GROUPS:
@@ -183,7 +188,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     What was run, then one line per metric, and one table per grouping. A count that is as it should be in
     every image has no line, nor has a distance in pixels that is there in millimetres.
     """
-    lines = [f"# {_title(summary)}", "", f"{_images(summary['images'])}. `{summary['command']}`", ""]
+    counted = _images(summary["images"], summary.get("unit", "image"))
+    lines = [f"# {_title(summary)}", "", f"{counted}. `{summary['command']}`", ""]
     words = [f"{name} {version}" for name, version in summary["versions"].items()]
     words += [f"commit {summary['commit'][:12]}"] if summary.get("commit") else []
     lines += [", ".join(words), *_left_out(summary), *_dealt(summary), ""]
@@ -221,8 +227,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
+def _images(count: int, unit: str) -> str:
+    return f"1 {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def _title(summary: Mapping[str, Any]) -> str:
@@ -253,6 +259,7 @@ def _dealt(summary: Mapping[str, Any]) -> list[str]:
 
 def _group_table(column: str, values: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     shown = [m for m in ("dice/lungs", "dice/heart", "mse_px2") if m in metrics]
+    shown = [m for m in ("dice_before", "dice") if m in metrics] or shown
     rows = []
     for value, part in values.items():
         cells: list[object] = [value, part["images"]]

@@ -19,7 +19,9 @@ from anatozoo.nn.half_precision import full_where_small
 from anatozoo.tasks.precision import autocast_type, warn_of_half
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
+    from anatozoo.tasks.trials import Conditions, Trial
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
@@ -43,9 +45,13 @@ class Predictor(nn.Module):
         weights_digest: SHA-256 of the file of the weights; empty without one.
         precision: default precision of predictions, see `anatozoo.tasks.precision`.
         offers: outputs for training objectives: ``"maps"``, ``"points"``, ``"images"``.
+        needs: what a case must have in an evaluation: ``"image"``, ``"organs"``.
+        conditions: fields of `anatozoo.tasks.trials.Conditions` that the model uses, beside the common ones.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset()
+    conditions: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset({"image", "organs"})
 
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
@@ -118,27 +124,60 @@ class Predictor(nn.Module):
         with torch.autocast(device, kind):
             yield
 
+    # Evaluation on a data set.
+
+    def usable(self, case: DataCase) -> bool:
+        """Whether a case has what the model needs."""
+        organs = self.organs if "organs" in self.needs else ()
+        return ("image" not in self.needs or case.image is not None) and all(map(case.has, organs))  # type: ignore[arg-type]
+
+    def trials(self, cases: Sequence[DataCase], how: Conditions) -> list[Trial]:
+        """The inputs that the cases give the model, each with the reference for its output.
+
+        Args:
+            cases: cases that are `usable`.
+            how: metrics and conditions of the evaluation.
+
+        Raises:
+            ConfigError: models of this task cannot be evaluated on a data set.
+        """
+        raise ConfigError(
+            f"{self.checkpoint_name} cannot be evaluated on a data set; write its results to files, and "
+            "compare these by --pred and --ref."
+        )
+
+    def ask(self, question: Any) -> Any:
+        """The output for the input of one `Trial`."""
+        return self.predict(question)  # type: ignore[operator]
+
+    def answers(self, questions: Iterable[Any], batch_size: int) -> Iterator[Any]:
+        """The outputs for many inputs, in order; an input that fails gives its `AnatozooError`.
+
+        Args:
+            questions: inputs of trials.
+            batch_size: largest number of inputs at a time.
+        """
+        for question in questions:
+            try:
+                answer = self.ask(question)
+            except AnatozooError as error:
+                answer = error
+            yield answer
+
     # Validation.
 
     def columns(self) -> list[str]:
-        """Names of the metrics of `measure`; the first one selects the weights."""
+        """Names of the numbers of each case that are logged; the first one selects the weights."""
         return []
 
     def infer(self, batch: Mapping[str, Tensor]) -> Any:
-        """The network's output for a validation batch, computed once for `measure` and `cases`."""
+        """The network's output for a validation batch."""
         raise TypeError(f"{type(self).__name__} does not define infer.")
-
-    def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The metrics of a batch, (B, columns); NaN where a column does not apply.
-
-        Args:
-            output: the result of `infer`.
-            batch: the validation batch.
-        """
-        raise TypeError(f"{type(self).__name__} does not define measure.")
 
     def cases(self, output: Any, batch: Mapping[str, Tensor]) -> list[Case]:
         """Predictions with their references, one case per image of the batch, on the CPU.
+
+        `anatozoo.metrics.cases.Case.numbers` holds metrics that need neither masks nor landmarks.
 
         Args:
             output: the result of `infer`.

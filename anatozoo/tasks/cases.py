@@ -1,6 +1,7 @@
 """Validation batches as cases: predictions with their references, image by image, on the CPU."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.io.annotation import Annotation
-from anatozoo.metrics.cases import Case
+from anatozoo.metrics.cases import Case, mean_dice
 from anatozoo.metrics.chest import FRAME
 from anatozoo.nn.graphs import organ_slices
 
@@ -67,7 +68,7 @@ def label_cases(
     image: Tensor | None = None,
     known: Tensor | None = None,
 ) -> list[Case]:
-    """Masks of each class at the network's resolution.
+    """Masks of each class at the network's resolution, with the mean Dice over the classes as ``dice``.
 
     Args:
         found: label maps (B, ...), 0 for background, in which class number i, from 1, has the value i.
@@ -86,8 +87,35 @@ def label_cases(
             Annotation(side[i].shape[::-1], masks={n: side[i] == v for v, n in named}, spacing_mm=spacing)
             for side in sides
         )
-        cases.append(Case(prediction, reference, pixels))
+        dice = mean_dice(prediction.masks, reference.masks)
+        cases.append(Case(prediction, reference, pixels, {"dice": dice}))
     return cases
+
+
+def label_dice(found: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], count: int) -> float:
+    """Mean Dice over the classes 1 to `count` of two label maps; NaN where none of them is in either."""
+    sides = ({str(value): side == value for value in range(1, count + 1)} for side in (found, truth))
+    return mean_dice(*sides)
+
+
+def label_dices(found: Tensor, truth: Tensor, count: int) -> list[float]:
+    """`label_dice` of each pair of label maps (B, ...)."""
+    one, other = (labels.to(torch.uint8).cpu().numpy() for labels in (found, truth))
+    return [label_dice(*pair, count) for pair in zip(one, other, strict=True)]
+
+
+def with_numbers(cases: Sequence[Case], numbers: Mapping[str, Iterable[float]]) -> list[Case]:
+    """The cases with further numbers.
+
+    Args:
+        cases: one for each image of a batch.
+        numbers: column -> one value for each image; NaN is kept.
+    """
+    rows = zip(*(list(values) for values in numbers.values()), strict=True)
+    return [
+        replace(case, numbers={**case.numbers, **dict(zip(numbers, map(float, row), strict=True))})
+        for case, row in zip(cases, rows, strict=True)
+    ]
 
 
 def bare_cases(image: Tensor) -> list[Case]:

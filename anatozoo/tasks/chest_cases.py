@@ -1,4 +1,4 @@
-"""A radiograph's result and its reference on one grid, and the metrics that compare them."""
+"""A radiograph's result beside what its data set says, on one grid."""
 
 from __future__ import annotations
 
@@ -6,67 +6,71 @@ from typing import TYPE_CHECKING
 
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
-from anatozoo.metrics.cases import Case, Measures, Row, case_row
+from anatozoo.metrics.cases import Case, Row
 from anatozoo.metrics.chest import FRAME, comparable, draw_masks, scale_points, to_frame
 
 if TYPE_CHECKING:
-    from anatozoo.io.chest import ChestCase
+    from anatozoo.data.case import Case as DataCase
+    from anatozoo.data.case import Drawn
     from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.tasks.trials import Conditions
+
+METADATA = ("dataset", "sex", "age", "view")
 
 
-def case_metrics(
-    case: ChestCase,
-    result: SegmentationResult,
-    spacing_mm: float | None,
-    measures: Measures,
-    *,
-    cut: bool = False,
-) -> Row:
-    """The metrics of one prediction, see `anatozoo.metrics.cases.case_row`.
+def identity_of(case: DataCase) -> Row:
+    """``id``, ``patient``, ``split``, ``dataset``, ``sex``, ``age`` and ``view``; None where unknown."""
+    known = {"dataset": case.domain} | dict(case.facts)
+    return {"id": case.id, "patient": case.subject, "split": case.split} | {k: known.get(k) for k in METADATA}
+
+
+def compared(drawn: Drawn, result: SegmentationResult, how: Conditions) -> Case:
+    """Prediction and reference by the same rules, see `anatozoo.metrics.chest.comparable`.
 
     Args:
-        case: the reference: its landmarks or else its masks.
+        drawn: the reference: its landmarks or else its masks.
         result: the prediction.
-        spacing_mm: millimetres per pixel at 1024 pixels along the longer side; None takes the case's own.
-        measures: what to measure.
-        cut: draw organs without overlap, see `anatozoo.metrics.chest.exclusive`.
+        how: a spacing is that where the longer side has 1024 pixels, None takes the case's own; whether
+            organs are drawn without overlap.
     """
-    prediction, reference = case_sides(case, result, spacing_mm)
-    return case_row(Case(*comparable(prediction, reference, measures.rounding, cut=cut)), measures)
+    spacing_mm = None if how.spacing_mm is None else how.spacing_mm[0]
+    prediction, reference = case_sides(drawn, result, spacing_mm)
+    return Case(*comparable(prediction, reference, how.measures.rounding, cut=how.exclusive))
 
 
 def case_sides(
-    case: ChestCase, result: SegmentationResult, spacing_mm: float | None
+    drawn: Drawn, result: SegmentationResult, spacing_mm: float | None
 ) -> tuple[Annotation, Annotation]:
     """Prediction and reference on one grid.
 
-    Landmarks are compared with landmarks at 1024 x 1024, label maps with landmarks on the image. If the
-    reference is masks, both lie on the masks' grid: predicted contours are drawn there, predicted label maps
-    resampled by the nearest pixel.
+    Landmarks meet landmarks at 1024 x 1024, label maps meet landmarks on the image, and where the reference
+    is masks, or outlines without landmarks, both are on the masks' own grid: predicted contours are drawn
+    there to the nearest pixel, predicted label maps are brought there by their nearest pixels.
     """
+    full = (drawn.grid.size[0], drawn.grid.size[1])
+    points = {organ: each for organ, each in drawn.landmarks.items() if organ not in drawn.free}
 
     def spacing(size: tuple[int, int]) -> tuple[float, float] | None:
         """Spacing of the case in an image of this size."""
         if spacing_mm is not None:
             return (spacing_mm * FRAME / max(size),) * 2
-        if case.spacing_mm is None:
+        if drawn.grid.spacing_mm is None:
             return None
-        x, y = (s * full / own for s, full, own in zip(case.spacing_mm, case.size, size, strict=True))
+        x, y = (s * whole / own for s, whole, own in zip(drawn.grid.spacing_mm, full, size, strict=True))
         return x, y
 
-    if case.landmarks and result.landmarks:
-        frame, points = (FRAME, FRAME), to_frame(result.landmarks, result.size)
-        reference = Annotation(frame, to_frame(case.landmarks, case.size), spacing_mm=spacing(frame))
-        return Annotation(frame, points), reference
-    if case.landmarks:
-        reference = Annotation(result.size, scale_points(case.landmarks, case.size, result.size))
+    if points and result.landmarks:
+        frame, found = (FRAME, FRAME), to_frame(result.landmarks, result.size)
+        return Annotation(frame, found), Annotation(frame, to_frame(points, full), spacing_mm=spacing(frame))
+    if points:
+        reference = Annotation(result.size, scale_points(points, full, result.size))
         return Annotation(result.size, masks=result.masks, spacing_mm=spacing(result.size)), reference
-    masks = {organ: case.read_mask(organ) for organ in case.masks}
-    height, width = next(iter(masks.values())).shape
+    height, width = next((mask.shape for mask in drawn.masks.values()), full[::-1])
     size = (width, height)
+    masks = {organ: drawn.mask(organ, size) for organ in (*drawn.masks, *drawn.free)}
     reference = Annotation(size, masks=masks, spacing_mm=spacing(size))
     if result.landmarks:
-        drawn = draw_masks(result.landmarks, result.size, size)
-        return Annotation(size, scale_points(result.landmarks, result.size, size), drawn), reference
+        found_masks = draw_masks(result.landmarks, result.size, size)
+        return Annotation(size, scale_points(result.landmarks, result.size, size), found_masks), reference
     to_size = Geometry.fit(result.size, size, mode="stretch").mask_to_target
     return Annotation(size, masks={organ: to_size(m) for organ, m in result.masks.items()}), reference

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,14 +16,16 @@ from anatozoo.frames.planes import labels_on_grid
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.read import read_labels
-from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.tasks.base import Predictor
 from anatozoo.tasks.cases import label_cases
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.results.volume import VolumeResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 
 class CodeTask(Predictor):
@@ -40,6 +43,7 @@ class CodeTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"maps"})
+    needs = frozenset({"organs"})
 
     network: Any
 
@@ -147,15 +151,26 @@ class CodeTask(Predictor):
             _, logits = self.network(one_hot(given, len(self.organs) + 1).to(dtype))
         return labels_on_grid(logits[0].float().softmax(0).cpu().numpy(), frame)
 
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """Each label map, judged by how well it comes back from its code."""
+        from anatozoo.tasks.trials import Trial, identity_of
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def ask(self, question: Any) -> npt.NDArray[np.uint8]:
+        """The label map that the code of a given one stands for."""
+        return self.reconstruct(question)
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Any, Judge]":
+        from anatozoo.tasks.trials import as_mask, labels_beside, read_truth
+
+        truth, grid = read_truth(case, self.organs, how)
+        return as_mask(truth, grid), lambda found: labels_beside(found, truth, self.organs, grid.spacing_mm)
+
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""
         _, logits = self.network(one_hot(batch["labels"], len(self.organs) + 1))
         return logits
-
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of the reconstruction of each label map."""
-        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.organs) + 1)
-        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Reconstructed label maps with the given ones."""

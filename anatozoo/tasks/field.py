@@ -12,17 +12,19 @@ from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.frames.frame import Frame, displacement_between
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.orientation import Orientation
-from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.registration_losses import similarity_loss
 from anatozoo.nn.warp import folding_fraction, warp
 from anatozoo.tasks.base import Predictor
-from anatozoo.tasks.cases import bare_cases, label_cases
+from anatozoo.tasks.cases import bare_cases, label_cases, label_dices, with_numbers
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.io.grid import GridImage
     from anatozoo.metrics.cases import Case
     from anatozoo.results.field import RegistrationResult
+    from anatozoo.tasks.trials import Conditions, Trial
 
 Spacing = float | Sequence[float] | None
 
@@ -31,8 +33,6 @@ LARGEST_RATIO, NOTABLE_RATIO = 2.5, 1.5
 OPPOSITE = -0.3
 """Two images with a lower correlation before registration have opposite polarity."""
 NOTABLE_FOLDING = 0.005
-NUMBERS = ("dice_before", "similarity", "folding_percent")
-"""Columns of `FieldTask.measure` that need no masks."""
 
 
 class Answer(Protocol):
@@ -71,6 +71,7 @@ class FieldTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"maps"})
+    conditions: ClassVar = frozenset({"pairs", "side"})
     refines: ClassVar[bool] = False
     """Whether the field of a pair can be refined."""
     instance_steps: int = 0
@@ -85,6 +86,7 @@ class FieldTask(Predictor):
         super().__init__(frame)
         self.frame.require((2, 3), ("pad", "stretch", "spacing"))
         self.organs = check_labels(organs)
+        self.needs = frozenset({"image", "organs"} if self.organs else {"image"})
         if window < 1 or window % 2 == 0:
             raise ConfigError(f"window={window} must be odd and positive.")
         self.similarity, self.window = similarity, window
@@ -97,6 +99,20 @@ class FieldTask(Predictor):
         """The registration of the batch's ``moving`` to its ``fixed``."""
         answer: Answer = self(batch["moving"], batch["fixed"])
         return answer
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """All ordered pairs of two cases, or some that are always the same; see `anatozoo.tasks.pairs`.
+
+        Raises:
+            DataError: there are less than two cases.
+        """
+        from anatozoo.tasks.pairs import pair_trials
+
+        return pair_trials(cases, tuple(self.organs), len(self.shape), how)
+
+    def ask(self, question: Any) -> "RegistrationResult":
+        """The registration of a moving image to a fixed one."""
+        return self.predict(*question)
 
     def golden_input(self) -> dict[str, np.ndarray]:
         """Two images that are free to share, for the golden test: one is a shifted copy of the other.
@@ -134,31 +150,21 @@ class FieldTask(Predictor):
         dice = ["dice", "dice_before", *(f"dice/{name}" for name in self.organs)] if self.organs else []
         return [*dice, "similarity", "folding_percent"]
 
-    def measure(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice after and before registration, similarity and folding of each pair."""
-        classes, values = len(self.organs) + 1, []
-        if self.organs and "fixed_labels" in batch:
-            moving, fixed = batch["moving_labels"], batch["fixed_labels"]
-            dice = dice_per_label(self._warped_labels(output, batch), fixed, classes)
-            before = dice_per_label(moving, fixed, classes)
-            values = [dice.nanmean(1, keepdim=True), before.nanmean(1, keepdim=True), dice]
-        elif self.organs:
-            values = [output.field.new_full((len(batch["fixed"]), len(self.organs) + 2), torch.nan)]
+    def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Warped beside fixed labels, where there are any, with the numbers of the deformation."""
         pairs = zip(output.warped, batch["fixed"], strict=True)
         similarity = torch.stack([-self.dissimilarity(a[None], b[None]) for a, b in pairs])
-        values += [similarity[:, None], 100 * folding_fraction(output.field)[:, None]]
-        return torch.cat(values, 1)
-
-    def cases(self, output: Answer, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Warped with fixed labels, if there are any, and the metrics of the deformation."""
-        if self.organs and "fixed_labels" in batch:
-            warped, fixed = self._warped_labels(output, batch), batch["fixed_labels"]
-            cases = label_cases(warped, fixed, self.organs, batch, image=batch["fixed"])
-        else:
-            cases = bare_cases(batch["fixed"])
-        values, columns = self.measure(output, batch).cpu(), self.columns()
-        numbers = [{k: float(row[columns.index(k)]) for k in NUMBERS if k in columns} for row in values]
-        return [replace(case, numbers=given) for case, given in zip(cases, numbers, strict=True)]
+        numbers = {
+            "similarity": similarity.tolist(),
+            "folding_percent": (100 * folding_fraction(output.field)).tolist(),
+        }
+        if not self.organs or "fixed_labels" not in batch:
+            return with_numbers(bare_cases(batch["fixed"]), numbers)
+        moving, fixed = batch["moving_labels"], batch["fixed_labels"]
+        before = {"dice_before": label_dices(moving, fixed, len(self.organs))}
+        found = self._warped_labels(output, batch)
+        cases = label_cases(found, fixed, self.organs, batch, image=batch["fixed"])
+        return with_numbers(cases, before | numbers)
 
     def _warped_labels(self, output: Answer, batch: Mapping[str, Tensor]) -> Tensor:
         """Linear interpolation of each organ, then the largest, as in the paper's evaluation."""

@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.tasks.base import Predictor, in_batches
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.frames.geometry import Geometry
     from anatozoo.io.images import Image
     from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 
 class ImageTask(Predictor):
@@ -29,6 +32,8 @@ class ImageTask(Predictor):
     Attributes:
         organs: names of the organs.
     """
+
+    conditions: ClassVar = frozenset({"exclusive", "occlusion"})
 
     organs: Any
 
@@ -98,6 +103,38 @@ class ImageTask(Predictor):
             lambda x: read_image(x, allow_any_modality=allow_any_modality),
             lambda images: self._segment(images, precision),
         )
+
+    def usable(self, case: "DataCase") -> bool:
+        """Whether there is an image, and anything annotated: what both sides know is compared."""
+        return case.image is not None and case.labelled
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """Each radiograph, judged by its landmarks or else its masks; see `anatozoo.tasks.chest_cases`.
+
+        Raises:
+            ConfigError: the spacing of the conditions is more than one number.
+        """
+        from anatozoo.tasks.chest_cases import identity_of
+        from anatozoo.tasks.trials import Trial
+
+        if how.spacing_mm is not None and len(how.spacing_mm) > 1:
+            raise ConfigError("the spacing of radiographs is one number, that at 1024 x 1024.")
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def answers(self, questions: Iterable["Image"], batch_size: int) -> Iterator["SegmentationResult"]:
+        """Results in the order of the images, `batch_size` computed at a time."""
+        return self.predict_batch(questions, batch_size=batch_size)
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Image, Judge]":
+        from anatozoo.io.grid import Grid
+        from anatozoo.metrics.occlusion import occlude
+        from anatozoo.tasks.chest_cases import compared
+
+        image = case.read_flat()
+        if how.occlusion is not None:
+            image = occlude(image, *how.occlusion)
+        grid = Grid(image.size, image.spacing_mm)
+        return image, lambda result: compared(case.read_drawn(tuple(self.organs), grid), result, how)
 
     @torch.inference_mode()
     def _segment(self, images: Sequence["Image"], precision: str | None = None) -> list["SegmentationResult"]:

@@ -72,11 +72,6 @@ class LabelTask(ImageTask):
         """Dice over all organs and of each."""
         return ["dice", *(f"dice/{organ}" for organ in self.organs)]
 
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice over all organs and of each, of logits (B, 1 + organs, S, S)."""
-        values = dice_per_image(output.argmax(1), batch["labels"], batch["known"] > 0)
-        return torch.cat([values.nanmean(1, keepdim=True), values], 1)
-
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Masks of the annotated organs at the network's resolution.
 
@@ -187,21 +182,3 @@ def judged_labels(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     """
     allowed = admissible(labels, known).gather(1, prediction[:, None])[:, 0]
     return torch.where(allowed, labels, prediction)
-
-
-def dice_per_image(prediction: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Dice of each organ, (B, C) float32; NaN where it is not annotated, or annotated as absent.
-
-    Args:
-        prediction: (B, H, W) int64.
-        labels: (B, H, W) int64.
-        known: (B, C) bool.
-    """
-    corrected = judged_labels(prediction, labels, known)
-    columns = []
-    for value in range(1, 1 + known.shape[1]):
-        a, b = corrected == value, labels == value
-        size = b.sum((1, 2))
-        dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + size).clamp_min(1)
-        columns.append(dice.masked_fill(~known[:, value - 1] | (size == 0), torch.nan))
-    return torch.stack(columns, 1)

@@ -2,23 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.frames.frame import Frame
-from anatozoo.frames.planes import in_one_part, labels_on_grid, organ_planes, to_frame
+from anatozoo.frames.planes import in_one_part, labels_on_grid, largest_plane, organ_planes, to_frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.masks import Classes, MaskInput, read_mask
+from anatozoo.metrics.cases import case_numbers
 from anatozoo.nn.labels import check_labels
 from anatozoo.tasks.base import Predictor, in_batches
+from anatozoo.tasks.cases import label_dice
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
+    from anatozoo.metrics.cases import Case
     from anatozoo.results.repair import RepairResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
+
+Labels = npt.NDArray[np.uint8]
 
 LARGE_CHANGE = 0.7
 """Dice between before and after below which a result is flagged."""
@@ -42,6 +51,7 @@ class RepairTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"maps"})
+    needs = frozenset({"organs"})
 
     def __init__(
         self,
@@ -119,6 +129,56 @@ class RepairTask(Predictor):
             lambda x: self._read(x, classes, spacing_mm),
             lambda masks: self._repair(masks, precision),
         )
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """Each mask as the data hold it: what a repair loses of what needs none."""
+        from anatozoo.tasks.trials import Trial, identity_of
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def ask(self, question: Any) -> Labels:
+        """The repaired label map of a mask, or of shares (1 + organs, ...) in the frame, background first."""
+        return self.repaired(question) if isinstance(question, Tensor) else self.predict(question).after
+
+    @torch.inference_mode()
+    def repaired(self, shares: Tensor) -> Labels:
+        """The repaired label map (...) in the frame, of shares (1 + organs, ...) in it, background first."""
+        device, dtype = self.place()
+        with self.answering():
+            logits = self(shares[None].to(device, dtype))
+        return largest_plane(list(in_one_part(logits.float().softmax(1)[0].cpu().numpy(), self.behind)))
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Any, Judge]":
+        from anatozoo.tasks.trials import as_mask, read_truth
+
+        truth, grid = read_truth(case, self.organs, how)
+        return as_mask(truth, grid), self.judge(truth, truth, grid.spacing_mm, how)
+
+    def judge(
+        self, before: Labels, truth: Labels, spacing_mm: tuple[float, ...] | None, how: "Conditions"
+    ) -> "Judge":
+        """What makes a case of a repaired label map: its numbers are those of the mask before the repair.
+
+        Args:
+            before: label map that was given.
+            truth: of the same grid.
+            spacing_mm: of that grid.
+            how: what is measured.
+        """
+        from anatozoo.tasks.trials import labels_beside
+
+        def made(after: Labels) -> "Case":
+            given = case_numbers(labels_beside(before, truth, self.organs, spacing_mm), how.measures)
+            numbers = {name.replace("/", "_before/", 1): value for name, value in given.items()}
+            numbers |= {
+                "dice_before": label_dice(before, truth, count),
+                "dice": label_dice(after, truth, count),
+            }
+            return labels_beside(after, truth, self.organs, spacing_mm, numbers)
+
+        count = len(self.organs)
+
+        return made
 
     def golden_input(self) -> np.ndarray:
         """A label map that is free to share, for the golden test."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,8 +20,10 @@ from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.base import Predictor, in_batches
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.io.grid import GridImage
     from anatozoo.results.restored import RestoredVolume
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 WINDOW = (48, 160, 160)
 """Largest part of a coarse volume (D, H, W) that is restored at once, to limit the memory."""
@@ -45,6 +48,8 @@ class RestoreTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"images"})
+    conditions: ClassVar = frozenset({"profile"})
+    needs = frozenset({"image"})
 
     network: Any
 
@@ -108,6 +113,24 @@ class RestoreTask(Predictor):
             ImageError: a volume cannot be read; the ones before it have been yielded.
         """
         return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """The thick slices that a scanner would have made of each volume, judged by the volume itself."""
+        from anatozoo.tasks.trials import Trial, identity_of
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def ask(self, question: Any) -> npt.NDArray[np.float32]:
+        """The restored volume (D, H, W) of thick slices."""
+        volume: npt.NDArray[np.float32] = self.predict(question).volume
+        return volume
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[GridImage, Judge]":
+        from anatozoo.tasks.thick import judged, thickened
+        from anatozoo.tasks.trials import read_volume
+
+        volume = thickened(read_volume(case, how), self.factor, how.profile)
+        return volume.thick, partial(judged, volume)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """Thick slices that are free to share, for the golden test: a bright ball in noise."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,15 +16,17 @@ from anatozoo.frames.planes import labels_on_grid, largest_plane
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.read import read_stack
-from anatozoo.nn.labels import check_labels, dice_per_label, one_hot
+from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.io.grid import GridImage
     from anatozoo.metrics.cases import Case
     from anatozoo.results.volume import VolumeResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 WIDER = 1.5
 """Size of the second view of slices relative to the network's frame, along each axis."""
@@ -76,11 +79,6 @@ class VolumeTask(Predictor):
     def columns(self) -> list[str]:
         """Dice over all organs and of each."""
         return ["dice", *(f"dice/{name}" for name in self.organs)]
-
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice over all organs and of each, within the frame."""
-        dice = dice_per_label(output.argmax(1), batch["labels"], len(self.organs) + 1)
-        return torch.cat([dice.nanmean(1, keepdim=True), dice], 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Predicted label maps with the references, within the frame."""
@@ -148,6 +146,19 @@ class VolumeTask(Predictor):
             ImageError: a volume cannot be read; the ones before it have been yielded.
         """
         return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """Each volume, its label map judged on the volume's own grid."""
+        from anatozoo.tasks.trials import Trial, identity_of
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[GridImage, Judge]":
+        from anatozoo.tasks.trials import labels_beside, read_volume
+
+        image = read_volume(case, how)
+        truth, grid = case.read_labels(self.organs, image.grid)
+        return image, lambda result: labels_beside(result.label_map, truth, self.organs, grid.spacing_mm)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that is free to share, for the golden test: the one with the most segmented voxels."""

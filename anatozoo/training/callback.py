@@ -19,6 +19,7 @@ from anatozoo.io.annotation import parts_of
 from anatozoo.io.writers import atomic_path, write_bytes, write_csv
 from anatozoo.metrics.cases import Measures, Row
 from anatozoo.training.collected import Collection, identity_of
+from anatozoo.training.module import ZooModule
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,8 +34,9 @@ class MetricsCallback(L.Callback):
     """Writes one row per image after every validation and test, whatever the method.
 
     The rows are those of `anatozoo.metrics.cases.case_row` for the module's `cases`, with the identity of the
-    image (``id`` first) and, if the trainer knows them, ``epoch`` and ``step`` of the weights. A distributed
-    run collects the rows of all processes; each image counts once. Nothing is logged.
+    image (``id`` first) and, if the trainer knows them, ``epoch`` and ``step`` of the weights. The module
+    logs the means of the same rows: ``val/dice/heart`` is the mean of the column ``dice/heart``. A
+    distributed run collects the rows of all processes; each image counts once.
 
     ``val_metrics.csv`` and ``test_metrics.csv`` hold the last validation and test. They lie in `folder`, or
     else beside the checkpoints, or else in the logger's folder. The commands ``validate`` and ``test``, but
@@ -67,11 +69,11 @@ class MetricsCallback(L.Callback):
             raise ConfigError(f"pictures={pictures} must be at least 0.")
         self.folder, self.formats, self.pictures = folder, list(formats), pictures
         self.measures = read_measures(measures or {})
-        self._collected = Collection(self.measures, 0)
+        self._collected = Collection(0)
         self._failure: str | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check that the formats can be written.
+        """Check that the formats can be written, and tell the module what to measure.
 
         Raises:
             ConfigError: pyarrow is missing.
@@ -81,14 +83,16 @@ class MetricsCallback(L.Callback):
                 "MetricsCallback: Parquet needs pyarrow; `pip install pyarrow`, or set formats to [csv]."
             )
         self._failure = None
+        if isinstance(pl_module, ZooModule):
+            pl_module.measures = self.measures
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with no rows."""
-        self._collected = Collection(self.measures, self.pictures if _measuring(trainer) else 0)
+        self._collected = Collection(self.pictures if _measuring(trainer) else 0)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with no rows."""
-        self._collected = Collection(self.measures, self.pictures)
+        self._collected = Collection(self.pictures)
 
     def on_validation_batch_end(
         self,
@@ -134,14 +138,15 @@ class MetricsCallback(L.Callback):
             raise OutputError(self._failure)
 
     def _collect(self, module: Any, outputs: Any, batch: Mapping[str, Any], loaders: Any) -> None:
-        if not isinstance(outputs, Mapping) or "output" not in outputs or not hasattr(module, "cases"):
+        if not isinstance(outputs, Mapping) or not {"cases", "rows"} <= set(outputs):
             raise ConfigError(
-                f"MetricsCallback works with modules on ZooModule: {type(module).__name__} has no method "
-                "`cases`, or its step does not return {'output': ...}."
+                f"MetricsCallback works with modules on ZooModule: the step of {type(module).__name__} does "
+                "not return {'cases': ..., 'rows': ...}."
             )
         loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
-        for index, case in zip(batch["index"].tolist(), module.cases(outputs["output"], batch), strict=True):
-            self._collected.add(index, identity_of(loader.dataset, index), case)
+        found = zip(batch["index"].tolist(), outputs["cases"], outputs["rows"], strict=True)
+        for index, case, row in found:
+            self._collected.add(index, identity_of(loader.dataset, index), case, row)
 
     def _finish(self, trainer: L.Trainer, stage: str) -> None:
         # Both need all processes.
@@ -158,7 +163,7 @@ class MetricsCallback(L.Callback):
                 except OutputError as error:
                     failure = str(error)
         self._failure = trainer.strategy.broadcast(failure)
-        self._collected = Collection(self.measures, 0)
+        self._collected = Collection(0)
         if self._failure is None:
             return
         if _measuring(trainer):
@@ -251,7 +256,6 @@ def read_measures(settings: Mapping[str, Any]) -> Measures:
     if unknown := sorted(set(settings) - set(known)):
         raise ConfigError(f"measures does not know {', '.join(unknown)}; it has {', '.join(known)}.")
     measures = Measures(**settings)
-    plausibility: object = measures.plausibility
     wrong = []
     if measures.missing not in ("worst", "nan") and not _is_number(measures.missing):
         wrong.append(f"missing={measures.missing!r} must be worst, nan or a number")
@@ -259,8 +263,10 @@ def read_measures(settings: Mapping[str, Any]) -> Measures:
         wrong.append(f"tolerance={measures.tolerance!r} must be a number from 0 on, or null")
     if measures.rounding not in ("truncate", "nearest"):
         wrong.append(f"rounding={measures.rounding!r} must be truncate or nearest")
-    if not isinstance(plausibility, bool):
-        wrong.append(f"plausibility={plausibility!r} must be true or false")
+    for name in ("plausibility", "distances"):
+        value: object = getattr(measures, name)
+        if not isinstance(value, bool):
+            wrong.append(f"{name}={value!r} must be true or false")
     if wrong:
         raise ConfigError(f"measures: {'; '.join(wrong)}.")
     return measures

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from anatozoo.errors import DataError
 from anatozoo.io.annotation import PAIRS
-from anatozoo.metrics.cases import Case, Measures, Row, case_row
+from anatozoo.metrics.cases import Case, Row
 
 if TYPE_CHECKING:
     from anatozoo.results.draw.cases import CasePicture
@@ -39,29 +39,21 @@ class Collection:
     """Images keyed by their index in the data set, each once.
 
     Args:
-        measures: what to measure.
         pictures: number of worst and of best cases whose pictures are kept.
     """
 
-    def __init__(self, measures: Measures, pictures: int) -> None:
-        self.measures, self.pictures = measures, pictures
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures
         self.seen: dict[int, Seen] = {}
         self._drawn: dict[int, Seen] = {}
 
     def __len__(self) -> int:
         return len(self.seen)
 
-    def add(self, index: int, identity: Row, case: Case) -> None:
-        """Measure a case, unless it was measured already.
-
-        Raises:
-            GeometryError: prediction and reference do not fit together.
-        """
+    def add(self, index: int, identity: Row, case: Case, numbers: Row) -> None:
+        """Keep the numbers of a case, unless it is there."""
         if index in self.seen:
             return
-        comparable = set(case.prediction.organs) & set(case.reference.organs)
-        # An image without annotated organs still has other numbers, which are worth a row.
-        numbers = case_row(case, self.measures) if comparable else dict(case.numbers)
         item = Seen(identity, numbers, score_of(numbers))
         self.seen[index] = item
         if self.pictures and item.score is not None:

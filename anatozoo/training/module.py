@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.metrics.cases import OVERLAP, Measures, case_numbers
 from anatozoo.metrics.per_image import PerImageMean
 from anatozoo.nn.half_precision import full_where_small
 from anatozoo.tasks.base import Predictor, parameters_of, plain
@@ -40,10 +41,13 @@ class ZooModule(Predictor, L.LightningModule):
         **model: the settings of the model.
 
     Attributes:
+        measures: metrics of a validation: those that are logged or, with a `MetricsCallback`, all that it
+            writes.
         fast_layout: train in "channels last" order, which is fastest for convolutions of images on CPUs and
             tensor cores.
     """
 
+    measures: Measures = OVERLAP
     fast_layout: ClassVar[bool] = False
     extra_links: ClassVar[Mapping[str, str]] = {}
     """Further settings, beside organs and frame, that model and data module share: model's name to data's."""
@@ -228,17 +232,20 @@ class ZooModule(Predictor, L.LightningModule):
     # Validation.
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Collect the metrics of each image; callbacks find the prediction under ``output``."""
+        """Measure each image; callbacks find the answer, the cases and their rows of numbers."""
         return self._judge(self.val_metrics, batch)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Collect the metrics of each image; callbacks find the prediction under ``output``."""
+        """Measure each image; callbacks find the answer, the cases and their rows of numbers."""
         return self._judge(self.test_metrics, batch)
 
     def _judge(self, metric: PerImageMean, batch: dict[str, Tensor]) -> dict[str, Any]:
         output = self.infer(batch)
-        metric.update(batch["index"], self.measure(output, batch))
-        return {"output": output}
+        cases = self.cases(output, batch)
+        rows = [case_numbers(case, self.measures) for case in cases]
+        values = torch.tensor([[row.get(name, torch.nan) for name in self.columns()] for row in rows])
+        metric.update(batch["index"], values.to(batch["index"].device))
+        return {"output": output, "cases": cases, "rows": rows}
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the validation images."""

@@ -7,13 +7,20 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from anatozoo.cli.main import main
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image
 from anatozoo.io.landmarks import draw_label_map
+from anatozoo.methods.acregnet.model import AcRegNetModel
+from anatozoo.methods.postdae.corruptions import KINDS
+from anatozoo.methods.postdae.model import PostDAEModel
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.tasks.base import Predictor
+from anatozoo.tasks.images import ImageTask
 from tests.support.phantoms import make_chest_phantom
 
 FOLDERS = {
@@ -26,13 +33,24 @@ FOLDERS = {
 NAMES = ["JPCLN001", "JPCLN002", "JPCLN003"]
 
 
-class Labeller:
+class Labeller(ImageTask):
     """Stands in for a U-Net: a label map with both lungs under one label, cut by the heart."""
 
     checkpoint_name = "labeller"
     checkpoint_version = "1.0.0"
 
-    def predict_batch(self, xs: Iterable[Image], batch_size: int) -> Iterator[SegmentationResult]:
+    def __init__(self) -> None:
+        super().__init__(FrameSpec(64))
+        self.organs = ["lungs", "heart"]
+
+    def _answers(self, batch: torch.Tensor) -> np.ndarray:
+        raise NotImplementedError
+
+    _result = None  # type: ignore[assignment]
+
+    def predict_batch(  # type: ignore[override]
+        self, xs: Iterable[Image], batch_size: int = 8
+    ) -> Iterator[SegmentationResult]:
         for image in xs:
             organs = make_chest_phantom(*image.size).landmarks
             drawn = draw_label_map({o: organs[o] for o in ("lung_right", "lung_left", "heart")}, image.size)
@@ -40,16 +58,20 @@ class Labeller:
             yield LabelResult("labeller", "1.0.0", image.name, image.size, None, labels, ("lungs", "heart"))
 
 
-class ShiftedTruth:
+class ShiftedTruth(Labeller):
     """Stands in for a model: draws the phantom's contours, some pixels to the right."""
 
     checkpoint_name = "shifted"
     checkpoint_version = "2.0.0"
 
     def __init__(self) -> None:
+        super().__init__()
+        self.organs = list(FOLDERS.values())
         self.seen: list[Image] = []
 
-    def predict_batch(self, xs: Iterable[Image], batch_size: int) -> Iterator[SegmentationResult]:
+    def predict_batch(  # type: ignore[override]
+        self, xs: Iterable[Image], batch_size: int = 8
+    ) -> Iterator[SegmentationResult]:
         for image in xs:
             self.seen.append(image)
             points = make_chest_phantom(*image.size).landmarks
@@ -194,6 +216,10 @@ def test_an_unreadable_image_does_not_stop_the_others(
         (["--data", "jsrt"], "needs --root"),
         (["--data", "nowhere"], "neither one of"),
         (["--data", "jsrt", "--root", "ROOT", "--split", "test"], "is in split 'test'"),
+        (["--data", "jsrt", "--root", "nowhere"], "nowhere is not a folder; --root"),
+        (["--data", "jsrt", "--root", "ROOT", "--spacing-mm", "1", "1"], "is one number"),
+        (["--data", "jsrt", "--root", "ROOT", "--pairs", "2"], "shifted does not heed --pairs"),
+        (["--data", "jsrt", "--root", "ROOT", "--degrade"], "shifted does not heed --degrade"),
         (["--data", "covid", "--root", "ROOT"], "nothing of layout 'covid'"),
     ],
 )
@@ -273,12 +299,46 @@ def test_what_is_measured_is_asked_for(
     assert summary["metrics"]["hd_mm/heart"]["mean"] == 0.5 * summary["metrics"]["hd_px/heart"]["mean"]
 
 
-def test_models_that_segment_no_radiographs_are_refused(
+def test_damaged_masks_have_a_table_by_damage_and_a_command_that_repeats_it(
+    jsrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    model = PostDAEModel(organs=["lungs", "heart"], frame=FrameSpec(32), widths=[4, 8], code=8, skips=[2, 4])
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: model.eval())
+    for path in (jsrt / "images").iterdir():
+        path.unlink()  # masks drawn from the landmarks are enough
+    command = ["evaluate", "repair", "--data", "jsrt", "--root", str(jsrt), "--degrade", "swap=0.02"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    [path] = (tmp_path / "out").glob("*.json")
+    assert path.name == "untrained_jsrt_val_degraded.json"
+    summary = json.loads(path.read_text())
+    assert summary["command"].endswith("--rounding truncate --degrade swap=0.02")
+    assert set(summary["groups"]["degradation"]) == {"clean", *KINDS}
+    assert summary["metrics"]["dice_before"]["n"] == 3 * (1 + len(KINDS))
+    assert "dice_before mean ± sd" in capsys.readouterr().out
+
+
+def test_pairs_are_counted_as_pairs(
     jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: object())
-    assert main(["evaluate", "register", "--data", "jsrt", "--root", str(jsrt)]) == 1
-    assert "compare these by --pred and --ref" in capsys.readouterr().err
+    model = AcRegNetModel(organs=["lungs", "heart"], frame=FrameSpec(32))
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: model.eval())
+    command = ["evaluate", "pairs", "--data", "jsrt", "--root", str(jsrt), "--side", "32", "--pairs", "2"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "2 pairs. `anatozoo evaluate pairs --data jsrt" in shown
+    assert "--pairs 2 --side 32`" in shown
+
+
+def test_kinds_that_no_data_set_can_judge_are_refused(
+    jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    class Scores(Predictor):
+        checkpoint_name = "scores"
+        organs = ("heart",)
+
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: Scores(FrameSpec(64)))
+    assert main(["evaluate", "scores", "--data", "jsrt", "--root", str(jsrt)]) == 1
+    assert "scores cannot be evaluated on a data set; write its results" in capsys.readouterr().err
 
 
 def test_tables_that_cannot_be_written(
@@ -298,13 +358,14 @@ def test_tables_that_cannot_be_written(
         (["net"], "--data is needed"),
         (["net", "--data", "jsrt", "--classes", "a"], "--classes belongs to --pred and --ref"),
         (["net", "--data", "jsrt", "--size", "4", "4"], "--size belongs to --pred and --ref"),
-        (["net", "--data", "jsrt", "--spacing-mm", "1", "1"], "one number beside NAME"),
+        (["net", "--data", "jsrt", "--degrade", "swap"], "must be NAME=NUMBER"),
         (["--pred", "a"], "belong together"),
         (["--ref", "a"], "belong together"),
         (["net", "--pred", "a", "--ref", "b"], "NAME (net) and --pred are two ways"),
         (["--pred", "a", "--ref", "b", "--data", "jsrt"], "--data belongs to NAME"),
         (["--pred", "a", "--ref", "b", "--split", "val"], "--split belongs to NAME"),
         (["--pred", "a", "--ref", "b", "--occlusion", "3"], "--occlusion belongs to NAME"),
+        (["--pred", "a", "--ref", "b", "--pairs", "3"], "--pairs belongs to NAME"),
         (["--pred", "a", "--ref", "b", "--classes", "x,x"], "different names with commas"),
         (["--pred", "a", "--ref", "b", "--missing", "best"], "worst, nan or a number"),
         (["--pred", "a", "--ref", "b", "--spacing-mm", "0"], "a number above 0"),

@@ -78,11 +78,13 @@ def test_a_validation_batch_becomes_values_and_cases(method: str, variant: Varia
     trial, module = trial_of(method), build(method, variant)
     batch = trial.batch(module)
     with torch.no_grad():
-        output = module.validation_step(batch, 0)["output"]
-        values, found = module.measure(output, batch), module.cases(output, batch)
-    assert values.shape == (2, len(module.columns()))
-    assert len(found) == 2
-    for number, case in enumerate(found):
+        found = module.validation_step(batch, 0)
+    assert len(found["cases"]) == len(found["rows"]) == 2
+    assert {name for row in found["rows"] for name in row} & set(module.columns())
+    logged = module.val_metrics.compute()
+    assert logged.shape == (len(module.columns()),)
+    assert bool(logged[0].isfinite())
+    for number, case in enumerate(found["cases"]):
         trial.check_case(module, case, number)
         picture = case_picture(case)
         assert picture.image.ndim == 2

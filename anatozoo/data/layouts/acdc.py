@@ -42,7 +42,7 @@ def find_acdc(wanted: Wanted) -> Listing:
     """
     organs = tuple(HEART) if wanted.organs is None else wanted.organs
     unknown = [organ for organ in organs if organ not in ACDC_LABELS]
-    if unknown or not organs:
+    if unknown or (wanted.dims == 2 and not organs):
         raise ConfigError(f"ACDC has no {', '.join(unknown) or 'empty list'}; organs are {', '.join(HEART)}.")
     cases = _slices(wanted.root, organs) if wanted.dims == 2 else _stacks(wanted.root)
     check_subjects((case.subject, case.split) for case in cases)

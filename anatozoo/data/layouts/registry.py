@@ -41,7 +41,7 @@ def find_cases(
     if layout != "auto" and layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}, or auto.")
     if not place.exists():
-        raise DataError(f"{place} is not a folder; data.root names the folder with the data.")
+        raise DataError(f"{place} is not a folder; --root or data.root names the folder with the data.")
     chosen = LAYOUTS[recognised(place) if layout == "auto" else layout]
     if dims not in chosen.dims:
         kinds = "images" if dims == 2 else "volumes"

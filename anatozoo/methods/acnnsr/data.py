@@ -20,8 +20,8 @@ from anatozoo.frames.stacks import fit_frame
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr.augment import SliceAugment, add_noise, augment
-from anatozoo.methods.acnnsr.degrade import Profile, degrade_slices, slice_profile
 from anatozoo.nn.stack_augment import crop
+from anatozoo.nn.thick_slices import Profile, degrade_slices, slice_profile
 from anatozoo.tasks.restore import check_slices
 
 COARSER = 1.2
@@ -87,7 +87,7 @@ class AcnnSRDataModule(ZooDataModule):
         layout: layout of the data, such as ``"folder"``.
         frame: frame, as in the module.
         factor: fine slices for each thick one, as in the module.
-        profile: slice profile of the thick slices, see `anatozoo.methods.acnnsr.degrade.degrade_slices`.
+        profile: slice profile of the thick slices, see `anatozoo.nn.thick_slices.degrade_slices`.
         margin: voxels around the frame that random crops may show.
         augment: strengths of the augmentation, fields of `anatozoo.methods.acnnsr.augment.SliceAugment`;
             ``{}`` takes its defaults, None switches augmentation and random crops off.

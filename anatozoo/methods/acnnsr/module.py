@@ -1,7 +1,6 @@
 """ACNN-SR in training; the shape prior is an objective, see `anatozoo.objectives.shape_prior`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.methods.acnnsr.model import AcnnSRModel
 from anatozoo.metrics.images import psnr, ssim
 from anatozoo.nn.slices import interpolate_slices
-from anatozoo.tasks.cases import bare_cases
+from anatozoo.tasks.cases import bare_cases, with_numbers
 from anatozoo.tasks.views import Images
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
@@ -91,20 +90,13 @@ class AcnnSRModule(ZooModule, AcnnSRModel):
         """Fine volumes (B, 1, D, H, W) of the batch's thick slices ``image``."""
         return self.network(batch["image"])
 
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """PSNR, SSIM and their gains for each volume."""
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """Volumes in which no organ is known, with PSNR, SSIM and their gains as numbers."""
         inside, target = batch["inside"], batch["target"].float()
         linear = interpolate_slices(batch["image"].float(), self.factor)
         found, plain = (
             torch.stack([psnr(volume, target, inside), ssim(volume, target, inside)], 1)
             for volume in (output.float(), linear)
         )
-        return torch.cat([found, found - plain], 1)
-
-    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Volumes without organs, with their PSNR and SSIM."""
-        values = self.measure(output, batch).tolist()
-        return [
-            replace(case, numbers=dict(zip(self.columns(), row, strict=True)))
-            for case, row in zip(bare_cases(output), values, strict=True)
-        ]
+        values = torch.cat([found, found - plain], 1).T.tolist()
+        return with_numbers(bare_cases(output), dict(zip(self.columns(), values, strict=True)))

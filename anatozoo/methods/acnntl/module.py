@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnntl.model import AcnnTLModel
-from anatozoo.nn.labels import dice_per_label, one_hot
+from anatozoo.nn.labels import one_hot
 from anatozoo.nn.registration_losses import code_distances
 from anatozoo.objectives.shape_prior import field_of_view
-from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.cases import label_cases, label_dices, with_numbers
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
 from anatozoo.training.weights import fill_in, read_weights
@@ -135,15 +135,18 @@ class AcnnTLModule(ZooModule, AcnnTLModel):
         """Codes and logits of the batch's ``image``."""
         return self.network.predict(batch["image"])
 
-    def measure(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of the decoded shapes, Dice of the reconstructions, and squared distance between the codes."""
-        classes = len(self.organs) + 1
-        dice = dice_per_label(output.logits.argmax(1), batch["labels"], classes)
-        code, logits = self.network.autoencoder(one_hot(batch["labels"], classes))
-        best = dice_per_label(logits.argmax(1), batch["labels"], classes).nanmean(1, keepdim=True)
-        distance = (output.code.float() - code.float()).square().sum(1, keepdim=True)
-        return torch.cat([dice.nanmean(1, keepdim=True), dice, best, distance], 1)
-
     def cases(self, output: Any, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Decoded shapes with the reference label maps, in the frame."""
-        return label_cases(output.logits.argmax(1), batch["labels"], self.organs, batch, image=batch["image"])
+        """Shapes of the codes beside the given label maps, within the frame.
+
+        Numbers are the Dice of the autoencoder's reconstruction and the squared distance of the codes.
+        """
+        labels = batch["labels"]
+        cases = label_cases(output.logits.argmax(1), labels, self.organs, batch, image=batch["image"])
+        code, logits = self.network.autoencoder(one_hot(labels, len(self.organs) + 1))
+        return with_numbers(
+            cases,
+            {
+                "dice_autoencoder": label_dices(logits.argmax(1), labels, len(self.organs)),
+                "code_distance": (output.code.float() - code.float()).square().sum(1).tolist(),
+            },
+        )

@@ -20,9 +20,6 @@ from anatozoo.training.optim import Optim
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
 
-REPORT_FRAME = 1024
-"""Errors are logged in pixels of this frame, as in the HybridGNet papers."""
-
 
 class HybridGNetModule(EncoderModule, HybridGNetModel):
     """HybridGNet as a LightningModule.
@@ -183,32 +180,6 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
                 shape[:, None], masks[use, channel, None], counts[use, channel, None]
             )
         return total
-
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
-        prediction = output.float()
-        truth, weight = batch["landmarks"], batch["landmark_weight"]
-        square = (prediction - truth).square().mean(-1) * REPORT_FRAME**2
-        known = weight > 0
-        none = torch.full((len(truth),), torch.nan, device=truth.device)
-        counted = torch.where(known, square, 0.0).sum(1) / known.sum(1).clamp_min(1)
-        values = [torch.where(known.any(1), counted, none)]
-        for organ, part in self.parts.items():
-            a = polygon_inside(prediction[:, part], 256, 256)
-            b = polygon_inside(truth[:, part], 256, 256)
-            dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + b.sum((1, 2))).clamp_min(1)
-            if "masks" in batch and organ in self.dense_organs:
-                channel = self.dense_organs.index(organ)
-                given = (
-                    F.interpolate(batch["masks"][:, channel, None], size=(256, 256), mode="area")[:, 0] > 0.5
-                )
-                other = 2 * (a & given).sum((1, 2)) / (a.sum((1, 2)) + given.sum((1, 2))).clamp_min(1)
-                dice = torch.where(batch["known"][:, channel], other, dice)
-                judged = known[:, part].all(1) | batch["known"][:, channel]
-            else:
-                judged = known[:, part].all(1)
-            values.append(torch.where(judged, dice, none))
-        return torch.stack(values, 1)
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Contours with the reference landmarks, or with masks for organs without landmarks."""

@@ -1,6 +1,6 @@
 """Label maps for Post-DAE: degraded at random in training, in a fixed way in validation and test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,25 @@ class DegradedDataset(Dataset[dict[str, Tensor]]):
         """Identity of the case, and the kind of degradation."""
         known = self.masks.identity(index // self.copies)
         return known | {"id": f"{known['id']}:{self.kind(index)}", "degradation": self.kind(index)}
+
+
+def damaged_masks(
+    cases: Sequence[Case], organs: Sequence[str], frame: FrameSpec, degrade: Mapping[str, float]
+) -> DegradedDataset:
+    """Each case as it is and under every kind of damage.
+
+    Args:
+        cases: the cases.
+        organs: in the order of their labels.
+        frame: what the network sees.
+        degrade: strengths that differ from the defaults of `DegradeConfig`.
+
+    Raises:
+        ConfigError: one is unknown or out of range.
+    """
+    masks = MaskDataset(cases, organs, frame)
+    config = strengths(DegradeConfig, "degrade", degrade)
+    return DegradedDataset(masks, config, read_confusions(None, masks.organs), len(EVALUATED))
 
 
 class PostDAEDataModule(ZooDataModule):

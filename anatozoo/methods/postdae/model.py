@@ -1,13 +1,22 @@
 """Post-DAE: from a mask to a plausible mask."""
 
-from typing import Literal
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.postdae.corruptions import largest
 from anatozoo.methods.postdae.network import NETWORKS, PaperDAE, ResidualDAE
 from anatozoo.tasks.repair import RepairTask
+from anatozoo.tasks.trials import Conditions, Judge, Trial, identity_of
+
+if TYPE_CHECKING:
+    from anatozoo.data.case import Case
+    from anatozoo.methods.postdae.data import DegradedDataset
 
 
 class PostDAEModel(RepairTask):
@@ -29,6 +38,8 @@ class PostDAEModel(RepairTask):
     Raises:
         ConfigError: settings that are not possible.
     """
+
+    conditions: ClassVar = frozenset({"degrade"})
 
     network: PaperDAE | ResidualDAE
 
@@ -55,6 +66,29 @@ class PostDAEModel(RepairTask):
         else:
             passed = skips if architecture == "skip" else ()
             self.network = ResidualDAE(self.shape, classes, widths=widths, code=code, skips=passed)
+
+    def trials(self, cases: Sequence["Case"], how: Conditions) -> list[Trial]:
+        """Each mask, as the data hold it or under every kind of damage, always the same, in the frame."""
+        if how.degrade is None:
+            return super().trials(cases, how)
+        from anatozoo.methods.postdae.data import damaged_masks
+
+        items = damaged_masks(cases, self.organs, self.frame, how.degrade)
+        return [
+            Trial(
+                identity_of(items.masks.cases[index // items.copies])
+                | {"id": items.identity(index)["id"], "degradation": items.kind(index)},
+                partial(self._damaged, items, index, how),
+            )
+            for index in range(len(items))
+        ]
+
+    def _damaged(self, items: "DegradedDataset", index: int, how: Conditions) -> tuple[Tensor, Judge]:
+        item = items[index]
+        before, truth = (largest(item[name][None])[0].numpy().astype(np.uint8) for name in ("noisy", "clean"))
+        spacing = item["spacing_mm"]
+        known = None if bool(spacing.isnan().any()) else tuple(spacing.tolist())
+        return item["noisy"], self.judge(before, truth, known, how)
 
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""

@@ -1,17 +1,16 @@
 """Post-DAE in training, from masks alone: loss and validation metrics."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.model import PostDAEModel
-from anatozoo.nn.labels import dice_per_label
 from anatozoo.nn.losses import weighted_mean
-from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.cases import label_cases, label_dices, with_numbers
 from anatozoo.tasks.views import Maps
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
@@ -96,16 +95,13 @@ class PostDAEModule(ZooModule, PostDAEModel):
             terms["cross_entropy"] = self.ce_weight * entropy
         return terms
 
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Dice of each repaired mask."""
-        classes = len(self.organs) + 1
-        truth = largest(batch["clean"])
-        dice = dice_per_label(largest(output), truth, classes)
-        before = dice_per_label(largest(batch["noisy"]), truth, classes).nanmean(1, keepdim=True)
-        mean, kind = dice.nanmean(1, keepdim=True), batch["kind"][:, None]
-        by_kind = torch.where(kind == torch.arange(len(KINDS) + 1, device=kind.device), mean, torch.nan)
-        return torch.cat([mean, dice, before, by_kind], 1)
-
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """Repaired masks with the clean ones, at the network's resolution."""
-        return label_cases(largest(output), largest(batch["clean"]), self.organs, batch)
+        """Repaired masks beside the clean ones, at the network's resolution; Dice again by degradation."""
+        truth, names = largest(batch["clean"]), ["dice_clean", *(f"dice_after/{kind}" for kind in KINDS)]
+        cases = label_cases(largest(output), truth, self.organs, batch)
+        before = label_dices(largest(batch["noisy"]), truth, len(self.organs))
+        cases = with_numbers(cases, {"dice_before": before})
+        return [
+            replace(case, numbers={**case.numbers, names[kind]: case.numbers["dice"]})
+            for case, kind in zip(cases, batch["kind"].tolist(), strict=True)
+        ]

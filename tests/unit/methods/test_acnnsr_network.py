@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices, slice_profile
 from anatozoo.methods.acnnsr.network import build_network, slices_from_channels
 from anatozoo.metrics.images import psnr, ssim
 from anatozoo.nn.slices import interpolate_slices
+from anatozoo.nn.thick_slices import PROFILES, degrade_slices, slice_profile
 
 NAMES = ("subpixel", "transposed")
 

@@ -16,9 +16,9 @@ from anatozoo.frames.stacks import VoxelFrame, fit_frame
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.intensity import intensity_range
 from anatozoo.methods.acnnsr.data import AcnnSRDataModule
-from anatozoo.methods.acnnsr.degrade import degrade_slices
 from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.methods.acnntl.module import AcnnTLModule
+from anatozoo.nn.thick_slices import degrade_slices
 from anatozoo.objectives.shape_prior import ShapePrior
 from tests.support.shape_priors import prior_for, with_shape
 from tests.support.volume_data import write_volumes

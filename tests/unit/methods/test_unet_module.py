@@ -14,10 +14,11 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.unet.module import UNetModule, adapt_state
 from anatozoo.methods.unet.network import UNet
+from anatozoo.metrics.cases import case_row
 from anatozoo.nn.blocks import ResidualBlock
 from anatozoo.nn.graphs import organ_names
 from anatozoo.objectives.shape_prior import ShapePrior
-from anatozoo.tasks.labels import admissible, dice_per_image
+from anatozoo.tasks.labels import admissible
 from anatozoo.training.step import Step
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.phantoms import make_chest_phantom
@@ -167,17 +168,22 @@ def test_nothing_annotated_gives_no_nan_and_a_gradient_of_zero() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
 
 
-def test_dice_per_image_by_hand() -> None:
+def test_dice_of_each_image_by_hand() -> None:
+    model = module(organs=["lungs", "heart"])
     truth = torch.tensor([[[1, 1, 0, 2]], [[1, 1, 0, 0]]])
     guess = torch.tensor([[[1, 0, 1, 2]], [[1, 2, 2, 0]]])
-    every = dice_per_image(guess, truth, torch.ones(2, 2, dtype=torch.bool))
-    assert every[0].tolist() == [0.5, 1.0]
-    assert every[1, 0] == pytest.approx(2 / 3)
-    assert bool(every[1, 1].isnan())  # annotated as absent: there is nothing to overlap with
-    heart_unknown = torch.tensor([[True, True], [True, False]])
-    part = dice_per_image(guess, truth, heart_unknown)
-    assert part[1, 0] == 1.0  # the heart may lie on the lung
-    assert bool(part[1, 1].isnan())
+
+    def dice(known: list[list[bool]]) -> list[list[float]]:
+        given = {"image": torch.zeros(2, 1, 1, 4), "labels": truth, "known": torch.tensor(known)}
+        rows = [case_row(case) for case in model.cases(F.one_hot(guess, 3).movedim(-1, 1), given)]
+        return [[row.get(name, np.nan) for name in model.columns()] for row in rows]
+
+    every = dice([[True, True], [True, True]])
+    assert every[0] == [0.75, 0.5, 1.0]
+    assert every[1] == pytest.approx([1 / 3, 2 / 3, 0])  # the heart was invented
+    part = dice([[True, True], [True, False]])
+    # The heart may lie on the lung.
+    assert part[1] == pytest.approx([1, 1, np.nan], nan_ok=True)
 
 
 def test_starting_weights_go_on_for_the_organs_in_common() -> None:

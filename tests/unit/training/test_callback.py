@@ -101,18 +101,6 @@ def mean(rows: list[dict[str, str]], column: str) -> float:
     return float(np.mean([float(row[column]) for row in rows if row[column]]))
 
 
-# Columns that are logged and stand in the rows, and how near they have to be: HybridGNet's Dice is logged on
-# a coarser grid.
-ALIKE = {
-    "hybridgnet": {"mse_px2": 1e-5} | {f"dice/{organ}": 0.02 for organ in ORGANS},
-    "unet": {f"dice/{organ}": 1e-5 for organ in ORGANS},
-    "aenet": {"dice/lungs": 1e-5, "dice/heart": 1e-5},
-    "acregnet": dict.fromkeys(
-        ("dice/lungs", "dice/heart", "dice_before", "similarity", "folding_percent"), 1e-5
-    ),
-}
-
-
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_gives_a_row_per_image_with_the_numbers_that_it_logs(
     method: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -127,9 +115,10 @@ def test_every_method_gives_a_row_per_image_with_the_numbers_that_it_logs(
     else:
         assert names == NAMES
     assert {row["split"] for row in rows} == {"val"}
-    for column, tolerance in ALIKE[method].items():
-        expected = float(run.callback_metrics[f"val/{column}"])
-        assert mean(rows, column) == pytest.approx(expected, rel=tolerance, abs=tolerance), column
+    logged = {name.removeprefix("val/"): float(value) for name, value in run.callback_metrics.items()}
+    assert {"mse_px2", "dice/heart"} <= set(logged) or {"dice", "dice/heart"} <= set(logged)
+    for column, value in logged.items():
+        assert mean(rows, column) == pytest.approx(value, rel=1e-6, abs=1e-9), column
     # The generated files have JSRT's name and with it a spacing.
     columns = list(rows[0])
     assert {"hd_px/heart", "hd_mm/heart", "missed/heart", "components/heart"} <= set(columns)
@@ -331,7 +320,7 @@ def test_a_module_of_another_kind_is_refused(data: Path, tmp_path: Path) -> None
             super().validation_step(batch, batch_idx)
 
     _, found = aenet(data)
-    with pytest.raises(ConfigError, match="Other has no method `cases`, or its step"):
+    with pytest.raises(ConfigError, match="the step of Other does not return"):
         trainer(tmp_path, MetricsCallback()).validate(Other(frame=FrameSpec(32)), found, verbose=False)
 
 
