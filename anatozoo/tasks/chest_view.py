@@ -5,8 +5,8 @@ plausible as any other. A separate small network therefore checks the image. It 
 to turn and mirror the image back, by how much the result resembles an upright frontal chest; the largest
 score tells the orientation. If none is large, the image shows something else.
 
-The weights beside this file come from ``benchmarks/chest_view_training.py`` and research data: see NOTICE.
-``benchmarks/chest_view_evidence.py`` measures its detections and false alarms.
+The weights beside this file come from ``experiments/chest_view_training.py`` and research data: see NOTICE.
+``experiments/chest_view_evidence.py`` measures what the check finds, and what it flags for no reason.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """CheXmask's masks against the corrections of two physicians, recomputed from the published tables.
 
-    python benchmarks/chexmask_physicians.py --root DIR --out docs/evidence
+    python experiments/chexmask_physicians.py --root DIR --out docs/evidence
 
 `--root` holds the tables of CheXmask's technical validation: ``DATASET.csv`` with the model's masks,
 ``DATASET_physician_1.csv`` and ``DATASET_physician_2.csv``, and the authors' own rows,
@@ -117,7 +117,7 @@ def main() -> None:
         print(name, json.dumps(found[name]["means"]["all"]), found[name]["difference"], flush=True)
     if options.out is None:
         return
-    command = "python benchmarks/chexmask_physicians.py --root DIR --out docs/evidence"
+    command = "python experiments/chexmask_physicians.py --root DIR --out docs/evidence"
     about = (
         "Masks of the model and of two physicians who corrected its landmarks, in the frame of 1024 pixels, "
         "from run lengths; means over images, and the largest difference of an image to the authors' own "

@@ -1,6 +1,6 @@
 """Organs that fall apart on other hospitals' images: parts, holes, lost organs, crossing contours.
 
-    python benchmarks/topology_evidence.py --root DIR --out docs/evidence
+    python experiments/topology_evidence.py --root DIR --out docs/evidence
 
 `--root` holds covid-cxr as users download it, whose validation images are segmented. No reference is
 needed: an organ is whole if it is there, in one part, without a hole. A label map has no lung behind
@@ -112,7 +112,7 @@ def main() -> None:
         print(json.dumps(found), flush=True)
     if options.out is None:
         return
-    command = "python benchmarks/topology_evidence.py --root DIR --out docs/evidence"
+    command = "python experiments/topology_evidence.py --root DIR --out docs/evidence"
     about = (
         "Sums over the validation images of covid-cxr and their organs: organs that are whole (there, in "
         "one part, without a hole, contour not crossing itself) or lost, parts beyond one, holes, and "

@@ -1,6 +1,6 @@
 """How well cheap signs of quality agree with the true Dice, beside Reverse Classification Accuracy.
 
-    python benchmarks/signals_evidence.py --ubd DIR --jsrt DIR --out docs/evidence
+    python experiments/signals_evidence.py --ubd DIR --jsrt DIR --out docs/evidence
 
 The masks, the images and their true Dice are those of ``rca_evidence.py``: U-Nets after 1 to 12 epochs on
 JSRT images. For each signal: its correlation with the true Dice, and after calibration its correlation, mean
@@ -276,7 +276,7 @@ def record_of(found: Measured) -> dict[str, Any]:
     images = set(found.masks["image"])
     unseen = images - found.seen
     mean_spread = float(np.mean([found.own[f"spread/{organ}"].mean() for organ in ORGANS]))
-    command = "python benchmarks/signals_evidence.py --ubd DIR --jsrt DIR --out docs/evidence"
+    command = "python experiments/signals_evidence.py --ubd DIR --jsrt DIR --out docs/evidence"
     return {
         "command": command,
         "about": (

@@ -1,6 +1,6 @@
 """Unsupervised bias discovery from the files of its authors, and their Dice from their masks.
 
-    python benchmarks/bias_discovery.py --root UBD --landmarks DIR [--out docs/evidence]
+    python experiments/bias_discovery.py --root UBD --landmarks DIR [--out docs/evidence]
 
 `--root` is the study's folder (``DifferentQualities/{M,F}``, ``CrossVal/{M,F}``, each with ``heart.csv``,
 ``lungs.csv``, the same names after ``rca_``, and a folder of masks per model); `--landmarks` holds the public
@@ -308,7 +308,7 @@ def main() -> None:
     gaps = gap_rows(trained)
     landmarks = {case.id: case.landmarks for case in index_chest(options.landmarks, "landmarks")}
     masks = pd.concat([recompute(options.root, name, table, landmarks) for name, table in scores.items()])
-    command = "python benchmarks/bias_discovery.py --root UBD --landmarks DIR --out docs/evidence"
+    command = "python experiments/bias_discovery.py --root UBD --landmarks DIR --out docs/evidence"
     record = {
         "command": command,
         **provenance(("numpy", "pandas", "opencv-python-headless")),

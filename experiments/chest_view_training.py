@@ -1,7 +1,7 @@
 """Train the network of `anatozoo.tasks.chest_view`, and choose its thresholds by cross-validation.
 
-    python benchmarks/chest_view_training.py --root DIR --steps 300 --folds 2
-    python benchmarks/chest_view_training.py --root DIR --steps 600 --out chest_view.safetensors
+    python experiments/chest_view_training.py --root DIR --steps 300 --folds 2
+    python experiments/chest_view_training.py --root DIR --steps 600 --out chest_view.safetensors
 
 DIR holds jsrt/, the landmark data set, covid-cxr/ and acdc/; only their training splits are read. With
 ``--folds`` each training image is judged by a network that has not seen its patient, and the share of upright

@@ -13,15 +13,15 @@ import pytest
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.functional import dice
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 CIRCLES = {"RL": ((250, 400), 44), "LL": ((700, 400), 50), "H": ((480, 500), 26)}
 RADIUS = 150
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("bias_discovery")
 
 

@@ -1,6 +1,6 @@
 """AC-RegNet, its ablations, classical registration and no registration on one table of pairs.
 
-    python benchmarks/registration_evidence.py --root DIR --data jsrt --models acregnet-jsrt regnet-jsrt \
+    python experiments/registration_evidence.py --root DIR --data jsrt --models acregnet-jsrt regnet-jsrt \
         --autoencoder aenet-jsrt --cache FILE.csv --out docs/evidence
 
 All ordered pairs of the validation split, or `--pairs` of them that are always the same. `--root` holds the
@@ -18,7 +18,6 @@ its code.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,23 +29,29 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 import torch
+from comparing import (
+    Row,
+    averaged,
+    check_names,
+    columns_of,
+    options_of,
+    paired,
+    table_lines,
+    validation_cases,
+    write,
+)
 
 import anatozoo
-from anatozoo.data.case import Case as DataCase
-from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
-from anatozoo.frames.geometry import Geometry
-from anatozoo.io.annotation import Annotation
-from anatozoo.io.grid import Grid, GridImage, itk_image
-from anatozoo.io.splits import refuse_dealt
+from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.methods.aenet.module import AeNetModule
-from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.registration import inverse_consistency_error_px
-from anatozoo.metrics.statistics import paired_test
 from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 from anatozoo.results.field import RegistrationResult
 from anatozoo.tasks.field import FieldTask
+from anatozoo.tasks.pairs import Pair, Subject, choose_pairs, ordered_pairs, pair_case, read_subject
+from anatozoo.tasks.trials import Conditions, labels_beside
 from anatozoo.zoo.files import write_text
 
 IDENTITY = "identity (before)"
@@ -54,8 +59,6 @@ METRICS = ("dice", "hd_mm", "assd_mm")
 TESTED = ("dice", "hd_mm")
 KEY = ["data", "side", "settings", "method", "moving", "fixed"]
 """Columns of the cache that say what a row is of; a change of settings makes rows of its own."""
-Pair = tuple[int, int]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,6 @@ DATA = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """An image with its label map, on the grid on which methods are compared."""
-
-    id: str
-    image: GridImage
-    labels: np.ndarray
-
-
 @dataclass(frozen=True)
 class Method:
     """A way to register two images: gives a result and further columns of its row."""
@@ -112,35 +106,9 @@ def read_subjects(root: Path, data: DataSet, side: int, allow_dealt: bool = Fals
     Raises:
         DataError: it has less than two cases, or no list says which they are.
     """
-    cases = find_cases(root, data.layout, data.organs, dims=data.dims).complete(data.organs, "val")
-    if len(cases) < 2:
-        raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
-    refuse_dealt(cases, allow_dealt)
-    return [read_subject(case, data, side) for case in cases]
-
-
-def read_subject(case: DataCase, data: DataSet, side: int) -> Subject:
-    """Image and label map of a case; in 2-D area averages and nearest neighbours at `side` pixels."""
-    image, labels = case.read(data.organs, data.dims)
-    if labels is None or image.grid.spacing_mm is None:
-        raise DataError(f"case {case.id} has no labels or no spacing.")
-    if image.grid.dims == 2:
-        width, height = image.grid.size
-        if width != height:
-            raise DataError(f"case {case.id} is {width} x {height} pixels, but JSRT's images are square.")
-        geometry = Geometry.fit((width, height), (side, side))
-        spacing = tuple(step * width / side for step in image.grid.spacing_mm)
-        image = GridImage(geometry.image_to_target(image.pixels), Grid((side, side), spacing), case.id)
-        labels = geometry.mask_to_target(labels)
-    return Subject(case.id, image, labels)
-
-
-def choose_pairs(pairs: Sequence[Pair], count: int | None) -> list[Pair]:
-    """A fixed random part of the pairs, in their order; all of them where `count` is None or too many."""
-    if count is None or count >= len(pairs):
-        return list(pairs)
-    chosen = np.random.default_rng(0).choice(len(pairs), count, replace=False)
-    return [pairs[index] for index in sorted(chosen)]
+    cases = validation_cases(root, data.layout, data.organs, data.dims, allow_dealt, 2)
+    how = Conditions(side=side if data.dims == 2 else None)
+    return [read_subject(case, data.organs, data.dims, how) for case in cases]
 
 
 # --- methods -----------------------------------------------------------------------------------------------
@@ -179,26 +147,6 @@ def classical(dims: int) -> list[Method]:
 # --- measuring ---------------------------------------------------------------------------------------------
 
 
-def row_of(result: RegistrationResult, moving: Subject, fixed: Subject, organs: Sequence[str]) -> Row:
-    """The numbers of one pair, and their means over the organs."""
-    warped = result.warp(moving.labels, "labels")
-    row: Row = {"folding_percent": 100 * result.folding_fraction}
-    return row | agreement(warped, fixed.labels, organs, fixed.image.grid.spacing_mm)
-
-
-def agreement(
-    labels: np.ndarray, truth: np.ndarray, organs: Sequence[str], spacing_mm: tuple[float, ...] | None
-) -> Row:
-    """Metrics of a label map, of each organ and on average."""
-    found, wanted = (Annotation.from_labels(each, organs, spacing_mm) for each in (labels, truth))
-    measured = case_row(Case(found, wanted), Measures(plausibility=False))
-    row: Row = {}
-    for metric in METRICS:
-        values = {f"{metric}/{organ}": measured[f"{metric}/{organ}"] for organ in organs}
-        row |= {metric: float(np.mean(list(values.values())))} | values
-    return row
-
-
 def measure(
     method: Method,
     pairs: Sequence[Pair],
@@ -222,7 +170,9 @@ def measure(
                 raise RuntimeError(f"{method.name}, {moving.id} to {fixed.id}: {error}") from error
             seconds = time.perf_counter() - start
             row = {"method": method.name, "moving": moving.id, "fixed": fixed.id, "seconds": seconds}
-            row |= row_of(result, moving, fixed, organs) | method.extra(moving.image, fixed.image)
+            case = pair_case(result, moving, fixed, organs)
+            row["folding_percent"] = case.numbers["folding_percent"]
+            row |= averaged(case, organs, METRICS) | method.extra(moving.image, fixed.image)
             keep(row)
         rows.append(row)
     return rows
@@ -260,22 +210,19 @@ def reconstructed(model: AeNetModule, subjects: Sequence[Subject], organs: Seque
     """Means over the subjects of the agreement of label maps with what their codes stand for."""
     rows = []
     for subject in subjects:
-        found = model.reconstruct(itk_image(subject.labels, subject.image.grid))
-        rows.append(agreement(found, subject.labels, organs, subject.image.grid.spacing_mm))
+        grid, labels = subject.image.grid, subject.labels
+        assert labels is not None
+        found = model.reconstruct(itk_image(labels, grid))
+        rows.append(averaged(labels_beside(found, labels, organs, grid.spacing_mm), organs, METRICS))
     return {"n": len(rows)} | {str(k): float(v) for k, v in pd.DataFrame(rows).mean().items()}
 
 
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-def columns_of(organs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
-    """Metrics, each over all organs and of each organ."""
-    return [f"{metric}{part}" for metric in metrics for part in ("", *(f"/{organ}" for organ in organs))]
-
-
 def means(table: pd.DataFrame, organs: Sequence[str]) -> dict[str, dict[str, float]]:
     """Method -> number of pairs and mean of each column, methods in their order."""
-    wanted = [*columns_of(organs), "folding_percent", "seconds", "inverse_error_px"]
+    wanted = [*columns_of(organs, METRICS), "folding_percent", "seconds", "inverse_error_px"]
     result = {}
     for name, rows in table.groupby("method", sort=False):
         there = [column for column in wanted if column in rows and rows[column].notna().all()]
@@ -300,15 +247,8 @@ def tests(table: pd.DataFrame, first: str, organs: Sequence[str]) -> dict[str, d
         for column in columns_of(organs, TESTED):
             difference = ours.loc[shared, column] - theirs.loc[shared, column]
             fixed = shared.get_level_values("fixed")
-            test = paired_test(difference.to_numpy(), list(fixed))
-            result[str(name)][column] = {
-                "n": test.n,
-                "difference": test.difference,
-                "ci_low": test.ci_low,
-                "ci_high": test.ci_high,
-                "p": test.p,
-                "p_images": paired_test(difference.groupby(fixed).mean().to_numpy()).p,
-            }
+            by_image = paired(difference.groupby(fixed).mean())
+            result[str(name)][column] = paired(difference, list(fixed)) | {"p_images": by_image["p"]}
     return result
 
 
@@ -335,7 +275,7 @@ def markdown(record: Mapping[str, Any], title: str, organs: Sequence[str]) -> st
 def means_table(by_method: Mapping[str, Mapping[str, float]], organs: Sequence[str]) -> list[str]:
     """Lines of a table with one row for each method."""
     digits = {"dice": 3, "hd_mm": 2, "assd_mm": 2, "folding_percent": 3, "seconds": 3, "inverse_error_px": 4}
-    columns = [*columns_of(organs), "folding_percent", "seconds", "inverse_error_px"]
+    columns = [*columns_of(organs, METRICS), "folding_percent", "seconds", "inverse_error_px"]
     rows = []
     for name, values in by_method.items():
         cells = [
@@ -348,7 +288,7 @@ def means_table(by_method: Mapping[str, Mapping[str, float]], organs: Sequence[s
 
 def autoencoders_table(by_name: Mapping[str, Mapping[str, float]], organs: Sequence[str]) -> list[str]:
     """Lines of a table with one row for each autoencoder."""
-    columns = columns_of(organs)
+    columns = columns_of(organs, METRICS)
     rows = [
         [name, str(values["n"]), *(f"{values[c]:.{3 if c.startswith('dice') else 2}f}" for c in columns)]
         for name, values in by_name.items()
@@ -374,15 +314,9 @@ def tests_table(
     return table_lines(["against", "pairs", *columns], rows)
 
 
-def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def command_of(options: argparse.Namespace, names: Sequence[str], autoencoder: str | None) -> str:
     """The command line that makes the table again, without the folders of this machine."""
-    words = ["python benchmarks/registration_evidence.py --root DIR --data", options.data]
+    words = ["python experiments/registration_evidence.py --root DIR --data", options.data]
     words += ["--models", *names]
     if autoencoder:
         words.append(f"--autoencoder {autoencoder}")
@@ -421,10 +355,7 @@ def about(
 
 def main() -> None:
     """Parse the options, run the experiment, write tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True)
+    parser = options_of(__doc__, threads=2)
     parser.add_argument("--data", choices=list(DATA), required=True)
     parser.add_argument("--models", nargs="+", required=True, help="names or folders; the first is compared")
     parser.add_argument("--autoencoder", help="name or folder of the first stage's checkpoint")
@@ -433,10 +364,7 @@ def main() -> None:
         "--classical-pairs", type=int, help="of the pairs, for SimpleITK (default: all; 0: none)"
     )
     parser.add_argument("--side", type=int, default=256, help="of the radiographs, in pixels")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="CSV file with the rows of the classical methods")
-    parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
@@ -444,16 +372,14 @@ def main() -> None:
     data = DATA[options.data]
     models = [learned(source) for source in options.models]
     names = [model.name for model in models]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    check_names(names)
     autoencoder = anatozoo.load(options.autoencoder) if options.autoencoder else None
     if autoencoder is not None and not isinstance(autoencoder, AeNetModule):
         raise ConfigError(
             f"{options.autoencoder} is a {type(autoencoder).__name__}, no autoencoder of labels."
         )
     subjects = read_subjects(options.root, data, options.side, options.allow_dealt_split)
-    every = [(m, f) for m in range(len(subjects)) for f in range(len(subjects)) if m != f]
-    pairs = choose_pairs(every, data.pairs if options.pairs is None else options.pairs)
+    pairs = choose_pairs(ordered_pairs(len(subjects)), data.pairs if options.pairs is None else options.pairs)
     fewer = choose_pairs(pairs, options.classical_pairs)
     cache = Cache(options.cache)
 
@@ -479,7 +405,8 @@ def main() -> None:
         )
     if options.out is not None:
         record = make_record(pd.DataFrame(rows), data, subjects, fewer, options, names, autoencoder)
-        write(options.out, options.data, record)
+        text = markdown(record, data.title, data.organs)
+        write(options.out, f"registration-{options.data}_experiment", record, text)
 
 
 def make_record(
@@ -517,15 +444,6 @@ def make_record(
         name = autoencoder.checkpoint_name
         record["autoencoders"] = {name: reconstructed(autoencoder, subjects, data.organs)}
     return record
-
-
-def write(folder: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Write ``registration-NAME_experiment.json`` and ``.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"registration-{name}_experiment"
-    write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-    data = DATA[name]
-    write_text(path.with_suffix(".md"), markdown(record, data.title, data.organs))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How well estimates without ground truth agree with the truth, on twelve U-Nets of rising quality.
 
-    python benchmarks/rca_evidence.py --ubd DIR --jsrt DIR --engines acregnet-jsrt-rca bspline \
+    python experiments/rca_evidence.py --ubd DIR --jsrt DIR --engines acregnet-jsrt-rca bspline \
         --authors df_rca_affine_deformable_lh.csv --out docs/evidence
 
 `--ubd` holds the study of unsupervised bias discovery (Gaggion et al., FAIMI workshop at MICCAI 2023): masks
@@ -203,7 +203,7 @@ def main() -> None:
     engines, selectors = " ".join(options.engines), " ".join(options.selectors)
     chosen = "" if options.selectors == [THUMBNAIL] else f"--selectors {selectors} "
     command = (
-        f"python benchmarks/rca_evidence.py --ubd DIR --jsrt DIR --engines {engines} {chosen}--count "
+        f"python experiments/rca_evidence.py --ubd DIR --jsrt DIR --engines {engines} {chosen}--count "
         f"{options.count} --threads {options.threads}{' --authors FILE' if options.authors else ''} "
         f"{'' if options.name == 'rca' else f'--name {options.name} '}--out docs/evidence"
     )

@@ -1,6 +1,6 @@
 """Trained on the young, tested on the old, and the reverse: HybridGNet and U-Net on JSRT.
 
-    python benchmarks/age_shift.py --root DIR --runs RUNS [--steps 350] [--size 256] [--threads 1] \
+    python experiments/age_shift.py --root DIR --runs RUNS [--steps 350] [--size 256] [--threads 1] \
         --out docs/evidence
 
 `--root` holds JSRT and the landmark data set, whose ``clinical.csv`` says how old the patients are. Only
@@ -48,7 +48,7 @@ from anatozoo.metrics.compare import compare_rows
 from anatozoo.metrics.paired import Comparison
 from anatozoo.metrics.statistics import bootstrap_interval, paired_test
 from anatozoo.metrics.tables import markdown_table, provenance
-from anatozoo.tasks.chest_cases import case_metrics
+from anatozoo.tasks.trials import Conditions, measured
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 
@@ -234,12 +234,11 @@ def measure(module: Any, tests: Mapping[str, Sequence[ChestCase]], unseen: set[s
         tests: age group -> its images.
         unseen: names of the images that no model was trained on.
     """
+    how = Conditions(Measures(plausibility=False), (SPACING_MM,), exclusive=True)
     rows = []
     for group, cases in tests.items():
-        results = module.predict_batch((case.read_image() for case in cases), batch_size=4)
-        for case, result in zip(cases, results, strict=True):
-            row = case_metrics(case, result, SPACING_MM, Measures(plausibility=False), cut=True)
-            known = {"id": case.id, "tested_on": group, "unseen": case.id in unseen}
+        for row in measured(module, module.trials([case_of(case) for case in cases], how), how.measures):
+            known = {"id": row["id"], "tested_on": group, "unseen": row["id"] in unseen}
             rows.append(known | {name: row[name] for name in METRICS})
     return pd.DataFrame(rows)
 
@@ -547,7 +546,7 @@ def main() -> None:
         return
     found = shifts(tables)
     command = (
-        f"python benchmarks/age_shift.py --root DIR --runs RUNS --steps {options.steps} "
+        f"python experiments/age_shift.py --root DIR --runs RUNS --steps {options.steps} "
         f"--size {options.size} --batch {options.batch} --seed {options.seed} --out docs/evidence"
     )
     record = {

@@ -13,13 +13,13 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase
 from tests.support.chest_data import write_chest_data
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("age_shift")
 
 

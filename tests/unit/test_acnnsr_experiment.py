@@ -17,16 +17,17 @@ from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.restore import fine_grid
+from anatozoo.tasks.thick import thickened
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 HEAD_FIRST = (1.0, 0, 0, 0, 1, 0, 0, 0, -1)
 
 
 @pytest.fixture
 def evidence(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("acnnsr_evidence")
 
 
@@ -43,17 +44,17 @@ def test_thick_and_restored_slices_lie_where_the_thin_ones_lie(
     evidence: Any, depth: int, direction: tuple[float, ...] | None
 ) -> None:
     image = heights(depth, direction)
-    thick, first = evidence.degrade(image, 4, "gaussian")
+    volume = thickened(image, 4, "gaussian")
+    thick = volume.thick
     count = -(-depth // 4)
     assert thick.grid.shape == (count, 20, 18)
     assert thick.grid.spacing_mm == (1, 1, 4)
     at = thick.grid.to_physical(np.stack([np.zeros(count), np.zeros(count), np.arange(count)], -1))[:, 2]
     # A slice near an end counts what the end goes on with.
     np.testing.assert_allclose(thick.pixels[2:-2, 0, 0], at[2:-2], atol=1e-4)
-    subject = evidence.Subject("heights", image, np.zeros(image.grid.shape, np.uint8), thick, first)
     for name in ("linear", "cubic B-spline"):
         fine = evidence.interpolate(thick, 4, evidence.INTERPOLATORS[name])
-        own = subject.own(fine)
+        own = volume.own(fine)
         assert own.shape == image.pixels.shape
         middle = slice(11, -11)
         np.testing.assert_allclose(own[middle], image.pixels[middle], atol=0.05)

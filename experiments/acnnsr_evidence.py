@@ -1,6 +1,6 @@
 """Hippocampi with slices of 4 mm, restored to 1 mm by interpolation and by ACNN-SR: intensities and organs.
 
-    python benchmarks/acnnsr_evidence.py --root DIR \
+    python experiments/acnnsr_evidence.py --root DIR \
         --models acnn-sr-hippocampus acnn-sr-hippocampus-noprior \
         --segmenter acnn-hippocampus --predictor acnn-tl-hippocampus --out docs/evidence
 
@@ -17,9 +17,8 @@ loss; the shapes that its codes stand for, seen in the true volumes, are compare
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,22 +28,27 @@ import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 import torch
+from comparing import (
+    Row,
+    averaged,
+    check_names,
+    columns_of,
+    options_of,
+    paired,
+    table_lines,
+    validation_cases,
+    write,
+)
 
 import anatozoo
 from anatozoo.data.case import Case as DataCase
-from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
-from anatozoo.io.intensity import intensity_range
-from anatozoo.io.splits import refuse_dealt
-from anatozoo.methods.acnnsr.degrade import PROFILES, degrade_slices
-from anatozoo.metrics.cases import Case, Measures, case_row
-from anatozoo.metrics.images import psnr, ssim
-from anatozoo.metrics.statistics import paired_test
+from anatozoo.nn.thick_slices import PROFILES
 from anatozoo.tasks.restore import RestoreTask, fine_grid
+from anatozoo.tasks.thick import Thickened, Volume, similarity, thickened
+from anatozoo.tasks.trials import labels_beside
 from anatozoo.tasks.volumes import VolumeTask
-from anatozoo.zoo.files import write_text
 
 ORGANS = ("anterior", "posterior")
 SPACING_MM = 1.0
@@ -57,31 +61,20 @@ INTERPOLATORS = {
 INTENSITIES = ("psnr", "ssim")
 SURFACES = ("dice", "hd_mm", "assd_mm")
 DIGITS = {"psnr": 2, "ssim": 4, "dice": 3, "hd_mm": 2, "assd_mm": 3}
-Volume = npt.NDArray[np.float32]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A volume, its label map, and what a scanner with thick slices would have made of it.
-
-    Attributes:
-        id: name of the case.
-        image: the true volume.
-        labels: (D, H, W) on its grid.
-        thick: the thick slices.
-        first: index of the volume's first slice among the thin ones that the thick slices stand for.
-    """
+    """A volume with thick slices of it, and its label map (D, H, W)."""
 
     id: str
-    image: GridImage
+    volume: Thickened
     labels: npt.NDArray[np.uint8]
-    thick: GridImage
-    first: int
 
-    def own(self, fine: Volume) -> Volume:
-        """Of thin slices in the place of the thick ones, those where the volume is."""
-        return fine[self.first : self.first + len(self.image.pixels)]
+    @property
+    def image(self) -> GridImage:
+        """The true volume."""
+        return self.volume.image
 
 
 @dataclass(frozen=True)
@@ -101,10 +94,7 @@ def read_subjects(root: Path, factor: int, profile: str, allow_dealt: bool = Fal
     Raises:
         DataError: it has less than two cases, or no list says which they are.
     """
-    cases = find_cases(root, "folder", ORGANS, dims=3).complete(ORGANS, "val")
-    if len(cases) < 2:
-        raise DataError(f"{root}: the validation split has {len(cases)} cases; two are needed.")
-    refuse_dealt(cases, allow_dealt)
+    cases = validation_cases(root, "folder", ORGANS, 3, allow_dealt, 2)
     return [read_subject(case, factor, profile) for case in cases]
 
 
@@ -114,30 +104,7 @@ def read_subject(case: DataCase, factor: int, profile: str) -> Subject:
     spacing = image.grid.spacing_mm
     if labels is None or spacing is None or not np.allclose(spacing, SPACING_MM, rtol=0.01):
         raise DataError(f"case {case.id} has no labels or voxels of {spacing} mm; {SPACING_MM} are needed.")
-    thick, first = degrade(image, factor, profile)
-    return Subject(case.id, image, labels, thick, first)
-
-
-def degrade(image: GridImage, factor: int, profile: str) -> tuple[GridImage, int]:
-    """Thick slices of a volume, and the index of its first slice among the thin ones that they stand for.
-
-    Where the number of thin slices is no multiple of the factor, the volume goes on beyond its ends as it is
-    there.
-    """
-    missing = -len(image.pixels) % factor
-    first = missing // 2
-    padded = np.pad(image.pixels, ((first, missing - first), (0, 0), (0, 0)), mode="edge")
-    thick = degrade_slices(torch.from_numpy(padded)[None, None], factor, profile)[0, 0].numpy()  # type: ignore[arg-type]
-    assert image.grid.spacing_mm is not None
-    x, y, z = image.grid.spacing_mm
-    middle = image.grid.to_physical((0, 0, (factor - 1) / 2 - first))
-    grid = replace(
-        image.grid,
-        size=thick.shape[::-1],
-        spacing_mm=(x, y, z * factor),
-        origin=tuple(middle.tolist()),
-    )
-    return GridImage(thick, grid, image.name), first
+    return Subject(case.id, thickened(image, factor, profile), labels)
 
 
 # --- methods -----------------------------------------------------------------------------------------------
@@ -171,9 +138,7 @@ def methods(sources: Sequence[str], factor: int) -> list[Method]:
         ConfigError: a checkpoint does something else, or two have the same name.
     """
     models = [learned(source, factor) for source in sources]
-    names = [model.name for model in models]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    check_names([model.name for model in models])
     return models + [
         Method(name, partial(interpolate, factor=factor, interpolator=interpolator))
         for name, interpolator in INTERPOLATORS.items()
@@ -195,26 +160,14 @@ def load_segmenter(source: str) -> VolumeTask:
 # --- measuring ---------------------------------------------------------------------------------------------
 
 
-def similarity(found: Volume, truth: Volume) -> Row:
-    """PSNR and SSIM within the volume, percentiles 0.5 and 99.5 of the truth being 0 and 1."""
-    low, high = intensity_range(truth)
-    a, b = (torch.from_numpy((x - low) / (high - low))[None, None] for x in (found, truth))
-    inside = torch.ones(1, *truth.shape, dtype=torch.bool)
-    return {"psnr": float(psnr(a, b, inside)), "ssim": float(ssim(a, b, inside))}
-
-
-def agreement(labels: np.ndarray, truth: np.ndarray, grid: Grid) -> Row:
+def agreement(labels: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], grid: Grid) -> Row:
     """Metrics of a label map, of each organ and on average; ``missed`` counts organs that were not found.
 
     The distance of an organ that was not found is the volume's diagonal.
     """
-    found, wanted = (Annotation.from_labels(each, ORGANS, grid.spacing_mm) for each in (labels, truth))
-    measured = case_row(Case(found, wanted), Measures(plausibility=False))
-    row: Row = {"missed": sum(not (labels == value).any() for value, _ in enumerate(ORGANS, start=1))}
-    for metric in SURFACES:
-        values = {f"{metric}/{organ}": measured[f"{metric}/{organ}"] for organ in ORGANS}
-        row |= {metric: float(np.mean(list(values.values())))} | values
-    return row
+    missed = sum(not (labels == value).any() for value, _ in enumerate(ORGANS, start=1))
+    case = labels_beside(labels, truth, ORGANS, grid.spacing_mm)
+    return {"missed": missed} | averaged(case, ORGANS, SURFACES)
 
 
 def segmented(pixels: Volume, subject: Subject, segmenter: VolumeTask | None) -> Row:
@@ -232,7 +185,7 @@ def measure(
     rows: list[Row] = []
     for method in every:
         for subject in subjects:
-            fine = subject.own(method.restore(subject.thick))
+            fine = subject.volume.own(method.restore(subject.volume.thick))
             row = {"method": method.name, "id": subject.id} | similarity(fine, subject.image.pixels)
             rows.append(row | segmented(fine, subject, segmenter))
     if segmenter is not None:
@@ -246,10 +199,9 @@ def measure(
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-def columns_of(table: pd.DataFrame) -> list[str]:
+def measured_columns(table: pd.DataFrame) -> list[str]:
     """Metrics that were measured, each over all organs and of each organ."""
-    surfaces = [f"{metric}{part}" for metric in SURFACES for part in ("", *(f"/{o}" for o in ORGANS))]
-    return [column for column in (*INTENSITIES, *surfaces) if column in table]
+    return [column for column in (*INTENSITIES, *columns_of(ORGANS, SURFACES)) if column in table]
 
 
 def shapes(subjects: Sequence[Subject], predictor: VolumeTask) -> Row:
@@ -262,7 +214,7 @@ def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Method -> number of volumes, mean of each column that all of them have, and organs missed in all."""
     result: dict[str, dict[str, float]] = {}
     for name, rows in table.groupby("method", sort=False):
-        there = [column for column in columns_of(table) if rows[column].notna().all()]
+        there = [column for column in measured_columns(table) if rows[column].notna().all()]
         result[str(name)] = {"n": len(rows)} | {column: float(rows[column].mean()) for column in there}
         if "missed" in table:
             result[str(name)]["missed"] = int(rows["missed"].sum())
@@ -278,18 +230,11 @@ def tests(table: pd.DataFrame, first: str) -> dict[str, dict[str, dict[str, floa
             continue
         theirs = rows.set_index("id")
         result[str(name)] = {}
-        for column in columns_of(table):
+        for column in measured_columns(table):
             difference = (ours[column] - theirs[column]).dropna()
             if difference.empty:  # the true volumes have no PSNR
                 continue
-            test = paired_test(difference.to_numpy())
-            result[str(name)][column] = {
-                "n": test.n,
-                "difference": test.difference,
-                "ci_low": test.ci_low,
-                "ci_high": test.ci_high,
-                "p": test.p,
-            }
+            result[str(name)][column] = paired(difference)
     return result
 
 
@@ -338,17 +283,11 @@ def _difference(column: str, test: Mapping[str, float] | None) -> str:
     return f"{mean} ({low} … {high}), p {test['p']:.1g}"
 
 
-def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def command_of(
     options: argparse.Namespace, names: Sequence[str], segmenter: str | None, predictor: str | None
 ) -> str:
     """The command line that makes the table again, without the folders of this machine."""
-    words = ["python benchmarks/acnnsr_evidence.py --root DIR"]
+    words = ["python experiments/acnnsr_evidence.py --root DIR"]
     words += ["--models", *names] if names else []
     words += [f"--segmenter {segmenter}"] if segmenter else []
     words += [f"--predictor {predictor}"] if predictor else []
@@ -391,19 +330,13 @@ def make_record(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the options, run the experiment, write tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True)
+    parser = options_of(__doc__, threads=1)
     parser.add_argument("--models", nargs="*", default=[], help="names or folders; the first is compared")
     parser.add_argument("--segmenter", help="name or folder of an ACNN of hippocampi at 1 mm")
     parser.add_argument("--predictor", help="name or folder of the T-L network of the shape loss")
     parser.add_argument("--factor", type=int, default=4, help="thin slices for each thick one (default: 4)")
     parser.add_argument("--profile", choices=PROFILES, default="gaussian", help="of the thick slices")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="acnnsr-hippocampus", help="start of the names of the tables")
-    parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
@@ -421,10 +354,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = markdown(record)
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{options.name}_experiment"
-        write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), text)
+        write(options.out, f"{options.name}_experiment", record, text)
 
 
 if __name__ == "__main__":

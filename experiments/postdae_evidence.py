@@ -1,6 +1,6 @@
 """Post-DAE behind real segmenters, good and bad, on JSRT's validation images: the experiment of the paper.
 
-    python benchmarks/postdae_evidence.py --root DIR --unet RUN/every [--out docs/evidence]
+    python experiments/postdae_evidence.py --root DIR --unet RUN/every [--out docs/evidence]
 
 `--root` holds the data sets as users download them, `--unet` the weights of a U-Net after each epoch, as
 ``anatozoo fit --config unet/jsrt.yaml --model.frame.size 256`` keeps them; `unet-jsrt` is measured too. A
@@ -324,7 +324,9 @@ def write(
     """Write ``postdae-jsrt_experiment.json`` and ``.md``."""
     folder.mkdir(parents=True, exist_ok=True)
     epochs = f" --epochs {' '.join(map(str, options.epochs))}" if options.epochs else ""
-    command = f"python benchmarks/postdae_evidence.py --root DIR --unet RUN/every{epochs} --out docs/evidence"
+    command = (
+        f"python experiments/postdae_evidence.py --root DIR --unet RUN/every{epochs} --out docs/evidence"
+    )
     record = {"command": command, "segmenters": results, "restored": restored, "other hospitals": elsewhere}
     (folder / "postdae-jsrt_experiment.json").write_text(json.dumps(record, indent=2) + "\n")
     rows = []

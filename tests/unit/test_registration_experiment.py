@@ -1,4 +1,4 @@
-"""The parts of the registration benchmarks that could be wrong without anybody seeing it."""
+"""The parts of the registration experiment that could be wrong without anybody seeing it."""
 
 import importlib
 from pathlib import Path
@@ -10,19 +10,19 @@ import pytest
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 
 
 @pytest.fixture
 def classical(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("anatozoo.quality.classical")
 
 
 @pytest.fixture
 def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("registration_evidence")
 
 

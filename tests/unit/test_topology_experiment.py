@@ -11,14 +11,14 @@ from anatozoo.results.contours import ContourResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 ORGANS = ["lung_right", "lung_left", "heart", "clavicle_right"]
 
 
 @pytest.fixture
 def evidence(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("topology_evidence")
 
 

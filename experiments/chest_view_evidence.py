@@ -1,6 +1,6 @@
 """What the check of the view flags: turned, mirrored and other pictures, and upright ones for no reason.
 
-    python benchmarks/chest_view_evidence.py --root DIR --out docs/evidence
+    python experiments/chest_view_evidence.py --root DIR --out docs/evidence
 
 DIR holds jsrt/, the landmark data set, covid-cxr/, acdc/, hippocampus/. ``--lateral`` and ``--frontal`` take
 radiographs of other collections. The network was trained on the training splits of jsrt, covid-cxr and acdc,
@@ -210,14 +210,14 @@ def record_of(options: argparse.Namespace) -> dict[str, Any]:
             1 - x for x in (*sets["JSRT val"], *sets["covid-cxr val"])
         ]
     }
-    command = "python benchmarks/chest_view_evidence.py --root DIR --out docs/evidence"
+    command = "python experiments/chest_view_evidence.py --root DIR --out docs/evidence"
     return {
         "command": command,
         "about": (
             "What `check_view` flags (anatozoo/tasks/chest_view.py). Its network was trained on the "
             "training splits of JSRT, covid-cxr and ACDC and on generated clouds, shapes and hands; its "
             "thresholds were chosen on the same while the validation splits and the lateral views were in "
-            "sight, so that these rates are optimistic (benchmarks/chest_view_training.py). "
+            "sight, so that these rates are optimistic (experiments/chest_view_training.py). "
             f"`{command} --lateral FILE ... --frontal FILE ...`"
         ),
         "about_frontal": (

@@ -1,0 +1,90 @@
+"""What the scripts of this folder share: the cases of a split, means over organs, paired tests, tables."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anatozoo.data.case import Case as DataCase
+from anatozoo.data.layouts.registry import find_cases
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.splits import refuse_dealt
+from anatozoo.metrics.cases import Case, Measures, case_row
+from anatozoo.metrics.statistics import paired_test
+from anatozoo.zoo.files import write_text
+
+Row = dict[str, Any]
+
+
+def options_of(description: str | None, *, threads: int) -> argparse.ArgumentParser:
+    """A parser of the options that all scripts have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
+    return parser
+
+
+def validation_cases(
+    root: Path, layout: str, organs: Sequence[str], dims: int, allow_dealt: bool, fewest: int = 1
+) -> list[DataCase]:
+    """The validation split.
+
+    Raises:
+        DataError: it has too few cases, or no list says which they are.
+    """
+    cases = find_cases(root, layout, organs, dims=dims).complete(organs, "val")
+    if len(cases) < fewest:
+        raise DataError(f"{root}: the validation split has {len(cases)} cases; {fewest} are needed.")
+    refuse_dealt(cases, allow_dealt)
+    return cases
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse two models of one name, whose rows could not be told apart.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+
+
+def averaged(case: Case, organs: Sequence[str], metrics: Sequence[str]) -> Row:
+    """Metrics of a case, each on average over the organs and of each organ; no parts are counted."""
+    measured = case_row(case, Measures(plausibility=False))
+    row: Row = {}
+    for metric in metrics:
+        values = {f"{metric}/{organ}": float(measured[f"{metric}/{organ}"]) for organ in organs}
+        row |= {metric: float(np.mean(list(values.values())))} | values
+    return row
+
+
+def columns_of(organs: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Metrics, each over all organs and of each organ."""
+    return [f"{metric}{part}" for metric in metrics for part in ("", *(f"/{organ}" for organ in organs))]
+
+
+def paired(difference: Any, clusters: Sequence[object] | None = None) -> dict[str, float]:
+    """The paired Wilcoxon signed-rank test of differences, and their mean with its interval."""
+    test = paired_test(np.asarray(difference), clusters)
+    return {key: getattr(test, key) for key in ("n", "difference", "ci_low", "ci_high", "p")}
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def write(folder: Path, name: str, record: Mapping[str, Any], text: str) -> None:
+    """Write ``NAME.json`` and ``NAME.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    write_text(folder / f"{name}.md", text)
