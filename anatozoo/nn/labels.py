@@ -48,16 +48,3 @@ def swap_neighbours(labels: Tensor, probability: float) -> Tensor:
     draw = torch.rand(pairs[:, :1, ..., :1].shape, device=labels.device)
     swapped = torch.where(draw < probability, pairs.flip(-1), pairs).flatten(-2)
     return torch.cat([swapped, labels[..., even:]], -1)
-
-
-def dice_per_label(a: Tensor, b: Tensor, classes: int) -> Tensor:
-    """Dice of each foreground class, (B, classes - 1); NaN where neither map has it.
-
-    Args:
-        a: (B, ...) integers.
-        b: (B, ...) integers.
-        classes: number of classes, background included.
-    """
-    first, second = (one_hot(x, classes).flatten(2)[:, 1:] for x in (a, b))
-    total = first.sum(2) + second.sum(2)
-    return torch.where(total > 0, 2 * (first * second).sum(2) / total.clamp_min(1), torch.nan)

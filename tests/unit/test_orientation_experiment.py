@@ -16,13 +16,13 @@ from anatozoo.nn.deform import reorder
 from tests.support.cases import case_of
 from tests.support.heart_data import heart
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 
 
 @pytest.fixture
 def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("orientation")
 
 

@@ -1,6 +1,6 @@
 """ACNN's segmenters on one table: clean stacks, corrupted stacks, and few labels.
 
-    python benchmarks/acnn_evidence.py --root DIR --models acnn-acdc acnn-segmaug-acdc acnn-seg-acdc \
+    python experiments/acnn_evidence.py --root DIR --models acnn-acdc acnn-segmaug-acdc acnn-seg-acdc \
         [--prior acnn-prior-acdc] [--scarce 5 WITH WITHOUT ...] --out docs/evidence
 
 Every model predicts each stack of the validation split of ACDC on its own grid, end to end. The first model
@@ -22,8 +22,6 @@ and draws how the prior's gain depends on N. ``--prior`` says how well true labe
 codes.
 """
 
-import argparse
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,22 +30,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from comparing import averaged, check_names, options_of, validation_cases, write
 
 import anatozoo
 from anatozoo.data.case import Case as DataCase
 from anatozoo.data.layouts.acdc import HEART
-from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import GridImage, itk_image
-from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
-from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.plausibility import components, enclosure
 from anatozoo.metrics.statistics import paired_test
 from anatozoo.metrics.tables import markdown_table
+from anatozoo.tasks.trials import labels_beside
 from anatozoo.tasks.volumes import VolumeTask
-from anatozoo.zoo.files import write_text
 
 CLEAN, TRUTH, NAME = "clean", "truth", "acnn-acdc"
 IMPLAUSIBLE = ("open_slices", "extra_parts")
@@ -155,13 +150,8 @@ def implausible(labels: Array) -> dict[str, float]:
 
 def row_of(labels: Array, truth: Array) -> dict[str, float]:
     """The numbers of one stack: Dice, distances and what is implausible, of each structure and on average."""
-    found, wanted = (Annotation.from_labels(each, HEART) for each in (labels, truth))
-    measured = case_row(Case(found, wanted), Measures(plausibility=False))
-    row: dict[str, float] = {}
-    for metric in ("dice", "hd_px", "assd_px"):
-        values = {f"{metric}/{organ}": float(measured[f"{metric}/{organ}"]) for organ in HEART}
-        row |= {metric: float(np.mean(list(values.values())))} | values
-    return row | implausible(labels)
+    case = labels_beside(labels, truth, HEART, None)
+    return averaged(case, HEART, ("dice", "hd_px", "assd_px")) | implausible(labels)
 
 
 def measure(
@@ -356,19 +346,6 @@ def load(source: str) -> VolumeTask:
     return model
 
 
-def validation_cases(root: Path, allow_dealt: bool = False) -> list[DataCase]:
-    """The stacks of the validation split.
-
-    Raises:
-        DataError: there are none, or no list says which they are.
-    """
-    cases = find_cases(root, "acdc", HEART, dims=3).complete(HEART, "val")
-    if not cases:
-        raise DataError(f"{root}: no stack is in the validation split.")
-    refuse_dealt(cases, allow_dealt)
-    return cases
-
-
 def about(cases: Sequence[DataCase], strength: float, command: str) -> str:
     """Where the numbers come from, in words."""
     return (
@@ -382,29 +359,22 @@ def about(cases: Sequence[DataCase], strength: float, command: str) -> str:
 
 def main() -> None:
     """Parse the options, run the experiments, write tables and picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="ACDC's folders")
+    parser = options_of(__doc__, threads=2)
     parser.add_argument("--models", nargs="+", required=True, help="names or folders; the first is compared")
     parser.add_argument("--also", nargs="*", default=[], help="further models, on clean stacks alone")
     parser.add_argument("--prior", help="the shape prior: a name or a folder")
     parser.add_argument("--scarce", nargs=3, action="append", default=[], metavar=("N", "WITH", "WITHOUT"))
     parser.add_argument("--kinds", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strength", type=float, default=1.0, help="of the corruptions")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default=NAME, help="of the files")
-    parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    cases = validation_cases(options.root, options.allow_dealt_split)
+    cases = validation_cases(options.root, "acdc", HEART, 3, options.allow_dealt_split)
     models, also = ([load(source) for source in sources] for sources in (options.models, options.also))
     names = [model.checkpoint_name for model in (*models, *also)]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two of the models have the same name: {', '.join(names)}.")
+    check_names(names)
     table = measure([*models, *also], cases, [CLEAN], options.strength)
     if options.kinds:
         table = pd.concat([table, measure(models, cases, options.kinds, options.strength)], ignore_index=True)
@@ -412,7 +382,7 @@ def main() -> None:
     for number, *pair in options.scarce:
         scarce[number] = scarce_summary(*(measure([load(source)], cases, [CLEAN], 1.0) for source in pair))
     columns = columns_of(table)
-    words = ["python benchmarks/acnn_evidence.py --root DIR --models", *names[: len(models)]]
+    words = ["python experiments/acnn_evidence.py --root DIR --models", *names[: len(models)]]
     if also:
         words += ["--also", *names[len(models) :]]
     prior = None if options.prior is None else reconstructed(options.prior, cases)
@@ -443,10 +413,7 @@ def main() -> None:
     text = markdown(record)
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{options.name}_experiment"
-        write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), text)
+        write(options.out, f"{options.name}_experiment", record, text)
         if scarce:
             draw_scarce(scarce, options.images / "acnn-scarce-labels.png")
 

@@ -17,13 +17,13 @@ from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.heart_data import heart, write_hearts
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of a package")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
 
 
 @pytest.fixture
 def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module("acnn_evidence")
 
 

@@ -1,6 +1,6 @@
 """What the order in which a stack is stored does to its segmentation.
 
-    python benchmarks/orientation.py --root DIR --models acnn-acdc acnn-dynunet-acdc --out docs/evidence
+    python experiments/orientation.py --root DIR --models acnn-acdc acnn-dynunet-acdc --out docs/evidence
 
 Every model predicts each stack of the validation split of ACDC in all 16 orders in which slices, rows and
 columns may be stored, as arrays, of which nothing tells the order. Labels are brought back and compared with
@@ -17,7 +17,6 @@ Rows are appended to ``--rows`` as they are measured, and what stands there alre
 same command goes on where it stopped.
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -29,16 +28,16 @@ import acnn_evidence
 import numpy as np
 import pandas as pd
 import torch
+from comparing import options_of, validation_cases, write
 
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.acdc import HEART
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.orientation import Orientation
+from anatozoo.metrics.overlap import dice
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.nn.labels import dice_per_label
 from anatozoo.tasks.volumes import VolumeTask
-from anatozoo.zoo.files import write_text
 
 NAME = "acnn-orders"
 ORDERS = tuple(range(16))
@@ -88,9 +87,8 @@ def trials(
 
 def dice_of(labels: Array, truth: Array) -> dict[str, float]:
     """Dice of each structure and on average."""
-    found, wanted = (torch.from_numpy(np.array(each))[None] for each in (labels, truth))
-    dice = dice_per_label(found, wanted, len(HEART) + 1)[0].tolist()
-    return {"dice": float(np.nanmean(dice))} | dict(zip(HEART, dice, strict=True))
+    values = [dice(labels == value, truth == value) for value, _ in enumerate(HEART, start=1)]
+    return {"dice": float(np.nanmean(values))} | dict(zip(HEART, values, strict=True))
 
 
 def digest(model: VolumeTask) -> str:
@@ -200,27 +198,22 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Parse the options, predict, write tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="ACDC's folders")
+    parser = options_of(__doc__, threads=2)
     parser.add_argument("--models", nargs="+", required=True, help="names or folders")
     parser.add_argument("--orders", nargs="*", type=int, choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--stacks", type=int, help="the first so many stacks; all unless told otherwise")
     parser.add_argument("--headers", type=int, help="the first so many stacks with headers; all by default")
     parser.add_argument("--rows", type=Path, default=Path(f"{NAME}_rows.jsonl"), help="what is measured")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="folder for the tables")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models = [acnn_evidence.load(source) for source in options.models]
     names = [model.checkpoint_name for model in models]
     if len(set(names)) < len(names) or 0 not in options.orders:
         raise ConfigError(f"models {', '.join(names)} must differ, and the orders hold 0.")
-    cases = acnn_evidence.validation_cases(options.root)[: options.stacks]
+    cases = validation_cases(options.root, "acdc", HEART, 3, options.allow_dealt_split)[: options.stacks]
     headers = len(cases) if options.headers is None else options.headers
     table = measure(models, cases, options.orders, options.rows, headers)
-    words = ["python benchmarks/orientation.py --root DIR --models", *names]
+    words = ["python experiments/orientation.py --root DIR --models", *names]
     if len(options.orders) < len(ORDERS):
         words += ["--orders", *map(str, options.orders)]
     if options.stacks is not None:
@@ -243,10 +236,7 @@ def main() -> None:
     text = markdown(record)
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{NAME}_experiment"
-        write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), text)
+        write(options.out, f"{NAME}_experiment", record, text)
 
 
 if __name__ == "__main__":
