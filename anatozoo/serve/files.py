@@ -51,7 +51,7 @@ class FileTask(Task[Path, Item, Result]):
         """Let the table also say the sex, age, view, modality and manufacturer of each image.
 
         They come from the headers of DICOM files, of images that fail too, and are what `anatozoo audit`
-        groups by. They are no part of what makes an image done.
+        groups by. They do not belong to what makes an image done.
         """
         self.layout, self._about = with_groups(self.layout), group_texts  # type: ignore[misc]
 

@@ -35,7 +35,7 @@ def group_texts(path: Path) -> dict[str, str]:
     """Sex, age in years, view, modality and manufacturer of a DICOM file as texts for a table.
 
     A text is empty where the header does not state the value or breaks the standard, see
-    `anatozoo.io.dicom_header.groups_of`; all are for files that are no DICOM.
+    `anatozoo.io.dicom_header.groups_of`; all are for files that are not DICOM.
     """
     found = read_groups(path)
     texts = {name: str(found.get(name) or "") for name in TEXTS}

@@ -171,7 +171,7 @@ class _Search:
         visited: set[str] = set()
         for folder, folders, files in os.walk(root, followlinks=True):
             real = os.path.realpath(folder)
-            # Results of an earlier run are no images to segment, unless one asks for that folder itself.
+            # Results of an earlier run are not images to segment, unless one asks for that folder itself.
             if real in visited or (Path(folder) == self.results and self.results != root):
                 folders.clear()
                 continue

@@ -99,7 +99,7 @@ class Row:
 
     @classmethod
     def from_fields(cls, fields: Sequence[str], more: Sequence[str] = ()) -> Row | None:
-        """The row that `fields` gave; None where they are no whole row.
+        """The row that `fields` gave; None where they are not a whole row.
 
         Args:
             fields: texts.
@@ -181,7 +181,9 @@ def read_manifest(folder: Path, layout: Layout = PLAIN) -> dict[str, Row] | None
     key, *columns = next(lines, [""])
     common = len(COLUMNS) - 1
     if not _is_ours([key, *columns]):
-        raise OutputError(f"{str(path)!r} is no table of anatozoo and is left alone; choose another folder.")
+        raise OutputError(
+            f"{str(path)!r} is not a table of anatozoo and is left alone; choose another folder."
+        )
     if key != layout.key:
         raise OutputError(
             f"{str(path)!r} is the table of a run over {_INPUTS[key]}, and this one is over "

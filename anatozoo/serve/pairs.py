@@ -88,7 +88,7 @@ def read_pairs(path: str | os.PathLike[str]) -> PairList:
     the file. A name is the start of the names of a pair's results.
 
     A line that cannot be right is refused and the others stay: another number of fields than the header, no
-    moving or fixed image, a fixed mask alone, a name that is no file name or that an earlier line has, the
+    moving or fixed image, a fixed mask alone, a name that is not a file name or that an earlier line has, the
     images of an earlier line without names.
 
     Args:

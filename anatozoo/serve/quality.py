@@ -252,7 +252,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         for job in super().jobs(earlier, formats):
             entry = self.masks.get(composed(stem_of(job.source)))
             files = () if entry is None else entry.paths
-            # A row of a table is no file of its own.
+            # A row of a table is not a file of its own.
             row = None if entry is None or entry.row is None else zlib.crc32(repr(entry.row).encode())
             facts = [row, self.judge.count, self.judge.classes, *self.options.facts(self.accepts)]
             state = fingerprint([job.source, *files], job.fingerprint, *facts)

@@ -251,7 +251,7 @@ def _compact(labels: Labels) -> Labels:
     for kind in _LABEL_TYPES:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return labels.astype(kind)
-    raise GeometryError(f"labels from {low} to {high} are no labels; number them from 1.")
+    raise GeometryError(f"labels from {low} to {high} are not labels; number them from 1.")
 
 
 def _digest(pair: Pair) -> str:

@@ -65,7 +65,7 @@ def check_hparams(hparams: Mapping[str, Any], where: str) -> None:
             most: float = LARGEST_NUMBER
             if isinstance(value, int) and not _NO_SIZES.search(key):
                 most = LARGEST_SIZE if _SIZES.search(key) else LARGEST_COUNT
-            # Whole numbers first: one of thousands of digits is no float.
+            # Whole numbers first: one of thousands of digits is not a float.
             if (not isinstance(value, int) and not math.isfinite(value)) or not -most <= value <= most:
                 _refuse(where, key, value, f"{most:.0f}")
 

@@ -62,7 +62,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     try:
         values = json.loads(read_regular(path, most=_LARGEST_CONFIG).decode("utf-8"))
     except FileNotFoundError as error:
-        raise WeightsError(f"{folder} is no checkpoint folder: it holds no {CONFIG}.") from error
+        raise WeightsError(f"{folder} is not a checkpoint folder: it holds no {CONFIG}.") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}. Get the checkpoint again.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or numbers of thousands of digits
@@ -161,7 +161,7 @@ def method_of(module: "Module") -> str:
     own = type(module)
     for entry in methods().values():
         for path in (entry.module, entry.model):
-            # By name first, so that methods whose packages do not import are no hindrance.
+            # By name first, so that methods whose packages do not import do not matter.
             if path and path.rpartition(":")[2] == own.__name__ and import_class(path) is own:
                 return entry.name
     raise ConfigError(f"{own.__module__}.{own.__name__} is the module of no registered method; register it.")
@@ -193,7 +193,7 @@ def build_module(folder: Path, *, trainable: bool = True) -> Any:
         trainable: give the LightningModule; else the model alone, which imports no Lightning.
 
     Raises:
-        WeightsError: the folder is no checkpoint, its configuration asks for far more than its weights, or
+        WeightsError: the folder is not a checkpoint, its configuration asks for far more than its weights, or
             tensors are missing, unexpected, misshapen, of another kind of number or not finite.
         ConfigError: the method is unknown or refuses the settings.
     """

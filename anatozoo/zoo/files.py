@@ -43,7 +43,7 @@ def read_regular(path: Path, *, most: int) -> bytes:
 
 
 def is_irregular(path: Path) -> bool:
-    """Whether there is something that is no regular file: a folder, a pipe, a device."""
+    """Whether there is something that is not a regular file: a folder, a pipe, a device."""
     return path.exists() and not path.is_file()
 
 
@@ -51,7 +51,7 @@ def fingerprint(path: Path) -> FileRecord:
     """SHA-256 and size of a file, from one reading of its bytes.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     if is_irregular(path):
         raise OSError(errno.EINVAL, NOT_REGULAR, str(path))

@@ -183,13 +183,13 @@ def _read(
         tolerance = math.nan
     if not inputs or form is None or not math.isfinite(tolerance):
         raise WeightsError(
-            f"{path} is no golden test: it needs an image, or moving and fixed, one kind of result "
+            f"{path} is not a golden test: it needs an image, or moving and fixed, one kind of result "
             f"({_forms()}), and {key}."
         )
     try:
         form.check(tensors, inputs)
     except ConfigError as error:
-        raise WeightsError(f"{path} is no golden test: {error}") from error
+        raise WeightsError(f"{path} is not a golden test: {error}") from error
     return inputs, form, tensors, tolerance, _settings(names, spacing)
 
 

@@ -296,7 +296,7 @@ def _unlisted(repo_id: str, commit: str, cache: Path, offline: bool) -> Located:
     """A commit that no manifest describes: checked by what the Hub says, and for what must not be in it."""
     from anatozoo.zoo.golden import GOLDEN
 
-    # The configuration first: a repository that is no checkpoint is then refused before the large file comes.
+    # The configuration first: a repository that is not a checkpoint is refused before the large file comes.
     config = fetch_file(repo_id, commit, CONFIG, cache, expected=None, offline=offline)
     weights = cached_file(repo_id, commit, WEIGHTS, cache)
     if weights is None and not offline:
@@ -340,7 +340,7 @@ def _available(device: "str | torch.device") -> "torch.device":
     try:
         target = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"{device!r} is no device; write 'cpu', 'cuda', 'cuda:1' or 'mps'.") from error
+        raise ConfigError(f"{device!r} is not a device; write 'cpu', 'cuda', 'cuda:1' or 'mps'.") from error
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ConfigError(
@@ -348,5 +348,5 @@ def _available(device: "str | torch.device") -> "torch.device":
             "here. Use device='cpu', or see `anatozoo doctor`."
         )
     if target.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device 'mps' is not available: this is no Apple GPU. Use device='cpu'.")
+        raise ConfigError("device 'mps' is not available: this machine has no Apple GPU. Use device='cpu'.")
     return target

@@ -48,7 +48,7 @@ class Marked:
         """Parse a file, which messages call the `what`.
 
         Raises:
-            ManifestError: the file cannot be read, is empty or is no YAML.
+            ManifestError: the file cannot be read, is empty or is not YAML.
         """
         try:
             data = read_regular(path, most=_LARGEST_BYTES)
@@ -130,7 +130,7 @@ class Marked:
             return yaml.constructor.SafeConstructor().construct_object(self.node)
         # A tag such as !!bool on other text makes PyYAML stumble in its own ways.
         except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError):
-            self.fail(f"{self.node.value!r} is no value of a type that a manifest holds; quote it.")
+            self.fail(f"{self.node.value!r} is not of a type that a manifest holds; quote it.")
 
     def read(self, hint: Any) -> Any:
         """The value as a type asks for it.

@@ -227,7 +227,7 @@ class _State:
         if CARD in contents:
             with TemporaryDirectory(prefix="anatozoo-") as fresh:
                 (path,) = fetch_files(repo_id, head, {CARD: None}, Path(fresh), offline=False)
-                # Whatever it is, it is somebody's; what is no UTF-8 is shown as edited.
+                # Whatever it is, it is somebody's; what is not UTF-8 is shown as edited.
                 text = path.read_bytes().decode("utf-8", errors="replace")
         return cls(head, contents, tags, text)
 

@@ -57,7 +57,7 @@ def _translated(error: Exception, repo_id: str) -> AnatozooError:
 
     page, status = f"{endpoint()}/{repo_id}", status_of(error)
     if isinstance(error, errors.HFValidationError):
-        return ConfigError(f"--repo-id {repo_id!r} is no name that the Hub accepts: {error}")
+        return ConfigError(f"--repo-id {repo_id!r} is not a name that the Hub accepts: {error}")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return PublishError("HF_HUB_OFFLINE forbids to publish: unset it.")
     if status in (401, 403, 404):

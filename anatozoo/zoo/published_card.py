@@ -124,7 +124,7 @@ def check_front_matter(text: str, path: Path | str) -> None:
         values = yaml.safe_load(match["values"]) if match else None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(
-            f"the front matter of {path} is no YAML: {' '.join(str(error).split())}."
+            f"the front matter of {path} is not YAML: {' '.join(str(error).split())}."
         ) from error
     if not isinstance(values, dict) or "license" not in values:
         raise ConfigError(

@@ -41,7 +41,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 def _invalid_url() -> type[Exception]:
-    """The transport's complaint about an address that is none, which is no HTTPError."""
+    """The transport's complaint about an address that is none, which is not an HTTPError."""
     from importlib import import_module
 
     from huggingface_hub import errors
@@ -87,9 +87,9 @@ def translated(error: Exception, repo_id: str, revision: str, name: str) -> Anat
     if isinstance(error, errors.RevisionNotFoundError):
         return DownloadError(f"{page} has no commit {revision}: check the 40 digits.")
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return DownloadError(f"{page} has no {name} at commit {revision}: it is no anatozoo checkpoint.")
+        return DownloadError(f"{page} has no {name} at commit {revision}: it is not an anatozoo checkpoint.")
     if isinstance(error, errors.HFValidationError):
-        return DownloadError(f"{repo_id!r} is no repository name: write organisation/name.")
+        return DownloadError(f"{repo_id!r} is not a repository name: write organisation/name.")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return OfflineMiss(f"HF_HUB_OFFLINE forbids to ask {page} for {name}: unset it, {ELSEWHERE}.")
     status = status_of(error)

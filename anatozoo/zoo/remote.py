@@ -131,7 +131,7 @@ def refuse_unsafe(names: Mapping[str, object], where: str) -> None:
     outside = [name for name in names if _leads_out(name)]
     if outside:
         raise WeightsError(
-            f"{where} holds {some(map(repr, outside))}, which is no name inside of it: nothing of it was "
+            f"{where} holds {some(map(repr, outside))}, which is not a name inside it: nothing of it was "
             "used. Do not trust it."
         )
     pickled = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLED]

@@ -1,4 +1,4 @@
-"""The same weights give the same file, byte for byte, so that publishing them again is no new version."""
+"""The same weights give the same file, byte for byte, so that publishing them again makes no new version."""
 
 import json
 import struct

@@ -68,7 +68,7 @@ def read_run(source: str | os.PathLike[str]) -> Run:
         last = dict(stored[LAST_STEP]) if LAST_STEP in stored else None
     except (pickle.UnpicklingError, *_BROKEN) as error:
         reason = first_line(error)
-        raise ConfigError(f"{source} is no checkpoint that `anatozoo fit` wrote ({reason}).") from error
+        raise ConfigError(f"{source} is not a checkpoint that `anatozoo fit` wrote ({reason}).") from error
     if not isinstance(stored.get(METHOD_KEY), str):
         raise ConfigError(f"{source} does not say which method it is of; `anatozoo fit` did not write it.")
     check_hparams(settings, str(path))

@@ -399,7 +399,7 @@ def test_a_resumed_fit_needs_no_source(tmp_path: Path) -> None:
         without.fit(
             volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
         )
-    with pytest.raises(WeightsError, match="no checkpoint folder"):  # a fresh fit does
+    with pytest.raises(WeightsError, match="not a checkpoint folder"):  # a fresh fit does
         L.Trainer(max_epochs=1, callbacks=[ShapePrior(str(folder))], **QUIET).fit(
             volume_module(), batches(volume_batch())
         )

@@ -99,7 +99,7 @@ def test_somebody_elses_table_is_left_alone(tmp_path):
     path = tmp_path / MANIFEST_NAME
     for content in ("patient,age\n1,2\n", ""):
         path.write_text(content)
-        with pytest.raises(OutputError, match="no table of anatozoo"):
+        with pytest.raises(OutputError, match="not a table of anatozoo"):
             read_manifest(tmp_path)
         assert path.read_text() == content
 

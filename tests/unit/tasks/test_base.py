@@ -268,7 +268,7 @@ def test_weights_that_changed_under_their_name_are_used(kind: str, tmp_path: Pat
 def test_messages_about_damaged_runs_advise_nobody_to_run_what_is_in_them(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"x")
     with pytest.raises(
-        ConfigError, match=r"no checkpoint that `anatozoo fit` wrote \(Weights only"
+        ConfigError, match=r"not a checkpoint that `anatozoo fit` wrote \(Weights only"
     ) as caught:
         load(str(tmp_path / "last.ckpt"))
     assert "weights_only" not in str(caught.value)

@@ -56,7 +56,7 @@ def test_a_golden_file_that_lacks_something_is_refused(
     tensors = load_file(path)
     metadata = {} if missing == "tolerance" else {"tolerance_px": "0.5"}
     save_file({key: value for key, value in tensors.items() if key != missing}, path, metadata=metadata)
-    with pytest.raises(WeightsError, match="is no golden test"):
+    with pytest.raises(WeightsError, match="is not a golden test"):
         run_golden(module, tmp_path)
 
 

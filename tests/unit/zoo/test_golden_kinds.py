@@ -182,7 +182,7 @@ def test_a_stored_volume_that_nothing_can_be_compared_with_is_no_golden_test(
 ) -> None:
     tensors = {"image": VOLUME, "volume": values.astype(np.float32)}
     save_file(tensors, tmp_path / GOLDEN, metadata={"tolerance": "0.001"})
-    with pytest.raises(WeightsError, match=r"(is no golden test: .*|holds NaN or infinity in )volume"):
+    with pytest.raises(WeightsError, match=r"(is not a golden test: .*|holds NaN or infinity in )volume"):
         run_golden(Toy(volume=lambda image: values), tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_a_file_that_is_no_golden_test_is_refused(
 ) -> None:
     tensors = {"image": PICTURE, "mask": threshold(PICTURE), **change}
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, tmp_path / GOLDEN, metadata=metadata)
-    with pytest.raises(WeightsError, match="is no golden test"):
+    with pytest.raises(WeightsError, match="is not a golden test"):
         run_golden(Toy(mask=threshold), tmp_path)
 
 

@@ -88,10 +88,10 @@ def test_a_file_or_an_empty_folder_is_no_checkpoint(package: Path, tmp_path: Pat
     with pytest.raises(WeightsError, match="is a file; give the folder"):
         anatozoo.load(tmp_path / "model.pt")
     (tmp_path / "last.ckpt").write_bytes(b"\x80\x04.")
-    with pytest.raises(ConfigError, match="no checkpoint that `anatozoo fit` wrote"):
+    with pytest.raises(ConfigError, match="not a checkpoint that `anatozoo fit` wrote"):
         anatozoo.load(tmp_path / "last.ckpt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match="no checkpoint folder"):
+    with pytest.raises(WeightsError, match="not a checkpoint folder"):
         anatozoo.load(tmp_path / "empty")
 
 

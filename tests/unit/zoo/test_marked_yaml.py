@@ -84,12 +84,12 @@ def test_a_list_that_is_named_again_and_again_counts_each_time(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("!!bool maybe", "no value of a type"),
-        ("!!int ''", "no value of a type"),
-        ("!!timestamp soon", "no value of a type"),
-        ("!!python/name:os.system ''", "no value of a type"),
+        ("!!bool maybe", "not of a type"),
+        ("!!int ''", "not of a type"),
+        ("!!timestamp soon", "not of a type"),
+        ("!!python/name:os.system ''", "not of a type"),
         ("!!set ''", "must be text"),
-        ("9" * 5000, "no value of a type"),
+        ("9" * 5000, "not of a type"),
         ("2026-01-01", "must be text, not '2026-01-01'; put it in quotes"),
         ("null", "must be text; a value is needed here"),
         ('"a\\e[31mb"', "must not hold the control character '\\x1b'"),

@@ -352,7 +352,7 @@ def test_a_repository_with_pickles_is_not_published_to(mine: Path, empty_hub: Hu
     [
         ("# No front matter\n", "must begin with front matter that names a licence"),
         ("---\ntags: [a]\n---\n", "must begin with front matter that names a licence"),
-        ("---\n{broken\n---\n", "is no YAML"),
+        ("---\n{broken\n---\n", "is not YAML"),
         ("---\nlicense: my-own\n---\n", "the Hub refuses the card: .*license"),
         (None, "cannot be read"),
     ],
@@ -372,7 +372,7 @@ def test_a_card_that_the_hub_would_not_take(
 def test_a_name_that_is_none(mine: Path, empty_hub: HubServer, repo_id: str) -> None:
     with pytest.raises(ConfigError, match="must be organisation/name"):
         publish(mine, repo_id)
-    with pytest.raises(ConfigError, match="is no name that the Hub accepts"):
+    with pytest.raises(ConfigError, match="is not a name that the Hub accepts"):
         publish(mine, "toys/new..git")
     assert empty_hub.requests == []
 
