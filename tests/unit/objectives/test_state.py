@@ -119,6 +119,27 @@ def test_a_fit_in_bfloat16_goes_on_with_its_objectives_bit_for_bit(
     assert_the_fit_goes_on_as_it_would_have(tmp_path / "whole", tmp_path / "again")
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_that_an_objective_sets_are_those_of_backpropagation(
+    precision: str, tmp_path: Path
+) -> None:
+    data = write_chest_data(tmp_path / "chest", {"train": 4, "val": 1}, side=64)
+    options = [*written(tmp_path, data, tmp_path / "whole"), f"--trainer.precision={precision}"]
+    options += ["--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=2"]
+    mine, found = tmp_path / "whole" / "mine.yaml", []
+    for own in ("false", "true"):
+        config = tmp_path / f"{own}.yaml"
+        text = mine.read_text().replace("weight: 10.0", f"weight: 10.0, own_gradients: {own}")
+        (tmp_path / own).mkdir()
+        config.write_text(text.replace(f"{tmp_path}/whole", f"{tmp_path}/{own}"))
+        assert main([*options, f"--config={config}"]) == 0
+        found.append(stored(tmp_path / own / "last.ckpt"))
+    assert found[0]["global_step"] == 1
+    one, two = (each["callbacks"]["Remembered"]["gradients"] for each in found)
+    assert any(float(value.abs().max()) > 1e-3 for value in one.values())
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-6)
+
+
 class Dies(L.Callback):
     """Ends its own process as a machine does that loses its power, once."""
 
