@@ -17,6 +17,7 @@ from anatozoo.io.intensity import intensity_range
 from anatozoo.io.orientation import Orientation
 from anatozoo.io.read import read_stack
 from anatozoo.nn.slices import interpolate_slices
+from anatozoo.nn.windows import in_windows
 from anatozoo.tasks.base import Predictor, in_batches
 
 if TYPE_CHECKING:
@@ -163,13 +164,8 @@ class RestoreTask(Predictor):
         if window == pixels.shape:
             fine = self(image)
         else:
-            # Imported here: it takes seconds.
-            from monai.inferers.utils import sliding_window_inference
-
             # Interpolation needs no windows; only the network's correction is computed in windows.
-            added: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
-                image, window, 1, self.network.correction, overlap=OVERLAP, mode="gaussian"
-            )
+            added = in_windows(image, window, self.network.correction, OVERLAP)
             fine = interpolate_slices(image, self.factor) + added
         result: npt.NDArray[np.float32] = fine[0, 0].float().cpu().numpy()
         return result

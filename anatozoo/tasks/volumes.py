@@ -17,6 +17,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.read import read_stack
 from anatozoo.nn.labels import check_labels, one_hot
+from anatozoo.nn.windows import in_windows
 from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.views import Maps
@@ -229,19 +230,8 @@ class VolumeTask(Predictor):
 
     def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities (1 + organs, D, H, W) of an image (D, H, W) in the frame."""
-        logits = self._in_windows(self.tensor(image)[None, None])
+        logits = in_windows(self.tensor(image)[None, None], self.shape, self, OVERLAP)
         return logits[0].float().softmax(0).cpu().numpy()
-
-    def _in_windows(self, image: Tensor) -> Tensor:
-        if tuple(image.shape[2:]) == self.shape:
-            return self(image)
-        # Imported where needed: it takes seconds.
-        from monai.inferers.utils import sliding_window_inference
-
-        logits: Tensor = sliding_window_inference(  # type: ignore[assignment]  # one tensor in, one out
-            image, self.shape, 1, self, overlap=OVERLAP, mode="gaussian"
-        )
-        return logits
 
     def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:
         """Whether the anatomy reaches a border of the frame within the image."""
