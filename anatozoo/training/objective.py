@@ -65,7 +65,9 @@ class Objective(L.Callback):
                 by the scale that the trainer takes out again.
 
         Returns:
-            Whether it has; at most one objective of a fit may. The module then averages over processes.
+            Whether it has; at most one objective of a fit may. The module then averages over processes, so
+            all of them must return the same. Take gradients by `torch.autograd.grad`: ``backward()`` of a
+            term would make DDP exchange them as well.
         """
         return False
 

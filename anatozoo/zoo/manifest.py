@@ -63,7 +63,5 @@ def read_manifest(path: Path, *, alone: bool = False) -> Manifest:
             item.mapping()["bundled"].fail(message)
         lines[spec.name] = item.line
         checkpoints.append(spec)
-    organisation = top["hub_organisation"].read(
-        Annotated[str, Form(r"[\w.-]+", "an organisation's name")] | None
-    )
+    organisation = top["hub_organisation"].read(Organisation | None)
     return Manifest(path, organisation, tuple(checkpoints), lines)

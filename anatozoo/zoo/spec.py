@@ -57,7 +57,7 @@ class HubSpec:
             raise Misfit("repo_id and revision are either both given or both null.", "revision")
         for name in self.files.keys() - set(FILES):
             raise Misfit(f"unknown file; a checkpoint consists of {', '.join(FILES)}.", "files", name)
-        for name in set(FILES) - self.files.keys():
+        for name in (name for name in FILES if name not in self.files):
             raise Misfit(f"{name} missing.", "files")
 
 

@@ -48,6 +48,7 @@ class Trial:
         exported: how far it may be from that of an exported network.
         half: how far half precision may be off, as a share of the answer's spread.
         silent: parameters that get no gradient.
+        rare: columns that the batch need not have, as those of one kind of degradation.
         prior: method and settings of the model of shapes that variants with a shape prior take.
         quick: variants at least on which expensive checks run by default.
     """
@@ -63,6 +64,7 @@ class Trial:
     exported: float = 1e-4
     half: float = 0.2
     silent: Callable[[Any], set[str]] = lambda module: set()
+    rare: Callable[[Any], set[str]] = lambda module: set()
     prior: tuple[str, dict[str, Any]] = ("aenet", {})
     quick: int = 2
 
@@ -280,6 +282,9 @@ TRIALS = {
         lambda module: (1 + len(module.organs), *module.shape),
         lambda module, case, number: None,
         build=_build_plainly,
+        rare=lambda module: {
+            name for name in module.columns() if name.startswith(("dice_clean", "dice_after/"))
+        },
     ),
     "restored": Trial(
         _thick,

@@ -129,7 +129,8 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         if output.dense is not None:
             target, where = self._dense_truth(output.dense, batch, masks, counts)
             terms["dense"] = self.dense_weight * losses.dense_loss(output.dense, target, where)
-        if masks is not None and counts is not None and self.region_weight:
+        if self.region_weight:
+            # Without masks it is 0 and not left out: all processes of a fit have the same terms.
             terms["region"] = self.region_weight * self._region_loss(output, masks, counts)
         if self.uncrossing_weight:
             terms["uncrossing"] = self.uncrossing_weight * losses.uncrossing_loss(
@@ -167,10 +168,11 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
             where = torch.where(use, allowed, where)
         return target, where
 
-    def _region_loss(self, output: HybridGNetOutput, masks: Tensor, counts: Tensor) -> Tensor:
-        size = 48
+    def _region_loss(self, output: HybridGNetOutput, masks: Tensor | None, counts: Tensor | None) -> Tensor:
+        size, total = 48, output.landmarks.sum() * 0.0
+        if masks is None or counts is None:
+            return total
         masks, counts = F.adaptive_avg_pool2d(masks, size), F.adaptive_max_pool2d(counts, size)
-        total = output.landmarks.sum() * 0.0
         for channel, organ in enumerate(self.dense_organs):
             use = counts[:, channel].flatten(1).amax(1) > 0
             if organ not in self.parts or not bool(use.any()):

@@ -173,7 +173,8 @@ def test_a_prediction_is_one_frame_of_the_volume(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(made.network, "forward", answer)
     volume = heart(13, 40, 40)[0]
     result = made.predict(volume)
-    assert seen == [(1, 1, 8, 32, 32)] * 2  # one look for each order of slices, and no windows
+    # One look for each order of slices, and one for each turned by half a turn; no windows.
+    assert seen == [(1, 1, 8, 32, 32)] * 4
     assert result.mask.shape == (13, 40, 40)
     assert sorted({int(z) for z in np.nonzero(result.mask)[0]}) == [
         4,

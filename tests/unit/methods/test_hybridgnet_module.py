@@ -74,7 +74,7 @@ def test_the_papers_loss_by_hand() -> None:
     terms = {k: float(v) for k, v in model.losses(output(batch["landmarks"], 0.1), batch).items()}
     # Mean squares of 0.1, of 0.2 at the coarse nodes and of 0.3; KL of mu = 1 is 1/2 per latent.
     assert terms == pytest.approx(
-        {"landmarks": 0.01, "kl": 0.25, "position1": 0.04, "position2": 0.09}, rel=1e-4
+        {"landmarks": 0.01, "kl": 0.25, "position1": 0.04, "position2": 0.09, "region": 0.0}, rel=1e-4
     )
 
 
@@ -99,6 +99,16 @@ def test_nothing_labelled_gives_no_nan(loss: str) -> None:
     total.backward()
     assert float(total.detach()) == pytest.approx(float(terms["kl"].detach()))
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
+def test_the_terms_are_the_same_with_and_without_masks() -> None:
+    """Processes of a fit exchange a mean for each term: a batch without masks must not have one less."""
+    model, batch = module(region_weight=0.1), labelled(2)
+    masks = {"masks": torch.ones(2, 3, 16, 16), "known": torch.ones(2, 3, dtype=torch.bool)}
+    without, given = (model.losses(output(batch["landmarks"]), batch | more) for more in ({}, masks))
+    assert list(without) == list(given)
+    assert float(without["region"]) == 0
+    assert float(given["region"]) > 0
 
 
 def test_masks_pull_polygons_where_landmarks_are_missing() -> None:
