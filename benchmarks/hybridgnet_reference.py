@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from anatozoo.methods.hybridgnet import network
-from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
+from anatozoo.nn import hybridgnet as network
+from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
 
 
 def roi_align_each(maps: Tensor, positions: Tensor, window: int = 3, *, lookup: str = "roi_align") -> Tensor:

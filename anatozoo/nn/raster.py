@@ -31,9 +31,11 @@ def polygon_inside(points: Tensor, height: int, width: int) -> Tensor:
     crosses = (y1[:, None] > rows) != (y2[:, None] > rows)
     slope = (x2 - x1) / torch.where(y1 == y2, torch.ones_like(y1), y2 - y1)
     at = x1[:, None] + (rows - y1[:, None]) * slope[:, None]
-    at = torch.where(crosses, at, torch.full_like(at, -1.0))
-    count = (at[:, :, None, :] > xs[None, None, :, None]).sum(-1)
-    return count % 2 == 1
+    # A crossing turns everything to its right over, so a running sum along the row needs no pixel-edge pairs.
+    first = torch.searchsorted(xs.contiguous(), at.contiguous())
+    turns = torch.zeros(len(points), height, width + 1, dtype=torch.int16, device=points.device)
+    turns.scatter_add_(2, first, crosses.to(torch.int16))
+    return turns[..., :width].cumsum(-1, dtype=torch.int16) % 2 == 1
 
 
 def soft_polygon(points: Tensor, size: int, softness: float) -> Tensor:

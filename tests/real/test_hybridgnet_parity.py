@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from anatozoo.methods.hybridgnet import network
 from anatozoo.methods.hybridgnet.convert import convert_state
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.methods.hybridgnet.network import HybridGNetOutput
 from anatozoo.nn import graphs
+from anatozoo.nn import hybridgnet as network
+from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.igsc import window_average
 
 VARIANTS = {

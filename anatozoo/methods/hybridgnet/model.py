@@ -6,8 +6,8 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.methods.hybridgnet.network import HybridGNet, HybridGNetOutput
 from anatozoo.nn.graphs import organ_counts
+from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
 from anatozoo.tasks.contours import ContourTask
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
-from anatozoo.methods.hybridgnet.network import HybridGNetOutput
 from anatozoo.methods.hybridgnet.transfer import adapt_state
 from anatozoo.nn import graphs, losses
+from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside, soft_polygon
 from anatozoo.tasks.cases import landmark_cases
 from anatozoo.tasks.views import Maps, Points
@@ -78,16 +78,9 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
 
     def on_fit_start(self) -> None:
         """Take template and spacing from the mean shape of the training data."""
-        template, spacing = self.network.template, self.network.spacing
-        fresh = template is not None and bool((template == 0.5).all())
-        if self.trainer.ckpt_path or not (fresh or spacing is not None):
-            return
-        mean = self.trainer.datamodule.mean_landmarks().to(self.device)  # type: ignore[attr-defined]
-        with torch.no_grad():
-            if spacing is not None:
-                spacing.take_from(mean)
-            if template is not None and fresh:
-                template.copy_(mean)
+        needed = self.network.template is not None or self.network.spacing is not None
+        if needed and not self.trainer.ckpt_path:
+            self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
 
     def columns(self) -> list[str]:
         """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""

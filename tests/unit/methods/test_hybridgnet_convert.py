@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from anatozoo.errors import WeightsError
 from anatozoo.methods.hybridgnet.convert import convert_file, convert_state, rename
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.methods.hybridgnet.network import HybridGNet
 from anatozoo.nn import graphs
+from anatozoo.nn.hybridgnet import HybridGNet
 from anatozoo.zoo.checkpoint import build_module
 
 GRAPH = {

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.methods.hybridgnet.network import HybridGNetOutput
 from anatozoo.nn import graphs
+from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside
 from anatozoo.training.optim import Optim
 from tests.support.phantoms import make_chest_phantom

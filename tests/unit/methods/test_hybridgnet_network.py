@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.hybridgnet.network import HybridGNet
 from anatozoo.nn import graphs
+from anatozoo.nn.hybridgnet import HybridGNet
 
 SIZE = 64
 ORGANS = graphs.LUNGS_HEART_CLAVICLES

@@ -69,6 +69,7 @@ class RefinementStep(nn.Module):
         reach: largest distance along the normal for sampling and moving, as a fraction of the frame.
         order: Chebyshev terms.
         graph_conv: kind of graph convolution.
+        own_planes: whether each node also looks at its organ's plane of the input.
     """
 
     offsets: Tensor
@@ -84,15 +85,16 @@ class RefinementStep(nn.Module):
         *,
         order: int,
         graph_conv: str,
+        own_planes: bool = False,
     ) -> None:
         super().__init__()
-        self.reach = reach
+        self.reach, self.parts = reach, list(graphs.organ_slices(organs).values())
         graph = graphs.adjacency(organs)
         previous, following = graphs.neighbours(organs)
         self.register_buffer("previous", previous, persistent=False)
         self.register_buffer("following", following, persistent=False)
         self.register_buffer("offsets", torch.linspace(-reach, reach, SAMPLES), persistent=False)
-        self.profile = nn.Linear(SAMPLES * image_features, node_features)
+        self.profile = nn.Linear(SAMPLES * (image_features + own_planes), node_features)
         self.embedding = nn.Parameter(torch.zeros(len(graph), 16))
         inner = node_features + node_features + 16 + 2
         self.mix = graph_convolution(graph_conv, inner, node_features, graph, order)
@@ -102,13 +104,24 @@ class RefinementStep(nn.Module):
         nn.init.zeros_(self.move.weight)
         nn.init.zeros_(self.move.bias)
 
-    def forward(self, position: Tensor, nodes: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the moved positions (B, N, 2) and node features (B, N, node_features)."""
+    def forward(
+        self, position: Tensor, nodes: Tensor, features: Tensor, planes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the moved positions (B, N, 2) and node features (B, N, node_features).
+
+        `planes` are those of the organs, (B, organs, S, S), where the step looks at them.
+        """
         tangent = position[:, self.following] - position[:, self.previous]
         tangent = tangent / tangent.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         normal = torch.stack([tangent[..., 1], -tangent[..., 0]], -1)
         points = position[:, :, None] + self.offsets[:, None] * normal[:, :, None]
         profile = sample_points(features, points, align="index").flatten(2)
+        if planes is not None:
+            own = [
+                sample_points(planes[:, i, None], points[:, part], align="index").flatten(2)
+                for i, part in enumerate(self.parts)
+            ]
+            profile = torch.cat([profile, torch.cat(own, 1)], -1)
         x = torch.cat([F.relu(self.profile(profile)), nodes, position - 0.5, self._embedded(position)], -1)
         x = F.relu(node_norm(self.mix(x)))
         x = F.relu(node_norm(self.mix2(x))) + x
@@ -134,6 +147,7 @@ class ContourRefiner(nn.Module):
         order: Chebyshev terms.
         graph_conv: kind of graph convolution.
         dense_organs: channels of the auxiliary masks; None takes the number of organs.
+        own_planes: whether each node also looks at its organ's plane of the input, at full resolution.
     """
 
     def __init__(
@@ -147,6 +161,7 @@ class ContourRefiner(nn.Module):
         order: int = 6,
         graph_conv: str = "static",
         dense_organs: int | None = None,
+        own_planes: bool = False,
     ) -> None:
         super().__init__()
         if any(not 0 < reach < 0.5 for reach in reaches):
@@ -158,7 +173,9 @@ class ContourRefiner(nn.Module):
         self.compress = nn.Conv2d(width, 24, 1)
         self.enter = nn.Linear(node_features, width)
         self.steps = nn.ModuleList(
-            RefinementStep(organs, 24 + dense, width, reach, order=order, graph_conv=graph_conv)
+            RefinementStep(
+                organs, 24 + dense, width, reach, order=order, graph_conv=graph_conv, own_planes=own_planes
+            )
             for reach in reaches
         )
 
@@ -168,17 +185,19 @@ class ContourRefiner(nn.Module):
         nodes: Tensor,
         maps: Mapping[int, Tensor],
         settle: Callable[[Tensor], Tensor],
+        planes: Tensor | None = None,
     ) -> RefinerOutput:
         """Refine (B, N, 2) landmarks with node features (B, N, node_features) and the encoder's maps.
 
-        `settle` is applied to the landmarks after each step.
+        `settle` is applied to the landmarks after each step. `planes` (B, organs, S, S) are the input's, where
+        the nodes look at them.
         """
         features, dense = self.pyramid(maps)
         features = torch.cat([self.compress(features), dense.sigmoid()], 1)
         nodes = self.enter(nodes)
         steps: list[Tensor] = []
         for step in self.steps:
-            landmarks, nodes = step(landmarks.detach(), nodes, features)
+            landmarks, nodes = step(landmarks.detach(), nodes, features, planes)
             landmarks = settle(landmarks)
             steps.append(landmarks)
         return RefinerOutput(tuple(steps), dense)

@@ -6,19 +6,19 @@ segmentation via hybrid graph neural networks", IEEE TMI 2022 (image-to-graph sk
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.methods.hybridgnet.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import build_encoder
 from anatozoo.nn.cheb import graph_convolution, node_norm
 from anatozoo.nn.igsc import window_average
 from anatozoo.nn.losses import LARGEST_LOGVAR
+from anatozoo.nn.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn.spacing import Spacing
 
 
@@ -72,7 +72,7 @@ class HybridGNet(nn.Module):
     Args:
         organs: landmarks per organ, in output order.
         image_size: side of the square input in pixels, which the paper's encoder is tied to.
-        encoder: ``"residual"`` (the paper's) or a timm model name.
+        encoder: ``"residual"`` (the paper's), a timm model name, or an encoder with its maps' ``channels``.
         latents: length of the shape code.
         features: width of the fine graph layers; the coarse ones have half.
         order: Chebyshev terms K.
@@ -89,6 +89,7 @@ class HybridGNet(nn.Module):
         anchors: anchor landmarks per organ between which the others are evenly spaced, empty for the paper's
             network (see `anatozoo.nn.spacing`; not part of the paper).
         dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
+        own_planes: whether the input is one plane for each organ, at which the refiner looks too.
 
     Raises:
         ConfigError: a combination that cannot be built.
@@ -102,7 +103,7 @@ class HybridGNet(nn.Module):
         organs: Mapping[str, int],
         image_size: int,
         *,
-        encoder: str = "residual",
+        encoder: str | nn.Module = "residual",
         latents: int = 64,
         features: int = 32,
         order: int = 6,
@@ -116,9 +117,10 @@ class HybridGNet(nn.Module):
         refine_features: int = 64,
         anchors: Mapping[str, Sequence[int]] | None = None,
         dense_organs: int | None = None,
+        own_planes: bool = False,
     ) -> None:
         super().__init__()
-        self.organs = graphs.check_organs(organs)
+        self.organs, self.own_planes = graphs.check_organs(organs), own_planes
         if image_size % 32 or image_size < 64:
             raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least 64.")
         if len(skips) > 2:
@@ -128,8 +130,8 @@ class HybridGNet(nn.Module):
         if lookup not in ("average", "roi_align"):
             raise ConfigError(f"lookup={lookup!r} is unknown; choose 'average' or 'roi_align'.")
         self.image_size, self.features = image_size, features
-        self.encoder = build_encoder(encoder)
-        channels = self.encoder.channels
+        self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
+        channels: Mapping[int, int] = self.encoder.channels
         unknown = [level for level in skips if level not in channels or level < 2]
         if unknown:
             raise ConfigError(
@@ -190,7 +192,16 @@ class HybridGNet(nn.Module):
                 order=order,
                 graph_conv=graph_conv,
                 dense_organs=dense_organs,
+                own_planes=own_planes,
             )
+
+    def take_mean(self, mean: Tensor) -> None:
+        """Take template and spacing from a mean shape (N, 2); a template that has been learnt stays."""
+        with torch.no_grad():
+            if self.spacing is not None:
+                self.spacing.take_from(mean)
+            if self.template is not None and bool((self.template == 0.5).all()):
+                self.template.copy_(mean)
 
     def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent code, (B, latents) each."""
@@ -219,15 +230,15 @@ class HybridGNet(nn.Module):
         return landmarks if self.spacing is None else self.spacing(landmarks)
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
-        """Segment images (B, 1, S, S) in [0, 1]; the latent code is sampled in training only."""
+        """Segment images (B, C, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):
             # The graph layers take little time, and half precision there would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
-                return self._contours({level: x.float() for level, x in maps.items()})
-        return self._contours(maps)
+                return self._contours({level: x.float() for level, x in maps.items()}, image.float())
+        return self._contours(maps, image)
 
-    def _contours(self, maps: Mapping[int, Tensor]) -> HybridGNetOutput:
+    def _contours(self, maps: Mapping[int, Tensor], image: Tensor) -> HybridGNetOutput:
         mu, logvar = self.encode(maps)
         z = mu
         if self.training:
@@ -235,7 +246,9 @@ class HybridGNet(nn.Module):
         landmarks, positions, nodes = self.decode(z, maps)
         dense = None
         if self.refiner is not None:
-            refined: RefinerOutput = self.refiner(landmarks, nodes, maps, self._spaced)
+            refined: RefinerOutput = self.refiner(
+                landmarks, nodes, maps, self._spaced, image if self.own_planes else None
+            )
             positions += (landmarks, *refined.steps[:-1])
             landmarks, dense = refined.steps[-1], refined.dense
         return HybridGNetOutput(landmarks, positions, mu, logvar, dense)

@@ -1,0 +1,1 @@
+"""Seg2Graph: landmarks with correspondences from masks."""

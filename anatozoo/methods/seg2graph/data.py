@@ -1,0 +1,124 @@
+"""Landmarks alone for Seg2Graph; the masks are drawn from them in every step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.data.base import CaseDataset, strengths
+from anatozoo.data.case import Case
+from anatozoo.data.contours import resampled
+from anatozoo.data.module import ZooDataModule
+from anatozoo.errors import DataError
+from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoiled
+from anatozoo.nn.graphs import organ_counts, organ_slices
+
+
+class LandmarkDataset(CaseDataset):
+    """Landmarks in the square network frame.
+
+    Items hold ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), and ``spacing_mm`` (x, y) of the frame's
+    pixels, NaN where it is unknown.
+
+    Args:
+        cases: the cases.
+        counts: landmarks per organ, in the network's order.
+        frame: what the network sees, a square.
+    """
+
+    def __init__(self, cases: Sequence[Case], counts: Mapping[str, int], frame: FrameSpec) -> None:
+        super().__init__(cases)
+        self.slices, self.count, self.side = organ_slices(counts), sum(counts.values()), frame.shape[0]
+
+    def read(self, case: Case) -> dict[str, Tensor]:
+        """Landmarks in the frame.
+
+        Raises:
+            DataError: an organ has another number of landmarks than the network.
+        """
+        found = case.read_drawn(list(self.slices))
+        size = (found.grid.size[0], found.grid.size[1])
+        geometry = Geometry.fit(size, (self.side, self.side), aspect=found.grid.aspect)
+        landmarks = np.zeros((self.count, 2), np.float32)
+        weight = np.zeros(self.count, np.float32)
+        for organ, part in self.slices.items():
+            if organ not in found.landmarks:
+                continue
+            points, count = found.landmarks[organ], part.stop - part.start
+            placed = resampled(points, count, organ) if organ in found.free else points
+            if len(placed) != count:
+                raise DataError(f"{case.id}: {organ} has {len(points)} landmarks, the network has {count}.")
+            landmarks[part] = geometry.points_to_target(placed) / self.side
+            weight[part] = 1.0
+        spacing = torch.full((2,), torch.nan)
+        if found.grid.spacing_mm is not None:
+            spacing = torch.from_numpy(np.divide(found.grid.spacing_mm, geometry.scale)).float()
+        return {
+            "landmarks": torch.from_numpy(landmarks),
+            "landmark_weight": torch.from_numpy(weight),
+            "spacing_mm": spacing,
+        }
+
+
+class Seg2GraphDataModule(ZooDataModule):
+    """Landmarks, and masks drawn from them in batches on the device; no image is needed.
+
+    Batches hold ``image``, the masks (B, organs, S, S), ``landmarks`` and ``landmark_weight``, in training also
+    ``held`` (B, organs) bool, which organs the masks show.
+
+    Args:
+        root: folder with the landmarks, or a manifest; see `anatozoo.data.layouts.registry`.
+        layout: as ``"jsrt"``, ``"landmarks"`` or ``"folder"``.
+        organs: as in the module.
+        frame: as in the module.
+        augment: strengths, fields of `anatozoo.methods.seg2graph.augment.MaskAugment`; ``{}`` takes its
+            defaults, None trains on the landmarks and masks as they are.
+        **settings: see `ZooDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        layout: str | list[str] = "auto",
+        organs: str | dict[str, int] = "lungs_heart_clavicles",
+        frame: FrameSpec = FrameSpec(256),
+        augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
+        **settings: Any,
+    ) -> None:
+        counts = organ_counts(organs)
+        super().__init__(root, layout, organs=list(counts), frame=frame, **settings)
+        self.counts = counts
+        self.frame.require(2, ("pad",))
+        self.augment_config = None if augment is None else strengths(MaskAugment, "augment", augment)
+
+    def dataset(self, cases: Sequence[Case], split: str) -> LandmarkDataset:
+        """The landmarks of the module's organs."""
+        return LandmarkDataset(cases, self.counts, self.frame)
+
+    def usable(self, case: Case) -> bool:
+        """Whether anything is annotated; organs that have no landmarks are missing from the mask."""
+        return case.labelled
+
+    def mean_landmarks(self) -> Tensor:
+        """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
+        items = [self.sets["train"][i] for i in range(len(self.sets["train"]))]
+        weight = torch.stack([item["landmark_weight"] for item in items])[..., None]
+        total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)
+        return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
+
+    def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
+        """Draw the masks; in training of moved landmarks, and with faults."""
+        names, landmarks, side = list(self.counts), batch["landmarks"], self.frame.shape[0]
+        parts = organ_slices(self.counts).values()
+        known = torch.stack([(batch["landmark_weight"][:, part] > 0).all(1) for part in parts], 1)
+        if not training or self.augment_config is None:
+            planes = drawn(landmarks, self.counts, side)
+            return batch | {"image": planes * known[:, :, None, None]}
+        landmarks = moved(landmarks, self.counts, self.augment_config)
+        planes = drawn(landmarks, self.counts, side) * known[:, :, None, None]
+        planes, held = spoiled(planes, names, self.augment_config)
+        return batch | {"landmarks": landmarks, "image": planes, "held": held & known}

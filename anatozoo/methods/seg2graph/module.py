@@ -1,0 +1,135 @@
+"""Seg2Graph in training, from landmarks alone: its losses and what measures it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anatozoo.methods.seg2graph.model import Seg2GraphModel
+from anatozoo.nn import graphs, losses
+from anatozoo.nn.hybridgnet import HybridGNetOutput
+from anatozoo.nn.raster import polygon_inside
+from anatozoo.tasks.views import Maps, Points
+from anatozoo.training.module import ZooModule
+from anatozoo.training.optim import Optim
+
+REPORT_FRAME = 1024
+"""Errors are logged in pixels of this frame, the one in which the published numbers are."""
+
+
+class Seg2GraphModule(ZooModule, Seg2GraphModel):
+    """Seg2Graph as a LightningModule; learns from landmarks alone, whose masks are drawn in every step.
+
+    Args:
+        kl_weight: weight of the KL divergence.
+        dense_weight: weight of the auxiliary masks' loss, of whole organs.
+        uncrossing_weight: weight of the loss on loops of contours that cross themselves.
+        unseen_weight: weight of landmarks whose organ the mask does not show.
+        huber_delta: landmark error, in units of 1 % of the frame, up to which the loss is quadratic.
+        optim: see `anatozoo.training.optim.Optim`.
+        **settings: see `Seg2GraphModel` and `anatozoo.training.module.ZooModule`.
+    """
+
+    fast_layout = True
+
+    previous: Tensor
+    following: Tensor
+    down: Tensor
+
+    def __init__(
+        self,
+        *,
+        kl_weight: float = 1e-5,
+        dense_weight: float = 0.2,
+        uncrossing_weight: float = 0.5,
+        unseen_weight: float = 0.1,
+        huber_delta: float = 1.0,
+        optim: Optim = Optim("adamw", 1e-3, 1e-4, schedule="cosine", warmup_steps=200),
+        **settings: Any,
+    ) -> None:
+        super().__init__(optim=optim, **settings)
+        self.kl_weight, self.dense_weight, self.uncrossing_weight = kl_weight, dense_weight, uncrossing_weight
+        self.unseen_weight, self.huber_delta = unseen_weight, huber_delta
+        previous, following = graphs.neighbours(self.organs)
+        self.register_buffer("previous", previous, persistent=False)
+        self.register_buffer("following", following, persistent=False)
+        self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Where each organ's landmarks are."""
+        return graphs.organ_slices(self.organs)
+
+    def on_fit_start(self) -> None:
+        """Take template and spacing from the mean shape of the training data."""
+        if not self.trainer.ckpt_path:
+            self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
+
+    def answer(self, batch: Mapping[str, Tensor]) -> HybridGNetOutput:
+        """What the network says of the batch's masks."""
+        output: HybridGNetOutput = self.network(batch["image"])
+        return output
+
+    def columns(self) -> list[str]:
+        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
+        return ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
+
+    def points(self, output: Any, batch: Mapping[str, Tensor]) -> Points:
+        """Final landmarks beside those that the data says."""
+        return super().points(output.landmarks, batch)
+
+    def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
+        """The organs as label maps, drawn from the final landmarks."""
+        return super().maps(output.landmarks, batch)
+
+    def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the loss; their sum is minimised."""
+        truth, weight = batch["landmarks"], batch["landmark_weight"]
+        if "held" in batch:
+            counts = torch.tensor(list(self.organs.values()), device=truth.device)
+            seen = batch["held"].repeat_interleave(counts, 1)
+            weight = torch.where(seen, weight, self.unseen_weight * weight)
+        coarse_truth, coarse_weight = self.down @ truth, (self.down @ weight[..., None])[..., 0]
+        terms = {"kl": self.kl_weight * losses.kl_divergence(output.mu, output.logvar)}
+        steps = dict(enumerate((*output.positions, output.landmarks), 1))
+        for i, position in steps.items():
+            name = f"position{i}" if i < len(steps) else "landmarks"
+            if position.shape[1] != truth.shape[1]:
+                terms[name] = losses.landmark_huber(
+                    position, coarse_truth, coarse_weight, delta=self.huber_delta
+                )
+            else:
+                terms[name] = losses.contour_loss(
+                    position, truth, weight, self.previous, self.following, delta=self.huber_delta
+                )
+        if output.dense is not None and self.dense_weight:
+            terms["dense"] = self.dense_weight * self._dense_loss(output.dense, batch)
+        if self.uncrossing_weight:
+            terms["uncrossing"] = self.uncrossing_weight * losses.uncrossing_loss(
+                output.landmarks, self.parts.values(), delta=self.huber_delta
+            )
+        return terms
+
+    def _dense_loss(self, dense: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Loss of the auxiliary masks, which show organs whole and without faults."""
+        height, width = dense.shape[-2:]
+        truth = [polygon_inside(batch["landmarks"][:, part], height, width) for part in self.parts.values()]
+        known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in self.parts.values()]
+        seen = torch.stack(known, 1)
+        if "held" in batch:
+            seen = seen & batch["held"]
+        where = seen[:, :, None, None].expand_as(dense).to(dense.dtype)
+        return losses.dense_loss(dense, torch.stack(truth, 1).to(dense.dtype), where)
+
+    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
+        found, truth, known = output.float(), batch["landmarks"], batch["landmark_weight"] > 0
+        square = (found - truth).square().mean(-1) * REPORT_FRAME**2
+        mean = torch.where(known, square, 0.0).sum(1) / known.sum(1).clamp_min(1)
+        values = [torch.where(known.any(1), mean, torch.nan)]
+        for part in self.parts.values():
+            a, b = (polygon_inside(points[:, part], REPORT_FRAME, REPORT_FRAME) for points in (found, truth))
+            dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + b.sum((1, 2))).clamp_min(1)
+            values.append(torch.where(known[:, part].all(1), dice, torch.nan))
+        return torch.stack(values, 1)
