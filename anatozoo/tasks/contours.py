@@ -1,4 +1,4 @@
-"""From a 2-D image to contours of organs by landmarks, and their evaluation."""
+"""Contours of organs by landmarks, from a 2-D image or from masks: all that landmarks share."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.contours import open_loops
 from anatozoo.nn.graphs import check_organs, organ_slices
 from anatozoo.nn.raster import polygon_inside, soft_polygon
-from anatozoo.tasks.images import ImageTask
+from anatozoo.tasks.images import ImageTask, SquareTask
 from anatozoo.tasks.views import Maps, Points, over_background
 
 if TYPE_CHECKING:
@@ -26,29 +26,27 @@ MAP_SOFTNESS = 0.01
 """Softness of the border of such a map, as a share of its side."""
 
 
-class ContourTask(ImageTask):
-    """A model that marks organ contours by landmarks on one 2-D image.
+class Contours(SquareTask):
+    """A model that marks organ contours by landmarks, whatever it looks at.
 
     Subclasses implement `forward_landmarks`.
 
     Args:
         organs: landmarks per organ, in order.
-        frame: see `ImageTask`.
-        check_view: see `ImageTask`.
+        frame: see `SquareTask`.
+        **more: arguments of further bases.
     """
 
     offers: ClassVar = frozenset({"points", "maps"})
 
     organs: dict[str, int]
 
-    def __init__(
-        self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any], check_view: bool = False
-    ) -> None:
-        super().__init__(frame, check_view)
+    def __init__(self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any], **more: Any) -> None:
+        super().__init__(frame, **more)
         self.organs = check_organs(organs)
 
     def forward_landmarks(self, image: Tensor) -> Tensor:
-        """Landmarks (B, N, 2) in [0, 1] of the frame from images (B, 1, S, S) in [0, 1]."""
+        """Landmarks (B, N, 2) in [0, 1] of the frame from images or planes (B, C, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -86,12 +84,15 @@ class ContourTask(ImageTask):
         known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in parts.values()]
         return Maps(over_background(soft), over_background(hard), torch.stack(known, 1))
 
-    def _answers(self, batch: Tensor) -> np.ndarray:
-        return self.forward_landmarks(batch).double().cpu().numpy() * self.side
+    def _contours(
+        self, answer: np.ndarray, geometry: "Geometry"
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Contours in source pixels without their small loops, and a flag for each that had one.
 
-    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
-        from anatozoo.results.contours import ContourResult
-
+        Args:
+            answer: landmarks (N, 2) in pixels of the frame.
+            geometry: from the source to the frame.
+        """
         contours, untangled = {}, []
         for organ, part in organ_slices(self.organs).items():
             opened = answer[part]
@@ -101,16 +102,7 @@ class ContourTask(ImageTask):
             if not np.array_equal(opened, answer[part]):
                 untangled.append(f"untangled_{organ}")
             contours[organ] = geometry.points_to_source(opened)
-        return ContourResult(
-            checkpoint=self.checkpoint_name,
-            version=self.checkpoint_version,
-            image=image.source or image.name,
-            size=image.size,
-            spacing_mm=image.spacing_mm,
-            landmarks=contours,
-            flags=(*image.flags, *self._flags(contours, image.size), *untangled),
-            pixels=image.pixels,
-        )
+        return contours, untangled
 
     def _flags(self, contours: dict[str, np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
         """Flags of results that a person should check."""
@@ -125,3 +117,40 @@ class ContourTask(ImageTask):
             flags.append("very_small_anatomy")
         flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
         return tuple(flags)
+
+
+class ContourTask(Contours, ImageTask):
+    """A model that marks organ contours by landmarks on one 2-D image.
+
+    Subclasses implement `forward_landmarks`.
+
+    Args:
+        organs: landmarks per organ, in order.
+        frame: see `ImageTask`.
+        check_view: see `ImageTask`.
+    """
+
+    organs: dict[str, int]
+
+    def __init__(
+        self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any], check_view: bool = False
+    ) -> None:
+        super().__init__(organs, frame, check_view=check_view)
+
+    def _answers(self, batch: Tensor) -> np.ndarray:
+        return self.forward_landmarks(batch).double().cpu().numpy() * self.side
+
+    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+        from anatozoo.results.contours import ContourResult
+
+        contours, untangled = self._contours(answer, geometry)
+        return ContourResult(
+            checkpoint=self.checkpoint_name,
+            version=self.checkpoint_version,
+            image=image.source or image.name,
+            size=image.size,
+            spacing_mm=image.spacing_mm,
+            landmarks=contours,
+            flags=(*image.flags, *self._flags(contours, image.size), *untangled),
+            pixels=image.pixels,
+        )

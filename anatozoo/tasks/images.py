@@ -21,7 +21,26 @@ if TYPE_CHECKING:
     from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 
-class ImageTask(Predictor):
+class SquareTask(Predictor):
+    """A model whose frame is a square that shows the whole of a 2-D image.
+
+    Args:
+        frame: its size is one side, its fit ``"pad"``.
+    """
+
+    def __init__(self, frame: FrameSpec | Mapping[str, Any]) -> None:
+        super().__init__(frame)
+        self.frame.require(2, ("pad",))
+        if len(set(self.shape)) != 1:
+            raise ConfigError(f"the frame's size={self.frame.size} must be one side of a square here.")
+
+    @property
+    def side(self) -> int:
+        """Side S of the square frame in pixels."""
+        return self.shape[0]
+
+
+class ImageTask(SquareTask):
     """A model that segments organs on one 2-D image, in a square frame that shows the whole image.
 
     Args:
@@ -39,15 +58,7 @@ class ImageTask(Predictor):
 
     def __init__(self, frame: FrameSpec | Mapping[str, Any], check_view: bool = False) -> None:
         super().__init__(frame)
-        self.frame.require(2, ("pad",))
-        if len(set(self.shape)) != 1:
-            raise ConfigError(f"the frame's size={self.frame.size} must be one side of a square here.")
         self.check_view = check_view
-
-    @property
-    def side(self) -> int:
-        """Side S of the square frame in pixels."""
-        return self.shape[0]
 
     def predict(
         self,

@@ -127,6 +127,17 @@ REPAIR = Kind(
     example=_MASK,
     hub_tag="image-to-image",
 )
+MASK_CONTOURS = Kind(
+    name="mask-contours",
+    takes=("mask",),
+    gives="landmarks",
+    task="anatozoo.tasks.mask_contours:MaskContourTask",
+    result="anatozoo.results.mask_contours:MaskContourResult",
+    job="anatozoo.serve.landmarks:FindLandmarks",
+    golden=LANDMARKS,
+    example='result.landmarks["{organ}"]  # ({count}, {axes}): {axis_names} in pixels of the mask',
+    hub_tag="image-segmentation",
+)
 CODES = Kind(
     name="codes",
     takes=("mask",),
@@ -150,7 +161,7 @@ RESTORED = Kind(
     hub_tag="image-to-image",
     names_organs=False,
 )
-KINDS = {kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, CODES, RESTORED)}
+KINDS = {kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, RESTORED)}
 """The kinds of this package, by name."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.classes import import_class
-from anatozoo.zoo.kinds import CODES, CONTOURS, FIELD, LABELS, REPAIR, RESTORED, VOLUME, Kind, find_kind
+from anatozoo.zoo.kinds import CODES, CONTOURS, FIELD, LABELS, MASK_CONTOURS, REPAIR, RESTORED, VOLUME, Kind, find_kind
 
 MODULE_GROUP = "anatozoo.methods"
 """Entry points ``method = "package.module:LightningModuleClass"`` of other packages."""
@@ -102,7 +102,7 @@ METHODS: dict[str, MethodEntry] = {
         module="anatozoo.methods.seg2graph.module:Seg2GraphModule",
         model="anatozoo.methods.seg2graph.model:Seg2GraphModel",
         data="anatozoo.methods.seg2graph.data:Seg2GraphDataModule",
-        kind=CONTOURS,
+        kind=MASK_CONTOURS,
         title="Seg2Graph",
         paper="landmarks from masks as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),

@@ -12,7 +12,7 @@ from anatozoo.data.case import Case
 from anatozoo.data.contours import resampled
 from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import DataError
-from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoiled
 from anatozoo.nn.graphs import organ_counts, organ_slices
@@ -33,6 +33,7 @@ class LandmarkDataset(CaseDataset):
     def __init__(self, cases: Sequence[Case], counts: Mapping[str, int], frame: FrameSpec) -> None:
         super().__init__(cases)
         self.slices, self.count, self.side = organ_slices(counts), sum(counts.values()), frame.shape[0]
+        self.spec = frame
 
     def read(self, case: Case) -> dict[str, Tensor]:
         """Landmarks in the frame.
@@ -41,8 +42,7 @@ class LandmarkDataset(CaseDataset):
             DataError: an organ has another number of landmarks than the network.
         """
         found = case.read_drawn(list(self.slices))
-        size = (found.grid.size[0], found.grid.size[1])
-        geometry = Geometry.fit(size, (self.side, self.side), aspect=found.grid.aspect)
+        geometry = Frame.fit(found.grid, self.spec).geometry
         landmarks = np.zeros((self.count, 2), np.float32)
         weight = np.zeros(self.count, np.float32)
         for organ, part in self.slices.items():

@@ -3,13 +3,12 @@
 from torch import Tensor
 
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.methods.seg2graph.network import WIDTHS, MaskEncoder
+from anatozoo.methods.seg2graph.network import WIDTHS, Seg2Graph
 from anatozoo.nn.graphs import organ_counts
-from anatozoo.nn.hybridgnet import HybridGNet
-from anatozoo.tasks.contours import ContourTask
+from anatozoo.tasks.mask_contours import MaskContourTask
 
 
-class Seg2GraphModel(ContourTask):
+class Seg2GraphModel(MaskContourTask):
     """Gives landmarks with correspondences to the organs of a mask.
 
     Gaggion et al., IEEE TMI 2022, feed their network with a label map. Here each organ has a plane of its own,
@@ -32,7 +31,7 @@ class Seg2GraphModel(ContourTask):
         ConfigError: settings that contradict one another.
     """
 
-    network: HybridGNet
+    network: Seg2Graph
 
     def __init__(
         self,
@@ -51,19 +50,17 @@ class Seg2GraphModel(ContourTask):
         self.widths, self.latents, self.features, self.order = list(widths), latents, features, order
         self.skips, self.refine, self.refine_features = list(skips), list(refine), refine_features
         self.anchors = {organ: list(numbers) for organ, numbers in anchors.items()}
-        self.network = HybridGNet(
+        self.network = Seg2Graph(
             self.organs,
             self.side,
-            encoder=MaskEncoder(len(self.organs), widths),
+            widths,
             latents=latents,
             features=features,
             order=order,
             skips=skips,
-            template=True,
             refine=refine,
             refine_features=refine_features,
             anchors=anchors,
-            own_planes=True,
         )
 
     def forward_landmarks(self, image: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
 
     Args:
         kl_weight: weight of the KL divergence.
-        dense_weight: weight of the auxiliary masks' loss, of whole organs.
         uncrossing_weight: weight of the loss on loops of contours that cross themselves.
         unseen_weight: weight of landmarks whose organ the mask does not show.
         huber_delta: landmark error, in units of 1 % of the frame, up to which the loss is quadratic.
@@ -41,7 +40,6 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
         self,
         *,
         kl_weight: float = 1e-5,
-        dense_weight: float = 0.2,
         uncrossing_weight: float = 0.5,
         unseen_weight: float = 0.1,
         huber_delta: float = 1.0,
@@ -49,7 +47,7 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
-        self.kl_weight, self.dense_weight, self.uncrossing_weight = kl_weight, dense_weight, uncrossing_weight
+        self.kl_weight, self.uncrossing_weight = kl_weight, uncrossing_weight
         self.unseen_weight, self.huber_delta = unseen_weight, huber_delta
         previous, following = graphs.neighbours(self.organs)
         self.register_buffer("previous", previous, persistent=False)
@@ -64,7 +62,8 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
     def on_fit_start(self) -> None:
         """Take template and spacing from the mean shape of the training data."""
         if not self.trainer.ckpt_path:
-            self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
+            mean = self.trainer.datamodule.mean_landmarks().to(self.device)  # type: ignore[attr-defined]
+            self.network.take_mean(mean, list(self.parts.values()))
 
     def answer(self, batch: Mapping[str, Tensor]) -> HybridGNetOutput:
         """What the network says of the batch's masks."""
@@ -103,24 +102,11 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
                 terms[name] = losses.contour_loss(
                     position, truth, weight, self.previous, self.following, delta=self.huber_delta
                 )
-        if output.dense is not None and self.dense_weight:
-            terms["dense"] = self.dense_weight * self._dense_loss(output.dense, batch)
         if self.uncrossing_weight:
             terms["uncrossing"] = self.uncrossing_weight * losses.uncrossing_loss(
                 output.landmarks, self.parts.values(), delta=self.huber_delta
             )
         return terms
-
-    def _dense_loss(self, dense: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Loss of the auxiliary masks, which show organs whole and without faults."""
-        height, width = dense.shape[-2:]
-        truth = [polygon_inside(batch["landmarks"][:, part], height, width) for part in self.parts.values()]
-        known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in self.parts.values()]
-        seen = torch.stack(known, 1)
-        if "held" in batch:
-            seen = seen & batch["held"]
-        where = seen[:, :, None, None].expand_as(dense).to(dense.dtype)
-        return losses.dense_loss(dense, torch.stack(truth, 1).to(dense.dtype), where)
 
     def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""

@@ -1,8 +1,14 @@
-"""The encoder of label maps that stands in front of HybridGNet's graph decoder."""
+"""HybridGNet behind an encoder of masks, which it sees in a place and size of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
+from anatozoo.nn.raster import polygon_inside
 
 WIDTHS = (16, 32, 48, 64, 96)
 
@@ -46,3 +52,77 @@ class MaskEncoder(nn.Module):
             x = x + 0.5 * block(x)
             maps[level] = x
         return maps
+
+
+LARGEST_ZOOM = 4.0
+"""How many times larger or smaller than the mean shape organs may be."""
+PRIOR_SIDE = 64
+
+
+class Seg2Graph(nn.Module):
+    """Landmarks of masks.
+
+    What a mask shows is moved and scaled, along each axis by itself, until its mean and spread are those of the
+    same organs of the mean shape. So the graph network begins near the truth whatever part of the picture the
+    organs take up. Its answer is moved back.
+
+    Args:
+        organs: landmarks per organ, in output order.
+        side: of the square input.
+        widths: of the `MaskEncoder`.
+        **settings: of `HybridGNet`.
+    """
+
+    prior: Tensor
+
+    def __init__(
+        self, organs: Mapping[str, int], side: int, widths: Sequence[int] = WIDTHS, **settings: Any
+    ) -> None:
+        super().__init__()
+        self.graph = HybridGNet(
+            organs, side, encoder=MaskEncoder(len(organs), widths), template=True, own_planes=True, **settings
+        )
+        self.register_buffer("prior", torch.zeros(len(organs), PRIOR_SIDE, PRIOR_SIDE))
+
+    def take_mean(self, mean: Tensor, parts: Sequence[slice]) -> None:
+        """Take place and size, template and spacing from a mean shape (N, 2)."""
+        self.graph.take_mean(mean)
+        drawn = [polygon_inside(mean[None, part], PRIOR_SIDE, PRIOR_SIDE)[0] for part in parts]
+        self.prior.copy_(torch.stack(drawn))
+
+    def forward(self, planes: Tensor) -> HybridGNetOutput:
+        """Landmarks of masks (B, organs, S, S) in [0, 1]; `dense` is None."""
+        with torch.no_grad():
+            shift, zoom = self._place(planes)
+            side = planes.shape[-1]
+            axis = torch.arange(side, device=planes.device, dtype=planes.dtype) / side
+            # A landmark u stands at the pixel u · S, counted from the first one's centre.
+            x, y = (2 * (shift[:, i, None] + zoom[:, i, None] * axis) + 1 / side - 1 for i in (0, 1))
+            grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
+            placed = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
+        found = self.graph(placed)
+        back = [shift[:, None] + zoom[:, None] * each for each in (found.landmarks, *found.positions)]
+        return HybridGNetOutput(back[0], tuple(back[1:]), found.mu, found.logvar, None)
+
+    def _place(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and zoom (B, 2) from places in the mean shape's frame to places in the mask's, x and y."""
+        shown = planes.flatten(2).amax(2) > 0.5
+        means, spreads = _moments(planes.amax(1), 0.0)
+        mass = (self.prior * shown[:, :, None, None]).amax(1)
+        prior_means, prior_spreads = _moments(mass, 0.5 / PRIOR_SIDE - 0.5 / planes.shape[-1])
+        zoom = (spreads / prior_spreads.clamp_min(1e-4)).clamp(1 / LARGEST_ZOOM, LARGEST_ZOOM)
+        zoom = torch.where(shown.any(1, keepdim=True) & (prior_spreads > 1e-4), zoom, 1.0)
+        return means - zoom * prior_means, zoom
+
+
+def _moments(mass: Tensor, first: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation along x and y, (B, 2) each, of masses (B, H, W) on pixels from `first` on."""
+    total = mass.sum((1, 2)).clamp_min(1e-6)
+    means, spreads = [], []
+    for dim in (1, 2):
+        share = mass.sum(dim) / total[:, None]
+        place = torch.arange(share.shape[1], device=mass.device, dtype=mass.dtype) / share.shape[1] + first
+        mean = (share * place).sum(1)
+        means.append(mean)
+        spreads.append((share * (place - mean[:, None]).square()).sum(1).clamp_min(0).sqrt())
+    return torch.stack(means, 1), torch.stack(spreads, 1)
