@@ -32,6 +32,7 @@ class Command:
 GROUPS: dict[str, dict[str, Command]] = {
     "Predict": {
         "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
+        "landmarks": Command("anatozoo.cli.landmarks", "turn masks into landmarks with correspondences"),
         "demo": Command("anatozoo.cli.demo", "segment a chest radiograph that comes with the demo"),
     },
     "Measure": {
@@ -145,7 +146,7 @@ def _top_parser() -> argparse.ArgumentParser:
         "",
     ]
     for title, commands in GROUPS.items():
-        lines += [f"{title}:", *(f"  {name:<10}{c.summary}" for name, c in commands.items()), ""]
+        lines += [f"{title}:", *(f"  {name:<11}{c.summary}" for name, c in commands.items()), ""]
     parser = argparse.ArgumentParser(
         prog="anatozoo",
         usage="anatozoo COMMAND [options]",

@@ -26,6 +26,7 @@ input:
              the DICOM files of one series each
   repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD (3-D for 3-D checkpoints),
              or a folder that `anatozoo predict` wrote
+  landmarks  masks, as to repair; `anatozoo landmarks` takes more kinds of them
   restore    volumes with thick slices, in the formats of volumes above
   register   pairs of images, listed in the table of --pairs
 
@@ -38,6 +39,7 @@ formats (* marks the defaults):
                  csv (landmarks), chexmask (run lengths of lungs and heart of
                  all images, in chexmask.csv)
   of a volume    nifti*, mha (label mask), picture* (slices), json*
+  landmarks      json*, and as of a segmentation
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
   restoration    nifti*, mha (volume), picture* (cut across the slices), json*
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("X", "Y"),
         type=positive,
         nargs="+",
-        action=_Spacing,
+        action=Spacing,
         help="pixel spacing in mm, which overrides that of the files: one number for all axes, or x, y and, "
         "for volumes, z",
     )
@@ -142,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         dest="formats",
         metavar="LIST",
-        type=_formats,
+        type=result_formats,
         help="formats to write, separated by commas; see the list below",
     )
     output.add_argument(
@@ -213,10 +215,10 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
         elif kind is not None:
             inputs = find_inputs(kind, args.inputs, args.out)
         return task_for(
-            _load(args.name, args),
+            load_named(args.name, args),
             inputs,
             args.out,
-            then=None if args.then is None else _load(args.then, args),
+            then=None if args.then is None else load_named(args.then, args),
             options=options,
             groups=args.groups,
             judge=_judge(args),
@@ -234,7 +236,12 @@ def _judge(args: argparse.Namespace) -> Judge | None:
     return judge_of(args, Atlas.load(args.quality))
 
 
-def _load(name: str, args: argparse.Namespace) -> Any:
+def load_named(name: str, args: argparse.Namespace) -> Any:
+    """The checkpoint of this name on ``args.device``, in ``args.precision``.
+
+    Raises:
+        AnatozooError: there is none, or it cannot compute so.
+    """
     from anatozoo.zoo.hub import load
 
     model = load(name, device=args.device, trainable=False)
@@ -249,7 +256,7 @@ def _load(name: str, args: argparse.Namespace) -> Any:
     return model
 
 
-def _formats(text: str) -> tuple[str, ...]:
+def result_formats(text: str) -> tuple[str, ...]:
     """Formats of any kind of run; which of them the checkpoint's results have is known later."""
     from anatozoo.serve.outputs import EVERY
 
@@ -263,7 +270,7 @@ def _formats(text: str) -> tuple[str, ...]:
     return names
 
 
-class _Spacing(argparse.Action):
+class Spacing(argparse.Action):
     """One number for all axes, or one for each: across, down and between slices."""
 
     def __call__(
@@ -273,6 +280,7 @@ class _Spacing(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        """Keep up to three numbers."""
         if len(values) > 3:
             parser.error(f"{option_string} takes up to three numbers; give the images before it.")
         setattr(namespace, self.dest, tuple(values))

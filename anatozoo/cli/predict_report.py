@@ -22,13 +22,18 @@ EXIT_INTERRUPTED = 130
 _MOST_REASONS = 5
 
 
-def run_reported(args: argparse.Namespace, make: Callable[[], Task[Any, Any, Any]]) -> int:
+def run_reported(
+    args: argparse.Namespace,
+    make: Callable[[], Task[Any, Any, Any]],
+    also: Callable[[RunSummary], list[str]] = lambda summary: [],
+) -> int:
     """Make a task and do it into ``args.out``, with a bar meanwhile and a report at the end.
 
     Args:
         args: with ``out``, ``formats``, ``overwrite``, ``json``, ``quiet``, and ``batch_size`` where inputs
             are computed together.
         make: finds the inputs and loads what is needed, which may be interrupted too.
+        also: lines about the results, printed below the sentence.
 
     Returns:
         0 if all inputs were done, 3 if some failed, 130 if interrupted.
@@ -59,6 +64,8 @@ def run_reported(args: argparse.Namespace, make: Callable[[], Task[Any, Any, Any
         print("anatozoo: interrupted; run the same command again to do the rest.", file=sys.stderr)
         return EXIT_INTERRUPTED
     report(summary, task, as_json=args.json, quiet=args.quiet)
+    for line in [] if args.json or args.quiet else also(summary):
+        print(line)
     return EXIT_SOME_FAILED if summary.failed else 0
 
 

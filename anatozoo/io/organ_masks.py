@@ -55,8 +55,8 @@ def read_organ_masks(
     """Read the masks of one image.
 
     Args:
-        x: path, array, tensor, PIL or SimpleITK image, a result with masks, or `OrganMasks`. As numbers it is a
-            label map (H, W), or one plane of 0 and 1 (or 255) per organ, first axis; planes may overlap.
+        x: path, array, tensor, PIL or SimpleITK image, a result with masks, or `OrganMasks`. As numbers it
+            is a label map (H, W), or one plane of 0 and 1 (or 255) per organ, first axis; planes may overlap.
         organs: those that the model knows.
         classes: names of the labels 1, 2, ..., or value -> name, of the planes in order; ``"lungs"`` and
             ``"clavicles"`` are both sides in one. None takes `organs`. Of results, their own names count.
@@ -107,8 +107,9 @@ def organ_masks(stored: Stored, organs: Sequence[str], name: str, size: Sequence
     if grid.dims != 2:
         raise ImageError(f"{name!r} is 3-D; landmarks are of 2-D radiographs.")
     masks = dict(stored.masks)
-    if stored.labels is not None:
-        masks |= _of_values(stored.as_stored().labels, organs, None, repr(name))
+    labels = stored.as_stored().labels
+    if labels is not None:
+        masks |= _of_values(labels, organs, None, repr(name))
     if stored.row is not None:
         masks |= stored.row.masks((grid.size[0], grid.size[1]))
     for organ, points in stored.landmarks.items():
@@ -133,7 +134,9 @@ def checked(found: OrganMasks, organs: Sequence[str]) -> OrganMasks:
         )
     for organ, mask in found.masks.items():
         if mask.ndim != 2 or min(mask.shape) < MIN_SIDE:
-            raise ImageError(f"{what} has the shape {mask.shape}; 2-D masks of {MIN_SIDE} pixels and more are needed.")
+            raise ImageError(
+                f"{what} has the shape {mask.shape}; 2-D masks of {MIN_SIDE} pixels and more are needed."
+            )
         if mask.all():
             raise ImageError(f"{what} is {organ} everywhere, which says nothing of its shape.")
     shown = {organ: mask for organ, mask in found.masks.items() if mask.any()}
@@ -166,7 +169,9 @@ def _of_values(
             "give planes of organs first, (C, H, W)."
         )
     if values.ndim not in (2, 3):
-        raise ImageError(f"{what} is {values.ndim}-D; give a label map (H, W) or one plane per organ (C, H, W).")
+        raise ImageError(
+            f"{what} is {values.ndim}-D; give a label map (H, W) or one plane per organ (C, H, W)."
+        )
     if values.dtype.kind == "f":
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max() > NEAR_WHOLE:
@@ -193,13 +198,15 @@ def _of_values(
 def _of_planes(values: npt.NDArray[Any], names: Sequence[str], what: str) -> dict[str, Mask]:
     if len(values) != len(names):
         raise ImageError(
-            f"{what} has the shape {values.shape}: neither one value per pixel nor one plane, first axis, for "
-            f"each of {', '.join(names)}. Name the planes by classes."
+            f"{what} has the shape {values.shape}: neither one value per pixel nor one plane, first axis, "
+            f"for each of {', '.join(names)}. Name the planes by classes."
         )
     found = {}
     for name, plane in zip(names, values, strict=True):
         held = [int(value) for value in np.unique(plane) if value]
         if len(held) > 1 or not set(held) <= {1, WHITE}:
-            raise ImageError(f"{what}: the plane of {name} holds {held[:5]}; a plane holds 0 and 1, or 0 and 255.")
+            raise ImageError(
+                f"{what}: the plane of {name} holds {held[:5]}; a plane holds 0 and 1, or 0 and 255."
+            )
         found[name] = plane != 0
     return found

@@ -1,5 +1,6 @@
 """A radiograph and label maps that anyone may have, for demonstrations and golden results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,31 @@ def sample_label_map(shape: tuple[int, ...], labels: int) -> npt.NDArray[np.uint
         values[away < 0.18**2] = value
     values[(slice(None, None, 7),) * values.ndim] = 0
     return values
+
+
+_CHEST = {
+    "lung_right": ((0.29, 0.5), (0.14, 0.31)),
+    "lung_left": ((0.72, 0.5), (0.13, 0.3)),
+    "heart": ((0.56, 0.66), (0.15, 0.14)),
+    "clavicle_right": ((0.31, 0.2), (0.13, 0.025)),
+    "clavicle_left": ((0.69, 0.2), (0.13, 0.025)),
+}
+
+
+def sample_chest_map(organs: Sequence[str], shape: tuple[int, int] = (240, 256)) -> npt.NDArray[np.uint8]:
+    """A label map of a chest made of ellipses, one for each organ; later organs cover earlier ones.
+
+    Args:
+        organs: names, in the order of their labels 1, 2, ...; others than the chest's are circles.
+        shape: (H, W).
+
+    Returns:
+        uint8 of that shape, always the same.
+    """
+    places = np.random.default_rng(0).uniform(0.3, 0.7, (len(organs), 2))
+    y, x = np.meshgrid(*(np.linspace(0, 1, side) for side in shape), indexing="ij", sparse=True)
+    labels = np.zeros(shape, np.uint8)
+    for value, (organ, place) in enumerate(zip(organs, places, strict=True), start=1):
+        (cx, cy), (rx, ry) = _CHEST.get(organ, (tuple(place), (0.1, 0.1)))
+        labels[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = value
+    return labels

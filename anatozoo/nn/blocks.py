@@ -55,7 +55,7 @@ class ResidualEncoder(nn.Module):
         self.channels = {level + 1: width for level, width in enumerate(widths)}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Map (B, channels, S, S) in [0, 1] to the feature maps of each level, {level: (B, C, S/2^(l-1), …)}."""
+        """Map (B, channels, S, S) in [0, 1] to the maps of each level, {level: (B, C, S/2^(l-1), …)}."""
         maps: dict[int, Tensor] = {}
         for level, block in enumerate(self.blocks, 1):
             x = block(x if level == 1 else F.max_pool2d(x, 2))

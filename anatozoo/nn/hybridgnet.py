@@ -131,7 +131,7 @@ class HybridGNet(nn.Module):
             raise ConfigError(f"lookup={lookup!r} is unknown; choose 'average' or 'roi_align'.")
         self.image_size, self.features = image_size, features
         self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
-        channels: Mapping[int, int] = self.encoder.channels
+        channels: Any = self.encoder.channels
         unknown = [level for level in skips if level not in channels or level < 2]
         if unknown:
             raise ConfigError(

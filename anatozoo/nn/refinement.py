@@ -189,8 +189,8 @@ class ContourRefiner(nn.Module):
     ) -> RefinerOutput:
         """Refine (B, N, 2) landmarks with node features (B, N, node_features) and the encoder's maps.
 
-        `settle` is applied to the landmarks after each step. `planes` (B, organs, S, S) are the input's, where
-        the nodes look at them.
+        `settle` is applied to the landmarks after each step. `planes` (B, organs, S, S) are the input's,
+        where the nodes look at them.
         """
         features, dense = self.pyramid(maps)
         features = torch.cat([self.compress(features), dense.sigmoid()], 1)

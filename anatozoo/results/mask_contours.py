@@ -25,8 +25,8 @@ class MaskContourResult(ContourResult):
 
     Attributes:
         landmarks: organ -> ``(N, 2)``, of the organs that the mask shows.
-        guessed: organ -> ``(N, 2)`` of the model's other organs: where they would be, judged by those that the
-            mask shows. They are no part of `landmarks`, so that nobody trains on them.
+        guessed: organ -> ``(N, 2)`` of the model's other organs: where they would be, judged by those that
+            the mask shows. They are no part of `landmarks`, so that nobody trains on them.
         given: organ, or a pair such as ``"lungs"``, -> the mask as it was given, ``(H, W)`` bool.
         everything: the model's organs, in the order of their labels.
     """
@@ -61,8 +61,8 @@ class MaskContourResult(ContourResult):
     def reproduced(self) -> dict[str, tuple[Mask, Mask]]:
         """What was given -> the mask drawn from its landmarks, and the given one, both ``(H, W)`` bool.
 
-        Where the given masks do not overlap, as in a label map, one organ may cut another; there the drawn mask
-        is cut by the other given ones, for what is another organ's says nothing about this one.
+        Where the given masks do not overlap, as in a label map, one organ may cut another; there the drawn
+        mask is cut by the other given ones, for what is another organ's says nothing about this one.
         """
         found = {}
         for name, mask in self.given.items():
@@ -87,7 +87,8 @@ class MaskContourResult(ContourResult):
         from anatozoo.metrics.functional import surface_distances
 
         return {
-            name: surface_distances(*pair).hausdorff(missing="worst") for name, pair in self.reproduced.items()
+            name: surface_distances(*pair).hausdorff(missing="worst")
+            for name, pair in self.reproduced.items()
         }
 
     @cached_property

@@ -47,6 +47,10 @@ class FileTask(Task[Path, Item, Result]):
         self._keys: dict[Path, str] = {}
         self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
 
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The files that an input is made of: itself, or those of a DICOM series."""
+        return parts_of(path)
+
     def add_groups(self) -> None:
         """Let the table also say the sex, age, view, modality and manufacturer of each image.
 
@@ -72,13 +76,13 @@ class FileTask(Task[Path, Item, Result]):
 
     def identify(self, job: Job[Path]) -> dict[str, str]:
         """Digests of path and content."""
-        content = content_digest(parts_of(job.source))
+        content = content_digest(self.parts(job.source))
         return {SOURCE: source_text(path_digest(job.source), content)}
 
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
         """A job for each file."""
         roots, missing = self.found.roots, map(Path, self.found.missing)
-        parts = {path: parts_of(path) for path in self.found.images}
+        parts = {path: self.parts(path) for path in self.found.images}
         inputs = [Input(path, roots.get(path, path.parent), files) for path, files in parts.items()]
         inputs += [Input(path, root_of(path.parent), ()) for path in missing if path not in parts]
         keys = self._keys = assign_keys(inputs, earlier)

@@ -84,9 +84,7 @@ class Contours(SquareTask):
         known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in parts.values()]
         return Maps(over_background(soft), over_background(hard), torch.stack(known, 1))
 
-    def _contours(
-        self, answer: np.ndarray, geometry: "Geometry"
-    ) -> tuple[dict[str, np.ndarray], list[str]]:
+    def _contours(self, answer: np.ndarray, geometry: "Geometry") -> tuple[dict[str, np.ndarray], list[str]]:
         """Contours in source pixels without their small loops, and a flag for each that had one.
 
         Args:

@@ -27,9 +27,9 @@ POOR_ORGAN = 0.95
 class MaskContourTask(Contours):
     """A model that gives landmarks to the organs of a mask.
 
-    The network sees one plane for each of its organs, the share of each pixel that the organ covers. Where a mask
-    does not tell the sides of lungs or clavicles apart, both planes show both. Organs that a mask does not show
-    have empty planes.
+    The network sees one plane for each of its organs, the share of each pixel that the organ covers. Where a
+    mask does not tell the sides of lungs or clavicles apart, both planes show both. Organs that a mask does
+    not show have empty planes.
 
     Subclasses implement `forward_landmarks`.
 
@@ -152,7 +152,11 @@ class MaskContourTask(Contours):
             *(flag for flag in untangled if flag.removeprefix("untangled_") in seen),
             *(f"unseen_{organ}" for organ in self.organs if organ not in seen),
             *mask_flags(masks, swapped=swapped),
-            *(f"poor_fit_{name}" for name, dice in result.dice.items() if dice < POOR_FIT.get(name, POOR_ORGAN)),
+            *(
+                f"poor_fit_{name}"
+                for name, dice in result.dice.items()
+                if dice < POOR_FIT.get(name, POOR_ORGAN)
+            ),
         ]
         result._put(flags=tuple(dict.fromkeys(flags)))
         return result
@@ -179,13 +183,15 @@ def joined_sides(masks: Masks) -> dict[str, np.ndarray]:
     """Masks in which the two sides of an organ are one."""
     found: dict[str, np.ndarray] = {}
     for name, mask in masks.items():
-        pair = next((pair for pair, parts in PAIRS.items() if name in parts and set(parts) <= set(masks)), name)
+        pair = next(
+            (pair for pair, parts in PAIRS.items() if name in parts and set(parts) <= set(masks)), name
+        )
         found[pair] = found[pair] | mask if pair in found else mask
     return found
 
 
 def mask_flags(masks: Masks, *, swapped: bool) -> list[str]:
-    """Signs that a mask should be looked at: a heart on the other side, sides swapped, organs in several parts."""
+    """Signs that a mask should be looked at: a heart on the other side, swapped sides, several parts."""
     from scipy.ndimage import label
 
     flags = ["sides_swapped"] if swapped else []

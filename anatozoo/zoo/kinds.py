@@ -161,7 +161,9 @@ RESTORED = Kind(
     hub_tag="image-to-image",
     names_organs=False,
 )
-KINDS = {kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, RESTORED)}
+KINDS = {
+    kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, RESTORED)
+}
 """The kinds of this package, by name."""
 
 

@@ -9,7 +9,18 @@ from typing import Any
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.classes import import_class
-from anatozoo.zoo.kinds import CODES, CONTOURS, FIELD, LABELS, MASK_CONTOURS, REPAIR, RESTORED, VOLUME, Kind, find_kind
+from anatozoo.zoo.kinds import (
+    CODES,
+    CONTOURS,
+    FIELD,
+    LABELS,
+    MASK_CONTOURS,
+    REPAIR,
+    RESTORED,
+    VOLUME,
+    Kind,
+    find_kind,
+)
 
 MODULE_GROUP = "anatozoo.methods"
 """Entry points ``method = "package.module:LightningModuleClass"`` of other packages."""

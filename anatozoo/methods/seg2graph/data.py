@@ -21,8 +21,8 @@ from anatozoo.nn.graphs import organ_counts, organ_slices
 class LandmarkDataset(CaseDataset):
     """Landmarks in the square network frame.
 
-    Items hold ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), and ``spacing_mm`` (x, y) of the frame's
-    pixels, NaN where it is unknown.
+    Items hold ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), and ``spacing_mm`` (x, y) of the
+    frame's pixels, NaN where it is unknown.
 
     Args:
         cases: the cases.
@@ -67,8 +67,8 @@ class LandmarkDataset(CaseDataset):
 class Seg2GraphDataModule(ZooDataModule):
     """Landmarks, and masks drawn from them in batches on the device; no image is needed.
 
-    Batches hold ``image``, the masks (B, organs, S, S), ``landmarks`` and ``landmark_weight``, in training also
-    ``held`` (B, organs) bool, which organs the masks show.
+    Batches hold ``image``, the masks (B, organs, S, S), ``landmarks`` and ``landmark_weight``, in training
+    also ``held`` (B, organs) bool, which organs the masks show.
 
     Args:
         root: folder with the landmarks, or a manifest; see `anatozoo.data.layouts.registry`.

@@ -11,9 +11,9 @@ from anatozoo.tasks.mask_contours import MaskContourTask
 class Seg2GraphModel(MaskContourTask):
     """Gives landmarks with correspondences to the organs of a mask.
 
-    Gaggion et al., IEEE TMI 2022, feed their network with a label map. Here each organ has a plane of its own,
-    so that organs may overlap or be missing, the encoder is smaller, and the contours are refined and spaced
-    as in anatozoo's HybridGNet, each node looking at its organ's plane.
+    Gaggion et al., IEEE TMI 2022, feed their network with a label map. Here each organ has a plane of its
+    own, so that organs may overlap or be missing, the encoder is smaller, and the contours are refined and
+    spaced as in anatozoo's HybridGNet, each node looking at its organ's plane.
 
     Args:
         organs: a name (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or landmarks per organ.

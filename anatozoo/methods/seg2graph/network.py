@@ -1,6 +1,7 @@
 """HybridGNet behind an encoder of masks, which it sees in a place and size of their own."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class ConvReLU(nn.Sequential):
 class MaskEncoder(nn.Module):
     """Strided and residual convolutions over one plane for each organ.
 
-    The first map has stride 2 and is not handed on: masks are so simple that what it shows is also in the planes.
+    The first map, of stride 2, is not handed on: what it could show is in the planes as well.
 
     Args:
         planes: channels of the input, one for each organ.
@@ -39,7 +40,7 @@ class MaskEncoder(nn.Module):
     def __init__(self, planes: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.stem = ConvReLU(planes, widths[0], 2)
-        self.down = nn.ModuleList(ConvReLU(i, o, 2) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(ConvReLU(i, o, 2) for i, o in pairwise(widths))
         self.blocks = nn.ModuleList(nn.Sequential(ConvReLU(o, o), ConvReLU(o, o)) for o in widths[1:])
         self.channels = dict(enumerate(widths[1:], start=3))
 
@@ -62,9 +63,9 @@ PRIOR_SIDE = 64
 class Seg2Graph(nn.Module):
     """Landmarks of masks.
 
-    What a mask shows is moved and scaled, along each axis by itself, until its mean and spread are those of the
-    same organs of the mean shape. So the graph network begins near the truth whatever part of the picture the
-    organs take up. Its answer is moved back.
+    What a mask shows is moved and scaled, along each axis by itself, until its mean and spread are those of
+    the same organs of the mean shape. So the graph network begins near the truth whatever part of the picture
+    the organs take up. Its answer is moved back.
 
     Args:
         organs: landmarks per organ, in output order.
@@ -116,7 +117,7 @@ class Seg2Graph(nn.Module):
 
 
 def _moments(mass: Tensor, first: float) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation along x and y, (B, 2) each, of masses (B, H, W) on pixels from `first` on."""
+    """Mean and spread along x and y, (B, 2) each, of masses (B, H, W) on pixels from `first` on."""
     total = mass.sum((1, 2)).clamp_min(1e-6)
     means, spreads = [], []
     for dim in (1, 2):

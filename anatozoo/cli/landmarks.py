@@ -1,0 +1,204 @@
+"""``anatozoo landmarks``: a data set of masks becomes one of landmarks with correspondences."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
+from anatozoo.cli.predict import Spacing, load_named, result_formats
+from anatozoo.cli.predict_report import run_reported
+from anatozoo.errors import AnatozooError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from anatozoo.io.annotations import Entry
+    from anatozoo.io.label_codes import LabelCodes
+    from anatozoo.serve.engine import RunSummary
+    from anatozoo.serve.inputs import Found
+    from anatozoo.serve.landmarks import FindLandmarks
+
+CHECKPOINT = "seg2graph-jsrt"
+_DESCRIPTION = """\
+Give the organs of masks landmarks, of which one of a number lies at the same
+place of the organ in every image.
+
+MASKS is a folder of label maps, a folder with one folder per organ (heart/,
+lung_left/, lungs/, ...), a file, or results of `anatozoo predict`. Lungs may be
+one organ or two; organs may be missing.
+
+DIR gets NAME.json with the landmarks of the organs that the mask shows, and
+manifest.csv: for each mask the Dice and the Hausdorff distance between what
+was given and what its landmarks enclose, and flags. As my_data/annotations
+beside my_data/images it is a data set of the layout folder. A bad mask never
+stops the run, and the same command again does only what is missing."""
+_EPILOG = """\
+flags: unseen_ORGAN the mask does not show it; poor_fit_ORGAN its landmarks do
+not reproduce it; fragmented_ORGAN it is in several parts; mirrored the heart
+lies on the other side; sides_swapped right and left are named the other way
+
+examples:
+  anatozoo landmarks masks/ --labels lungs=1,heart=2 --out data/annotations
+  anatozoo landmarks masks/ --format json,png --out out    (one folder per organ)
+
+exit codes: 0 all done, 1 error, 2 wrong usage, 3 some masks failed and
+manifest.csv says why, 130 interrupted"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``anatozoo landmarks``."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.set_defaults(usage_error=parser.error)
+    parser.add_argument("masks", metavar="MASKS", nargs="+", help="folder or file")
+    parser.add_argument(
+        "--out", metavar="DIR", required=True, help="folder of the landmarks and manifest.csv"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", default=CHECKPOINT, help=f"what finds them (default: {CHECKPOINT})"
+    )
+    reading = parser.add_argument_group("how masks are read")
+    reading.add_argument(
+        "--labels",
+        metavar="NAME=VALUE,...",
+        help="values of label maps by name, as lungs=1,heart=2; several: lungs=3+4; a range: lungs=128-255",
+    )
+    reading.add_argument(
+        "--classes", type=names_list, metavar="A,B,...", help="names of the values 1, 2, ... of label maps"
+    )
+    reading.add_argument(
+        "--spacing-mm",
+        metavar=("X", "Y"),
+        type=positive,
+        nargs="+",
+        action=Spacing,
+        help="millimetres per pixel, whatever the files say: one number, or across and down",
+    )
+    computing = parser.add_argument_group("how it is computed")
+    computing.add_argument(
+        "--batch-size", metavar="N", type=at_least_one, default=8, help="masks at a time (default: 8)"
+    )
+    computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    computing.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help=argparse.SUPPRESS)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--format",
+        dest="formats",
+        metavar="LIST",
+        type=result_formats,
+        help="json (default), png (overlay, and label map of the landmarks), csv, nifti, mha, chexmask",
+    )
+    output.add_argument("--overwrite", action="store_true", help="do again what is done already")
+    output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
+    output.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anatozoo landmarks``.
+
+    Returns:
+        0 if all masks were done, 3 if some failed, 130 if interrupted.
+
+    Raises:
+        AnatozooError: nothing could be done: no mask, values without a name, no such checkpoint, nowhere to
+            write.
+        SystemExit: the arguments do not go together.
+    """
+    codes = _codes(args)
+    found, entries = find_entries(args.masks, codes, args.out)
+    found.check()
+    return run_reported(args, lambda: _task(args, found, entries, codes), agreement)
+
+
+def _task(
+    args: argparse.Namespace, found: Found, entries: dict[Path, Entry], codes: LabelCodes | None
+) -> FindLandmarks:
+    from anatozoo.serve.landmarks import FindLandmarks
+    from anatozoo.serve.options import OptionError, ReadOptions
+    from anatozoo.serve.tasks import kind_of
+
+    model = load_named(args.checkpoint, args)
+    if kind_of(model).job_class() is not FindLandmarks:
+        raise ConfigError(f"{args.checkpoint} finds no landmarks of masks; use {CHECKPOINT}.")
+    try:
+        return FindLandmarks(model, found, ReadOptions(args.spacing_mm), entries, codes)
+    except OptionError as error:
+        args.usage_error(f"--{error.option.replace('_', '-')} {error.reason}")
+        raise AssertionError("argparse ends the program") from error
+
+
+def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[Found, dict[Path, Entry]]:
+    """The masks of folders and files, and all files of each by the first of them.
+
+    Raises:
+        DataError: label maps hold values that nobody named, or a table of run lengths is given.
+    """
+    from anatozoo.io.annotation_files import LANDMARKS, suffix_among
+    from anatozoo.io.annotations import find_annotations
+    from anatozoo.serve.inputs import Found
+
+    names = () if codes is None else codes.organs
+    entries: dict[Path, Entry] = {}
+    roots: dict[Path, Path] = {}
+    missing: dict[str, str] = {}
+    results = Path(os.path.abspath(out))
+    for text in paths:
+        given = Path(os.path.abspath(os.path.expanduser(text)))
+        if given == results:
+            raise DataError(f"{text} is also --out; choose another folder for the landmarks.")
+        try:
+            listed = find_annotations(given, names).entries
+        except AnatozooError as error:
+            missing[str(given)] = str(error)
+            continue
+        for name, entry in listed.items():
+            if not entry.files:
+                raise DataError(
+                    f"{text} is a table of run lengths ({name}), which holds landmarks already; give masks."
+                )
+            path = next(iter(entry.files.values()))
+            if None in entry.files and codes is None and not suffix_among(path.name, LANDMARKS):
+                raise DataError(
+                    f"nothing says what the values of {path.name} are; name them as --labels "
+                    "lungs=1,heart=2, or give one folder per organ (lungs/, heart/, lung_left/, ...)."
+                )
+            entries[path] = entry
+            roots[path] = given if given.is_dir() else given.parent
+    return Found(tuple(entries), missing, roots), entries
+
+
+def agreement(summary: RunSummary) -> list[str]:
+    """How well the landmarks reproduce the masks, a line for each organ, and how many masks are flagged."""
+    done = [row for row in summary.rows if row.status == "ok"]
+    lines = []
+    for column in dict.fromkeys(column for row in done for column in row.more if column.startswith("dice/")):
+        organ = column.removeprefix("dice/")
+        rows = [row.more for row in done if row.more.get(column)]
+        if rows:
+            dice = statistics.median(float(row[column]) for row in rows)
+            distance = statistics.median(float(row[f"hd_px/{organ}"]) for row in rows)
+            lines.append(
+                f"  {organ}: Dice {dice:.3f}, Hausdorff {distance:.1f} px (medians, masks: {len(rows)})"
+            )
+    flagged = sum(any(not flag.startswith("unseen_") for flag in row.flags) for row in done)
+    return [*lines, f"  flagged for a look: {flagged} of {len(done)}"] if lines else []
+
+
+def _codes(args: argparse.Namespace) -> LabelCodes | None:
+    from anatozoo.io.label_codes import LabelCodes, parse_labels
+
+    if args.labels is not None and args.classes:
+        args.usage_error("--labels and --classes both name the values of label maps; give one of the two.")
+    if args.classes:
+        return LabelCodes({name: ((value, value),) for value, name in enumerate(args.classes, start=1)})
+    if args.labels is None:
+        return None
+    try:
+        one, other = parse_labels(args.labels)
+    except ConfigError as error:
+        args.usage_error(str(error))
+        raise
+    if one.ranges != other.ranges:
+        args.usage_error("--labels: there is one side here; write each value once, as lungs=1,heart=2.")
+    return one
