@@ -117,6 +117,27 @@ def _check_chest(module: Any, case: Any, number: int) -> None:
     assert case.image is not None
 
 
+def planes(module: Any, count: int) -> Tensor:
+    """Masks as a network sees them that finds their landmarks, one plane for each organ."""
+    draw = torch.Generator().manual_seed(1)
+    coarse = torch.rand(count, len(module.organs), 8, 8, generator=draw)
+    return torch.nn.functional.interpolate(coarse, size=module.shape, mode="bilinear").gt(0.6).float()
+
+
+def _traced_batch(module: Any) -> dict[str, Tensor]:
+    """The second mask does not show the last organ."""
+    nodes = sum(module.organs.values())
+    held = torch.ones(2, len(module.organs), dtype=torch.bool)
+    held[1, -1] = False
+    truth = {
+        "image": planes(module, 2) * held[:, :, None, None],
+        "landmarks": torch.rand(2, nodes, 2, generator=torch.Generator().manual_seed(2)),
+        "landmark_weight": torch.ones(2, nodes),
+        "held": held,
+    }
+    return _chest_batch(module, truth)
+
+
 # --- volumes ----------------------------------------------------------------------------------------------
 
 
@@ -236,6 +257,17 @@ TRIALS = {
         alone=1e-5,
         exported=1e-5,
         # Random weights amplify rounding far more than trained ones: only nonsense can be told apart here.
+        half=0.5,
+    ),
+    "mask-contours": Trial(
+        lambda module, count: (planes(module, count),),
+        _traced_batch,
+        lambda module: (sum(module.organs.values()), 2),
+        _check_chest,
+        answer=lambda module, masks: module.forward_landmarks(masks),
+        of_raw=lambda raw: raw.landmarks,
+        alone=1e-5,
+        exported=1e-5,
         half=0.5,
     ),
     "labels": Trial(

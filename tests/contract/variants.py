@@ -61,6 +61,15 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         ),
         "timm": Variant({"organs": {"heart": 26, "aorta": 31}, "frame": {"size": 64}} | _LITE),
     },
+    "seg2graph": {
+        "plain": Variant({"organs": "lungs_heart", "frame": {"size": 64}}, quick=True),
+        "no skips": Variant({"organs": {"heart": 26}, "skips": [], "frame": {"size": 64}}),
+        "recipe": Variant(
+            {"widths": [8, 8, 16, 16, 16], "refine": [0.06, 0.02], "frame": {"size": 64}}
+            | {"anchors": {"heart": [0, 5, 12, 18]}},
+            quick=True,
+        ),
+    },
     "unet": {
         "published": Variant({"organs": ["lungs", "heart"], "frame": {"size": 64}}, quick=True),
         "one organ": Variant({"organs": ["heart"], "loss": "organs", "frame": {"size": 64}}),

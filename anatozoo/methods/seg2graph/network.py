@@ -80,14 +80,14 @@ class Seg2Graph(nn.Module):
         self, organs: Mapping[str, int], side: int, widths: Sequence[int] = WIDTHS, **settings: Any
     ) -> None:
         super().__init__()
-        self.graph = HybridGNet(
+        self.hybrid = HybridGNet(
             organs, side, encoder=MaskEncoder(len(organs), widths), template=True, own_planes=True, **settings
         )
         self.register_buffer("prior", torch.zeros(len(organs), PRIOR_SIDE, PRIOR_SIDE))
 
     def take_mean(self, mean: Tensor, parts: Sequence[slice]) -> None:
         """Take place and size, template and spacing from a mean shape (N, 2)."""
-        self.graph.take_mean(mean)
+        self.hybrid.take_mean(mean)
         drawn = [polygon_inside(mean[None, part], PRIOR_SIDE, PRIOR_SIDE)[0] for part in parts]
         self.prior.copy_(torch.stack(drawn))
 
@@ -101,7 +101,7 @@ class Seg2Graph(nn.Module):
             x, y = (2 * (shift[:, i, None] + zoom[:, i, None] * axis) + 1 / side - 1 for i in (0, 1))
             grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
             placed = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
-        found = self.graph(placed)
+        found = self.hybrid(placed)
         back = [shift[:, None] + zoom[:, None] * each for each in (found.landmarks, *found.positions)]
         return HybridGNetOutput(back[0], tuple(back[1:]), found.mu, found.logvar, None)
 
@@ -112,8 +112,9 @@ class Seg2Graph(nn.Module):
         mass = (self.prior * shown[:, :, None, None]).amax(1)
         prior_means, prior_spreads = _moments(mass, 0.5 / PRIOR_SIDE - 0.5 / planes.shape[-1])
         zoom = (spreads / prior_spreads.clamp_min(1e-4)).clamp(1 / LARGEST_ZOOM, LARGEST_ZOOM)
-        zoom = torch.where(shown.any(1, keepdim=True) & (prior_spreads > 1e-4), zoom, 1.0)
-        return means - zoom * prior_means, zoom
+        # An empty mask, and a network that has not seen a mean shape yet, leave everything in its place.
+        known = shown.any(1, keepdim=True) & (prior_spreads > 1e-4)
+        return torch.where(known, means - zoom * prior_means, 0.0), torch.where(known, zoom, 1.0)
 
 
 def _moments(mass: Tensor, first: float) -> tuple[Tensor, Tensor]:
