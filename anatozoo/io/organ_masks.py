@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from anatozoo.errors import ImageError
 from anatozoo.io.annotation import PAIRS, parts_of
-from anatozoo.io.annotation_files import Stored
 from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
@@ -73,9 +72,8 @@ def read_organ_masks(
         grid = getattr(x, "grid", None) or Grid(tuple(x.size), x.spacing_mm)
         found = OrganMasks(dict(x.masks), grid, str(getattr(x, "image", "result")))
     elif isinstance(x, str | os.PathLike):
-        codes = _codes(classes)
         path = Path(os.fsdecode(x))
-        found = organ_masks(Entry({None: path}).read(codes), organs, str(path))
+        found = read_entry(Entry({None: path}), organs, str(path), _codes(classes))
     else:
         label, values, known = read_raw(x)
         what = label.replace("image", "mask")
@@ -87,21 +85,24 @@ def read_organ_masks(
     return checked(found, organs)
 
 
-def organ_masks(stored: Stored, organs: Sequence[str], name: str, size: Sequence[int] = ()) -> OrganMasks:
-    """The masks that the files of an image hold; label maps without names hold `organs` in order.
+def read_entry(entry: Entry, organs: Sequence[str], name: str, codes: LabelCodes | None) -> OrganMasks:
+    """The masks that the files of an image hold.
 
     Args:
-        stored: as read.
+        entry: the files.
         organs: those that the model knows.
         name: what messages call the source.
-        size: (width, height) for run lengths and landmarks that state none; empty where nobody said.
+        codes: what the values of label maps mean; None takes `organs` in order.
 
     Raises:
         DataError, ImageError, GeometryError: see `read_organ_masks`.
     """
     from anatozoo.io.landmarks import draw_organ_mask
 
-    grid = stored.grid or (Grid(tuple(size)) if size else None)
+    # Only ranges of values ask for soft edges; without them, a reader says what is wrong with such a file.
+    ranged = codes is not None and any(low != high for pairs in codes.ranges.values() for low, high in pairs)
+    stored = entry.read(codes if ranged else None)
+    grid = stored.grid
     if grid is None:
         raise ImageError(f"{name!r} holds landmarks or run lengths of an image of unknown size; give masks.")
     if grid.dims != 2:
@@ -109,7 +110,7 @@ def organ_masks(stored: Stored, organs: Sequence[str], name: str, size: Sequence
     masks = dict(stored.masks)
     labels = stored.as_stored().labels
     if labels is not None:
-        masks |= _of_values(labels, organs, None, repr(name))
+        masks |= _of_values(labels, organs, codes, repr(Path(name).name))
     if stored.row is not None:
         masks |= stored.row.masks((grid.size[0], grid.size[1]))
     for organ, points in stored.landmarks.items():
@@ -191,7 +192,7 @@ def _of_values(
         return {codes.organs[0]: values == WHITE}
     names = {low: name for name, ranges in codes.ranges.items() for low, high in ranges if low == high}
     if codes.unknown(present):
-        check_known(values, names, what, "name the values by classes={value: organ}, or set others to 0")
+        check_known(values, names, what, "name them by --labels or classes={value: organ}, or set them to 0")
     return codes.masks(values)
 
 

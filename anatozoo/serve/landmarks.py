@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotations import Entry
 from anatozoo.io.label_codes import LabelCodes
-from anatozoo.io.organ_masks import OrganMasks, organ_masks
+from anatozoo.io.organ_masks import OrganMasks, read_entry
 from anatozoo.results.mask_contours import MaskContourResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import MASK_ENDING, Found
@@ -83,7 +83,7 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
     def read(self, job: Job[Path]) -> OrganMasks:
         """Read the masks of one image."""
         entry = self.entries.get(job.source, Entry({None: job.source}))
-        found = organ_masks(entry.read(self.codes), list(self.model.organs), job.source.name)
+        found = read_entry(entry, list(self.model.organs), job.source.name, self.codes)
         spacing = self.options.spacing_mm
         return found if spacing is None else replace(found, grid=found.grid.with_spacing(spacing))
 

@@ -1,6 +1,7 @@
-"""Methods that find landmarks take masks of any size that show some of their organs, and answer on their grid."""
+"""Methods that find landmarks take masks of any size and of some organs, and answer on their grid."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from anatozoo.errors import AnatozooError
+from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.results.mask_contours import MaskContourResult
 from anatozoo.zoo.golden import run_golden, write_golden
@@ -23,7 +25,7 @@ def label_map(module: Any, size: tuple[int, int]) -> np.ndarray:
     width, height = size
     labels = np.zeros((height, width), np.uint8)
     edges = np.linspace(0, width, len(module.organs) + 1).astype(int)
-    for value, (left, right) in enumerate(zip(edges, edges[1:], strict=False), start=1):
+    for value, (left, right) in enumerate(pairwise(edges), start=1):
         labels[height // 4 : -(height // 4), left : max(right - 1, left + 1)] = value
     return labels
 
@@ -83,8 +85,6 @@ def test_planes_say_how_much_of_a_pixel_an_organ_covers(
     organ, *_ = module.organs
     mask = np.zeros((2 * module.side, 2 * module.side), bool)
     mask[10:41, 20:60] = True
-    from anatozoo.io.grid import Grid
-
     module.predict(OrganMasks({organ: mask}, Grid(mask.shape[::-1])))
     [planes] = seen[0]
     assert float(planes[0, 5:20, 10:30].min()) == 1

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anatozoo.errors import AnatozooError, DataError, ImageError
+from anatozoo.io.grid import Grid
+from anatozoo.io.label_codes import LabelCodes
+from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
+from tests.support.tracer import ORGANS, chest, label_map
+
+NAMES = list(ORGANS)
+
+
+def test_a_label_map_holds_the_organs_in_order() -> None:
+    found = read_organ_masks(label_map(), NAMES, spacing_mm=0.5)
+    assert list(found.masks) == NAMES
+    assert found.grid.spacing_mm == (0.5, 0.5)
+    assert found.exclusive
+    assert int(found.masks["heart"].sum()) == int((label_map() == 3).sum())
+
+
+def test_values_are_named_in_three_ways() -> None:
+    labels = label_map("lung_right", "heart")
+    for classes in (
+        ["lungs", "heart"],
+        {1: "lungs", 2: "heart"},
+        LabelCodes({"lungs": ((1, 1),), "heart": ((2, 9),)}),
+    ):
+        found = read_organ_masks(labels, NAMES, classes=classes)
+        assert {name: int(mask.sum()) for name, mask in found.masks.items()} == {
+            "lungs": int((labels == 1).sum()),
+            "heart": int((labels == 2).sum()),
+        }
+
+
+def test_planes_may_overlap() -> None:
+    planes = np.stack(list(chest("lung_left", "heart").values()))
+    for stored in (planes, planes.astype(np.uint8) * 255, planes.astype(float)):
+        found = read_organ_masks(stored, NAMES, classes=["lung_left", "heart"])
+        assert not found.exclusive
+        assert np.array_equal(found.masks["lung_left"], planes[0])
+
+
+def test_one_organ_in_black_and_white_is_that_organ(tmp_path: Path) -> None:
+    white = chest("heart")["heart"].astype(np.uint8) * 255
+    Image.fromarray(white).save(tmp_path / "a.png")
+    for source in (white, tmp_path / "a.png"):
+        assert list(read_organ_masks(source, NAMES, classes=["heart"]).masks) == ["heart"]
+    with pytest.raises(AnatozooError, match="255"):
+        read_organ_masks(white, NAMES)
+
+
+def test_a_pair_gives_way_to_its_two_sides() -> None:
+    masks = chest("lung_right", "lung_left")
+    both = masks | {"lungs": masks["lung_right"] | masks["lung_left"]}
+    found = read_organ_masks(OrganMasks(both, Grid((300, 300))), NAMES)
+    assert list(found.masks) == ["lung_right", "lung_left"]
+
+
+def test_an_organ_without_a_pixel_is_not_there() -> None:
+    masks = chest("lung_right") | {"heart": np.zeros((300, 300), bool)}
+    assert list(read_organ_masks(OrganMasks(masks, Grid((300, 300))), NAMES).masks) == ["lung_right"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "classes", "words"),
+    [
+        (np.zeros((20, 20), np.uint8), None, "is empty: it shows no organ"),
+        (np.ones((20, 20), np.uint8), None, "lung_right everywhere"),
+        (np.zeros((20, 20, 3), np.uint8), None, "colour picture"),
+        (np.full((20, 20), 0.5), None, "fractions"),
+        (label_map() * 7, None, "7"),
+        (label_map("heart"), ["liver"], "liver, which this model does not know"),
+        (np.zeros((2, 20, 20), np.uint8), None, "nor one plane"),
+        (np.ones((3, 3), np.uint8) - np.eye(3, dtype=np.uint8), None, "shape"),
+        (np.zeros((2, 2, 2, 2), np.uint8), None, "4-D"),
+    ],
+)
+def test_what_is_no_mask_is_named_in_a_sentence(
+    mask: np.ndarray, classes: list[str] | None, words: str
+) -> None:
+    with pytest.raises((ImageError, DataError), match=words):
+        read_organ_masks(mask, NAMES, classes=classes)
+
+
+def test_soft_edges_are_named(tmp_path: Path) -> None:
+    import cv2
+
+    soft = cv2.GaussianBlur(chest("heart")["heart"].astype(np.uint8) * 255, (0, 0), 2)
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    with pytest.raises(AnatozooError, match=r"edges|no label map"):
+        read_organ_masks(tmp_path / "soft.png", NAMES, classes=["heart"])
+    half = LabelCodes({"heart": ((128, 255),), "background": ((0, 127),)})
+    assert list(read_organ_masks(tmp_path / "soft.png", NAMES, classes=half).masks) == ["heart"]

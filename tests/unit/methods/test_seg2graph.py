@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anatozoo.errors import ConfigError
+from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoiled
+from anatozoo.methods.seg2graph.data import Seg2GraphDataModule
+from anatozoo.methods.seg2graph.module import Seg2GraphModule
+from anatozoo.methods.seg2graph.network import Seg2Graph
+from anatozoo.nn.graphs import LUNGS_HEART_CLAVICLES, organ_slices
+from tests.support.chest_data import write_chest_data
+
+ORGANS = dict(LUNGS_HEART_CLAVICLES)
+PARTS = organ_slices(ORGANS)
+OFF = {name: 0.0 for name in MaskAugment.__dataclass_fields__}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chest_data(tmp_path_factory.mktemp("chest"))
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> Seg2GraphDataModule:
+    module = Seg2GraphDataModule(str(root), layout="jsrt", batch_size=2, frame={"size": 64})
+    module.setup("fit")
+    return module
+
+
+@pytest.fixture
+def shape(data: Seg2GraphDataModule) -> torch.Tensor:
+    return data.mean_landmarks()[None]
+
+
+def test_masks_are_drawn_where_the_landmarks_are(shape: torch.Tensor) -> None:
+    [planes] = drawn(shape, ORGANS, 64)
+    for plane, part in zip(planes, PARTS.values(), strict=True):
+        pixels = shape[0, part].numpy() * 64
+        fine = draw_organ_mask((pixels + 0.5) * 8 - 0.5, (512, 512))
+        expected = fine.reshape(64, 8, 64, 8).mean((1, 3))
+        assert float(np.abs(plane.numpy() - expected).mean()) < 0.01
+        assert float(plane.sum()) == pytest.approx(expected.sum(), rel=0.1)
+
+
+def test_without_strength_nothing_moves_and_nothing_is_spoiled(shape: torch.Tensor) -> None:
+    off = MaskAugment(**OFF)
+    torch.testing.assert_close(moved(shape, ORGANS, off), shape, rtol=0, atol=1e-6)
+    planes = drawn(shape, ORGANS, 64)
+    left, held = spoiled(planes, list(ORGANS), off)
+    assert torch.equal(left, planes)
+    assert bool(held.all())
+
+
+@pytest.mark.parametrize("fault", ["coarse_p", "jagged_p", "hole_p", "hard_p", "soft_p"])
+def test_faults_change_edges_and_leave_the_organ(shape: torch.Tensor, fault: str) -> None:
+    torch.manual_seed(0)
+    planes = drawn(shape.expand(4, -1, -1), ORGANS, 64)
+    before = planes.clone()
+    left, _ = spoiled(planes, list(ORGANS), MaskAugment(**OFF | {fault: 1.0}))
+    assert torch.equal(planes, before)
+    assert not torch.equal(left, planes)
+    assert float(left.min()) >= 0
+    assert float(left.max()) <= 1
+    kept = (left[:, :2].gt(0.5) & planes[:, :2].gt(0.5)).sum() / planes[:, :2].gt(0.5).sum()
+    assert float(kept) > 0.85
+
+
+def test_organs_are_cut_joined_and_dropped(shape: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    names = list(ORGANS)
+    planes = drawn(shape.expand(32, -1, -1), ORGANS, 64)
+    cut, _ = spoiled(planes, names, MaskAugment(**OFF | {"exclusive_p": 1.0}))
+    assert not (cut[:, 1].gt(0.99) & planes[:, 2].gt(0.99)).any()
+    joined, _ = spoiled(planes, names, MaskAugment(**OFF | {"merge_p": 1.0}))
+    assert torch.equal(joined[:, 0], joined[:, 1])
+    assert torch.equal(joined[:, 3], joined[:, 4])
+    torch.testing.assert_close(joined[:, 0], planes[:, :2].amax(1))
+    dropped, held = spoiled(planes, names, MaskAugment(**OFF | {"drop_p": 1.0}))
+    assert bool(held.any(1).all())
+    assert not bool(held.all())
+    assert torch.equal(dropped.flatten(2).any(2), held)
+
+
+def test_a_network_answers_alike_wherever_the_organs_are(shape: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    network = Seg2Graph(ORGANS, 128, (8, 8, 8, 8, 8), refine=[0.05], refine_features=16).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, 0, 0.02)
+    network.take_mean(shape[0], list(PARTS.values()))
+    small = (shape - 0.5) * 0.6 + torch.tensor([0.55, 0.45])
+    with torch.no_grad():
+        whole = network(drawn(shape, ORGANS, 128)).landmarks
+        part = network(drawn(small, ORGANS, 128)).landmarks
+    expected = (whole - 0.5) * 0.6 + torch.tensor([0.55, 0.45])
+    assert float((part - expected).abs().mean()) < 0.01
+    # Untrained, it gives the mean shape, placed by the mask.
+    assert float((whole - shape).abs().mean()) < 0.15
+
+
+def test_an_empty_mask_stays_where_it_is(shape: torch.Tensor) -> None:
+    network = Seg2Graph(ORGANS, 64, (8, 8, 8, 8, 8)).eval()
+    network.take_mean(shape[0], list(PARTS.values()))
+    with torch.no_grad():
+        shift, zoom = network._place(torch.zeros(2, len(ORGANS), 64, 64))
+    assert bool((shift == 0).all())
+    assert bool((zoom == 1).all())
+
+
+def test_a_batch_holds_masks_of_what_is_annotated(data: Seg2GraphDataModule) -> None:
+    item = data.sets["val"][0]
+    assert {key: tuple(value.shape) for key, value in item.items()} == {
+        "landmarks": (166, 2), "landmark_weight": (166,), "spacing_mm": (2,), "index": (), "domain": (),
+        "labelled": (),
+    }  # fmt: skip
+    batch = {key: torch.stack([value, value]) for key, value in item.items()}
+    batch["landmark_weight"][1, PARTS["heart"]] = 0
+    ready = data.prepare(batch, training=False)
+    assert tuple(ready["image"].shape) == (2, 5, 64, 64)
+    assert bool(ready["image"][0, 2].any())
+    assert not bool(ready["image"][1, 2].any())
+    torch.manual_seed(0)
+    training = data.prepare(batch, training=True)
+    assert not bool(training["held"][1, 2])
+    assert not torch.equal(training["landmarks"], batch["landmarks"])
+
+
+def test_perfect_landmarks_are_measured_as_perfect(data: Seg2GraphDataModule) -> None:
+    module = Seg2GraphModule(frame={"size": 64}, widths=[8, 8, 8, 8, 8])
+    item = data.sets["val"][0]
+    batch = data.prepare({key: value[None] for key, value in item.items()}, training=False)
+    values = module.measure(batch["landmarks"], batch)[0]
+    assert float(values[0]) == 0
+    assert bool((values[1:] == 1).all())
+    batch["landmark_weight"][:, PARTS["heart"]] = 0
+    assert bool(module.measure(batch["landmarks"], batch)[0, 3].isnan())
+
+
+def test_landmarks_of_unseen_organs_count_less() -> None:
+    module = Seg2GraphModule(organs="lungs_heart", frame={"size": 64}, widths=[8, 8, 8, 8, 8], kl_weight=0.0)
+    torch.manual_seed(0)
+    heart = organ_slices(module.organs)["heart"]
+    truth = torch.rand(1, sum(module.organs.values()), 2)
+    batch = {"image": torch.zeros(1, 3, 64, 64), "landmarks": truth, "landmark_weight": torch.ones(1, 120)}
+    output = module.answer(batch)
+    wrong = truth.clone()
+    wrong[:, heart] += 0.1
+    output = output._replace(landmarks=wrong, positions=())
+    seen = module.losses(output, batch | {"held": torch.tensor([[True, True, True]])})["landmarks"]
+    unseen = module.losses(output, batch | {"held": torch.tensor([[True, True, False]])})["landmarks"]
+    assert 0 < float(unseen) < 0.3 * float(seen)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="levels"):
+        Seg2GraphModule(frame={"size": 64}, skips=[2])
+    with pytest.raises(ConfigError, match="exclusive_p"):
+        Seg2GraphDataModule("x", augment={"exclusive_p": 2})

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from anatozoo.io.grid import Grid
+from anatozoo.io.organ_masks import OrganMasks
+from anatozoo.results.segmentation import SegmentationResult
+from tests.support.tracer import ORGANS, Tracer, chest, label_map
+
+
+def given(masks: dict[str, np.ndarray], **more: object) -> OrganMasks:
+    size = next(iter(masks.values())).shape[::-1]
+    return OrganMasks(masks, Grid(size, **more))
+
+
+def test_landmarks_reproduce_masks_that_overlap() -> None:
+    result = Tracer().predict(given(chest()), spacing_mm=0.5)
+    assert isinstance(result, SegmentationResult)
+    assert result.flags == ()
+    assert min(result.dice[organ] for organ in ("lung_right", "lung_left", "heart")) > 0.97
+    assert result.hd_mm == pytest.approx({name: value / 2 for name, value in result.hd_px.items()})
+    assert result.to_dict()["agreement"]["heart"].keys() == {"dice", "hd_px", "hd_mm"}
+
+
+def test_what_another_organ_cuts_away_is_not_counted_as_wrong() -> None:
+    result = Tracer().predict(label_map())
+    assert min(result.dice["lung_left"], result.dice["heart"]) > 0.9
+    assert not [flag for flag in result.flags if flag.startswith("poor_fit_lung")]
+    drawn, mask = result.reproduced["lung_left"]
+    assert not (drawn & result.given["heart"]).any()
+    assert int((drawn & mask).sum()) > 0.9 * int(mask.sum())
+
+
+def test_lungs_that_are_one_organ_fill_the_planes_of_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = Tracer(), []
+    right = model.forward_landmarks
+    monkeypatch.setattr(model, "forward_landmarks", lambda x: (seen.append(x), right(x))[1])
+    masks = chest("lung_right", "lung_left")
+    result = model.predict(given({"lungs": masks["lung_right"] | masks["lung_left"]}))
+    assert torch.equal(seen[0][0, 0], seen[0][0, 1])
+    assert float(seen[0][0, 2:].abs().max()) == 0
+    assert list(result.landmarks) == ["lung_right", "lung_left"]
+    assert list(result.dice) == ["lungs"]
+    assert {"unseen_heart", "unseen_clavicle_right", "unseen_clavicle_left"} <= set(result.flags)
+    assert not [flag for flag in result.flags if flag.startswith("fragmented")]
+
+
+def test_labels_keep_their_values_when_an_organ_is_missing() -> None:
+    result = Tracer().predict(given(chest("lung_right", "clavicle_left")))
+    assert set(np.unique(result.mask)) == {0, 1, 5}
+    assert result.labels == {organ: value for value, organ in enumerate(ORGANS, start=1)}
+    assert result.cardiothoracic_ratio is None
+    assert Tracer().predict(given(chest())).cardiothoracic_ratio is not None
+
+
+def test_a_heart_on_the_other_side_is_flagged() -> None:
+    names = ("lung_right", "lung_left", "heart")
+    assert "mirrored" not in Tracer().predict(given(chest(*names))).flags
+    turned = Tracer().predict(given(chest(*names, mirrored=True)))
+    assert {"mirrored", "sides_swapped"} <= set(turned.flags)
+
+
+def test_sides_that_are_named_the_wrong_way_round_are_taken_by_their_place() -> None:
+    masks = chest("lung_right", "lung_left", "heart")
+    swapped = {"lung_right": masks["lung_left"], "lung_left": masks["lung_right"], "heart": masks["heart"]}
+    result = Tracer().predict(given(swapped))
+    assert "sides_swapped" in result.flags
+    assert "mirrored" not in result.flags
+    assert list(result.given) == ["lungs", "heart"]
+
+
+def test_an_organ_in_parts_is_flagged_but_not_what_another_one_cuts() -> None:
+    heart = chest("heart")
+    heart["heart"][:60, :60] = True
+    assert "fragmented_heart" in Tracer().predict(given(heart)).flags
+    lung = chest("lung_right")["lung_right"]
+    bar = np.zeros_like(lung)
+    bar[120:138] = True
+    assert (
+        "fragmented_lung_right"
+        not in Tracer().predict(given({"lung_right": lung & ~bar, "heart": bar})).flags
+    )
+    assert "fragmented_lung_right" in Tracer().predict(given({"lung_right": lung & ~bar})).flags
+
+
+def test_a_poor_fit_is_flagged() -> None:
+    square = np.zeros((300, 300), bool)
+    square[60:240, 60:150] = square[60:90, 60:240] = True
+    assert "poor_fit_heart" in Tracer().predict(given({"heart": square})).flags
+
+
+def test_pixels_that_are_not_square_keep_the_proportions_of_the_body() -> None:
+    masks = {"heart": chest("heart")["heart"][::2]}
+    result = Tracer().predict(given(masks, spacing_mm=(0.5, 1.0)))
+    assert result.dice["heart"] > 0.95
