@@ -208,8 +208,10 @@ class HybridGNet(nn.Module):
         flat = self.reduce(maps[6]).flatten(1)
         return self.fc_mu(flat), self.fc_logvar(flat)
 
-    def decode(self, z: Tensor, maps: Mapping[int, Tensor]) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """Landmarks, intermediate positions and the last node features from a latent code."""
+    def decode(
+        self, z: Tensor, maps: Mapping[int, Tensor], scale: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Landmarks, intermediate positions and the last node features from a latent code; see `forward`."""
         positions: tuple[Tensor, ...] = ()
         fine: Tensor | float = 0.0 if self.template is None else self.template
         coarse = 0.0 if self.template is None else self.down @ self.template
@@ -224,30 +226,41 @@ class HybridGNet(nn.Module):
             x, position = self.skip2(x, maps, fine)
             positions += (position,)
         x = self.fine2(x)
-        return self._spaced(self.head(x) + fine), positions, x
+        return self._spaced(self.head(x) + fine, scale), positions, x
 
-    def _spaced(self, landmarks: Tensor) -> Tensor:
-        return landmarks if self.spacing is None else self.spacing(landmarks)
+    def _spaced(self, landmarks: Tensor, scale: Tensor | None) -> Tensor:
+        if self.spacing is None:
+            return landmarks
+        if scale is None:
+            return self.spacing(landmarks)  # type: ignore[no-any-return]
+        spaced: Tensor = self.spacing(landmarks * scale[:, None])
+        return spaced / scale[:, None]
 
-    def forward(self, image: Tensor) -> HybridGNetOutput:
-        """Segment images (B, C, S, S) in [0, 1]; the latent code is sampled in training, its mean else."""
+    def forward(self, image: Tensor, scale: Tensor | None = None) -> HybridGNetOutput:
+        """Segment images; the latent code is sampled in training, its mean else.
+
+        Args:
+            image: (B, C, S, S) in [0, 1].
+            scale: (B, 2), by which x and y of the frame are multiplied to have the proportions in which
+                landmarks are spaced; None where the frame has them.
+        """
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):
             # The graph layers take little time, and half precision there would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
-                return self._contours({level: x.float() for level, x in maps.items()}, image.float())
-        return self._contours(maps, image)
+                return self._contours({level: x.float() for level, x in maps.items()}, image.float(), scale)
+        return self._contours(maps, image, scale)
 
-    def _contours(self, maps: Mapping[int, Tensor], image: Tensor) -> HybridGNetOutput:
+    def _contours(self, maps: Mapping[int, Tensor], image: Tensor, scale: Tensor | None) -> HybridGNetOutput:
         mu, logvar = self.encode(maps)
         z = mu
         if self.training:
             z = mu + torch.randn_like(mu) * (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
-        landmarks, positions, nodes = self.decode(z, maps)
+        landmarks, positions, nodes = self.decode(z, maps, scale)
         dense = None
         if self.refiner is not None:
             refined: RefinerOutput = self.refiner(
-                landmarks, nodes, maps, self._spaced, image if self.own_planes else None
+                landmarks, nodes, maps, lambda p: self._spaced(p, scale), image if self.own_planes else None
             )
             positions += (landmarks, *refined.steps[:-1])
             landmarks, dense = refined.steps[-1], refined.dense

@@ -82,25 +82,24 @@ class MaskContourResult(ContourResult):
         return {name: dice(*pair) for name, pair in self.reproduced.items()}
 
     @cached_property
-    def hd_px(self) -> dict[str, float]:
-        """Hausdorff distance of the two, in pixels."""
+    def _distances(self) -> dict[str, Any]:
         from anatozoo.metrics.functional import surface_distances
 
-        return {
-            name: surface_distances(*pair).hausdorff(missing="worst")
-            for name, pair in self.reproduced.items()
-        }
+        return {name: surface_distances(*pair) for name, pair in self.reproduced.items()}
+
+    @cached_property
+    def hd_px(self) -> dict[str, float]:
+        """Hausdorff distance of the two, in pixels."""
+        return {name: each.hausdorff(missing="worst") for name, each in self._distances.items()}
 
     @cached_property
     def hd_mm(self) -> dict[str, float] | None:
         """The same in millimetres; None where the spacing is unknown."""
-        from anatozoo.metrics.functional import surface_distances
-
         if self.spacing_mm is None:
             return None
+        spacing = self.spacing_mm
         return {
-            name: surface_distances(*pair).in_mm(self.spacing_mm).hausdorff(missing="worst")
-            for name, pair in self.reproduced.items()
+            name: each.in_mm(spacing).hausdorff(missing="worst") for name, each in self._distances.items()
         }
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 POOR_FIT = {"clavicle_right": 0.85, "clavicle_left": 0.85, "clavicles": 0.85}
 """Dice between a mask and its landmarks below which a result is flagged; of other organs `POOR_ORGAN`."""
 POOR_ORGAN = 0.95
+MIRRORED = 0.01
+"""How far a heart that is flagged lies to the right of the middle of the thorax, as a share of its width."""
 
 
 class MaskContourTask(Contours):
@@ -198,8 +200,8 @@ def mask_flags(masks: Masks, *, swapped: bool) -> list[str]:
     whole = joined_sides(masks)
     if "heart" in whole and "lungs" in whole:
         columns = np.flatnonzero(whole["lungs"].any(0))
-        # Half of the way between the outer borders of the lungs: the heart lies to its right in the picture.
-        if _middle(whole["heart"]) < (columns[0] + columns[-1]) / 2:
+        # The heart lies beyond the middle between the outer borders of the lungs, on the patient's left.
+        if _middle(whole["heart"]) < columns[0] + (0.5 - MIRRORED) * (columns[-1] - columns[0]):
             flags.append("mirrored")
     corners = np.ones((3, 3))
     for name, mask in masks.items():

@@ -22,6 +22,10 @@ IN_FRONT = {"lung_right": ("heart", "clavicle_right"), "lung_left": ("heart", "c
 FINER = 4
 """How many times as fine as the frame the grid is on which masks are drawn."""
 
+BORDERS = {"lung_left": (21, 27, 40, -1), "lung_right": (21, 29, 43, 1)}
+"""Landmarks of a lung at the outer and inner corners of its base and at the end of the heart's border, and in
+which direction of x the heart lies."""
+
 
 @dataclass(frozen=True)
 class MaskAugment:
@@ -36,6 +40,7 @@ class MaskAugment:
         bend: size of a finer one, with 9.
         organ_scale: largest change of size of an organ by itself.
         organ_shift: largest shift of an organ by itself.
+        behind_p: a lung also takes up what the heart hides, as some data sets have it.
         exclusive_p: organs in front cut those behind.
         merge_p: lungs share one mask, and clavicles share one.
         drop_p: some organs are missing.
@@ -54,6 +59,7 @@ class MaskAugment:
     bend: float = 0.004
     organ_scale: float = 0.05
     organ_shift: float = 0.01
+    behind_p: float = 0.25
     exclusive_p: float = 0.4
     merge_p: float = 0.35
     drop_p: float = 0.5
@@ -62,6 +68,40 @@ class MaskAugment:
     hole_p: float = 0.25
     hard_p: float = 0.4
     soft_p: float = 0.1
+
+
+def grown_behind(points: Tensor, organs: Mapping[str, int], config: MaskAugment) -> tuple[Tensor, Tensor]:
+    """Landmarks of lungs that some data sets draw through behind the heart.
+
+    The inner corner of a lung's base moves towards the middle, the border to the heart becomes straighter,
+    and the base is drawn out.
+
+    Args:
+        points: (B, N, 2) in [0, 1], upright.
+        organs: landmarks per organ.
+        config: strengths.
+
+    Returns:
+        The landmarks, and in which images they moved, (B,) bool.
+    """
+    batch, result = len(points), points.clone()
+    some = chosen(batch, config.behind_p, points)
+    for organ, (outer, corner, end, side) in BORDERS.items():
+        part = organ_slices(organs).get(organ)
+        if part is None or organs[organ] <= end:
+            continue
+        far = uniform((batch, 1), 0.02, 0.15 if organ == "lung_left" else 0.06, points)
+        away = torch.cat([side * far, uniform((batch, 1), -0.01, 0.05, points)], 1)[:, None]
+        own = points[:, part].clone()
+        share = torch.linspace(1, 0, end - corner + 1, device=points.device)[:, None]
+        line = own[:, end, None] + share * (own[:, corner, None] + away - own[:, end, None])
+        straight = uniform((batch, 1, 1), 0.5, 1.0, points)
+        base = torch.linspace(0, 1, corner - outer + 1, device=points.device)[:, None]
+        drawn_out = own[:, outer : corner + 1] + base * away
+        own[:, corner : end + 1] = torch.lerp(own[:, corner : end + 1] + share * away, line, straight)
+        own[:, outer : corner + 1] = drawn_out
+        result[:, part] = torch.where(some[:, None, None], own, points[:, part])
+    return result, some
 
 
 def moved(points: Tensor, organs: Mapping[str, int], config: MaskAugment) -> Tensor:
@@ -127,13 +167,16 @@ def present(batch: int, names: list[str], config: MaskAugment, like: Tensor) -> 
     return torch.where(chosen(batch, config.drop_p, like)[:, None], some, everything)
 
 
-def spoiled(planes: Tensor, names: list[str], config: MaskAugment) -> tuple[Tensor, Tensor]:
+def spoiled(
+    planes: Tensor, names: list[str], config: MaskAugment, whole: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Masks as other data sets have them.
 
     Args:
         planes: (B, organs, S, S) in [0, 1], clean and whole.
         names: of the organs.
         config: strengths.
+        whole: (B,) bool, images in which no organ cuts another, for what is behind could not be told.
 
     Returns:
         The planes, and which organs they hold, (B, organs) bool.
@@ -141,7 +184,8 @@ def spoiled(planes: Tensor, names: list[str], config: MaskAugment) -> tuple[Tens
     batch = len(planes)
     held = present(batch, names, config, planes)
     planes = _rough(planes.clone(), config) * held[:, :, None, None]
-    cut = chosen(batch, config.exclusive_p, planes)[:, None, None]
+    cut = chosen(batch, config.exclusive_p, planes)
+    cut = (cut if whole is None else cut & ~whole)[:, None, None]
     left = planes.clone()
     for i, name in enumerate(names):
         for other in IN_FRONT.get(name, ()):

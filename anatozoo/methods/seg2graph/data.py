@@ -14,8 +14,9 @@ from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoiled
+from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, grown_behind, moved, spoiled
 from anatozoo.nn.graphs import organ_counts, organ_slices
+from anatozoo.nn.spacing import Spacing
 
 
 class LandmarkDataset(CaseDataset):
@@ -75,6 +76,7 @@ class Seg2GraphDataModule(ZooDataModule):
         layout: as ``"jsrt"``, ``"landmarks"`` or ``"folder"``.
         organs: as in the module.
         frame: as in the module.
+        anchors: as in the module; landmarks that were moved are spaced between them anew.
         augment: strengths, fields of `anatozoo.methods.seg2graph.augment.MaskAugment`; ``{}`` takes its
             defaults, None trains on the landmarks and masks as they are.
         **settings: see `ZooDataModule`.
@@ -86,12 +88,14 @@ class Seg2GraphDataModule(ZooDataModule):
         layout: str | list[str] = "auto",
         organs: str | dict[str, int] = "lungs_heart_clavicles",
         frame: FrameSpec = FrameSpec(256),
-        augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
+        anchors: dict[str, list[int]] = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
+        augment: dict[str, float] | None = {},  # noqa: B006
         **settings: Any,
     ) -> None:
         counts = organ_counts(organs)
         super().__init__(root, layout, organs=list(counts), frame=frame, **settings)
-        self.counts = counts
+        self.counts, self.anchors = counts, anchors
+        self._spacing: Spacing | None = None
         self.frame.require(2, ("pad",))
         self.augment_config = None if augment is None else strengths(MaskAugment, "augment", augment)
 
@@ -110,6 +114,15 @@ class Seg2GraphDataModule(ZooDataModule):
         total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)
         return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
 
+    def spaced(self, landmarks: Tensor) -> Tensor:
+        """Moved landmarks (B, N, 2) at the shares of the way between anchors that they had before."""
+        if not self.anchors:
+            return landmarks
+        if self._spacing is None:
+            self._spacing = Spacing(self.counts, self.anchors)
+            self._spacing.take_from(self.mean_landmarks())
+        return self._spacing.to(landmarks.device)(landmarks)  # type: ignore[no-any-return]
+
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Draw the masks; in training of moved landmarks, and with faults."""
         names, landmarks, side = list(self.counts), batch["landmarks"], self.frame.shape[0]
@@ -118,7 +131,8 @@ class Seg2GraphDataModule(ZooDataModule):
         if not training or self.augment_config is None:
             planes = drawn(landmarks, self.counts, side)
             return batch | {"image": planes * known[:, :, None, None]}
-        landmarks = moved(landmarks, self.counts, self.augment_config)
+        landmarks, behind = grown_behind(landmarks, self.counts, self.augment_config)
+        landmarks = self.spaced(moved(landmarks, self.counts, self.augment_config))
         planes = drawn(landmarks, self.counts, side) * known[:, :, None, None]
-        planes, held = spoiled(planes, names, self.augment_config)
+        planes, held = spoiled(planes, names, self.augment_config, behind)
         return batch | {"landmarks": landmarks, "image": planes, "held": held & known}

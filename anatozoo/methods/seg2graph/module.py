@@ -1,7 +1,7 @@
 """Seg2Graph in training, from landmarks alone: its losses and what measures it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
     """
 
     fast_layout = True
+    extra_links: ClassVar = {"anchors": "anchors"}
 
     previous: Tensor
     following: Tensor

@@ -101,7 +101,7 @@ class Seg2Graph(nn.Module):
             x, y = (2 * (shift[:, i, None] + zoom[:, i, None] * axis) + 1 / side - 1 for i in (0, 1))
             grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
             placed = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
-        found = self.hybrid(placed)
+        found = self.hybrid(placed, zoom)
         back = [shift[:, None] + zoom[:, None] * each for each in (found.landmarks, *found.positions)]
         return HybridGNetOutput(back[0], tuple(back[1:]), found.mu, found.logvar, None)
 
