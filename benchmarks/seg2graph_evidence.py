@@ -3,9 +3,9 @@
     python benchmarks/seg2graph_evidence.py --root DIR --out docs/evidence
 
 `--root` holds JSRT with its landmarks and SCR's masks, and covid-cxr; validation images alone are used.
-Masks are drawn from the landmarks of JSRT, as in the publication, and then taken away in part: one organ cuts another,
-organs are missing, lungs are one organ. SCR's own masks and those of covid-cxr, whose lungs go on behind the
-heart, come from the data sets.
+Masks are drawn from the landmarks of JSRT, as in the publication, and then taken away in part: one organ
+cuts another, organs are missing, lungs are one organ. SCR's own masks and those of covid-cxr, whose lungs go
+on behind the heart, come from the data sets.
 """
 
 import argparse
@@ -112,9 +112,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     table = markdown_table(["masks", "images", *(c.replace("/", " ") for c in COLUMNS)], rows)
     covid = record["covid"]
     words = (
-        f"covid-cxr, {covid['n']} masks of both lungs as one organ: Dice {covid['dice/lungs']:.4f}, "
-        f"Hausdorff distance {covid['hd_px/lungs']:.1f} px between given masks and landmarks; poor fit flagged: "
-        f"{covid['poor_fit']}."
+        f"covid-cxr, {covid['n']} masks of lungs as one organ: Dice {covid['dice/lungs']:.4f}, Hausdorff "
+        f"{covid['hd_px/lungs']:.1f} px between given masks and landmarks; poor fits: {covid['poor_fit']}."
     )
     return "\n".join(["# Landmarks from masks", "", record["about"], "", *table, "", words]) + "\n"
 
@@ -143,11 +142,11 @@ def main() -> None:
         return
     command = "python benchmarks/seg2graph_evidence.py --root DIR --out docs/evidence"
     about = (
-        f"{model.checkpoint_name} {model.checkpoint_version} on the validation images of JSRT at "
-        f"1024 x 1024, {SPACING_MM} mm a pixel, on which its weights were chosen. MSE is over the landmarks of "
-        "the organs that the masks show; Dice and Hausdorff distance compare the areas in the landmarks with "
-        "those in JSRT's, whole also where the masks were cut, and in the last line with SCR's masks. Masks of "
-        f"covid-cxr are of other radiographs, none of which was trained on. `{command}`"
+        f"{model.checkpoint_name} {model.checkpoint_version} on the validation images of JSRT at 1024 x "
+        f"1024, {SPACING_MM} mm a pixel, on which its weights were chosen. MSE is over the landmarks of the "
+        "organs that the masks show; Dice and Hausdorff distance compare the areas in the landmarks with "
+        "those in JSRT's, whole also where the masks were cut, and in the last line with SCR's masks. Masks "
+        f"of covid-cxr are of other radiographs, none of which was trained on. `{command}`"
     )
     record = {"command": command, "about": about, "jsrt": jsrt, "covid": covid}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def test_the_draw_has_the_deviation_that_the_encoder_gives() -> None:
     network = build("skipsnone").train()
     seen: list[Tensor] = []
     decode = network.decode
-    network.decode = lambda z, maps: (seen.append(z), decode(z, maps))[1]  # type: ignore[method-assign]
+    network.decode = lambda z, *rest: (seen.append(z), decode(z, *rest))[1]  # type: ignore[method-assign]
     with torch.no_grad():
         network.fc_logvar.weight.zero_()
         network.fc_logvar.bias.fill_(2 * torch.log(torch.tensor(3.0)))
