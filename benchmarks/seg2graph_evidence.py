@@ -11,7 +11,7 @@ on behind the heart, come from the data sets.
 import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def covid_rows(model: Any, root: Path) -> list[dict[str, float]]:
     return rows
 
 
-def means(rows: list[Mapping[str, float]], columns: tuple[str, ...]) -> dict[str, float]:
+def means(rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> dict[str, float]:
     """Means over the cases of the columns that there are."""
     found = {c: float(np.mean([row[c] for row in rows])) for c in columns if all(c in row for row in rows)}
     return {column: round(value, 4) for column, value in found.items() if not math.isnan(value)}

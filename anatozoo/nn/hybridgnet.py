@@ -232,7 +232,7 @@ class HybridGNet(nn.Module):
         if self.spacing is None:
             return landmarks
         if scale is None:
-            return self.spacing(landmarks)  # type: ignore[no-any-return]
+            return self.spacing(landmarks)
         spaced: Tensor = self.spacing(landmarks * scale[:, None])
         return spaced / scale[:, None]
 

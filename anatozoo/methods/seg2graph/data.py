@@ -121,7 +121,7 @@ class Seg2GraphDataModule(ZooDataModule):
         if self._spacing is None:
             self._spacing = Spacing(self.counts, self.anchors)
             self._spacing.take_from(self.mean_landmarks())
-        return self._spacing.to(landmarks.device)(landmarks)  # type: ignore[no-any-return]
+        return self._spacing.to(landmarks.device)(landmarks)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Draw the masks; in training of moved landmarks, and with faults."""

@@ -41,6 +41,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "dense_organs": ["heart", "lung_right", "lung_left"],
         "check_view": True,
     },
+    "seg2graph": {
+        "organs": {"lung_right": 44, "heart": 26},
+        "frame": {"size": 64},
+        "widths": [8, 8, 8, 16, 16],
+        "skips": [5],
+        "refine": [0.05],
+        "refine_features": 16,
+        "anchors": {"heart": [0, 5, 12, 18]},
+    },
     "unet": {"organs": ["lungs", "heart"], "frame": {"size": 96}, "decoder_widths": [4, 8, 16, 16, 24]},
     "acregnet": {"organs": ["heart"], "frame": {"size": 32}, "velocity": True, "instance_steps": 2},
     "affinereg": {
@@ -77,6 +86,7 @@ BUNDLED = {
     "affinereg": "affinereg-jsrt-rca",
     "aenet": "aenet-jsrt",
     "postdae": "postdae-jsrt",
+    "seg2graph": "seg2graph-jsrt",
     "acnn": "acnn-acdc",
     "acnnprior": "acnn-prior-acdc",
     "acnntl": "acnn-tl-hippocampus",
