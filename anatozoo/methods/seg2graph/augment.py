@@ -62,10 +62,10 @@ class MaskAugment:
     behind_p: float = 0.25
     exclusive_p: float = 0.4
     merge_p: float = 0.35
-    drop_p: float = 0.5
+    drop_p: float = 0.4
     coarse_p: float = 0.3
-    jagged_p: float = 0.3
-    hole_p: float = 0.25
+    jagged_p: float = 0.2
+    hole_p: float = 0.15
     hard_p: float = 0.4
     soft_p: float = 0.1
 

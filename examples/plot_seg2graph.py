@@ -1,0 +1,40 @@
+"""Landmarks from masks
+====================
+
+Turn the mask of any segmenter into landmarks: one of a number lies at the same place in every patient.
+
+Run it with ``python examples/plot_seg2graph.py [MASK]``. Without a mask it takes what a U-Net labels on the
+radiograph of the package ``pydicom-data`` (``pip install "anatozoo[demo]"``).
+"""
+
+import sys
+
+import anatozoo
+
+# %%
+# A mask to start with: a file of yours (a label map of right lung, left lung, heart, right and left
+# clavicle), or what another model of the zoo labels.
+model = anatozoo.load("seg2graph-jsrt")
+if len(sys.argv) > 1:
+    result = model.predict(sys.argv[1])
+else:
+    from pydicom.data import get_testdata_file
+
+    path = str(get_testdata_file("RG1_UNCR.dcm", download=False))
+    result = model.predict(anatozoo.load("unet-jsrt").predict(path))
+
+# %%
+# How well the landmarks reproduce the mask, and what to look at.
+for organ, dice in result.dice.items():
+    print(f"{organ}: Dice {dice:.3f}, Hausdorff distance {result.hd_px[organ]:.1f} px")
+print("flags:", ", ".join(result.flags) or "none")
+
+# %%
+# Landmark 21 of the right lung is its outer lower corner, in every patient.
+x, y = result.landmarks["lung_right"][21]
+print(f"outer lower corner of the right lung at ({x:.0f}, {y:.0f})")
+
+# %%
+# The landmarks as JSON, and a picture of them over the mask.
+for file in result.save("out", ["json", "png"]):
+    print("wrote", file)
