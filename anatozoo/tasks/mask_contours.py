@@ -1,7 +1,8 @@
 """From masks of organs, of any form and size, to their landmarks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,14 +11,17 @@ from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import to_frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import PAIRS, parts_of
+from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.masks import Classes
-from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
+from anatozoo.io.organ_masks import OrganMasks, checked, read_organ_masks
 from anatozoo.tasks.base import FRAGMENT, in_batches
 from anatozoo.tasks.contours import Contours
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.results.mask_contours import MaskContourResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 POOR_FIT = {"clavicle_right": 0.85, "clavicle_left": 0.85, "clavicles": 0.85}
 """Dice between a mask and its landmarks below which a result is flagged; of other organs `POOR_ORGAN`."""
@@ -39,6 +43,9 @@ class MaskContourTask(Contours):
         organs: landmarks per organ, in order.
         frame: a square that shows all of the mask.
     """
+
+    needs = frozenset({"organs"})
+    conditions: ClassVar = frozenset({"exclusive"})
 
     def __init__(self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any]) -> None:
         super().__init__(organs, frame)
@@ -91,6 +98,29 @@ class MaskContourTask(Contours):
             lambda x: self._read(x, classes, spacing_mm),
             lambda masks: self._trace(masks, precision),
         )
+
+    def usable(self, case: "DataCase") -> bool:
+        """Whether anything is annotated; no image is needed."""
+        return case.labelled
+
+    def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
+        """The masks of each case, judged by its landmarks, or else by the masks themselves."""
+        from anatozoo.tasks.chest_cases import identity_of
+        from anatozoo.tasks.trials import Trial
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[OrganMasks, Judge]":
+        from anatozoo.tasks.chest_cases import compared
+
+        drawn = case.read_drawn(tuple(self.organs))
+        names = [name for name in (*self.organs, *PAIRS) if name in drawn.organs]
+        sizes = {drawn.masks[name].shape[::-1] for name in names if name in drawn.masks}
+        # Landmarks and masks of one size share its pixels, which alone say how high they are for their width.
+        size = drawn.grid.size if sizes <= {drawn.grid.size} else sizes.pop()
+        grid = drawn.grid if size == drawn.grid.size else Grid(size)
+        masks = checked(OrganMasks({name: drawn.mask(name, size) for name in names}, grid, case.id), names)
+        return masks, lambda result: compared(drawn, result, how)
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test: an ellipse for each organ."""

@@ -9,13 +9,9 @@ from torch import Tensor
 from anatozoo.methods.seg2graph.model import Seg2GraphModel
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
-from anatozoo.nn.raster import polygon_inside
 from anatozoo.tasks.views import Maps, Points
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
-
-REPORT_FRAME = 1024
-"""Errors are logged in pixels of this frame, the one in which the published numbers are."""
 
 
 class Seg2GraphModule(ZooModule, Seg2GraphModel):
@@ -108,15 +104,3 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
                 output.landmarks, self.parts.values(), delta=self.huber_delta
             )
         return terms
-
-    def measure(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
-        found, truth, known = output.float(), batch["landmarks"], batch["landmark_weight"] > 0
-        square = (found - truth).square().mean(-1) * REPORT_FRAME**2
-        mean = torch.where(known, square, 0.0).sum(1) / known.sum(1).clamp_min(1)
-        values = [torch.where(known.any(1), mean, torch.nan)]
-        for part in self.parts.values():
-            a, b = (polygon_inside(points[:, part], REPORT_FRAME, REPORT_FRAME) for points in (found, truth))
-            dice = 2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + b.sum((1, 2))).clamp_min(1)
-            values.append(torch.where(known[:, part].all(1), dice, torch.nan))
-        return torch.stack(values, 1)

@@ -10,6 +10,7 @@ from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoile
 from anatozoo.methods.seg2graph.data import Seg2GraphDataModule
 from anatozoo.methods.seg2graph.module import Seg2GraphModule
 from anatozoo.methods.seg2graph.network import Seg2Graph
+from anatozoo.metrics.cases import case_row
 from anatozoo.nn.graphs import LUNGS_HEART_CLAVICLES, organ_slices
 from tests.support.chest_data import write_chest_data
 
@@ -132,11 +133,11 @@ def test_perfect_landmarks_are_measured_as_perfect(data: Seg2GraphDataModule) ->
     module = Seg2GraphModule(frame={"size": 64}, widths=[8, 8, 8, 8, 8])
     item = data.sets["val"][0]
     batch = data.prepare({key: value[None] for key, value in item.items()}, training=False)
-    values = module.measure(batch["landmarks"], batch)[0]
-    assert float(values[0]) == 0
-    assert bool((values[1:] == 1).all())
+    row = case_row(module.cases(batch["landmarks"], batch)[0])
+    assert row["mse_px2"] == 0
+    assert {row[name] for name in module.columns()[1:]} == {1}
     batch["landmark_weight"][:, PARTS["heart"]] = 0
-    assert bool(module.measure(batch["landmarks"], batch)[0, 3].isnan())
+    assert "dice/heart" not in case_row(module.cases(batch["landmarks"], batch)[0])
 
 
 def test_landmarks_of_unseen_organs_count_less() -> None:

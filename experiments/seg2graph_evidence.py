@@ -1,6 +1,6 @@
 """Landmarks from masks: how near to those of the data set, and how well they reproduce the masks.
 
-    python benchmarks/seg2graph_evidence.py --root DIR --out docs/evidence
+    python experiments/seg2graph_evidence.py --root DIR --out docs/evidence
 
 `--root` holds JSRT with its landmarks and SCR's masks, and covid-cxr; validation images alone are used.
 Masks are drawn from the landmarks of JSRT, as in the publication, and then taken away in part: one organ
@@ -140,7 +140,7 @@ def main() -> None:
     print(json.dumps(covid), flush=True)
     if options.out is None:
         return
-    command = "python benchmarks/seg2graph_evidence.py --root DIR --out docs/evidence"
+    command = "python experiments/seg2graph_evidence.py --root DIR --out docs/evidence"
     about = (
         f"{model.checkpoint_name} {model.checkpoint_version} on the validation images of JSRT at 1024 x "
         f"1024, {SPACING_MM} mm a pixel, on which its weights were chosen. MSE is over the landmarks of the "
