@@ -41,7 +41,7 @@ lies on the other side; sides_swapped right and left are named the other way
 
 examples:
   anatozoo landmarks masks/ --labels lungs=1,heart=2 --out data/annotations
-  anatozoo landmarks masks/ --format json,png --out out    (one folder per organ)
+  anatozoo landmarks masks_by_organ/ --format json,png --out out
 
 exit codes: 0 all done, 1 error, 2 wrong usage, 3 some masks failed and
 manifest.csv says why, 130 interrupted"""

@@ -146,7 +146,7 @@ def _top_parser() -> argparse.ArgumentParser:
         "",
     ]
     for title, commands in GROUPS.items():
-        lines += [f"{title}:", *(f"  {name:<11}{c.summary}" for name, c in commands.items()), ""]
+        lines += [f"{title}:", *(f"  {name:<10}{c.summary}" for name, c in commands.items()), ""]
     parser = argparse.ArgumentParser(
         prog="anatozoo",
         usage="anatozoo COMMAND [options]",
