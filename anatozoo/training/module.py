@@ -207,12 +207,25 @@ class ZooModule(Predictor, L.LightningModule):
         checkpoint[OBJECTIVES_KEY] = [type(each).__name__ for each in self.objectives]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume from weights alone, or with another loss.
+        """Refuse weights of a model with other settings, and a resume from weights alone or with a new loss.
 
         Raises:
-            ConfigError: the file lacks the state of the fit, or this fit lacks an objective of that fit.
+            ConfigError: the model's settings, such as its organs, are not those of the checkpoint, the file
+                lacks the state of the fit, or this fit lacks an objective of that fit.
         """
-        if self._trainer is None or self._trainer.state.fn != "fit":
+        if self._trainer is None:
+            return
+        stored, mine = plain(dict(checkpoint.get("hyper_parameters", {}))), self.settings()
+        # Weights may fit all the same, and organs in another order would take one another's names. As text,
+        # because mappings in another order are equal.
+        names = [n for n in mine if n in stored and json.dumps(stored[n]) != json.dumps(mine[n])]
+        if names:
+            raise ConfigError(
+                f"{self._trainer.ckpt_path} was trained with other settings of the model: {', '.join(names)} "
+                f"({names[0]} {stored[names[0]]!r} there, {mine[names[0]]!r} here). Leave these out, because "
+                "a checkpoint brings its own; to begin a fit from its weights, use --model.init_weights."
+            )
+        if self._trainer.state.fn != "fit":
             return
         refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
         missing = Counter(checkpoint.get(OBJECTIVES_KEY, ()))

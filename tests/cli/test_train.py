@@ -186,6 +186,23 @@ def test_measuring_takes_the_hyper_parameters_from_the_checkpoint(
         assert found[key] == pytest.approx(expected[key], rel=1e-5), key
 
 
+@pytest.mark.parametrize("command", ["validate", "fit"])
+@pytest.mark.parametrize(
+    "setting",
+    ["organs={heart: 26, lung_right: 44, lung_left: 50}", "organs=lungs", "frame.size=128"],
+)
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(
+    command: str, setting: str, trained: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Organs in another order fit the weights, but then one organ is taken for another."""
+    options = [f"--ckpt_path={checkpoint(trained, 3)}", f"--model.{setting}"]
+    if command == "fit":
+        options.append("--trainer.max_epochs=5")
+    assert main(arguments(command, data, tmp_path, *options)) == 1
+    said = capsys.readouterr().err
+    assert "was trained with other settings of the model: " + setting.split("=")[0].split(".")[0] in said
+
+
 def test_a_checkpoint_wins_over_a_configuration_file(trained: Path, data: Path, tmp_path: Path) -> None:
     options = ["--config", "hybridgnet/paper.yaml", "--ckpt_path", str(checkpoint(trained, 3))]
     assert main(arguments("test", data, tmp_path, *options)) == 0
