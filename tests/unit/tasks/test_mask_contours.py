@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.data.case import Case, Drawn
 from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
+from anatozoo.metrics.cases import case_row
 from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.tasks.trials import Conditions
 from tests.support.tracer import ORGANS, Tracer, chest, label_map
 
 
@@ -93,3 +96,19 @@ def test_pixels_that_are_not_square_keep_the_proportions_of_the_body() -> None:
     masks = {"heart": chest("heart")["heart"][::2]}
     result = Tracer().predict(given(masks, spacing_mm=(0.5, 1.0)))
     assert result.dice["heart"] > 0.95
+
+
+def test_a_data_set_is_evaluated_by_its_masks_and_landmarks() -> None:
+    model = Tracer()
+    masks = chest("lung_right", "heart")
+    found = model.predict(given(masks))
+    drawn = Drawn(Grid((300, 300), (0.5, 0.5)), {"heart": found.landmarks["heart"]}, masks)
+    case = Case("a", "a", organs=drawn.organs, draw=lambda organs, grid: drawn)
+    assert model.usable(case)
+    [trial] = model.trials([case], Conditions())
+    question, judge = trial.read()
+    assert list(question.masks) == ["lung_right", "heart"]
+    row = case_row(judge(model.ask(question)))
+    assert row["mse_px2"] == pytest.approx(0, abs=1e-6)
+    assert row["dice/heart"] == 1
+    assert not model.usable(Case("b", "b"))
