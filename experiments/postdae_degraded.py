@@ -19,6 +19,8 @@ from comparing import Row, options_of, table_lines, write
 from scipy.stats import wilcoxon
 
 import anatozoo
+from anatozoo.data.layouts.base import shown
+from anatozoo.errors import DataError
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.tasks.trials import Conditions, choose_cases, measured
 
@@ -67,14 +69,20 @@ def main() -> None:
     model = anatozoo.load(options.model)
     name = model.checkpoint_name
     recipe = yaml.safe_load((CONFIGS / (options.config or f"{name.partition('-')[2]}.yaml")).read_text())
-    cases, _ = choose_cases(model, options.root, options.layout, "val")
+    cases, lacking = choose_cases(model, options.root, options.layout, "val")
+    if lacking:
+        print(f"{lacking} of {len(cases) + lacking} cases lack an annotation of all organs.")
     refuse_dealt(cases, options.allow_dealt_split)
     trials = model.trials(cases, Conditions(degrade=recipe["data"].get("degrade", {})))
+    measurements = list(measured(model, trials))
+    failed = [f"{row['id']} ({row['error']})" for row in measurements if "error" in row]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(trials)} masks cannot be measured: {shown(failed)}.")
     rows = [
         {"kind": row["degradation"]}
         | side_of(row, model.organs, "before")
         | side_of(row, model.organs, "after")
-        for row in measured(model, trials)
+        for row in measurements
     ]
     table = pd.DataFrame(rows)
     results = {"all damaged": summary(table[table["kind"] != "clean"])}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 PROFILES = ("gaussian", "box")
+POSITIONS = 7
+"""Positions of the square that hides a part of a radiograph."""
 
 _USAGE = """\
 anatozoo evaluate [-h] NAME --data DATA [--root DIR] [options]
@@ -81,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     model.add_argument("--precision", choices=("32", "bf16", "16"), help="number format (default: 32)")
-    special = parser.add_argument_group("what some checkpoints are asked")
+    special = parser.add_argument_group("for some checkpoints only")
     special.add_argument(
         "--occlusion",
         type=positive,
@@ -91,18 +93,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     special.add_argument(
         "--occlusion-positions",
         type=at_least_one,
-        default=7,
         metavar="N",
-        help="positions of the square (default: 7)",
+        help=f"positions of the square (default: {POSITIONS})",
     )
-    special.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the square's positions (default: 0)"
-    )
+    special.add_argument("--seed", type=int, metavar="N", help="seed of the square's positions (default: 0)")
     special.add_argument(
         "--pairs",
         type=at_least_one,
         metavar="N",
-        help="registration: N pairs of two images, always the same ones (default: all ordered pairs)",
+        help="registration: N pairs of two images, the same in every run (default: all ordered pairs)",
     )
     special.add_argument(
         "--side",
@@ -116,14 +115,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const={},
         metavar="STRENGTHS",
-        help="repair: measure each mask as it is and under every kind of damage, always the same; STRENGTHS "
-        "differ from the training's defaults, as morphology=0.012,swap=0.012. Without it masks are not "
-        "damaged",
+        help="repair: measure each mask as it is and under every kind of damage, which is the same in every "
+        "run; STRENGTHS replace defaults of the training, as morphology=0.012,swap=0.012. Without this "
+        "option masks are not damaged",
     )
     special.add_argument(
         "--profile",
         choices=PROFILES,
-        help="super-resolution: of the thick slices that are made of each volume (default: gaussian)",
+        help="super-resolution: slice profile by which each volume is turned into thick slices (default: "
+        "gaussian)",
     )
     add_file_arguments(parser)
     add_measuring_arguments(parser)
@@ -142,10 +142,13 @@ def run(args: argparse.Namespace) -> int:
         if args.data is None:
             args.usage_error("--data is needed: which images shall be segmented?")
         _refuse(args, ("classes", "size"), "--pred and --ref")
+        if args.occlusion is None:
+            _refuse(args, ("occlusion_positions", "seed"), "--occlusion")
         return _run_checkpoint(args)
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
-    beside_name = ("occlusion", "pairs", "side", "degrade", "profile", "precision")
+    square = ("occlusion", "occlusion_positions", "seed")
+    beside_name = (*square, "pairs", "side", "degrade", "profile", "precision")
     _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
     return run_files(args)
 
@@ -155,7 +158,7 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], belonging_to: str) -
         if getattr(args, name) is not None:
             if name == "name":
                 args.usage_error(f"NAME ({args.name}) and --pred are two ways to say what is measured.")
-            args.usage_error(f"--{name} belongs to {belonging_to}.")
+            args.usage_error(f"--{name.replace('_', '-')} belongs to {belonging_to}.")
 
 
 def _run_checkpoint(args: argparse.Namespace) -> int:
@@ -167,6 +170,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
 
     check_output(args)
     args.split = args.split or "val"
+    args.occlusion_positions, args.seed = args.occlusion_positions or POSITIONS, args.seed or 0
     root, layout = _place(args)
     model: Any = load(args.name, device=args.device)
     how = conditions_of(model, args)
@@ -222,7 +226,7 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     """How the data set shall ask the model.
 
     Raises:
-        ConfigError: an option that this model does not heed.
+        ConfigError: an option that this model does not use.
     """
     from anatozoo.tasks.trials import Conditions
 
@@ -236,7 +240,7 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     }
     given = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(set(given) - model.conditions):
-        raise ConfigError(f"{args.name} does not heed --{foreign[0]}; leave it out.")
+        raise ConfigError(f"{args.name} does not use --{foreign[0]}; leave it out.")
     given.pop("occlusion", None)
     spacing = None if args.spacing_mm is None else tuple(args.spacing_mm)
     return Conditions(measures_of(args), spacing, **given)
@@ -257,6 +261,8 @@ def evaluate(
         passes = [(replace(how, occlusion=(args.occlusion, c)), {"position": i}) for i, c in centres]
     for conditions, extra in passes:
         trials = model.trials(cases, conditions)
+        if trials and "moving" in trials[0].identity:
+            print(f"{len(trials)} pairs of {len(cases)} images.", file=sys.stderr)
         trials = [replace(trial, identity=trial.identity | extra) for trial in trials]
         rows = measured(model, trials, conditions.measures, args.batch_size)
         yield from track(

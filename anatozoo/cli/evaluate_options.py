@@ -120,14 +120,19 @@ def at_least_one(text: str) -> int:
 
 
 def strengths(text: str) -> dict[str, float]:
-    """Names and numbers, as ``a=0.1,b=2``, from the command line."""
-    found = {}
+    """Different names with finite numbers, as ``a=0.1,b=2``, from the command line."""
+    found: dict[str, float] = {}
     for part in text.split(","):
-        name, _, number = part.partition("=")
+        name, _, number = (word.strip() for word in part.partition("="))
         try:
-            found[name.strip()] = float(number)
+            value = float(number)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} must be NAME=NUMBER with commas between") from None
+            value = math.nan
+        if not name or not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text!r} must be NAME=NUMBER with commas between")
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{text!r} gives {name} twice")
+        found[name] = value
     return found
 
 

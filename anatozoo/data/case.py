@@ -18,6 +18,8 @@ from anatozoo.io.landmarks import Points, draw_organ_mask
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.splits import Origin
 
+METADATA = ("sex", "age", "view")
+"""Facts about a radiograph that its row in an evaluation holds."""
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 

@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 
 from anatozoo.data.base import CaseDataset
-from anatozoo.data.case import Case, Drawn, flat
+from anatozoo.data.case import METADATA, Case, Drawn, flat
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.square import to_network
-
-METADATA = ("dataset", "sex", "age", "view")
-"""Facts about a radiograph in a row of an evaluation."""
 
 
 class RadiographDataset(CaseDataset):

@@ -15,6 +15,8 @@ from anatozoo.version import __version__
 
 FAILURE_METRIC, FAILURE_DICE = "dice/lungs", 0.7
 GROUPS = ("view", "sex", "degradation")
+COLUMNS = ("error", "moving", "fixed", "moving_patient", "position", "degradation")
+"""Columns that some evaluations add to a row, beside metrics."""
 COUNTS = ("components", "holes", "self_intersections", "invented", "missed")
 """Metrics that are whole numbers."""
 MAIN = (
@@ -37,6 +39,21 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
     """Metrics that any row holds, in order of appearance: with an organ, with a unit, or one of `BARE`."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if "/" in name or name.endswith(_UNITS) or name in BARE]
+
+
+def with_facts(known: Row, facts: Row) -> dict[str, Any]:
+    """A row with further facts, such as the other columns of a manifest.
+
+    Args:
+        known: the row; it stays as it is.
+        facts: name -> value. A fact with the name of a column of evaluations, such as ``id``, ``error`` or a
+            metric, is kept as ``NAME (given)``, so that nobody takes it for a measured value.
+    """
+    row = dict(known)
+    for name, value in facts.items():
+        taken = name in known or name in COLUMNS or metric_names([{name: value}])
+        row[f"{name.replace('/', ' ')} (given)" if taken else name] = value
+    return row
 
 
 def ranked(names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anatozoo.data.case import METADATA
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case, Row
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.tasks.trials import Conditions
 
-METADATA = ("dataset", "sex", "age", "view")
-
 
 def identity_of(case: DataCase) -> Row:
     """``id``, ``patient``, ``split``, ``dataset``, ``sex``, ``age`` and ``view``; None where unknown."""
-    known = {"dataset": case.domain} | dict(case.facts)
-    return {"id": case.id, "patient": case.subject, "split": case.split} | {k: known.get(k) for k in METADATA}
+    known = {"id": case.id, "patient": case.subject, "split": case.split, "dataset": case.domain}
+    return known | {name: case.facts.get(name) for name in METADATA}
 
 
 def compared(drawn: Drawn, result: SegmentationResult, how: Conditions) -> Case:

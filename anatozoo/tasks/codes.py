@@ -162,10 +162,10 @@ class CodeTask(Predictor):
         return self.reconstruct(question)
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Any, Judge]":
-        from anatozoo.tasks.trials import as_mask, labels_beside, read_truth
+        from anatozoo.tasks.trials import as_mask, organs_beside, read_truth
 
         truth, grid = read_truth(case, self.organs, how)
-        return as_mask(truth, grid), lambda found: labels_beside(found, truth, self.organs, grid.spacing_mm)
+        return as_mask(truth, grid), lambda found: organs_beside(found, truth, self.organs, grid.spacing_mm)
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C, ...) of the reconstruction of the batch's ``labels``."""

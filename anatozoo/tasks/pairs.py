@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from anatozoo.results.field import RegistrationResult
     from anatozoo.tasks.trials import Conditions, Judge
 
+KEPT = 8
+"""Images kept in memory at most: volumes of a large split would fill it."""
 Pair = tuple[int, int]
 
 
@@ -97,14 +99,14 @@ def pair_case(result: RegistrationResult, moving: Subject, fixed: Subject, organ
 
 
 def pair_trials(cases: Sequence[DataCase], organs: Sequence[str], dims: int, how: Conditions) -> list[Trial]:
-    """A trial for each pair; every image is read once and kept.
+    """A trial for each pair, ordered by the moving image; the images used last are kept in memory.
 
     Raises:
         DataError: there are less than two cases.
     """
     if len(cases) < 2:
         raise DataError(f"a registration takes two cases, and the split has {len(cases)}; choose another.")
-    read = cache(lambda index: read_subject(cases[index], organs, dims, how))
+    read = lru_cache(KEPT)(lambda index: read_subject(cases[index], organs, dims, how))
     pairs = choose_pairs(ordered_pairs(len(cases)), how.pairs)
     return [Trial(_identity(cases[m], cases[f]), partial(_trial, read, m, f, organs)) for m, f in pairs]
 

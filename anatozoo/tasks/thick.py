@@ -50,7 +50,7 @@ def thickened(image: GridImage, factor: int, profile: str) -> Thickened:
     there.
 
     Raises:
-        DataError: the spacing is unknown, or the volume is too small.
+        DataError: the spacing is unknown, or the volume is too small or constant.
         ConfigError: the profile is unknown.
     """
     spacing, name = image.grid.spacing_mm, image.name
@@ -58,6 +58,10 @@ def thickened(image: GridImage, factor: int, profile: str) -> Thickened:
         raise DataError(f"{name}: the spacing is unknown, and with it how thick its slices are; give it.")
     if min(image.grid.shape) < FEWEST:
         raise DataError(f"{name} is {image.grid.size} voxels; {FEWEST} a side are needed.")
+    if image.pixels.min() == image.pixels.max():
+        raise DataError(
+            f"every voxel of {name} has the same value; a constant volume has nothing to restore."
+        )
     missing = -len(image.pixels) % factor
     first = missing // 2
     padded = np.pad(image.pixels, ((first, missing - first), (0, 0), (0, 0)), mode="edge")

@@ -21,6 +21,8 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
+from anatozoo.metrics.tables import with_facts
+from anatozoo.tasks.cases import label_dice
 
 Judge = Callable[[Any], Case]
 FAILURES = (ImageError, DataError, GeometryError)
@@ -90,17 +92,16 @@ def choose_cases(
 
     Raises:
         DataError: there are none; the message says what was found.
-        ConfigError: the layout is unknown, or holds no images of the model's dimensions.
+        ConfigError: the layout is unknown, holds no images of the model's dimensions, or takes no label
+            values.
     """
     organs = tuple(model.organs) if "organs" in model.needs else ()
-    dims = len(model.shape)
     chosen = recognised(Path(root)) if layout == "auto" and Path(root).exists() else layout
-    if chosen in LAYOUTS and dims not in LAYOUTS[chosen].dims:
-        held, taken = ("images", "volumes") if dims == 3 else ("volumes", "images")
+    if label_values is not None and chosen in LAYOUTS and not LAYOUTS[chosen].takes_label_values:
         raise ConfigError(
-            f"the layout {chosen!r} holds {held}, and {model.checkpoint_name} takes {taken}; give other data."
+            f"the layout {chosen!r} says itself what its label maps mean; leave out --labels (label_values)."
         )
-    found = find_cases(root, chosen, organs, dims=dims, label_values=label_values).cases
+    found = find_cases(root, chosen, organs, dims=len(model.shape), label_values=label_values).cases
     of_split = [case for case in found if split in (None, case.split)]
     if not of_split:
         known = sorted({case.split for case in found if case.split})
@@ -164,9 +165,9 @@ def measured(
 
 
 def identity_of(case: DataCase) -> Row:
-    """Who a case is: ``id``, ``patient``, ``split``, ``dataset``, and what else is known."""
+    """Who a case is: ``id``, ``patient``, ``split``, ``dataset``, and its facts, see `with_facts`."""
     known = {"id": case.id, "patient": case.subject, "split": case.split, "dataset": case.domain}
-    return known | dict(case.facts)
+    return with_facts(known, case.facts)
 
 
 def read_volume(case: DataCase, how: Conditions, dims: int = 3) -> GridImage:
@@ -179,7 +180,7 @@ def read_volume(case: DataCase, how: Conditions, dims: int = 3) -> GridImage:
     image = case.read_image(dims)
     if how.spacing_mm is None or image.grid.spacing_mm is not None:
         return image
-    return image.with_spacing(_spread(how.spacing_mm))
+    return image.with_spacing(spread(how.spacing_mm))
 
 
 def read_truth(case: DataCase, organs: Sequence[str], how: Conditions) -> tuple[npt.NDArray[np.uint8], Grid]:
@@ -192,10 +193,10 @@ def read_truth(case: DataCase, organs: Sequence[str], how: Conditions) -> tuple[
     labels, grid = case.read_labels(organs)
     if how.spacing_mm is None or grid.spacing_mm is not None:
         return labels, grid
-    return labels, grid.with_spacing(_spread(how.spacing_mm))
+    return labels, grid.with_spacing(spread(how.spacing_mm))
 
 
-def _spread(spacing_mm: tuple[float, ...]) -> float | tuple[float, ...]:
+def spread(spacing_mm: tuple[float, ...]) -> float | tuple[float, ...]:
     """One number counts for all axes."""
     return spacing_mm[0] if len(spacing_mm) == 1 else spacing_mm
 
@@ -215,3 +216,13 @@ def labels_beside(
     """Two label maps (H, W) or (D, H, W) of one grid, in which organ number i, from 1, has the value i."""
     one, other = (Annotation.from_labels(labels, organs, spacing_mm) for labels in (found, truth))
     return Case(one, other, numbers=numbers or {})
+
+
+def organs_beside(
+    found: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8],
+    organs: Sequence[str],
+    spacing_mm: tuple[float, ...] | None,
+) -> Case:
+    """`labels_beside` with the mean over the organs as ``dice``."""
+    return labels_beside(found, truth, organs, spacing_mm, {"dice": label_dice(found, truth, len(organs))})

@@ -155,11 +155,11 @@ class VolumeTask(Predictor):
         return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[GridImage, Judge]":
-        from anatozoo.tasks.trials import labels_beside, read_volume
+        from anatozoo.tasks.trials import organs_beside, read_volume
 
         image = read_volume(case, how)
         truth, grid = case.read_labels(self.organs, image.grid)
-        return image, lambda result: labels_beside(result.label_map, truth, self.organs, grid.spacing_mm)
+        return image, lambda result: organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that is free to share, for the golden test: the one with the most segmented voxels."""

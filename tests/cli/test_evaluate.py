@@ -218,8 +218,9 @@ def test_an_unreadable_image_does_not_stop_the_others(
         (["--data", "jsrt", "--root", "ROOT", "--split", "test"], "is in split 'test'"),
         (["--data", "jsrt", "--root", "nowhere"], "nowhere is not a folder; --root"),
         (["--data", "jsrt", "--root", "ROOT", "--spacing-mm", "1", "1"], "is one number"),
-        (["--data", "jsrt", "--root", "ROOT", "--pairs", "2"], "shifted does not heed --pairs"),
-        (["--data", "jsrt", "--root", "ROOT", "--degrade"], "shifted does not heed --degrade"),
+        (["--data", "jsrt", "--root", "ROOT", "--pairs", "2"], "shifted does not use --pairs"),
+        (["--data", "jsrt", "--root", "ROOT", "--degrade"], "shifted does not use --degrade"),
+        (["--data", "jsrt", "--root", "ROOT", "--labels", "heart=1"], "says itself what its label maps mean"),
         (["--data", "covid", "--root", "ROOT"], "nothing of layout 'covid'"),
     ],
 )
@@ -324,7 +325,9 @@ def test_pairs_are_counted_as_pairs(
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: model.eval())
     command = ["evaluate", "pairs", "--data", "jsrt", "--root", str(jsrt), "--side", "32", "--pairs", "2"]
     assert main(command) == 0
-    shown = capsys.readouterr().out
+    printed = capsys.readouterr()
+    shown = printed.out
+    assert "2 pairs of 3 images." in printed.err
     assert "2 pairs. `anatozoo evaluate pairs --data jsrt" in shown
     assert "--pairs 2 --side 32`" in shown
 
@@ -359,6 +362,12 @@ def test_tables_that_cannot_be_written(
         (["net", "--data", "jsrt", "--classes", "a"], "--classes belongs to --pred and --ref"),
         (["net", "--data", "jsrt", "--size", "4", "4"], "--size belongs to --pred and --ref"),
         (["net", "--data", "jsrt", "--degrade", "swap"], "must be NAME=NUMBER"),
+        (["net", "--data", "jsrt", "--degrade", "swap=nan"], "must be NAME=NUMBER"),
+        (["net", "--data", "jsrt", "--degrade", "swap=inf"], "must be NAME=NUMBER"),
+        (["net", "--data", "jsrt", "--degrade", "=1"], "must be NAME=NUMBER"),
+        (["net", "--data", "jsrt", "--degrade", "swap=1,swap=2"], "gives swap twice"),
+        (["net", "--data", "jsrt", "--seed", "0"], "--seed belongs to --occlusion"),
+        (["net", "--data", "jsrt", "--occlusion-positions", "2"], "--occlusion-positions belongs to --occl"),
         (["--pred", "a"], "belong together"),
         (["--ref", "a"], "belong together"),
         (["net", "--pred", "a", "--ref", "b"], "NAME (net) and --pred are two ways"),

@@ -150,4 +150,5 @@ LAYOUT = Layout(
     (2, 3),
     lambda root: root.is_dir() and any(True for _ in files_below(root, "patient*_frame*_gt.nii*")),
     find_acdc,
+    takes_label_values=False,
 )

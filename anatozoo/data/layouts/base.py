@@ -63,6 +63,7 @@ class Layout:
         dims: 2 for images, 3 for volumes, or both.
         recognises: quick check whether a folder has this layout.
         find: function that lists the cases.
+        takes_label_values: whether it uses `Wanted.label_values`.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Layout:
     dims: tuple[int, ...]
     recognises: Callable[[Path], bool]
     find: Callable[[Wanted], Listing]
+    takes_label_values: bool = True
 
 
 def subject_rule(pattern: str | None) -> Callable[[str], str]:

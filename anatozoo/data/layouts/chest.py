@@ -7,15 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from anatozoo.data.case import Case, Drawn, Mask
+from anatozoo.data.case import METADATA, Case, Drawn, Mask
 from anatozoo.data.layouts.base import Layout, Listing, Wanted
 from anatozoo.errors import DataError
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest
 from anatozoo.io.chest_folders import is_jsrt, scan
 from anatozoo.io.grid import Grid
 from anatozoo.io.splits import check_subjects, dealt, refuse_foreign
-
-_FACTS = ("dataset", "sex", "age", "view")
 
 
 def find_chest(layout: str, wanted: Wanted) -> Listing:
@@ -53,7 +51,7 @@ def case_of(chest: ChestCase) -> Case:
         organs,
         None if chest.image is None else chest.read_image,
         partial(_draw, chest) if organs else None,
-        {key: chest.metadata[key] for key in _FACTS if chest.metadata.get(key) is not None},
+        {key: chest.metadata[key] for key in METADATA if chest.metadata.get(key) is not None},
         chest.origin,
     )
 
@@ -111,6 +109,6 @@ _WORDS = {
     "chest": "any of these four, all that are there",
 }
 LAYOUTS = [
-    Layout(name, words, (2,), partial(_recognises, name), partial(find_chest, name))
+    Layout(name, words, (2,), partial(_recognises, name), partial(find_chest, name), takes_label_values=False)
     for name, words in _WORDS.items()
 ]

@@ -35,9 +35,12 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
         try:
             codes = parse_labels(given)[0]
         except ConfigError as error:
-            raise ConfigError(str(error).replace("--labels", "data.label_values")) from error
+            raise ConfigError(str(error).replace("--labels", "--labels or data.label_values")) from error
         if absent := [organ for organ in organs if organ not in codes.ranges]:
-            raise ConfigError(f"data.label_values={given!r} has no value for {', '.join(absent)}.")
+            raise ConfigError(
+                f"the label values {given!r} lack {', '.join(absent)}; give every organ's (--labels or "
+                "data.label_values)."
+            )
         return codes
     if given is None:
         for path in (folder / name for name in FILES):

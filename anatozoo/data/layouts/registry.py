@@ -45,7 +45,10 @@ def find_cases(
     chosen = LAYOUTS[recognised(place) if layout == "auto" else layout]
     if dims not in chosen.dims:
         kinds = "images" if dims == 2 else "volumes"
-        raise ConfigError(f"layout={chosen.name!r} holds no {dims}-D {kinds}; change the frame's size.")
+        raise ConfigError(
+            f"the layout {chosen.name!r} holds no {dims}-D {kinds}, which the model takes; give other data, "
+            "or train with a frame of another size."
+        )
     return chosen.find(
         Wanted(place, None if organs is None else tuple(organs), dims, label_values, subject_pattern)
     )
@@ -60,7 +63,9 @@ def recognised(root: Path) -> str:
     for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
         found = [name for name in group if LAYOUTS[name].recognises(root)]
         if len(found) > 1:
-            raise DataError(f"{root} looks like {' and like '.join(found)}; say which by data.layout.")
+            raise DataError(
+                f"{root} looks like {' and like '.join(found)}; say which (--data, --layout or data.layout)."
+            )
         if found:
             return found[0]
     known = "; ".join(f"{layout.name}: {layout.words}" for layout in LAYOUTS.values())

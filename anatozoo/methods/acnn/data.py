@@ -18,6 +18,7 @@ from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import fit_frame
 from anatozoo.io.grid import Grid
+from anatozoo.metrics.tables import with_facts
 from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move
 
 
@@ -53,7 +54,7 @@ class StackDataset(FrameDataset):
 
     def identity(self, index: int) -> dict[str, Any]:
         """As in `FrameDataset`, with further facts, such as phase and diagnosis of ACDC."""
-        return super().identity(index) | dict(self.cases[index].facts)
+        return with_facts(super().identity(index), self.cases[index].facts)
 
 
 class AcnnDataModule(ZooDataModule):

@@ -31,15 +31,34 @@ class MaskDataset(FrameDataset):
 
     Items hold ``clean`` (1 + organs, ...) float32, the shares of the labels in each cell, background first,
     and ``spacing_mm`` (x, y[, z]) float32 of the frame's pixels, NaN where it is unknown.
+
+    Args:
+        cases: the cases.
+        organs: names in the order of their labels.
+        spec: frame of the network.
+        spacing_mm: one number or (x, y[, z]), of label maps whose files state none.
     """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        organs: Sequence[str],
+        spec: FrameSpec,
+        spacing_mm: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(cases, organs, spec)
+        self.spacing_mm = spacing_mm
 
     def read(self, case: Case) -> dict[str, Tensor]:
         """Shares of the organs in 8 bits.
 
         Raises:
             DataError: the label map is empty.
+            GeometryError: `spacing_mm` is of another number of dimensions.
         """
         labels, grid = filled(case, self.organs)
+        if self.spacing_mm is not None and grid.spacing_mm is None:
+            grid = grid.with_spacing(self.spacing_mm)
         frame = self.fitted(case, grid)
         planes = np.rint(255 * organ_planes(labels, len(self.organs), frame)).astype(np.uint8)
         return {"organs": torch.from_numpy(planes), "spacing_mm": frame_spacing(frame)}
@@ -96,7 +115,11 @@ class DegradedDataset(Dataset[dict[str, Tensor]]):
 
 
 def damaged_masks(
-    cases: Sequence[Case], organs: Sequence[str], frame: FrameSpec, degrade: Mapping[str, float]
+    cases: Sequence[Case],
+    organs: Sequence[str],
+    frame: FrameSpec,
+    degrade: Mapping[str, float],
+    spacing_mm: float | Sequence[float] | None = None,
 ) -> DegradedDataset:
     """Each case as it is and under every kind of damage.
 
@@ -105,11 +128,12 @@ def damaged_masks(
         organs: in the order of their labels.
         frame: what the network sees.
         degrade: strengths that differ from the defaults of `DegradeConfig`.
+        spacing_mm: see `MaskDataset`.
 
     Raises:
         ConfigError: one is unknown or out of range.
     """
-    masks = MaskDataset(cases, organs, frame)
+    masks = MaskDataset(cases, organs, frame, spacing_mm)
     config = strengths(DegradeConfig, "degrade", degrade)
     return DegradedDataset(masks, config, read_confusions(None, masks.organs), len(EVALUATED))
 

@@ -12,7 +12,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.postdae.corruptions import largest
 from anatozoo.methods.postdae.network import NETWORKS, PaperDAE, ResidualDAE
 from anatozoo.tasks.repair import RepairTask
-from anatozoo.tasks.trials import Conditions, Judge, Trial, identity_of
+from anatozoo.tasks.trials import Conditions, Judge, Trial, identity_of, spread
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case
@@ -73,7 +73,8 @@ class PostDAEModel(RepairTask):
             return super().trials(cases, how)
         from anatozoo.methods.postdae.data import damaged_masks
 
-        items = damaged_masks(cases, self.organs, self.frame, how.degrade)
+        spacing = None if how.spacing_mm is None else spread(how.spacing_mm)
+        items = damaged_masks(cases, self.organs, self.frame, how.degrade, spacing)
         return [
             Trial(
                 identity_of(items.masks.cases[index // items.copies])

@@ -1,5 +1,6 @@
 """Data sets that ask models of every kind, and the rows that their answers become."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import SimpleITK as sitk
 import torch
 
 from anatozoo.errors import ConfigError, DataError, ImageError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.methods.acnn.data import StackDataset
 from anatozoo.methods.acnn.model import AcnnModel
 from anatozoo.methods.acnnprior.model import AcnnPriorModel
 from anatozoo.methods.acnnsr.model import AcnnSRModel
@@ -22,6 +25,7 @@ from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.metrics.cases import OVERLAP, case_row
 from anatozoo.metrics.functional import dice
+from anatozoo.metrics.tables import metric_names, summarise
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.pairs import choose_pairs, ordered_pairs
 from anatozoo.tasks.thick import similarity
@@ -67,6 +71,7 @@ def test_volumes_are_judged_on_their_own_grid(volumes: Path) -> None:
         found = truth[row["id"]]
         assert row["dice/front"] == dice(np.roll(found == 1, 1, 0), found == 1) == 0.75
         assert row["hd_mm/back"] == 1.0
+        assert row["dice"] == pytest.approx((row["dice/front"] + row["dice/back"]) / 2)
         assert (row["patient"], row["split"]) == (row["id"], "val")
 
 
@@ -193,7 +198,7 @@ def test_label_maps_come_back_from_their_codes(volumes: Path) -> None:
 
     model.reconstruct = reconstruct  # type: ignore[method-assign, assignment]
     rows = rows_of(model, volumes)
-    assert [(row["dice/front"], row["dice/back"]) for row in rows] == [(1, 1)] * 3
+    assert [(row["dice"], row["dice/front"], row["dice/back"]) for row in rows] == [(1, 1, 1)] * 3
     assert seen == [(1.0, 1.0, 1.0)] * 3
 
 
@@ -238,7 +243,7 @@ def test_data_that_do_not_fit_are_refused_in_a_sentence(volumes: Path, tmp_path:
     hearts = write_acdc(tmp_path / "hearts", splits={"val": [1], "train": [2, 3]})
     model = segmenter()
     for wrong, root, layout, split, message in (
-        (ConfigError, chest, "jsrt", "val", "holds images, and untrained takes volumes"),
+        (ConfigError, chest, "jsrt", "val", "holds no 3-D volumes, which the model takes"),
         (ConfigError, volumes, "nothing", "val", "layout='nothing' is unknown"),
         (DataError, volumes, "folder", "test", "none of the 4 cases .* in split 'test'; .* train, val"),
         (DataError, tmp_path / "nowhere", "folder", "val", "is not a folder"),
@@ -256,3 +261,100 @@ def test_data_that_do_not_fit_are_refused_in_a_sentence(volumes: Path, tmp_path:
     assert (len(cases), lacking) == (1, 0)
     with pytest.raises(DataError, match="takes two cases, and the split has 1"):
         alone.trials(cases, QUICK)
+
+
+def test_facts_of_a_manifest_are_never_taken_for_measured_values(volumes: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(volumes, root)
+    facts = "thickness_mm,error,id,patient,dataset,dice,note/x,phase"
+    lines = [f"image,mask,subject,split,{facts}"]
+    lines += [
+        f"imagesTr/{name}.nii.gz,labelsTr/{name}.nii.gz,s-{name},val,thick,none,7,x,y,0.1,n,ED"
+        for name in ("v1", "v2")
+    ]
+    (root / "splits.json").unlink()
+    (root / "manifest.csv").write_text("\n".join(lines))
+    model = AcnnPriorModel(organs=ORGANS, frame=FRAME)
+    model.reconstruct = lambda mask, **_: sitk.GetArrayFromImage(mask)  # type: ignore[method-assign, assignment]
+    rows = rows_of(model, root)
+    for row, name in zip(rows, ("v1", "v2"), strict=True):
+        assert (row["id"], row["patient"], row["split"], row["dataset"]) == (name, f"s-{name}", "val", "data")
+        assert (row["dice"], row["phase"], "error" in row) == (1, "ED", False)
+        given = {key: value for key, value in row.items() if key.endswith(" (given)")}
+        assert given == {
+            "thickness_mm (given)": "thick",
+            "error (given)": "none",
+            "id (given)": "7",
+            "patient (given)": "x",
+            "dataset (given)": "y",
+            "dice (given)": "0.1",
+            "note x (given)": "n",
+        }
+    metrics = summarise(rows)["metrics"]
+    assert set(metrics) == set(
+        metric_names([{k: v for k, v in rows[0].items() if isinstance(v, int | float)}])
+    ) - {f"missed/{organ}" for organ in ORGANS}
+    stacks = StackDataset(choose_cases(model, root, "folder", "val")[0], ORGANS, model.frame)
+    known = stacks.identity(0)
+    assert (known["id"], known["thickness_mm (given)"], known["phase"]) == ("v1", "thick", "ED")
+    assert not metric_names([known])
+
+
+def test_an_image_that_prediction_refuses_does_not_stop_its_batch(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"val": 3, "train": 1}, side=64)
+    model = UNetModel(organs=["heart"], frame={"size": 64}).eval()
+    expected = rows_of(model, root, layout="jsrt")
+    assert len(expected) == 3
+    refused, segment = expected[1]["id"], model._segment
+    sizes = []
+
+    def choosy(images: Any, precision: str | None = None) -> Any:
+        sizes.append(len(images))
+        if any(refused in image.name for image in images):
+            raise ImageError(f"{refused} is no radiograph.")
+        return segment(images, precision)
+
+    model._segment = choosy  # type: ignore[method-assign]
+    first, second, failed = rows_of(model, root, layout="jsrt")
+    assert sizes == [3, 1, 1, 1]
+    assert [first["id"], second["id"]] == [expected[0]["id"], expected[2]["id"]]
+    assert (failed["id"], failed["error"]) == (refused, f"{refused} is no radiograph.")
+    assert first["dice/heart"] == pytest.approx(expected[0]["dice/heart"], abs=1e-3, nan_ok=True)
+
+
+def test_a_given_spacing_counts_for_damaged_masks(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10:30, 10:30], labels[40:50, 10:30] = 1, 2
+    for folder in ("images", "masks"):
+        PIL.Image.fromarray(labels).save(root / folder / "a.png")
+    (root / "splits.json").write_text('{"val": ["a"]}')
+    bare = rows_of(repairer(), root, Conditions(degrade={}))
+    assert not any("hd_mm/heart" in row for row in bare)
+    for row in rows_of(repairer(), root, Conditions(degrade={}, spacing_mm=(0.5,))):
+        assert row["hd_mm_before/heart"] == pytest.approx(0.5 * row["hd_px_before/heart"])
+
+
+def test_constant_volumes_are_not_restored(volumes: Path) -> None:
+    model = AcnnSRModel(frame=FRAME, factor=4, width=4, depth=1)
+    [case, *_] = choose_cases(model, volumes, "folder", "val")[0]
+    image = case.read_image(3)
+    flat = replace(case, image=lambda: replace(image, pixels=np.full_like(image.pixels, 3)))
+    [row] = measured(model, model.trials([flat], QUICK))
+    assert "has the same value" in row["error"]
+
+
+def test_few_images_are_kept_for_pairs(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anatozoo.tasks.pairs.KEPT", 2)
+    model = AcRegNetModel(organs=ORGANS, frame=FRAME)
+    read = []
+    cases = [
+        replace(case, image=lambda case=case: read.append(case.id) or case.image())
+        for case in choose_cases(model, volumes, "folder", "val")[0]
+    ]
+    for trial in model.trials(cases, QUICK):
+        trial.read()
+    # The moving image stays; of the fixed ones the last.
+    assert read == ["v1", "v2", "v3", "v2", "v1", "v3", "v1", "v2"]
