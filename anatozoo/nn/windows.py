@@ -25,7 +25,7 @@ def in_windows(
     Args:
         image: (1, C, ...), no side shorter than the window's.
         window: sides of what the network sees.
-        network: from (1, C, *window) to (1, K, ...), whose sides are whole multiples of the window's.
+        network: from ``(1, C, *window)`` to (1, K, ...), whose sides are whole multiples of the window's.
         overlap: share of a window that neighbours have in common, 0 to below 1.
 
     Returns:
