@@ -38,8 +38,8 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
             raise ConfigError(str(error).replace("--labels", "--labels or data.label_values")) from error
         if absent := [organ for organ in organs if organ not in codes.ranges]:
             raise ConfigError(
-                f"the label values {given!r} lack {', '.join(absent)}; give every organ's (--labels or "
-                "data.label_values)."
+                f"the label values {given!r} have no value for {', '.join(absent)}; give every organ "
+                "one (--labels or data.label_values)."
             )
         return codes
     if given is None:
