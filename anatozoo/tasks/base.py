@@ -177,7 +177,7 @@ class Predictor(nn.Module):
     def cases(self, output: Any, batch: Mapping[str, Tensor]) -> list[Case]:
         """Predictions with their references, one case per image of the batch, on the CPU.
 
-        `anatozoo.metrics.cases.Case.numbers` holds metrics that need neither masks nor landmarks.
+        The ``numbers`` of an `anatozoo.metrics.cases.Case` hold what needs neither masks nor landmarks.
 
         Args:
             output: the result of `infer`.

@@ -1,6 +1,6 @@
 """How a data set asks a model and judges its answers: one mechanism for all kinds of answers.
 
-A task gives `Trial`s for cases, each of which reads what the model is given and knows what is true.
+A task gives a `Trial` for each case, which reads what the model is given and knows what is true.
 `measured` asks the model and makes a row of each answer by `anatozoo.metrics.cases.case_row`.
 """
 
