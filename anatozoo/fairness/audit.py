@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anatozoo.errors import DataError
-from anatozoo.fairness.columns import metric_values
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.estimates import Estimate, compare_estimate, true_and_estimated
 from anatozoo.fairness.frame import GroupFrame
 from anatozoo.fairness.tables import Scores, choose_metrics, measured_dice
+from anatozoo.metrics.columns import metric_values
 
 if TYPE_CHECKING:
     import pandas as pd

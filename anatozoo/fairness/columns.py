@@ -1,4 +1,4 @@
-"""Columns of a table of images: numbers that were measured, and whose image it is."""
+"""Columns of a table of images that say whose image it is."""
 
 from __future__ import annotations
 
@@ -8,32 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
+from anatozoo.metrics.columns import IMAGE_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject", "subject_id")
-IMAGE_COLUMNS = ("id", "file", "name", "File")
-_NO_NUMBERS = ("", "nan", "none", "na", "n/a", "#n/a")
-
-
-def metric_values(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
-    """A column as float64 (n,); empty fields and "nan" are NaN.
-
-    Raises:
-        DataError: there is no such column, or it holds words.
-    """
-    import pandas as pd
-
-    if metric not in table:
-        raise DataError(f"the table has no column {metric}; it has {', '.join(map(str, table.columns))}.")
-    column = table[metric]
-    values = pd.to_numeric(column, errors="coerce")
-    words = column[values.isna() & column.notna()].astype(str).str.strip()
-    words = words[~words.str.lower().isin(_NO_NUMBERS)]
-    if len(words):
-        raise DataError(f"the column {metric} holds words, such as {words.iloc[0]!r}; metrics are numbers.")
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def number_patients(table: pd.DataFrame, subject: str | None) -> tuple[npt.NDArray[np.int64], str | None]:

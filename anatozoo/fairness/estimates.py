@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.fairness.columns import metric_values
 from anatozoo.fairness.discovery import Agreement, gap_agreement
 from anatozoo.fairness.frame import GroupFrame
+from anatozoo.metrics.columns import metric_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness.cells import Cells, MeanCells, RowCells
-from anatozoo.fairness.columns import metric_values, number_patients
+from anatozoo.fairness.columns import number_patients
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import Groups, LeftOut, combine, make_groups
 from anatozoo.fairness.pairs import SMALL
 from anatozoo.fairness.rows import OverRows
+from anatozoo.metrics.columns import metric_values
 
 if TYPE_CHECKING:
     import pandas as pd

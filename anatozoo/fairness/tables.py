@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.fairness.columns import IMAGE_COLUMNS, PATIENT_COLUMNS, metric_values
+from anatozoo.fairness.columns import PATIENT_COLUMNS
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import LeftOut
 from anatozoo.io.annotation import PAIRS
 from anatozoo.io.rle import ID_COLUMNS, RCA_COLUMNS, exchanged_rca
 from anatozoo.io.tables import clean, read_text_table
-from anatozoo.metrics.tables import in_mm, ranked
+from anatozoo.metrics.columns import IMAGE_COLUMNS, metric_values
+from anatozoo.metrics.tables import MAIN, in_mm, ranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
 """Columns that may name an image, the most common first."""
 _ESTIMATED = "_rca_"
+_NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
+"""A cell that says a number in some spelling, such as ``0,9`` or ``92%``."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def choose_metrics(
         lower: metrics of which less is better.
 
     Raises:
-        DataError: a pattern matches no column, or none of the columns is a metric.
+        DataError: a pattern matches no column, a metric holds words, or none of the columns is a metric.
         ConfigError: it is unknown whether more is better.
     """
     columns = [str(column) for column in table.columns]
@@ -205,14 +209,24 @@ def measured_dice(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _is_metric(table: pd.DataFrame, column: str, higher: Sequence[str], lower: Sequence[str]) -> bool:
-    """Whether a column is known to be good or bad by name, and holds numbers that vary."""
+    """Whether a column is known to be good or bad by name, and holds numbers that vary.
+
+    Raises:
+        DataError: it holds words beside numbers, or words under the name of a metric that `evaluate` writes.
+    """
     import pandas as pd
 
     try:
         higher_is_better(column, higher, lower)
     except ConfigError:
         return False
-    return pd.api.types.is_numeric_dtype(table[column]) and table[column].nunique() > 1
+    if pd.api.types.is_numeric_dtype(table[column]):
+        return bool(table[column].nunique() > 1)
+    cells = table[column].dropna().astype(str).str.strip()
+    # A column of words alone, such as "error" or "quality", is a remark and no metric.
+    if column.split("/")[0] not in MAIN and not cells.map(_NUMBER.fullmatch).notna().any():
+        return False
+    return bool(pd.Series(metric_values(table, column)).nunique() > 1)
 
 
 def _is_spare(column: str, others: Sequence[str]) -> bool:

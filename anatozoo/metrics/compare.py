@@ -15,6 +15,7 @@ from anatozoo.errors import DataError
 from anatozoo.io.keys import match_keys
 from anatozoo.io.tables import clean, read_text_table
 from anatozoo.io.writers import write_bytes, write_csv, write_json, write_text
+from anatozoo.metrics.columns import metric_values
 from anatozoo.metrics.paired import COLUMNS, Array, Comparison, Paired, p_words
 from anatozoo.metrics.statistics import holm, paired_test
 from anatozoo.metrics.tables import in_mm, markdown_table, metric_names, ranked
@@ -35,8 +36,6 @@ def read_rows(path: Path) -> pd.DataFrame:
     Raises:
         DataError: no such file, no table, or a table without ``id`` or without a metric.
     """
-    import pandas as pd
-
     found = read_text_table(path)
     table = found.frame((ID, PATIENT))
     table.attrs[REMARKS] = found.remarks_of_frame((ID, PATIENT))
@@ -49,8 +48,7 @@ def read_rows(path: Path) -> pd.DataFrame:
             "CSV file that `anatozoo evaluate --out` writes."
         )
     for name in metrics:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            raise DataError(f"{str(path)!r}: the column {name} holds words; metrics are numbers.")
+        table[name] = metric_values(table, name, repr(str(path)))
     named = table[ID].notna() & (table[ID] != "")
     if not named.any():
         raise DataError(f"{str(path)!r}: no row has an id; each needs the name of its image.")

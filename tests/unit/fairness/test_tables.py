@@ -125,6 +125,33 @@ def test_no_metric_is_named():
         choose_metrics(table_of("id", "volume"))
 
 
+@pytest.mark.parametrize("cell", ["fail", "92%", '"0,9"'])
+def test_a_word_in_a_metric_is_named_with_its_row(tmp_path, cell):
+    text = f"id,dice/lungs,dice/heart,quality\na,0.91,0.8,good\nb,{cell},0.7,poor\nc,0.93,0.6,good\n"
+    table = read_scores(write(tmp_path / "a.csv", text)).table
+    value = cell.strip('"')
+    with pytest.raises(DataError, match=f"dice/lungs holds words, such as '{value}' in the row of b;"):
+        choose_metrics(table)
+    # Remarks in words are no metric, and what was not asked for is not looked at.
+    assert choose_metrics(table, ["dice/heart"]) == ["dice/heart"]
+    assert choose_metrics(table.drop(columns="dice/lungs")) == ["dice/heart"]
+
+
+def test_words_alone_under_the_name_of_a_metric():
+    table = table_of("hd_mm/heart").assign(**{"dice/heart": "fail"})
+    with pytest.raises(DataError, match="dice/heart holds words, such as 'fail' in the row of number 1"):
+        choose_metrics(table)
+    percent = pd.DataFrame({"Accuracy": ["92%", "93%"]})
+    with pytest.raises(DataError, match="Accuracy holds words, such as '92%'"):
+        choose_metrics(percent)
+
+
+def test_words_of_failed_images_do_not_hide_a_metric(tmp_path):
+    text = "id,dice/heart,error\na,0.9,\nb,fail,unreadable\nc,0.8,\n"
+    table = read_scores(write(tmp_path / "a.csv", text)).table
+    assert choose_metrics(table) == ["dice/heart"]
+
+
 def test_estimates_that_are_taken_by_themselves():
     estimates = [
         f"{kind}{organ}"

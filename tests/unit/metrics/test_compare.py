@@ -152,7 +152,7 @@ def test_reading_refuses_what_is_no_evaluation(tmp_path: Path) -> None:
         ("", "cannot be read as a table"),
         ("name,dice/heart\na,1\n", "needs a column id and metrics"),
         ("id,age\na,1\n", "needs a column id and metrics"),
-        ("id,dice/heart\na,good\n", "the column dice/heart holds words"),
+        ("id,dice/heart\na,good\n", "the column dice/heart holds words, such as 'good' in the row of a;"),
     ]:
         path = tmp_path / "t.csv"
         path.write_text(text)
