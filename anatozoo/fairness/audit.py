@@ -14,6 +14,7 @@ from anatozoo.errors import DataError
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.estimates import Estimate, compare_estimate, true_and_estimated
 from anatozoo.fairness.frame import GroupFrame
+from anatozoo.fairness.repeats import check_images
 from anatozoo.fairness.tables import Scores, choose_metrics, measured_dice
 from anatozoo.metrics.columns import metric_values
 
@@ -107,9 +108,10 @@ def audit(
         settings: further arguments of `GroupFrame`.
 
     Raises:
-        DataError: a column is missing, or every column has only one group.
+        DataError: a column is missing, an image is in several rows, or every column has only one group.
         ConfigError: a setting is unknown, or it is unknown whether more is better.
     """
+    check_images(scores, settings.get("subject"))
     table = scores.table
     truths = dict(true_and_estimated(table, text) for text in estimated)
     chosen = choose_metrics(table, metrics, higher=higher, lower=lower)

@@ -234,7 +234,7 @@ def _check_same(
     apart = [
         c
         for c in differing
-        if _says_which_image(str(c))
+        if says_which_image(str(c))
         and len(differing) > 1
         and not texts.assign(**{"\0": number}).duplicated(["\0", c]).any()
     ]
@@ -258,7 +258,7 @@ def _check_same(
     )
 
 
-def _says_which_image(column: str) -> bool:
+def says_which_image(column: str) -> bool:
     """Whether a column, by its name, tells images of a patient apart, and is not a fact about the patient."""
     words = set(re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column))
     words = {word.lower() for word in words}
