@@ -73,7 +73,7 @@ def compare_rows(
             distances in millimetres rather than in pixels, the main ones first.
 
     Raises:
-        DataError: a row is there twice, the two share no image, or no metric.
+        DataError: a row is there twice, an image has two patients, the two share no image, or no metric.
     """
     keys = [ID, POSITION] if POSITION in a and POSITION in b else [ID]
     if (POSITION in a) != (POSITION in b):
@@ -89,8 +89,7 @@ def compare_rows(
         )
     one, two = (table.loc[common] for table in indexed)
     images = one[ID].to_numpy()
-    patients = one[PATIENT].fillna(one[ID]) if PATIENT in one else one[ID]
-    patient_of = dict(zip(images, patients, strict=True))
+    patient_of = _patients((one, two), names)
     values = {
         name: _per_image(images, one[name].to_numpy(np.float64), two[name].to_numpy(np.float64))
         for name in metric_names([dict.fromkeys(one.columns)])
@@ -107,8 +106,30 @@ def compare_rows(
         for name, p in zip(chosen, corrected, strict=True)
     }
     shared = set(images)
-    only = tuple(tuple(sorted(side - shared)) for side in ids)
-    return Comparison(names, len(shared), (only[0], only[1]), metrics)
+    only = [tuple(sorted(side - shared)) for side in ids]
+    rows = [_rows_alone(table, common, shared) for table in indexed]
+    measured = [_measured(table, wanted) for table in indexed]
+    alone = [tuple(name for name in measured[k] if name not in measured[1 - k]) for k in (0, 1)]
+    return Comparison(
+        names, len(shared), (only[0], only[1]), metrics, (rows[0], rows[1]), (alone[0], alone[1])
+    )
+
+
+def _rows_alone(table: pd.DataFrame, common: pd.Index, shared: set[str]) -> tuple[str, ...]:
+    """Rows of images in both tables that the other table lacks, as ``ID at POSITION``."""
+    alone = table[~table.index.isin(common) & table[ID].isin(shared)]
+    if alone.empty:
+        return ()
+    return tuple(f"{image} at {place}" for image, place in zip(alone[ID], alone[POSITION], strict=True))
+
+
+def _measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
+    """Metrics with a value in a table; of those that were asked for, if any were."""
+    found = [name for name in metric_names([dict.fromkeys(table.columns)]) if table[name].notna().any()]
+    asked = [
+        name for name in found if wanted is None or any(fnmatch.fnmatch(name, pattern) for pattern in wanted)
+    ]
+    return ranked(asked)
 
 
 def _check_alike(a: set[str], b: set[str]) -> None:
@@ -121,6 +142,25 @@ def _check_alike(a: set[str], b: set[str]) -> None:
             f"table and {two[0]} in the second. Names are texts, and a spreadsheet drops their zeros: take "
             "the tables as `anatozoo evaluate` wrote them."
         )
+
+
+def _patients(tables: Sequence[pd.DataFrame], names: tuple[str, str]) -> dict[Any, str]:
+    """Image -> patient, from whichever table states one; an image without is a patient of its own."""
+    found: dict[Any, tuple[str, str]] = {}
+    for table, name in zip(tables, names, strict=True):
+        if PATIENT not in table:
+            continue
+        stated = table[table[PATIENT].notna()]
+        for image, cell in zip(stated[ID], stated[PATIENT].astype(str), strict=True):
+            patient = clean(cell)
+            known, where = found.setdefault(image, (patient, name)) if patient else ("", "")
+            if known != patient:
+                raise DataError(
+                    f"{image} is of patient {known} in {where} and of patient {patient} in {name}; an image "
+                    "has one patient. Correct the column patient, or leave it out of one table."
+                )
+    alone = {image: str(image) for image in tables[0][ID]}
+    return alone | {image: patient for image, (patient, _) in found.items()}
 
 
 def _indexed(table: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
@@ -180,6 +220,16 @@ def comparison_markdown(comparison: Comparison, head: Sequence[str] = ()) -> str
     lines = [f"# A: {a}, B: {b}", "", f"Images in both: {comparison.images}."]
     for name, ids in zip("AB", comparison.only, strict=True):
         lines += [f"Only in {name}, or only there readable: {len(ids)}: {some(ids)}."] if ids else []
+    for name, rows_alone in zip("AB", comparison.rows_only, strict=True):
+        if rows_alone:
+            lines.append(
+                f"Positions of these in {name} only, not used: {len(rows_alone)}: {some(rows_alone)}."
+            )
+    for name, metrics in zip("AB", comparison.metrics_only, strict=True):
+        if metrics:
+            lines.append(
+                f"Metrics with values in {name} only, not compared: {len(metrics)}: {some(metrics)}."
+            )
     lines += [line for part in head for line in ("", part)]
     rows = [_cells(name, pairs) for name, pairs in comparison.metrics.items()]
     header = ["metric", "n", "mean A", "mean B", "B − A", "95 % interval", "effect", "p", "Holm p"]

@@ -65,12 +65,16 @@ class Comparison:
         images: number of images in both.
         only: images that one of the two lacks or could not read, for A and B.
         metrics: what was compared, in order.
+        rows_only: rows of images in both that one of the two lacks, as ``ID at POSITION``, of A and B.
+        metrics_only: metrics that have values in one of the two only, of A and B.
     """
 
     names: tuple[str, str]
     images: int
     only: tuple[tuple[str, ...], tuple[str, ...]]
     metrics: Mapping[str, Paired]
+    rows_only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    metrics_only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def to_dict(self) -> dict[str, Any]:
         """All of it but the single values, as JSON."""
@@ -80,6 +84,10 @@ class Comparison:
             "images": self.images,
             "only_a": list(self.only[0]),
             "only_b": list(self.only[1]),
+            "rows_only_a": list(self.rows_only[0]),
+            "rows_only_b": list(self.rows_only[1]),
+            "metrics_only_a": list(self.metrics_only[0]),
+            "metrics_only_b": list(self.metrics_only[1]),
             "metrics": {name: pairs.numbers() for name, pairs in self.metrics.items()},
         }
 

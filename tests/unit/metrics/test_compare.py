@@ -126,6 +126,42 @@ def test_images_of_a_patient_widen_the_interval() -> None:
     assert together.ci_high - together.ci_low == pytest.approx(2 * (apart.ci_high - apart.ci_low), rel=0.15)
 
 
+def test_patients_come_from_either_table_and_may_not_contradict() -> None:
+    a = pd.concat([table(seed=5)] * 2, ignore_index=True)
+    b = pd.concat([table(0.02, seed=6)] * 2, ignore_index=True)
+    patients = a["id"].copy()
+    a["id"] = b["id"] = [f"i{k}" for k in range(len(a))]
+    known_a, known_b = a.assign(patient=patients), b.assign(patient=patients)
+    tests = [
+        compare(*sides, ["dice/heart"]).metrics["dice/heart"].test
+        for sides in ((known_a, b), (a, known_b), (known_a, known_b))
+    ]
+    assert tests[0].ci_low == tests[1].ci_low == tests[2].ci_low
+    assert tests[0].ci_low != compare(a, b, ["dice/heart"]).metrics["dice/heart"].test.ci_low
+    known_b.loc[4, "patient"] = "x"
+    with pytest.raises(DataError, match="i4 is of patient c04 in one and of patient x in two"):
+        compare(known_a, known_b)
+
+
+def test_positions_and_metrics_of_one_side_are_named() -> None:
+    a = pd.concat([table(position=k) for k in (0, 1)], ignore_index=True)
+    b = pd.concat([table(0.01, seed=3, position=k) for k in (1, 2)], ignore_index=True)
+    comparison = compare(a.drop(columns="hd_px/heart"), b.drop(columns="hd_mm/heart"))
+    assert comparison.images == N
+    assert comparison.rows_only == (
+        tuple(f"c{i:02d} at 0" for i in range(N)),
+        tuple(f"c{i:02d} at 2" for i in range(N)),
+    )
+    assert comparison.metrics_only == (("hd_mm/heart",), ("hd_px/heart",))
+    text = comparison_markdown(comparison)
+    assert "Positions of these in A only, not used: 20: c00 at 0, " in text
+    assert "Metrics with values in B only, not compared: 1: hd_px/heart." in text
+    stored = comparison.to_dict()
+    assert (stored["rows_only_b"][0], stored["metrics_only_a"]) == ("c00 at 2", ["hd_mm/heart"])
+    chosen = compare(a.drop(columns="hd_px/heart"), b, ["dice/*"])
+    assert chosen.metrics_only == ((), ())
+
+
 def test_metrics_are_chosen_by_name_and_pattern() -> None:
     a, b = table(), table(0.01, seed=3)
     assert list(compare(a, b, ["hd_*", "dice/heart"]).metrics) == ["hd_px/heart", "hd_mm/heart", "dice/heart"]
