@@ -169,7 +169,8 @@ def choose_metrics(
         lower: metrics of which less is better.
 
     Raises:
-        DataError: a pattern matches no column, a metric holds words, or none of the columns is a metric.
+        DataError: a pattern matches no column, a metric holds words or is a share outside 0..1, or none of
+            the columns is a metric.
         ConfigError: it is unknown whether more is better.
     """
     columns = [str(column) for column in table.columns]
@@ -193,7 +194,10 @@ def choose_metrics(
         )
     main = [column for column in known if column.lower().startswith(("dice", "hd_", *higher, *lower))]
     chosen = [column for column in main or known if in_mm(column) not in known]
-    return ranked(c for c in chosen if not _is_half(c, chosen) and not _is_spare(c, chosen))
+    kept = ranked(c for c in chosen if not _is_half(c, chosen) and not _is_spare(c, chosen))
+    for metric in kept:
+        metric_values(table, metric)
+    return kept
 
 
 def estimate_of(metric: str) -> str:

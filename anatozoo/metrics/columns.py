@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGE_COLUMNS = ("id", "file", "name", "File")
+_SHARES = frozenset(("dice", "dsc", "nsd", "iou", "jaccard"))
+_NO_SHARES = frozenset(
+    (
+        "gain",
+        "difference",
+        "diff",
+        "change",
+        "delta",
+        "percent",
+        "pct",
+        "loss",
+        "log",
+        "logit",
+        "z",
+        "n",
+        "count",
+    )
+)
+"""Words behind the name of a share that make another quantity of it, such as ``dice_gain``."""
+_ROUNDING = 1e-6
 _NO_NUMBERS = ("", "nan", "none", "na", "n/a", "#n/a")
 
 
@@ -25,7 +46,8 @@ def metric_values(table: pd.DataFrame, metric: str, label: str = "the table") ->
         label: what the table is called in messages.
 
     Raises:
-        DataError: there is no such column, or it holds words.
+        DataError: there is no such column, it holds words, or it is a share (`is_share`) and holds a value
+            outside 0..1.
     """
     import pandas as pd
 
@@ -40,7 +62,21 @@ def metric_values(table: pd.DataFrame, metric: str, label: str = "the table") ->
             f"{label}: the column {metric} holds words, such as {words.iloc[wrong[0]]!r} in the row of "
             f"{_row_name(table, int(wrong[0]))}; metrics are numbers."
         )
-    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    outside = np.flatnonzero((values < -_ROUNDING) | (values > 1 + _ROUNDING))
+    if outside.size and is_share(metric):
+        raise DataError(
+            f"{label}: the column {metric} holds {values[outside[0]]:g} in the row of "
+            f"{_row_name(table, int(outside[0]))}; it runs from 0 to 1. Divide per cent by 100, and leave "
+            "the cell empty where it was not measured."
+        )
+    return values
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric runs from 0 to 1 by its name: Dice, normalised surface Dice, IoU, and estimates."""
+    first, *others = re.findall(r"[a-z]+", metric.split("/")[0].lower()) or [""]
+    return first in _SHARES and not _NO_SHARES.intersection(others)
 
 
 def _row_name(table: pd.DataFrame, row: int) -> str:

@@ -34,7 +34,8 @@ def read_rows(path: Path) -> pd.DataFrame:
     What was taken for granted in reading the file stands in the table's ``attrs["remarks"]``.
 
     Raises:
-        DataError: no such file, no table, or a table without ``id`` or without a metric.
+        DataError: no such file, no table, a table without ``id`` or without a metric, or a metric that holds
+            words or is a share outside 0..1.
     """
     found = read_text_table(path)
     table = found.frame((ID, PATIENT))
@@ -47,7 +48,10 @@ def read_rows(path: Path) -> pd.DataFrame:
             f"{str(path)!r} is not an evaluation: it needs a column id and metrics as dice/heart. Take the "
             "CSV file that `anatozoo evaluate --out` writes."
         )
+    failed = table[ERROR].notna() if ERROR in table else np.zeros(len(table), bool)
     for name in metrics:
+        # Whatever stands in the row of an image that failed was not measured.
+        table[name] = table[name].mask(failed)
         table[name] = metric_values(table, name, repr(str(path)))
     named = table[ID].notna() & (table[ID] != "")
     if not named.any():
@@ -91,7 +95,9 @@ def compare_rows(
     images = one[ID].to_numpy()
     patient_of = _patients((one, two), names)
     values = {
-        name: _per_image(images, one[name].to_numpy(np.float64), two[name].to_numpy(np.float64))
+        name: _per_image(
+            images, *(metric_values(*side) for side in ((one, name, names[0]), (two, name, names[1])))
+        )
         for name in metric_names([dict.fromkeys(one.columns)])
         if name in two
     }

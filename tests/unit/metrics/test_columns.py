@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anatozoo.errors import DataError
+from anatozoo.fairness.tables import choose_metrics
+from anatozoo.metrics.columns import is_share, metric_values
+from anatozoo.metrics.compare import compare_rows, read_rows
+
+
+@pytest.mark.parametrize("value", [91.3, 1.7, -0.2, -1, np.inf])
+def test_shares_outside_their_range_are_refused(value: float) -> None:
+    rows = pd.DataFrame(
+        {"id": ["a", "b", "c"], "dice/heart": [0.9, value, 0.8], "hd_px/heart": [1, value, 2]}
+    )
+    message = f"the column dice/heart holds {value:g} in the row of b; it runs from 0 to 1"
+    with pytest.raises(DataError, match=message):
+        metric_values(rows, "dice/heart")
+    with pytest.raises(DataError, match=message):
+        choose_metrics(rows)
+    good = rows.assign(**{"dice/heart": [0.7, 0.8, 0.9]})
+    with pytest.raises(DataError, match=f"two: {message}"):
+        compare_rows(good, rows, ("one", "two"))
+    # A distance has no upper end.
+    assert metric_values(rows, "hd_px/heart")[1] == value
+
+
+def test_ends_and_rounding_are_shares() -> None:
+    rows = pd.DataFrame({"nsd/heart": [0.0, 1.0, float(np.nextafter(np.float32(1), 2)), np.nan]})
+    np.testing.assert_array_equal(metric_values(rows, "nsd/heart"), rows["nsd/heart"])
+
+
+def test_names_of_shares() -> None:
+    for name in (
+        "dice",
+        "Dice RCA (Mean)",
+        "dice_before/heart",
+        "IoU",
+        "nsd_mm/lungs",
+        "dice_rca_mean/heart",
+    ):
+        assert is_share(name), name
+    for name in ("dice_gain", "dice_percent/heart", "hd_mm/heart", "similarity", "psnr", "123"):
+        assert not is_share(name), name
+
+
+def test_rows_of_failed_images_hold_no_values(tmp_path: Path) -> None:
+    text = "id,dice/heart,hd_px/heart,error\na,0.9,2,\nb,-1,fail,unreadable\n"
+    (tmp_path / "t.csv").write_text(text)
+    rows = read_rows(tmp_path / "t.csv")
+    np.testing.assert_array_equal(rows["dice/heart"], [0.9, np.nan])
+    np.testing.assert_array_equal(rows["hd_px/heart"], [2, np.nan])
