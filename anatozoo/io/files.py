@@ -26,6 +26,12 @@ _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _DICOM_BARE = (b"\x02\0\0\0", b"\x02\0\x01\0", b"\x02\0\x10\0", b"\x08\0", b"\0\x08\0")
 _HEAD_BYTES = 512
 _DOUBLE_SUFFIXES = (".nii.gz", ".img.gz")
+IMAGES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm"),
+    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"),
+)
+"""Suffixes of images of any kind."""
+_NAMED_BY = (*_DOUBLE_SUFFIXES, *IMAGES, ".img", ".raw", ".npy", ".npz", ".json", ".txt", ".csv", ".mat")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # DICOM files are often named by a UID, whose last number looks like a suffix.
 _NO_SUFFIX_OR_UID = re.compile(r"[^.]+|.*\.\d+", re.DOTALL)
@@ -37,6 +43,12 @@ def stem_of(path: Path) -> str:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return path.stem
+
+
+def without_suffix(name: str) -> str:
+    """A name without a suffix of images or annotations; ``s.left`` and ``1.2.840.113`` have none."""
+    ends = (suffix for suffix in _NAMED_BY if name.lower().endswith(suffix) and len(name) > len(suffix))
+    return name.removesuffix(name[len(name) - len(next(ends, "")) :])
 
 
 def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from anatozoo.errors import DataError
-from anatozoo.io.files import stem_of
+from anatozoo.io.files import without_suffix
 from anatozoo.io.untrusted import read_json, read_text
 
 SPLITS = ("train", "val", "test")
@@ -120,8 +120,7 @@ def _checked(path: Path, lists: Mapping[str, Sequence[str]]) -> Mapping[str, Seq
     seen: dict[str, str] = {}
     for split, names in lists.items():
         for name in names:
-            place = Path(name)
-            key = (place.parent / stem_of(place)).as_posix().casefold()
+            key = without_suffix(slashed(name)).casefold()
             if seen.setdefault(key, split) != split:
                 before = seen[key]
                 raise DataError(f"{path}: {name} is in the splits {before} and {split}; keep one of them.")
@@ -130,12 +129,19 @@ def _checked(path: Path, lists: Mapping[str, Sequence[str]]) -> Mapping[str, Seq
     return lists
 
 
+def slashed(entry: str) -> str:
+    """A path in a list, as written on any system, in the notation of this one."""
+    return Path(entry.replace("\\", "/")).as_posix()
+
+
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    """Lines of a file but empty ones and comments."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _json(path: Path) -> dict[str, list[str]]:
-    stored = read_json(path)
+    stored = read_json(path, unique=True)
     if not isinstance(stored, dict):
         raise DataError(f'{path} must be {{"train": [...], "val": [...], "test": [...]}}.')
     for key, value in stored.items():

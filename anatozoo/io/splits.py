@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from anatozoo.errors import DataError
-from anatozoo.io.files import stem_of
-from anatozoo.io.split_lists import Table, Tables, lists_above, lists_below
+from anatozoo.io.files import without_suffix
+from anatozoo.io.split_lists import Table, Tables, lists_above, lists_below, slashed
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -249,10 +249,10 @@ class _Known:
 
     def find(self, entry: str) -> list[str]:
         """The cases that an entry means, with or without folder and suffix, in capitals or not."""
-        path = Path(entry)
+        whole = slashed(entry)
+        last = whole.rpartition("/")[2]
         # A case of one of several sites is called by its folder too.
-        whole = [path.as_posix(), path.with_name(stem_of(path)).as_posix()] if path.name else []
-        written = [*whole, path.name, stem_of(path), path.stem] if path.name else []
+        written = [entry, whole, without_suffix(whole), last, without_suffix(last)]
         for name in written:
             if name in self.exact:
                 return list(self.exact[name])

@@ -108,17 +108,35 @@ def read_text(path: Path, error: type[AnatozooError] = DataError, limit: int = M
         raise error(f"{str(path)!r} is not UTF-8 text ({cause}); save it as UTF-8.") from cause
 
 
-def read_json(path: Path, error: type[AnatozooError] = DataError, limit: int = MAX_TEXT_BYTES) -> Any:
+def read_json(
+    path: Path, error: type[AnatozooError] = DataError, limit: int = MAX_TEXT_BYTES, *, unique: bool = False
+) -> Any:
     """Value of a JSON file.
 
+    Args:
+        path: the file.
+        error: what to raise.
+        limit: bytes, after decompression.
+        unique: whether to refuse an object with a key twice, of which the last counts otherwise.
+
     Raises:
-        AnatozooError: of the class `error`; the file cannot be read, is not JSON or is nested too deeply.
+        AnatozooError: of the class `error`; the file cannot be read, is not JSON, is nested too deeply, or
+            has a key twice.
     """
     text = read_text(path, error, limit)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once if unique else None)
     except (ValueError, RecursionError) as cause:
         raise error(f"{str(path)!r} cannot be read as JSON: {cause}.") from cause
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice; keep one")
+        found[key] = value
+    return found
 
 
 def read_npy(path: Path, error: type[AnatozooError] = DataError) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from anatozoo.errors import DataError
 from anatozoo.io.annotations import Entry, find_annotations
 from anatozoo.io.coco import coco_marks, is_coco
 from anatozoo.io.cvat import read_cvat
-from anatozoo.io.files import dicom_files, has_no_suffix, is_dicom, stem_of
+from anatozoo.io.files import IMAGES, dicom_files, has_no_suffix, is_dicom, stem_of
 from anatozoo.io.grid import GridImage
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.marks import Marks
@@ -33,10 +33,6 @@ from anatozoo.io.untrusted import read_json
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 MASK_FOLDERS = ("labels", "labelsTr", "masks", "annotations")
-IMAGES = (
-    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm"),
-    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"),
-)
 _NOT_IMAGES = "files that are not images"
 _NOT_READ = "files that are not annotations"
 _BESIDE = {*FILES, "splits.json"}
@@ -137,7 +133,7 @@ def image_files(root: Path, dims: int) -> tuple[dict[str, Path], list[str]]:
                 if path.suffix.lower() not in (".raw", ".zraw", ".img", ".json"):
                     others.append(f"{folder}/{path.name}")
                 continue
-            name = composed(path.name if path.is_dir() else stem_of(path))
+            name = composed(path.name if path.is_dir() or has_no_suffix(path.name) else stem_of(path))
             if name in found:
                 raise DataError(f"{found[name]} and {path} have the same name; keep one of them.")
             found[name] = path

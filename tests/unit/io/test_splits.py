@@ -134,6 +134,30 @@ def test_names_in_lists_may_have_folders_suffixes_capitals_and_neighbours(tmp_pa
     assert found == {"p0_l": "train", "p0_r": "train", "my case": "val", "1.2.840": "val"}
 
 
+def test_names_with_dots_are_whole_and_other_systems_paths_are_understood(tmp_path: Path) -> None:
+    names = ("s.left", "s.right", "1.2.840.113.5", "1.2.840.113.6", "y")
+    path = write(
+        tmp_path / "splits.json",
+        {
+            "train": ["s.left.png", "1.2.840.113.5.nii.gz"],
+            "val": ["images\\s.right.png", "1.2.840.113.6"],
+            "test": ["y.v1"],
+        },
+    )
+    found = splits_of(tmp_path, {name: name for name in names})
+    # The list speaks of another version of y.
+    assert found == dict(zip(names, ("train", "val", "train", "val"), strict=False))
+    path.write_text('{"train": ["y"], "val": ["s.left"], "train": ["s.right"]}')
+    with pytest.raises(DataError, match=r"the key 'train' is there twice"):
+        splits_of(tmp_path, {name: name for name in names})
+
+
+def test_lists_may_have_comments(tmp_path: Path) -> None:
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "train.txt").write_text("# not p1\np0\n")
+    assert set(splits_of(tmp_path)) == {"p0_l", "p0_r"}
+
+
 def test_what_lists_do_not_cover_is_said_with_counts(tmp_path: Path) -> None:
     write_hearts(tmp_path, {"train": [1, 3], "val": [2]})
     write(
