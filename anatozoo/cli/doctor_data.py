@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from anatozoo.data.case import Case
     from anatozoo.data.layouts.base import Listing
 
-SAMPLED = 6
-"""Cases that are read: reading all of a data set takes long."""
-SECONDS = 3.0
-"""After which no further case is read."""
 _MOST_FOLDERS = 8
 _SPLITS = ("train", "val", "test", None)
 
@@ -126,12 +122,13 @@ def _usable(case: Case, organs: Sequence[str] | None) -> bool:
 def _sample(cases: Sequence[Case], organs: Sequence[str] | None, dims: int) -> tuple[list[str], list[str]]:
     """What a few cases hold, spread over the data set."""
     from anatozoo.data.layouts.base import shown
+    from anatozoo.data.layouts.doubts import SECONDS, Doubts, spread
 
     sizes, spacings, read = list[str](), Counter[bool](), 0
     problems: list[str] = []
-    values: Counter[str] = Counter()
+    doubts = Doubts(organs or ())
     until = time.monotonic() + SECONDS
-    for case in _spread(cases):
+    for case in spread(cases):
         if time.monotonic() > until:
             break
         try:
@@ -141,20 +138,12 @@ def _sample(cases: Sequence[Case], organs: Sequence[str] | None, dims: int) -> t
                 sizes.append(" x ".join(map(str, grid.size)))
                 spacings[grid.spacing_mm is not None] += 1
             if case.labelled:
-                drawn = case.read_drawn(list(organs or case.organs), grid)
-                values.update(drawn.organs)
+                doubts.add(case.read_drawn(list(organs or case.organs), grid))
         except AnatozooError as error:
             problems.append(f"case {case.id}: {error}")
         read += 1
     lines = [f"read {read} cases: {shown(list(dict.fromkeys(sizes)))} pixels"] if sizes else []
     if spacings[False]:
         lines.append(f"spacing unknown in {spacings[False]} of them: nothing is in millimetres there")
-    lines += [f"drawn in {count} of {read} cases: {organ}" for organ, count in values.items()]
-    return lines, problems
-
-
-def _spread(cases: Sequence[Case]) -> Iterable[Case]:
-    step = max(1, len(cases) // SAMPLED)
-    # Annotated ones first: in them more can be wrong.
-    ordered = sorted(cases, key=lambda case: (not case.labelled, case.image is None))
-    return ordered[::step][:SAMPLED] if ordered else []
+    lines += [f"drawn in {count} of {read} cases: {organ}" for organ, count in doubts.seen.items()]
+    return lines, problems + doubts.sentences()

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info, rank_zero_only
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from anatozoo.data.base import CaseDataset, loader, seed_training_step
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.base import Listing, shown, unused
+from anatozoo.data.layouts.doubts import doubts_of
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
@@ -132,6 +133,8 @@ class ZooDataModule(L.LightningDataModule):
                     f"{self.root}: the split {split!r} of {', '.join(layouts)} has {len(chosen)} cases that "
                     f"can be used, not {self.fewest} or more; see `anatozoo doctor --data ROOT`."
                 )
+            if split == "train":
+                self._doubt(chosen)
             self.sets[split] = self.items(self._numbered(chosen, split), split)
             if split == "train" and self.unlabelled is not None:
                 bare = [case for case in cases if case.image is not None and not case.labelled]
@@ -164,7 +167,15 @@ class ZooDataModule(L.LightningDataModule):
         usable = [case for case in listing.cases if self.usable(case)]
         left_out = unused(listing.cases, usable) | dict(listing.left_out)
         lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
-        for sentence in [*describe(usable), *lines]:
+        self._say([*describe(usable), *lines])
+
+    @rank_zero_only
+    def _doubt(self, cases: Sequence[Case]) -> None:
+        """Say what a few of the annotations hold that cannot be meant."""
+        self._say([f"{self.root}: {doubt}" for doubt in doubts_of(cases, self.organs, self.frame.dims)])
+
+    def _say(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
             if sentence not in self._said:
                 self._said.add(sentence)
                 rank_zero_info(f"anatozoo: {sentence}")

@@ -386,6 +386,29 @@ def test_doctor_knows_volumes_and_the_values_of_label_maps(tmp_path: Path) -> No
     assert "the values 5, 7, but the classes are 1 front, 2 back; give label_values" in problems[0]
 
 
+def write_chest_maps(root: Path, right: int, left: int, background: int = 0) -> Path:
+    maps = np.full((32, 32), background, np.uint8)
+    maps[8:24, 4:12], maps[8:24, 20:28] = right, left
+    for number in range(3):
+        for folder, array in (("images", np.arange(1024, dtype=np.uint8).reshape(32, 32)), ("masks", maps)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(array).save(root / folder / f"p{number}.png")
+    return root
+
+
+def test_doctor_doubts_empty_organs_exchanged_sides_and_a_background_that_is_an_organ(tmp_path: Path) -> None:
+    organs = ["lung_right", "lung_left", "heart"]
+    lines, [problem] = describe_folder(write_chest_maps(tmp_path / "empty", 1, 2), None, organs)
+    assert problem.startswith("heart: not a pixel in any of the 3 annotated cases")
+    assert "drawn in 0 of 3 cases: heart" in lines
+    assert "drawn in 3 of 3 cases: lung_right" in lines
+    _, [problem] = describe_folder(write_chest_maps(tmp_path / "sides", 2, 1), None, organs[:2])
+    assert problem.startswith("sides look exchanged: lung_right lies right of lung_left")
+    _, problems = describe_folder(write_chest_maps(tmp_path / "background", 0, 2, 3), None, organs)
+    assert any(problem.startswith("heart fills all corners and most of the image") for problem in problems)
+    assert describe_folder(write_chest_maps(tmp_path / "right", 1, 2), None, organs[:2])[1] == []
+
+
 def test_doctor_is_quick_with_thousands_of_files(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()

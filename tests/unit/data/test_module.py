@@ -88,6 +88,17 @@ def test_what_is_left_out_is_said(
     assert any("DEALT" in line for line in said)
 
 
+def test_a_fit_says_that_an_organ_is_empty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    heart(folder).setup("fit")
+    assert not any("not a pixel" in line for line in said)
+    for path in folder.glob("*/masks/*.png"):
+        cv2.imwrite(str(path), np.zeros((80, 96), np.uint8))
+    heart(folder).setup("fit")
+    assert sum("heart: not a pixel in any of the 6 annotated cases" in line for line in said) == 1
+
+
 @LIGHTNING
 def test_unlabelled_images_come_beside_the_others(folder: Path) -> None:
     module = heart(folder, unlabelled=3)

@@ -1,0 +1,126 @@
+"""Annotations that can be read and yet cannot be meant: empty, exchanged sides, background as an organ."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anatozoo.data.case import Case, Drawn
+from anatozoo.errors import AnatozooError
+from anatozoo.io.annotation import PAIRS
+
+SAMPLED = 6
+"""Cases that are read: reading all of a data set takes long."""
+SECONDS = 3.0
+"""After which no further case is read."""
+
+
+@dataclass
+class Doubts:
+    """What the annotations of some cases have in common.
+
+    A doubt needs all cases alike, because one image without a heart, or turned, proves nothing.
+
+    Attributes:
+        organs: what is wanted; empty for whatever there is.
+        read: cases seen.
+        seen: organ -> cases with pixels or a contour of it.
+        corners: organ -> cases in which it fills every corner and most of the image.
+        sided: name of a pair, such as ``"lungs"`` -> cases with both sides, in 2-D.
+        exchanged: name of a pair -> those whose right one lies on the right of the image.
+    """
+
+    organs: Sequence[str] = ()
+    read: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+    corners: Counter[str] = field(default_factory=Counter)
+    sided: Counter[str] = field(default_factory=Counter)
+    exchanged: Counter[str] = field(default_factory=Counter)
+
+    def add(self, drawn: Drawn) -> None:
+        """Look at the annotation of one case."""
+        self.read += 1
+        for organ in drawn.organs:
+            mask = drawn.masks.get(organ)
+            if mask is None:
+                self.seen[organ] += len(drawn.landmarks[organ]) > 0
+                continue
+            self.seen[organ] += bool(mask.any())
+            filled = mask[np.ix_(*[[0, -1]] * mask.ndim)].all() and mask.mean() > 1 / 2
+            self.corners[organ] += bool(filled)
+        for pair, sides in PAIRS.items():
+            right, left = (_centre_x(drawn, side) for side in sides)
+            if right is not None and left is not None:
+                self.sided[pair] += 1
+                self.exchanged[pair] += right > left
+
+    def sentences(self) -> list[str]:
+        """The doubts, a sentence each, with what to do."""
+        if not self.read:
+            return []
+        found = []
+        wanted = {part: None for organ in self.organs for part in self._parts(organ)}
+        if empty := [organ for organ in wanted if not self.seen[organ]]:
+            found.append(
+                f"{', '.join(empty)}: not a pixel in any of the {self.read} annotated cases that were read; "
+                "see which values the label maps hold, and say by label_values what they are."
+            )
+        for organ in [organ for organ, count in self.corners.items() if count == self.read]:
+            found.append(
+                f"{organ} fills all corners and most of the image in all {self.read} annotated cases that "
+                "were read, as background does; say by label_values which value is the background, such as "
+                f"background=3,{organ}=1."
+            )
+        for pair in [pair for pair, count in self.exchanged.items() if count == self.sided[pair] > 0]:
+            right, left = PAIRS[pair]
+            found.append(
+                f"sides look exchanged: {right} lies right of {left} in the image in all "
+                f"{self.sided[pair]} cases with both that were read, but a radiograph shows the patient's "
+                "right on the left; exchange the names, or turn the images."
+            )
+        return found
+
+    def _parts(self, organ: str) -> tuple[str, ...]:
+        return (organ,) if organ in self.seen else PAIRS.get(organ, (organ,))
+
+
+def _centre_x(drawn: Drawn, organ: str) -> float | None:
+    """Where an organ lies from left to right, as a share of the width; None in 3-D or where it is not."""
+    if organ in drawn.masks:
+        mask = drawn.masks[organ]
+        columns = np.flatnonzero(mask.any(axis=0)) if mask.ndim == 2 else np.empty(0)
+        return float(columns.mean() / mask.shape[1]) if columns.size else None
+    points = drawn.landmarks.get(organ)
+    return float(points[:, 0].mean() / drawn.grid.size[0]) if points is not None and len(points) else None
+
+
+def spread(cases: Sequence[Case]) -> Iterable[Case]:
+    """A few cases from all of a data set, annotated ones first: in them more can be wrong."""
+    step = max(1, len(cases) // SAMPLED)
+    ordered = sorted(cases, key=lambda case: (not case.labelled, case.image is None))
+    return ordered[::step][:SAMPLED] if ordered else []
+
+
+def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int) -> list[str]:
+    """The doubts about a few of these cases, read for at most some seconds.
+
+    Args:
+        cases: the cases, of which annotated ones are read.
+        organs: the organs that are needed.
+        dims: 2 for images, 3 for volumes.
+    """
+    found = Doubts(organs)
+    until = time.monotonic() + SECONDS
+    for case in spread([case for case in cases if case.labelled]):
+        if time.monotonic() > until:
+            break
+        try:
+            grid = None if case.image is None else case.read_image(dims).grid
+            found.add(case.read_drawn(organs, grid))
+        except AnatozooError:
+            continue  # said by whoever reads the case to use it
+    return found.sentences()
