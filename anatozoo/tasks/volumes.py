@@ -224,8 +224,9 @@ class VolumeTask(Predictor):
         What lost its directions may be turned, too: by half a turn where both axes of the slices point the
         other way. The network learned all turns, but answers each a little differently.
         """
+        once = self._probability(image)
         turned = self._probability(np.ascontiguousarray(image[:, ::-1, ::-1]))
-        both: npt.NDArray[np.float32] = (self._probability(image) + turned[..., ::-1, ::-1]) / np.float32(2)
+        both: npt.NDArray[np.float32] = (once + turned[..., ::-1, ::-1]) / np.float32(2)
         return both
 
     def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

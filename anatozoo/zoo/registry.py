@@ -108,15 +108,6 @@ METHODS: dict[str, MethodEntry] = {
         title="HybridGNet",
         paper="Gaggion et al., IEEE Transactions on Medical Imaging 2022, doi:10.1109/TMI.2022.3224660",
     ),
-    "seg2graph": MethodEntry(
-        name="seg2graph",
-        module="anatozoo.methods.seg2graph.module:Seg2GraphModule",
-        model="anatozoo.methods.seg2graph.model:Seg2GraphModel",
-        data="anatozoo.methods.seg2graph.data:Seg2GraphDataModule",
-        kind=MASK_CONTOURS,
-        title="Seg2Graph",
-        paper="landmarks from masks as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
-    ),
     "unet": MethodEntry(
         name="unet",
         module="anatozoo.methods.unet.module:UNetModule",
@@ -125,6 +116,15 @@ METHODS: dict[str, MethodEntry] = {
         kind=LABELS,
         title="U-Net",
         paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
+    "seg2graph": MethodEntry(
+        name="seg2graph",
+        module="anatozoo.methods.seg2graph.module:Seg2GraphModule",
+        model="anatozoo.methods.seg2graph.model:Seg2GraphModel",
+        data="anatozoo.methods.seg2graph.data:Seg2GraphDataModule",
+        kind=MASK_CONTOURS,
+        title="Seg2Graph",
+        paper="landmarks from masks as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
     "acregnet": MethodEntry(
         name="acregnet",

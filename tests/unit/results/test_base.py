@@ -12,6 +12,7 @@ from anatozoo.results.base import Formats, GridResult, Result, read_only
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.labels import LabelResult
+from anatozoo.results.mask_contours import MaskContourResult
 from anatozoo.results.quality import AtlasMatch, QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
@@ -34,6 +35,13 @@ def every_result() -> list[Result]:
     match = AtlasMatch("a", PIXELS[0], LABELS[0], PIXELS[0], LABELS[0], {"dice": 0.5})
     return [
         ContourResult(landmarks={"heart": [[1, 1], [6, 1], [6, 4]]}, **flat),
+        MaskContourResult(
+            landmarks={"heart": [[1, 1], [6, 1], [6, 4]]},
+            guessed={"lungs": [[1, 1], [2, 1], [2, 2]]},
+            given={"heart": LABELS[1] > 0},
+            everything=("heart", "lungs"),
+            **flat,
+        ),
         LabelResult(label_map=LABELS[1], classes=("heart",), **flat),
         VolumeResult(classes=("heart",), label_map=LABELS, **voxels),
         RestoredVolume(volume=PIXELS, given=PIXELS[::2].copy(), **voxels),
@@ -83,11 +91,11 @@ def test_every_class_keeps_the_promises_of_the_base(result: Result, tmp_path: Pa
 
 
 def test_every_class_is_tried_here() -> None:
-    def leaves(kind: type) -> set[type]:
-        below = kind.__subclasses__()
-        return set().union(*map(leaves, below)) if below else {kind}
+    def below(kind: type) -> set[type]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
 
-    concrete = {kind for kind in leaves(Result) if kind.__module__.startswith("anatozoo.")}
+    ours = {kind for kind in below(Result) if kind.__module__.startswith("anatozoo.")}
+    concrete = {kind for kind in ours if not kind.__abstractmethods__}
     assert concrete == {type(result) for result in every_result()}
     for abstract in (Result, GridResult, SegmentationResult):
         assert abstract.__abstractmethods__

@@ -107,7 +107,7 @@ def test_two_images_without_a_name_may_stand_there_once(tmp_path):
         ("moving,fixed,moving_masks\na,b,c\n", "no others"),
         ("moving,fixed,fixed\na,b,c\n", "each once"),
         ("a.png,b.png\n", "needs moving and fixed"),
-        ('moving,fixed\n"a,b\n', "no CSV file"),
+        ('moving,fixed\n"a,b\n', "not a CSV file"),
     ],
 )
 def test_what_is_no_table_of_pairs_is_named(tmp_path, text, match):

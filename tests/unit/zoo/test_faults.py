@@ -331,11 +331,11 @@ def test_another_commit_of_a_listed_repository_is_warned_about(
         ("old/LAST.CKPT", "may run code"),
         ("weights.pt", "may run code"),
         ("notes.pickle", "may run code"),
-        ("../escape.txt", "no name inside of it"),
-        ("a/../../escape.txt", "no name inside of it"),
-        ("/etc/passwd", "no name inside of it"),
-        ("..\\escape.txt", "no name inside of it"),
-        ("C:\\escape.txt", "no name inside of it"),
+        ("../escape.txt", "not a name inside it"),
+        ("a/../../escape.txt", "not a name inside it"),
+        ("/etc/passwd", "not a name inside it"),
+        ("..\\escape.txt", "not a name inside it"),
+        ("C:\\escape.txt", "not a name inside it"),
     ],
 )
 def test_pickles_and_names_that_lead_out_are_refused(
