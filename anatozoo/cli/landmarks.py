@@ -8,9 +8,10 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
-from anatozoo.cli.predict import Spacing, load_named, result_formats
+from anatozoo.cli.evaluate_options import at_least_one, names_list
+from anatozoo.cli.predict import load_named, result_formats
 from anatozoo.cli.predict_report import run_reported
+from anatozoo.cli.run_options import add_device, add_overwrite, add_report_options, add_spacing
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -22,64 +23,71 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "seg2graph-jsrt"
 _DESCRIPTION = """\
-Give the organs of masks landmarks, of which one of a number lies at the same
-place of the organ in every image.
+Turn masks of organs into landmarks: contours whose points have numbers, each
+at the corresponding place of the organ in every patient. The result is a data
+set on which landmark models such as HybridGNet can be trained.
 
 MASKS is a folder of label maps, a folder with one folder per organ (heart/,
-lung_left/, lungs/, ...), a file, or results of `anatozoo predict`. Lungs may be
-one organ or two; organs may be missing.
+lung_left/, lungs/, ...), a single file, or a folder that `anatozoo predict`
+wrote. Both lungs may be one organ, and organs may be missing.
 
-DIR gets NAME.json with the landmarks of the organs that the mask shows, and
-manifest.csv: for each mask the Dice and the Hausdorff distance between what
-was given and what its landmarks enclose, and flags. As my_data/annotations
-beside my_data/images it is a data set of the layout folder. A bad mask never
-stops the run, and the same command again does only what is missing."""
+DIR receives NAME.json with the landmarks of the organs that the mask shows,
+and manifest.csv, a table with one row per mask: Dice and Hausdorff distance
+between the mask and the area that its landmarks enclose, and flags. To train
+on the landmarks, put the images beside them: my_data/images and
+my_data/annotations are the layout `folder`. A mask that cannot be used does
+not stop the others. Run the same command again to compute only what is
+missing."""
 _EPILOG = """\
-flags: unseen_ORGAN the mask does not show it; poor_fit_ORGAN its landmarks do
-not reproduce it; fragmented_ORGAN it is in several parts; mirrored the heart
-lies on the other side; sides_swapped right and left are named the other way
+flags:
+  unseen_ORGAN      the mask does not show this organ
+  poor_fit_ORGAN    the landmarks do not reproduce the mask of this organ
+  fragmented_ORGAN  the organ has several parts
+  mirrored          the heart lies on the other side
+  sides_swapped     right and left have each other's names
 
 examples:
-  anatozoo landmarks masks/ --labels lungs=1,heart=2 --out data/annotations
+  anatozoo landmarks masks/ --labels lungs=1,heart=2 --out my_data/annotations
   anatozoo landmarks masks_by_organ/ --format json,png --out out
 
-exit codes: 0 all done, 1 error, 2 wrong usage, 3 some masks failed and
-manifest.csv says why, 130 interrupted"""
+exit codes: 0 all masks done, 1 error, 2 wrong usage, 3 some masks failed
+(manifest.csv says why), 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo landmarks``."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("masks", metavar="MASKS", nargs="+", help="folder or file")
+    parser.add_argument("masks", metavar="MASKS", nargs="+", help="folders or files of masks")
     parser.add_argument(
-        "--out", metavar="DIR", required=True, help="folder of the landmarks and manifest.csv"
+        "--out", metavar="DIR", required=True, help="write the landmarks and manifest.csv to this folder"
     )
     parser.add_argument(
-        "--checkpoint", metavar="NAME", default=CHECKPOINT, help=f"what finds them (default: {CHECKPOINT})"
+        "--checkpoint",
+        metavar="NAME",
+        default=CHECKPOINT,
+        help=f"use this checkpoint (default: {CHECKPOINT})",
     )
-    reading = parser.add_argument_group("how masks are read")
+    reading = parser.add_argument_group("reading")
     reading.add_argument(
         "--labels",
         metavar="NAME=VALUE,...",
-        help="values of label maps by name, as lungs=1,heart=2; several: lungs=3+4; a range: lungs=128-255",
+        help="organs of the values of label maps, such as lungs=1,heart=2; lungs=3+4 joins values, and "
+        "lungs=128-255 is a range",
     )
     reading.add_argument(
-        "--classes", type=names_list, metavar="A,B,...", help="names of the values 1, 2, ... of label maps"
+        "--classes", type=names_list, metavar="A,B,...", help="organs of the values 1, 2, ... of label maps"
     )
-    reading.add_argument(
-        "--spacing-mm",
-        metavar=("X", "Y"),
-        type=positive,
-        nargs="+",
-        action=Spacing,
-        help="millimetres per pixel, whatever the files say: one number, or across and down",
-    )
-    computing = parser.add_argument_group("how it is computed")
+    add_spacing(reading, "x and y")
+    computing = parser.add_argument_group("computing")
     computing.add_argument(
-        "--batch-size", metavar="N", type=at_least_one, default=8, help="masks at a time (default: 8)"
+        "--batch-size",
+        metavar="N",
+        type=at_least_one,
+        default=8,
+        help="number of masks computed together (default: 8)",
     )
-    computing.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    add_device(computing)
     computing.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help=argparse.SUPPRESS)
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -87,11 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="formats",
         metavar="LIST",
         type=result_formats,
-        help="json (default), png (overlay, and label map of the landmarks), csv, nifti, mha, chexmask",
+        help="formats to write, separated by commas: json (default), png (overlay, and label map of the "
+        "landmarks), csv, nifti, mha, chexmask",
     )
-    output.add_argument("--overwrite", action="store_true", help="do again what is done already")
-    output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
-    output.add_argument("--quiet", action="store_true", help="print errors only")
+    add_overwrite(output)
+    add_report_options(output)
 
 
 def run(args: argparse.Namespace) -> int:

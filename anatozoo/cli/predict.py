@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
+from anatozoo.cli.evaluate_options import at_least_one, names_list
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import run_reported
+from anatozoo.cli.run_options import add_device, add_overwrite, add_report_options, add_spacing
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,15 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pairs", metavar="CSV", help="register the pairs of this table; replaces IN")
     reading = parser.add_argument_group("reading")
-    reading.add_argument(
-        "--spacing-mm",
-        metavar=("X", "Y"),
-        type=positive,
-        nargs="+",
-        action=Spacing,
-        help="pixel spacing in mm, which overrides that of the files: one number for all axes, or x, y and, "
-        "for volumes, z",
-    )
+    add_spacing(reading, "x, y and, for volumes, z")
     reading.add_argument(
         "--invert",
         action=argparse.BooleanOptionalAction,
@@ -123,9 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=4,
         help="number of inputs computed together (default: 4); pairs are registered one by one",
     )
-    computing.add_argument(
-        "--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)"
-    )
+    add_device(computing)
     computing.add_argument(
         "--precision",
         choices=("32", "bf16", "16"),
@@ -153,9 +144,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM radiographs: add sex, age, view, modality and manufacturer to manifest.csv, for "
         "`anatozoo audit` (default: write nothing about patients)",
     )
-    output.add_argument("--overwrite", action="store_true", help="compute again what exists already")
-    output.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
-    output.add_argument("--quiet", action="store_true", help="print errors only")
+    add_overwrite(output)
+    add_report_options(output)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -268,19 +258,3 @@ def result_formats(text: str) -> tuple[str, ...]:
             f"no output format {', '.join(unknown) or 'is given'}; use {', '.join(known)}."
         )
     return names
-
-
-class Spacing(argparse.Action):
-    """One number for all axes, or one for each: across, down and between slices."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep up to three numbers."""
-        if len(values) > 3:
-            parser.error(f"{option_string} takes up to three numbers; give the images before it.")
-        setattr(namespace, self.dest, tuple(values))

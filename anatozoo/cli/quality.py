@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anatozoo.cli.evaluate_options import at_least_one, names_list
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import run_reported
+from anatozoo.cli.run_options import add_overwrite, add_report_options
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import JudgeMasks
@@ -75,8 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="atlas to use or write, with or without suffix",
     )
     add_selector(parser)
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add_report_options(parser)
     judging = parser.add_argument_group("to estimate quality")
     judging.add_argument("--out", metavar="DIR", help="write manifest.csv and the results to this folder")
     add_judging(judging)
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="formats to write; see the list below",
     )
-    judging.add_argument("--overwrite", action="store_true", help="compute again what exists already")
+    add_overwrite(judging)
     building = parser.add_argument_group("to build an atlas")
     building.add_argument(
         "--organs", type=names_list, metavar="A,B,...", help="names of the labels 1, 2, ..."

@@ -45,6 +45,15 @@ class Contours(SquareTask):
         super().__init__(frame, **more)
         self.organs = check_organs(organs)
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Position of each organ's landmarks among all landmarks."""
+        return organ_slices(self.organs)
+
+    def columns(self) -> list[str]:
+        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
+        return ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
+
     def forward_landmarks(self, image: Tensor) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of the frame from images or planes (B, C, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
@@ -59,29 +68,28 @@ class Contours(SquareTask):
 
         return landmark_cases(output, batch, self.organs)
 
-    def points(self, output: Tensor, batch: Mapping[str, Tensor]) -> Points:
+    def points(self, output: Any, batch: Mapping[str, Tensor]) -> Points:
         """Predicted with reference landmarks.
 
         Args:
-            output: landmarks (B, N, 2) in [0, 1].
+            output: landmarks (B, N, 2) in [0, 1], or an output of the network that has them as ``landmarks``.
             batch: ``landmarks`` (B, N, 2) and ``landmark_weight`` (B, N).
         """
-        return Points(output, batch["landmarks"], batch["landmark_weight"])
+        return Points(_landmarks(output), batch["landmarks"], batch["landmark_weight"])
 
-    def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
+    def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
         """The organs as soft label maps, drawn from the landmarks in a differentiable way.
 
         Later organs cover earlier ones.
 
         Args:
-            output: landmarks (B, N, 2) in [0, 1].
+            output: see `points`.
             batch: ``landmarks`` (B, N, 2) and ``landmark_weight`` (B, N), above 0 where one is known.
         """
-        size = min(MAP_SIDE, self.side)
-        parts = organ_slices(self.organs)
-        soft = [soft_polygon(output[:, part].float(), size, MAP_SOFTNESS) for part in parts.values()]
-        hard = [polygon_inside(batch["landmarks"][:, part], size, size).float() for part in parts.values()]
-        known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in parts.values()]
+        size, found, parts = min(MAP_SIDE, self.side), _landmarks(output).float(), self.parts.values()
+        soft = [soft_polygon(found[:, part], size, MAP_SOFTNESS) for part in parts]
+        hard = [polygon_inside(batch["landmarks"][:, part], size, size).float() for part in parts]
+        known = [(batch["landmark_weight"][:, part] > 0).all(1) for part in parts]
         return Maps(over_background(soft), over_background(hard), torch.stack(known, 1))
 
     def _contours(self, answer: np.ndarray, geometry: "Geometry") -> tuple[dict[str, np.ndarray], list[str]]:
@@ -92,7 +100,7 @@ class Contours(SquareTask):
             geometry: from the source to the frame.
         """
         contours, untangled = {}, []
-        for organ, part in organ_slices(self.organs).items():
+        for organ, part in self.parts.items():
             opened = answer[part]
             # Loops of a contour that has shrunk to a point are rounding errors.
             if np.ptp(opened, axis=0).max() > 0.01 * self.side:
@@ -115,6 +123,11 @@ class Contours(SquareTask):
             flags.append("very_small_anatomy")
         flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
         return tuple(flags)
+
+
+def _landmarks(output: Any) -> Tensor:
+    landmarks: Tensor = getattr(output, "landmarks", output)
+    return landmarks
 
 
 class ContourTask(Contours, ImageTask):

@@ -13,7 +13,6 @@ from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside, soft_polygon
 from anatozoo.tasks.cases import landmark_cases
-from anatozoo.tasks.views import Maps, Points
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 
@@ -65,11 +64,6 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         self.register_buffer("following", following, persistent=False)
         self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
 
-    @property
-    def parts(self) -> dict[str, slice]:
-        """Position of each organ's landmarks among all landmarks."""
-        return graphs.organ_slices(self.organs)
-
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their rows."""
         organs = graphs.organ_counts(settings["organs"])
@@ -81,18 +75,6 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         needed = self.network.template is not None or self.network.spacing is not None
         if needed and not self.trainer.ckpt_path:
             self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
-
-    def columns(self) -> list[str]:
-        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
-        return ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
-
-    def points(self, output: Any, batch: Mapping[str, Tensor]) -> Points:
-        """Final landmarks with the reference landmarks."""
-        return super().points(output.landmarks, batch)
-
-    def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
-        """The organs as label maps, drawn from the final landmarks."""
-        return super().maps(output.landmarks, batch)
 
     def _landmark_loss(self, prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         coarse = prediction.shape[1] != truth.shape[1]

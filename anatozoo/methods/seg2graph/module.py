@@ -9,7 +9,6 @@ from torch import Tensor
 from anatozoo.methods.seg2graph.model import Seg2GraphModel
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
-from anatozoo.tasks.views import Maps, Points
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
 
@@ -51,11 +50,6 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
         self.register_buffer("following", following, persistent=False)
         self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
 
-    @property
-    def parts(self) -> dict[str, slice]:
-        """Where each organ's landmarks are."""
-        return graphs.organ_slices(self.organs)
-
     def on_fit_start(self) -> None:
         """Take template and spacing from the mean shape of the training data."""
         if not self.trainer.ckpt_path:
@@ -66,18 +60,6 @@ class Seg2GraphModule(ZooModule, Seg2GraphModel):
         """What the network says of the batch's masks."""
         output: HybridGNetOutput = self.network(batch["image"])
         return output
-
-    def columns(self) -> list[str]:
-        """Error of the landmarks in pixels of the 1024 frame, and Dice of each organ."""
-        return ["mse_px2", *(f"dice/{organ}" for organ in self.organs)]
-
-    def points(self, output: Any, batch: Mapping[str, Tensor]) -> Points:
-        """Final landmarks beside those that the data says."""
-        return super().points(output.landmarks, batch)
-
-    def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
-        """The organs as label maps, drawn from the final landmarks."""
-        return super().maps(output.landmarks, batch)
 
     def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised."""

@@ -1,0 +1,57 @@
+"""Options that commands share which run a checkpoint over many inputs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from anatozoo.cli.evaluate_options import positive
+
+
+class Spacing(argparse.Action):
+    """One number for all axes, or one for each: across, down and between slices."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep up to three numbers."""
+        if len(values) > 3:
+            parser.error(f"{option_string} takes up to three numbers; give the images before it.")
+        setattr(namespace, self.dest, tuple(values))
+
+
+def add_report_options(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--json`` and ``--quiet``."""
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def add_overwrite(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--overwrite``."""
+    parser.add_argument("--overwrite", action="store_true", help="compute again what exists already")
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--device``."""
+    parser.add_argument("--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)")
+
+
+def add_spacing(parser: argparse._ActionsContainer, axes: str) -> None:
+    """Declare ``--spacing-mm``.
+
+    Args:
+        parser: where.
+        axes: what several numbers are, such as ``"x and y"``.
+    """
+    parser.add_argument(
+        "--spacing-mm",
+        metavar=("X", "Y"),
+        type=positive,
+        nargs="+",
+        action=Spacing,
+        help=f"pixel spacing in mm, which overrides that of the files: one number for all axes, or {axes}",
+    )
