@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anatozoo.errors import GeometryError
+
 SIGMA = 0.125
 """Standard deviation of a window's weights, in sides of the window."""
 LEAST = 1e-3
@@ -30,21 +32,27 @@ def in_windows(
 
     Returns:
         (1, K, ...), as many times larger than the image as the network's answers are than the window.
+
+    Raises:
+        GeometryError: a side of the image is shorter than the window's.
     """
     size = tuple(image.shape[2:])
+    if any(side < own for side, own in zip(size, window, strict=True)):
+        raise GeometryError(f"an image of {size} voxels is smaller than the window of {tuple(window)}.")
     if size == tuple(window):
         return network(image)
-    starts = list(_starts(size, window, overlap))
-    found = [network(image[_parts(first, window)]) for first in starts]
-    factors = [own // side for own, side in zip(found[0].shape[2:], window, strict=True)]
-    weights = _weights(window).to(image)
-    for axis, factor in enumerate(factors):
-        weights = weights.repeat_interleave(factor, axis)
-    whole = [side * factor for side, factor in zip(size, factors, strict=True)]
-    total, count = image.new_zeros(1, found[0].shape[1], *whole), image.new_zeros(whole)
-    for first, answer in zip(starts, found, strict=True):
+    weights, total, count = _weights(window).to(image), image.new_zeros(()), image.new_zeros(())
+    factors = [1] * len(size)
+    for number, first in enumerate(_starts(size, window, overlap)):
+        found = network(image[_parts(first, window)])
+        if number == 0:
+            factors = [own // side for own, side in zip(found.shape[2:], window, strict=True)]
+            for axis, factor in enumerate(factors):
+                weights = weights.repeat_interleave(factor, axis)
+            whole = [side * factor for side, factor in zip(size, factors, strict=True)]
+            total, count = image.new_zeros(1, found.shape[1], *whole), image.new_zeros(whole)
         there = _parts([a * factor for a, factor in zip(first, factors, strict=True)], weights.shape)
-        total[there] += answer * weights
+        total[there] += found * weights
         count[there] += weights
     return total / count
 

@@ -6,6 +6,7 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.errors import GeometryError
 from anatozoo.nn.windows import in_windows
 
 
@@ -40,3 +41,8 @@ def test_windows_are_where_monai_has_them(
     assert all(torch.equal(one, other) for one, other in zip(ours, seen, strict=True))
     assert found.shape == (1, 2, factor * size[0], *size[1:])
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_an_image_smaller_than_the_window_is_refused() -> None:
+    with pytest.raises(GeometryError, match=r"\(8, 5\) voxels is smaller than the window of \(4, 6\)"):
+        in_windows(torch.zeros(1, 1, 8, 5), (4, 6), lambda part: part, 0.25)
