@@ -1,6 +1,7 @@
 """What every test shares: a process per core, no network, one thread, an image, the real data."""
 
 import atexit
+import importlib
 import ipaddress
 import os
 import shutil
@@ -123,6 +124,16 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path} (set ANATOZOO_SHARED to the folder that holds them)")
     return path
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script of `experiments` that the test's module names as ``EXPERIMENT``."""
+    folder = PROJECT / "experiments"
+    if not folder.is_dir():
+        pytest.skip("experiments are not part of a package")
+    monkeypatch.syspath_prepend(str(folder))
+    return importlib.import_module(request.module.EXPERIMENT)
 
 
 @pytest.fixture

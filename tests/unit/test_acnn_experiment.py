@@ -1,6 +1,5 @@
 """The parts of ACNN's evidence that could be wrong without anybody seeing it."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -17,14 +16,7 @@ from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.heart_data import heart, write_hearts
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("acnn_evidence")
+EXPERIMENT = "acnn_evidence"
 
 
 @pytest.fixture

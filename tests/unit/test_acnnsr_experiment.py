@@ -1,6 +1,5 @@
 """The parts of the benchmark of super-resolution that could be wrong without anybody seeing it."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,8 @@ from anatozoo.tasks.restore import fine_grid
 from anatozoo.tasks.thick import thickened
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
+EXPERIMENT = "acnnsr_evidence"
 HEAD_FIRST = (1.0, 0, 0, 0, 1, 0, 0, 0, -1)
-
-
-@pytest.fixture
-def evidence(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("acnnsr_evidence")
 
 
 def heights(depth: int, direction: tuple[float, ...] | None = None) -> GridImage:

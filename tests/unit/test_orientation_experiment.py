@@ -1,8 +1,5 @@
 """The evidence on orders of storage: what is stored how, and that it goes on where it stopped."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,14 +13,7 @@ from anatozoo.nn.deform import reorder
 from tests.support.cases import case_of
 from tests.support.heart_data import heart
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("orientation")
+EXPERIMENT = "orientation"
 
 
 def test_orders_are_those_of_the_augmentation(evidence):

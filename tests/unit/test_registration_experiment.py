@@ -1,7 +1,6 @@
 """The parts of the registration experiment that could be wrong without anybody seeing it."""
 
 import importlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,20 +9,12 @@ import pytest
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.grid import Grid, GridImage
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
+EXPERIMENT = "registration_evidence"
 
 
 @pytest.fixture
-def classical(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+def classical():
     return importlib.import_module("anatozoo.quality.classical")
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("registration_evidence")
 
 
 def blob(size, spacing, centre_mm, radii_mm=(25.0, 16.0)):

@@ -1,25 +1,15 @@
 """Counting faults of form: what covers a lung is no fault of it, and what lies apart is."""
 
-import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
+EXPERIMENT = "topology_evidence"
 ORGANS = ["lung_right", "lung_left", "heart", "clavicle_right"]
-
-
-@pytest.fixture
-def evidence(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("topology_evidence")
 
 
 def chest() -> np.ndarray:

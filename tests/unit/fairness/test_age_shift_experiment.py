@@ -1,9 +1,7 @@
 """The age shift in small: who is trained on, who is measured, and which way round the differences are."""
 
 import argparse
-import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,14 +11,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.chest import ChestCase
 from tests.support.chest_data import write_chest_data
 
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("age_shift")
+EXPERIMENT = "age_shift"
 
 
 def patient(number, age, sex="M"):
@@ -36,39 +27,39 @@ def patients():
     return [*young, *old, patient(200, None), patient(201, 50.0), patient(202, 65.0), patient(203, 0.0)]
 
 
-def test_both_trainings_have_as_many_images_and_the_same_shares_of_women(benchmark, patients):
-    groups = benchmark.deal(patients)
-    assert [len(groups[g].train) for g in benchmark.GROUPS] == [20, 20]
-    assert [len(groups[g].held_out) for g in benchmark.GROUPS] == [10, 40]
-    women = {g: sum(case.metadata["sex"] == "F" for case in groups[g].train) for g in benchmark.GROUPS}
-    assert women == {benchmark.YOUNG: pytest.approx(20 / 3, abs=1), benchmark.OLD: pytest.approx(10, abs=1)}
+def test_both_trainings_have_as_many_images_and_the_same_shares_of_women(evidence, patients):
+    groups = evidence.deal(patients)
+    assert [len(groups[g].train) for g in evidence.GROUPS] == [20, 20]
+    assert [len(groups[g].held_out) for g in evidence.GROUPS] == [10, 40]
+    women = {g: sum(case.metadata["sex"] == "F" for case in groups[g].train) for g in evidence.GROUPS}
+    assert women == {evidence.YOUNG: pytest.approx(20 / 3, abs=1), evidence.OLD: pytest.approx(10, abs=1)}
     names = [case.id for g in groups.values() for case in g.everybody]
     assert sorted(names) == sorted(case.id for case in patients[:90])
 
 
-def test_patients_are_dealt_the_same_way_in_any_order(benchmark, patients):
-    one, two = benchmark.deal(patients), benchmark.deal(patients[::-1])
-    assert [case.id for case in one[benchmark.OLD].train] == [case.id for case in two[benchmark.OLD].train]
+def test_patients_are_dealt_the_same_way_in_any_order(evidence, patients):
+    one, two = evidence.deal(patients), evidence.deal(patients[::-1])
+    assert [case.id for case in one[evidence.OLD].train] == [case.id for case in two[evidence.OLD].train]
 
 
-def test_without_ages_nothing_is_trained(benchmark):
+def test_without_ages_nothing_is_trained(evidence):
     with pytest.raises(DataError, match=r"only 0 under 50, 0 over 65; does --root hold clinical\.csv"):
-        benchmark.deal([patient(n, None) for n in range(9)])
+        evidence.deal([patient(n, None) for n in range(9)])
 
 
-def test_images_of_the_test_split_are_not_touched(benchmark, tmp_path):
+def test_images_of_the_test_split_are_not_touched(evidence, tmp_path):
     root = write_chest_data(tmp_path, {"train": 2, "val": 1, "test": 2}, side=32)
-    assert [case.id for case in benchmark.find_patients(root)] == ["JPCLN001", "JPCLN002", "JPCLN003"]
+    assert [case.id for case in evidence.find_patients(root)] == ["JPCLN001", "JPCLN002", "JPCLN003"]
 
 
-def tables(benchmark, losses, n=12):
+def tables(evidence, losses, n=12):
     """Rows of the four models: everyone has Dice 0.9, less what its method loses on the other age."""
     draw = np.random.default_rng(0)
-    noise = {group: 0.01 * draw.normal(size=n) for group in benchmark.GROUPS}
+    noise = {group: 0.01 * draw.normal(size=n) for group in evidence.GROUPS}
     found = {}
-    for run in benchmark.RUNS:
+    for run in evidence.RUNS:
         rows = []
-        for group in benchmark.GROUPS:
+        for group in evidence.GROUPS:
             loss = 0.0 if group == run.trained_on else losses[run.method]
             for k in range(n):
                 dice = 0.9 - loss + noise[group][k]
@@ -80,42 +71,42 @@ def tables(benchmark, losses, n=12):
     return found
 
 
-def test_the_shift_is_what_the_other_age_costs(benchmark):
-    found = benchmark.shifts(tables(benchmark, {"hybridgnet": 0.02, "unet": 0.05}))
+def test_the_shift_is_what_the_other_age_costs(evidence):
+    found = evidence.shifts(tables(evidence, {"hybridgnet": 0.02, "unet": 0.05}))
     assert [(method, group) for method, group, _ in found] == [
-        ("hybridgnet", benchmark.YOUNG),
-        ("hybridgnet", benchmark.OLD),
-        ("unet", benchmark.YOUNG),
-        ("unet", benchmark.OLD),
+        ("hybridgnet", evidence.YOUNG),
+        ("hybridgnet", evidence.OLD),
+        ("unet", evidence.YOUNG),
+        ("unet", evidence.OLD),
     ]
     for method, _, comparison in found:
         assert comparison.images == 10
         loss = {"hybridgnet": 0.02, "unet": 0.05}[method]
         assert comparison.metrics["dice/heart"].test.difference == pytest.approx(-loss)
         assert comparison.metrics["hd_mm/heart"].test.difference == pytest.approx(100 * loss)
-    for entry in benchmark.method_differences(found):
+    for entry in evidence.method_differences(found):
         expected = -0.03 if entry["metric"].startswith("dice") else 3
         assert entry["difference"] == pytest.approx(expected)
 
 
-def test_means_are_over_unseen_images_or_over_all_of_the_other_age(benchmark):
-    rows = tables(benchmark, {"hybridgnet": 0.0, "unet": 0.1})
-    unseen = benchmark.means(benchmark.parts(rows, unseen=True))
+def test_means_are_over_unseen_images_or_over_all_of_the_other_age(evidence):
+    rows = tables(evidence, {"hybridgnet": 0.0, "unet": 0.1})
+    unseen = evidence.means(evidence.parts(rows, unseen=True))
     assert [entry["n"] for entry in unseen] == [10] * 8
-    other = benchmark.means(benchmark.parts(rows, unseen=False))
+    other = evidence.means(evidence.parts(rows, unseen=False))
     assert [entry["n"] for entry in other] == [12] * 4
     assert all(entry["trained on"] != entry["tested on"] for entry in other)
     dice = {entry["method"]: entry["metrics"]["dice/heart"] for entry in other}
     assert dice["unet"]["mean"] < dice["hybridgnet"]["ci_low"]
 
 
-def test_the_report_says_what_was_found(benchmark, patients, tmp_path, monkeypatch, capsys):
-    rows = tables(benchmark, {"hybridgnet": 0.02, "unet": 0.05})
-    monkeypatch.setattr(benchmark, "rows_of", lambda run, groups, options: rows[run])
-    monkeypatch.setattr(benchmark, "find_patients", lambda root: patients)
+def test_the_report_says_what_was_found(evidence, patients, tmp_path, monkeypatch, capsys):
+    rows = tables(evidence, {"hybridgnet": 0.02, "unet": 0.05})
+    monkeypatch.setattr(evidence, "rows_of", lambda run, groups, options: rows[run])
+    monkeypatch.setattr(evidence, "find_patients", lambda root: patients)
     words = ["age_shift.py", "--root", "d", "--runs", "r", "--out", str(tmp_path), "--images", str(tmp_path)]
     monkeypatch.setattr("sys.argv", words)
-    benchmark.main()
+    evidence.main()
     text = (tmp_path / "age-shift_experiment.md").read_text()
     assert text.strip() == capsys.readouterr().out.strip()
     assert "−0.0500 (" in text
@@ -126,24 +117,24 @@ def test_the_report_says_what_was_found(benchmark, patients, tmp_path, monkeypat
 
 
 def test_a_finished_model_is_read_and_one_of_other_settings_refused(
-    benchmark, patients, tmp_path, monkeypatch
+    evidence, patients, tmp_path, monkeypatch
 ):
-    groups = benchmark.deal(patients)
-    run = benchmark.RUNS[0]
+    groups = evidence.deal(patients)
+    run = evidence.RUNS[0]
     options = argparse.Namespace(runs=tmp_path, size=64, steps=3, batch=2, seed=1)
-    done = pd.DataFrame({"id": ["a"], "tested_on": [benchmark.OLD], "unseen": [True]})
-    monkeypatch.setattr(benchmark, "train", lambda *arguments: None)
-    monkeypatch.setattr(benchmark, "measure", lambda *arguments: done)
-    assert benchmark.rows_of(run, groups, options).equals(done)
-    monkeypatch.setattr(benchmark, "train", lambda *arguments: pytest.fail("trained again"))
-    assert benchmark.rows_of(run, groups, options).equals(done)
+    done = pd.DataFrame({"id": ["a"], "tested_on": [evidence.OLD], "unseen": [True]})
+    monkeypatch.setattr(evidence, "train", lambda *arguments: None)
+    monkeypatch.setattr(evidence, "measure", lambda *arguments: done)
+    assert evidence.rows_of(run, groups, options).equals(done)
+    monkeypatch.setattr(evidence, "train", lambda *arguments: pytest.fail("trained again"))
+    assert evidence.rows_of(run, groups, options).equals(done)
     options.steps = 4
     with pytest.raises(ConfigError, match="a model with other settings"):
-        benchmark.rows_of(run, groups, options)
+        evidence.rows_of(run, groups, options)
 
 
 @pytest.mark.parametrize("method", ["hybridgnet", "unet"])
-def test_networks_are_for_lungs_and_heart(benchmark, method):
-    module = benchmark.make_module(method, 64)
+def test_networks_are_for_lungs_and_heart(evidence, method):
+    module = evidence.make_module(method, 64)
     assert list(module.organs) == ["lung_right", "lung_left", "heart"]
     assert module.frame.size == 64

@@ -1,9 +1,7 @@
-"""The study in small: the benchmark finds the gaps, and the masks that are not those of the tables."""
+"""The study in small: the evidence finds the gaps, and the masks that are not those of the tables."""
 
-import importlib
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,16 +11,9 @@ import pytest
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.functional import dice
 
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
-pytestmark = pytest.mark.skipif(not EXPERIMENTS.is_dir(), reason="experiments are not part of a package")
+EXPERIMENT = "bias_discovery"
 CIRCLES = {"RL": ((250, 400), 44), "LL": ((700, 400), 50), "H": ((480, 500), 26)}
 RADIUS = 150
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module("bias_discovery")
 
 
 def contour(organ):
@@ -72,17 +63,17 @@ def study(tmp_path):
     return root, tmp_path
 
 
-def run(benchmark, monkeypatch, root, landmarks, out):
+def run(evidence, monkeypatch, root, landmarks, out):
     arguments = ["bias_discovery.py", "--root", str(root), "--landmarks", str(landmarks), "--out", str(out)]
     monkeypatch.setattr("sys.argv", arguments)
-    benchmark.main()
+    evidence.main()
     text = (out / "bias-discovery_experiment.md").read_text()
     return json.loads((out / "bias-discovery_experiment.json").read_text()), text
 
 
-def test_small_study(benchmark, study, monkeypatch, tmp_path, capsys):
+def test_small_study(evidence, study, monkeypatch, tmp_path, capsys):
     root, landmarks = study
-    found, text = run(benchmark, monkeypatch, root, landmarks, tmp_path / "out")
+    found, text = run(evidence, monkeypatch, root, landmarks, tmp_path / "out")
     for organ in ("lungs", "heart"):
         fit = found["synthetic"][organ]
         assert (fit["n"], fit["r"], fit["slope"]) == pytest.approx((4, 1.0, 0.5))
@@ -96,18 +87,18 @@ def test_small_study(benchmark, study, monkeypatch, tmp_path, capsys):
     assert str(tmp_path) not in text
 
 
-def test_masks_that_are_not_those_of_the_table(benchmark, study, monkeypatch, tmp_path, capsys):
+def test_masks_that_are_not_those_of_the_table(evidence, study, monkeypatch, tmp_path, capsys):
     root, landmarks = study
     PIL.Image.fromarray(label_map(60, True)).save(root / "CrossVal/M/a/Mheart0.png")
-    found, text = run(benchmark, monkeypatch, root, landmarks, tmp_path / "out")
+    found, text = run(evidence, monkeypatch, root, landmarks, tmp_path / "out")
     (entry,) = found["masks"]["files that differ"]
     assert (entry["file"], entry["masks"], entry["place"], entry["outside"]) == ("Mheart0.png", 1, 1, False)
     assert "`CrossVal/M/heart.csv`. The same polygons give the authors' Dice" in text
 
 
-def test_estimates_of_other_masks_are_refused(benchmark, study):
+def test_estimates_of_other_masks_are_refused(evidence, study):
     root, _ = study
     path = root / "CrossVal/F/rca_lungs.csv"
     pd.read_csv(path).iloc[1:].to_csv(path, index=False)
     with pytest.raises(SystemExit, match="not of the same masks"):
-        benchmark.read_scores(root, "CrossVal")
+        evidence.read_scores(root, "CrossVal")
