@@ -6,9 +6,13 @@ import gzip
 import math
 import os
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import numpy as np
+import numpy.typing as npt
 
 from anatozoo.errors import ImageError
 from anatozoo.io.limits import check_volume_size
@@ -28,6 +32,9 @@ _LAYOUTS = {
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 _BITS |= {1792: 128, 2304: 32}
 _ANALYZE_SUFFIX = ".hdr"
+# Datatypes that can hold NaN, and how many voxels are looked at at a time.
+_FLOATS = {16: "f4", 64: "f8"}
+_VOXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class NiftiHeader:
         bits: of a voxel.
         start: offset in bytes of the first voxel, in the uncompressed data file.
         scaling: slope and intercept.
+        order: ``"<"`` or ``">"``, the order of bytes.
     """
 
     spacing: tuple[float, ...]
@@ -55,6 +63,7 @@ class NiftiHeader:
     bits: int
     start: float
     scaling: tuple[float, float]
+    order: str
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -99,6 +108,7 @@ class NiftiHeader:
                         start,
                         # Analyze has other things in the place of these numbers.
                         (slope, shift) if magic in _MAGICS else (1.0, 0.0),
+                        order,
                     )
         return None
 
@@ -129,8 +139,7 @@ class NiftiHeader:
         Raises:
             ImageError: the file is shorter than the header says, or is not a regular file.
         """
-        data = path if self.single_file else _pair_of(path)
-        with open_regular(data) as file:
+        with open_regular(self._data(path)) as file:
             there = os.fstat(file.fileno()).st_size
             if file.read(2) == GZIP_MAGIC:
                 try:
@@ -139,6 +148,30 @@ class NiftiHeader:
                     raise truncated(label) from error
         if there < self.data_end:
             raise truncated(label)
+
+    def non_finite(self, path: Path) -> npt.NDArray[np.int64]:
+        """Which voxels, counted in the order of the file, are NaN or infinite: ITK reads them as 0.
+
+        Raises:
+            ImageError: the file is not a regular file.
+        """
+        kind = _FLOATS.get(self.datatype)
+        if kind is None:
+            return np.empty(0, np.int64)
+        found, voxels = [], np.dtype(self.order + kind)
+        with open_regular(self._data(path)) as file, ExitStack() as stack:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if zipped else file
+            stream.seek(int(self.start))
+            for first in range(0, math.prod(self.sizes), _VOXELS):
+                count = min(_VOXELS, math.prod(self.sizes) - first)
+                chunk = np.frombuffer(stream.read(count * voxels.itemsize), voxels)
+                found.append(first + np.flatnonzero(~np.isfinite(chunk)))
+        return np.concatenate(found)
+
+    def _data(self, path: Path) -> Path:
+        return path if self.single_file else _pair_of(path)
 
 
 def _pair_of(path: Path) -> Path:

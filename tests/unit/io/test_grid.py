@@ -21,6 +21,23 @@ def volume(shape: tuple[int, ...] = (5, 6, 7)) -> np.ndarray:
     return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".mha", ".nrrd"])
+def test_a_voxel_that_is_no_number_is_never_read_as_zero(
+    suffix: str, kind: type, bad: float, tmp_path: Path
+) -> None:
+    """ITK reads it as 0 in NIfTI."""
+    values = volume().astype(kind)
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    np.testing.assert_array_equal(read_grid_image(path, 3).pixels, values.astype(np.float32))
+    values[3, 2, 1] = bad
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    with pytest.raises(ImageError, match="NaN or infinity"):
+        read_grid_image(path, 3)
+
+
 def test_physical_positions_are_those_of_itk() -> None:
     for grid in (
         Grid((9, 7), (0.5, 2.0), (3.0, -1.0), ROTATED),

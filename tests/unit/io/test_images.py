@@ -258,6 +258,15 @@ def test_few_bad_values_become_the_darkest(xray: Pixels, bad: float, invert: boo
     assert image.pixels.max() < 1e4
 
 
+def test_bad_values_of_a_nifti_are_seen_although_itk_reads_zero(xray: Pixels, tmp_path: Path) -> None:
+    values = xray.astype(np.float32) + 100
+    values[20:25, 30:35] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(values[None]), str(tmp_path / "a.nii.gz"))
+    image = read_image(tmp_path / "a.nii.gz")
+    assert "non_finite" in image.flags
+    np.testing.assert_array_equal(image.pixels, read_image(values).pixels)
+
+
 def test_torch_is_not_imported() -> None:
     code = (
         "import sys, anatozoo.io.images, numpy;"
