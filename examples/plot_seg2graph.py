@@ -1,7 +1,8 @@
 """Landmarks from masks
 ====================
 
-Turn the mask of any segmenter into landmarks: one of a number lies at the same place in every patient.
+Turn the mask of any segmenter into landmarks: contours whose points have numbers, each at the corresponding
+place in every patient.
 
 Run it with ``python examples/plot_seg2graph.py [MASK]``. Without a mask it takes what a U-Net labels on the
 radiograph of the package ``pydicom-data`` (``pip install "anatozoo[demo]"``).

@@ -8,7 +8,7 @@ is compared with each of the others, stack by stack; those of ``--also`` see cle
 in voxels: in the copy of ACDC that this was written for, every file says 1 x 1 x 1 mm, which is the size of
 no slice of a heart.
 
-What is counted as implausible: ``open_slices``, slices with a left ventricle that is not all round in
+What is counted as implausible: ``open_slices``, slices with a left ventricle that is not wholly surrounded by
 myocardium (the ring is often open in the topmost slices of a true heart too: see the row of the truth), and
 ``extra_parts``, parts of the three structures beyond one each.
 
@@ -351,9 +351,9 @@ def about(cases: Sequence[DataCase], strength: float, command: str) -> str:
     return (
         f"{len(cases)} stacks of {len({case.subject for case in cases})} patients, predicted end to end and "
         "compared on their own grids; means over stacks, columns without a structure also over the three "
-        "structures. px: voxels, for the files do not state the true spacing. Open slices: slices of a stack "
-        "in which the left ventricle is not all round in myocardium; extra parts: parts beyond one for each "
-        f"structure. Corruptions at strength {strength:g}, see the command's help. `{command}`"
+        "structures. px: voxels, because the files do not state the true spacing. Open slices: slices of a "
+        "stack in which the left ventricle is not wholly surrounded by myocardium; extra parts: parts beyond "
+        f"one for each structure. Corruptions at strength {strength:g}, see the command's help. `{command}`"
     )
 
 

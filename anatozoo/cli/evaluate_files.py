@@ -54,7 +54,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="values of label maps by name, as lungs=1,heart=2. Where the sides differ, the prediction's "
         "value first: lungs=127:1,heart=255:2. Several values: lungs=3+4; a range, as of a mask with soft "
-        "edges: heart=128-255,background=0-127",
+        "edges: heart=128-255,background=0-127. Also with NAME, for the layout folder",
     )
     files.add_argument(
         "--size",

@@ -68,7 +68,8 @@ def read_sex(value: object) -> str | None:
     """``"M"``, ``"F"`` or DICOM's ``"O"`` of male, Female, m, woman, …; None where nothing is stated.
 
     Raises:
-        ValueError: the value is not a sex that is known here; numbers are not, for they are coded both ways.
+        ValueError: the value is not a sex that is known here; numbers are refused, because both codings are
+            in use.
     """
     text = str(value).strip().lower()
     if value is None or text in _MISSING:

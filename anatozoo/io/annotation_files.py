@@ -226,8 +226,8 @@ def read_label_map(path: Path, *, coded: bool = False) -> tuple[npt.NDArray[Any]
     if len(values) > _MOST_VALUES[labels.ndim] and not coded:
         raise DataError(
             f"{str(path)!r} holds {len(values)} different values: a picture, or a mask that JPEG or "
-            "interpolation blurred, and no label map. Of a blurred mask `anatozoo evaluate` takes the part "
-            f"that --labels names, as mask=128-255,{BACKGROUND}=0-127."
+            "interpolation blurred, not a label map. Of a blurred mask, `anatozoo evaluate` and `anatozoo "
+            f"landmarks` take the part that --labels names, as mask=128-255,{BACKGROUND}=0-127."
         )
     return labels.astype(np.uint8) if labels.dtype == bool else labels, grid
 

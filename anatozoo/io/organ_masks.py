@@ -62,8 +62,8 @@ def read_organ_masks(
         spacing_mm: one number or (x, y), in place of what the source says.
 
     Raises:
-        ImageError, DataError: it is no mask, is not 2-D, holds values without a name or organs that the model
-            does not know, or shows nothing.
+        ImageError, DataError: it is not a mask, is not 2-D, holds values without a name or organs that the
+            model does not know, or shows nothing.
         GeometryError: the spacing is not positive, or masks of one image differ in size.
     """
     if isinstance(x, OrganMasks):

@@ -26,7 +26,7 @@ class MaskContourResult(ContourResult):
     Attributes:
         landmarks: organ -> ``(N, 2)``, of the organs that the mask shows.
         guessed: organ -> ``(N, 2)`` of the model's other organs: where they would be, judged by those that
-            the mask shows. They are no part of `landmarks`, so that nobody trains on them.
+            the mask shows. `landmarks` does not contain them, so that nobody trains on them.
         given: organ, or a pair such as ``"lungs"``, -> the mask as it was given, ``(H, W)`` bool.
         everything: the model's organs, in the order of their labels.
     """
@@ -62,7 +62,7 @@ class MaskContourResult(ContourResult):
         """What was given -> the mask drawn from its landmarks, and the given one, both ``(H, W)`` bool.
 
         Where the given masks do not overlap, as in a label map, one organ may cut another; there the drawn
-        mask is cut by the other given ones, for what is another organ's says nothing about this one.
+        mask is cut by the other given ones, because pixels of another organ say nothing about this one.
         """
         found = {}
         for name, mask in self.given.items():

@@ -72,7 +72,7 @@ class MaskContourTask(Contours):
             Landmarks of the organs that the mask shows, in its pixels, and how well they reproduce it.
 
         Raises:
-            ImageError, DataError: it is no mask that this model can take; the message says why.
+            ImageError, DataError: this model cannot take it as a mask; the message says why.
             ConfigError: the precision is not possible.
         """
         return self._trace([self._read(x, classes, spacing_mm)], precision)[0]

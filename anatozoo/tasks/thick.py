@@ -46,8 +46,8 @@ class Thickened:
 def thickened(image: GridImage, factor: int, profile: str) -> Thickened:
     """Thick slices of a volume (D, H, W).
 
-    Where the number of thin slices is no multiple of the factor, the volume goes on beyond its ends as it is
-    there.
+    Where the number of thin slices is not a multiple of the factor, the volume goes on beyond its ends as it
+    is there.
 
     Raises:
         DataError: the spacing is unknown, or the volume is too small or constant.

@@ -28,8 +28,8 @@ def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
         raise DivergedError(
             f"training has diverged: at step {checkpoint.get('global_step', 0)}, {lost[0]} and "
             f"{len(lost) - 1} more of {len(state)} tensors hold NaN or infinity. They were not stored; files "
-            "of before are as they were. Try a lower --model.lr, --trainer.gradient_clip_val 1, or "
-            "--trainer.precision 32-true."
+            "of before are as they were. Try a lower --model.optim.lr, --trainer.gradient_clip_val 1, "
+            "or --trainer.precision 32-true."
         )
 
 

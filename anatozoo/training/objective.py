@@ -24,8 +24,8 @@ class Objective(L.Callback):
     Each process of a distributed fit has its own objectives. All of them are asked for their `state_dict`,
     and the file holds that of the first. All are given it when the fit goes on. So what an objective
     remembers must be the same in all processes, as it is if it learns from what ``step.module.all_gather``
-    gives. A state is made of tensors, numbers, texts, lists and mappings, for files are read without pickle.
-    Two objectives of a class that remembers something need a `state_key` each.
+    gives. A state is made of tensors, numbers, texts, lists and mappings, because files are read
+    without pickle. Two objectives of a class that remembers something need a `state_key` each.
 
     Attributes:
         needs: of ``"maps"``, ``"points"``, ``"images"``, ``"domain"``, ``"unlabelled"``.

@@ -254,9 +254,7 @@ class CheckpointSpec:
         except ConfigError as error:
             raise Misfit(str(error), "method") from error
         if method.kind not in (None, self.output.record):
-            raise Misfit(
-                f"must be {method.kind.name}, for that is what {method.name} gives.", "output", "kind"
-            )
+            raise Misfit(f"must be {method.kind.name}, which is what {method.name} gives.", "output", "kind")
         if self.output.record.names_organs and not self.output.classes:
             raise Misfit("must not be empty.", "output", "classes")
         landmarks, classes = self.output.landmarks, self.output.classes
@@ -264,9 +262,9 @@ class CheckpointSpec:
             message = "must name the classes in their order, each with its number of landmarks."
             raise Misfit(message, "output", "landmarks")
         if self.status == "bundled" and not self.bundled:
-            raise Misfit("must be true where status is bundled, for there is no other source.", "bundled")
+            raise Misfit("must be true where status is bundled: there is no other source.", "bundled")
         if not self.bundled and self.hub.revision is None:
-            raise Misfit("needs repo_id and revision, for the weights are not bundled.", "hub")
+            raise Misfit("needs repo_id and revision, because the weights are not bundled.", "hub")
         if self.status == "published" and self.hub.revision is None:
             raise Misfit("needs repo_id and revision where status is published.", "hub")
         if not self.citation.startswith("@"):

@@ -176,7 +176,7 @@ def spoiled(
         planes: (B, organs, S, S) in [0, 1], clean and whole.
         names: of the organs.
         config: strengths.
-        whole: (B,) bool, images in which no organ cuts another, for what is behind could not be told.
+        whole: (B,) bool, images in which no organ cuts another: what is behind could not be told.
 
     Returns:
         The planes, and which organs they hold, (B, organs) bool.

@@ -107,7 +107,7 @@ def test_only_a_volume_may_name_no_classes(tmp_path: Path, tiny_method: None) ->
         wrong = VOLUME | {"kind": kind}
         with pytest.raises(ManifestError, match=r"output\.classes: must not be empty"):
             read_manifest(write_manifest(tmp_path / "m.yaml", entry(output=wrong)))
-        with pytest.raises(ManifestError, match=r"kind: must be restored, for that is what acnnsr gives"):
+        with pytest.raises(ManifestError, match=r"kind: must be restored, which is what acnnsr gives"):
             read_manifest(write_manifest(tmp_path / "m.yaml", listing(output=wrong)))
 
 
