@@ -232,10 +232,10 @@ def main() -> None:
         "about": (
             f"{len(cases)} stacks of {len({case.subject for case in cases})} validation patients of ACDC, "
             f"each stored in {len(options.orders)} orders{others}. Dice: mean over stacks and orders. "
-            "Spread: the best order's mean Dice over stacks minus the worst one's. Largest change of a stack: "
-            f"its best Dice minus its worst one. Flagged: `{FLAG}` in any order. Orders are numbers whose bits mirror "
-            f"columns (1), rows (2), slices (4) and exchange rows and columns (8). With headers: the first "
-            f"{min(headers, len(cases))} stacks. `{command}`"
+            "Spread: the best order's mean Dice over stacks minus the worst one's. Largest change of a "
+            f"stack: its best Dice minus its worst one. Flagged: `{FLAG}` in any order. Orders are numbers "
+            f"whose bits mirror columns (1), rows (2), slices (4) and exchange rows and columns (8). With "
+            f"headers: the first {min(headers, len(cases))} stacks. `{command}`"
         ),
         "models": {name: summary(table[table["model"] == name]) for name in names},
     }
