@@ -13,6 +13,7 @@ from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside, soft_polygon
 from anatozoo.tasks.cases import landmark_cases
+from anatozoo.training.contours import ContourModule
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
 
 
-class HybridGNetModule(EncoderModule, HybridGNetModel):
+class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
     """HybridGNet as a LightningModule.
 
     With ``loss="paper"``, ``encoder="residual"`` and no ``refine`` this is the published method; the other
@@ -28,41 +29,26 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
 
     Args:
         loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also penalises leaving the contour).
-        kl_weight: weight of the KL divergence.
         dense_weight: weight of the auxiliary masks' loss.
         region_weight: weight of the soft Dice between predicted polygons and masks without landmarks.
-        uncrossing_weight: weight of the loss on contours that cross themselves.
-        huber_delta: landmark error, in percent of the frame, up to which ``"contour"`` is quadratic.
         optim: see `anatozoo.training.optim.Optim`.
-        **settings: see `HybridGNetModel` and `anatozoo.training.encoders.EncoderModule`.
+        **settings: see `HybridGNetModel`, `anatozoo.training.contours.ContourModule` and
+            `anatozoo.training.encoders.EncoderModule`.
     """
 
     extra_links: ClassVar = {"dense_organs": "mask_organs"}
-
-    previous: Tensor
-    following: Tensor
-    down: Tensor
 
     def __init__(
         self,
         *,
         loss: Literal["paper", "contour"] = "paper",
-        kl_weight: float = 1e-5,
         dense_weight: float = 0.1,
         region_weight: float = 0.1,
-        uncrossing_weight: float = 0.0,
-        huber_delta: float = 1.0,
         optim: Optim = Optim("adam", 1e-4, 1e-5, schedule="step", lr_step=50, lr_gamma=0.9, warmup_steps=200),
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
-        self.loss, self.kl_weight, self.dense_weight = loss, kl_weight, dense_weight
-        self.region_weight, self.uncrossing_weight = region_weight, uncrossing_weight
-        self.huber_delta = huber_delta
-        previous, following = graphs.neighbours(self.organs)
-        self.register_buffer("previous", previous, persistent=False)
-        self.register_buffer("following", following, persistent=False)
-        self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
+        self.loss, self.dense_weight, self.region_weight = loss, dense_weight, region_weight
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their rows."""
@@ -71,33 +57,21 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         return adapt_state(state, organs, dense, self.state_dict(), self.organs, self.dense_organs)
 
     def on_fit_start(self) -> None:
-        """Take template and spacing from the mean shape of the training data."""
-        needed = self.network.template is not None or self.network.spacing is not None
-        if needed and not self.trainer.ckpt_path:
-            self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
+        """Take template and spacing from the mean shape of the training data, if the network has them."""
+        if self.network.template is not None or self.network.spacing is not None:
+            super().on_fit_start()
 
-    def _landmark_loss(self, prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-        coarse = prediction.shape[1] != truth.shape[1]
-        if coarse:
-            weight = ((self.down @ weight[..., None])[..., 0] > 0.99).to(truth.dtype)
-            truth = self.down @ truth
-        if self.loss == "paper":
-            return losses.landmark_mse(prediction, truth, weight)
-        if coarse:
-            return losses.landmark_huber(prediction, truth, weight, delta=self.huber_delta)
-        return losses.contour_loss(
-            prediction, truth, weight, self.previous, self.following, delta=self.huber_delta
-        )
+    def landmark_loss(self, position: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        """The loss of coarse or fine nodes that `loss` names; see `ContourModule.reference`."""
+        if self.loss == "contour":
+            return super().landmark_loss(position, truth, weight)
+        return losses.landmark_mse(position, *self.reference(position, truth, weight))
 
     def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised."""
         truth, weight = batch["landmarks"], batch["landmark_weight"]
-        terms = {
-            "landmarks": self._landmark_loss(output.landmarks, truth, weight),
-            "kl": self.kl_weight * losses.kl_divergence(output.mu, output.logvar),
-        }
-        for i, position in enumerate(output.positions, 1):
-            terms[f"position{i}"] = self._landmark_loss(position, truth, weight)
+        terms = {"landmarks": self.landmark_loss(output.landmarks, truth, weight)}
+        terms |= self.kl_term(output) | self.position_terms(output, truth, weight)
         masks, counts = batch.get("masks"), None
         if masks is not None:
             counts = self._mask_weight(output, batch["known"].to(masks.dtype), masks.shape[-1])
@@ -107,11 +81,7 @@ class HybridGNetModule(EncoderModule, HybridGNetModel):
         if self.region_weight:
             # Without masks it is 0 and not left out: all processes of a fit have the same terms.
             terms["region"] = self.region_weight * self._region_loss(output, masks, counts)
-        if self.uncrossing_weight:
-            terms["uncrossing"] = self.uncrossing_weight * losses.uncrossing_loss(
-                output.landmarks, self.parts.values(), delta=self.huber_delta
-            )
-        return terms
+        return terms | self.uncrossing_term(output)
 
     def _mask_weight(self, output: HybridGNetOutput, weight: Tensor, size: int) -> Tensor:
         """Weights of the mask pixels: 0 where the heart is predicted, as some lung masks include it."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anatozoo.nn.graphs import organ_slices
 from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside
 
@@ -85,11 +86,16 @@ class Seg2Graph(nn.Module):
         )
         self.register_buffer("prior", torch.zeros(len(organs), PRIOR_SIDE, PRIOR_SIDE))
 
-    def take_mean(self, mean: Tensor, parts: Sequence[slice]) -> None:
-        """Take place and size, template and spacing from a mean shape (N, 2)."""
+    def take_mean(self, mean: Tensor) -> None:
+        """Take spacing, template, and place and size from a mean shape (N, 2).
+
+        A template that has been learnt stays, and with it the place and size in which it was learnt.
+        """
         self.hybrid.take_mean(mean)
-        drawn = [polygon_inside(mean[None, part], PRIOR_SIDE, PRIOR_SIDE)[0] for part in parts]
-        self.prior.copy_(torch.stack(drawn))
+        if not self.prior.any():
+            parts = organ_slices(self.hybrid.organs).values()
+            drawn = [polygon_inside(mean[None, part], PRIOR_SIDE, PRIOR_SIDE)[0] for part in parts]
+            self.prior.copy_(torch.stack(drawn))
 
     def forward(self, planes: Tensor) -> HybridGNetOutput:
         """Landmarks of masks (B, organs, S, S) in [0, 1]; `dense` is None."""

@@ -91,7 +91,7 @@ def test_a_network_answers_alike_wherever_the_organs_are(shape: torch.Tensor) ->
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, 0, 0.02)
-    network.take_mean(shape[0], list(PARTS.values()))
+    network.take_mean(shape[0])
     small = (shape - 0.5) * 0.6 + torch.tensor([0.55, 0.45])
     with torch.no_grad():
         whole = network(drawn(shape, ORGANS, 128)).landmarks
@@ -102,9 +102,21 @@ def test_a_network_answers_alike_wherever_the_organs_are(shape: torch.Tensor) ->
     assert float((whole - shape).abs().mean()) < 0.15
 
 
+def test_a_second_fit_keeps_place_and_size_with_the_template(shape: torch.Tensor) -> None:
+    first, second = (Seg2Graph(ORGANS, 64, (8, 8, 8, 8, 8)) for _ in range(2))
+    first.take_mean(shape[0])
+    torch.nn.init.normal_(first.hybrid.template, 0.5, 0.1)  # type: ignore[arg-type]  # learnt
+    second.load_state_dict(first.state_dict())
+    second.take_mean(0.5 * shape[0] + 0.3)
+    kept = second.state_dict()
+    assert bool(kept["prior"].any())
+    for name in ("prior", "hybrid.template"):
+        assert torch.equal(kept[name], first.state_dict()[name])
+
+
 def test_an_empty_mask_stays_where_it_is(shape: torch.Tensor) -> None:
     network = Seg2Graph(ORGANS, 64, (8, 8, 8, 8, 8)).eval()
-    network.take_mean(shape[0], list(PARTS.values()))
+    network.take_mean(shape[0])
     with torch.no_grad():
         shift, zoom = network._place(torch.zeros(2, len(ORGANS), 64, 64))
     assert bool((shift == 0).all())
@@ -153,6 +165,19 @@ def test_landmarks_of_unseen_organs_count_less() -> None:
     seen = module.losses(output, batch | {"held": torch.tensor([[True, True, True]])})["landmarks"]
     unseen = module.losses(output, batch | {"held": torch.tensor([[True, True, False]])})["landmarks"]
     assert 0 < float(unseen) < 0.3 * float(seen)
+
+
+def test_coarse_nodes_count_if_all_their_landmarks_are_known() -> None:
+    module = Seg2GraphModule(organs={"heart": 26}, frame={"size": 64}, widths=[8, 8, 8, 8, 8])
+    truth, weight = torch.rand(1, 26, 2), torch.ones(1, 26)
+    weight[:, 4] = 0
+    position = module.down @ truth
+    position[:, 2] += 0.1
+    assert float(module.landmark_loss(position, truth, weight)) == 0
+    assert float(module.landmark_loss(position, truth, torch.ones(1, 26))) > 0
+    torch.testing.assert_close(
+        module.reference(position, truth, 0.1 * weight)[1][0, :3], torch.tensor([0.1, 0.1, 0])
+    )
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

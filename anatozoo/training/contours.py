@@ -1,0 +1,93 @@
+"""Training of modules whose network gives landmarks on closed contours."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from anatozoo.nn import graphs, losses
+from anatozoo.nn.hybridgnet import HybridGNetOutput
+from anatozoo.training.module import ZooModule
+
+
+class ContourModule(ZooModule):
+    """A module whose network gives landmarks, and before them positions of coarse and fine nodes.
+
+    Its data module has the method ``mean_landmarks()``, the mean shape (N, 2) in [0, 1] of the training data.
+
+    Args:
+        kl_weight: weight of the KL divergence.
+        uncrossing_weight: weight of the loss on loops of contours that cross themselves.
+        huber_delta: landmark error, in percent of the frame, up to which the Huber loss is quadratic.
+        **settings: see `ZooModule`.
+    """
+
+    fast_layout: ClassVar[bool] = True
+
+    network: Any
+    organs: dict[str, int]
+    previous: Tensor
+    following: Tensor
+    down: Tensor
+
+    def __init__(
+        self,
+        *,
+        kl_weight: float = 1e-5,
+        uncrossing_weight: float = 0.0,
+        huber_delta: float = 1.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.kl_weight, self.uncrossing_weight = kl_weight, uncrossing_weight
+        self.huber_delta = huber_delta
+        previous, following = graphs.neighbours(self.organs)
+        self.register_buffer("previous", previous, persistent=False)
+        self.register_buffer("following", following, persistent=False)
+        self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
+
+    def on_fit_start(self) -> None:
+        """Take template and spacing from the mean shape of the training data."""
+        if not self.trainer.ckpt_path:
+            self.network.take_mean(self.trainer.datamodule.mean_landmarks().to(self.device))  # type: ignore[attr-defined]
+
+    def reference(self, position: Tensor, truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Reference and weight at the nodes of a position: those of the landmarks, or pooled.
+
+        Args:
+            position: (B, N, 2), or (B, M, 2) of the coarse nodes.
+            truth: (B, N, 2) landmarks.
+            weight: (B, N); a coarse node with a landmark of weight 0 has the weight 0.
+        """
+        if position.shape[1] == truth.shape[1]:
+            return truth, weight
+        pooled, known = ((self.down @ w.to(truth.dtype)[..., None])[..., 0] for w in (weight, weight > 0))
+        return self.down @ truth, pooled * (known > 0.99)
+
+    def landmark_loss(self, position: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        """Contour loss of fine nodes, Huber loss of coarse ones; see `reference` for the arguments."""
+        fine = position.shape[1] == truth.shape[1]
+        truth, weight = self.reference(position, truth, weight)
+        if not fine:
+            return losses.landmark_huber(position, truth, weight, delta=self.huber_delta)
+        return losses.contour_loss(
+            position, truth, weight, self.previous, self.following, delta=self.huber_delta
+        )
+
+    def position_terms(self, output: HybridGNetOutput, truth: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """The loss of each intermediate position: ``position1``, ``position2``, ..."""
+        return {
+            f"position{i}": self.landmark_loss(position, truth, weight)
+            for i, position in enumerate(output.positions, 1)
+        }
+
+    def kl_term(self, output: HybridGNetOutput) -> dict[str, Tensor]:
+        """The weighted KL divergence, ``kl``."""
+        return {"kl": self.kl_weight * losses.kl_divergence(output.mu, output.logvar)}
+
+    def uncrossing_term(self, output: HybridGNetOutput) -> dict[str, Tensor]:
+        """The weighted loss on crossing contours, ``uncrossing``; empty without a weight."""
+        if not self.uncrossing_weight:
+            return {}
+        parts = graphs.organ_slices(self.organs).values()
+        loss = losses.uncrossing_loss(output.landmarks, parts, delta=self.huber_delta)
+        return {"uncrossing": self.uncrossing_weight * loss}
