@@ -45,17 +45,16 @@ class ResidualEncoder(nn.Module):
 
     Args:
         widths: channels of each block; the map of block l (from 1) has stride 2^(l-1).
-        channels: of the input.
     """
 
-    def __init__(self, widths: Sequence[int] = PAPER_WIDTHS, channels: int = 1) -> None:
+    def __init__(self, widths: Sequence[int] = PAPER_WIDTHS) -> None:
         super().__init__()
-        ins = (channels, *widths[:-1])
+        ins = (1, *widths[:-1])
         self.blocks = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(ins, widths, strict=True))
         self.channels = {level + 1: width for level, width in enumerate(widths)}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Map (B, channels, S, S) in [0, 1] to the maps of each level, {level: (B, C, S/2^(l-1), …)}."""
+        """Map (B, 1, S, S) in [0, 1] to the maps of each level, {level: (B, C, S/2^(l-1), …)}."""
         maps: dict[int, Tensor] = {}
         for level, block in enumerate(self.blocks, 1):
             x = block(x if level == 1 else F.max_pool2d(x, 2))
