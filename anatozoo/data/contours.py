@@ -1,10 +1,20 @@
-"""Landmarks from hand-drawn contours: evenly spaced, with a fixed start and direction."""
+"""Landmarks in a network's frame, from landmarks or from hand-drawn contours.
+
+Hand-drawn contours are spaced evenly, with a fixed start and direction.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from anatozoo.data.base import CaseDataset
+from anatozoo.data.case import Drawn
 from anatozoo.errors import DataError
+from anatozoo.frames.geometry import Geometry
 from anatozoo.io.landmarks import Points
 
 STARTS: dict[str, tuple[tuple[float, float], bool]] = {
@@ -18,6 +28,45 @@ STARTS: dict[str, tuple[tuple[float, float], bool]] = {
 whether they run clockwise in the image."""
 ELSEWHERE = ((0.5, 0.0), True)
 """For all other organs: the top, clockwise."""
+
+
+def framed_landmarks(
+    name: str, drawn: Drawn, parts: Mapping[str, slice], geometry: Geometry
+) -> dict[str, Tensor]:
+    """Landmarks of a case in a square frame; hand-drawn contours are `resampled`.
+
+    Args:
+        name: name of the case in messages.
+        drawn: its organs.
+        parts: position of each organ's landmarks among the N of the network.
+        geometry: from the image to the frame.
+
+    Returns:
+        ``landmarks`` (N, 2) in [0, 1], and ``landmark_weight`` (N,), 1 for each organ with landmarks, else 0.
+
+    Raises:
+        DataError: an organ has another number of landmarks than the network.
+    """
+    total = max(part.stop for part in parts.values())
+    landmarks, weight = np.zeros((total, 2), np.float32), np.zeros(total, np.float32)
+    for organ, part in parts.items():
+        if organ not in drawn.landmarks:
+            continue
+        points, count = drawn.landmarks[organ], part.stop - part.start
+        placed = resampled(points, count, organ) if organ in drawn.free else points
+        if len(placed) != count:
+            raise DataError(f"{name}: {organ} has {len(points)} landmarks, the network has {count}.")
+        landmarks[part] = geometry.points_to_target(placed) / geometry.target_size[0]
+        weight[part] = 1.0
+    return {"landmarks": torch.from_numpy(landmarks), "landmark_weight": torch.from_numpy(weight)}
+
+
+def mean_landmarks(items: CaseDataset) -> Tensor:
+    """Mean of the items' ``landmarks``, (N, 2) in [0, 1]; NaN where no item has them."""
+    read = (items[i] for i in range(len(items)))
+    pairs = [(item["landmarks"], item["landmark_weight"][:, None]) for item in read]
+    landmarks, weight = (torch.stack(each) for each in zip(*pairs, strict=True))
+    return (landmarks * weight).sum(0) / weight.sum(0)
 
 
 def resampled(contour: Points, count: int, organ: str = "") -> Points:

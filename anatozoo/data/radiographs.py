@@ -13,6 +13,8 @@ from torch import Tensor
 
 from anatozoo.data.base import CaseDataset
 from anatozoo.data.case import METADATA, Case, Drawn, flat
+from anatozoo.data.framed import frame_spacing
+from anatozoo.frames.frame import Frame
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.square import to_network
@@ -32,7 +34,7 @@ class RadiographDataset(CaseDataset):
 
     def __init__(self, cases: Sequence[Case], organs: Sequence[str], frame: FrameSpec) -> None:
         super().__init__(cases)
-        self.organs, self.side, self.intensity = list(organs), frame.shape[0], frame.intensity
+        self.organs, self.spec, self.side = list(organs), frame, frame.shape[0]
 
     def read(self, case: Case) -> dict[str, Tensor]:
         """Image in 8 bits, and the annotations.
@@ -41,11 +43,9 @@ class RadiographDataset(CaseDataset):
             DataError: the case has no image, or its annotation does not fit.
         """
         source = case.read_image(2)
-        pixels, geometry = to_network(flat(source), self.side, self.intensity)
+        pixels, geometry = to_network(flat(source), self.side, self.spec.intensity)
         image = torch.from_numpy(np.round(pixels * 255).astype(np.uint8))[None]
-        spacing = torch.full((2,), torch.nan)
-        if source.grid.spacing_mm is not None:
-            spacing = torch.from_numpy(np.divide(source.grid.spacing_mm, geometry.scale)).float()
+        spacing = frame_spacing(Frame.fit(source.grid, self.spec))
         drawn = case.read_drawn(self.organs, source.grid) if case.labelled else Drawn(source.grid)
         annotations = self.annotations(case.id, drawn, geometry)
         return {"image": image, "spacing_mm": spacing} | annotations

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from anatozoo.data.base import strengths
 from anatozoo.data.case import Case, Drawn
-from anatozoo.data.contours import resampled
+from anatozoo.data.contours import framed_landmarks, mean_landmarks
 from anatozoo.data.module import ZooDataModule
 from anatozoo.data.radiographs import RadiographDataset, mask_coverage
-from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.augment import AugmentConfig
@@ -37,8 +36,7 @@ class ChestDataset(RadiographDataset):
         self, cases: Sequence[Case], counts: Mapping[str, int], mask_organs: Sequence[str], frame: FrameSpec
     ) -> None:
         super().__init__(cases, list(dict.fromkeys([*counts, *mask_organs])), frame)
-        self.slices, self.count = organ_slices(counts), sum(counts.values())
-        self.mask_organs = list(mask_organs)
+        self.slices, self.mask_organs = organ_slices(counts), list(mask_organs)
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Numbers in float32, masks in [0, 1]."""
@@ -49,24 +47,9 @@ class ChestDataset(RadiographDataset):
     def annotations(self, name: str, drawn: Drawn, geometry: Geometry) -> dict[str, Tensor]:
         """Landmarks and masks of a case, and which of them exist.
 
-        Hand-drawn contours are resampled to the network's number of landmarks, see
-        `anatozoo.data.contours.resampled`.
-
         Raises:
             DataError: an organ has another number of landmarks than the network.
         """
-        landmarks = np.zeros((self.count, 2), np.float32)
-        weight = np.zeros(self.count, np.float32)
-        for organ, points in drawn.landmarks.items():
-            if organ not in self.slices:
-                continue
-            part = self.slices[organ]
-            count = part.stop - part.start
-            placed = resampled(points, count, organ) if organ in drawn.free else points
-            if len(placed) != count:
-                raise DataError(f"{name}: {organ} has {len(points)} landmarks, the network has {count}.")
-            landmarks[part] = geometry.points_to_target(placed) / self.side
-            weight[part] = 1.0
         cells = self.side // 4
         masks = np.zeros((len(self.mask_organs), cells, cells), np.uint8)
         known = np.zeros(len(self.mask_organs), bool)
@@ -74,12 +57,8 @@ class ChestDataset(RadiographDataset):
             if organ in drawn.masks and organ not in drawn.landmarks:
                 masks[channel] = np.round(255 * mask_coverage(drawn.masks[organ], geometry, cells))
                 known[channel] = True
-        return {
-            "landmarks": torch.from_numpy(landmarks),
-            "landmark_weight": torch.from_numpy(weight),
-            "masks": torch.from_numpy(masks),
-            "known": torch.from_numpy(known),
-        }
+        found = {"masks": torch.from_numpy(masks), "known": torch.from_numpy(known)}
+        return framed_landmarks(name, drawn, self.slices, geometry) | found
 
 
 class HybridGNetDataModule(ZooDataModule):
@@ -123,10 +102,7 @@ class HybridGNetDataModule(ZooDataModule):
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks (N, 2) in the network frame; the frame's centre if an organ has none."""
-        items = [self.sets["train"][i] for i in range(len(self.sets["train"]))]
-        weight = torch.stack([item["landmark_weight"] for item in items])[..., None]
-        total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)
-        return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
+        return mean_landmarks(self.sets["train"]).nan_to_num(0.5)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Augment training batches; drop masks that no image of the batch has."""

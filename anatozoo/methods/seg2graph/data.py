@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from anatozoo.data.base import CaseDataset, strengths
 from anatozoo.data.case import Case
-from anatozoo.data.contours import resampled
+from anatozoo.data.contours import framed_landmarks, mean_landmarks
+from anatozoo.data.framed import frame_spacing
 from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import DataError
 from anatozoo.frames.frame import Frame
@@ -33,8 +33,7 @@ class LandmarkDataset(CaseDataset):
 
     def __init__(self, cases: Sequence[Case], counts: Mapping[str, int], frame: FrameSpec) -> None:
         super().__init__(cases)
-        self.slices, self.count, self.side = organ_slices(counts), sum(counts.values()), frame.shape[0]
-        self.spec = frame
+        self.slices, self.spec = organ_slices(counts), frame
 
     def read(self, case: Case) -> dict[str, Tensor]:
         """Landmarks in the frame.
@@ -43,26 +42,9 @@ class LandmarkDataset(CaseDataset):
             DataError: an organ has another number of landmarks than the network.
         """
         found = case.read_drawn(list(self.slices))
-        geometry = Frame.fit(found.grid, self.spec).geometry
-        landmarks = np.zeros((self.count, 2), np.float32)
-        weight = np.zeros(self.count, np.float32)
-        for organ, part in self.slices.items():
-            if organ not in found.landmarks:
-                continue
-            points, count = found.landmarks[organ], part.stop - part.start
-            placed = resampled(points, count, organ) if organ in found.free else points
-            if len(placed) != count:
-                raise DataError(f"{case.id}: {organ} has {len(points)} landmarks, the network has {count}.")
-            landmarks[part] = geometry.points_to_target(placed) / self.side
-            weight[part] = 1.0
-        spacing = torch.full((2,), torch.nan)
-        if found.grid.spacing_mm is not None:
-            spacing = torch.from_numpy(np.divide(found.grid.spacing_mm, geometry.scale)).float()
-        return {
-            "landmarks": torch.from_numpy(landmarks),
-            "landmark_weight": torch.from_numpy(weight),
-            "spacing_mm": spacing,
-        }
+        frame = Frame.fit(found.grid, self.spec)
+        landmarks = framed_landmarks(case.id, found, self.slices, frame.geometry)
+        return landmarks | {"spacing_mm": frame_spacing(frame)}
 
 
 class Seg2GraphDataModule(ZooDataModule):
@@ -95,6 +77,7 @@ class Seg2GraphDataModule(ZooDataModule):
         counts = organ_counts(organs)
         super().__init__(root, layout, organs=list(counts), frame=frame, **settings)
         self.counts, self.anchors = counts, anchors
+        self._mean: Tensor | None = None
         self._spacing: Spacing | None = None
         self.frame.require(2, ("pad",))
         self.augment_config = None if augment is None else strengths(MaskAugment, "augment", augment)
@@ -107,21 +90,36 @@ class Seg2GraphDataModule(ZooDataModule):
         """Whether anything is annotated; organs that have no landmarks are missing from the mask."""
         return case.labelled
 
+    def setup(self, stage: str) -> None:
+        """Find the files, and read the landmarks of the training split.
+
+        Raises:
+            DataError: see `ZooDataModule.setup`, or no training case has landmarks of an organ.
+        """
+        super().setup(stage)
+        if "train" not in self.sets or self._mean is not None:
+            return
+        mean = mean_landmarks(self.sets["train"])
+        parts = organ_slices(self.counts).items()
+        absent = [organ for organ, part in parts if bool(mean[part].isnan().any())]
+        if absent:
+            raise DataError(
+                f"{self.root}: no training case has landmarks of {', '.join(absent)}. Seg2Graph learns from "
+                "landmarks and draws the masks itself: add landmarks, or leave the organ out of model.organs."
+            )
+        self._mean = mean
+        if self.anchors:
+            self._spacing = Spacing(self.counts, self.anchors)
+            self._spacing.take_from(mean)
+
     def mean_landmarks(self) -> Tensor:
-        """Mean training landmarks in the network frame, (N, 2); the frame's centre where there are none."""
-        items = [self.sets["train"][i] for i in range(len(self.sets["train"]))]
-        weight = torch.stack([item["landmark_weight"] for item in items])[..., None]
-        total = (torch.stack([item["landmarks"] for item in items]) * weight).sum(0)
-        return torch.where(weight.sum(0) > 0, total / weight.sum(0).clamp_min(1), torch.tensor(0.5))
+        """Mean training landmarks in the network frame, (N, 2); `setup` reads them."""
+        assert self._mean is not None
+        return self._mean
 
     def spaced(self, landmarks: Tensor) -> Tensor:
         """Moved landmarks (B, N, 2) at the shares of the way between anchors that they had before."""
-        if not self.anchors:
-            return landmarks
-        if self._spacing is None:
-            self._spacing = Spacing(self.counts, self.anchors)
-            self._spacing.take_from(self.mean_landmarks())
-        return self._spacing.to(landmarks.device)(landmarks)
+        return landmarks if self._spacing is None else self._spacing.to(landmarks.device)(landmarks)
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Draw the masks; in training of moved landmarks, and with faults."""
