@@ -168,21 +168,23 @@ def present(batch: int, names: list[str], config: MaskAugment, like: Tensor) -> 
 
 
 def spoiled(
-    planes: Tensor, names: list[str], config: MaskAugment, whole: Tensor | None = None
+    planes: Tensor, names: list[str], config: MaskAugment, known: Tensor, whole: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Masks as other data sets have them.
 
     Args:
-        planes: (B, organs, S, S) in [0, 1], clean and whole.
+        planes: (B, organs, S, S) in [0, 1], clean and whole; 0 for organs that are not known.
         names: of the organs.
         config: strengths.
+        known: (B, organs) bool, organs with landmarks; no mask shows another.
         whole: (B,) bool, images in which no organ cuts another: what is behind could not be told.
 
     Returns:
-        The planes, and which organs they hold, (B, organs) bool.
+        The planes, and which organs they hold, (B, organs) bool: never none if one is known.
     """
     batch = len(planes)
-    held = present(batch, names, config, planes)
+    held = present(batch, names, config, planes) & known
+    held = torch.where(held.any(1, keepdim=True), held, known)
     planes = _rough(planes.clone(), config) * held[:, :, None, None]
     cut = chosen(batch, config.exclusive_p, planes)
     cut = (cut if whole is None else cut & ~whole)[:, None, None]

@@ -132,5 +132,5 @@ class Seg2GraphDataModule(ZooDataModule):
         landmarks, behind = grown_behind(landmarks, self.counts, self.augment_config)
         landmarks = self.spaced(moved(landmarks, self.counts, self.augment_config))
         planes = drawn(landmarks, self.counts, side) * known[:, :, None, None]
-        planes, held = spoiled(planes, names, self.augment_config, behind)
-        return batch | {"landmarks": landmarks, "image": planes, "held": held & known}
+        planes, held = spoiled(planes, names, self.augment_config, known, behind)
+        return batch | {"landmarks": landmarks, "image": planes, "held": held}

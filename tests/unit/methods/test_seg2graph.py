@@ -1,11 +1,14 @@
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.landmarks import draw_organ_mask
+from anatozoo.methods.seg2graph import data as data_module
 from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, moved, spoiled
 from anatozoo.methods.seg2graph.data import Seg2GraphDataModule
 from anatozoo.methods.seg2graph.module import Seg2GraphModule
@@ -17,6 +20,10 @@ from tests.support.chest_data import write_chest_data
 ORGANS = dict(LUNGS_HEART_CLAVICLES)
 PARTS = organ_slices(ORGANS)
 OFF = {name: 0.0 for name in MaskAugment.__dataclass_fields__}
+
+
+def all_known(batch: int) -> torch.Tensor:
+    return torch.ones(batch, len(ORGANS), dtype=torch.bool)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,7 @@ def test_without_strength_nothing_moves_and_nothing_is_spoiled(shape: torch.Tens
     off = MaskAugment(**OFF)
     torch.testing.assert_close(moved(shape, ORGANS, off), shape, rtol=0, atol=1e-6)
     planes = drawn(shape, ORGANS, 64)
-    left, held = spoiled(planes, list(ORGANS), off)
+    left, held = spoiled(planes, list(ORGANS), off, all_known(1))
     assert torch.equal(left, planes)
     assert bool(held.all())
 
@@ -60,7 +67,7 @@ def test_faults_change_edges_and_leave_the_organ(shape: torch.Tensor, fault: str
     torch.manual_seed(0)
     planes = drawn(shape.expand(4, -1, -1), ORGANS, 64)
     before = planes.clone()
-    left, _ = spoiled(planes, list(ORGANS), MaskAugment(**OFF | {fault: 1.0}))
+    left, _ = spoiled(planes, list(ORGANS), MaskAugment(**OFF | {fault: 1.0}), all_known(4))
     assert torch.equal(planes, before)
     assert not torch.equal(left, planes)
     assert float(left.min()) >= 0
@@ -73,16 +80,35 @@ def test_organs_are_cut_joined_and_dropped(shape: torch.Tensor) -> None:
     torch.manual_seed(0)
     names = list(ORGANS)
     planes = drawn(shape.expand(32, -1, -1), ORGANS, 64)
-    cut, _ = spoiled(planes, names, MaskAugment(**OFF | {"exclusive_p": 1.0}))
+    cut, _ = spoiled(planes, names, MaskAugment(**OFF | {"exclusive_p": 1.0}), all_known(32))
     assert not (cut[:, 1].gt(0.99) & planes[:, 2].gt(0.99)).any()
-    joined, _ = spoiled(planes, names, MaskAugment(**OFF | {"merge_p": 1.0}))
+    joined, _ = spoiled(planes, names, MaskAugment(**OFF | {"merge_p": 1.0}), all_known(32))
     assert torch.equal(joined[:, 0], joined[:, 1])
     assert torch.equal(joined[:, 3], joined[:, 4])
     torch.testing.assert_close(joined[:, 0], planes[:, :2].amax(1))
-    dropped, held = spoiled(planes, names, MaskAugment(**OFF | {"drop_p": 1.0}))
+    dropped, held = spoiled(planes, names, MaskAugment(**OFF | {"drop_p": 1.0}), all_known(32))
     assert bool(held.any(1).all())
     assert not bool(held.all())
     assert torch.equal(dropped.flatten(2).any(2), held)
+
+
+def test_one_lung_alone_is_not_joined_and_organs_without_landmarks_stay_empty(shape: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    known = all_known(32)
+    known[:, 1] = False
+    known[0] = torch.arange(len(ORGANS)) == 4
+    known[1] = False
+    planes = drawn(shape.expand(32, -1, -1), ORGANS, 64) * known[:, :, None, None]
+    joined, held = spoiled(planes, list(ORGANS), MaskAugment(**OFF | {"merge_p": 1.0}), known)
+    assert torch.equal(held, known)
+    assert not bool(joined[:, 1].any())
+    assert torch.equal(joined[2:, 3], joined[2:, 4])
+    assert torch.equal(joined[0], planes[0])
+    strong = MaskAugment(**OFF | {"drop_p": 1.0, "hole_p": 1.0})
+    faulty, held = spoiled(planes, list(ORGANS), strong, known)
+    assert not bool((held & ~known).any())
+    assert torch.equal(held.any(1), known.any(1))
+    assert not bool(faulty[~held].any())
 
 
 def test_a_network_answers_alike_wherever_the_organs_are(shape: torch.Tensor) -> None:
@@ -139,6 +165,50 @@ def test_a_batch_holds_masks_of_what_is_annotated(data: Seg2GraphDataModule) -> 
     training = data.prepare(batch, training=True)
     assert not bool(training["held"][1, 2])
     assert not torch.equal(training["landmarks"], batch["landmarks"])
+
+
+def refused(root: Path, message: str) -> None:
+    module = Seg2GraphDataModule(str(root), layout="jsrt", frame={"size": 64})
+    for _ in range(2):  # not even when asked again
+        with pytest.raises(DataError, match=f"no training case has landmarks of {message}. Seg2Graph learns"):
+            module.setup("fit")
+
+
+def test_training_data_without_landmarks_of_an_organ_are_refused(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1})
+    (root / "landmarks" / "H" / "JPCLN001.npy").unlink()
+    Seg2GraphDataModule(str(root), layout="jsrt", frame={"size": 64}).setup("fit")
+    (root / "landmarks" / "H" / "JPCLN002.npy").unlink()
+    refused(root, "heart")
+
+
+def test_training_data_of_masks_alone_are_refused(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1})
+    shutil.rmtree(root / "landmarks")
+    for organ, columns in (
+        ("right lung", slice(20, 50)),
+        ("left lung", slice(75, 105)),
+        ("heart", slice(50, 75)),
+    ):
+        mask = np.zeros((128, 128), np.uint8)
+        mask[30:100, columns] = 255
+        for number in (1, 2, 3):
+            path = root / "masks" / organ / f"JPCLN00{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), mask)
+    refused(root, "lung_right, lung_left, heart, clavicle_right, clavicle_left")
+
+
+def test_the_mean_shape_is_made_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.Tensor] = []
+    original = data_module.mean_landmarks
+    monkeypatch.setattr(data_module, "mean_landmarks", lambda items: made.append(original(items)) or made[-1])
+    module = Seg2GraphDataModule(str(root), layout="jsrt", frame={"size": 64}, anchors={"heart": [0, 9, 17]})
+    module.setup("fit")
+    module.setup("validate")
+    mean = module.mean_landmarks()[None]
+    torch.testing.assert_close(module.spaced(mean), mean, rtol=0, atol=1e-5)
+    assert len(made) == 1
 
 
 def test_perfect_landmarks_are_measured_as_perfect(data: Seg2GraphDataModule) -> None:
