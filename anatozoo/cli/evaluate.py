@@ -79,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least_one,
         default=4,
         metavar="N",
-        help="2-D images at a time (default: 4); volumes, pairs and masks are computed one by one",
+        help="2-D images, or masks that are given landmarks, at a time (default: 4); volumes, pairs and "
+        "masks that are repaired are computed one by one",
     )
     model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     model.add_argument("--precision", choices=("32", "bf16", "16"), help="number format (default: 32)")
@@ -191,13 +192,12 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         "version": model.checkpoint_version,
         "data": _data_name(args.data),
         "split": args.split,
+        "unit": model.unit,
         "split_origin": origin_record(cases),
         "command": command_line(args),
         **provenance(("torch", "numpy")),
         "unread": {row["id"]: row["error"] for row in unread},
     } | summarise([row for row in rows if not row.get("error")])
-    if "moving" in rows[0]:
-        summary["unit"] = "pair"
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)
     finish(args, _stem(model.checkpoint_name, args), rows, summary)
@@ -261,8 +261,8 @@ def evaluate(
         passes = [(replace(how, occlusion=(args.occlusion, c)), {"position": i}) for i, c in centres]
     for conditions, extra in passes:
         trials = model.trials(cases, conditions)
-        if trials and "moving" in trials[0].identity:
-            print(f"{len(trials)} pairs of {len(cases)} images.", file=sys.stderr)
+        if model.unit != "image":
+            print(f"{len(trials)} {model.unit}s of {len(cases)} images.", file=sys.stderr)
         trials = [replace(trial, identity=trial.identity | extra) for trial in trials]
         rows = measured(model, trials, conditions.measures, args.batch_size)
         yield from track(

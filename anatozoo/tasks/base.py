@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -47,11 +48,15 @@ class Predictor(nn.Module):
         offers: outputs for training objectives: ``"maps"``, ``"points"``, ``"images"``.
         needs: what a case must have in an evaluation: ``"image"``, ``"organs"``.
         conditions: fields of `anatozoo.tasks.trials.Conditions` that the model uses, beside the common ones.
+        batched: whether `answers` asks several inputs at a time, by ``predict_batch``.
+        unit: what one trial is about, in a word, such as ``"image"``.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset()
     conditions: ClassVar[frozenset[str]] = frozenset()
     needs: frozenset[str] = frozenset({"image", "organs"})
+    batched: ClassVar[bool] = False
+    unit: ClassVar[str] = "image"
 
     checkpoint_name: str = "untrained"
     checkpoint_version: str = "0"
@@ -155,14 +160,22 @@ class Predictor(nn.Module):
 
         Args:
             questions: inputs of trials.
-            batch_size: largest number of inputs at a time.
+            batch_size: largest number of inputs at a time, where the model takes several.
         """
-        for question in questions:
-            try:
-                answer = self.ask(question)
-            except AnatozooError as error:
-                answer = error
-            yield answer
+        given = iter(questions)
+        while batch := list(islice(given, batch_size if self.batched else 1)):
+            if self.batched:
+                try:
+                    yield from list(self.predict_batch(batch, batch_size))  # type: ignore[operator]
+                    continue
+                except AnatozooError:
+                    pass  # one fails the whole batch; one by one, the others have their results
+            for question in batch:
+                try:
+                    answer = self.ask(question)
+                except AnatozooError as error:
+                    answer = error
+                yield answer
 
     # Validation.
 

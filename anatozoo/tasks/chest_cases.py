@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from anatozoo.data.case import METADATA
+from anatozoo.errors import ConfigError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case, Row
 from anatozoo.metrics.chest import FRAME, comparable, draw_masks, scale_points, to_frame
+from anatozoo.tasks.trials import Judge, Trial
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
@@ -21,6 +25,26 @@ def identity_of(case: DataCase) -> Row:
     """``id``, ``patient``, ``split``, ``dataset``, ``sex``, ``age`` and ``view``; None where unknown."""
     known = {"id": case.id, "patient": case.subject, "split": case.split, "dataset": case.domain}
     return known | {name: case.facts.get(name) for name in METADATA}
+
+
+def chest_trials(
+    cases: Sequence[DataCase],
+    how: Conditions,
+    read: Callable[[DataCase, Conditions], tuple[Any, Judge]],
+) -> list[Trial]:
+    """A trial for each radiograph.
+
+    Args:
+        cases: the radiographs.
+        how: conditions of the evaluation.
+        read: reads what the model is given of a case, and says what makes a case of its answer.
+
+    Raises:
+        ConfigError: the spacing of the conditions is more than one number.
+    """
+    if how.spacing_mm is not None and len(how.spacing_mm) > 1:
+        raise ConfigError("the spacing of radiographs is one number, that at 1024 x 1024.")
+    return [Trial(identity_of(case), partial(read, case, how)) for case in cases]
 
 
 def compared(drawn: Drawn, result: SegmentationResult, how: Conditions) -> Case:

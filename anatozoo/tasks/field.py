@@ -72,6 +72,7 @@ class FieldTask(Predictor):
 
     offers: ClassVar = frozenset({"maps"})
     conditions: ClassVar = frozenset({"pairs", "side"})
+    unit: ClassVar = "pair"
     refines: ClassVar[bool] = False
     """Whether the field of a pair can be refined."""
     instance_steps: int = 0

@@ -2,15 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anatozoo.errors import AnatozooError, ConfigError
+from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.tasks.base import Predictor, in_batches
 
@@ -54,6 +52,7 @@ class ImageTask(SquareTask):
     """
 
     conditions: ClassVar = frozenset({"exclusive", "occlusion"})
+    batched: ClassVar = True
 
     organs: Any
 
@@ -126,23 +125,9 @@ class ImageTask(SquareTask):
         Raises:
             ConfigError: the spacing of the conditions is more than one number.
         """
-        from anatozoo.tasks.chest_cases import identity_of
-        from anatozoo.tasks.trials import Trial
+        from anatozoo.tasks.chest_cases import chest_trials
 
-        if how.spacing_mm is not None and len(how.spacing_mm) > 1:
-            raise ConfigError("the spacing of radiographs is one number, that at 1024 x 1024.")
-        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
-
-    def answers(self, questions: Iterable["Image"], batch_size: int) -> Iterator[Any]:
-        """Results in the order of the images, `batch_size` at a time; an image that fails gives its error."""
-        images = iter(questions)
-        while batch := list(islice(images, batch_size)):
-            try:
-                found: list[Any] = list(self.predict_batch(batch, batch_size=batch_size))
-            except AnatozooError:
-                # One image fails the whole batch; one by one, the others have their results.
-                found = list(super().answers(batch, 1))
-            yield from found
+        return chest_trials(cases, how, self._trial)
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Image, Judge]":
         from anatozoo.io.grid import Grid

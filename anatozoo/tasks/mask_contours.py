@@ -1,7 +1,6 @@
 """From masks of organs, of any form and size, to their landmarks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -46,6 +45,7 @@ class MaskContourTask(Contours):
 
     needs = frozenset({"organs"})
     conditions: ClassVar = frozenset({"exclusive"})
+    batched: ClassVar = True
 
     def __init__(self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any]) -> None:
         super().__init__(organs, frame)
@@ -104,11 +104,14 @@ class MaskContourTask(Contours):
         return case.labelled
 
     def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
-        """The masks of each case, judged by its landmarks, or else by the masks themselves."""
-        from anatozoo.tasks.chest_cases import identity_of
-        from anatozoo.tasks.trials import Trial
+        """The masks of each case, judged by its landmarks, or else by the masks themselves.
 
-        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+        Raises:
+            ConfigError: the spacing of the conditions is more than one number.
+        """
+        from anatozoo.tasks.chest_cases import chest_trials
+
+        return chest_trials(cases, how, self._trial)
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[OrganMasks, Judge]":
         from anatozoo.tasks.chest_cases import compared

@@ -332,6 +332,16 @@ def test_pairs_are_counted_as_pairs(
     assert "--pairs 2 --side 32`" in shown
 
 
+def test_what_is_counted_is_what_the_model_calls_it(
+    model: ShiftedTruth, jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(ShiftedTruth, "unit", "view")
+    assert main(["evaluate", "views", "--data", "jsrt", "--root", str(jsrt)]) == 0
+    printed = capsys.readouterr()
+    assert "3 views of 3 images." in printed.err
+    assert "3 views. `anatozoo evaluate views" in printed.out
+
+
 def test_kinds_that_no_data_set_can_judge_are_refused(
     jsrt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from anatozoo.data.case import Case, Drawn
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.metrics.cases import case_row
@@ -112,3 +113,32 @@ def test_a_data_set_is_evaluated_by_its_masks_and_landmarks() -> None:
     assert row["mse_px2"] == pytest.approx(0, abs=1e-6)
     assert row["dice/heart"] == 1
     assert not model.usable(Case("b", "b"))
+
+
+def test_masks_are_asked_in_batches_and_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = Tracer(), []
+    find = model.forward_landmarks
+    monkeypatch.setattr(model, "forward_landmarks", lambda x: (sizes.append(len(x)), find(x))[1])
+    asked = [given(chest(organ)) for organ in ("heart", "lung_right", "lung_left")]
+    found = list(model.answers(asked, 2))
+    assert sizes == [2, 1]
+    assert [list(result.landmarks) for result in found] == [["heart"], ["lung_right"], ["lung_left"]]
+    # A plane that is no mask, as a damaged file would give it.
+    trace = model._trace
+    refuse = DataError("no mask.")
+
+    def choosy(masks: list[OrganMasks], precision: str | None) -> list[object]:
+        if any("lung_right" in each.masks for each in masks):
+            raise refuse
+        return list(trace(masks, precision))
+
+    monkeypatch.setattr(model, "_trace", choosy)
+    first, failed, last = model.answers(asked, 3)
+    assert failed is refuse
+    assert [list(first.landmarks), list(last.landmarks)] == [["heart"], ["lung_left"]]
+
+
+def test_the_spacing_of_radiographs_is_one_number() -> None:
+    with pytest.raises(ConfigError, match="is one number, that at 1024 x 1024"):
+        Tracer().trials([], Conditions(spacing_mm=(0.2, 0.4)))
+    assert Tracer().trials([], Conditions(spacing_mm=(0.2,))) == []
