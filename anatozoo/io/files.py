@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,16 +39,20 @@ _NO_SUFFIX_OR_UID = re.compile(r"[^.]+|.*\.\d+", re.DOTALL)
 
 def stem_of(path: Path) -> str:
     """File name without its suffix, ``.nii.gz`` counting as one."""
-    for suffix in _DOUBLE_SUFFIXES:
-        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+    bare = _without(path.name, _DOUBLE_SUFFIXES)
+    return path.stem if bare == path.name else bare
 
 
 def without_suffix(name: str) -> str:
     """A name without a suffix of images or annotations; ``s.left`` and ``1.2.840.113`` have none."""
-    ends = (suffix for suffix in _NAMED_BY if name.lower().endswith(suffix) and len(name) > len(suffix))
-    return name.removesuffix(name[len(name) - len(next(ends, "")) :])
+    return _without(name, _NAMED_BY)
+
+
+def _without(name: str, suffixes: Iterable[str]) -> str:
+    for suffix in suffixes:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:

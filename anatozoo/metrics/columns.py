@@ -9,30 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
+from anatozoo.io.annotation import PAIRS
+from anatozoo.io.landmarks import CHEST_ORGANS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 IMAGE_COLUMNS = ("id", "file", "name", "File")
 _SHARES = frozenset(("dice", "dsc", "nsd", "iou", "jaccard"))
-_NO_SHARES = frozenset(
+_STILL_SHARES = frozenset(
     (
-        "gain",
-        "difference",
-        "diff",
-        "change",
-        "delta",
-        "percent",
-        "pct",
-        "loss",
-        "log",
-        "logit",
-        "z",
-        "n",
-        "count",
+        *("score", "coefficient", "index", "px", "mm", "before", "after", "clean", "autoencoder", "rca"),
+        *("mean", "median", "min", "max", "average"),
+        *(word for organ in (*CHEST_ORGANS, *PAIRS) for word in organ.split("_")),
     )
 )
-"""Words behind the name of a share that make another quantity of it, such as ``dice_gain``."""
+"""Words behind the name of a share that leave it one, as ``dice_rank`` does not."""
 _ROUNDING = 1e-6
 _NO_NUMBERS = ("", "nan", "none", "na", "n/a", "#n/a")
 
@@ -76,7 +68,7 @@ def metric_values(table: pd.DataFrame, metric: str, label: str = "the table") ->
 def is_share(metric: str) -> bool:
     """Whether a metric runs from 0 to 1 by its name: Dice, normalised surface Dice, IoU, and estimates."""
     first, *others = re.findall(r"[a-z]+", metric.split("/")[0].lower()) or [""]
-    return first in _SHARES and not _NO_SHARES.intersection(others)
+    return first in _SHARES and _STILL_SHARES.issuperset(others)
 
 
 def _row_name(table: pd.DataFrame, row: int) -> str:

@@ -70,7 +70,7 @@ def compare_rows(
     once: its values are its means over the positions. Values in one table only are counted, not used.
 
     Args:
-        a: rows of the first evaluation.
+        a: rows of the first evaluation, as `read_rows` or `anatozoo.tasks.trials.measured` gives them.
         b: rows of the second.
         names: how the two are called.
         wanted: metrics, or patterns such as ``dice/*``. None takes all that both have and that vary,
@@ -95,9 +95,7 @@ def compare_rows(
     images = one[ID].to_numpy()
     patient_of = _patients((one, two), names)
     values = {
-        name: _per_image(
-            images, *(metric_values(*side) for side in ((one, name, names[0]), (two, name, names[1])))
-        )
+        name: _per_image(images, *(side[name].to_numpy(np.float64, na_value=np.nan) for side in (one, two)))
         for name in metric_names([dict.fromkeys(one.columns)])
         if name in two
     }

@@ -14,7 +14,7 @@ from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.tasks.cases import label_dice
-from anatozoo.tasks.trials import Trial, identity_of, labels_beside, read_volume
+from anatozoo.tasks.trials import Trial, identity_of, labels_beside, numbers_case, read_volume
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
@@ -86,8 +86,7 @@ def pair_case(result: RegistrationResult, moving: Subject, fixed: Subject, organ
     """
     spacing, folding = fixed.image.grid.spacing_mm, {"folding_percent": 100 * result.folding_fraction}
     if moving.labels is None or fixed.labels is None:
-        nothing = np.zeros(fixed.image.grid.shape, np.uint8)
-        return labels_beside(nothing, nothing, (), spacing, folding)
+        return numbers_case(folding)
     way = result.displacement_px - result.deformation_px @ result.alignment.T
     still = replace(result, displacement_px=way.astype(np.float32))
     after, before = (each.warp(moving.labels, "labels") for each in (result, still))

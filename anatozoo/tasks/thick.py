@@ -15,7 +15,7 @@ from anatozoo.metrics.cases import Case
 from anatozoo.metrics.images import psnr, ssim
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.nn.thick_slices import degrade_slices
-from anatozoo.tasks.trials import labels_beside
+from anatozoo.tasks.trials import numbers_case
 
 FEWEST = 8
 """Voxels a side that SSIM needs."""
@@ -90,5 +90,4 @@ def judged(volume: Thickened, fine: Volume) -> Case:
     linear = interpolate_slices(thick, volume.factor)[0, 0].numpy()
     found, plain = (similarity(volume.own(each), volume.image.pixels) for each in (fine, linear))
     gains = {f"{name}_gain": value - plain[name] for name, value in found.items()}
-    nothing = np.zeros(volume.image.grid.shape, np.uint8)
-    return labels_beside(nothing, nothing, (), volume.image.grid.spacing_mm, found | gains)
+    return numbers_case(found | gains)

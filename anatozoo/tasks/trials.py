@@ -218,6 +218,11 @@ def labels_beside(
     return Case(one, other, numbers=numbers or {})
 
 
+def numbers_case(numbers: Mapping[str, float]) -> Case:
+    """A case of numbers alone, where nothing is drawn."""
+    return Case(Annotation(()), Annotation(()), numbers=numbers)
+
+
 def organs_beside(
     found: npt.NDArray[np.uint8],
     truth: npt.NDArray[np.uint8],

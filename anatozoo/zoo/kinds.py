@@ -217,5 +217,5 @@ def kind_of_golden(names: Collection[str], axes: int) -> Kind | None:
         axes: 2 or 3, the dimensions of its image.
     """
     fitting = [kind for kind in kinds().values() if any(map(kind.golden.holds, names))]
-    volumes = [kind for kind in fitting if kind.takes not in (CONTOURS.takes, REPAIR.takes)]
+    volumes = [kind for kind in fitting if kind.takes in (VOLUME.takes, FIELD.takes)]
     return next(iter([*volumes, *fitting] if axes == 3 else fitting), None)

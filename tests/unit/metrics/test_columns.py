@@ -11,7 +11,7 @@ from anatozoo.metrics.compare import compare_rows, read_rows
 
 
 @pytest.mark.parametrize("value", [91.3, 1.7, -0.2, -1, np.inf])
-def test_shares_outside_their_range_are_refused(value: float) -> None:
+def test_shares_outside_their_range_are_refused(value: float, tmp_path: Path) -> None:
     rows = pd.DataFrame(
         {"id": ["a", "b", "c"], "dice/heart": [0.9, value, 0.8], "hd_px/heart": [1, value, 2]}
     )
@@ -20,11 +20,26 @@ def test_shares_outside_their_range_are_refused(value: float) -> None:
         metric_values(rows, "dice/heart")
     with pytest.raises(DataError, match=message):
         choose_metrics(rows)
-    good = rows.assign(**{"dice/heart": [0.7, 0.8, 0.9]})
-    with pytest.raises(DataError, match=f"two: {message}"):
-        compare_rows(good, rows, ("one", "two"))
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=f"t.csv'?: {message}"):
+        read_rows(tmp_path / "t.csv")
     # A distance has no upper end.
     assert metric_values(rows, "hd_px/heart")[1] == value
+
+
+def test_what_was_checked_in_reading_is_not_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("id,dice/heart,hd_px/heart\na,0.9,2\nb,0.8,\nc,0.7,4\n")
+    checked = []
+    monkeypatch.setattr(
+        "anatozoo.metrics.compare.metric_values",
+        lambda table, name, label: (checked.append(name), metric_values(table, name, label))[1],
+    )
+    rows = read_rows(tmp_path / "t.csv")
+    found = compare_rows(rows, rows.assign(**{"hd_px/heart": [3, 4, np.nan]}), ("one", "two"))
+    assert checked == ["dice/heart", "hd_px/heart"]
+    assert found.metrics["hd_px/heart"].without_pair == 2
 
 
 def test_ends_and_rounding_are_shares() -> None:
@@ -40,9 +55,14 @@ def test_names_of_shares() -> None:
         "IoU",
         "nsd_mm/lungs",
         "dice_rca_mean/heart",
+        "dice_lung_left",
+        "dice_autoencoder",
     ):
         assert is_share(name), name
-    for name in ("dice_gain", "dice_percent/heart", "hd_mm/heart", "similarity", "psnr", "123"):
+    for name in (
+        *("dice_gain", "dice_percent/heart", "hd_mm/heart", "similarity", "psnr", "123"),
+        *("dice_improvement", "dice_error/heart", "dice_residual", "dice_rank", "dice_p"),
+    ):
         assert not is_share(name), name
 
 

@@ -115,7 +115,7 @@ def test_a_data_set_is_evaluated_by_its_masks_and_landmarks() -> None:
     assert not model.usable(Case("b", "b"))
 
 
-def test_masks_are_asked_in_batches_and_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_are_asked_in_batches_and_one_that_fails_stops_none(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = Tracer(), []
     find = model.forward_landmarks
     monkeypatch.setattr(model, "forward_landmarks", lambda x: (sizes.append(len(x)), find(x))[1])

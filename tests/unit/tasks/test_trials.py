@@ -23,13 +23,13 @@ from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.data import PostDAEDataModule
 from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.unet.model import UNetModel
-from anatozoo.metrics.cases import OVERLAP, case_row
+from anatozoo.metrics.cases import OVERLAP, case_numbers, case_row
 from anatozoo.metrics.functional import dice
 from anatozoo.metrics.tables import metric_names, summarise
 from anatozoo.nn.slices import interpolate_slices
 from anatozoo.tasks.pairs import choose_pairs, ordered_pairs
 from anatozoo.tasks.thick import similarity
-from anatozoo.tasks.trials import Conditions, choose_cases, measured
+from anatozoo.tasks.trials import Conditions, choose_cases, measured, numbers_case
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
@@ -118,6 +118,12 @@ def test_pairs_that_a_network_does_not_move_are_as_they_were(volumes: Path) -> N
         row["id"] for row in rows_of(model, volumes, replace(QUICK, pairs=2))
     ]
     assert len(some) == 2
+
+
+def test_numbers_alone_are_a_case_without_a_picture() -> None:
+    case = numbers_case({"folding_percent": 2.0})
+    assert case_numbers(case) == {"folding_percent": 2.0}
+    assert case.reference.masks == case.prediction.masks == {}
 
 
 def test_pairs_are_some_of_all_in_their_order() -> None:

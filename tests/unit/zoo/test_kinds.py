@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,13 @@ def test_a_golden_file_tells_a_kind() -> None:
     assert kind_of_golden({"mask": 0}, 3) is VOLUME
     assert kind_of_golden({"image": 0}, 2) is None
     assert [form.attribute for form in goldens()] == ["landmarks", "mask", "displacement_px", "volume"]
+
+
+def test_a_kind_of_another_input_is_not_taken_for_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sketches = replace(LABELS, name="sketches", takes=("sketch",))
+    monkeypatch.setattr("anatozoo.zoo.kinds.kinds", lambda: {"sketches": sketches, **KINDS})
+    assert kind_of_golden({"mask": 0}, 3) is VOLUME
+    assert kind_of_golden({"mask": 0}, 2) is sketches
 
 
 def test_another_package_adds_a_kind(tmp_path: Path) -> None:
