@@ -1,6 +1,7 @@
 """Lists of splits in folders: which files they are, and what is wrong with one."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,6 +25,11 @@ MISTAKEN = {
 """What people call a split, and its name here."""
 
 
+_LIKE_A_LIST = re.compile(
+    r"(.*[_\-. ])?(splits?|folds?)\d*([_\-. ].*)?\.(json|csv|tsv|txt|xlsx|ya?ml|pkl)", re.IGNORECASE
+)
+
+
 @dataclass(frozen=True)
 class Table:
     """Lists that belong together.
@@ -44,14 +50,19 @@ class Tables:
     Attributes:
         found: those that can be read.
         damaged: folder -> what is wrong with a list in it.
+        unread: files that are called as if they held splits, but that nothing here reads.
     """
 
     found: list[Table] = field(default_factory=list)
     damaged: dict[Path, DataError] = field(default_factory=dict)
+    unread: list[Path] = field(default_factory=list)
 
     def add(self, folder: Path, files: Iterable[str]) -> None:
         """Take the lists among the files of a folder; those of a folder ``splits`` belong together."""
         named = {file.lower(): folder / file for file in sorted(files)}
+        self.unread += [
+            path for name, path in named.items() if _LIKE_A_LIST.fullmatch(name) and name != "splits.json"
+        ]
         try:
             for ending in ("_files.txt", ".txt") if folder.name.lower() == "splits" else ("_files.txt",):
                 lists = {s: _lines(named[f"{s}{ending}"]) for s in SPLITS if f"{s}{ending}" in named}

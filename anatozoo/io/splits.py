@@ -18,6 +18,7 @@ import numpy as np
 from anatozoo.errors import DataError
 from anatozoo.io.files import without_suffix
 from anatozoo.io.split_lists import Table, Tables, lists_above, lists_below, slashed
+from anatozoo.text import some
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -31,12 +32,14 @@ class Origin:
         lists: files or folders with the lists; none where the cases were dealt.
         absent: how many names of the lists match no case.
         shares: of the splits, where the cases were dealt.
+        unread: files beside the cases that are called as if they held splits, but are not read.
     """
 
     root: Path
     lists: tuple[Path, ...] = ()
     absent: int = 0
     shares: tuple[tuple[str, float], ...] = ()
+    unread: tuple[Path, ...] = ()
 
     @property
     def dealt(self) -> bool:
@@ -130,16 +133,24 @@ def deal(subject: str, shares: Mapping[str, float] = SHARES) -> str:
     return list(shares)[min(int(np.searchsorted(edges, share, side="right")), len(shares) - 1)]
 
 
-def dealt(root: Path, subjects: Mapping[str, str], shares: Mapping[str, float] = SHARES) -> Assigned:
+def dealt(
+    root: Path,
+    subjects: Mapping[str, str],
+    shares: Mapping[str, float] = SHARES,
+    *,
+    tables: Tables | None = None,
+) -> Assigned:
     """Cases dealt by subject, where no list names them.
 
     Args:
         root: the folder of the data.
         subjects: case -> subject.
         shares: split -> share.
+        tables: the lists in and below `root`, if they are known already.
     """
+    near = lists_below(root) if tables is None else tables
     splits = {case: deal(subject, shares) for case, subject in subjects.items()}
-    return Assigned(splits, Origin(root, shares=tuple(shares.items())))
+    return Assigned(splits, Origin(root, shares=tuple(shares.items()), unread=tuple(near.unread)))
 
 
 def splits_or_deal(root: Path, subjects: Mapping[str, str], needed: str | None = None) -> Assigned:
@@ -158,7 +169,7 @@ def splits_or_deal(root: Path, subjects: Mapping[str, str], needed: str | None =
     listed = find_splits(root, names, tables=tables, needed=needed)
     if listed is None:
         refuse_foreign(root, names, tables)
-        return dealt(root, subjects)
+        return dealt(root, subjects, tables=tables)
     return listed
 
 
@@ -192,7 +203,7 @@ def describe(cases: Sequence[HasSplit]) -> list[str]:
             sentences.append(
                 f"The splits were DEALT: no splits.json or splits/ names these {count} cases of "
                 f"{origin.root}, so that each subject's name decides ({shares}). A model trained elsewhere "
-                "may have seen any of them."
+                "may have seen any of them." + _unread_words(origin)
             )
             continue
         lists = ", ".join(str(path) for path in origin.lists)
@@ -232,7 +243,7 @@ def refuse_dealt(cases: Sequence[HasSplit], allow: bool = False) -> None:
         raise DataError(
             f"{origins[0].root}: no splits.json or splits/ names {len(origins)} of the {len(cases)} cases, "
             "so that their split was dealt and may hold cases that a model was trained on. Give the folder "
-            "with the lists, or --allow-dealt-split if that is meant."
+            f"with the lists, or --allow-dealt-split if that is meant.{_unread_words(origins[0])}"
         )
 
 
@@ -298,6 +309,14 @@ def _assign(root: Path, known: _Known, tables: Sequence[Table], needed: str | No
         )
     origin = Origin(root, tuple(table.path for table in tables), len(absent))
     return Assigned({case: split for case, (split, _) in where.items()}, origin)
+
+
+def _unread_words(origin: Origin) -> str:
+    """What to do with files that may hold the splits that are looked for; empty where there are none."""
+    if not origin.unread:
+        return ""
+    names = some([_shown(path, origin.root) for path in origin.unread])
+    return f' Not read: {names}; write such lists as splits.json: {{"train": [...], "val": [...], ...}}.'
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -191,6 +191,33 @@ def test_a_deal_is_said_recorded_and_no_ground_for_evidence(tmp_path: Path) -> N
     assert origin_record(cases) == {"dealt": 0, "listed": len(cases), "lists": ["splits.json"]}
 
 
+def test_a_deal_names_the_files_that_may_hold_the_splits(tmp_path: Path) -> None:
+    write_hearts(tmp_path, {"train": [1, 2], "val": [3, 4]})
+    (tmp_path / "splits.json").rename(tmp_path / "splits_final.json")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "Fold0.csv").write_text("patient001\n")
+    for other in ("unsplit.csv", "folder.csv", "split.png"):
+        (tmp_path / other).write_text("x")
+    cases = find_cases(tmp_path, "acdc", HEART, dims=3).cases
+    [said] = describe(cases)
+    assert "DEALT" in said
+    assert said.endswith(
+        ' Not read: splits_final.json, lists/Fold0.csv; write such lists as splits.json: {"train": [...], '
+        '"val": [...], ...}.'
+    )
+    with pytest.raises(DataError, match=r"Not read: splits_final\.json"):
+        refuse_dealt(cases)
+
+
+def test_radiographs_that_are_dealt_name_such_files_too(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
+    for path in (root / "splits").iterdir():
+        path.unlink()
+    (root / "splits.csv").write_text("id,split\n")
+    [said] = describe(find_cases(root, "jsrt", ("heart",)).cases)
+    assert "Not read: splits.csv;" in said
+
+
 def test_the_deal_is_the_same_in_every_release() -> None:
     dealt = [deal(f"patient{i:03}") for i in range(1, 9)]
     assert dealt == ["train", "test", "train", "train", "train", "test", "val", "train"]
