@@ -15,6 +15,7 @@ from pathlib import Path
 import anatozoo
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.table import format_fields
+from anatozoo.io.landmarks import CHEST_SETS
 from anatozoo.zoo import catalogue
 from anatozoo.zoo.cache import cache_root
 from anatozoo.zoo.hub import is_local
@@ -55,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also show which cases of this data set `anatozoo fit` would use",
     )
     parser.add_argument("--layout", help="layout of the data set, as in --data.layout of `anatozoo fit`")
-    parser.add_argument("--organs", help="organs that each case must have, for example lungs,heart")
+    parser.add_argument(
+        "--organs",
+        help="organs that each case must have, for example lungs,heart, or a set of them by its name, for "
+        "example lungs_heart",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         decoders(),
     ]
     if args.data is not None:
-        organs = args.organs and [organ.strip() for organ in args.organs.split(",")]
+        names = [name.strip() for name in (args.organs or "").split(",") if name.strip()]
+        organs = [organ for name in names for organ in CHEST_SETS.get(name, (name,))] or None
         lines, problems = describe_folder(args.data, args.layout, organs)
         findings += [Finding("data", line) for line in lines]
         findings += [Finding("data", "see below", problem) for problem in problems]

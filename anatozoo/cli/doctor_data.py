@@ -48,7 +48,7 @@ def describe_folder(
         listing = find_cases(root, chosen, organs, dims=dims)
     except DataError as error:
         return lines, [f"nothing would be used: {error}"]
-    lines += _cases(listing, organs)
+    lines += [*_cases(listing, organs), *listing.remarks]
     read, problems = _sample(listing.cases, organs, dims)
     return lines + read, problems
 

@@ -28,6 +28,11 @@ CHEST_ORGANS: dict[str, int] = {
     "clavicle_left": 23,
 }
 """Organs of the chest models, in order, and their numbers of landmarks; sides are the patient's."""
+CHEST_SETS = {
+    "lungs_heart": tuple(CHEST_ORGANS)[:3],
+    "lungs_heart_clavicles": tuple(CHEST_ORGANS),
+}
+"""Names of sets that settings of models take for their organs."""
 
 CSV_HEADER = ("organ", "index", "x_px", "y_px", "x_mm", "y_mm")
 DECIMALS = 3

@@ -16,6 +16,8 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
+from anatozoo.io.landmarks import CHEST_SETS
+from anatozoo.nn.graphs import LUNGS, ORGAN_SETS
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
 from tests.support.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
@@ -407,6 +409,30 @@ def test_doctor_doubts_empty_organs_exchanged_sides_and_a_background_that_is_an_
     _, problems = describe_folder(write_chest_maps(tmp_path / "background", 0, 2, 3), None, organs)
     assert any(problem.startswith("heart fills all corners and most of the image") for problem in problems)
     assert describe_folder(write_chest_maps(tmp_path / "right", 1, 2), None, organs[:2])[1] == []
+
+
+def test_doctor_says_how_names_that_differ_were_matched(tmp_path: Path) -> None:
+    for site in ("north", "south"):
+        write_chest_maps(tmp_path / site, 1, 2)
+    assert not [line for line in describe_folder(tmp_path)[0] if "matched" in line]
+    for path in (tmp_path / "south" / "masks").iterdir():
+        path.rename(path.with_name(f"bertB_{path.name[1:]}"))
+    lines, problems = describe_folder(tmp_path)
+    assert problems == []
+    [line] = [line for line in lines if "matched" in line]
+    assert line.startswith(
+        "south: matched by their names without 'p' of the images, 'bertB_' of the masks: p0 and"
+    )
+
+
+def test_doctor_takes_the_name_of_a_set_of_organs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(doctor, "torch_devices", list)  # asks another process, which takes seconds
+    assert {"lungs": tuple(LUNGS), **CHEST_SETS} == {name: tuple(each) for name, each in ORGAN_SETS.items()}
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
+    assert main(["doctor", "--data", str(root), "--organs", "lungs_heart"]) == 0
+    assert "split train: 2 cases, 2 with image and annotation" in capsys.readouterr().out
 
 
 def test_doctor_is_quick_with_thousands_of_files(tmp_path: Path) -> None:

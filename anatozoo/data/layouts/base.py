@@ -39,10 +39,12 @@ class Listing:
     Attributes:
         cases: the cases, sorted by name.
         left_out: reason -> names of files that belong to no case, or are not used in one.
+        remarks: what was taken for granted, such as how images and annotations were matched.
     """
 
     cases: list[Case]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     def complete(self, organs: Sequence[str], split: str | None = None) -> list[Case]:
         """The cases with an image and all these organs, of one split or of all."""

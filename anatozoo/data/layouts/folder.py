@@ -67,7 +67,8 @@ def find_folder(wanted: Wanted) -> Listing:
     assigned = splits_or_deal(place, {case.id: case.subject for case in cases}, needed)
     cases = [replace(case, split=assigned.splits.get(case.id), origin=assigned.origin) for case in cases]
     check_subjects((case.subject, case.split) for case in cases)
-    return Listing(sorted(cases, key=lambda case: case.id), left_out)
+    remarks = tuple(remark for listing in found for remark in listing.remarks)
+    return Listing(sorted(cases, key=lambda case: case.id), left_out, remarks)
 
 
 def _sites(root: Path) -> list[Path]:
@@ -109,7 +110,10 @@ def _one_folder(folder: Path, wanted: Wanted, site: str) -> Listing:
             )
         )
     left_out = {_NOT_IMAGES: others, _NOT_READ: ignored}
-    return Listing(cases, {why: [prefix + name for name in some] for why, some in left_out.items() if some})
+    said = (f"{site}: {matched.how}" if site else matched.how,) if matched.how else ()
+    return Listing(
+        cases, {why: [prefix + name for name in some] for why, some in left_out.items() if some}, said
+    )
 
 
 def read_grid(path: Path, dims: int) -> GridImage:

@@ -24,11 +24,13 @@ class Pairs:
         of_image: image -> annotation.
         names: image -> name of the case.
         lonely: annotations without an image.
+        how: a sentence on what of the names was left out to match them; empty where equal names were matched.
     """
 
     of_image: Mapping[str, str]
     names: Mapping[str, str]
     lonely: tuple[str, ...]
+    how: str = ""
 
 
 def image_key(name: str) -> str:
@@ -79,15 +81,18 @@ def pair(images: Collection[str], annotations: Collection[str]) -> Pairs:
                     "belong together in several ways; keep one of each, or name an annotation as its image."
                 )
             found[of_key[0]] = keyed[key][0]
+    left_out = "what marks images and masks"
     if left and not found:
-        found = _without_the_common(list(images), left)
+        found, left_out = _without_the_common(list(images), left)
     if any(image != annotation for image, annotation in found.items()):
         keys = _grouped(images, image_key)
         if twice := next((group for group in keys.values() if len(group) > 1), None):
             raise DataError(f"the images {shown(twice)} would be one case; keep one, or rename them.")
         names = {group[0]: key for key, group in keys.items()}
     used = set(found.values())
-    return Pairs(found, names, tuple(name for name in annotations if name not in used))
+    unlike = [f"{image} and {mask}" for image, mask in found.items() if image != mask]
+    how = unlike and f"matched by their names without {left_out}: {shown(unlike)}"
+    return Pairs(found, names, tuple(name for name in annotations if name not in used), how or "")
 
 
 def _grouped(names: Iterable[str], key: object) -> dict[str, list[str]]:
@@ -97,18 +102,23 @@ def _grouped(names: Iterable[str], key: object) -> dict[str, list[str]]:
     return groups
 
 
-def _without_the_common(images: list[str], annotations: list[str]) -> dict[str, str]:
-    """Pairs of names, compared without the beginning and end that all names of a side share."""
+def _without_the_common(images: list[str], annotations: list[str]) -> tuple[dict[str, str], str]:
+    """Pairs of names, compared without the beginning and end that all names of a side share, and these."""
     if len(images) < 2 or len(annotations) < 2:
-        return {}
-    rests = [_rests(side) for side in (images, annotations)]
-    return {image: rests[1][rest] for rest, image in rests[0].items() if rest in rests[1]}
+        return {}, ""
+    (of_images, one), (of_annotations, two) = (_rests(side) for side in (images, annotations))
+    found = {image: of_annotations[rest] for rest, image in of_images.items() if rest in of_annotations}
+    ends = (
+        f"{' and '.join(side) or 'nothing'} of the {what}" for side, what in ((one, "images"), (two, "masks"))
+    )
+    return found, ", ".join(ends)
 
 
-def _rests(names: list[str]) -> dict[str, str]:
+def _rests(names: list[str]) -> tuple[dict[str, str], list[str]]:
     before = re.sub(r"\d+$", "", _shared_start(names))
     after = re.sub(r"\d+$", "", _shared_start([name[len(before) :][::-1] for name in names]))
-    return {name[len(before) : len(name) - len(after)]: name for name in names}
+    ends = [repr(end) for end in (before, after[::-1]) if end]
+    return {name[len(before) : len(name) - len(after)]: name for name in names}, ends
 
 
 def _shared_start(names: list[str]) -> str:

@@ -85,6 +85,21 @@ def test_images_and_masks_are_matched(images: list[str], masks: list[str], names
     assert found.lonely == ()
 
 
+def test_what_was_left_out_of_names_is_said() -> None:
+    assert pair(["a", "b"], ["a", "b"]).how == ""
+    marks = pair(["a_0000", "b"], ["a", "b"])
+    assert marks.how == "matched by their names without what marks images and masks: a_0000 and a"
+    others = pair([f"annaA_{n}" for n in (1, 2, 3)], [f"bertB_{n}" for n in (1, 2, 3)])
+    assert others.how == (
+        "matched by their names without 'annaA_' of the images, 'bertB_' of the masks: annaA_1 and bertB_1, "
+        "annaA_2 and bertB_2, annaA_3 and bertB_3"
+    )
+    ends = pair(["x1_a", "x2_a"], ["1", "2"])
+    assert ends.how.startswith(
+        "matched by their names without 'x' and '_a' of the images, nothing of the masks:"
+    )
+
+
 def test_a_match_that_may_be_another_is_refused() -> None:
     with pytest.raises(DataError, match="several ways"):
         pair(["a"], ["a_mask", "a_seg"])
