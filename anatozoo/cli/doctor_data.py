@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,25 +121,19 @@ def _usable(case: Case, organs: Sequence[str] | None) -> bool:
 def _sample(cases: Sequence[Case], organs: Sequence[str] | None, dims: int) -> tuple[list[str], list[str]]:
     """What a few cases hold, spread over the data set."""
     from anatozoo.data.layouts.base import shown
-    from anatozoo.data.layouts.doubts import SECONDS, Doubts, spread
+    from anatozoo.data.layouts.doubts import Doubts, read_some
 
     sizes, spacings, read = list[str](), Counter[bool](), 0
     problems: list[str] = []
     doubts = Doubts(organs or ())
-    until = time.monotonic() + SECONDS
-    for case in spread(cases):
-        if time.monotonic() > until:
-            break
-        try:
-            grid = None
-            if case.image is not None:
-                grid = case.read_image(dims).grid
-                sizes.append(" x ".join(map(str, grid.size)))
-                spacings[grid.spacing_mm is not None] += 1
-            if case.labelled:
-                doubts.add(case.read_drawn(list(organs or case.organs), grid))
-        except AnatozooError as error:
-            problems.append(f"case {case.id}: {error}")
+    for case, grid, drawn in read_some(cases, organs or (), dims):
+        if grid is not None:
+            sizes.append(" x ".join(map(str, grid.size)))
+            spacings[grid.spacing_mm is not None] += 1
+        if isinstance(drawn, AnatozooError):
+            problems.append(f"case {case.id}: {drawn}")
+        elif drawn is not None:
+            doubts.add(drawn)
         read += 1
     lines = [f"read {read} cases: {shown(list(dict.fromkeys(sizes)))} pixels"] if sizes else []
     if spacings[False]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,26 @@ PAIRS = {
 def parts_of(organ: str) -> tuple[str, ...]:
     """The two organs of a pair, or the organ alone."""
     return PAIRS.get(organ, (organ,))
+
+
+def middle_x(mask: npt.NDArray[Any]) -> float:
+    """Mean column of the pixels of a mask (H, W); NaN where it has none."""
+    columns = np.count_nonzero(mask, axis=0)
+    total = int(columns.sum())
+    return float((columns * np.arange(len(columns))).sum() / total) if total else math.nan
+
+
+def exchanged_sides(middles: Mapping[str, float]) -> dict[str, bool]:
+    """Whether what is called right lies to the right in the image, which is the patient's left.
+
+    Args:
+        middles: organ -> where it lies from left to right, NaN where it does not.
+
+    Returns:
+        pair, such as ``"lungs"`` -> whether; pairs of which a side is not there are left out.
+    """
+    places = {pair: [middles.get(side, math.nan) for side in sides] for pair, sides in PAIRS.items()}
+    return {pair: right > left for pair, (right, left) in places.items() if not math.isnan(right + left)}
 
 
 def join_pairs(masks: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, npt.NDArray[np.bool_]]:

@@ -1,5 +1,6 @@
 """Where the public chest data sets keep their files: one walk below a folder, every layout recognised."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 import PIL.Image
 
 from anatozoo.errors import DataError, ImageError
+from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import open_picture
 from anatozoo.io.landmarks import CHEST_ORGANS, split_landmarks
@@ -255,8 +257,8 @@ def _check_sides(found: Found) -> None:
     """Refuse masks whose right lung lies on the image's right: some copies name the viewer's side."""
     for organs in found.masks.values():
         if {"lung_right", "lung_left"} <= set(organs):
-            right, left = (_centre_x(organs[o]) for o in ("lung_right", "lung_left"))
-            if right > left:
+            lungs = {organ: _middle_x(organs[organ]) for organ in PAIRS["lungs"]}
+            if exchanged_sides(lungs)["lungs"]:
                 raise DataError(
                     f"{organs['lung_right']} lies on the right of the picture, but the patient's right "
                     "lung is on its left; exchange the names of the right and left folders."
@@ -279,9 +281,9 @@ def opened(path: Path, what: str) -> Iterator[PIL.Image.Image]:
         raise DataError(f"{path}: unreadable {what} ({error}); download it again or remove it.") from error
 
 
-def _centre_x(path: Path) -> float:
+def _middle_x(path: Path) -> float:
     with opened(path, "mask") as file:
-        columns = np.flatnonzero(np.asarray(file.convert("L")).max(axis=0))
-    if not columns.size:
+        found = middle_x(np.asarray(file.convert("L")))
+    if math.isnan(found):
         raise DataError(f"{path}: the mask is empty; download it again.")
-    return float(columns.mean())
+    return found

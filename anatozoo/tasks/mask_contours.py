@@ -9,7 +9,7 @@ import torch
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import to_frame
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.annotation import PAIRS, parts_of
+from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x, parts_of
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.masks import Classes
@@ -200,18 +200,9 @@ class MaskContourTask(Contours):
 Masks = Mapping[str, np.ndarray]
 
 
-def _middle(mask: np.ndarray) -> float:
-    """Mean column of a mask with at least one pixel."""
-    columns = mask.sum(0)
-    return float((columns * np.arange(len(columns))).sum() / columns.sum())
-
-
 def sides_swapped(masks: Masks) -> bool:
     """Whether what is called right lies to the right in the picture, which is the patient's left."""
-    return any(
-        right in masks and left in masks and _middle(masks[right]) > _middle(masks[left])
-        for right, left in PAIRS.values()
-    )
+    return any(exchanged_sides({name: middle_x(mask) for name, mask in masks.items()}).values())
 
 
 def joined_sides(masks: Masks) -> dict[str, np.ndarray]:
@@ -234,7 +225,7 @@ def mask_flags(masks: Masks, *, swapped: bool) -> list[str]:
     if "heart" in whole and "lungs" in whole:
         columns = np.flatnonzero(whole["lungs"].any(0))
         # The heart lies beyond the middle between the outer borders of the lungs, on the patient's left.
-        if _middle(whole["heart"]) < columns[0] + (0.5 - MIRRORED) * (columns[-1] - columns[0]):
+        if middle_x(whole["heart"]) < columns[0] + (0.5 - MIRRORED) * (columns[-1] - columns[0]):
             flags.append("mirrored")
     corners = np.ones((3, 3))
     for name, mask in masks.items():

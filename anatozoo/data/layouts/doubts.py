@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from anatozoo.data.case import Case, Drawn
 from anatozoo.errors import AnatozooError
-from anatozoo.io.annotation import PAIRS
+from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x
+from anatozoo.io.grid import Grid
 
 SAMPLED = 6
 """Cases that are read: reading all of a data set takes long."""
@@ -52,11 +53,9 @@ class Doubts:
             self.seen[organ] += bool(mask.any())
             filled = mask[np.ix_(*[[0, -1]] * mask.ndim)].all() and mask.mean() > 1 / 2
             self.corners[organ] += bool(filled)
-        for pair, sides in PAIRS.items():
-            right, left = (_centre_x(drawn, side) for side in sides)
-            if right is not None and left is not None:
-                self.sided[pair] += 1
-                self.exchanged[pair] += right > left
+        for pair, exchanged in exchanged_sides(_middles(drawn)).items():
+            self.sided[pair] += 1
+            self.exchanged[pair] += exchanged
 
     def sentences(self) -> list[str]:
         """The doubts, a sentence each, with what to do."""
@@ -88,21 +87,45 @@ class Doubts:
         return (organ,) if organ in self.seen else PAIRS.get(organ, (organ,))
 
 
-def _centre_x(drawn: Drawn, organ: str) -> float | None:
-    """Where an organ lies from left to right, as a share of the width; None in 3-D or where it is not."""
-    if organ in drawn.masks:
-        mask = drawn.masks[organ]
-        columns = np.flatnonzero(mask.any(axis=0)) if mask.ndim == 2 else np.empty(0)
-        return float(columns.mean() / mask.shape[1]) if columns.size else None
-    points = drawn.landmarks.get(organ)
-    return float(points[:, 0].mean() / drawn.grid.size[0]) if points is not None and len(points) else None
+def _middles(drawn: Drawn) -> dict[str, float]:
+    """Organ -> where it lies from left to right, as a share of the width; empty in 3-D."""
+    if drawn.grid.dims != 2:
+        return {}
+    points = {organ: each[:, 0] for organ, each in drawn.landmarks.items() if len(each)}
+    drawn_by_points = {organ: float(x.mean()) / drawn.grid.size[0] for organ, x in points.items()}
+    return drawn_by_points | {organ: middle_x(mask) / mask.shape[1] for organ, mask in drawn.masks.items()}
 
 
-def spread(cases: Sequence[Case]) -> Iterable[Case]:
-    """A few cases from all of a data set, annotated ones first: in them more can be wrong."""
+def read_some(
+    cases: Sequence[Case], organs: Sequence[str], dims: int
+) -> Iterator[tuple[Case, Grid | None, Drawn | AnatozooError | None]]:
+    """Read a few cases from all of a data set, for at most some seconds.
+
+    Annotated ones come first: in them more can be wrong.
+
+    Args:
+        cases: the cases.
+        organs: the organs that are read; empty for all of a case.
+        dims: 2 for images, 3 for volumes.
+
+    Yields:
+        A case, the grid of its image, and its annotation, or why it cannot be read. Without an image the
+        grid is None, without an annotation that.
+    """
     step = max(1, len(cases) // SAMPLED)
     ordered = sorted(cases, key=lambda case: (not case.labelled, case.image is None))
-    return ordered[::step][:SAMPLED] if ordered else []
+    until = time.monotonic() + SECONDS
+    for case in ordered[::step][:SAMPLED]:
+        if time.monotonic() > until:
+            return
+        grid, drawn = None, None
+        try:
+            grid = None if case.image is None else case.read_image(dims).grid
+            drawn = case.read_drawn(list(organs or case.organs), grid) if case.labelled else None
+        except AnatozooError as error:
+            yield case, grid, error
+        else:
+            yield case, grid, drawn
 
 
 def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int) -> list[str]:
@@ -114,13 +137,7 @@ def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int) -> list[s
         dims: 2 for images, 3 for volumes.
     """
     found = Doubts(organs)
-    until = time.monotonic() + SECONDS
-    for case in spread([case for case in cases if case.labelled]):
-        if time.monotonic() > until:
-            break
-        try:
-            grid = None if case.image is None else case.read_image(dims).grid
-            found.add(case.read_drawn(organs, grid))
-        except AnatozooError:
-            continue  # said by whoever reads the case to use it
+    for _, _, drawn in read_some([case for case in cases if case.labelled], organs, dims):
+        if isinstance(drawn, Drawn):  # an error is said by whoever reads the case to use it
+            found.add(drawn)
     return found.sentences()
