@@ -23,6 +23,7 @@ from anatozoo.cli.evaluate_options import (
 )
 from anatozoo.cli.evaluate_values import SIDES, Readings, check_values, shown
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
+from anatozoo.io.annotation import PAIRS
 from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
 from anatozoo.text import some
 
@@ -147,6 +148,7 @@ class Remarks:
     spacings: int = 0
     organs: Counter[tuple[str, str]] = field(default_factory=Counter)
     values: list[str] = field(default_factory=list)
+    exchanged: Counter[str] = field(default_factory=Counter)
 
     def note(self, grids: Sequence[Grid], *, given: bool) -> None:
         """Count what the files of a pair leave in doubt."""
@@ -163,6 +165,12 @@ class Remarks:
         said = [*self.values, *(f"{size} (images: {count})" for size, count in self.sizes.items())]
         if self.spacings:
             said.append(f"--spacing-mm not used, as the files state another (images: {self.spacings})")
+        said += [
+            f"sides look exchanged (images: {count}): the prediction's {right} lies on the reference's "
+            f"{left}, and its {left} on the reference's {right}; exchange the names of one side"
+            for pair, count in self.exchanged.items()
+            for right, left in (PAIRS[pair],)
+        ]
         organs: dict[str, list[str]] = {}
         for (side, organ), count in self.organs.items():
             organs.setdefault(side, []).append(f"{organ} ({count})")
@@ -175,7 +183,7 @@ class Remarks:
 def _compare_pairs(readings: Readings, args: argparse.Namespace, remarks: Remarks) -> Iterator[Row]:
     """One row per pair; those that cannot be compared have ``error`` and come last."""
     from anatozoo.metrics.cases import Case, case_row
-    from anatozoo.metrics.chest import comparable
+    from anatozoo.metrics.chest import comparable, crosswise
 
     measures = measures_of(args)
     failed: list[Row] = []
@@ -188,6 +196,7 @@ def _compare_pairs(readings: Readings, args: argparse.Namespace, remarks: Remark
             failed.append({"id": name, "error": str(error)})
             continue
         _note_organs(case.prediction, case.reference, remarks)
+        remarks.exchanged.update(crosswise(case.prediction, case.reference, measures.rounding))
         yield {"id": name} | row
     yield from failed
 
@@ -296,8 +305,6 @@ def _class_names(prediction: Stored, reference: Stored, classes: Sequence[str] |
 
 def _note_organs(prediction: Annotation, reference: Annotation, remarks: Remarks) -> None:
     """Count organs that only one side knows, but for parts of a pair that was compared as one."""
-    from anatozoo.io.annotation import PAIRS
-
     shared = set(prediction.organs) & set(reference.organs)
     covered = shared | {part for organ in shared for part in PAIRS.get(organ, ())}
     for side, annotation in zip(SIDES, (prediction, reference), strict=True):

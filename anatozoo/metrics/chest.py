@@ -116,6 +116,30 @@ def _only(annotation: Annotation, parts: set[str]) -> Annotation:
     )
 
 
+def crosswise(one: Annotation, two: Annotation, rounding: Rounding = "truncate") -> list[str]:
+    """Pairs, such as ``"lungs"``, of which each side lies on the other annotation's other side, not its own.
+
+    Args:
+        one: an annotation.
+        two: another of the same image and size.
+        rounding: how contours meet the pixel grid.
+    """
+    found = []
+    for pair, sides in PAIRS.items():
+        if not all(side in each.organs for side in sides for each in (one, two)):
+            continue
+        (right, left), (other_right, other_left) = (
+            [_mask(each, side, rounding) for side in sides] for each in (one, two)
+        )
+        exchanged = (
+            np.count_nonzero(right & other_left) > np.count_nonzero(right & other_right),
+            np.count_nonzero(left & other_right) > np.count_nonzero(left & other_left),
+        )
+        if all(exchanged):
+            found.append(pair)
+    return found
+
+
 def _mask(annotation: Annotation, organ: str, rounding: Rounding) -> npt.NDArray[np.bool_]:
     if organ in annotation.masks:
         return annotation.masks[organ]

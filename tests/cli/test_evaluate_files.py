@@ -226,6 +226,24 @@ def test_lungs_as_one_and_as_two_and_cut_by_the_heart(tmp_path: Path, capsys: py
     assert "--exclusive" in summary["command"]
 
 
+@pytest.mark.parametrize("kind", ["organ folders", ".json"])
+def test_exchanged_sides_are_said(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    reference = write_side(kind, tmp_path / "r", ["a", "b", "c"])
+    prediction = write_side("organ folders", tmp_path / "p", ["a", "b", "c"], 3.0)
+    assert evaluate(prediction, reference, "--json") == 0
+    assert not any("exchanged" in remark for remark in summary_of(capsys)["remarks"])
+    for name in ("a", "b"):
+        right, left = (prediction / f"lung_{side}/{name}.png" for side in ("right", "left"))
+        kept = right.read_bytes()
+        right.write_bytes(left.read_bytes())
+        left.write_bytes(kept)
+    assert evaluate(prediction, reference, "--json") == 0
+    [remark] = [remark for remark in summary_of(capsys)["remarks"] if "exchanged" in remark]
+    assert remark.startswith(
+        "sides look exchanged (images: 2): the prediction's lung_right lies on the reference's lung_left,"
+    )
+
+
 def test_folders_of_organs_are_drawn_in_the_order_of_the_chest(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
