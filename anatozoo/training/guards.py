@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from anatozoo.errors import ConfigError, DivergedError
+from anatozoo.text import some
 
 
 def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
@@ -55,6 +57,9 @@ def refuse_weights_alone(checkpoint: Mapping[str, Any], source: object) -> None:
 class FitGuard(Callback):
     """Ends a fit with an error if it trains no batch, or if the metric that selects weights stays NaN.
 
+    A new fit does not begin in a folder with the checkpoints of another: its best weights would be stored as
+    ``best-v1.ckpt`` beside the other's ``best.ckpt``, and its ``last.ckpt`` in the other's place.
+
     Validation metrics are checked after the first validation: a monitor that is NaN for all cases then, as
     the landmarks' error of data with masks only, will never be a number.
     """
@@ -64,7 +69,13 @@ class FitGuard(Callback):
         self.numbers: set[str] = set()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to count."""
+        """Begin to count.
+
+        Raises:
+            ConfigError: the fit is new, and its folder holds checkpoints of another.
+        """
+        if not trainer.ckpt_path and not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            _refuse_others_checkpoints(trainer)
         self.batches, self.numbers = 0, set()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -134,6 +145,19 @@ class FitGuard(Callback):
             f"nothing was trained: the training data come to no batch for each of {trainer.world_size} "
             "process(es). Give more images, fewer processes, a lower --data.batch_size, or no "
             "--trainer.limit_train_batches."
+        )
+
+
+def _refuse_others_checkpoints(trainer: L.Trainer) -> None:
+    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    for folder in dict.fromkeys(Path(saver.dirpath) for saver in savers if saver.dirpath):
+        names = sorted(path.name for path in folder.glob("*.ckpt"))
+        if not names:
+            continue
+        last = "last.ckpt" if "last.ckpt" in names else names[-1]
+        raise ConfigError(
+            f"{folder} holds checkpoints of another fit: {some(names)}. To go on with that fit, give "
+            f"--ckpt_path {folder / last}; for a new one, choose another folder, or move these files away."
         )
 
 

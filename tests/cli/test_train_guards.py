@@ -144,6 +144,25 @@ def test_there_is_one_last_checkpoint_and_it_resumes(data: Path, tmp_path: Path,
     assert "max_epochs=1" in the_error(capsys)
 
 
+def test_a_new_fit_leaves_the_checkpoints_of_another_alone(data: Path, tmp_path: Path, capsys: Any) -> None:
+    kept = tmp_path / "kept"
+    chosen = config(
+        tmp_path / "c.yaml", f"monitor: val/dice, mode: max, save_last: true, filename: best, dirpath: {kept}"
+    )
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=1") == 0
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert sorted(before) == ["best.ckpt", "last.ckpt"]
+    capsys.readouterr()
+    assert fit(data, tmp_path, chosen, "--trainer.max_epochs=1") == 1
+    line = the_error(capsys)
+    assert f"{kept} holds checkpoints of another fit: best.ckpt, last.ckpt." in line
+    assert f"--ckpt_path {kept / 'last.ckpt'}" in line
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    # A trial stores nothing, and what is resumed is the same fit.
+    assert fit(data, tmp_path, chosen, "--trainer.fast_dev_run=true") == 0
+    assert fit(data, tmp_path, chosen, f"--ckpt_path={kept / 'last.ckpt'}", "--trainer.max_epochs=2") == 0
+
+
 def test_no_other_checkpoint_may_be_called_last(data: Path, tmp_path: Path, capsys: Any) -> None:
     chosen = config(tmp_path / "c.yaml", "save_last: true", "monitor: val/dice, filename: last")
     assert fit(data, tmp_path, chosen, "--trainer.max_epochs=1") == 1
