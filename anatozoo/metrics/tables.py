@@ -203,7 +203,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The summary as Markdown that is also readable as text.
 
     What was run, then one line per metric, and one table per grouping. A count that is as it should be in
-    every image has no line, nor has a distance in pixels that is there in millimetres.
+    every image has no line, nor has a distance in pixels that is there in millimetres, nor what a mask had
+    before its repair where every mask was the reference itself.
     """
     counted = _images(summary["images"], summary.get("unit", "image"))
     lines = [f"# {_title(summary)}", "", f"{counted}. `{summary['command']}`", ""]
@@ -211,6 +212,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
     words += [f"commit {summary['commit'][:12]}"] if summary.get("commit") else []
     lines += [", ".join(words), *_left_out(summary), *_dealt(summary), ""]
     metrics = {name: summary["metrics"][name] for name in ranked(summary["metrics"])}
+    intact = metrics.get("dice_before", {}).get("min") == 1
+    before = [name for name in metrics if "_before/" in name] if intact else []
+    metrics = {name: s for name, s in metrics.items() if name not in before}
     expected = [name for name, s in metrics.items() if _as_expected(name, s)]
     doubled = [name for name in metrics if in_mm(name) in metrics]
     header = ["metric", "n", "missed", "mean ± sd", "95 % interval of the mean", "median", "min", "max"]
@@ -231,6 +235,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     )
     if expected:
         lines += ["", f"As it should be in every image, and not listed: {_by_kind(expected, metrics)}."]
+    if before:
+        lines += ["", "Every mask was the reference itself: what it had before is in the JSON and CSV."]
     if doubled:
         lines += ["", "The same distances in pixels are in the JSON and CSV."]
     if summary["failures"]:

@@ -154,6 +154,21 @@ def test_markdown_leaves_out_pixels_where_there_are_millimetres() -> None:
     assert in_mm("mse_px2") is in_mm("dice/heart") is None
 
 
+def test_markdown_leaves_out_what_masks_had_before_where_they_were_the_reference() -> None:
+    rows = [
+        {"id": name, "dice_before": 1.0, "dice": 0.9, "dice_before/heart": 1.0, "dice/heart": 0.9}
+        for name in ("a", "b")
+    ]
+    lines = lines_of(rows)
+    assert [line[0] for line in lines if "dice" in line[0]] == ["dice", "dice/heart", "dice_before"]
+    said = ["Every mask was the reference itself: what it had before is in the JSON and CSV."]
+    assert said in lines
+    rows[1] |= {"dice_before": 0.8, "dice_before/heart": 0.8}
+    lines = lines_of(rows)
+    assert "dice_before/heart" in [line[0] for line in lines]
+    assert said not in lines
+
+
 def test_names_cover_every_column_of_a_case() -> None:
     square = np.array([[5.0, 5.0], [20.0, 5.0], [20.0, 20.0], [5.0, 20.0]])
     side = Annotation((30, 30), {"heart": square, "clavicle_left": square}, spacing_mm=(0.5, 0.5))
