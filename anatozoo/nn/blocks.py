@@ -62,20 +62,6 @@ class ResidualEncoder(nn.Module):
         return maps
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """Depthwise convolution that stays in float32 under autocast on a CPU.
-
-    torch 2.15 computes the gradient of 5 × 5 depthwise convolutions on CPUs more slowly in bfloat16.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the convolution."""
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.to(self.weight.dtype))
-
-
 class TimmEncoder(nn.Module):
     """Any timm feature extractor, with the paper's numbers of levels: level l has stride 2^(l-1).
 
@@ -90,15 +76,15 @@ class TimmEncoder(nn.Module):
         super().__init__()
         import timm
 
+        from anatozoo.nn.depthwise import full_depthwise
+
         if not timm.is_model(name):
             raise ConfigError(
                 f"encoder={name!r} is neither 'residual' (the paper's) nor a timm model; "
                 "timm.list_models() lists the names."
             )
         self.body = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
-        for module in self.body.modules():
-            if type(module) is nn.Conv2d and module.groups > 1 and module.kernel_size == (5, 5):
-                module.__class__ = DepthwiseConv2d
+        full_depthwise(self.body)
         info: Any = self.body.feature_info
         self.levels = [int(r).bit_length() for r in info.reduction()]
         self.channels = dict(zip(self.levels, info.channels(), strict=True))

@@ -15,7 +15,9 @@ class ContourModule(ZooModule):
     Its data module has the method ``mean_landmarks()``, the mean shape (N, 2) in [0, 1] of the training data.
 
     Args:
-        kl_weight: weight of the KL divergence.
+        kl_weight: weight of the KL divergence, from `kl_epochs` on.
+        kl_start: its weight in the first epoch.
+        kl_epochs: epochs over which the weight rises in equal steps; 0 has `kl_weight` from the start on.
         uncrossing_weight: weight of the loss on loops of contours that cross themselves.
         huber_delta: landmark error, in percent of the frame, up to which the Huber loss is quadratic.
         **settings: see `ZooModule`.
@@ -33,12 +35,15 @@ class ContourModule(ZooModule):
         self,
         *,
         kl_weight: float = 1e-5,
+        kl_start: float = 1e-5,
+        kl_epochs: int = 0,
         uncrossing_weight: float = 0.0,
         huber_delta: float = 1.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.kl_weight, self.uncrossing_weight = kl_weight, uncrossing_weight
+        self.kl_weight, self.kl_start, self.kl_epochs = kl_weight, kl_start, kl_epochs
+        self.uncrossing_weight = uncrossing_weight
         self.huber_delta = huber_delta
         previous, following = graphs.neighbours(self.organs)
         self.register_buffer("previous", previous, persistent=False)
@@ -81,8 +86,10 @@ class ContourModule(ZooModule):
         }
 
     def kl_term(self, output: HybridGNetOutput) -> dict[str, Tensor]:
-        """The weighted KL divergence, ``kl``."""
-        return {"kl": self.kl_weight * losses.kl_divergence(output.mu, output.logvar)}
+        """The weighted KL divergence, ``kl``; Gaggion et al., "CheXmask-U", MIDL 2026, anneal its weight."""
+        risen = min(self.current_epoch / self.kl_epochs, 1.0) if self.kl_epochs else 1.0
+        weight = self.kl_start + risen * (self.kl_weight - self.kl_start)
+        return {"kl": weight * losses.kl_divergence(output.mu, output.logvar)}
 
     def uncrossing_term(self, output: HybridGNetOutput) -> dict[str, Tensor]:
         """The weighted loss on crossing contours, ``uncrossing``; empty without a weight."""

@@ -8,7 +8,7 @@ from anatozoo.nn.augment import AugmentConfig, augment, recolour, warp
 from anatozoo.nn.igsc import sample_points
 
 SIZE = 192
-OFF = AugmentConfig(**dict.fromkeys(asdict(AugmentConfig()), 0.0))
+OFF = AugmentConfig(**dict.fromkeys(asdict(AugmentConfig()), 0.0) | {"opacity": 0.6, "collimation": 0.08})
 SPATIAL = {"rotation_deg": 15.0, "scale": 0.2, "anisotropy": 0.2, "shift": 0.1, "elastic": 0.01}
 COLOUR = {
     "gamma": 0.5,
@@ -20,6 +20,9 @@ COLOUR = {
     "occlusion_p": 1.0,
     "collimation_p": 1.0,
     "text_p": 1.0,
+    "curve_p": 1.0,
+    "local_contrast_p": 1.0,
+    "lines_p": 1.0,
 }
 
 

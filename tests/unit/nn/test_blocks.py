@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from anatozoo.errors import ConfigError
 from anatozoo.nn.blocks import (
     PAPER_WIDTHS,
-    DepthwiseConv2d,
     ResidualBlock,
     ResidualEncoder,
     TimmEncoder,
     build_encoder,
     load_imagenet_weights,
 )
+from anatozoo.nn.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
 
 LITE = "tf_efficientnet_lite0"
 
@@ -186,15 +186,16 @@ def test_package_weights_fit_one_encoder_only() -> None:
 def test_depthwise_convolutions_of_a_timm_encoder_stay_in_float32_under_autocast() -> None:
     torch.manual_seed(0)
     encoder = TimmEncoder(LITE)
-    wide = [m for m in encoder.modules() if isinstance(m, DepthwiseConv2d)]
-    assert wide
-    assert all(m.kernel_size == (5, 5) and m.groups == m.in_channels for m in wide)
-    x = torch.rand(1, wide[0].in_channels, 12, 12)
-    expected = nn.functional.conv2d(
-        x, wide[0].weight, None, wide[0].stride, wide[0].padding, groups=x.shape[1]
-    )
+    depthwise = [m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    slow = [m for m in depthwise if m.kernel_size == (5, 5) or m.stride != (1, 1)]
+    # Strided layers are timm's own, which pad as TensorFlow does.
+    assert {type(m) for m in slow} == {DepthwiseConv2d, DepthwiseConv2dSame}
+    for layer in slow:
+        x = torch.rand(1, layer.in_channels, 12, 12)
+        expected = layer(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(layer(x), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(wide[0](x), expected)
         assert encoder(torch.rand(1, 1, 64, 64))[6].dtype in (torch.bfloat16, torch.float32)
     copied = copy.deepcopy(encoder)
-    assert next(m for m in copied.modules() if isinstance(m, DepthwiseConv2d)).weight is not wide[0].weight
+    assert next(m for m in copied.modules() if isinstance(m, DepthwiseConv2d)).weight is not slow[0].weight
