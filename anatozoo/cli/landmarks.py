@@ -13,6 +13,7 @@ from anatozoo.cli.predict import load_named, result_formats
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import add_device, add_overwrite, add_report_options, add_spacing
 from anatozoo.errors import AnatozooError, ConfigError, DataError
+from anatozoo.text import some
 
 if TYPE_CHECKING:
     from anatozoo.io.annotations import Entry
@@ -88,7 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of masks computed together (default: 8)",
     )
     add_device(computing)
-    computing.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help=argparse.SUPPRESS)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--format",
@@ -114,19 +114,17 @@ def run(args: argparse.Namespace) -> int:
         SystemExit: the arguments do not go together.
     """
     codes = _codes(args)
-    found, entries = find_entries(args.masks, codes, args.out)
-    found.check()
-    return run_reported(args, lambda: _task(args, found, entries, codes), agreement)
+    return run_reported(args, lambda: _task(args, codes), agreement)
 
 
-def _task(
-    args: argparse.Namespace, found: Found, entries: dict[Path, Entry], codes: LabelCodes | None
-) -> FindLandmarks:
+def _task(args: argparse.Namespace, codes: LabelCodes | None) -> FindLandmarks:
     from anatozoo.serve.landmarks import FindLandmarks
     from anatozoo.serve.options import OptionError, ReadOptions
     from anatozoo.serve.tasks import kind_of
 
-    model = load_named(args.checkpoint, args)
+    found, entries = find_entries(args.masks, codes, args.out)
+    found.check()
+    model = load_named(args.checkpoint, args.device)
     if kind_of(model).job_class() is not FindLandmarks:
         raise ConfigError(f"{args.checkpoint} finds no landmarks of masks; use {CHECKPOINT}.")
     try:
@@ -137,42 +135,54 @@ def _task(
 
 
 def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[Found, dict[Path, Entry]]:
-    """The masks of folders and files, and all files of each by the first of them.
+    """The masks of folders and files, and the files of each.
+
+    A mask is called by its file, or one of several files, one for each organ, by the folder that was given
+    and the image's name, which stay when an organ comes or goes. What cannot be taken is missing, with the
+    reason: label maps whose values nobody named, and rows of tables of run lengths.
 
     Raises:
-        DataError: label maps hold values that nobody named, or a table of run lengths is given.
+        DataError: masks are to be read from the folder of the results.
     """
     from anatozoo.io.annotation_files import LANDMARKS, suffix_among
     from anatozoo.io.annotations import find_annotations
-    from anatozoo.serve.inputs import Found
+    from anatozoo.serve.inputs import Found, root_of
 
     names = () if codes is None else codes.organs
     entries: dict[Path, Entry] = {}
     roots: dict[Path, Path] = {}
     missing: dict[str, str] = {}
-    results = Path(os.path.abspath(out))
     for text in paths:
         given = Path(os.path.abspath(os.path.expanduser(text)))
-        if given == results:
+        if os.path.realpath(given) == os.path.realpath(out):
             raise DataError(f"{text} is also --out; choose another folder for the landmarks.")
         try:
             listed = find_annotations(given, names).entries
         except AnatozooError as error:
             missing[str(given)] = str(error)
             continue
+        rows, unnamed = [], []
         for name, entry in listed.items():
+            path = entry.files.get(None)
             if not entry.files:
-                raise DataError(
-                    f"{text} is a table of run lengths ({name}), which holds landmarks already; give masks."
-                )
-            path = next(iter(entry.files.values()))
-            if None in entry.files and codes is None and not suffix_among(path.name, LANDMARKS):
-                raise DataError(
-                    f"nothing says what the values of {path.name} are; name them as --labels "
-                    "lungs=1,heart=2, or give one folder per organ (lungs/, heart/, lung_left/, ...)."
-                )
-            entries[path] = entry
-            roots[path] = given if given.is_dir() else given.parent
+                rows.append(name)
+            elif path is not None and codes is None and not suffix_among(path.name, LANDMARKS):
+                unnamed.append(path.name)
+            else:
+                called = given / name if path is None else path
+                entries[called], roots[called] = entry, root_of(given)
+        reasons = []
+        if unnamed:
+            reasons.append(
+                f"nothing says what the values of {some(unnamed)} are; name them as --labels "
+                "lungs=1,heart=2, or give one folder per organ (lungs/, heart/, lung_left/, ...)."
+            )
+        if rows:
+            reasons.append(
+                f"the rows of a table of run lengths ({some(rows)}) hold landmarks already; give masks."
+            )
+        if reasons:
+            missing[str(given)] = " ".join(reasons)
     return Found(tuple(entries), missing, roots), entries
 
 
@@ -199,7 +209,7 @@ def _codes(args: argparse.Namespace) -> LabelCodes | None:
     if args.labels is not None and args.classes:
         args.usage_error("--labels and --classes both name the values of label maps; give one of the two.")
     if args.classes:
-        return LabelCodes({name: ((value, value),) for value, name in enumerate(args.classes, start=1)})
+        return LabelCodes.of(args.classes)
     if args.labels is None:
         return None
     try:

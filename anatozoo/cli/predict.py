@@ -205,10 +205,10 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
         elif kind is not None:
             inputs = find_inputs(kind, args.inputs, args.out)
         return task_for(
-            load_named(args.name, args),
+            load_named(args.name, args.device, args.precision),
             inputs,
             args.out,
-            then=None if args.then is None else load_named(args.then, args),
+            then=None if args.then is None else load_named(args.then, args.device, args.precision),
             options=options,
             groups=args.groups,
             judge=_judge(args),
@@ -226,23 +226,23 @@ def _judge(args: argparse.Namespace) -> Judge | None:
     return judge_of(args, Atlas.load(args.quality))
 
 
-def load_named(name: str, args: argparse.Namespace) -> Any:
-    """The checkpoint of this name on ``args.device``, in ``args.precision``.
+def load_named(name: str, device: str, precision: str = "32") -> Any:
+    """The checkpoint of this name on a device, with a precision.
 
     Raises:
         AnatozooError: there is none, or it cannot compute so.
     """
     from anatozoo.zoo.hub import load
 
-    model = load(name, device=args.device, trainable=False)
-    if args.precision != "32":
+    model = load(name, device=device, trainable=False)
+    if precision != "32":
         from anatozoo.tasks.base import Predictor
         from anatozoo.tasks.precision import autocast_type
 
         if not isinstance(model, Predictor):
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
-        autocast_type(args.precision, args.device.partition(":")[0])
-        model.precision = args.precision
+        autocast_type(precision, device.partition(":")[0])
+        model.precision = precision
     return model
 
 

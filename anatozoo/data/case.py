@@ -66,6 +66,28 @@ class Drawn:
         scale = np.asarray(size) / self.grid.size
         return draw_organ_mask((self.landmarks[organ] + 0.5) * scale - 0.5, (size[0], size[1]))
 
+    def masks_grid(self, organs: Collection[str] | None = None) -> Grid:
+        """The grid of the masks of some organs, by default of all; that of the image where none has a mask.
+
+        Raises:
+            DataError: masks of the organs differ in size.
+        """
+        chosen = self.masks if organs is None else set(organs) & set(self.masks)
+        sizes = {self.masks[organ].shape[::-1] for organ in chosen}
+        if len(sizes) > 1:
+            found = ", ".join(sorted(" x ".join(map(str, size)) for size in sizes))
+            raise DataError(f"the masks of one image differ in size: {found}; export them on one grid.")
+        return self.grid_of(next(iter(sizes), self.grid.size))
+
+    def grid_of(self, size: tuple[int, ...]) -> Grid:
+        """The image's grid at another size, with the same field of view."""
+        if size == self.grid.size:
+            return self.grid
+        steps = self.grid.proportions / (np.asarray(size) / self.grid.size)
+        if self.grid.spacing_mm is not None:
+            return Grid(size, tuple(steps.tolist()))
+        return Grid(size, aspect=float(steps[1] / steps[0])) if len(size) == 2 else Grid(size)
+
     def label_map(self, organs: Sequence[str], size: tuple[int, ...] | None = None) -> tuple[Labels, Grid]:
         """One label map: organ number i, from 1, has the value i, and later organs cover earlier ones.
 
@@ -77,21 +99,14 @@ class Drawn:
             (H, W) or (D, H, W) uint8, and its grid.
 
         Raises:
-            DataError: an organ is not drawn.
+            DataError: an organ is not drawn, or masks differ in size and none is given.
         """
         parts = [(value, part) for value, organ in enumerate(organs, 1) for part in self.parts(organ)]
-        if size is None:
-            masks = (self.masks[part] for _, part in parts if part in self.masks)
-            first = next(masks, None)
-            size = self.grid.size if first is None else first.shape[::-1]
-        labels = np.zeros(size[::-1], np.uint8)
+        grid = self.masks_grid([part for _, part in parts]) if size is None else self.grid_of(size)
+        labels = np.zeros(grid.shape, np.uint8)
         for value, part in parts:
-            labels[self.mask(part, size)] = value
-        if size == self.grid.size:
-            return labels, self.grid
-        scale = np.asarray(size) / self.grid.size
-        spacing = self.grid.spacing_mm and tuple(np.divide(self.grid.spacing_mm, scale).tolist())
-        return labels, Grid(size, spacing)
+            labels[self.mask(part, grid.size)] = value
+        return labels, grid
 
     def parts(self, organ: str) -> tuple[str, ...]:
         """The names under which an organ is drawn: its own, or those of its two sides."""

@@ -41,6 +41,15 @@ class LabelCodes:
 
     ranges: Mapping[str, Ranges]
 
+    @classmethod
+    def of(cls, classes: Sequence[str] | Mapping[int, str]) -> LabelCodes:
+        """The codes of the names of the values 1, 2, ..., or of value -> name; values may share a name."""
+        named = classes if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
+        ranges: dict[str, Ranges] = {}
+        for value, name in named.items():
+            ranges[str(name)] = (*ranges.get(str(name), ()), (int(value), int(value)))
+        return cls(ranges)
+
     @property
     def organs(self) -> tuple[str, ...]:
         """The names but ``background``, in order."""

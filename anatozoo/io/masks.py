@@ -14,7 +14,7 @@ import numpy.typing as npt
 from anatozoo.errors import ImageError
 from anatozoo.io.annotation import PAIRS
 from anatozoo.io.grid import Grid
-from anatozoo.io.label_codes import edge_values, soft_words
+from anatozoo.io.label_codes import WHITE, edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.io.raw import read_raw
 
@@ -23,7 +23,6 @@ NEAR_WHOLE = 1e-3
 """How far from a whole number a label may be that came through arithmetic."""
 SUM_TOLERANCE = 0.02
 """How far from 1 probabilities may sum up, after half precision or 8 bits."""
-WHITE = 255
 
 Labels = npt.NDArray[np.uint8]
 Planes = npt.NDArray[np.float32]
@@ -90,7 +89,7 @@ def read_mask(
             else label.replace("image", "mask")
         )
         values = np.asarray(values)
-        _check_kind(values, what, dims)
+        check_kind(values, what, dims)
         table = _value_table(classes, organs, what)
         if values.ndim == dims:
             labels, planes = _from_map(values, organs, table, what, named=classes is not None)
@@ -123,20 +122,30 @@ def _of_result(result: Any, organs: Sequence[str], dims: int) -> tuple[Labels, G
     return labels, grid, str(getattr(result, "image", "result"))
 
 
-def _check_kind(values: npt.NDArray[Any], what: str, dims: int) -> None:
-    """Refuse what is not a mask of this many dimensions, by what it seems to be."""
+def check_kind(values: npt.NDArray[Any], what: str, dims: int) -> None:
+    """Refuse what is neither a label map of so many dimensions nor planes of such, by what it seems to be.
+
+    Args:
+        values: as given.
+        what: what messages call it.
+        dims: 2 or 3.
+
+    Raises:
+        ImageError: it holds no numbers, too many, NaN or infinity, is a colour picture, has a side below
+            `MIN_SIDE`, or another number of dimensions.
+    """
     axes = "(H, W)" if dims == 2 else "(D, H, W)"
     if values.dtype.kind not in "biuf" or not values.size:
         raise ImageError(f"{what} holds {values.dtype} of shape {values.shape}; a mask holds numbers.")
     if values.size > MAX_VOXELS:
         raise ImageError(f"{what} has over {MAX_VOXELS} (2**27) values; shrink it first.")
-    if values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:2]) > 4 and dims == 2:
+    if values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:2]) > MIN_SIDE and dims == 2:
         raise ImageError(
             f"{what} is a colour picture of shape {values.shape}; save the mask with one value per pixel, or "
             "give planes of organs first, (C, H, W)."
         )
     if values.ndim not in (dims, dims + 1):
-        raise ImageError(f"{what} is {values.ndim}-D, but this model repairs {dims}-D masks {axes}.")
+        raise ImageError(f"{what} is {values.ndim}-D, but this model takes {dims}-D masks {axes}.")
     shape = values.shape[-dims:]
     if min(shape) < MIN_SIDE:
         raise ImageError(f"{what} has the shape {values.shape}; every side needs {MIN_SIDE} pixels.")

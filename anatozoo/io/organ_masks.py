@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import ImageError
+from anatozoo.errors import GeometryError, ImageError
 from anatozoo.io.annotation import PAIRS, parts_of
 from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
-from anatozoo.io.masks import NEAR_WHOLE, Classes
+from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
 from anatozoo.io.raw import read_raw
 
 Mask = npt.NDArray[np.bool_]
-MIN_SIDE = 4
+Spacing = float | Sequence[float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +28,26 @@ class OrganMasks:
     """Masks of one image.
 
     Attributes:
-        masks: organ, or a pair such as ``"lungs"``, -> (H, W) bool, each with at least one pixel.
+        masks: organ, or a pair such as ``"lungs"``, -> (H, W) bool; once checked, each with a pixel.
         grid: where the pixels lie.
         name: path or name of the source, or ``"array"``.
+        fits: the model's organs for which `checked` has found the masks good; empty before.
     """
 
     masks: Mapping[str, Mask]
     grid: Grid
     name: str = "array"
+    fits: tuple[str, ...] = field(default=(), init=False, repr=False)
 
-    @property
-    def exclusive(self) -> bool:
-        """Whether no pixel belongs to two organs, as in a label map, where one organ cuts another."""
-        return not any((one & other).any() for one, other in combinations(self.masks.values(), 2))
+
+def shown_box(masks: Collection[Mask]) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last in which any mask (H, W) has a pixel; of none, all."""
+    rows, columns = (
+        np.flatnonzero(np.logical_or.reduce([mask.any(axis) for mask in masks])) for axis in (1, 0)
+    )
+    if not len(rows):
+        return slice(None), slice(None)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def read_organ_masks(
@@ -49,7 +55,7 @@ def read_organ_masks(
     organs: Sequence[str],
     *,
     classes: Classes | LabelCodes = None,
-    spacing_mm: float | Sequence[float] | None = None,
+    spacing_mm: Spacing = None,
 ) -> OrganMasks:
     """Read the masks of one image.
 
@@ -66,26 +72,26 @@ def read_organ_masks(
             model does not know, or shows nothing.
         GeometryError: the spacing is not positive, or masks of one image differ in size.
     """
+    if isinstance(x, str | os.PathLike):
+        path = Path(os.fsdecode(x))
+        return read_entry(Entry({None: path}), organs, str(path), _codes(classes), spacing_mm)
     if isinstance(x, OrganMasks):
         found = x
     elif not isinstance(x, np.ndarray) and hasattr(x, "masks") and hasattr(x, "organs"):
         grid = getattr(x, "grid", None) or Grid(tuple(x.size), x.spacing_mm)
         found = OrganMasks(dict(x.masks), grid, str(getattr(x, "image", "result")))
-    elif isinstance(x, str | os.PathLike):
-        path = Path(os.fsdecode(x))
-        found = read_entry(Entry({None: path}), organs, str(path), _codes(classes))
     else:
         label, values, known = read_raw(x)
         what = label.replace("image", "mask")
         masks = _of_values(np.asarray(values), organs, classes, what)
         size = next(iter(masks.values())).shape[::-1]
         found = OrganMasks(masks, known if known is not None and known.size == size else Grid(size))
-    if spacing_mm is not None:
-        found = replace(found, grid=found.grid.with_spacing(spacing_mm))
-    return checked(found, organs)
+    return checked(found, organs, spacing_mm)
 
 
-def read_entry(entry: Entry, organs: Sequence[str], name: str, codes: LabelCodes | None) -> OrganMasks:
+def read_entry(
+    entry: Entry, organs: Sequence[str], name: str, codes: LabelCodes | None, spacing_mm: Spacing = None
+) -> OrganMasks:
     """The masks that the files of an image hold.
 
     Args:
@@ -93,6 +99,7 @@ def read_entry(entry: Entry, organs: Sequence[str], name: str, codes: LabelCodes
         organs: those that the model knows.
         name: what messages call the source.
         codes: what the values of label maps mean; None takes `organs` in order.
+        spacing_mm: one number or (x, y), in place of what the files say.
 
     Raises:
         DataError, ImageError, GeometryError: see `read_organ_masks`.
@@ -116,16 +123,26 @@ def read_entry(entry: Entry, organs: Sequence[str], name: str, codes: LabelCodes
     for organ, points in stored.landmarks.items():
         if organ not in masks:
             masks[organ] = draw_organ_mask(points, (grid.size[0], grid.size[1]))
-    return checked(OrganMasks(masks, grid, name), organs)
+    return checked(OrganMasks(masks, grid, name), organs, spacing_mm)
 
 
-def checked(found: OrganMasks, organs: Sequence[str]) -> OrganMasks:
-    """The masks without empty ones, and without a pair both of whose sides are there.
+def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None) -> OrganMasks:
+    """The masks as booleans, without empty ones, and without a pair both of whose sides are there.
+
+    Args:
+        found: the masks: booleans, 0 and 1, or 0 and 255.
+        organs: those that the model knows.
+        spacing_mm: one number or (x, y), in place of the grid's.
 
     Raises:
-        ImageError: they are not 2-D, show nothing or one organ everywhere, or organs that the model does not
-            know.
+        ImageError: they are not 2-D, hold other values, show nothing or one organ everywhere, or organs that
+            the model does not know.
+        GeometryError: the spacing is not positive, or a mask has another size than the grid.
     """
+    if spacing_mm is not None:
+        found = replace(found, grid=found.grid.with_spacing(spacing_mm))
+    elif found.fits == tuple(organs):
+        return found
     what = f"the mask {Path(found.name).name!r}"
     known = [*organs, *(pair for pair, parts in PAIRS.items() if set(parts) <= set(organs))]
     if stray := [organ for organ in found.masks if organ not in known]:
@@ -133,81 +150,75 @@ def checked(found: OrganMasks, organs: Sequence[str]) -> OrganMasks:
             f"{what} has {', '.join(stray)}, which this model does not know; it takes {', '.join(known)}. "
             "Leave other organs out."
         )
-    for organ, mask in found.masks.items():
-        if mask.ndim != 2 or min(mask.shape) < MIN_SIDE:
-            raise ImageError(
-                f"{what} has the shape {mask.shape}; 2-D masks of {MIN_SIDE} pixels and more are needed."
-            )
+    shown = {}
+    for organ, given in found.masks.items():
+        mask = _as_bool(np.asarray(given), f"{what}: the mask of {organ}", found.grid)
         if mask.all():
             raise ImageError(f"{what} is {organ} everywhere, which says nothing of its shape.")
-    shown = {organ: mask for organ, mask in found.masks.items() if mask.any()}
+        if mask.any():
+            shown[organ] = mask
     if not shown:
         raise ImageError(f"{what} is empty: it shows no organ.")
     whole = {o: m for o, m in shown.items() if o not in PAIRS or not all(p in shown for p in parts_of(o))}
-    return replace(found, masks=whole)
+    result = replace(found, masks=whole)
+    object.__setattr__(result, "fits", tuple(organs))
+    return result
+
+
+def _as_bool(mask: npt.NDArray[Any], what: str, grid: Grid) -> Mask:
+    if mask.ndim != 2 or min(mask.shape) < MIN_SIDE:
+        raise ImageError(
+            f"{what} has the shape {mask.shape}; 2-D masks of {MIN_SIDE} pixels and more are needed."
+        )
+    if mask.shape != grid.shape:
+        sizes = (" x ".join(map(str, size)) for size in (mask.shape[::-1], grid.size))
+        raise GeometryError(f"{what} is {' pixels, but the image '.join(sizes)}; all masks need one size.")
+    if mask.dtype == bool:
+        return mask
+    held = [value for value in np.unique(mask).tolist() if value]
+    if held not in ([], [1], [WHITE]):
+        raise ImageError(f"{what} holds {held[:5]}; the mask of an organ holds 0 and 1, or 0 and 255.")
+    return mask != 0
 
 
 def _codes(classes: Classes | LabelCodes) -> LabelCodes | None:
     """What the values of label maps mean; None where nobody said."""
-    if classes is None or isinstance(classes, LabelCodes):
-        return classes
-    named = classes if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
-    ranges: dict[str, tuple[tuple[int, int], ...]] = {}
-    for value, name in named.items():
-        ranges[str(name)] = (*ranges.get(str(name), ()), (int(value), int(value)))
-    return LabelCodes(ranges)
+    return classes if classes is None or isinstance(classes, LabelCodes) else LabelCodes.of(classes)
 
 
 def _of_values(
     values: npt.NDArray[Any], organs: Sequence[str], classes: Classes | LabelCodes, what: str
 ) -> dict[str, Mask]:
-    """Organ -> mask, from a label map or from planes."""
-    if values.dtype.kind not in "biuf" or not values.size:
-        raise ImageError(f"{what} holds {values.dtype} of shape {values.shape}; a mask holds numbers.")
-    if values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:2]) > MIN_SIDE:
-        raise ImageError(
-            f"{what} is a colour picture of shape {values.shape}; save the mask with one value per pixel, or "
-            "give planes of organs first, (C, H, W)."
-        )
-    if values.ndim not in (2, 3):
-        raise ImageError(
-            f"{what} is {values.ndim}-D; give a label map (H, W) or one plane per organ (C, H, W)."
-        )
+    """Organ -> mask, from a label map or from planes, whose values `checked` looks at."""
+    check_kind(values, what, 2)
     if values.dtype.kind == "f":
         whole = np.rint(values)
-        if not np.isfinite(values).all() or np.abs(values - whole).max() > NEAR_WHOLE:
+        if np.abs(values - whole).max() > NEAR_WHOLE:
             raise ImageError(
-                f"{what} holds fractions, NaN or infinity; landmarks are of masks with whole numbers: take "
-                "the most probable label of each pixel first."
+                f"{what} holds fractions; landmarks are of masks with whole numbers: take the most probable "
+                "label of each pixel first."
             )
         values = whole.astype(np.int64)
-    codes = _codes(classes) or _codes(list(organs))
-    assert codes is not None
+    codes = _codes(classes) or LabelCodes.of(organs)
+    names = codes.organs
     if values.ndim == 3:
-        return _of_planes(values, list(codes.organs), what)
+        if len(values) != len(names):
+            raise ImageError(
+                f"{what} has the shape {values.shape}: neither one value per pixel nor one plane, first "
+                f"axis, for each of {', '.join(names)}. Name the planes by classes."
+            )
+        return dict(zip(names, values, strict=True))
+    if values.dtype.kind == "b" and len(names) > 1:
+        raise ImageError(
+            f"{what} holds true and false, which is a mask of one organ, but there are {len(names)}: "
+            f"{', '.join(names)}. Name its organ by classes, or give a label map or one plane per organ."
+        )
     present = [int(value) for value in np.unique(values) if value]
     if present == [WHITE] and codes.unknown(present):
-        if len(codes.organs) > 1:
-            raise ImageError(white_words(what, codes.organs))
-        return {codes.organs[0]: values == WHITE}
-    names = {low: name for name, ranges in codes.ranges.items() for low, high in ranges if low == high}
+        if len(names) > 1:
+            raise ImageError(white_words(what, names))
+        return {names[0]: values == WHITE}
     if codes.unknown(present):
-        check_known(values, names, what, "name them by --labels or classes={value: organ}, or set them to 0")
+        single = {low: name for name, ranges in codes.ranges.items() for low, high in ranges if low == high}
+        check_known(values, single, what, "name them by --labels or classes={value: organ}, or set them to 0")
     return codes.masks(values)
-
-
-def _of_planes(values: npt.NDArray[Any], names: Sequence[str], what: str) -> dict[str, Mask]:
-    if len(values) != len(names):
-        raise ImageError(
-            f"{what} has the shape {values.shape}: neither one value per pixel nor one plane, first axis, "
-            f"for each of {', '.join(names)}. Name the planes by classes."
-        )
-    found = {}
-    for name, plane in zip(names, values, strict=True):
-        held = [int(value) for value in np.unique(plane) if value]
-        if len(held) > 1 or not set(held) <= {1, WHITE}:
-            raise ImageError(
-                f"{what}: the plane of {name} holds {held[:5]}; a plane holds 0 and 1, or 0 and 255."
-            )
-        found[name] = plane != 0
-    return found

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+SHOWN = 0.5
+"""Share of a pixel that an organ must cover somewhere, or else a mask does not show it."""
+
 
 def grid_centres(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres of a grid as x, y in [0, 1], (height, width, 2)."""

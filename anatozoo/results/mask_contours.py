@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.annotation import PAIRS
+from anatozoo.io.annotation import parts_of
+from anatozoo.io.organ_masks import shown_box
 from anatozoo.results.base import Formats, read_only
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.segmentation import SegmentationResult
@@ -64,22 +65,29 @@ class MaskContourResult(ContourResult):
         Where the given masks do not overlap, as in a label map, one organ may cut another; there the drawn
         mask is cut by the other given ones, because pixels of another organ say nothing about this one.
         """
-        found = {}
+        found, box = {}, self._box
+        given = {name: mask[box] for name, mask in self.given.items()}
+        often = np.sum(list(given.values()), axis=0, dtype=np.uint8)
         for name, mask in self.given.items():
-            drawn = np.logical_or.reduce([self.masks[part] for part in PAIRS.get(name, (name,))])
-            others = [other for key, other in self.given.items() if key != name]
-            taken = np.logical_or.reduce(others) if others else np.zeros_like(mask)
-            if not any((mask & other).any() for other in others):
-                drawn = drawn & ~taken
+            drawn = np.zeros_like(mask)
+            for part in parts_of(name):
+                drawn[box] |= self.masks[part][box]
+            if not (given[name] & (often > 1)).any():
+                drawn[box] &= given[name] | (often == 0)
             found[name] = drawn, mask
         return found
+
+    @cached_property
+    def _box(self) -> tuple[slice, slice]:
+        """What holds all given and drawn masks; the rest of a large picture is empty."""
+        return shown_box([*self.given.values(), *self.masks.values()])
 
     @cached_property
     def dice(self) -> dict[str, float]:
         """Dice of each given mask and the one drawn from the landmarks, see `reproduced`."""
         from anatozoo.metrics.functional import dice
 
-        return {name: dice(*pair) for name, pair in self.reproduced.items()}
+        return {name: dice(*(mask[self._box] for mask in pair)) for name, pair in self.reproduced.items()}
 
     @cached_property
     def _distances(self) -> dict[str, Any]:

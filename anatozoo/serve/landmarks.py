@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotations import Entry
@@ -15,7 +15,7 @@ from anatozoo.io.organ_masks import OrganMasks, read_entry
 from anatozoo.results.mask_contours import MaskContourResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import MASK_ENDING, Found
-from anatozoo.serve.manifest import Layout
+from anatozoo.serve.manifest import Layout, Row
 from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
 from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE
@@ -33,7 +33,7 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
 
     Args:
         model: a loaded checkpoint.
-        found: the masks; of masks in several files, one for each organ, the first of them.
+        found: the masks; one of several files, one for each organ, by a path that tells it from the others.
         options: how they are read.
         entries: path -> all files of that mask; None where each mask is a label map in one file.
         codes: what the values of the files mean; None takes the options' classes or the model's organs.
@@ -62,7 +62,7 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
         super().__init__([model], found, options, axes=2)
         self.model = model
         if codes is None and options.classes is not None:
-            codes = LabelCodes({name: ((i, i),) for i, name in enumerate(options.classes, start=1)})
+            codes = LabelCodes.of(options.classes)
         self.codes = codes
         names = [*model.organs, *PAIRS]
         columns = tuple(f"{measure}/{name}" for name in names for measure in MEASURES)
@@ -72,10 +72,14 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
         """The files of a mask."""
         return self.entries[path].paths if path in self.entries else super().parts(path)
 
-    def jobs(self, earlier: Mapping[str, Any], formats: Sequence[str]) -> list[Job[Path]]:
+    def forgets(self, row: Row) -> bool:
+        """A folder of which something could not be taken, for it may be whole now, or says so again."""
+        return not row.stem
+
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
         """A job for each mask; the meaning of values is part of what makes one done."""
         jobs = super().jobs(earlier, formats)
-        if self.codes is None:
+        if self.codes is None or self.options.classes is not None:  # the options are counted already
             return jobs
         said = sorted(self.codes.ranges.items())
         return [replace(job, fingerprint=fingerprint([], job.fingerprint, said)) for job in jobs]
@@ -83,9 +87,8 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
     def read(self, job: Job[Path]) -> OrganMasks:
         """Read the masks of one image."""
         entry = self.entries.get(job.source, Entry({None: job.source}))
-        found = read_entry(entry, list(self.model.organs), job.source.name, self.codes)
-        spacing = self.options.spacing_mm
-        return found if spacing is None else replace(found, grid=found.grid.with_spacing(spacing))
+        organs, spacing = list(self.model.organs), self.options.spacing_mm
+        return read_entry(entry, organs, job.source.name, self.codes, spacing)
 
     def compute(self, items: Sequence[OrganMasks]) -> list[MaskContourResult]:
         """Find the landmarks of a batch."""
@@ -100,7 +103,7 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
         self, result: MaskContourResult, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write the landmarks; the row says how well they reproduce the mask."""
-        replace(result, image=job.source.name).save(folder, formats, job.stem)
+        result.save(folder, formats, job.stem)
         in_mm = result.hd_mm or {}
         more = {f"dice/{name}": f"{value:.5f}" for name, value in result.dice.items()}
         more |= {f"hd_px/{name}": f"{value:.3f}" for name, value in result.hd_px.items()}

@@ -88,7 +88,7 @@ def case_sides(
     if points:
         reference = Annotation(result.size, scale_points(points, full, result.size))
         return Annotation(result.size, masks=result.masks, spacing_mm=spacing(result.size)), reference
-    height, width = next((mask.shape for mask in drawn.masks.values()), full[::-1])
+    width, height = drawn.masks_grid().size
     size = (width, height)
     masks = {organ: drawn.mask(organ, size) for organ in (*drawn.masks, *drawn.free)}
     reference = Annotation(size, masks=masks, spacing_mm=spacing(size))

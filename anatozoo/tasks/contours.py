@@ -1,6 +1,6 @@
 """Contours of organs by landmarks, from a 2-D image or from masks: all that landmarks share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -110,8 +110,16 @@ class Contours(SquareTask):
             contours[organ] = geometry.points_to_source(opened)
         return contours, untangled
 
-    def _flags(self, contours: dict[str, np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
-        """Flags of results that a person should check."""
+    def _flags(
+        self, contours: dict[str, np.ndarray], size: tuple[int, int], beside: Sequence[np.ndarray] = ()
+    ) -> tuple[str, ...]:
+        """Flags of results that a person should check.
+
+        Args:
+            contours: of the organs that the result holds, in pixels of the source.
+            size: (width, height) of the source.
+            beside: contours of other organs, which count only where it is asked how large the anatomy is.
+        """
         from anatozoo.metrics.contours import self_intersections
 
         limit = np.asarray(size, dtype=float)
@@ -119,7 +127,7 @@ class Contours(SquareTask):
         flags = []
         if ((every < -1) | (every > limit)).any(1).mean() > 0.05:
             flags.append("landmarks_outside_image")
-        if np.ptp(every, axis=0).max() < 0.2 * limit.max():
+        if np.ptp(np.concatenate([every, *beside]), axis=0).max() < 0.2 * limit.max():
             flags.append("very_small_anatomy")
         flags += [f"self_intersecting_{o}" for o, points in contours.items() if self_intersections(points)]
         return tuple(flags)

@@ -1,19 +1,20 @@
 """From masks of organs, of any form and size, to their landmarks."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
+from anatozoo.errors import ImageError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import to_frame
-from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x, parts_of
-from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.masks import Classes
-from anatozoo.io.organ_masks import OrganMasks, checked, read_organ_masks
+from anatozoo.io.organ_masks import OrganMasks, checked, read_organ_masks, shown_box
+from anatozoo.nn.raster import SHOWN
 from anatozoo.tasks.base import FRAGMENT, in_batches
 from anatozoo.tasks.contours import Contours
 
@@ -27,6 +28,33 @@ POOR_FIT = {"clavicle_right": 0.85, "clavicle_left": 0.85, "clavicles": 0.85}
 POOR_ORGAN = 0.95
 MIRRORED = 0.01
 """How far a heart that is flagged lies to the right of the middle of the thorax, as a share of its width."""
+FILLED = 0.75
+"""Share of the frame that a mask fills, along its longer side; the mean shape of JSRT fills as much."""
+
+Masks = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A mask as the network sees it.
+
+    Attributes:
+        given: as it was given.
+        masks: the same with swapped sides as one, without organs that the frame does not show.
+        planes: share of each pixel of the frame that each organ covers, (organs, S, S).
+        organs: those that the frame shows.
+        box: rows and columns of the source that hold all organs.
+        frame: of what lies in the box.
+        flags: remarks on the mask.
+    """
+
+    given: OrganMasks
+    masks: Masks
+    planes: np.ndarray
+    organs: frozenset[str]
+    box: tuple[slice, slice]
+    frame: Frame
+    flags: list[str]
 
 
 class MaskContourTask(Contours):
@@ -34,21 +62,18 @@ class MaskContourTask(Contours):
 
     The network sees one plane for each of its organs, the share of each pixel that the organ covers. Where a
     mask does not tell the sides of lungs or clavicles apart, both planes show both. Organs that a mask does
-    not show have empty planes.
+    not show have empty planes. The frame shows what the organs take up, wherever in the picture they are.
 
     Subclasses implement `forward_landmarks`.
 
     Args:
         organs: landmarks per organ, in order.
-        frame: a square that shows all of the mask.
+        frame: a square, which the organs fill by the share `FILLED`.
     """
 
     needs = frozenset({"organs"})
     conditions: ClassVar = frozenset({"exclusive"})
     batched: ClassVar = True
-
-    def __init__(self, organs: Mapping[str, int], frame: FrameSpec | Mapping[str, Any]) -> None:
-        super().__init__(organs, frame)
 
     def predict(
         self,
@@ -65,7 +90,7 @@ class MaskContourTask(Contours):
                 `anatozoo.io.organ_masks.OrganMasks`: a label map (H, W) or one plane per organ (C, H, W).
             classes: names of its labels 1, 2, ... or of its planes, or value -> name; None takes the model's
                 organs. ``"lungs"`` and ``"clavicles"`` are both sides in one.
-            spacing_mm: millimetres per pixel, one number or (x, y), where the source has none.
+            spacing_mm: millimetres per pixel, one number or (x, y), in place of what the source says.
             precision: see `anatozoo.tasks.precision`; None is what the attribute of this name says, ``"32"``.
 
         Returns:
@@ -118,12 +143,9 @@ class MaskContourTask(Contours):
 
         drawn = case.read_drawn(tuple(self.organs))
         names = [name for name in (*self.organs, *PAIRS) if name in drawn.organs]
-        sizes = {drawn.masks[name].shape[::-1] for name in names if name in drawn.masks}
-        # Landmarks and masks of one size share its pixels, which alone say how high they are for their width.
-        size = drawn.grid.size if sizes <= {drawn.grid.size} else sizes.pop()
-        grid = drawn.grid if size == drawn.grid.size else Grid(size)
-        masks = checked(OrganMasks({name: drawn.mask(name, size) for name in names}, grid, case.id), names)
-        return masks, lambda result: compared(drawn, result, how)
+        grid = drawn.masks_grid(names)
+        masks = OrganMasks({name: drawn.mask(name, grid.size) for name in names}, grid, case.id)
+        return checked(masks, list(self.organs)), lambda result: compared(drawn, result, how)
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test: an ellipse for each organ."""
@@ -133,60 +155,74 @@ class MaskContourTask(Contours):
 
     def _read(
         self, x: Any, classes: Classes | LabelCodes, spacing_mm: float | Sequence[float] | None
-    ) -> OrganMasks:
-        return read_organ_masks(x, list(self.organs), classes=classes, spacing_mm=spacing_mm)
-
-    @torch.inference_mode()
-    def _trace(self, given: Sequence[OrganMasks], precision: str | None) -> list["MaskContourResult"]:
-        swapped = [sides_swapped(each.masks) for each in given]
-        frames = [Frame.fit(each.grid, self.frame) for each in given]
-        batch = np.stack([self._planes(*item) for item in zip(given, frames, swapped, strict=True)])
-        with self.answering(precision):
-            answers = self.forward_landmarks(self.tensor(batch)).double().cpu().numpy() * self.side
-        return [self._result(*item) for item in zip(given, frames, swapped, answers, strict=True)]
-
-    def _planes(self, given: OrganMasks, frame: Frame, swapped: bool) -> np.ndarray:
-        """Share of each pixel of the frame that each organ covers, (organs, S, S)."""
-        known = list(given.masks)
-        seen = to_frame([np.uint8(255) * given.masks[name].view(np.uint8) for name in known], frame) / 255
+    ) -> _Seen:
+        given = read_organ_masks(x, list(self.organs), classes=classes, spacing_mm=spacing_mm)
+        box = shown_box(given.masks.values())
+        part = {name: mask[box] for name, mask in given.masks.items()}
+        # Sides that are named the wrong way round say no more than a mask that names none.
+        swapped = sides_swapped(part)
+        masks, part = joined_sides(given.masks, swapped), joined_sides(part, swapped)
+        height, width = next(iter(part.values())).shape
+        frame = Frame.fit(replace(given.grid, size=(width, height)), self.frame)
+        frame = replace(frame, matrix=FILLED * frame.matrix)
         planes = np.zeros((len(self.organs), *self.shape), np.float32)
-        for name, plane in zip(known, seen, strict=True):
-            # A mask whose sides are named the wrong way round says no more than one that names none.
-            pair = next((parts for parts in PAIRS.values() if swapped and name in parts), parts_of(name))
-            for organ in pair:
+        found = to_frame([np.uint8(255) * mask.view(np.uint8) for mask in part.values()], frame) / 255
+        for name, plane in zip(part, found, strict=True):
+            for organ in parts_of(name):
                 target = planes[list(self.organs).index(organ)]
                 np.maximum(target, plane, out=target)
-        return planes
+        shown = planes.max((1, 2)) > SHOWN
+        organs = frozenset(organ for organ, is_shown in zip(self.organs, shown, strict=True) if is_shown)
+        if not organs:
+            raise ImageError(f"the mask {given.name!r} shows no organ but specks, far from one another.")
+        return _Seen(
+            given,
+            {name: mask for name, mask in masks.items() if organs & set(parts_of(name))},
+            planes,
+            organs,
+            box,
+            frame,
+            mask_flags(part, swapped=bool(swapped)),
+        )
 
-    def _result(
-        self, given: OrganMasks, frame: Frame, swapped: bool, answer: np.ndarray
-    ) -> "MaskContourResult":
+    @torch.inference_mode()
+    def _trace(self, seen: Sequence[_Seen], precision: str | None) -> list["MaskContourResult"]:
+        with self.answering(precision):
+            batch = self.tensor(np.stack([each.planes for each in seen]))
+            answers = self.forward_landmarks(batch).double().cpu().numpy() * self.side
+        return [self._result(*item) for item in zip(seen, answers, strict=True)]
+
+    def _result(self, seen: _Seen, answer: np.ndarray) -> "MaskContourResult":
         from anatozoo.results.mask_contours import MaskContourResult
 
-        contours, untangled = self._contours(answer, frame.geometry)
-        masks = joined_sides(given.masks) if swapped else dict(given.masks)
-        seen = {part for name in masks for part in parts_of(name)}
-        size = (given.grid.size[0], given.grid.size[1])
-        landmarks = {organ: points for organ, points in contours.items() if organ in seen}
-        spacing = given.grid.spacing_mm
+        rows, columns = seen.box
+        found, untangled = self._contours(answer, seen.frame.geometry)
+        contours = {organ: points + (columns.start, rows.start) for organ, points in found.items()}
+        grid, masks = seen.given.grid, seen.masks
+        size = (grid.size[0], grid.size[1])
+        landmarks = {organ: points for organ, points in contours.items() if organ in seen.organs}
+        guessed = {organ: points for organ, points in contours.items() if organ not in seen.organs}
+        pixels = np.zeros(grid.shape, np.float32)
+        for mask in masks.values():
+            pixels[seen.box][mask[seen.box]] = 1
         result = MaskContourResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
-            image=given.name,
+            image=seen.given.name,
             size=size,
-            spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
+            spacing_mm=None if grid.spacing_mm is None else (grid.spacing_mm[0], grid.spacing_mm[1]),
             landmarks=landmarks,
-            guessed={organ: points for organ, points in contours.items() if organ not in seen},
+            guessed=guessed,
             given=masks,
             everything=tuple(self.organs),
-            pixels=np.logical_or.reduce(list(masks.values())).astype(np.float32),
+            pixels=pixels,
         )
         flags = [
-            *given.grid.remarks,
-            *self._flags(landmarks, size),
-            *(flag for flag in untangled if flag.removeprefix("untangled_") in seen),
-            *(f"unseen_{organ}" for organ in self.organs if organ not in seen),
-            *mask_flags(masks, swapped=swapped),
+            *grid.remarks,
+            *self._flags(landmarks, size, list(guessed.values())),
+            *(flag for flag in untangled if flag.removeprefix("untangled_") in seen.organs),
+            *(f"unseen_{organ}" for organ in guessed),
+            *seen.flags,
             *(
                 f"poor_fit_{name}"
                 for name, dice in result.dice.items()
@@ -197,22 +233,18 @@ class MaskContourTask(Contours):
         return result
 
 
-Masks = Mapping[str, np.ndarray]
+def sides_swapped(masks: Masks) -> tuple[str, ...]:
+    """Pairs whose right organ lies to the right in the picture, which is the patient's left."""
+    found = exchanged_sides({name: middle_x(mask) for name, mask in masks.items()})
+    return tuple(pair for pair, is_exchanged in found.items() if is_exchanged)
 
 
-def sides_swapped(masks: Masks) -> bool:
-    """Whether what is called right lies to the right in the picture, which is the patient's left."""
-    return any(exchanged_sides({name: middle_x(mask) for name, mask in masks.items()}).values())
-
-
-def joined_sides(masks: Masks) -> dict[str, np.ndarray]:
-    """Masks in which the two sides of an organ are one."""
+def joined_sides(masks: Masks, pairs: Collection[str] = tuple(PAIRS)) -> dict[str, np.ndarray]:
+    """Masks in which the two sides of some pairs are one organ, where both are there."""
     found: dict[str, np.ndarray] = {}
     for name, mask in masks.items():
-        pair = next(
-            (pair for pair, parts in PAIRS.items() if name in parts and set(parts) <= set(masks)), name
-        )
-        found[pair] = found[pair] | mask if pair in found else mask
+        whole = next((pair for pair in pairs if name in PAIRS[pair] and set(PAIRS[pair]) <= set(masks)), name)
+        found[whole] = found[whole] | mask if whole in found else mask
     return found
 
 

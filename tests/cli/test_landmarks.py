@@ -18,7 +18,6 @@ from tests.support.tracer import ORGANS, Tracer, chest, label_map
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, Any] = {"seg2graph-jsrt": Tracer(), "fake-segmenter": FakeSegmenter()}
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **settings: known[name])
-    monkeypatch.setattr("anatozoo.cli.predict.kind_of_name", lambda name: None, raising=False)
 
 
 def save(path: Path, values: np.ndarray) -> Path:
@@ -122,6 +121,76 @@ def test_a_changed_file_of_one_organ_is_done_again(tmp_path: Path, capsys: Any) 
     assert capsys.readouterr().out.startswith("1 mask: 1 traced in ")
 
 
+@pytest.fixture
+def by_organ(tmp_path: Path) -> Path:
+    for organ, mask in chest("lung_right", "lung_left", "heart").items():
+        save(tmp_path / "m" / organ / "a.png", mask)
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("first", [("heart", "lung_left"), ("heart", "lung_left", "lung_right")])
+def test_organs_that_come_or_go_leave_nothing_old_behind(
+    by_organ: Path, tmp_path: Path, first: tuple[str, ...], capsys: Any
+) -> None:
+    """The folder of the right lung, whose file comes first, is added or removed between two runs."""
+    out, aside = tmp_path / "out", tmp_path / "aside"
+    added = "lung_right" not in first
+    if added:
+        (by_organ / "lung_right").rename(aside)
+    assert landmarks(by_organ, "--out", out) == 0
+    assert set(json.loads((out / "a.json").read_text())["landmarks"]) == set(first)
+    if added:
+        aside.rename(by_organ / "lung_right")
+    else:
+        (by_organ / "lung_right").rename(aside)
+    capsys.readouterr()
+    assert landmarks(by_organ, "--out", out) == 0
+    assert capsys.readouterr().out.startswith("1 mask: 1 traced in ")
+    assert [path.name for path in out.glob("*.json")] == ["a.json"]
+    assert rows(out).keys() == {"a"}
+    expected = {"heart", "lung_left"} | ({"lung_right"} if added else set())
+    assert set(json.loads((out / "a.json").read_text())["landmarks"]) == expected
+
+
+def test_what_cannot_be_taken_stops_no_other_folder(by_organ: Path, maps: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert landmarks(by_organ, maps, "--out", out) == 3
+    with (out / "manifest.csv").open() as file:
+        failed = [row for row in csv.DictReader(file) if row["status"] == "failed"]
+    assert [row["file"] for row in failed] == ["maps"]
+    assert "nothing says what the values of a_mask.png, b_mask.png are" in failed[0]["reason"]
+    assert (out / "a.json").is_file()
+    assert landmarks(by_organ, maps, "--out", out, *LABELS) == 0
+    assert "failed" not in (out / "manifest.csv").read_text()
+
+
+def test_rows_of_run_lengths_stop_no_mask(maps: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (maps / "runs.csv").write_text("ImageID,Heart,Height,Width\nc.png,3 4,20,20\n")
+    assert landmarks(maps, "--out", out, *LABELS) == 3
+    found = rows(out)
+    assert found["a"]["status"] == found["b"]["status"] == "ok"
+    assert "rows of a table of run lengths (c) hold landmarks already" in found[""]["reason"]
+
+
+def test_masks_are_not_read_from_the_folder_of_results(maps: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "link").symlink_to(maps)
+    assert landmarks(tmp_path / "link", "--out", maps, *LABELS) == 1
+    assert "is also --out" in capsys.readouterr().err
+
+
+def test_a_mask_is_judged_once(maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import anatozoo.metrics.functional
+
+    calls = []
+    right = anatozoo.metrics.functional.dice
+    monkeypatch.setattr(
+        anatozoo.metrics.functional, "dice", lambda *pair: (calls.append(pair), right(*pair))[1]
+    )
+    assert landmarks(maps, "--out", tmp_path / "out", *LABELS) == 0
+    assert len(calls) == 2 * 3
+
+
 def test_bad_masks_fail_with_a_sentence_each(maps: Path, tmp_path: Path, capsys: Any) -> None:
     save(maps / "empty.png", np.zeros((50, 50)))
     save(maps / "colour.png", np.random.default_rng(0).integers(0, 255, (50, 50, 3)))
@@ -144,7 +213,7 @@ def test_bad_masks_fail_with_a_sentence_each(maps: Path, tmp_path: Path, capsys:
 
 def test_values_need_names(maps: Path, tmp_path: Path, capsys: Any) -> None:
     assert landmarks(maps, "--out", tmp_path / "out") == 1
-    assert "nothing says what the values of a_mask.png are" in capsys.readouterr().err
+    assert "nothing says what the values of a_mask.png, b_mask.png are" in capsys.readouterr().err
     assert landmarks(maps, "--out", tmp_path / "out", "--labels", "lungs=1:2") == 2
     assert "there is one side here" in capsys.readouterr().err
     assert landmarks(maps, "--out", tmp_path / "out", *LABELS, "--classes", "a,b") == 2

@@ -13,6 +13,7 @@ from anatozoo.errors import AnatozooError
 from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.results.mask_contours import MaskContourResult
+from anatozoo.tasks.mask_contours import FILLED
 from anatozoo.zoo.golden import run_golden, write_golden
 from tests.contract.trials import build
 from tests.contract.variants import Variant, of
@@ -40,7 +41,7 @@ def test_results_lie_on_the_source_grid(method: str, variant: Variant) -> None:
         assert (result.size, result.spacing_mm) == (size, (0.5, 0.5))
         assert {organ: len(points) for organ, points in result.landmarks.items()} == module.organs
         assert list(result.organs) == list(module.organs)
-        assert set(result.dice) == set(result.given)
+        assert list(result.dice) == list(module.organs)
         json.dumps(result.to_dict(), allow_nan=False)
         alone = module.predict(mask)
         for organ, points in result.landmarks.items():
@@ -48,15 +49,18 @@ def test_results_lie_on_the_source_grid(method: str, variant: Variant) -> None:
 
 
 @of("mask-contours")
-def test_the_middle_of_the_frame_is_the_middle_of_the_mask(
+def test_the_middle_of_the_frame_is_the_middle_of_what_the_mask_shows(
     method: str, variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = build(method, variant)
     centre = torch.full((1, sum(module.organs.values()), 2), (module.side - 1) / 2 / module.side)
     monkeypatch.setattr(module, "forward_landmarks", lambda x: centre.expand(len(x), -1, -1))
-    result = module.predict(label_map(module, (101, 60)))
+    labels = label_map(module, (101, 60))
+    rows, columns = np.nonzero(labels)
+    middle = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    result = module.predict(labels)
     for points in result.landmarks.values():
-        np.testing.assert_allclose(points, np.tile([50, 29.5], (len(points), 1)), atol=1e-4)
+        np.testing.assert_allclose(points, np.tile(middle, (len(points), 1)), atol=1e-4)
 
 
 @of("mask-contours")
@@ -83,13 +87,19 @@ def test_planes_say_how_much_of_a_pixel_an_organ_covers(
     right = module.forward_landmarks
     monkeypatch.setattr(module, "forward_landmarks", lambda x: (seen.append(x), right(x))[1])
     organ, *_ = module.organs
-    mask = np.zeros((2 * module.side, 2 * module.side), bool)
-    mask[10:41, 20:60] = True
+    # Two pixels of the mask are one of the frame, of which the longer side fills a part.
+    assert module.side == 64
+    width, height = round(2 * FILLED * 64), 61
+    mask = np.zeros((300, 200), bool)
+    mask[200 : 200 + height, 20 : 20 + width] = True
     module.predict(OrganMasks({organ: mask}, Grid(mask.shape[::-1])))
     [planes] = seen[0]
-    assert float(planes[0, 5:20, 10:30].min()) == 1
-    assert float(planes[0, 20, 15]) == pytest.approx(0.5, abs=0.01)
-    assert float(planes.sum()) == pytest.approx(31 * 40 / 4, rel=0.01)
+    left, top = (64 - width / 2) / 2, (64 - height / 2) / 2
+    assert left == 8
+    assert float(planes[0, 17:47, 8:56].min()) == pytest.approx(1, abs=0.01)
+    assert float(planes[0, :, :8].max()) == float(planes[0, :, 56:].max()) == 0
+    assert float(planes[0, int(top), 30]) == pytest.approx(1 - top % 1, abs=0.01)
+    assert float(planes.sum()) == pytest.approx(height * width / 4, rel=0.01)
 
 
 @of("mask-contours")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from anatozoo.nn.graphs import organ_slices
 from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
-from anatozoo.nn.raster import polygon_inside
+from anatozoo.nn.raster import SHOWN, polygon_inside
 
 WIDTHS = (16, 32, 48, 64, 96)
 
@@ -113,8 +113,8 @@ class Seg2Graph(nn.Module):
 
     def _place(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and zoom (B, 2) from places in the mean shape's frame to places in the mask's, x and y."""
-        shown = planes.flatten(2).amax(2) > 0.5
-        means, spreads = _moments(planes.amax(1), 0.0)
+        shown = planes.flatten(2).amax(2) > SHOWN
+        means, spreads = _moments((planes * shown[:, :, None, None]).amax(1), 0.0)
         mass = (self.prior * shown[:, :, None, None]).amax(1)
         prior_means, prior_spreads = _moments(mass, 0.5 / PRIOR_SIDE - 0.5 / planes.shape[-1])
         zoom = (spreads / prior_spreads.clamp_min(1e-4)).clamp(1 / LARGEST_ZOOM, LARGEST_ZOOM)

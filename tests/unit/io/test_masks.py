@@ -193,7 +193,7 @@ negative[0, 0] = -1
         (soft() * 5, 2, "softmax"),
         (np.log(soft()), 2, "softmax"),
         (label_map((5, 20, 30)), 2, r"\(5, 20, 30\).*2-D masks; give the slices"),
-        (label_map(), 3, r"2-D, but this model repairs 3-D masks \(D, H, W\)"),
+        (label_map(), 3, r"2-D, but this model takes 3-D masks \(D, H, W\)"),
         (label_map((2, 3, 5, 20, 30)), 3, "5-D"),
         (label_map((7, 5, 20, 30)), 3, "3-D masks; give"),
         (nan, 2, "NaN or infinity"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anatozoo.errors import AnatozooError, DataError, ImageError
+from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
-from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
+from anatozoo.io.organ_masks import OrganMasks, read_organ_masks, shown_box
 from tests.support.tracer import ORGANS, chest, label_map
 
 NAMES = list(ORGANS)
@@ -17,7 +17,6 @@ def test_a_label_map_holds_the_organs_in_order() -> None:
     found = read_organ_masks(label_map(), NAMES, spacing_mm=0.5)
     assert list(found.masks) == NAMES
     assert found.grid.spacing_mm == (0.5, 0.5)
-    assert found.exclusive
     assert int(found.masks["heart"].sum()) == int((label_map() == 3).sum())
 
 
@@ -39,7 +38,6 @@ def test_planes_may_overlap() -> None:
     planes = np.stack(list(chest("lung_left", "heart").values()))
     for stored in (planes, planes.astype(np.uint8) * 255, planes.astype(float)):
         found = read_organ_masks(stored, NAMES, classes=["lung_left", "heart"])
-        assert not found.exclusive
         assert np.array_equal(found.masks["lung_left"], planes[0])
 
 
@@ -64,6 +62,44 @@ def test_an_organ_without_a_pixel_is_not_there() -> None:
     assert list(read_organ_masks(OrganMasks(masks, Grid((300, 300))), NAMES).masks) == ["lung_right"]
 
 
+def test_a_mask_of_true_and_false_is_one_organ() -> None:
+    heart = chest("heart")["heart"]
+    assert np.array_equal(read_organ_masks(heart, NAMES, classes=["heart"]).masks["heart"], heart)
+    with pytest.raises(ImageError, match=r"true and false.*one organ, but there are 5"):
+        read_organ_masks(heart, NAMES)
+    with pytest.raises(ImageError, match="one organ, but there are 2: lungs, heart"):
+        read_organ_masks(heart, NAMES, classes=["lungs", "heart"])
+
+
+def test_masks_of_results_are_looked_at() -> None:
+    heart, grid = chest("heart")["heart"], Grid((300, 300))
+    for stored in (heart.astype(np.uint8), heart * np.uint8(255), heart.astype(float)):
+        found = read_organ_masks(OrganMasks({"heart": stored}, grid), NAMES).masks["heart"]
+        assert found.dtype == bool
+        assert np.array_equal(found, heart)
+    with pytest.raises(ImageError, match=r"mask of heart holds \[7\]; the mask of an organ holds 0 and 1"):
+        read_organ_masks(OrganMasks({"heart": heart * np.uint8(7)}, grid), NAMES)
+    small = {"heart": heart, "lung_left": chest("lung_left", size=200)["lung_left"]}
+    with pytest.raises(GeometryError, match="lung_left is 200 x 200 pixels, but the image 300 x 300"):
+        read_organ_masks(OrganMasks(small, grid), NAMES)
+
+
+def test_masks_that_were_looked_at_are_not_again_but_for_another_model() -> None:
+    found = read_organ_masks(OrganMasks(chest("heart"), Grid((300, 300))), NAMES)
+    assert read_organ_masks(found, NAMES) is found
+    assert read_organ_masks(found, NAMES, spacing_mm=0.5).grid.spacing_mm == (0.5, 0.5)
+    with pytest.raises(ImageError, match="heart, which this model does not know"):
+        read_organ_masks(found, ["lung_right", "lung_left"])
+
+
+def test_what_holds_all_masks_is_found() -> None:
+    one, other = np.zeros((2, 20, 30), bool)
+    one[3, 4] = other[7, 21] = True
+    assert shown_box([one, other]) == (slice(3, 8), slice(4, 22))
+    assert shown_box([one]) == (slice(3, 4), slice(4, 5))
+    assert shown_box([np.zeros((3, 3), bool)]) == (slice(None), slice(None))
+
+
 @pytest.mark.parametrize(
     ("mask", "classes", "words"),
     [
@@ -71,6 +107,7 @@ def test_an_organ_without_a_pixel_is_not_there() -> None:
         (np.ones((20, 20), np.uint8), None, "lung_right everywhere"),
         (np.zeros((20, 20, 3), np.uint8), None, "colour picture"),
         (np.full((20, 20), 0.5), None, "fractions"),
+        (np.full((20, 20), np.nan), None, "NaN or infinity"),
         (label_map() * 7, None, "7"),
         (label_map("heart"), ["liver"], "liver, which this model does not know"),
         (np.zeros((2, 20, 20), np.uint8), None, "nor one plane"),
@@ -90,7 +127,9 @@ def test_soft_edges_are_named(tmp_path: Path) -> None:
 
     soft = cv2.GaussianBlur(chest("heart")["heart"].astype(np.uint8) * 255, (0, 0), 2)
     Image.fromarray(soft).save(tmp_path / "soft.png")
-    with pytest.raises(AnatozooError, match=r"edges|no label map"):
+    with pytest.raises(AnatozooError, match="no label map"):
         read_organ_masks(tmp_path / "soft.png", NAMES, classes=["heart"])
+    with pytest.raises(AnatozooError, match="along its edges"):
+        read_organ_masks(soft, NAMES, classes=["heart"])
     half = LabelCodes({"heart": ((128, 255),), "background": ((0, 127),)})
     assert list(read_organ_masks(tmp_path / "soft.png", NAMES, classes=half).masks) == ["heart"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from anatozoo.data.case import Case, Drawn
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import ConfigError, DataError, ImageError
 from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.metrics.cases import case_row
@@ -71,6 +71,72 @@ def test_sides_that_are_named_the_wrong_way_round_are_taken_by_their_place() -> 
     assert "sides_swapped" in result.flags
     assert "mirrored" not in result.flags
     assert list(result.given) == ["lungs", "heart"]
+
+
+def test_swapped_clavicles_leave_lungs_with_their_sides() -> None:
+    masks = chest()
+    masks["clavicle_right"], masks["clavicle_left"] = masks["clavicle_left"], masks["clavicle_right"]
+    result = Tracer().predict(given(masks))
+    assert "sides_swapped" in result.flags
+    assert list(result.given) == ["lung_right", "lung_left", "heart", "clavicles"]
+    assert result.landmarks["clavicle_left"].shape == (23, 2)
+
+
+@pytest.mark.parametrize("scale", [1, 5, 20])
+def test_the_place_and_share_of_the_picture_do_not_matter(scale: int) -> None:
+    masks = chest(size=100)
+    wide = {
+        organ: np.pad(mask, ((0, 100 * (scale - 1)), (100 * (scale - 1), 0))) for organ, mask in masks.items()
+    }
+    first, result = (Tracer().predict(given(each)) for each in (masks, wide))
+    for organ, points in first.landmarks.items():
+        np.testing.assert_allclose(result.landmarks[organ] - (100 * (scale - 1), 0), points, atol=1e-9)
+    assert result.dice == first.dice
+    assert result.hd_px == first.hd_px
+    assert ("very_small_anatomy" in result.flags) == (scale > 4)
+
+
+def test_an_organ_of_one_pixel_is_not_seen() -> None:
+    masks = chest("lung_right", "lung_left", "heart", size=600)
+    masks["clavicle_left"] = np.zeros_like(masks["heart"])
+    masks["clavicle_left"][84, 420] = True
+    result = Tracer().predict(given(masks))
+    assert "unseen_clavicle_left" in result.flags
+    assert list(result.landmarks) == list(result.given) == ["lung_right", "lung_left", "heart"]
+    assert "clavicle_left" in result.guessed
+    specks = np.zeros((600, 600), bool)
+    specks[0, 0] = specks[599, 599] = True
+    with pytest.raises(ImageError, match="no organ but specks"):
+        Tracer().predict(given({"heart": specks}))
+
+
+def test_one_organ_of_a_large_chest_is_no_small_anatomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Tracer()
+    find = model.forward_landmarks
+    part = np.pad(chest(size=150)["clavicle_right"], ((0, 150), (0, 150)))
+    assert "very_small_anatomy" in model.predict(given({"clavicle_right": part})).flags
+    # The first landmark of the lung, which the mask does not show, lies far away.
+    away = 3 * torch.eye(sum(ORGANS.values()))[:, :1]
+    monkeypatch.setattr(model, "forward_landmarks", lambda x: find(x) + away)
+    found = model.predict(given({"clavicle_right": part}))
+    assert "lung_right" in found.guessed
+    assert "very_small_anatomy" not in found.flags
+
+
+def test_masks_of_a_case_share_one_grid() -> None:
+    """Masks of half the resolution keep the field of view and the proportions of the picture."""
+    heart = chest("heart", size=100)["heart"][::2]
+    drawn = Drawn(Grid((200, 200), (0.5, 0.5)), {}, {"heart": heart})
+    case = Case("a", "a", organs=drawn.organs, draw=lambda organs, grid: drawn)
+    [trial] = Tracer().trials([case], Conditions())
+    question, _ = trial.read()
+    assert question.grid.size == (100, 50)
+    assert question.grid.spacing_mm == (1.0, 2.0)
+    other = Drawn(drawn.grid, {}, {"heart": heart, "lung_left": chest("lung_left", size=90)["lung_left"]})
+    case = Case("b", "b", organs=other.organs, draw=lambda organs, grid: other)
+    [trial] = Tracer().trials([case], Conditions())
+    with pytest.raises(DataError, match="differ in size: 100 x 50, 90 x 90"):
+        trial.read()
 
 
 def test_an_organ_in_parts_is_flagged_but_not_what_another_one_cuts() -> None:
