@@ -127,7 +127,7 @@ def test_soft_edges_are_named(tmp_path: Path) -> None:
 
     soft = cv2.GaussianBlur(chest("heart")["heart"].astype(np.uint8) * 255, (0, 0), 2)
     Image.fromarray(soft).save(tmp_path / "soft.png")
-    with pytest.raises(AnatozooError, match="no label map"):
+    with pytest.raises(AnatozooError, match="not a label map"):
         read_organ_masks(tmp_path / "soft.png", NAMES, classes=["heart"])
     with pytest.raises(AnatozooError, match="along its edges"):
         read_organ_masks(soft, NAMES, classes=["heart"])

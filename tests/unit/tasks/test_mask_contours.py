@@ -132,6 +132,7 @@ def test_masks_of_a_case_share_one_grid() -> None:
     question, _ = trial.read()
     assert question.grid.size == (100, 50)
     assert question.grid.spacing_mm == (1.0, 2.0)
+    assert Drawn(Grid((200, 200)), {}, {"heart": heart}).masks_grid() == Grid((100, 50), aspect=2.0)
     other = Drawn(drawn.grid, {}, {"heart": heart, "lung_left": chest("lung_left", size=90)["lung_left"]})
     case = Case("b", "b", organs=other.organs, draw=lambda organs, grid: other)
     [trial] = Tracer().trials([case], Conditions())
