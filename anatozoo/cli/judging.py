@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
@@ -53,4 +54,7 @@ def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | 
     from anatozoo.serve.quality import Judge
 
     engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
-    return Judge(atlas, engine, args.count or COUNT, classes, selector)
+    judge = Judge(atlas, engine, args.count or COUNT, classes, selector)
+    if judge.no_intervals:
+        print(f"anatozoo: no intervals of Dice: {judge.no_intervals}.", file=sys.stderr)
+    return judge

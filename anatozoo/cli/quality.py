@@ -1,4 +1,4 @@
-"""``anatozoo quality``: estimate how good segmentations are without their truth, and build atlases."""
+"""``anatozoo quality``: estimate how good segmentations are, and build and calibrate atlases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anatozoo.cli.evaluate_options import at_least_one, names_list
+from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import add_overwrite, add_report_options
@@ -15,11 +15,12 @@ from anatozoo.cli.run_options import add_overwrite, add_report_options
 if TYPE_CHECKING:
     from anatozoo.serve.quality import JudgeMasks
 
-BUILD = "build-atlas"
+BUILD, CALIBRATE = "build-atlas", "calibrate"
 
 _USAGE = """\
 anatozoo quality [-h] IMAGES MASKS --atlas FILE --out DIR [options]
-       anatozoo quality build-atlas ROOT --organs A,B --atlas FILE [options]"""
+       anatozoo quality build-atlas ROOT --organs A,B --atlas FILE [options]
+       anatozoo quality calibrate IMAGES MASKS [MASKS ...] --truth DIR --atlas FILE [options]"""
 _DESCRIPTION = """\
 Estimate how good segmentations are where no ground truth exists, by Reverse
 Classification Accuracy: each image is registered to the most similar images of
@@ -30,7 +31,14 @@ dice_rca_mean over the atlas images, for all organs and for each
 (dice_rca_max/heart), and Hausdorff and average surface distances
 (hd_mm_rca_min, assd_mm_rca_mean, ...). A file that cannot be read does not stop
 the others. Run the same command again to compute only what is missing. An
-image is never compared with an atlas image of the same name."""
+image is never compared with an atlas image of the same name.
+
+A calibrated atlas also gives dice_rca_calibrated/heart, an estimate on the
+scale of true Dice, and dice_low/heart and dice_high/heart, an interval that
+holds the true Dice of 90 % of the segmentations like those of the calibration.
+`calibrate` learns them from segmentations with ground truth and writes them
+into the atlas. They hold for the engine, the selector and the count of the
+calibration; with others there are none."""
 _EPILOG = """\
 IMAGES is a file, a folder or a quoted pattern. MASKS is a folder of masks,
 label maps, landmarks or results of `anatozoo predict`, or a CheXmask table.
@@ -51,6 +59,8 @@ formats (* by default): json* (all numbers of each atlas image), picture (slow)
 examples:
   anatozoo quality build-atlas jsrt --layout jsrt --organs lungs,heart \\
       --atlas jsrt-atlas
+  anatozoo quality calibrate scans/ unet/ other/ --truth masks/ \
+      --atlas jsrt-atlas
   anatozoo quality scans/ out/ --atlas jsrt-atlas --out quality
   anatozoo quality scans/ out/ --atlas jsrt-atlas --engine bspline --out quality
 
@@ -63,21 +73,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage, parser.description, parser.epilog = _USAGE, _DESCRIPTION, _EPILOG
     parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
-        "images", metavar="IMAGES", help=f"images that were segmented, or the word {BUILD} to make an atlas"
+        "images",
+        metavar="IMAGES",
+        help=f"images that were segmented; or the word {BUILD} or {CALIBRATE}, to make or calibrate an atlas",
     )
     parser.add_argument(
-        "masks", metavar="MASKS", type=Path, help=f"their segmentations; for {BUILD} the data set ROOT"
+        "masks",
+        metavar="MASKS",
+        nargs="+",
+        help=f"their segmentations; for {BUILD} the data set ROOT; for {CALIBRATE} the images, and one or "
+        "more folders of segmentations, each of one model",
     )
     parser.add_argument(
         "--atlas",
         type=Path,
         metavar="FILE",
         required=True,
-        help="atlas to use or write, with or without suffix",
+        help="atlas to use, write or calibrate, with or without suffix",
     )
     add_selector(parser)
     add_report_options(parser)
-    judging = parser.add_argument_group("to estimate quality")
+    judging = parser.add_argument_group("to estimate quality (engine, count and classes to calibrate, too)")
     judging.add_argument("--out", metavar="DIR", help="write manifest.csv and the results to this folder")
     add_judging(judging)
     judging.add_argument(
@@ -108,10 +124,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size of the atlas images in pixels: S for a square, H W, or D H W (default: 256)",
     )
     building.add_argument("--exclude", type=names_list, metavar="A,B,...", help="leave out these cases")
+    calibrating = parser.add_argument_group("to calibrate an atlas")
+    calibrating.add_argument(
+        "--truth", type=Path, metavar="DIR", help="ground truth of the images, in any form of MASKS"
+    )
+    calibrating.add_argument(
+        "--alpha",
+        type=positive,
+        metavar="A",
+        help="share of true Dice that may lie outside (default: 0.1, for intervals of 90 %%)",
+    )
+    calibrating.add_argument(
+        "--subject-pattern",
+        metavar="REGEX",
+        help="its first group in an image's name is the patient (default: each image is a patient)",
+    )
+    calibrating.add_argument(
+        "--about", metavar="TEXT", help="what the segmentations are, stored with the intervals"
+    )
 
 
-_JUDGING = ("out", *JUDGING, "classes", "formats")
-_BUILDING = ("organs", "layout", "split", "size", "exclude")
+_OPTIONS = {
+    "judging": ("out", *JUDGING, "classes", "formats"),
+    BUILD: ("organs", "layout", "split", "size", "exclude"),
+    CALIBRATE: ("truth", "alpha", "subject_pattern", "about", *JUDGING, "classes"),
+}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,12 +161,17 @@ def run(args: argparse.Namespace) -> int:
         AnatozooError: nothing could be done.
         SystemExit: the arguments do not go together.
     """
-    builds = args.images == BUILD
-    for name in _JUDGING if builds else _BUILDING:
-        if getattr(args, name) is not None:
-            option = "format" if name == "formats" else name
-            args.usage_error(f"--{option} is for {'judging' if builds else BUILD}.")
-    return _build(args) if builds else _judge(args)
+    kind = args.images if args.images in (BUILD, CALIBRATE) else "judging"
+    for other, names in _OPTIONS.items():
+        for name in names:
+            if name not in _OPTIONS[kind] and getattr(args, name) is not None:
+                option = "format" if name == "formats" else name.replace("_", "-")
+                args.usage_error(f"--{option} is for {other}.")
+    if kind == CALIBRATE:
+        return _calibrate(args)
+    if len(args.masks) > 1:
+        args.usage_error(f"several folders are for {CALIBRATE}.")
+    return _build(args) if kind == BUILD else _judge(args)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -139,7 +181,7 @@ def _build(args: argparse.Namespace) -> int:
         args.usage_error(f"{BUILD} needs --organs.")
     sizes = args.size or [256]
     atlas = build_atlas(
-        args.masks,
+        args.masks[0],
         args.organs,
         name=args.atlas.with_suffix("").name if args.atlas.suffix else args.atlas.name,
         layout=args.layout or "folder",
@@ -162,6 +204,59 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(args: argparse.Namespace) -> int:
+    from rich.progress import track
+
+    from anatozoo.cli.output import error_console
+    from anatozoo.data.layouts.base import subject_rule
+    from anatozoo.io.annotations import find_annotations
+    from anatozoo.quality.atlas import Atlas
+    from anatozoo.quality.intervals import ALPHA
+    from anatozoo.serve.calibrate import Calibrator
+    from anatozoo.serve.inputs import IMAGES, find
+
+    if args.truth is None or len(args.masks) < 2:
+        args.usage_error(f"{CALIBRATE} needs IMAGES, MASKS and --truth DIR.")
+    images, *folders = args.masks
+    found = find([images], args.atlas.parent, IMAGES)
+    found.check()
+    classes = tuple(args.classes) if args.classes else None
+    names = classes or ()
+    # Intervals of an earlier calibration do not matter here.
+    atlas = Atlas.load(args.atlas).with_intervals(None)
+    calibrator = Calibrator(
+        judge_of(args, atlas, classes),
+        found.images,
+        [find_annotations(Path(folder), names).entries for folder in folders],
+        find_annotations(args.truth, names).entries,
+        subject_rule(args.subject_pattern),
+    )
+    hidden = args.quiet or not sys.stderr.isatty()
+    for _ in track(calibrator, "calibrating", len(found.images), console=error_console(), disable=hidden):
+        pass
+    for name, reason in calibrator.left_out:
+        print(f"anatozoo: left out: {name}: {reason}", file=sys.stderr)
+    intervals = calibrator.intervals(args.alpha or ALPHA, args.about or "")
+    paths = atlas.with_intervals(intervals).save(args.atlas)
+    if args.json:
+        import json
+
+        organs = {
+            organ: {"masks": band.masks, "patients": band.patients, "margin": band.margin}
+            for organ, band in intervals.organs.items()
+        }
+        about = {"name": atlas.name, "alpha": intervals.alpha, "organs": organs}
+        left_out = [list(each) for each in calibrator.left_out]
+        print(json.dumps(about | {"left_out": left_out, "files": [str(path) for path in paths]}, indent=2))
+    elif not args.quiet:
+        parts = [
+            f"{organ} by {band.masks} masks of {band.patients} patients"
+            for organ, band in intervals.organs.items()
+        ]
+        print(f"intervals of {100 * (1 - intervals.alpha):g} %: {'; '.join(parts)}: {paths[1]}")
+    return 0
+
+
 def _judge(args: argparse.Namespace) -> int:
     if args.out is None:
         args.usage_error("--out DIR is needed.")
@@ -177,6 +272,6 @@ def _task(args: argparse.Namespace) -> JudgeMasks:
     # What is cheap to find wrong first.
     found = find([args.images], args.out, IMAGES)
     found.check()
-    masks = find_annotations(args.masks, args.classes or ()).entries
+    masks = find_annotations(Path(args.masks[0]), args.classes or ()).entries
     classes = tuple(args.classes) if args.classes else None
     return JudgeMasks(judge_of(args, Atlas.load(args.atlas), classes), found, masks)

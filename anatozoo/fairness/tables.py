@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NAMING = tuple(dict.fromkeys((*IMAGE_COLUMNS, *ID_COLUMNS)))
 """Columns that may name an image, the most common first."""
 _ESTIMATED = "_rca_"
+_ENDS = ("dice_low", "dice_high")
+"""Ends of intervals of estimated Dice, which stand for no metric of their own."""
 _NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
 """A cell that says a number in some spelling, such as ``0,9`` or ``92%``."""
 
@@ -187,7 +189,11 @@ def choose_metrics(
             metric_values(table, metric)
             higher_is_better(metric, higher, lower)
         return list(found)
-    known = [column for column in columns if _is_metric(table, column, higher, lower)]
+    known = [
+        column
+        for column in columns
+        if column.split("/")[0] not in _ENDS and _is_metric(table, column, higher, lower)
+    ]
     if not known:
         raise DataError(
             f"none of the columns is known as a metric; name some by --metrics: {', '.join(columns)}."

@@ -20,6 +20,7 @@ _SHARES = frozenset(("dice", "dsc", "nsd", "iou", "jaccard"))
 _STILL_SHARES = frozenset(
     (
         *("score", "coefficient", "index", "px", "mm", "before", "after", "clean", "autoencoder", "rca"),
+        *("calibrated", "low", "high"),
         *("mean", "median", "min", "max", "average"),
         *(word for organ in (*CHEST_ORGANS, *PAIRS) for word in organ.split("_")),
     )

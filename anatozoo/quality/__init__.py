@@ -4,6 +4,7 @@ from anatozoo.quality.agreement import EstimateAgreement, estimate_agreement
 from anatozoo.quality.atlas import Atlas, AtlasImage, build_atlas
 from anatozoo.quality.calibration import Calibration
 from anatozoo.quality.engines import ENGINES, Composed, Engine, composed, engine_of
+from anatozoo.quality.intervals import DiceIntervals
 from anatozoo.quality.latents import LandmarkSpread, LatentDistance, latent_code, predictive_spread
 from anatozoo.quality.organs import OrganMasks, read_organs
 from anatozoo.quality.rca import RegisteredImage, rca, register_to_atlas
@@ -22,6 +23,7 @@ __all__ = [
     "AtlasImage",
     "Calibration",
     "Composed",
+    "DiceIntervals",
     "Engine",
     "EstimateAgreement",
     "LandmarkSpread",

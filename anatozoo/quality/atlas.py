@@ -18,6 +18,7 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
+from anatozoo.quality.intervals import DiceIntervals
 from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
 
 SCHEMA_VERSION = 1
@@ -58,6 +59,7 @@ class Atlas:
         images: at least one.
         left_out: cases that were left out, with the reason.
         latents_of: source of the images' latents, see `with_latents`; None without latents.
+        intervals: intervals of Dice, see `with_intervals`; None for an atlas that is not calibrated.
 
     Raises:
         DataError: there is no image, two have the same name, or only some have a spacing or a latent.
@@ -69,6 +71,7 @@ class Atlas:
     images: tuple[AtlasImage, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     latents_of: LatentSource | None = None
+    intervals: DiceIntervals | None = None
 
     def __post_init__(self) -> None:
         ids = [image.id for image in self.images]
@@ -121,6 +124,21 @@ class Atlas:
             raise ConfigError(f"every atlas can be searched by {selector}; name a checkpoint for latents.")
         images = tuple(replace(each, latent=found.embed(each.image)) for each in self.images)
         return replace(self, images=images, latents_of=LatentSource.of(found))
+
+    def with_intervals(self, intervals: DiceIntervals | None) -> Self:
+        """A copy of the atlas with these intervals of Dice; None removes them.
+
+        Raises:
+            DataError: the intervals were calibrated with another atlas, or for organs that this one lacks.
+        """
+        if intervals is not None:
+            if intervals.judging.atlas != self.digest:
+                raise DataError(
+                    f"the intervals were calibrated with another atlas than {self.name}; calibrate this one."
+                )
+            if strange := [organ for organ in intervals.organs if organ not in self.organs]:
+                raise DataError(f"the atlas {self.name} has no {strange[0]}, which the intervals are for.")
+        return replace(self, intervals=intervals)
 
     def check_selector(self, selector: Selector | None) -> None:
         """Refuse a selector whose latents the images do not have.
@@ -206,6 +224,7 @@ class Atlas:
             "images": [each.id for each in self.images],
             "spacing_mm": [None if s is None else list(s) for s in spacings],
             "left_out": [list(each) for each in self.left_out],
+            "intervals": None if self.intervals is None else self.intervals.to_dict(),
             "sha256": fingerprint(tensors).sha256,
         }
         return [tensors, write_json(about, content)]
@@ -258,7 +277,10 @@ class Atlas:
             left_out = tuple((str(name), str(why)) for name, why in known["left_out"])
             organs, shape = tuple(known["organs"]), tuple(known["shape"])
             source = None if given is None else LatentSource(**given)
-            return cls(known["name"], organs, shape, tuple(images), left_out, source)
+            atlas = cls(known["name"], organs, shape, tuple(images), left_out, source)
+            # Atlases of earlier releases have no intervals.
+            bands = known.get("intervals")
+            return atlas if bands is None else atlas.with_intervals(DiceIntervals.from_dict(bands))
         except OSError as error:
             raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
         except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:

@@ -166,7 +166,11 @@ def _isotonic(signal: Vector, dice: Vector) -> list[Vector]:
     # Equal signals share one Dice, the mean.
     means = np.bincount(place, dice) / weights
     rising = np.cov(signal, dice)[0, 1] >= 0
-    return [knots, isotonic_regression(means, weights=weights, increasing=bool(rising)).x]
+    values = isotonic_regression(means, weights=weights, increasing=bool(rising)).x
+    # Between the two ends of a level, the curve says the same without its points.
+    inner = np.zeros(len(knots), bool)
+    inner[1:-1] = (values[1:-1] == values[:-2]) & (values[1:-1] == values[2:])
+    return [knots[~inner], values[~inner]]
 
 
 def _linear(columns: Vector, dice: Vector) -> Vector:

@@ -120,6 +120,7 @@ class Composed:
         self.engines = tuple(engines)
         self.name = "+".join(engine.name for engine in engines)
         self.version = "+".join(engine.version for engine in engines)
+        self.weights_digest = "+".join(getattr(engine, "weights_digest", "") for engine in engines)
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register; flags of all engines are kept."""

@@ -4,6 +4,7 @@ Valindria et al., "Reverse Classification Accuracy", IEEE TMI 2017; with registr
 classifier and a choice of similar atlases, Gaggion et al., "CheXmask", Scientific Data 2024.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import AnatozooError, DataError, GeometryError
+from anatozoo.errors import AnatozooError, AnatozooWarning, DataError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import Annotation, join_pairs
@@ -19,12 +20,13 @@ from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.metrics.cases import Case, Measures, case_row
+from anatozoo.metrics.functional import dice
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
 from anatozoo.quality.organs import read_organs
-from anatozoo.quality.selectors import Selector
+from anatozoo.quality.selectors import Selector, selector_of
 from anatozoo.results.field import RegistrationResult
-from anatozoo.results.quality import AtlasMatch, QualityResult
+from anatozoo.results.quality import AtlasMatch, Judging, QualityResult
 
 if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
@@ -55,6 +57,10 @@ def rca(
     neighbour and compared with theirs. If the segmentation is good, at least one atlas image agrees with it.
     An organ that the segmentation lacks, but the atlas has, gets a Dice of 0 and the frame's diagonal as
     distance; it is never left out of a mean.
+
+    If the atlas is calibrated (`Atlas.with_intervals`), the result has an interval of Dice for each
+    calibrated organ. Another engine, selector or number of atlas images than those of the calibration gives
+    none, and an `AnatozooWarning`.
 
     Args:
         image: path, array, tensor, PIL or SimpleITK image; (H, W), or (D, H, W) for an atlas in 3-D.
@@ -113,10 +119,23 @@ def register_to_atlas(
     read = read_grid_image(
         image, len(atlas.shape), spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
     )
-    seen, registrar = in_frame(read, atlas.shape), engine_of(engine)
-    nearest = atlas.nearest(seen, count, exclude=exclude, selector=selector)
+    seen, registrar, chooser = in_frame(read, atlas.shape), engine_of(engine), selector_of(selector)
+    nearest = atlas.nearest(seen, count, exclude=exclude, selector=chooser)
+    judging = judging_of(atlas, registrar, chooser, len(nearest))
+    refusal = "" if atlas.intervals is None else atlas.intervals.refusal(judging)
+    if refusal:
+        warnings.warn(f"no intervals of Dice: {refusal}.", AnatozooWarning, stacklevel=2)
     fields = [_register(seen, each.image, registrar) for each in nearest]
-    return RegisteredImage(read, atlas, registrar.name, seen, tuple(zip(nearest, fields, strict=True)))
+    return RegisteredImage(
+        read, atlas, registrar.name, seen, tuple(zip(nearest, fields, strict=True)), judging, refusal
+    )
+
+
+def judging_of(atlas: Atlas, engine: Engine, selector: Selector | None, count: int) -> Judging:
+    """What estimates by this atlas, engine, selector and number of atlas images depend on."""
+    weights = str(getattr(engine, "weights_digest", ""))
+    chosen = "" if selector is None else f"{selector.name} {selector.version} {selector.digest[:8]}"
+    return Judging(atlas.digest, engine.name, engine.version, weights, chosen, count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +148,8 @@ class RegisteredImage:
         engine: the registration engine.
         seen: the image in the atlas's frame.
         registrations: atlas images, the most similar first, with the registration of the image to each.
+        judging: what estimates depend on besides the segmentation.
+        no_intervals: why the calibration of the atlas does not apply; empty if it does, or if there is none.
     """
 
     image: GridImage
@@ -136,6 +157,8 @@ class RegisteredImage:
     engine: str
     seen: GridImage
     registrations: tuple[tuple[AtlasImage, RegistrationResult], ...]
+    judging: Judging
+    no_intervals: str = ""
 
     def judge(
         self, mask: "Any | Masks | Annotation | SegmentationResult", classes: Sequence[str] | None = None
@@ -154,7 +177,7 @@ class RegisteredImage:
         drawn = Frame.fit(grid, FrameSpec(list(atlas.shape))).labels(labels).astype(np.uint8)
         matches = tuple(self._match(each, result, drawn, organs) for each, result in self.registrations)
         flags = [*self.image.flags, *(flag for match in matches for flag in match.flags)]
-        return QualityResult(
+        result = QualityResult(
             image=self.image.source or self.image.name,
             engine=self.engine,
             atlas=atlas.name,
@@ -162,8 +185,40 @@ class RegisteredImage:
             matches=matches,
             pixels=self.seen.pixels,
             labels=drawn,
+            judging=self.judging,
+            no_intervals=self.no_intervals,
             flags=tuple(dict.fromkeys(flags)),
         )
+        if atlas.intervals is None or self.no_intervals:
+            return result
+        return replace(
+            result, intervals=atlas.intervals.of(result), coverage=round(1 - atlas.intervals.alpha, 9)
+        )
+
+    def true_dice(self, mask: Any, truth: Any, classes: Sequence[str] | None = None) -> dict[str, float]:
+        """Dice of each organ of the atlas between a segmentation of the image and its ground truth.
+
+        Pixels belong to one organ, as in `judge`.
+
+        Args:
+            mask: the segmentation, as for `judge`.
+            truth: its ground truth, likewise.
+            classes: names of the values 1, 2, ... of label maps; None takes the atlas's organs.
+
+        Returns:
+            Organ -> Dice, for organs that both sides name; NaN where the truth is empty.
+
+        Raises:
+            GeometryError: a mask lies on another grid than the image.
+        """
+        names, shape = self.atlas.organs, self.image.grid.shape
+        sides = [_masks(side, self.image, classes or names) for side in (mask, truth)]
+        found, there = (_label_map(side, names, shape) for side in sides)
+        return {
+            organ: dice(found == value, there == value) if (there == value).any() else float("nan")
+            for value, organ in enumerate(names, start=1)
+            if all(organ in side for side in sides)
+        }
 
     def _match(
         self,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Estimated metrics, and the function that gives the best of several values."""
+CALIBRATED = ("dice_rca_calibrated", "dice_low", "dice_high")
+"""Columns of a calibrated organ, before ``/ORGAN``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,42 @@ class AtlasMatch:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DiceInterval:
+    """Calibrated Dice of one organ; 0 ≤ `dice_low` ≤ `dice` ≤ `dice_high` ≤ 1.
+
+    Attributes:
+        dice: the estimate.
+        dice_low: lower end of the interval.
+        dice_high: upper end.
+    """
+
+    dice: float
+    dice_low: float
+    dice_high: float
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What an estimate depends on besides the image and its segmentation.
+
+    Attributes:
+        atlas: hash of the atlas.
+        engine: name of the registration engine.
+        engine_version: its version.
+        engine_weights: hash of its weights; empty without any.
+        selector: name, version and hash of what chose the atlas images; empty for thumbnails.
+        count: number of atlas images.
+    """
+
+    atlas: str
+    engine: str
+    engine_version: str
+    engine_weights: str
+    selector: str
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class QualityResult(Result):
     """Estimated quality of a segmentation: its agreement with atlas images after registration.
@@ -59,6 +97,11 @@ class QualityResult(Result):
         matches: one for each atlas image, the most similar first; at least one.
         pixels: the judged image in the atlas's frame, grey levels 0 … 1.
         labels: its label map there, values 1, 2, ... for the atlas's organs.
+        judging: what the estimate depends on; None if unknown.
+        intervals: organ -> calibrated Dice with its interval; empty for an atlas without calibration.
+        coverage: probability that an interval holds the true Dice of a segmentation like those of the
+            calibration; None without intervals.
+        no_intervals: why the calibration of the atlas does not apply; empty if it does, or if there is none.
         flags: remarks of the reader and of the registrations.
     """
 
@@ -76,6 +119,10 @@ class QualityResult(Result):
     matches: tuple[AtlasMatch, ...]
     pixels: npt.NDArray[np.float32] = field(repr=False)
     labels: npt.NDArray[np.uint8] = field(repr=False)
+    judging: Judging | None = None
+    intervals: Mapping[str, DiceInterval] = field(default_factory=dict)
+    coverage: float | None = None
+    no_intervals: str = ""
 
     @property
     def stem(self) -> str:
@@ -114,7 +161,11 @@ class QualityResult(Result):
         return [match.values[name] for match in self.matches]
 
     def row(self) -> dict[str, float]:
-        """All estimates as columns: ``dice_rca_max``, ``dice_rca_mean/heart``, ``hd_mm_rca_min``, ..."""
+        """All estimates as columns: ``dice_rca_max``, ``dice_rca_mean/heart``, ``hd_mm_rca_min``, ...
+
+        An organ with an interval also has ``dice_rca_calibrated/heart``, ``dice_low/heart`` and
+        ``dice_high/heart``.
+        """
         columns = {}
         for name in self.matches[0].values:
             metric, _, organ = name.partition("/")
@@ -122,12 +173,17 @@ class QualityResult(Result):
             end = f"/{organ}" if organ else ""
             columns[f"{metric}_rca_{best}{end}"] = self.best(metric, organ or None)
             columns[f"{metric}_rca_mean{end}"] = self.mean(metric, organ or None)
+        for organ, found in self.intervals.items():
+            values = (found.dice, found.dice_low, found.dice_high)
+            columns |= {f"{name}/{organ}": value for name, value in zip(CALIBRATED, values, strict=True)}
         return columns
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""
         return super().to_dict() | {
             "estimates": {name: round(value, 6) for name, value in self.row().items()},
+            "interval_coverage": self.coverage,
+            "no_intervals": self.no_intervals or None,
             "atlas_images": [
                 {"id": m.id, "flags": list(m.flags)} | {k: round(v, 6) for k, v in m.values.items()}
                 for m in self.matches

@@ -21,9 +21,9 @@ from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine
-from anatozoo.quality.rca import COUNT, rca
+from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
-from anatozoo.results.quality import QualityResult
+from anatozoo.results.quality import CALIBRATED, QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.images import SegmentImages
@@ -52,6 +52,7 @@ class Judge:
     Attributes:
         checkpoint_name: what tables call it.
         checkpoint_version: changes where the same segmentation may get another estimate.
+        no_intervals: why the calibration of the atlas does not apply; empty if it does, or if there is none.
     """
 
     def __init__(
@@ -63,26 +64,33 @@ class Judge:
         selector: Selector | None = None,
     ) -> None:
         atlas.check_selector(selector)
-        self.atlas, self.engine, self.count, self.classes = atlas, engine, count, classes
-        self.selector = selector
+        judging = judging_of(atlas, engine, selector, min(count, len(atlas)))
+        self.no_intervals = "" if atlas.intervals is None else atlas.intervals.refusal(judging)
+        # The reason is said once for a run, not by a warning for each image.
+        self.atlas = atlas.with_intervals(None) if self.no_intervals else atlas
+        self.engine, self.count, self.classes, self.selector = engine, count, classes, selector
         self.checkpoint_name = f"rca {engine.name} on {atlas.name}"
         self.checkpoint_version = f"{engine.version}-{atlas.digest[:8]}"
         self.weights_digest = getattr(engine, "weights_digest", "")
         if selector is not None:
             self.checkpoint_name += f" by {selector.name}"
             self.checkpoint_version += f"-{selector.version}-{selector.digest[:8]}"
+        if self.atlas.intervals is not None:
+            self.checkpoint_version += f"-{self.atlas.intervals.digest[:8]}"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the estimates that an image can get."""
         best = {"dice": "max", f"hd_{self.unit}": "min", f"assd_{self.unit}": "min"}
         organs = ["", *(f"/{organ}" for organ in self.atlas.organs)]
-        return tuple(
+        estimates = tuple(
             f"{metric}_rca_{which}{organ}"
             for metric, which_is_best in best.items()
             for organ in organs
             for which in (which_is_best, "mean")
         )
+        calibrated = () if self.atlas.intervals is None else tuple(self.atlas.intervals.organs)
+        return estimates + tuple(f"{name}/{organ}" for organ in calibrated for name in CALIBRATED)
 
     @property
     def unit(self) -> str:
@@ -91,16 +99,46 @@ class Judge:
 
     def __call__(self, image: GridImage, annotation: Annotation) -> QualityResult:
         """Judge a segmentation; an atlas image with the image's own name is not used."""
+        result = self.register(image).judge(annotation)
+        return replace(result, no_intervals=self.no_intervals) if self.no_intervals else result
+
+    def register(self, image: GridImage) -> RegisteredImage:
+        """Register an image to the atlas, to judge any number of its segmentations."""
         own = [each.id for each in self.atlas.images if each.id == stem_of(Path(image.name))]
-        return rca(
+        return register_to_atlas(
             image,
-            annotation,
             self.atlas,
             engine=self.engine,
             selector=self.selector,
             count=self.count,
             exclude=own,
         )
+
+    def read_image(self, path: Path, options: ReadOptions = DEFAULT_OPTIONS) -> GridImage:
+        """Read an image of as many dimensions as the atlas has."""
+        return read_grid_image(
+            path,
+            len(self.atlas.shape),
+            spacing_mm=options.spacing_mm,
+            invert=options.invert,
+            allow_any_modality=options.allow_any_modality,
+        )
+
+    def read_mask(self, entry: Entry, image: GridImage) -> Annotation:
+        """Read a segmentation of an image.
+
+        Raises:
+            DataError: it has another size, or values without a name.
+        """
+        stored = entry.read()
+        if stored.grid is not None and stored.grid.size != image.grid.size:
+            sizes = (" x ".join(map(str, grid.size)) for grid in (stored.grid, image.grid))
+            raise DataError("the mask is {} pixels, the image {}.".format(*sizes))
+        names = dict(enumerate(self.classes or self.atlas.organs, start=1))
+        if stored.labels is not None:
+            labels = stored.labels if len(names) == 1 else stored.as_stored().labels
+            check_known(np.asarray(labels), names, "the mask", "name the values 1, 2, ... by --classes")
+        return stored.annotation(image.grid.size, names, image.grid.spacing_mm)
 
     def numbers(self, result: QualityResult) -> dict[str, str]:
         """The estimates as texts for a table; empty where an organ was not judged."""
@@ -261,27 +299,11 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
 
     def read(self, job: Job[Path]) -> tuple[GridImage, Annotation]:
         """Read image and mask, and compare their grids."""
-        o = self.options
-        image = read_grid_image(
-            job.source,
-            len(self.judge.atlas.shape),
-            spacing_mm=o.spacing_mm,
-            invert=o.invert,
-            allow_any_modality=o.allow_any_modality,
-        )
+        image = self.judge.read_image(job.source, self.options)
         entry = self.masks.get(composed(stem_of(job.source)))
         if entry is None:
             raise DataError(f"there is no mask called {stem_of(job.source)}; masks are found by that name.")
-        stored = entry.read()
-        if stored.grid is not None and stored.grid.size != image.grid.size:
-            sizes = (" x ".join(map(str, grid.size)) for grid in (stored.grid, image.grid))
-            raise DataError("the mask is {} pixels, the image {}.".format(*sizes))
-        organs = self.judge.classes or self.judge.atlas.organs
-        names = dict(enumerate(organs, start=1))
-        if stored.labels is not None:
-            labels = stored.labels if len(names) == 1 else stored.as_stored().labels
-            check_known(np.asarray(labels), names, "the mask", "name the values 1, 2, ... by --classes")
-        return image, stored.annotation(image.grid.size, names, image.grid.spacing_mm)
+        return image, self.judge.read_mask(entry, image)
 
     def compute_one(self, item: tuple[GridImage, Annotation]) -> QualityResult:
         """Judge one image."""

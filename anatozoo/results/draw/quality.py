@@ -49,7 +49,7 @@ def plot_quality(result: QualityResult) -> Figure:
         ax.set_title(f"{in_figure(match.id)}\nDice {match.values['dice']:.3f}", fontsize=8)
     for ax in axes:
         ax.set_axis_off()
-    handles = [Line2D([], [], color=c, label=display_name(organ)) for organ, c in colors.items()]
+    handles = [Line2D([], [], color=c, label=_label(result, organ)) for organ, c in colors.items()]
     handles.append(Line2D([], [], color="#888888", linestyle=":", label="Atlas (white)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     figure.suptitle(
@@ -60,6 +60,17 @@ def plot_quality(result: QualityResult) -> Figure:
     if result.flags:
         figure.supxlabel(flag_words(result.flags), fontsize=8, color=WARNING)
     return figure
+
+
+def _label(result: QualityResult, organ: str) -> str:
+    """An organ's name, with its calibrated Dice and interval if it has one."""
+    found = result.intervals.get(organ)
+    if found is None or result.coverage is None:
+        return display_name(organ)
+    return (
+        f"{display_name(organ)} {found.dice:.2f} ({100 * result.coverage:g} %: "
+        f"{found.dice_low:.2f} … {found.dice_high:.2f})"
+    )
 
 
 def _draw(
