@@ -19,6 +19,7 @@ from anatozoo.results.field import RegistrationResult
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 from tests.support.fake_model import FakeSegmenter
+from tests.unit.quality.test_rca import Shift
 from tests.unit.serve.fakes import FakeRepairer
 
 
@@ -188,6 +189,14 @@ def test_atlas_images_are_chosen_by_latents(
         (("build-atlas", "ROOT", "--atlas", "a"), "needs --organs"),
         (("build-atlas", "ROOT", "--atlas", "a", "--organs", "x", "--out", "o"), "--out is for judging"),
         (("IMAGES", "MASKS", "--atlas", "a", "--out", "o", "--split", "val"), "--split is for build-atlas"),
+        (("IMAGES", "MASKS", "--atlas", "a", "--out", "o", "--alpha", "0.1"), "--alpha is for calibrate"),
+        (("IMAGES", "MASKS", "MORE", "--atlas", "a", "--out", "o"), "several folders are for calibrate"),
+        (("calibrate", "IMAGES", "MASKS", "--atlas", "a"), "calibrate needs IMAGES, MASKS and --truth"),
+        (
+            ("calibrate", "IMAGES", "--truth", "t", "--atlas", "a"),
+            "calibrate needs IMAGES, MASKS and --truth",
+        ),
+        (("calibrate", "I", "M", "--truth", "t", "--atlas", "a", "--out", "o"), "--out is for judging"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +219,143 @@ def test_errors_before_anything_is_done(
         assert said in capsys.readouterr().err
     assert quality("build-atlas", root / "nowhere", "--organs", "x", "--atlas", tmp_path / "a") == 1
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.fixture(scope="module")
+def reliable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with ground truth, two models' masks of them, and an atlas of other images."""
+    root = write_chest_data(tmp_path_factory.mktemp("reliable"), {"train": 3, "val": 32}, side=48)
+    build = ("build-atlas", root, "--layout", "jsrt", "--organs", "lungs,heart", "--quiet", "--atlas")
+    assert quality(*build, root / "atlas", "--size", 48) == 0
+    assert quality(*build, root / "cases", "--size", 48, "--split", "val") == 0
+    for folder in ("scans", "truth", "one", "two"):
+        (root / folder).mkdir()
+    for number, each in enumerate(Atlas.load(root / "cases").images):
+        name = f"{each.id}.png"
+        cv2.imwrite(str(root / "scans" / name), np.round(each.image.pixels * 255).astype(np.uint8))
+        cv2.imwrite(str(root / "truth" / name), each.labels)
+        for folder, worse in (("one", number % 8), ("two", number % 5)):
+            shifted = np.roll(each.labels, worse, axis=1)
+            cv2.imwrite(str(root / folder / f"{each.id}_mask.png"), shifted)
+    return root
+
+
+def calibrate(root: Path, atlas: Path, *more: object) -> int:
+    return quality(
+        "calibrate", root / "scans", root / "one", root / "two", "--truth", root / "truth", "--atlas", atlas,
+        "--engine", "unmoved", "--count", 2, *more,
+    )  # fmt: skip
+
+
+class Unmoved(Shift):
+    """An engine that moves nothing, in no time."""
+
+    name = "unmoved"
+
+
+@pytest.fixture
+def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "anatozoo.quality.engines.engine_of",
+        lambda name: Unmoved() if name == ["unmoved"] else Demons(),
+    )
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_a_calibrated_atlas_gives_intervals(
+    reliable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Atlas.load(reliable / "atlas").save(tmp_path / "atlas")
+    scans, masks, atlas = reliable / "scans", reliable / "one", tmp_path / "atlas"
+    how = ("--atlas", atlas, "--count", 2, "--out", tmp_path / "out")
+    assert quality(scans, masks, *how, "--engine", "unmoved") == 0
+    assert not any(column.startswith("dice_low") for column in table(tmp_path / "out")["JPCLN004"])
+    assert calibrate(reliable, atlas, "--about", "two models, shifted") == 0
+    said = capsys.readouterr().out
+    assert "intervals of 90 %: lungs by 64 masks of 32 patients; heart by 64 masks of 32 patients" in said
+    intervals = Atlas.load(atlas).intervals
+    assert intervals is not None
+    assert (intervals.about, intervals.alpha) == ("two models, shifted", 0.1)
+    assert (intervals.judging.engine, intervals.judging.count) == ("unmoved", 2)
+    # What an atlas without intervals judged is judged again.
+    assert quality(scans, masks, *how, "--engine", "unmoved") == 0
+    captured = capsys.readouterr()
+    assert "32 judged" in captured.out
+    assert "no intervals" not in captured.err
+    rows = table(tmp_path / "out")
+    good, bad = rows["JPCLN004"], rows["JPCLN011"]
+    for row in (good, bad):
+        low, estimate, high = (
+            float(row[f"{name}/heart"]) for name in ("dice_low", "dice_rca_calibrated", "dice_high")
+        )
+        assert 0 <= low <= estimate <= high <= 1
+    assert float(bad["dice_high/heart"]) < float(good["dice_rca_calibrated/heart"])
+    content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
+    assert content["estimates"]["dice_low/lungs"] == pytest.approx(float(good["dice_low/lungs"]), abs=1e-5)
+    # Another engine has none, and that is said once.
+    assert quality(scans, masks, *how, "--engine", "demons") == 0
+    assert capsys.readouterr().err.count("no intervals of Dice: they were calibrated with unmoved 1") == 1
+    assert "dice_low/heart" not in table(tmp_path / "out")["JPCLN004"]
+    content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
+    assert content["no_intervals"].startswith("they were calibrated with unmoved 1 and 2 atlas images")
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_what_cannot_calibrate_is_said(
+    reliable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Atlas.load(reliable / "atlas").save(tmp_path / "atlas")
+    before = (tmp_path / "atlas.json").read_bytes()
+    # 32 images of four patients.
+    assert calibrate(reliable, tmp_path / "atlas", "--subject-pattern", r"JPCLN\d\d?([0-3]?)") == 1
+    assert "patients are too few for intervals of 90 %; at least 13 patients" in capsys.readouterr().err
+    assert calibrate(reliable, tmp_path / "atlas", "--alpha", 2) == 1
+    assert "alpha 2 must lie between 0 and 1" in capsys.readouterr().err
+    assert (tmp_path / "atlas.json").read_bytes() == before
+    (tmp_path / "few").mkdir()
+    for name in ("JPCLN004", "JPCLN005", "JPCLN006"):
+        cv2.imwrite(str(tmp_path / "few" / f"{name}.png"), np.full((48, 48), 9, np.uint8))
+    arguments = ("calibrate", reliable / "scans", tmp_path / "few", "--atlas", tmp_path / "atlas")
+    assert quality(*arguments, "--truth", reliable / "truth", "--engine", "unmoved") == 1
+    said = capsys.readouterr().err
+    assert "left out" in said
+    assert "there is no mask called JPCLN007" in said
+    assert "the mask holds the values 9, but the classes are 1 " in said
+    assert "no segmentation has an estimate and a true Dice" in said
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_a_calibration_is_reported_as_json(
+    reliable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Atlas.load(reliable / "atlas").save(tmp_path / "atlas")
+    assert calibrate(reliable, tmp_path / "atlas", "--alpha", 0.2, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["alpha"], found["organs"]["heart"]["patients"], found["left_out"]) == (0.2, 32, [])
+    assert [Path(path).name for path in found["files"]] == ["atlas.safetensors", "atlas.json"]
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_predictions_have_intervals_too(
+    reliable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Atlas.load(reliable / "atlas").save(tmp_path / "atlas")
+    assert calibrate(reliable, tmp_path / "atlas", "--quiet") == 0
+    model = FakeSegmenter()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
+    options = (
+        "--quality",
+        tmp_path / "atlas",
+        "--engine",
+        "unmoved",
+        "--count",
+        2,
+        "--out",
+        tmp_path / "out",
+    )
+    assert main([*map(str, ("predict", "fake-phantom", reliable / "scans" / "JPCLN004.png", *options))]) == 0
+    row = table(tmp_path / "out")["JPCLN004"]
+    assert 0 <= float(row["dice_low/heart"]) <= float(row["dice_high/heart"]) <= 1
+    content = json.loads((tmp_path / "out" / "JPCLN004.json").read_text())["quality"]
+    assert content["interval_coverage"] == 0.9
+    assert content["estimates"]["dice_low/heart"] == pytest.approx(float(row["dice_low/heart"]), abs=1e-5)
