@@ -253,11 +253,17 @@ class Unmoved(Shift):
     name = "unmoved"
 
 
+class Still(Shift):
+    """Another one."""
+
+    name = "still"
+
+
 @pytest.fixture
 def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "anatozoo.quality.engines.engine_of",
-        lambda name: Unmoved() if name == ["unmoved"] else Demons(),
+        lambda names: {"unmoved": Unmoved(), "still": Still()}[names[0]],
     )
 
 
@@ -293,7 +299,7 @@ def test_a_calibrated_atlas_gives_intervals(
     content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
     assert content["estimates"]["dice_low/lungs"] == pytest.approx(float(good["dice_low/lungs"]), abs=1e-5)
     # Another engine has none, and that is said once.
-    assert quality(scans, masks, *how, "--engine", "demons") == 0
+    assert quality(scans, masks, *how, "--engine", "still") == 0
     assert capsys.readouterr().err.count("no intervals of Dice: they were calibrated with unmoved 1") == 1
     assert "dice_low/heart" not in table(tmp_path / "out")["JPCLN004"]
     content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
