@@ -77,7 +77,7 @@ def test_rows_of_failed_images_hold_no_values(tmp_path: Path) -> None:
 def test_ends_of_intervals_are_shares_and_no_metrics_of_their_own() -> None:
     names = ("dice_rca_mean/heart", "dice_rca_calibrated/heart", "dice_low/heart", "dice_high/heart")
     assert all(map(is_share, names))
-    rows = pd.DataFrame({"id": ["a", "b"]} | dict.fromkeys(names, [0.5, 0.6]))
+    rows = pd.DataFrame({"id": ["a", "b"]} | {name: [0.5, 0.6] for name in names})
     assert choose_metrics(rows) == ["dice_rca_mean/heart"]
     assert choose_metrics(rows.assign(**{"dice/lungs": [0.8, 0.9]})) == ["dice/lungs"]
     assert choose_metrics(rows, ["dice_low/*"]) == ["dice_low/heart"]
