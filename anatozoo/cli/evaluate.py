@@ -21,6 +21,7 @@ from anatozoo.cli.evaluate_options import (
     strengths,
 )
 from anatozoo.cli.output import error_console
+from anatozoo.cli.run_options import add_samples
 from anatozoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     model.add_argument("--precision", choices=("32", "bf16", "16"), help="number format (default: 32)")
     special = parser.add_argument_group("for some checkpoints only")
+    add_samples(special, "sigma_px beside the other metrics, in the pixels in which distances are measured")
     special.add_argument(
         "--occlusion",
         type=positive,
@@ -149,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
     square = ("occlusion", "occlusion_positions", "seed")
-    beside_name = (*square, "pairs", "side", "degrade", "profile", "precision")
+    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "precision")
     _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
     return run_files(args)
 
@@ -233,6 +235,7 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     given = {
         "exclusive": args.exclusive or None,
         "occlusion": args.occlusion,
+        "samples": args.samples,
         "pairs": args.pairs,
         "side": args.side,
         "degrade": args.degrade,
@@ -242,6 +245,8 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     if foreign := sorted(set(given) - model.conditions):
         raise ConfigError(f"{args.name} does not use --{foreign[0]}; leave it out.")
     given.pop("occlusion", None)
+    if "samples" in given:
+        model.samples = model.sampled(given.pop("samples"))
     spacing = None if args.spacing_mm is None else tuple(args.spacing_mm)
     return Conditions(measures_of(args), spacing, **given)
 
@@ -277,7 +282,7 @@ def command_line(args: argparse.Namespace) -> str:
     words += ["--split", args.split, *measuring_words(args)]
     words += ["--labels", args.labels] if args.labels else []
     words += ["--precision", args.precision] if args.precision else []
-    for name in ("pairs", "side", "profile"):
+    for name in ("samples", "pairs", "side", "profile"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
     if args.degrade is not None:
@@ -332,5 +337,6 @@ def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
     parts += ["exclusive"] if args.exclusive else []
+    parts += [f"samples{args.samples}"] if args.samples else []
     parts += ["degraded"] if args.degrade is not None else []
     return "_".join(parts).replace("/", "-")

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from anatozoo.cli.evaluate_options import at_least_one, names_list
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import run_reported
-from anatozoo.cli.run_options import add_device, add_overwrite, add_report_options, add_spacing
+from anatozoo.cli.run_options import (
+    add_device,
+    add_overwrite,
+    add_report_options,
+    add_samples,
+    add_spacing,
+)
 from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="floating-point precision: 32 (default); bf16 runs convolutions in bfloat16 and keeps "
         "coordinates in float32; 16 does so in float16, on CUDA only",
     )
+    add_samples(computing, "sigma_px in manifest.csv, sigma in JSON and CSV, bands in the picture")
     quality = parser.add_argument_group("estimated quality of each segmentation")
     quality.add_argument(
         "--quality", metavar="ATLAS", help="estimate Dice by this atlas of `anatozoo quality build-atlas`"
@@ -198,6 +205,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
                 options=options,
                 groups=args.groups,
                 judged=args.quality is not None,
+                sampled=args.samples is not None,
             )
         inputs: Any = args.inputs
         if args.pairs is not None:
@@ -208,6 +216,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             load_named(args.name, args.device, args.precision),
             inputs,
             args.out,
+            samples=args.samples,
             then=None if args.then is None else load_named(args.then, args.device, args.precision),
             options=options,
             groups=args.groups,

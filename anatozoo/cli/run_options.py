@@ -40,6 +40,32 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)")
 
 
+def add_samples(parser: argparse._ActionsContainer, effect: str) -> None:
+    """Declare ``--samples``.
+
+    Args:
+        parser: where.
+        effect: where the standard deviations appear.
+    """
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=_samples,
+        help="hybridgnet: draw N codes from the latent distribution of each image (50 are usual), and give "
+        f"the mean of their contours and its standard deviation: {effect}",
+    )
+
+
+def _samples(text: str) -> int:
+    from anatozoo.errors import ConfigError
+    from anatozoo.results.contours import checked_samples
+
+    try:
+        return checked_samples(int(text) if text.isdecimal() and len(text) < 10 else text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_spacing(parser: argparse._ActionsContainer, axes: str) -> None:
     """Declare ``--spacing-mm``.
 

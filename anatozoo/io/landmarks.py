@@ -35,7 +35,11 @@ CHEST_SETS = {
 """Names of sets that settings of models take for their organs."""
 
 CSV_HEADER = ("organ", "index", "x_px", "y_px", "x_mm", "y_mm")
+SIGMA_HEADER = ("sigma_x_px", "sigma_y_px")
+"""Columns behind those, where standard deviations are known."""
 DECIMALS = 3
+SIGMA_DECIMALS = 6
+"""Of standard deviations, which may be far below a pixel and still rank images."""
 
 Points = npt.NDArray[np.float64]
 
@@ -147,12 +151,14 @@ def write_landmarks(
     path: str | os.PathLike[str],
     landmarks: Mapping[str, npt.ArrayLike],
     spacing_mm: tuple[float, float] | None = None,
+    sigma: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Path:
     """Write landmarks; the suffix chooses the format.
 
     ``.csv`` has the columns organ, index, x_px, y_px, x_mm, y_mm (the last two empty where the spacing is
-    unknown), ``.json`` is ``{organ: [[x, y], ...]}``, ``.npy`` is one ``(2 N,)`` float64 vector.
-    CSV and JSON round to 3 decimals.
+    unknown), and with `sigma`, (N, 2) for each organ, sigma_x_px and sigma_y_px; ``.json`` is
+    ``{organ: [[x, y], ...]}``, ``.npy`` is one ``(2 N,)`` float64 vector. CSV and JSON round to 3 decimals,
+    standard deviations to 6.
 
     Raises:
         DataError: another suffix.
@@ -162,7 +168,7 @@ def write_landmarks(
     checked = {organ: check_points(points, organ) for organ, points in landmarks.items()}
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":
-        return _write_csv(Path(path), checked, spacing_mm)
+        return _write_csv(Path(path), checked, spacing_mm, sigma)
     if suffix == ".json":
         return write_json(path, {organ: rounded(points) for organ, points in checked.items()})
     if suffix == ".npy":
@@ -172,12 +178,17 @@ def write_landmarks(
     raise DataError(f"{str(path)!r}: landmarks are written as .csv, .json or .npy.")
 
 
-def rounded(points: Points) -> list[list[float]]:
+def rounded(points: Points, decimals: int = DECIMALS) -> list[list[float]]:
     """Points as JSON-ready lists, with 3 decimals at most and without a negative zero."""
-    return (np.round(points, DECIMALS) + 0.0).tolist()
+    return (np.round(points, decimals) + 0.0).tolist()
 
 
-def _write_csv(path: Path, landmarks: Mapping[str, Points], spacing_mm: tuple[float, float] | None) -> Path:
+def _write_csv(
+    path: Path,
+    landmarks: Mapping[str, Points],
+    spacing_mm: tuple[float, float] | None,
+    sigma: Mapping[str, npt.ArrayLike] | None,
+) -> Path:
     rows: list[list[object]] = []
     for organ, points in landmarks.items():
         for index, (x, y) in enumerate(rounded(points)):
@@ -185,7 +196,11 @@ def _write_csv(path: Path, landmarks: Mapping[str, Points], spacing_mm: tuple[fl
         if spacing_mm is not None:
             for row, in_mm in zip(rows[-len(points) :], rounded(points * spacing_mm), strict=True):
                 row[-2:] = in_mm
-    return write_csv(path, CSV_HEADER, rows)
+        if sigma is not None:
+            spread = rounded(np.asarray(sigma[organ], dtype=np.float64), SIGMA_DECIMALS)
+            for row, values in zip(rows[-len(points) :], spread, strict=True):
+                row += values
+    return write_csv(path, CSV_HEADER if sigma is None else CSV_HEADER + SIGMA_HEADER, rows)
 
 
 def read_landmarks(

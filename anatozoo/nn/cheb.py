@@ -4,10 +4,15 @@ Defferrard et al., "Convolutional neural networks on graphs with fast localized 
 2016, with the largest eigenvalue of the normalised Laplacian taken as 2.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
+
+MANY = 16
+"""From this batch size on, `StaticChebConv` filters in the eigenvectors' basis."""
 
 
 def chebyshev_basis(adjacency: Tensor, order: int) -> Tensor:
@@ -24,15 +29,31 @@ def chebyshev_basis(adjacency: Tensor, order: int) -> Tensor:
         raise ConfigError(f"a Chebyshev convolution needs at least one term, got K={order}.")
     if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
         raise ConfigError(f"the adjacency must be square, got {tuple(adjacency.shape)}.")
-    weights = adjacency.double()
-    degree = weights.sum(1)
-    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
-    # With lambda_max = 2 the scaled Laplacian 2L/lambda_max - I is the negated normalised adjacency.
-    scaled = -root[:, None] * weights * root[None, :]
-    terms = [torch.eye(len(weights), dtype=torch.float64), scaled]
+    scaled = scaled_laplacian(adjacency)
+    terms = [torch.eye(len(scaled), dtype=torch.float64), scaled]
     while len(terms) < order:
         terms.append(2 * scaled @ terms[-1] - terms[-2])
     return torch.stack(terms[:order]).float()
+
+
+def scaled_laplacian(adjacency: Tensor) -> Tensor:
+    """The Laplacian 2L/lambda_max - I with lambda_max = 2: the negated normalised adjacency, (N, N) float64.
+
+    Args:
+        adjacency: (N, N), symmetric, non-negative, no self loops.
+    """
+    weights = adjacency.double()
+    degree = weights.sum(1)
+    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+    return -root[:, None] * weights * root[None, :]
+
+
+def separate_parts(adjacency: Tensor) -> list[slice]:
+    """The smallest ranges of nodes without an edge between them; for organ contours, the organs."""
+    nodes = torch.arange(len(adjacency))
+    farthest = torch.where(adjacency.cpu() > 0, nodes, nodes[:, None]).amax(1).cummax(0).values
+    ends = [0, *((farthest == nodes).nonzero().flatten() + 1).tolist()]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 class StaticChebConv(nn.Module):
@@ -40,6 +61,9 @@ class StaticChebConv(nn.Module):
 
     Same parameters under the same names (``lins.k.weight``, ``bias``) and the same result as PyG's
     ``ChebConv`` with symmetric normalisation, for (B, N, in_channels) -> (B, N, out_channels).
+
+    Large batches are filtered in the basis of the Laplacian's eigenvectors, in which a polynomial of the
+    Laplacian is one small matrix for each eigenvalue: a fraction of the work, and the same to rounding.
 
     Args:
         in_channels: input features per node.
@@ -50,6 +74,8 @@ class StaticChebConv(nn.Module):
     """
 
     basis: Tensor
+    vectors: Tensor
+    responses: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
@@ -61,6 +87,14 @@ class StaticChebConv(nn.Module):
         terms = chebyshev_basis(adjacency, order)
         # T_0 is the identity and needs no product; the other terms, stacked as (K-1)·N rows, need one.
         self.register_buffer("basis", terms[1:].flatten(0, 1), persistent=False)
+        self.parts = separate_parts(adjacency)
+        scaled, vectors = scaled_laplacian(adjacency), torch.zeros(adjacency.shape)
+        for part in self.parts:
+            vectors[part, part] = torch.linalg.eigh(scaled[part, part]).eigenvectors.float()
+        # Each Chebyshev term at each eigenvalue, (N, K).
+        responses = torch.stack([(vectors * (term @ vectors)).sum(0) for term in terms], 1)
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("responses", responses, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -71,12 +105,28 @@ class StaticChebConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Filter the node features `x` (B, N, in_channels)."""
         batch, nodes, channels = x.shape
+        # Exported networks take batches of any size, and must not branch on it.
+        if self.order > 1 and not torch.compiler.is_compiling() and batch >= MANY:
+            return self._filtered(x)
         features = x
         if self.order > 1:
             higher = (self.basis.to(x.dtype) @ x).view(batch, self.order - 1, nodes, channels)
             features = torch.cat([x[:, None], higher], 1).transpose(1, 2).flatten(2)
         weight = torch.cat([lin.weight for lin in self.lins], 1)  # type: ignore[misc]
         return nn.functional.linear(features, weight, self.bias)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        """The result for a large batch, by the eigenvectors of the Laplacian."""
+        weight = torch.stack([lin.weight for lin in self.lins]).transpose(1, 2)  # type: ignore[misc]
+        found = []
+        for part in self.parts:
+            vectors = self.vectors[part, part].to(x.dtype)
+            response = (self.responses[part].to(weight.dtype) @ weight.flatten(1)).view(-1, *weight.shape[1:])
+            # (n, B, in) @ (n, in, out): one matrix for each eigenvalue.
+            answer = (vectors.T @ x[:, part]).transpose(0, 1) @ response
+            found.append((vectors @ answer.flatten(1)).view_as(answer))
+        result = torch.cat(found).transpose(0, 1)
+        return result if self.bias is None else result + self.bias
 
 
 GRAPH_CONVOLUTIONS = ("static", "pyg")

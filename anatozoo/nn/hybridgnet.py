@@ -5,8 +5,8 @@ segmentation via hybrid graph neural networks", IEEE TMI 2022 (image-to-graph sk
 "CheXmask", Scientific Data 2024.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,10 @@ from anatozoo.nn.igsc import window_average
 from anatozoo.nn.losses import LARGEST_LOGVAR
 from anatozoo.nn.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn.spacing import Spacing
+
+Found = TypeVar("Found")
+CODES_AT_ONCE = 50
+"""Codes of an image that are decoded together, which bounds the memory of `HybridGNet.sample`."""
 
 
 class HybridGNetOutput(NamedTuple):
@@ -35,6 +39,11 @@ class HybridGNetOutput(NamedTuple):
     """(B, latents) log-variance of the latent code."""
     dense: Tensor | None
     """(B, organs, S/4, S/4) organ logits of the refiner's auxiliary head, or None."""
+
+
+def code_deviation(logvar: Tensor) -> Tensor:
+    """Standard deviations of the latent code from its log-variances."""
+    return (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
 
 
 class GraphConvBlock(nn.Module):
@@ -244,18 +253,58 @@ class HybridGNet(nn.Module):
             scale: (B, 2), by which x and y of the frame are multiplied to have the proportions in which
                 landmarks are spaced; None where the frame has them.
         """
+        return self._encoded(image, lambda maps, image: self._contours(maps, image, scale))
+
+    def sample(self, image: Tensor, noise: Tensor, *, refined: bool = True) -> tuple[Tensor, Tensor]:
+        """Landmarks of codes that are drawn from the latent distribution of each image.
+
+        Gaggion et al., "CheXmask-U", MIDL 2026. An image is encoded once, and the refiner's features are
+        computed once; all codes of an image look at the same maps, which are not copied.
+
+        Args:
+            image: (B, C, S, S) in [0, 1].
+            noise: (n, latents) standard normal numbers: code i of an image is mean + noise[i] · deviation.
+            refined: whether the contour refinement follows the decoder, as in `forward`.
+
+        Returns:
+            Landmarks (B, n, N, 2), and the standard deviations of the codes (B, latents).
+        """
+        return self._encoded(image, lambda maps, image: self._samples(maps, image, noise, refined))
+
+    def _encoded(self, image: Tensor, follow: Callable[[Mapping[int, Tensor], Tensor], Found]) -> Found:
+        """What follows from the encoder's maps and the image, computed in full precision."""
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):
             # The graph layers take little time, and half precision there would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
-                return self._contours({level: x.float() for level, x in maps.items()}, image.float(), scale)
-        return self._contours(maps, image, scale)
+                return follow({level: x.float() for level, x in maps.items()}, image.float())
+        return follow(maps, image)
+
+    def _samples(
+        self, maps: Mapping[int, Tensor], image: Tensor, noise: Tensor, refined: bool
+    ) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.encode(maps)
+        deviation = code_deviation(logvar)
+        refiner = self.refiner if refined else None
+        features = None if refiner is None else refiner.features(maps)[0]
+        found = []
+        for i, (mean, width) in enumerate(zip(mu, deviation, strict=True)):
+            own = {level: x[i : i + 1] for level, x in maps.items()}
+            for some in noise.to(mu).split(CODES_AT_ONCE):
+                landmarks, _, nodes = self.decode(mean + some * width, own)
+                if refiner is not None and features is not None:
+                    planes = image[i : i + 1] if self.own_planes else None
+                    landmarks = refiner.refine(
+                        landmarks, nodes, features[i : i + 1], lambda p: self._spaced(p, None), planes
+                    )[-1]
+                found.append(landmarks)
+        return torch.cat(found).view(len(mu), len(noise), *found[0].shape[1:]), deviation
 
     def _contours(self, maps: Mapping[int, Tensor], image: Tensor, scale: Tensor | None) -> HybridGNetOutput:
         mu, logvar = self.encode(maps)
         z = mu
         if self.training:
-            z = mu + torch.randn_like(mu) * (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
+            z = mu + torch.randn_like(mu) * code_deviation(logvar)
         landmarks, positions, nodes = self.decode(z, maps, scale)
         dense = None
         if self.refiner is not None:

@@ -13,7 +13,7 @@ def sample_points(features: Tensor, points: Tensor, *, align: str = "index") -> 
     """Bilinear look-up of a feature map at points, clamped at the border.
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W), or (1, C, H, W) if one map serves all points.
         points: (B, ..., 2) x, y in [0, 1] of the map's width and height.
         align: ``"index"`` reads the point u at the pixel index u·W (the authors' convention); ``"frame"``
             reads it at u·W - 1/2, which is the same position at every resolution.
@@ -24,6 +24,8 @@ def sample_points(features: Tensor, points: Tensor, *, align: str = "index") -> 
     batch, channels, height, width = features.shape
     size = points.new_tensor([width, height])
     index = points * size - (0.0 if align == "index" else 0.5)
+    if batch < len(points):
+        return _gathered(features, index, 1)
     inside = ((index >= -1) & (index <= size)).all(-1)
     grid = ((2 * index + 1) / size - 1).reshape(batch, 1, -1, 2)
     values = F.grid_sample(
@@ -39,7 +41,7 @@ def window_average(
     """Mean of a window of bilinear samples around each position: RoIAlign with a 1 × 1 output.
 
     Args:
-        features: (B, C, H, W) encoder map.
+        features: (B, C, H, W) encoder map, or (1, C, H, W) if one map serves all positions.
         positions: (B, N, 2) x, y in [0, 1]; no gradient flows to them, as in the paper.
         window: side of the window in pixels of the map, odd.
         lookup: ``"average"`` takes window × window samples. ``"roi_align"`` imitates torchvision's operator
@@ -53,6 +55,8 @@ def window_average(
     height, width = features.shape[-2:]
     size = positions.new_tensor([width, height])
     centre = positions.detach() * size
+    if lookup == "average" and len(features) < len(positions):
+        return _gathered(features, centre, window)
     slots = torch.arange(window + 1, dtype=positions.dtype, device=positions.device)
     count = torch.full_like(centre, window)
     if lookup == "roi_align":
@@ -67,3 +71,44 @@ def window_average(
     samples = sample_points(features, torch.stack(torch.broadcast_tensors(x, y), -1) / size)
     weight = weight[:, :, :, None, 1] * weight[:, :, None, :, 0]
     return (samples * weight[..., None].to(samples.dtype)).sum((2, 3))
+
+
+def _gathered(features: Tensor, index: Tensor, window: int) -> Tensor:
+    """Means of windows of bilinear samples of one map, for so many points that they share its pixels.
+
+    A mean is a weighted sum of (window + 1)² pixels, which are rows of one table. This is several times
+    faster than `grid_sample`, which collects each channel by itself.
+
+    Args:
+        features: (1, C, H, W).
+        index: (..., 2) x, y of the windows' centres, in pixels of the map.
+        window: side in samples, odd.
+
+    Returns:
+        (..., C). Samples more than one pixel outside the map count as zeros.
+    """
+    [planes], (height, width) = features, features.shape[-2:]
+    (columns, across), (rows, down) = (
+        _taps(index[..., axis].reshape(-1), size, window) for axis, size in enumerate((width, height))
+    )
+    pixels = (rows[:, :, None] * width + columns[:, None]).flatten(1)
+    weights = (down[:, :, None] * across[:, None]).flatten(1).to(planes.dtype)
+    table = planes.flatten(1).T.contiguous()
+    found = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights)
+    return found.view(*index.shape[:-1], len(planes))
+
+
+def _taps(centre: Tensor, size: int, window: int) -> tuple[Tensor, Tensor]:
+    """Pixels along one axis that make up the window around each centre (P,), and their weights.
+
+    Returns:
+        Numbers of pixels, and weights, (P, window + 1) each.
+    """
+    low = centre.floor()
+    share = (centre - low)[:, None]
+    step = torch.arange(window + 1, device=centre.device) - window // 2
+    sample = centre[:, None] + step[:-1]
+    inside = ((sample >= -1) & (sample <= size)).to(centre.dtype) / window
+    weights = F.pad(inside * (1 - share), (0, 1)) + F.pad(inside * share, (1, 0))
+    # Clamped as whole numbers: of a position that is not finite, the weight alone tells.
+    return (low.long()[:, None] + step).clamp(0, size - 1), weights

@@ -192,12 +192,27 @@ class ContourRefiner(nn.Module):
         `settle` is applied to the landmarks after each step. `planes` (B, organs, S, S) are the input's,
         where the nodes look at them.
         """
+        features, dense = self.features(maps)
+        return RefinerOutput(self.refine(landmarks, nodes, features, settle, planes), dense)
+
+    def features(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the steps look at, (B, C, S/4, S/4), and the organ logits (B, organs, S/4, S/4)."""
         features, dense = self.pyramid(maps)
-        features = torch.cat([self.compress(features), dense.sigmoid()], 1)
+        return torch.cat([self.compress(features), dense.sigmoid()], 1), dense
+
+    def refine(
+        self,
+        landmarks: Tensor,
+        nodes: Tensor,
+        features: Tensor,
+        settle: Callable[[Tensor], Tensor],
+        planes: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Contours after each step, by the `features` of their images or of one image for all contours."""
         nodes = self.enter(nodes)
         steps: list[Tensor] = []
         for step in self.steps:
             landmarks, nodes = step(landmarks.detach(), nodes, features, planes)
             landmarks = settle(landmarks)
             steps.append(landmarks)
-        return RefinerOutput(tuple(steps), dense)
+        return tuple(steps)

@@ -38,14 +38,12 @@ class CodesImages(Protocol):
 
     encoder: Any
     """Feature extractor: the maps of an image, by level."""
-    refiner: Any
-    """Refinement of the contours; None without one."""
 
     def encode(self, maps: Any) -> tuple["Tensor", "Tensor"]:
         """Mean and log-variance of the code, (B, K) each."""
 
-    def decode(self, z: "Tensor", maps: Any) -> tuple["Tensor", Any, "Tensor"]:
-        """Landmarks (B, N, 2) from 0 to 1, intermediate positions, and features of the nodes."""
+    def sample(self, image: "Tensor", noise: "Tensor", *, refined: bool = True) -> tuple["Tensor", "Tensor"]:
+        """Landmarks (B, n, N, 2) from 0 to 1 of drawn codes, and the codes' standard deviations (B, K)."""
 
 
 def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -> Vector:
@@ -265,7 +263,6 @@ def predictive_spread(
     import torch
 
     from anatozoo.nn.graphs import organ_slices
-    from anatozoo.nn.losses import LARGEST_LOGVAR
 
     module = loaded(model)
     if not isinstance(getattr(module, "network", None), CodesImages) or samples < 2:
@@ -273,16 +270,10 @@ def predictive_spread(
             f"{samples} samples of {type(module).__name__}: at least two, of a HybridGNet, are needed."
         )
     (batch, geometry), network = _network_input(image, module), module.network
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((samples, module.latents), generator=generator)
     with _evaluating(module):
-        maps = network.encoder(batch)
-        mu, logvar = network.encode(maps)
-        deviation = (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
-        noise = torch.randn((samples, mu.shape[1]), generator=torch.Generator().manual_seed(seed))
-        # The maps of one image serve all codes; every node samples them at its position.
-        landmarks, _, nodes = network.decode(mu + noise.to(mu) * deviation, maps)
-        if refined and network.refiner is not None:
-            settle = network.spacing or torch.nn.Identity()
-            landmarks = network.refiner(landmarks, nodes, maps, settle).steps[-1]
+        [landmarks], deviation = network.sample(batch, noise, refined=refined)
     positions = landmarks.double().cpu().numpy() * module.side
     points = geometry.points_to_source(positions.reshape(-1, 2)).reshape(samples, -1, 2)
     parts = organ_slices(module.organs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,9 +11,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.errors import DataError
+from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.results.base import read_only
 from anatozoo.results.segmentation import Outlines, SegmentationResult
+
+Bands = dict[str, npt.NDArray[np.float64]]
+MOST_SAMPLES = 1000
+"""Samples of a latent code at most: a standard deviation of so many is known to 2 %."""
+
+
+def checked_samples(samples: Any) -> int:
+    """A number of samples of a latent code.
+
+    Raises:
+        ConfigError: it is not a whole number from 2 to 1000.
+    """
+    try:
+        count = 0 if isinstance(samples, bool) else operator.index(samples)
+    except TypeError:
+        count = 0
+    if not 2 <= count <= MOST_SAMPLES:
+        raise ConfigError(
+            f"samples={samples!r} must be a whole number from 2 to {MOST_SAMPLES}; 50 are usual, and one has "
+            "no spread."
+        )
+    return count
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,25 +44,61 @@ class ContourResult(SegmentationResult):
 
     Attributes:
         landmarks: organ -> ``(N, 2)`` float64, ``(x, y)`` in source pixels, pixel centres being whole
-            numbers; read-only. Points may lie outside the image.
+            numbers; read-only. Points may lie outside the image. If samples of the latent code were drawn,
+            the mean over the samples.
+        sigma: organ -> ``(N, 2)`` float64, standard deviations of x and y over the samples (with n - 1), in
+            source pixels; None if none were drawn. They say how much the network's own latent distribution
+            moves a landmark, and are not calibrated to its error.
+        samples: number of samples, None if none were drawn.
 
     Raises:
-        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, or no
-            organ is named.
+        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, no
+            organ is named, or sigma does not go with the landmarks.
+        ConfigError: the number of samples is not possible.
     """
 
     landmarks: dict[str, npt.NDArray[np.float64]] = field()
+    sigma: dict[str, npt.NDArray[np.float64]] | None = field(default=None, kw_only=True)
+    samples: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         from anatozoo.io.landmarks import check_points
 
         super().__post_init__()
         self._put(landmarks={organ: check_points(points, organ) for organ, points in self.landmarks.items()})
+        if (self.sigma is None) != (self.samples is None):
+            raise GeometryError("sigma and the number of samples belong together; give both or none.")
+        if self.sigma is not None:
+            checked = {organ: check_points(values, organ) for organ, values in self.sigma.items()}
+            shapes, own = ({o: v.shape for o, v in d.items()} for d in (checked, self.landmarks))
+            if shapes != own or any((values < 0).any() for values in checked.values()):
+                raise GeometryError("sigma must hold two numbers of at least 0 for each landmark.")
+            own_order = {organ: checked[organ] for organ in self.landmarks}
+            self._put(sigma=own_order, samples=checked_samples(self.samples))
 
     @property
     def organs(self) -> tuple[str, ...]:
         """Names of the organs, in the order of their labels."""
         return tuple(self.landmarks)
+
+    @property
+    def sigma_mm(self) -> dict[str, npt.NDArray[np.float64]] | None:
+        """`sigma` in millimetres; None without samples or spacing."""
+        if self.spacing_mm is None or self.sigma is None:
+            return None
+        return {organ: values * self.spacing_mm for organ, values in self.sigma.items()}
+
+    @property
+    def organ_sigma_px(self) -> dict[str, float] | None:
+        """Mean of `sigma` over each organ's landmarks, x and y, in source pixels; None without samples."""
+        if self.sigma is None:
+            return None
+        return {organ: float(values.mean()) for organ, values in self.sigma.items()}
+
+    @property
+    def sigma_px(self) -> float | None:
+        """Mean of `sigma` over all landmarks, x and y: one number for the image; None without samples."""
+        return None if self.sigma is None else float(np.concatenate(list(self.sigma.values())).mean())
 
     @cached_property
     def mask(self) -> npt.NDArray[np.uint8]:
@@ -59,6 +118,30 @@ class ContourResult(SegmentationResult):
     def outlines(self) -> Outlines:
         """The landmarks of each organ, one closed line."""
         return {organ: [points] for organ, points in self.landmarks.items()}
+
+    def bands(self) -> Bands:
+        """Two standard deviations to either side of each contour, see `contour_band`; else empty."""
+        return {organ: contour_band(self.landmarks[organ], 2 * s) for organ, s in (self.sigma or {}).items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `SegmentationResult.to_dict` says, and with samples their number and `sigma`, see there."""
+        from anatozoo.io.landmarks import SIGMA_DECIMALS, rounded
+
+        found = super().to_dict()
+        if self.sigma is None or self.organ_sigma_px is None or self.sigma_px is None:
+            return found
+
+        def short(sigma: dict[str, npt.NDArray[np.float64]]) -> dict[str, list[list[float]]]:
+            return {organ: rounded(values, SIGMA_DECIMALS) for organ, values in sigma.items()}
+
+        organs = self.organ_sigma_px.items()
+        return found | {
+            "samples": self.samples,
+            "sigma_px": round(self.sigma_px, SIGMA_DECIMALS),
+            "organ_sigma_px": {organ: round(value, SIGMA_DECIMALS) for organ, value in organs},
+            "sigma": short(self.sigma),
+            "sigma_mm": None if self.sigma_mm is None else short(self.sigma_mm),
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ContourResult:
@@ -81,8 +164,35 @@ class ContourResult(SegmentationResult):
                 spacing_mm=value["spacing_mm"],
                 landmarks=dict(value["landmarks"]),
                 flags=tuple(value["flags"]),
+                sigma=value.get("sigma"),
+                samples=value.get("samples"),
             )
         except KeyError as error:
             raise DataError(
                 f"the key {error} is missing; give the JSON file of a segmentation result."
             ) from error
+
+
+def contour_band(points: npt.NDArray[np.float64], reach: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A band around a closed contour, as one quadrilateral for each edge.
+
+    Half its width at a landmark is the reach along the contour's normal there; how far a landmark slides
+    along the contour does not widen it. The reaches along x and y are taken as independent.
+
+    Args:
+        points: (N, 2) landmarks.
+        reach: (N, 2) reach of each along x and y, at least 0.
+
+    Returns:
+        (N, 4, 2) corners, in one sense of rotation.
+    """
+    tangent = np.roll(points, -1, 0) - np.roll(points, 1, 0)
+    normal = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    offset = normal * np.linalg.norm(normal * reach, axis=1, keepdims=True)
+    outer, inner = points + offset, points - offset
+    quads = np.stack([outer, np.roll(outer, -1, 0), np.roll(inner, -1, 0), inner], 1)
+    x, y = quads[..., 0], quads[..., 1]
+    area = (x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)
+    quads[area < 0] = quads[area < 0, ::-1]
+    return quads

@@ -32,7 +32,7 @@ def _write_volume(result: SegmentationResult, path: Path) -> Path:
 def _write_landmarks(result: SegmentationResult, path: Path) -> Path:
     from anatozoo.io.landmarks import write_landmarks
 
-    return write_landmarks(path, result.landmarks, result.spacing_mm)
+    return write_landmarks(path, result.landmarks, result.spacing_mm, result.sigma)
 
 
 def _write_chexmask(result: SegmentationResult, path: Path) -> Path:
@@ -60,6 +60,7 @@ class SegmentationResult(Result):
         size: ``(width, height)`` of the source in pixels.
         spacing_mm: ``(x, y)`` millimetres per pixel, None where unknown.
         landmarks: organ -> ``(N, 2)`` float64, ``(x, y)`` in source pixels; empty for a label map.
+        sigma: their standard deviations, see `anatozoo.results.contours.ContourResult`; else None.
         pixels: ``(H, W)`` float32 of the source for plotting, bone white, read-only; or None.
 
     Raises:
@@ -95,6 +96,7 @@ class SegmentationResult(Result):
     size: tuple[int, int]
     spacing_mm: tuple[float, float] | None
     landmarks: dict[str, npt.NDArray[np.float64]] = field(init=False, default_factory=dict)
+    sigma: dict[str, npt.NDArray[np.float64]] | None = field(init=False, default=None, kw_only=True)
     pixels: npt.NDArray[np.float32] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -124,6 +126,10 @@ class SegmentationResult(Result):
     @abstractmethod
     def outlines(self) -> Outlines:
         """Closed lines around each organ, ``(N, 2)`` each, x and y in pixels of the source."""
+
+    def bands(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Bands of uncertainty around contours, quadrilaterals ``(N, 4, 2)``, where they are known."""
+        return {}
 
     @property
     def labels(self) -> dict[str, int]:

@@ -17,6 +17,10 @@ from anatozoo.serve.manifest import Row
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor
+from anatozoo.tasks.chest_cases import spread_numbers
+
+SPREAD = ("sigma_px",)
+"""Columns of a run that draws samples of the latent code."""
 
 
 class SegmentImages(FileTask[Image, SegmentationResult]):
@@ -40,6 +44,8 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__([model], found, options, axes=2)
         self.model = model
+        if getattr(model, "samples", None) is not None:
+            self.layout = replace(self.layout, numbers=SPREAD)  # type: ignore[misc]
 
     def read(self, job: Job[Path]) -> Image:
         """Read a radiograph."""
@@ -59,7 +65,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     ) -> dict[str, str]:
         """Write mask, overlay, landmarks and JSON, with the image's name alone for its path."""
         replace(result, image=job.source.name).save(folder, formats, job.stem)
-        return {}
+        return {name: f"{value:.6g}" for name, value in spread_numbers(result).items() if name in SPREAD}
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Put the tables of CheXmask, one for each image, together in ``chexmask.csv``."""

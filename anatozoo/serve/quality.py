@@ -190,7 +190,10 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         _check_organs(segment.model, judge.atlas)
         super().__init__(segment.models, segment.found, segment.options, axes=2)
         self.segment, self.judge, self.formats = segment, judge, segment.formats
-        self.layout = Layout(details=("models", SOURCE, "judge", "atlas_images"), numbers=judge.columns)  # type: ignore[misc]
+        self.layout = Layout(  # type: ignore[misc]
+            details=("models", SOURCE, "judge", "atlas_images"),
+            numbers=(*segment.layout.numbers, *judge.columns),
+        )
 
     @property
     def more(self) -> dict[str, str]:
@@ -229,14 +232,14 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         self, result: JudgedSegmentation, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write the segmentation; its JSON and its row have the estimates."""
-        self.segment.save(result.result, job, folder, formats)
+        own = self.segment.save(result.result, job, folder, formats)
         quality = result.quality
         if "json" in formats:
             found = {"error": result.reason} if quality is None else quality.to_dict()
             add_to_json(folder / f"{job.stem}.json", {"quality": found, "flags": list(result.flags)})
         if quality is None:
-            return {}
-        return {"atlas_images": ";".join(quality.chosen)} | self.judge.numbers(quality)
+            return own
+        return own | {"atlas_images": ";".join(quality.chosen)} | self.judge.numbers(quality)
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Write what is of all segmentations together."""

@@ -29,6 +29,7 @@ def check_request(
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
     judged: bool = False,
+    sampled: bool = False,
 ) -> None:
     """Refuse what a kind of run cannot do, before anything is loaded.
 
@@ -40,6 +41,7 @@ def check_request(
         options: how files are to be read.
         groups: whether the table is to say groups of patients.
         judged: whether the quality of the results is to be estimated.
+        sampled: whether samples of the latent code are to be drawn.
 
     Raises:
         ConfigError: files are given to what registers pairs, or pairs to anything else.
@@ -54,6 +56,10 @@ def check_request(
         )
     job = kind.job_class()
     options.check(job.accepts, name, f"{job.one}s")
+    if sampled and kind is not CONTOURS:
+        raise OptionError("samples", f"are of the latent code of models of contours; {name} has none.")
+    if sampled and then is not None:
+        raise OptionError("samples", f"tell how sure contours are; masks that {then} repairs have none.")
     if judged and then is not None:
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
     if then is not None and job.alone:
@@ -84,6 +90,7 @@ def task_for(
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
     judge: Judge | None = None,
+    samples: int | None = None,
 ) -> Task[Any, Any, Any]:
     """What `anatozoo.serve.engine.run_task` is to do with these inputs.
 
@@ -95,6 +102,7 @@ def task_for(
         options: how files are read.
         groups: of radiographs in DICOM, also write sex, age, view, modality and manufacturer to the table.
         judge: what estimates the quality of each segmentation.
+        samples: of the latent code, see `anatozoo.tasks.images.ImageTask.predict`.
 
     Raises:
         ConfigError: nothing can be run over files by the model, the two models do not go together, or as for
@@ -110,7 +118,12 @@ def task_for(
         options=options,
         groups=groups,
         judged=judge is not None,
+        sampled=samples is not None,
     )
+    if samples is not None:
+        if not hasattr(model, "sampled"):
+            raise ConfigError(f"{name} does not say how its latent code is sampled; leave samples out.")
+        model.samples = model.sampled(samples)
     job = kind.job_class()
     if isinstance(inputs, PairList):
         registered: Task[Any, Any, Any] = job(model, inputs, options)

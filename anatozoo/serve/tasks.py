@@ -136,9 +136,10 @@ def facts_of(model: Model) -> tuple[str, ...]:
 
     The weights themselves too: a folder or a run that was trained on has the name and version of before.
     """
-    precision = getattr(model, "precision", "32")
+    precision, samples = getattr(model, "precision", "32"), getattr(model, "samples", None)
     facts = (model.checkpoint_name, model.checkpoint_version, getattr(model, "weights_digest", ""))
-    return facts if precision == "32" else (*facts, precision)
+    how = () if precision == "32" else (precision,)
+    return (*facts, *how, *(() if samples is None else (f"{samples} samples",)))
 
 
 def kind_of(model: Any) -> Kind:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from anatozoo.data.case import METADATA
 from anatozoo.errors import ConfigError
 from anatozoo.frames.geometry import Geometry
@@ -58,7 +60,23 @@ def compared(drawn: Drawn, result: SegmentationResult, how: Conditions) -> Case:
     """
     spacing_mm = None if how.spacing_mm is None else how.spacing_mm[0]
     prediction, reference = case_sides(drawn, result, spacing_mm)
-    return Case(*comparable(prediction, reference, how.measures.rounding, cut=how.exclusive))
+    numbers = spread_numbers(result, max(prediction.size) / max(result.size))
+    sides = comparable(prediction, reference, how.measures.rounding, cut=how.exclusive)
+    return Case(*sides, numbers=numbers)
+
+
+def spread_numbers(result: SegmentationResult, scale: float = 1.0) -> dict[str, float]:
+    """``sigma_px``, the mean standard deviation of a result's landmarks, and that of each organ.
+
+    Args:
+        result: a result; without samples of the latent code there are no numbers.
+        scale: pixels of the comparison for each pixel of the result.
+    """
+    if result.sigma is None:
+        return {}
+    organs = {f"sigma_px/{organ}": float(values.mean()) * scale for organ, values in result.sigma.items()}
+    every = np.concatenate(list(result.sigma.values()))
+    return {"sigma_px": float(every.mean()) * scale} | organs
 
 
 def case_sides(

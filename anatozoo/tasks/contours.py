@@ -24,6 +24,8 @@ MAP_SIDE = 128
 """Largest side of label maps drawn from contours, in pixels."""
 MAP_SOFTNESS = 0.01
 """Softness of the border of such a map, as a share of its side."""
+SAMPLES_SEED = 0
+"""Seed of the samples of the latent code: the same image always gets the same."""
 
 
 class Contours(SquareTask):
@@ -141,7 +143,7 @@ def _landmarks(output: Any) -> Tensor:
 class ContourTask(Contours, ImageTask):
     """A model that marks organ contours by landmarks on one 2-D image.
 
-    Subclasses implement `forward_landmarks`.
+    Subclasses implement `forward_landmarks`, and those with a latent code `forward_samples`.
 
     Args:
         organs: landmarks per organ, in order.
@@ -156,13 +158,37 @@ class ContourTask(Contours, ImageTask):
     ) -> None:
         super().__init__(organs, frame, check_view=check_view)
 
+    @property
+    def has_latent(self) -> bool:
+        """Whether `forward_samples` is implemented."""
+        return type(self).forward_samples is not ContourTask.forward_samples
+
+    def forward_samples(self, image: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+        """Landmarks (B, samples, N, 2) in [0, 1] of the frame, from codes drawn for images (B, 1, S, S).
+
+        Args:
+            image: (B, 1, S, S) in [0, 1].
+            samples: codes for each image; all images get the same random numbers.
+            generator: draws them, on the CPU.
+        """
+        raise TypeError(f"{type(self).__name__} does not define forward_samples.")
+
     def _answers(self, batch: Tensor) -> np.ndarray:
         return self.forward_landmarks(batch).double().cpu().numpy() * self.side
+
+    def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
+        generator = torch.Generator().manual_seed(SAMPLES_SEED)
+        return self.forward_samples(batch, samples, generator).double().cpu().numpy() * self.side
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.results.contours import ContourResult
 
-        contours, untangled = self._contours(answer, geometry)
+        sigma = None
+        if answer.ndim == 3:
+            deviation = answer.std(0, ddof=1) / geometry.scale
+            sigma = {organ: deviation[part] for organ, part in self.parts.items()}
+        mean = answer if sigma is None else answer.mean(0)
+        contours, untangled = self._contours(mean, geometry)
         return ContourResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
@@ -172,4 +198,6 @@ class ContourTask(Contours, ImageTask):
             landmarks=contours,
             flags=(*image.flags, *self._flags(contours, image.size), *untangled),
             pixels=image.pixels,
+            sigma=sigma,
+            samples=None if sigma is None else len(answer),
         )

@@ -49,12 +49,14 @@ class ImageTask(SquareTask):
 
     Attributes:
         organs: names of the organs.
+        samples: default of the argument of `predict`; see `sampled`.
     """
 
-    conditions: ClassVar = frozenset({"exclusive", "occlusion"})
+    conditions: ClassVar = frozenset({"exclusive", "occlusion", "samples"})
     batched: ClassVar = True
 
     organs: Any
+    samples: int | None = None
 
     def __init__(self, frame: FrameSpec | Mapping[str, Any], check_view: bool = False) -> None:
         super().__init__(frame)
@@ -68,6 +70,7 @@ class ImageTask(SquareTask):
         invert: bool | None = None,
         allow_any_modality: bool = False,
         precision: str | None = None,
+        samples: int | None = None,
     ) -> "SegmentationResult":
         """Segment one image of any size.
 
@@ -77,20 +80,25 @@ class ImageTask(SquareTask):
             invert: whether to flip the polarity; None follows the file.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
             precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
+            samples: of models with a latent code, draw so many codes, 2 to 1000, and give the mean of their
+                landmarks and the standard deviation, see `anatozoo.results.contours.ContourResult`. The
+                same image always gets the same codes. None takes the attribute of this name; None there
+                predicts from the mean of the code.
 
         Returns:
             Landmarks or a label map, in pixels of the source image.
 
         Raises:
             ImageError: the image cannot be read or is not of a kind that the model takes.
-            ConfigError: the precision is not possible.
+            ConfigError: the precision is not possible, the number of samples neither, or the model has no
+                latent code.
         """
         from anatozoo.io.images import read_image
 
         if isinstance(spacing_mm, int | float):
             spacing_mm = (spacing_mm, spacing_mm)
         image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
-        return self._segment([image], precision)[0]
+        return self._segment([image], precision, self.sampled(samples))[0]
 
     def predict_batch(
         self,
@@ -99,21 +107,50 @@ class ImageTask(SquareTask):
         *,
         allow_any_modality: bool = False,
         precision: str | None = None,
+        samples: int | None = None,
     ) -> Iterator["SegmentationResult"]:
         """Segment many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
 
         Raises:
-            ConfigError: `batch_size` is below 1, or the precision is not possible.
+            ConfigError: `batch_size` is below 1, or precision or samples are not possible.
             ImageError: an image cannot be read; the ones before it have been yielded.
         """
         from anatozoo.io.images import read_image
 
+        count = self.sampled(samples)
         return in_batches(
             xs,
             batch_size,
             lambda x: read_image(x, allow_any_modality=allow_any_modality),
-            lambda images: self._segment(images, precision),
+            lambda images: self._segment(images, precision, count),
         )
+
+    def sampled(self, samples: Any) -> int | None:
+        """How many codes are drawn for an image; None draws none.
+
+        Args:
+            samples: the number; None takes the attribute of this name.
+
+        Raises:
+            ConfigError: it is not a whole number from 2 to 1000, or the model has no latent code.
+        """
+        from anatozoo.results.contours import checked_samples
+
+        samples = self.samples if samples is None else samples
+        if samples is None:
+            return None
+        count = checked_samples(samples)
+        if not self.has_latent:
+            raise ConfigError(
+                f"{self.checkpoint_name} has no latent code to draw samples of; leave samples out, or take a "
+                "checkpoint of hybridgnet."
+            )
+        return count
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether the model draws contours from a latent code of which samples can be taken."""
+        return False
 
     def usable(self, case: "DataCase") -> bool:
         """Whether there is an image, and anything annotated: what both sides know is compared."""
@@ -141,7 +178,9 @@ class ImageTask(SquareTask):
         return image, lambda result: compared(case.read_drawn(tuple(self.organs), grid), result, how)
 
     @torch.inference_mode()
-    def _segment(self, images: Sequence["Image"], precision: str | None = None) -> list["SegmentationResult"]:
+    def _segment(
+        self, images: Sequence["Image"], precision: str | None = None, samples: int | None = None
+    ) -> list["SegmentationResult"]:
         from anatozoo.frames.square import to_network
 
         intensity = self.frame.intensity
@@ -155,13 +194,17 @@ class ImageTask(SquareTask):
             )
         batch = self.tensor(np.stack(frames)[:, None])
         with self.answering(precision):
-            answers = self._answers(batch)
+            answers = self._answers(batch) if samples is None else self._samples(batch, samples)
         return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]
 
     @abstractmethod
     def _answers(self, batch: Tensor) -> np.ndarray:
         """The network's output for images (B, 1, S, S), one answer per image."""
 
+    def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
+        """Several outputs for images (B, 1, S, S), (B, samples, ...), of models that `has_latent`."""
+        raise TypeError(f"{type(self).__name__} does not define _samples.")
+
     @abstractmethod
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
-        """The result of one answer, on the source image."""
+        """The result of one answer, or of several samples of it, on the source image."""

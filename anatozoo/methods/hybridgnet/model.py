@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
@@ -100,3 +101,8 @@ class HybridGNetModel(ContourTask):
     def forward_landmarks(self, image: Tensor) -> Tensor:
         """Final landmarks (B, N, 2) in [0, 1]."""
         return self.network(image).landmarks
+
+    def forward_samples(self, image: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+        """Final landmarks (B, samples, N, 2) in [0, 1] from codes drawn for each image."""
+        noise = torch.randn((samples, self.latents), generator=generator)
+        return self.network.sample(image, noise)[0]

@@ -26,7 +26,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PANEL, _TEXT, _QUIET, _WARNING = (17, 19, 24), (236, 238, 242), (150, 156, 168), (255, 183, 77)
 
-_FILL = 0.20
+_FILL, _BAND = 0.20, 0.45
 _LONGEST_SIDE, _SHORTEST_LONG_SIDE = 1400, 1000
 _SUBPIXEL_BITS = 4
 _SWATCH, _GAP = 26, 24
@@ -51,6 +51,7 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
         for organ, lines in result.outlines().items()
     }
     canvas = _fill_organs(canvas, contours, colors)
+    canvas = _fill_bands(canvas, result, scale, colors)
     _draw_contours(canvas, contours, colors)
     return _add_legend(canvas, result, colors)
 
@@ -100,6 +101,19 @@ def _fill_organs(
     return canvas
 
 
+def _fill_bands(
+    canvas: npt.NDArray[np.uint8], result: SegmentationResult, scale: float, colors: dict[str, Color]
+) -> npt.NDArray[np.uint8]:
+    """Where contours lie within two standard deviations, if the result says so."""
+    for organ, quads in result.bands().items():
+        filled = canvas.copy()
+        # One by one: quadrilaterals overlap, and the even-odd rule would leave holes there.
+        for quad in (quads + 0.5) * scale - 0.5:
+            cv2.fillPoly(filled, [_fixed_point(quad)], colors[organ], cv2.LINE_AA, _SUBPIXEL_BITS)
+        canvas = np.asarray(cv2.addWeighted(filled, _BAND, canvas, 1.0 - _BAND, 0.0), dtype=np.uint8)
+    return canvas
+
+
 def _draw_contours(
     canvas: npt.NDArray[np.uint8],
     contours: dict[str, list[npt.NDArray[np.float64]]],
@@ -123,7 +137,8 @@ def _add_legend(
     width = max(canvas.shape[1], round(360 * unit))
     organs: list[Entry] = [(display_name(organ), _TEXT, color) for organ, color in colors.items()]
     remarks: list[Entry] = [(flag.replace("_", " "), _WARNING, None) for flag in result.flags]
-    source: Entry = (f"{result.checkpoint} {result.version}", _QUIET, None)
+    band = "" if result.sigma is None else ", bands of ± 2 σ"
+    source: Entry = (f"{result.checkpoint} {result.version}{band}", _QUIET, None)
     room = width - 2 * margin
     rows = [*_wrap(organs, font, room, unit), *_wrap([source, *remarks], font, room, unit)]
     strip = PILImage.new("RGB", (width, len(rows) * line + margin), _PANEL)
@@ -193,13 +208,17 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
         ax = figure.add_subplot()
     grey = np.zeros((height, width), np.uint8) if result.pixels is None else display_grey(result.pixels)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    colors, gap = organ_colors(result.organs), np.full((1, 2), np.nan)
+    colors, gap, bands = organ_colors(result.organs), np.full((1, 2), np.nan), result.bands()
     for organ, lines in result.outlines().items():
         color = shares(colors[organ])
         closed = [np.vstack([line, line[:1]]) for line in lines]
         if closed:
             area = Path.make_compound_path(*(Path(line, closed=True) for line in closed))
             ax.add_patch(PathPatch(area, facecolor=(*color, _FILL), edgecolor="none"))
+        if organ in bands:
+            # All of one sense of rotation: where they overlap, they are one area.
+            band = Path.make_compound_path(*(Path([*quad, quad[0]], closed=True) for quad in bands[organ]))
+            ax.add_patch(PathPatch(band, facecolor=(*color, _BAND), edgecolor="none"))
         line = np.vstack([gap, *(part for each in closed for part in (each, gap))])
         ax.plot(line[:, 0], line[:, 1], color=color, linewidth=1.6, label=display_name(organ))
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
