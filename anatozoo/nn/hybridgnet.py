@@ -286,7 +286,10 @@ class HybridGNet(nn.Module):
         mu, logvar = self.encode(maps)
         deviation = code_deviation(logvar)
         refiner = self.refiner if refined else None
-        features = None if refiner is None else refiner.features(maps)[0]
+        # Features of one pixel side by side, as all steps of all codes look them up.
+        rows: Any = {"memory_format": torch.channels_last}
+        maps = {level: x.contiguous(**rows) for level, x in maps.items()}
+        features = None if refiner is None else refiner.features(maps)[0].contiguous(**rows)
         found = []
         for i, (mean, width) in enumerate(zip(mu, deviation, strict=True)):
             own = {level: x[i : i + 1] for level, x in maps.items()}

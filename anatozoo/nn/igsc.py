@@ -88,27 +88,21 @@ def _gathered(features: Tensor, index: Tensor, window: int) -> Tensor:
         (..., C). Samples more than one pixel outside the map count as zeros.
     """
     [planes], (height, width) = features, features.shape[-2:]
-    (columns, across), (rows, down) = (
-        _taps(index[..., axis].reshape(-1), size, window) for axis, size in enumerate((width, height))
-    )
-    pixels = (rows[:, :, None] * width + columns[:, None]).flatten(1)
-    weights = (down[:, :, None] * across[:, None]).flatten(1).to(planes.dtype)
-    table = planes.flatten(1).T.contiguous()
-    found = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights)
-    return found.view(*index.shape[:-1], len(planes))
-
-
-def _taps(centre: Tensor, size: int, window: int) -> tuple[Tensor, Tensor]:
-    """Pixels along one axis that make up the window around each centre (P,), and their weights.
-
-    Returns:
-        Numbers of pixels, and weights, (P, window + 1) each.
-    """
+    size = index.new_tensor([[width], [height]])
+    # Taps and axes come first, and points last: long rows are several times faster here.
+    centre = index.reshape(-1, 2).T.contiguous()
     low = centre.floor()
-    share = (centre - low)[:, None]
-    step = torch.arange(window + 1, device=centre.device) - window // 2
-    sample = centre[:, None] + step[:-1]
+    share = centre - low
+    step = torch.arange(window + 1, device=index.device, dtype=torch.int32)[:, None, None] - window // 2
+    sample = centre + step[:-1]
     inside = ((sample >= -1) & (sample <= size)).to(centre.dtype) / window
-    weights = F.pad(inside * (1 - share), (0, 1)) + F.pad(inside * share, (1, 0))
+    upper = inside * share
+    weights = torch.cat([inside - upper, upper[-1:]])
+    weights[1:-1] += upper[:-1]
     # Clamped as whole numbers: of a position that is not finite, the weight alone tells.
-    return (low.long()[:, None] + step).clamp(0, size - 1), weights
+    pixels = (low.int() + step).clamp_min(0).minimum(size.int() - 1)
+    rows = (pixels[:, None, 1] * width + pixels[None, :, 0]).flatten(0, 1).T.contiguous()
+    weights = (weights[:, None, 1] * weights[None, :, 0]).flatten(0, 1).T.contiguous().to(planes.dtype)
+    table = planes.permute(1, 2, 0).reshape(-1, len(planes))
+    found = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+    return found.view(*index.shape[:-1], len(planes))

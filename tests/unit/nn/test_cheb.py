@@ -7,7 +7,15 @@ from torch_geometric.nn import ChebConv
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
-from anatozoo.nn.cheb import GRAPH_CONVOLUTIONS, StaticChebConv, chebyshev_basis, graph_convolution, node_norm
+from anatozoo.nn.cheb import (
+    GRAPH_CONVOLUTIONS,
+    MANY,
+    StaticChebConv,
+    chebyshev_basis,
+    graph_convolution,
+    node_norm,
+    separate_parts,
+)
 
 GRAPHS = {
     "lungs": graphs.adjacency(graphs.LUNGS),
@@ -121,3 +129,28 @@ def test_impossible_layers_are_refused() -> None:
         chebyshev_basis(torch.zeros(3, 4), 2)
     with pytest.raises(ConfigError, match="static"):
         graph_convolution("dense", 3, 2, GRAPHS["smallest"], 2)
+
+
+@pytest.mark.parametrize("kind", ["organs", "one organ", "any graph"])
+def test_a_large_batch_is_filtered_as_its_parts_are(kind: str) -> None:
+    torch.manual_seed(1)
+    if kind == "any graph":
+        adjacency = (torch.rand(17, 17) > 0.8).float().triu(1)
+        adjacency[3] = adjacency[:, 3] = 0  # a node without an edge
+        adjacency = adjacency + adjacency.T
+    else:
+        adjacency = graphs.adjacency({"a": 9, "b": 4, "c": 12} if kind == "organs" else {"a": 11})
+    layer = StaticChebConv(7, 5, adjacency, 6).double()
+    x = torch.randn(MANY + 3, len(adjacency), 7, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            layer(x), torch.cat([layer(part) for part in x.split(4)]), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_parts_of_a_graph_are_its_organs() -> None:
+    assert separate_parts(graphs.adjacency({"a": 9, "b": 4})) == [slice(0, 9), slice(9, 13)]
+    assert separate_parts(torch.zeros(2, 2)) == [slice(0, 1), slice(1, 2)]
+    across = torch.zeros(4, 4)
+    across[0, 3] = across[3, 0] = 1
+    assert separate_parts(across) == [slice(0, 4)]

@@ -93,3 +93,31 @@ def test_an_image_does_not_see_its_batch_mates() -> None:
     features, positions = torch.randn(4, 3, 8, 8), torch.rand(4, 6, 2)
     alone = torch.cat([window_average(features[i : i + 1], positions[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(window_average(features, positions), alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_one_map_for_many_points_is_the_same_as_its_copies(window: int) -> None:
+    draw = torch.Generator().manual_seed(4)
+    one = torch.randn(1, 5, 7, 11, generator=draw, dtype=torch.float64)
+    # Far outside, on the borders, where windows are partly outside, and inside.
+    points = torch.rand(9, 40, 2, generator=draw, dtype=torch.float64) * 1.8 - 0.4
+    points[0, :4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1 / 11, 0.5], [0.5, 8 / 7]], dtype=torch.float64)
+    copies = one.expand(9, -1, -1, -1)
+    torch.testing.assert_close(
+        window_average(one, points, window), window_average(copies, points, window), atol=1e-9, rtol=1e-6
+    )
+    for align in ("index", "frame"):
+        torch.testing.assert_close(
+            sample_points(one, points, align=align),
+            sample_points(copies, points, align=align),
+            atol=1e-9,
+            rtol=1e-6,
+        )
+
+
+def test_points_that_are_not_finite_do_not_break_the_look_up_in_one_map() -> None:
+    points = torch.full((3, 2, 2), float("nan"))
+    points[0], points[1] = 0.5, float("inf")
+    found = sample_points(torch.ones(1, 4, 6, 6), points)
+    assert torch.equal(found[0], torch.ones(2, 4))
+    assert not torch.isfinite(found[2]).any()

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, OutputError
-from anatozoo.results.contours import ContourResult
+from anatozoo.results.contours import ContourResult, contour_band
 
 
 def square(left, top, right, bottom):
@@ -184,3 +184,81 @@ def test_folder_that_is_a_file_gives_a_sentence(tmp_path):
 
 def test_notebooks_get_a_png():
     assert make()._repr_png_().startswith(b"\x89PNG")
+
+
+def spread(scale=1.0):
+    """Standard deviations for the landmarks of `make`."""
+    draw = np.random.default_rng(1)
+    return {organ: scale * draw.random((4, 2)) for organ in ("lung_right", "lung_left", "heart")}
+
+
+def test_sigma_has_one_number_for_the_image_and_one_for_each_organ():
+    sigma = spread()
+    result = make(sigma=sigma, samples=50)
+    assert result.sigma_px == pytest.approx(np.concatenate(list(sigma.values())).mean())
+    assert result.organ_sigma_px["heart"] == pytest.approx(sigma["heart"].mean())
+    np.testing.assert_allclose(result.sigma_mm["heart"], sigma["heart"] * [0.5, 0.25])
+    assert make(sigma=sigma, samples=50, spacing_mm=None).sigma_mm is None
+    with pytest.raises(ValueError, match="read-only"):
+        result.sigma["heart"][0] = 1
+    plain = make()
+    assert plain.sigma is plain.samples is plain.sigma_px is plain.organ_sigma_px is plain.sigma_mm is None
+    assert "sigma" not in plain.to_dict()
+    assert plain.bands() == {}
+
+
+def test_sigma_survives_json_and_stands_in_the_csv(tmp_path):
+    result = make(sigma=spread(1e-4), samples=50)
+    values = json.loads(json.dumps(result.to_dict()))
+    assert (values["samples"], values["sigma_px"]) == (50, round(result.sigma_px, 6))
+    assert list(values["organ_sigma_px"]) == ["lung_right", "lung_left", "heart"]
+    assert make(sigma=spread(), samples=50, spacing_mm=None).to_dict()["sigma_mm"] is None
+    again = ContourResult.from_dict(values)
+    assert again.samples == 50
+    for organ, sigma in result.sigma.items():
+        np.testing.assert_allclose(again.sigma[organ], sigma, atol=6e-7)
+    assert ContourResult.from_dict(make().to_dict()).sigma is None
+    result.save(tmp_path, ["csv"], "a")
+    header, first, *_ = (tmp_path / "a_landmarks.csv").read_text().splitlines()
+    assert header == "organ,index,x_px,y_px,x_mm,y_mm,sigma_x_px,sigma_y_px"
+    np.testing.assert_allclose(
+        [float(x) for x in first.split(",")[-2:]], result.sigma["lung_right"][0], atol=6e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sigma": spread()},
+        {"samples": 50},
+        {"sigma": {"heart": np.ones((4, 2))}, "samples": 50},
+        {"sigma": spread() | {"heart": np.ones((3, 2))}, "samples": 50},
+        {"sigma": spread(-1.0), "samples": 50},
+        {"sigma": spread(np.nan), "samples": 50},
+    ],
+)
+def test_sigma_must_fit_the_landmarks(wrong):
+    with pytest.raises(GeometryError, match=r"sigma|finite"):
+        make(**wrong)
+
+
+def test_one_sample_has_no_sigma():
+    with pytest.raises(ConfigError, match="whole number"):
+        make(sigma=spread(), samples=1)
+
+
+def test_a_band_is_as_wide_as_the_reach_across_the_contour():
+    points = square(10, 10, 50, 40).repeat(2, 0)
+    points[1::2] = (points[1::2] + np.roll(points[1::2], -1, 0)) / 2  # the middles of the edges
+    reach = np.zeros((8, 2))
+    reach[:, 1] = 3
+    quads = contour_band(points, reach)
+    assert quads.shape == (8, 4, 2)
+    # The middle of the upper edge moves up and down, that of the right edge only along the contour.
+    upper = next(i for i, p in enumerate(points) if np.allclose(p, [30, 10]))
+    corners = {tuple(np.round(corner, 6)) for corner in quads[upper]}
+    assert {(30, 7), (30, 13)} <= corners
+    beside = next(i for i, p in enumerate(points) if np.allclose(p, [50, 25]))
+    assert (50, 25) in {tuple(np.round(corner, 6)) for corner in quads[beside]}
+    x, y = quads[..., 0], quads[..., 1]
+    assert ((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1) >= -1e-9).all()
