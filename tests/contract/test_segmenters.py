@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.errors import ConfigError
 from anatozoo.nn.graphs import organ_slices
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.tasks.contours import ContourTask
@@ -75,3 +76,20 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
     assert (columns.mean(), rows.mean()) == (50, 29.5)
     # Half of the frame, whose width is the source's.
     assert np.ptp(columns) + 1 == pytest.approx(50.5, abs=1)
+
+
+@of("contours", "labels")
+def test_samples_give_a_spread_or_are_refused(method: str, variant: Variant) -> None:
+    module = build(method, variant)
+    source = make_chest_phantom(61, 97, noise=20.0).image
+    if not module.has_latent:
+        with pytest.raises(ConfigError, match="no latent code"):
+            module.predict(source, samples=3)
+        return
+    one, [other] = module.predict(source, samples=3), module.predict_batch([source], samples=3)
+    assert {organ: sigma.shape for organ, sigma in one.sigma.items()} == {
+        organ: (count, 2) for organ, count in module.organs.items()
+    }
+    assert one.samples == 3
+    assert one.sigma_px == other.sigma_px > 0
+    json.dumps(one.to_dict())

@@ -137,7 +137,7 @@ def _add_legend(
     width = max(canvas.shape[1], round(360 * unit))
     organs: list[Entry] = [(display_name(organ), _TEXT, color) for organ, color in colors.items()]
     remarks: list[Entry] = [(flag.replace("_", " "), _WARNING, None) for flag in result.flags]
-    band = "" if result.sigma is None else ", bands of ± 2 σ"
+    band = "" if result.sigma is None else ", bands: ± 2 standard deviations"
     source: Entry = (f"{result.checkpoint} {result.version}{band}", _QUIET, None)
     room = width - 2 * margin
     rows = [*_wrap(organs, font, room, unit), *_wrap([source, *remarks], font, room, unit)]

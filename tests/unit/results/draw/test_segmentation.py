@@ -1,3 +1,4 @@
+import itertools
 import sys
 
 import cv2
@@ -179,3 +180,20 @@ def test_plot_of_a_label_map_names_every_organ_once(tmp_path):
     [heart] = [line for line in ax.lines if line.get_label() == "Heart"]
     x = heart.get_xdata()[np.isfinite(heart.get_xdata())]
     assert (x.min(), x.max()) == tuple(np.flatnonzero(result.masks["heart"].any(axis=0))[[0, -1]])
+
+
+def test_bands_are_drawn_around_contours_with_their_width():
+    plain = make()
+    sigma = {organ: np.zeros_like(points) for organ, points in plain.landmarks.items()}
+    sigma["heart"] = np.full_like(sigma["heart"], 4.0)
+    result = make(sigma=sigma, samples=50)
+    without, with_bands = (draw_overlay(each)[:1000].astype(int) for each in (plain, result))
+    changed = np.argwhere(np.abs(without - with_bands).max(-1) > 8)[:, ::-1] * 256 / 1000
+    heart = np.concatenate([plain.landmarks["heart"], plain.landmarks["heart"][:1]])
+    steps = np.concatenate([np.linspace(a, b, 20) for a, b in itertools.pairwise(heart)])
+    away = np.linalg.norm(changed[:, None] - steps, axis=-1).min(1)
+    # Two standard deviations of 4 pixels to either side; corners reach a little further.
+    assert 7 < away.max() < 11
+    assert len(changed) > 5000
+    figure = result.plot()
+    assert len(figure.axes[0].patches) == len(plain.plot().axes[0].patches) + len(sigma)
