@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, Sampler
 
 from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
@@ -59,6 +59,41 @@ class EpochSampler(RandomSampler):
         if seed is not None:
             self.generator = torch.Generator().manual_seed(derived_seed(seed, self.epoch))
         return super().__iter__()
+
+
+class SourceSampler(DistributedSampler[int]):
+    """Draws the source of each item at random, then an item of that source.
+
+    All items of a source have been drawn before one comes again. An epoch is as long as the data set.
+    The order follows from the seed and the epoch, as with `EpochSampler`, and processes share it.
+
+    Args:
+        sources: the source of each item, by number.
+        shares: probability of each source; its items are drawn only where it is above 0.
+    """
+
+    def __init__(self, sources: Sequence[int], shares: Sequence[float]) -> None:
+        joined = torch.distributed.is_initialized()
+        super().__init__(
+            sources,  # type: ignore[arg-type]  # only its length is asked for
+            num_replicas=torch.distributed.get_world_size() if joined else 1,
+            rank=torch.distributed.get_rank() if joined else 0,
+        )
+        self.sources, self.shares = torch.as_tensor(sources), torch.as_tensor(shares, dtype=torch.float64)
+
+    def __iter__(self) -> Iterator[int]:
+        seed = global_seed()
+        random = torch.Generator()
+        random.manual_seed(random.seed() if seed is None else derived_seed(seed, self.epoch))
+        drawn = torch.multinomial(self.shares, self.total_size, replacement=True, generator=random)
+        order = torch.empty_like(drawn)
+        for number in range(len(self.shares)):
+            places, members = (torch.nonzero(x == number)[:, 0] for x in (drawn, self.sources))
+            if len(places):
+                passes = range(math.ceil(len(places) / len(members)))
+                dealt = [members[torch.randperm(len(members), generator=random)] for _ in passes]
+                order[places] = torch.cat(dealt)[: len(places)]
+        return iter(order[self.rank :: self.num_replicas].tolist())
 
 
 def seed_training_step(trainer: L.Trainer) -> None:
@@ -109,16 +144,30 @@ class CaseDataset(Dataset[dict[str, Tensor]]):
         return {key: value.clone() for key, value in stored.items()}
 
 
-def loader(dataset: Any, *, batch_size: int, num_workers: int, train: bool = False) -> DataLoader[Any]:
+def loader(
+    dataset: Any,
+    *,
+    batch_size: int,
+    num_workers: int,
+    train: bool = False,
+    sampler: Sampler[int] | None = None,
+) -> DataLoader[Any]:
     """Batches of a data set, in order; for training shuffled every epoch, without an incomplete last batch.
 
     If the share of a process is smaller than a batch, it is one batch.
+
+    Args:
+        dataset: the items.
+        batch_size: items per process and batch.
+        num_workers: number of loading processes.
+        train: for training.
+        sampler: order of the items in training; None shuffles them.
     """
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset) if train else None,
+        sampler=(sampler or EpochSampler(dataset)) if train else None,
         drop_last=train and math.ceil(len(dataset) / processes) >= batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

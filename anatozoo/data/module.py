@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,7 +13,8 @@ from lightning.pytorch.utilities import CombinedLoader, rank_zero_info, rank_zer
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from anatozoo.data.base import CaseDataset, loader, seed_training_step
+from anatozoo.data.annotated import by_source, check_sources
+from anatozoo.data.base import CaseDataset, SourceSampler, loader, seed_training_step
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.base import Listing, shown, unused
 from anatozoo.data.layouts.doubts import doubts_of
@@ -50,6 +52,10 @@ class ZooDataModule(L.LightningDataModule):
         num_workers: number of loading processes; images are read once and kept in memory.
         repeat: passes over the training items per epoch.
         unlabelled: images without annotation per process and step, from the training split; None uses none.
+        balance: how training items are drawn: None takes each once per epoch; ``"domain"`` draws the source
+            of each item, the `Case.domain`, with equal probability, so that batches mix sources of any
+            sizes; a mapping gives each source a weight, such as ``{"JSRT": 2, "site_b": 1}``. The length of
+            an epoch stays.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -57,6 +63,8 @@ class ZooDataModule(L.LightningDataModule):
 
     fewest: ClassVar[int] = 1
     """Smallest number of cases in a split."""
+    partial: ClassVar[bool] = False
+    """Whether sources may annotate other organs than one another."""
 
     def __init__(
         self,
@@ -71,6 +79,7 @@ class ZooDataModule(L.LightningDataModule):
         num_workers: int = 0,
         repeat: int = 1,
         unlabelled: int | None = None,
+        balance: str | dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore="frame")
@@ -87,7 +96,12 @@ class ZooDataModule(L.LightningDataModule):
         self.eval_layouts = [chosen] if isinstance(chosen, str) else list(chosen)
         self.label_values, self.subject_pattern = label_values, subject_pattern
         self.batch_size, self.num_workers, self.repeat = batch_size, num_workers, repeat
-        self.unlabelled = unlabelled
+        self.unlabelled, self.balance = unlabelled, balance
+        if isinstance(balance, str) and balance != "domain":
+            raise ConfigError(
+                f"data.balance={balance!r} is unknown; choose domain, or give each source a weight such as "
+                "{site_a: 1, site_b: 2}."
+            )
         self.domains: list[str] = []
         self.sets: dict[str, Any] = {}
         self._said: set[str] = set()
@@ -133,9 +147,12 @@ class ZooDataModule(L.LightningDataModule):
                     f"{self.root}: the split {split!r} of {', '.join(layouts)} has {len(chosen)} cases that "
                     f"can be used, not {self.fewest} or more; see `anatozoo doctor --data ROOT`."
                 )
+            numbered = self._numbered(chosen, split)
             if split == "train":
+                self._say(check_sources(self.root, cases, self.organs))
                 self._doubt(chosen)
-            self.sets[split] = self.items(self._numbered(chosen, split), split)
+                self._try(numbered)
+            self.sets[split] = self.items(numbered, split)
             if split == "train" and self.unlabelled is not None:
                 bare = [case for case in cases if case.image is not None and not case.labelled]
                 if not bare:
@@ -158,6 +175,7 @@ class ZooDataModule(L.LightningDataModule):
             dims=self.frame.dims,
             label_values=self.label_values,
             subject_pattern=self.subject_pattern,
+            partial=self.partial,
         )
         self._announce(listing)
         return listing.cases
@@ -171,8 +189,25 @@ class ZooDataModule(L.LightningDataModule):
 
     @rank_zero_only
     def _doubt(self, cases: Sequence[Case]) -> None:
-        """Say what a few of the annotations hold that cannot be meant."""
-        self._say([f"{self.root}: {doubt}" for doubt in doubts_of(cases, self.organs, self.frame.dims)])
+        """Say what a few of the annotations, of all sources or else of one, hold that cannot be meant."""
+        said, sources = self._doubts(self.root, cases), by_source(cases)
+        if not said and len(sources) > 1:
+            for source, members in sources.items():
+                said += self._doubts(f"{self.root}, source {source}", members)
+        self._say(said)
+
+    def _doubts(self, where: str, cases: Sequence[Case]) -> list[str]:
+        organs = [organ for organ in self.organs if any(case.has(organ) for case in cases)]
+        return [f"{where}: {doubt}" for doubt in doubts_of(cases, organs, self.frame.dims)]
+
+    def _try(self, items: CaseDataset) -> None:
+        """Read a case of each source where there are several, so that what does not fit is found at once."""
+        sources = [case.domain for case in items.cases]
+        for source in sorted(set(sources)) if len(set(sources)) > 1 else ():
+            try:
+                items[sources.index(source)]
+            except DataError as error:
+                raise DataError(f"{self.root}, source {source}: {error}") from error
 
     def _say(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
@@ -186,7 +221,29 @@ class ZooDataModule(L.LightningDataModule):
         if split == "train" and self.repeat > 1:
             items = ConcatDataset([items] * self.repeat)
         size = batch_size or self.batch_size
-        return loader(items, batch_size=size, num_workers=self.num_workers, train=train)
+        sampler = self._sampler(self.sets[split]) if split == "train" and self.balance is not None else None
+        return loader(items, batch_size=size, num_workers=self.num_workers, train=train, sampler=sampler)
+
+    def _sampler(self, items: Any) -> SourceSampler:
+        """The sampler that `balance` names.
+
+        Raises:
+            ConfigError: items are no single cases, or a source is unknown, has no weight or a negative one.
+        """
+        if not isinstance(items, CaseDataset):
+            raise ConfigError("data.balance draws single cases, but these items hold several; leave it out.")
+        found = [case.domain for case in items.cases]
+        names = sorted(set(found))
+        weights = dict.fromkeys(names, 1.0) if isinstance(self.balance, str) else dict(self.balance or {})
+        if set(weights) != set(names):
+            raise ConfigError(
+                f"data.balance names {', '.join(sorted(weights)) or 'nothing'}, but the training cases come "
+                f"from {', '.join(names)}; give each of these a weight."
+            )
+        shares = [float(weights[name]) for name in names]
+        if not all(math.isfinite(share) and share >= 0 for share in shares) or not any(shares):
+            raise ConfigError(f"data.balance={weights} must not be negative, and one weight above 0.")
+        return SourceSampler([names.index(name) for name in found] * self.repeat, shares)
 
     def train_dataloader(self) -> Any:
         """Training items, shuffled every epoch, and unlabelled ones if requested."""

@@ -5,18 +5,19 @@ cover. Both labels then count as right.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import parts_of
 from anatozoo.nn.graphs import organ_names
 from anatozoo.nn.labels import one_hot
-from anatozoo.nn.losses import masked_dice_loss
+from anatozoo.nn.losses import masked_dice_loss, weighted_mean
 from anatozoo.tasks.base import FRAGMENT
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.images import ImageTask
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 DiceKind = Literal["paper", "organs"]
 """One soft Dice over all labels, background included, or the mean of the organs' soft Dice."""
+Output = Literal["labels", "organs"]
+"""One label for each pixel, or a yes or no for each organ at each pixel."""
+Missing = Literal["either", "background", "ignore"]
+"""What an organ without annotation counts as in the loss of an image, see `label_losses`."""
 
 
 class LabelTask(ImageTask):
@@ -38,11 +43,16 @@ class LabelTask(ImageTask):
     Subclasses set `network`, which gives logits. Each pixel has one label: where the heart covers a lung, the
     pixel is heart.
 
+    With ``output="organs"`` the network decides about each organ separately. Organs with a probability above
+    0.5 are then painted in their order.
+
     Args:
         organs: name of a set, or names of organs in the order of their labels 1, 2, ..., see
             `anatozoo.nn.graphs.organ_names`.
         frame: see `ImageTask`.
         check_view: see `ImageTask`.
+        output: what the network's channels are: ``"labels"`` (background, then the organs; a pixel has one
+            of them) or ``"organs"`` (the organs, independent of one another).
 
     Raises:
         ConfigError: settings that are not possible.
@@ -54,18 +64,32 @@ class LabelTask(ImageTask):
     network: nn.Module
 
     def __init__(
-        self, organs: str | Sequence[str], frame: FrameSpec | Mapping[str, Any], check_view: bool = False
+        self,
+        organs: str | Sequence[str],
+        frame: FrameSpec | Mapping[str, Any],
+        check_view: bool = False,
+        output: Output = "labels",
     ) -> None:
         super().__init__(frame, check_view)
-        self.organs = organ_names(organs)
+        if output not in get_args(Output):
+            raise ConfigError(f"output={output!r} is unknown; choose {' or '.join(get_args(Output))}.")
+        self.organs, self.output = organ_names(organs), output
+
+    @property
+    def channels(self) -> int:
+        """Output channels of the network."""
+        return len(self.organs) + (self.output == "labels")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 1 + organs, S, S), background first, of images (B, 1, S, S) in [0, 1]."""
+        """Logits (B, C, S, S) of images (B, 1, S, S) in [0, 1].
+
+        C is 1 + organs, background first, or with ``output="organs"`` the number of organs.
+        """
         logits: Tensor = self.network(image)
         return logits
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, 1 + organs, S, S) of the batch's ``image``."""
+        """Logits (B, C, S, S) of the batch's ``image``, see `forward`."""
         return self(batch["image"])
 
     def columns(self) -> list[str]:
@@ -78,17 +102,27 @@ class LabelTask(ImageTask):
         A pixel that may belong to an organ without annotation counts as right.
         """
         labels, known = batch["labels"], batch["known"] > 0
-        found = judged_labels(output.argmax(1), labels, known)
+        best = output.argmax(1) if self.output == "labels" else painted(output > 0)
+        found = judged_labels(best, labels, known)
         return label_cases(found, labels, self.organs, batch, image=batch["image"], known=known)
 
     def maps(self, output: Tensor, batch: Mapping[str, Tensor]) -> Maps:
-        """Probabilities, from logits (B, 1 + organs, S, S), with the labels."""
-        probability = output.float().log_softmax(1).exp()
-        return Maps(probability, one_hot(batch["labels"], output.shape[1]), batch["known"] > 0)
+        """Probabilities of the labels, from logits (B, C, S, S), with the labels."""
+        if self.output == "labels":
+            probability = output.float().log_softmax(1).exp()
+        else:
+            probability = uncovered(output.float().sigmoid())
+        return Maps(probability, one_hot(batch["labels"], probability.shape[1]), batch["known"] > 0)
 
     def _answers(self, batch: Tensor) -> np.ndarray:
-        probability: np.ndarray = self(batch).float().softmax(1).cpu().numpy()
-        return probability
+        logits = self(batch).float()
+        if self.output == "labels":
+            probability = logits.softmax(1)
+        else:
+            # An organ is there if it is more probable than not.
+            probability = F.pad(logits.sigmoid(), (0, 0, 0, 0, 1, 0), value=0.5)
+        answers: np.ndarray = probability.cpu().numpy()
+        return answers
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.results.labels import LabelResult
@@ -99,7 +133,8 @@ class LabelTask(ImageTask):
         for value, plane in enumerate(answer[1:], start=1):
             probability = geometry.image_to_source(plane)
             labels[probability > best] = value
-            np.maximum(best, probability, out=best)
+            if self.output == "labels":
+                np.maximum(best, probability, out=best)
         return LabelResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
@@ -130,7 +165,29 @@ class LabelTask(ImageTask):
         return tuple(flags)
 
 
-def label_losses(logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind) -> dict[str, Tensor]:
+def painted(masks: Tensor) -> Tensor:
+    """Label maps (B, H, W) int64 from masks (B, C, H, W) bool; later organs cover earlier ones."""
+    values = torch.arange(1, 1 + masks.shape[1], device=masks.device)[None, :, None, None]
+    return (masks * values).amax(1)
+
+
+def uncovered(probability: Tensor) -> Tensor:
+    """Probabilities of labels from those of independent organs, of which later ones cover earlier ones.
+
+    Args:
+        probability: (B, C, H, W), of each organ.
+
+    Returns:
+        (B, 1 + C, H, W), background first: the probability of the organ and of none that would cover it.
+    """
+    absent = 1 - F.pad(probability, (0, 0, 0, 0, 0, 1))
+    free = absent.flip(1).cumprod(1).flip(1)
+    return torch.cat([free[:, :1], probability * free[:, 1:]], 1)
+
+
+def label_losses(
+    logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind, missing: Missing = "either"
+) -> dict[str, Tensor]:
     """Cross-entropy and a soft Dice loss, under partial annotation.
 
     Args:
@@ -139,21 +196,58 @@ def label_losses(logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind) 
         known: (B, organs) bool, whether each organ is annotated in the image.
         dice: ``"paper"`` (one Dice over all labels, background included) or ``"organs"`` (the mean of the
             organs' Dice).
+        missing: what counts as right where an organ without annotation may be: ``"either"`` (that organ, and
+            the label that is given), ``"background"`` (the label that is given, as if all organs were
+            annotated: a network then learns that such images lack the organ), or ``"ignore"`` (nothing:
+            pixels labelled as background do not count in images that lack an organ's annotation).
 
     Returns:
         ``cross_entropy`` and ``dice``, scalars.
     """
     log_probability = logits.float().log_softmax(1)
-    right = log_probability.masked_fill(~admissible(labels, known), -torch.inf).logsumexp(1)
+    allowed = admissible(labels, known if missing == "either" else torch.ones_like(known))
+    right = log_probability.masked_fill(~allowed, -torch.inf).logsumexp(1)
+    counted = torch.ones_like(right)
+    if missing == "ignore":
+        counted = ((labels > 0) | known.all(1)[:, None, None]).to(right.dtype)
+    elif missing == "background":
+        known = torch.ones_like(known)
     if dice == "paper":
         # Probabilities and one-hot labels both sum to 1 at each pixel, so that Dice over all labels together
         # is the mean probability of the right labels.
-        loss = 1 - right.exp().mean()
+        loss = 1 - weighted_mean(right.exp(), counted)
     else:
         truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(right.dtype)
         probability = torch.where(truth > 0, right.exp()[:, None], log_probability[:, 1:].exp())
-        loss = masked_dice_loss(probability, truth, known[:, :, None, None].to(right.dtype).expand_as(truth))
-    return {"cross_entropy": -right.mean(), "dice": loss}
+        weight = known[:, :, None, None].to(right.dtype) * counted[:, None]
+        loss = masked_dice_loss(probability, truth, weight)
+    return {"cross_entropy": -weighted_mean(right, counted), "dice": loss}
+
+
+def organ_losses(logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy and soft Dice of organs that are decided separately, where they are annotated.
+
+    The loss of UNet-HT, the baseline for heterogeneous labels of Gaggion et al., ISBI 2023: for each organ
+    binary cross-entropy, and one soft Dice over the pixels of all images of the batch.
+
+    Args:
+        logits: (B, C, H, W) of the organs.
+        labels: (B, H, W) int64, 0 for background.
+        known: (B, C) bool, whether each organ is annotated in the image.
+
+    Returns:
+        ``cross_entropy`` and ``dice``, scalars: means over the organs that an image of the batch has.
+    """
+    values = torch.arange(1, 1 + logits.shape[1], device=labels.device)[None, :, None, None]
+    truth = (labels[:, None] == values).to(torch.float32)
+    weight = known[:, :, None, None].to(truth.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none").mean((2, 3))
+    probability, where = logits.float().sigmoid() * weight, (0, 2, 3)
+    overlap = 2 * (probability * truth).sum(where)
+    dice = (overlap + 1.0) / (probability.sum(where) + (truth * weight).sum(where) + 1.0)
+    present = known.any(0).to(truth.dtype)
+    of_organ = (entropy * known).sum(0) / known.sum(0).clamp_min(1)
+    return {"cross_entropy": weighted_mean(of_organ, present), "dice": weighted_mean(1 - dice, present)}
 
 
 def admissible(labels: Tensor, known: Tensor) -> Tensor:

@@ -68,9 +68,12 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
                 result.landmarks[organ], np.tile([50, 29.5], (module.organs[organ], 1)), atol=1e-4
             )
         return
-    logits = torch.zeros(1, 1 + len(module.organs), size, size)
+    logits = torch.zeros(1, module.channels, size, size)
     middle = slice(size // 4, -(size // 4))
-    logits[:, 0], logits[:, :2, middle, middle] = 9.0, torch.tensor([0.0, 9.0])[:, None, None]
+    if module.output == "labels":
+        logits[:, 0], logits[:, :2, middle, middle] = 9.0, torch.tensor([0.0, 9.0])[:, None, None]
+    else:
+        logits[:], logits[:, 0, middle, middle] = -9.0, 9.0
     monkeypatch.setattr(module, "forward", lambda image: logits.expand(len(image), -1, -1, -1))
     rows, columns = np.nonzero(module.predict(make_chest_phantom(101, 60).image).mask == 1)
     assert (columns.mean(), rows.mean()) == (50, 29.5)

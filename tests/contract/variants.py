@@ -75,6 +75,13 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "one organ": Variant({"organs": ["heart"], "loss": "organs", "frame": {"size": 64}}),
         "wide": Variant({"decoder_widths": [4, 8, 16, 16, 24], "dice_weight": 0.5, "frame": {"size": 96}}),
         "recipe": Variant({"loss": "organs", "frame": {"size": 64}} | _LITE, quick=True),
+        "organs apart": Variant(
+            {"organs": ["lungs", "heart"], "output": "organs", "frame": {"size": 64}}, quick=True
+        ),
+        "dynunet": Variant(
+            {"encoder": "dynunet", "decoder_widths": [4, 4, 8], "missing": "ignore", "frame": {"size": 64}},
+            quick=True,
+        ),
         # Its finest map has a stride of 4.
         "coarse encoder": Variant(
             {"encoder": "convnext_atto", "organs": "lungs_heart", "frame": {"size": 64}}

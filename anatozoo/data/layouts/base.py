@@ -23,6 +23,7 @@ class Wanted:
             ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
             whole name.
+        partial: whether cases may lack organs, so that a list of labels may too.
     """
 
     root: Path
@@ -30,6 +31,7 @@ class Wanted:
     dims: int = 2
     label_values: Sequence[int] | str | None = None
     subject_pattern: str | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True, eq=False)

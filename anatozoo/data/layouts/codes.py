@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from anatozoo.data.case import annotated
 from anatozoo.data.layouts.base import Wanted
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.label_codes import BACKGROUND, LabelCodes, check_known, parse_labels
@@ -44,7 +45,7 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
         return codes
     if given is None:
         for path in (folder / name for name in FILES):
-            if path.is_file() and (stated := _of_file(path, organs)) is not None:
+            if path.is_file() and (stated := _of_file(path, organs, wanted.partial)) is not None:
                 return stated
     values = list(range(1, len(organs) + 1)) if given is None else list(given)
     if len(values) != len(organs) or len({*values, 0}) != len(values) + 1:
@@ -68,8 +69,8 @@ def check_values(labels: np.ndarray, codes: LabelCodes, what: str) -> None:
     check_known(labels, named, what, "give label_values")
 
 
-def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
-    """The codes of a file; None if it names no labels."""
+def _of_file(path: Path, organs: Sequence[str], partial: bool) -> LabelCodes | None:
+    """The codes of a file, of some organs if they may be partial; None if it names no labels."""
     value = read_json(path, DataError, _MOST_BYTES)
     stated: Any = None
     if _is_map(value):
@@ -87,7 +88,8 @@ def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
         if None in numbers or not numbers:
             raise DataError(f"{path}: the values of {name!r} are not whole numbers; correct it.")
         ranges[organ_named(name, organs)] = tuple((n, n) for n in numbers if n is not None)
-    if absent := [organ for organ in organs if organ not in ranges]:
+    absent = [organ for organ in organs if organ not in ranges]
+    if absent and (not partial or not any(annotated(organ, ranges) for organ in organs)):
         known = ", ".join(name for name in ranges if name != BACKGROUND)
         raise DataError(
             f"{path} names {known or 'nothing'}, not {', '.join(absent)}; name organs as it does, or say by "

@@ -22,6 +22,7 @@ def find_cases(
     dims: int = 2,
     label_values: Sequence[int] | str | None = None,
     subject_pattern: str | None = None,
+    partial: bool = False,
 ) -> Listing:
     """The cases below a folder.
 
@@ -32,6 +33,7 @@ def find_cases(
         dims: 2 for images, 3 for volumes.
         label_values: values of the organs in label maps, see `anatozoo.data.layouts.base.Wanted`.
         subject_pattern: regular expression for subjects, see `anatozoo.data.layouts.base.Wanted`.
+        partial: whether cases may lack organs.
 
     Raises:
         DataError: the folder holds no cases, or its files contradict one another.
@@ -49,9 +51,8 @@ def find_cases(
             f"the layout {chosen.name!r} holds no {dims}-D {kinds}, which the model takes; give other data, "
             "or train with a frame of another size."
         )
-    return chosen.find(
-        Wanted(place, None if organs is None else tuple(organs), dims, label_values, subject_pattern)
-    )
+    asked = None if organs is None else tuple(organs)
+    return chosen.find(Wanted(place, asked, dims, label_values, subject_pattern, partial))
 
 
 def recognised(root: Path) -> str:

@@ -1,10 +1,11 @@
 """Radiographs with organ contours or masks for HybridGNet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from anatozoo.data.base import strengths
@@ -37,6 +38,7 @@ class ChestDataset(RadiographDataset):
     ) -> None:
         super().__init__(cases, list(dict.fromkeys([*counts, *mask_organs])), frame)
         self.slices, self.mask_organs = organ_slices(counts), list(mask_organs)
+        self._said_absent = False
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Numbers in float32, masks in [0, 1]."""
@@ -57,6 +59,12 @@ class ChestDataset(RadiographDataset):
             if organ in drawn.masks and organ not in drawn.landmarks:
                 masks[channel] = np.round(255 * mask_coverage(drawn.masks[organ], geometry, cells))
                 known[channel] = True
+                if not self._said_absent and not drawn.masks[organ].any():
+                    self._said_absent = True
+                    rank_zero_info(
+                        f"anatozoo: {name}: the mask of {organ} is empty, as of an absent organ. A network "
+                        "of contours draws it all the same; only its auxiliary masks learn that it is absent."
+                    )
         found = {"masks": torch.from_numpy(masks), "known": torch.from_numpy(known)}
         return framed_landmarks(name, drawn, self.slices, geometry) | found
 
@@ -74,6 +82,8 @@ class HybridGNetDataModule(ZooDataModule):
             its defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
+
+    partial: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -97,8 +107,8 @@ class HybridGNetDataModule(ZooDataModule):
         return ChestDataset(cases, self.counts, self.mask_organs, self.frame)
 
     def usable(self, case: Case) -> bool:
-        """Whether the case has an image and an annotation."""
-        return case.image is not None and case.labelled
+        """Whether the case has an image and at least one annotated organ."""
+        return case.image is not None and any(map(case.has, self.organs))
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks (N, 2) in the network frame; the frame's centre if an organ has none."""

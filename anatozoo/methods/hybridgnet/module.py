@@ -119,7 +119,9 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
             return total
         masks, counts = F.adaptive_avg_pool2d(masks, size), F.adaptive_max_pool2d(counts, size)
         for channel, organ in enumerate(self.dense_organs):
-            use = counts[:, channel].flatten(1).amax(1) > 0
+            # A contour has no form for an absent organ: empty masks would only make it small.
+            drawn = torch.minimum(counts[:, channel], masks[:, channel])
+            use = drawn.flatten(1).amax(1) > 0
             if organ not in self.parts or not bool(use.any()):
                 continue
             shape = soft_polygon(output.landmarks[use][:, self.parts[organ]].float(), size, 0.01)

@@ -1,8 +1,8 @@
 """U-Net: from a chest radiograph to one label per pixel."""
 
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.methods.unet.network import UNet, check_size
-from anatozoo.tasks.labels import LabelTask
+from anatozoo.methods.unet.network import DYNUNET, DynUNet, UNet, check_size
+from anatozoo.tasks.labels import LabelTask, Output
 
 
 class UNetModel(LabelTask):
@@ -16,16 +16,19 @@ class UNetModel(LabelTask):
             side), or names of organs in the order of their labels; later ones cover earlier ones. In such a
             list ``"lungs"`` and ``"clavicles"`` are both sides under one label.
         frame: square input of the network; see `anatozoo.frames.spec.FrameSpec`.
-        encoder: ``"residual"`` or the name of a timm feature extractor.
-        decoder_widths: channels of the decoder at strides 1, 2, 4, ...
+        encoder: ``"residual"`` or the name of a timm feature extractor; ``"dynunet"`` takes MONAI's DynUNet
+            instead, a network in the manner of nnU-Net with deep supervision.
+        decoder_widths: channels of the decoder, and of the encoder of DynUNet, at strides 1, 2, 4, ...
         check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
+        output: ``"labels"`` (each pixel has one label), or ``"organs"`` (a yes or no for each organ, as
+            UNet-HT of Gaggion et al., ISBI 2023; later organs cover earlier ones).
 
     Raises:
         ConfigError: settings that contradict one another.
     """
 
-    network: UNet
+    network: UNet | DynUNet
 
     def __init__(
         self,
@@ -34,8 +37,12 @@ class UNetModel(LabelTask):
         encoder: str = "residual",
         decoder_widths: list[int] = [8, 16, 32, 64, 128],  # noqa: B006 - jsonargparse shows it
         check_view: bool = False,
+        output: Output = "labels",
     ) -> None:
-        super().__init__(organs, frame, check_view)
+        super().__init__(organs, frame, check_view, output)
         check_size(self.side)
         self.encoder, self.decoder_widths = encoder, list(decoder_widths)
-        self.network = UNet(1 + len(self.organs), encoder=encoder, decoder_widths=decoder_widths)
+        if encoder == DYNUNET:
+            self.network = DynUNet(self.shape, self.channels, decoder_widths)
+        else:
+            self.network = UNet(self.channels, encoder=encoder, decoder_widths=decoder_widths)

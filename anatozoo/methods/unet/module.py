@@ -1,16 +1,23 @@
 """U-Net in training: loss, and starting weights from other organs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
+from anatozoo.errors import ConfigError
 from anatozoo.methods.unet.model import UNetModel
+from anatozoo.methods.unet.network import DynUNet
 from anatozoo.nn.graphs import organ_names
-from anatozoo.tasks.labels import DiceKind, label_losses
+from anatozoo.tasks.labels import DiceKind, Missing, label_losses, organ_losses
+from anatozoo.tasks.views import Maps
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 from anatozoo.training.weights import refuse_other_shapes
+
+LATER_OUTPUTS = 0.5
+"""Weight of each further supervised output against the one before it."""
 
 
 class UNetModule(EncoderModule, UNetModel):
@@ -21,10 +28,17 @@ class UNetModule(EncoderModule, UNetModel):
 
     Args:
         loss: ``"paper"`` (cross-entropy and one soft Dice over all labels, background included) or
-            ``"organs"`` (cross-entropy and the mean soft Dice of the organs).
+            ``"organs"`` (cross-entropy and the mean soft Dice of the organs). With ``output="organs"`` it is
+            `anatozoo.tasks.labels.organ_losses` instead.
         dice_weight: weight of the Dice term.
+        missing: what organs without annotation count as: ``"either"`` (unknown), ``"background"`` (absent,
+            the naive baseline of Gaggion et al., ISBI 2023) or ``"ignore"`` (pixels without a label are left
+            out of such images), see `anatozoo.tasks.labels.label_losses`.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `UNetModel` and `anatozoo.training.encoders.EncoderModule`.
+
+    Raises:
+        ConfigError: settings that are not possible.
     """
 
     def __init__(
@@ -32,34 +46,73 @@ class UNetModule(EncoderModule, UNetModel):
         *,
         loss: DiceKind = "paper",
         dice_weight: float = 1.0,
+        missing: Missing = "either",
         optim: Optim = Optim("adam", 1e-4, 1e-5, schedule="step", lr_step=50, lr_gamma=0.9, warmup_steps=200),
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
-        self.loss, self.dice_weight = loss, dice_weight
+        if missing not in get_args(Missing):
+            raise ConfigError(f"missing={missing!r} is unknown; choose {', '.join(get_args(Missing))}.")
+        if missing == "ignore" and self.output == "organs":
+            raise ConfigError(
+                "missing='ignore' leaves out pixels without a label, which output='organs' does not have; "
+                "choose either or background."
+            )
+        self.loss, self.dice_weight, self.missing = loss, dice_weight, missing
 
-    def losses(self, output: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy and Dice of logits (B, 1 + organs, S, S), under partial annotation.
+    def answer(self, batch: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
+        """Logits (B, C, S, S), see `UNetModel.forward`; with deep supervision a list, final logits first."""
+        if isinstance(self.network, DynUNet):
+            return self.network.outputs(batch["image"])
+        return self(batch["image"])
+
+    def maps(self, output: Tensor | list[Tensor], batch: Mapping[str, Tensor]) -> Maps:
+        """Probabilities of the final logits, with the labels."""
+        return super().maps(output if isinstance(output, Tensor) else output[0], batch)
+
+    def losses(self, output: Tensor | list[Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy and Dice of logits (B, C, S, S), under partial annotation.
 
         Args:
-            output: the logits.
+            output: the logits, or a list of them, final logits first; each has half the weight of the one
+                before.
             batch: ``labels`` (B, S, S) int64, 0 for background, and ``known`` (B, organs), above 0 where the
                 organ is annotated.
         """
-        terms = label_losses(output, batch["labels"], batch["known"] > 0, self.loss)
-        return terms | {"dice": self.dice_weight * terms["dice"]}
+        levels = [output] if isinstance(output, Tensor) else output
+        found = [self._level_losses(logits, batch["labels"], batch["known"] > 0) for logits in levels]
+        shares = torch.tensor([LATER_OUTPUTS**level for level in range(len(levels))])
+        shares = (shares / shares.sum()).to(batch["labels"].device)
+        weights = {"cross_entropy": 1.0, "dice": self.dice_weight}
+        return {
+            name: weight * (shares * torch.stack([terms[name] for terms in found])).sum()
+            for name, weight in weights.items()
+        }
+
+    def _level_losses(self, logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Tensor]:
+        if self.output == "labels":
+            return label_losses(logits, labels, known, self.loss, self.missing)
+        return organ_losses(logits, labels, torch.ones_like(known) if self.missing == "background" else known)
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their channel."""
-        return adapt_state(state, organ_names(settings["organs"]), self.state_dict(), self.organs)
+        first = [int(output == "labels") for output in (settings.get("output", "labels"), self.output)]
+        return adapt_state(
+            state, organ_names(settings["organs"]), self.state_dict(), self.organs, (first[0], first[1])
+        )
 
 
 def adapt_state(
-    state: Mapping[str, Tensor], organs: Sequence[str], own: Mapping[str, Tensor], own_organs: Sequence[str]
+    state: Mapping[str, Tensor],
+    organs: Sequence[str],
+    own: Mapping[str, Tensor],
+    own_organs: Sequence[str],
+    first: tuple[int, int] = (1, 1),
 ) -> dict[str, Tensor]:
     """Fit `state` of a network for `organs` to one for `own_organs` whose fresh state is `own`.
 
-    Only the last convolution depends on the organs: shared organs keep their channel.
+    Only the last convolution depends on the organs: shared organs keep their channel. `first` is the channel
+    of the first organ there and here: 1 after the background, else 0.
 
     Raises:
         WeightsError: the networks differ in more than the organs; the message lists the tensors.
@@ -72,10 +125,11 @@ def adapt_state(
         if name.startswith("network.head."):
             merged = like.clone()
             if value.shape[1:] == like.shape[1:]:
-                merged[0] = value[0]
-                for channel, organ in enumerate(own_organs, start=1):
+                if all(first):
+                    merged[0] = value[0]
+                for channel, organ in enumerate(own_organs, start=first[1]):
                     if organ in organs:
-                        merged[channel] = value[1 + list(organs).index(organ)]
+                        merged[channel] = value[first[0] + list(organs).index(organ)]
                 value = merged
         if value.shape != like.shape:
             wrong.append(f"{name}: {tuple(value.shape)} here, {tuple(like.shape)} needed")

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.nn import dynunet
 from anatozoo.nn.blocks import PAPER_WIDTHS, ResidualBlock, build_encoder
 
+DYNUNET = "dynunet"
 DECODER_WIDTHS = PAPER_WIDTHS[:-1]
 SMALLEST = 64
 
@@ -73,6 +75,15 @@ class UNet(nn.Module):
         if self.scale == 1:
             return logits
         return F.interpolate(logits, scale_factor=self.scale, mode="bilinear", align_corners=False)
+
+
+class DynUNet(dynunet.DynUNet):
+    """MONAI's DynUNet, whose contracting levels fits find as its encoder."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The contracting levels."""
+        return self.contracting
 
 
 def check_size(image_size: int) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from anatozoo.data.base import (
     CaseDataset,
     EpochSampler,
+    SourceSampler,
     derived_seed,
     loader,
     seed_training_step,
@@ -36,6 +37,38 @@ def test_an_epoch_has_one_order_whatever_was_drawn_before(monkeypatch: pytest.Mo
     assert len({tuple(epoch) for epoch in curve}) == 3
     monkeypatch.setenv("PL_GLOBAL_SEED", "8")
     assert order(whole, 2) != curve[2]
+
+
+def test_sources_are_drawn_alike_by_a_rerun_and_by_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    sources, shares = [0] * 40 + [1] * 5, [1.0, 1.0]
+    whole = SourceSampler(sources, shares)
+    assert len(whole) == 45
+    curve = []
+    for epoch in range(3):
+        whole.set_epoch(epoch)
+        curve.append(list(whole))
+    again = SourceSampler(sources, shares)
+    again.set_epoch(2)
+    torch.rand(5)
+    assert list(again) == curve[2]
+    assert len({tuple(epoch) for epoch in curve}) == 3
+    # No item of a source comes a second time before all others of it have come.
+    for epoch in curve:
+        small = [item for item in epoch if item >= 40]
+        assert all(
+            len(set(part)) == len(part) for part in (small[i : i + 5] for i in range(0, len(small), 5))
+        )
+        large = [item for item in epoch if item < 40]
+        assert len(set(large)) == len(large)
+    # Two processes share the order of one: each takes every second item.
+    parts = []
+    for rank in (0, 1):
+        part = SourceSampler(sources + [0], shares)
+        part.num_replicas, part.rank, part.num_samples, part.total_size = 2, rank, 23, 46
+        parts.append(list(part))
+    one = list(SourceSampler(sources + [0], shares))
+    assert [item for pair in zip(*parts, strict=True) for item in pair] == one
 
 
 def test_a_step_has_one_noise_and_processes_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from anatozoo.metrics.cases import case_row
 from anatozoo.nn.blocks import ResidualBlock
 from anatozoo.nn.graphs import organ_names
 from anatozoo.objectives.shape_prior import ShapePrior
-from anatozoo.tasks.labels import admissible
+from anatozoo.tasks.labels import admissible, label_losses, organ_losses, painted, uncovered
 from anatozoo.training.step import Step
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.phantoms import make_chest_phantom
@@ -313,3 +313,136 @@ def quiet(folder: Path, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, callbacks=list(callbacks), **settings,
     )  # fmt: skip
+
+
+# --- labels of several sources ---
+
+
+def test_background_and_ignore_are_what_they_say_by_hand() -> None:
+    torch.manual_seed(1)
+    truth = batch()["labels"][:, ::8, ::8]
+    logits = torch.randn(2, 3, *truth.shape[1:])
+    known = torch.tensor([[True, True], [True, False]])
+    # As without annotation of the heart: its pixels are lung there.
+    truth[1][truth[1] == 2] = 1
+    pixels = -logits.log_softmax(1).gather(1, truth[:, None])[:, 0]
+    probability, is_organ = logits.softmax(1), torch.stack([truth == 1, truth == 2], 1)
+
+    def dice(image: int, organ: int, where: Tensor) -> float:
+        p, t = probability[image, 1 + organ][where], is_organ[image, organ][where].float()
+        return float((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1))
+
+    everywhere, drawn = torch.ones_like(truth[0], dtype=torch.bool), truth[1] > 0
+    naive = label_losses(logits, truth, known, "organs", "background")
+    assert float(naive["cross_entropy"]) == pytest.approx(float(pixels.mean()), rel=1e-5)
+    expected = np.mean([1 - dice(i, o, everywhere) for i in (0, 1) for o in (0, 1)])
+    assert float(naive["dice"]) == pytest.approx(expected, rel=1e-5)
+    left_out = label_losses(logits, truth, known, "organs", "ignore")
+    counted = torch.cat([pixels[0].flatten(), pixels[1][drawn]])
+    assert float(left_out["cross_entropy"]) == pytest.approx(float(counted.mean()), rel=1e-5)
+    expected = np.mean([1 - dice(0, 0, everywhere), 1 - dice(0, 1, everywhere), 1 - dice(1, 0, drawn)])
+    assert float(left_out["dice"]) == pytest.approx(expected, rel=1e-5)
+    paper = label_losses(logits, truth, known, "paper", "ignore")
+    assert float(paper["dice"]) == pytest.approx(1 - float((-counted).exp().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("missing", "pulled"), [("either", False), ("background", True), ("ignore", False)])
+def test_only_the_naive_loss_teaches_that_an_organ_is_not_there(missing: Any, pulled: bool) -> None:
+    truth = torch.zeros(1, 8, 8, dtype=torch.long)
+    logits = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    terms = label_losses(logits, truth, torch.tensor([[True, False]]), "organs", missing)
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert logits.grad is not None
+    assert (float(logits.grad[:, 2].sum()) > 0) == pulled
+
+
+def test_organs_apart_learn_where_they_are_annotated_alone() -> None:
+    torch.manual_seed(1)
+    given = batch([[1.0, 1.0], [1.0, 0.0]])
+    logits = torch.randn(2, 2, 64, 64, requires_grad=True)
+    terms = organ_losses(logits, given["labels"], given["known"] > 0)
+    p = logits.detach().sigmoid()
+    lung, heart = (given["labels"] == 1).float(), (given["labels"] == 2).float()
+
+    def entropy(q: Tensor, t: Tensor) -> float:
+        return float(F.binary_cross_entropy(q, t))
+
+    def dice(q: Tensor, t: Tensor) -> float:
+        return float((2 * (q * t).sum() + 1) / (q.sum() + t.sum() + 1))
+
+    expected = (entropy(p[:, 0], lung) + entropy(p[0, 1], heart[0])) / 2
+    assert terms["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
+    assert terms["dice"].item() == pytest.approx(
+        1 - (dice(p[:, 0], lung) + dice(p[0, 1], heart[0])) / 2, rel=1e-5
+    )
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert logits.grad is not None
+    assert not logits.grad[1, 1].any()
+    assert logits.grad[0].any()
+    nothing = organ_losses(logits, given["labels"], torch.zeros(2, 2, dtype=torch.bool))
+    assert [value.item() for value in nothing.values()] == [0, 0]
+
+
+def test_organs_apart_are_painted_in_their_order() -> None:
+    logits = torch.tensor([[-1.0, 2.0, 2.0, -3.0], [-1.0, -2.0, 1.0, 3.0]])[None, :, None]
+    assert painted(logits > 0).tolist() == [[[0, 1, 2, 2]]]
+    shares = uncovered(logits.sigmoid())
+    torch.testing.assert_close(shares.sum(1), torch.ones(1, 1, 4))
+    p, q = (float(x) for x in logits[0, :, 0, 2].sigmoid())
+    torch.testing.assert_close(shares[0, :, 0, 2], torch.tensor([(1 - p) * (1 - q), p * (1 - q), q]))
+
+
+def test_a_prediction_of_organs_apart_holds_what_is_more_probable_than_not() -> None:
+    model = module(output="organs")
+    assert model.network.head.out_channels == 2
+    phantom = make_chest_phantom(96, 80)
+    with torch.no_grad():
+        for bias, expected in (([-50.0, -50.0], {0}), ([50.0, -50.0], {1}), ([50.0, 50.0], {2})):
+            model.network.head.weight.zero_()
+            model.network.head.bias.copy_(torch.tensor(bias))
+            assert set(np.unique(model.predict(phantom.image).mask).tolist()) == expected
+    given = batch() | {"image": torch.zeros(2, 1, 64, 64)}
+    given["known"] = given["known"] > 0
+    truth = torch.stack([given["labels"] == 1, given["labels"] == 2], 1).float() * 40 - 20
+    assert [case.numbers["dice"] for case in model.cases(truth, given)] == [1, 1]
+    maps = model.maps(truth, given)
+    torch.testing.assert_close(maps.probability, maps.truth, atol=1e-6, rtol=0)
+
+
+def test_starting_weights_go_from_labels_to_organs_apart() -> None:
+    labels, apart = module(), module(output="organs", organs=["heart", "lungs"])
+    state = apart.adapted(labels.state_dict(), labels.settings())
+    there, here = labels.network.head.weight, state["network.head.weight"]
+    torch.testing.assert_close(here, there[[2, 1]])
+    back = labels.adapted(apart.state_dict(), apart.settings())
+    torch.testing.assert_close(back["network.head.weight"][1:], apart.network.head.weight[[1, 0]])
+    torch.testing.assert_close(back["network.head.weight"][0], there[0])
+
+
+def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
+    model = module(encoder="dynunet", decoder_widths=[4, 8, 8, 8], loss="organs").train()
+    given = batch() | {"image": torch.rand(2, 1, 64, 64)}
+    outputs = model.answer(given)
+    assert [tuple(level.shape) for level in outputs] == [(2, 3, 64, 64)] * 3
+    found = model.losses(outputs, given)
+    each = [model.losses(level, given) for level in outputs]
+    for name, value in found.items():
+        expected = sum(w * t[name].item() for w, t in zip((4 / 7, 2 / 7, 1 / 7), each, strict=True))
+        assert value.item() == pytest.approx(expected, rel=1e-5)
+    assert model.maps(outputs, given).probability.shape == (2, 3, 64, 64)
+    assert model.eval().answer(given)[0].shape == (2, 3, 64, 64)
+    assert len(list(model.encoder_part.parameters())) > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"missing": "unknown"}, "missing='unknown' is unknown"),
+        ({"missing": "ignore", "output": "organs"}, "choose either or background"),
+        ({"output": "masks"}, "output='masks' is unknown"),
+        ({"encoder": "dynunet", "frame": {"size": 96}, "decoder_widths": [4] * 7}, "does not fit DynUNet"),
+    ],
+)
+def test_settings_for_missing_labels_that_are_not_possible(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        module(**settings)

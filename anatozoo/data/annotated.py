@@ -1,0 +1,69 @@
+"""What each source of a data set annotates: sources that cannot be meant, and organs that nobody drew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from anatozoo.data.case import Case, annotated
+from anatozoo.errors import DataError
+
+_ALIKE = 0.75
+"""Similarity of two names, 0 … 1, from which one may be the other misspelt."""
+
+
+def by_source(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """Source, the `Case.domain`, -> its cases; in order of the names."""
+    found: dict[str, list[Case]] = {name: [] for name in sorted({case.domain for case in cases})}
+    for case in cases:
+        found[case.domain].append(case)
+    return found
+
+
+def check_sources(root: str, cases: Sequence[Case], organs: Sequence[str]) -> list[str]:
+    """Refuse a source that annotates organs, but none of the model's.
+
+    Args:
+        root: folder of the data, for messages.
+        cases: the training cases of all sources.
+        organs: organs of the model.
+
+    Returns:
+        A sentence for each name that may be misspelt, and one about organs that no source annotates.
+
+    Raises:
+        DataError: a source has none of the model's organs.
+    """
+    said = []
+    named = {
+        source: frozenset().union(*(case.organs for case in members if case.labelled))
+        for source, members in by_source(cases).items()
+    }
+    for source, names in named.items():
+        if not names:
+            continue  # images without annotation, which are counted elsewhere
+        lacking = [organ for organ in organs if not annotated(organ, names)]
+        if len(lacking) == len(organs):
+            raise DataError(
+                f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "
+                f"organ of the model ({', '.join(organs)}); name organs as the model does, or leave the "
+                "source out."
+            )
+        said += [f"{root}: {line}" for line in _misspelt(source, names, organs, lacking)]
+    if nowhere := [o for o in organs if not any(annotated(o, names) for names in named.values())]:
+        said.append(
+            f"{root}: no training case annotates {', '.join(nowhere)}; nothing is learnt about it, and what "
+            "the network says about it is that of the weights it starts from."
+        )
+    return said
+
+
+def _misspelt(source: str, names: frozenset[str], organs: Sequence[str], lacking: Sequence[str]) -> list[str]:
+    foreign = sorted(names - set(organs))
+    pairs: Mapping[str, list[str]] = {name: get_close_matches(name, lacking, 1, _ALIKE) for name in foreign}
+    return [
+        f"the source {source} annotates {name}, which is no organ of the model, and lacks {alike[0]}; give "
+        "it that name if it is meant."
+        for name, alike in pairs.items()
+        if alike
+    ]

@@ -1,0 +1,213 @@
+"""Sources that annotate other organs than one another, or than the model has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from anatozoo.data.annotated import check_sources
+from anatozoo.data.case import Case, Drawn
+from anatozoo.data.module import ZooDataModule
+from anatozoo.errors import DataError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.grid import Grid
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
+from anatozoo.methods.unet.data import UNetDataModule
+from tests.support.phantoms import make_chest_phantom
+
+ORGANS = ["lung_right", "heart"]
+
+
+def case(source: str, *organs: str) -> Case:
+    return Case("x", "x", domain=source, organs=frozenset(organs), draw=lambda _, grid: Drawn(Grid((2, 2))))
+
+
+def site(root: Path, name: str, organs: dict[str, str], count: int = 3, size: int = 1) -> None:
+    """A folder of images, and one of masks for each organ under a name; every mask `size` times as wide."""
+    for number in range(count):
+        phantom = make_chest_phantom(96, 80, seed=number)
+        for place in ("images", *(f"masks/{written}" for written in organs.values())):
+            (root / name / place).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name / "images" / f"p{number}.png"), phantom.image)
+        for organ, written in organs.items():
+            mask = np.zeros((80, 96), np.uint8)
+            cv2.fillPoly(mask, [np.rint(phantom.landmarks[organ]).astype(np.int32)], 255)
+            mask = np.repeat(mask, size, 1)
+            cv2.imwrite(str(root / name / "masks" / written / f"p{number}.png"), mask)
+
+
+def finish(root: Path, count: int = 3) -> Path:
+    names = [f"{each.name}/p{n}" for each in sorted(root.iterdir()) for n in range(count)]
+    val = [name for name in names if name.endswith("p2")]
+    (root / "splits.json").write_text(json.dumps({"train": sorted(set(names) - set(val)), "val": val}))
+    return root
+
+
+def ready(root: Path, method: str = "unet", **settings: Any) -> ZooDataModule:
+    given: dict[str, Any] = {"layout": "folder", "frame": FrameSpec(64), "batch_size": 2} | settings
+    if method == "unet":
+        module: ZooDataModule = UNetDataModule(str(root), organs=ORGANS, **given)
+    else:
+        module = HybridGNetDataModule(str(root), organs={"lung_right": 44, "heart": 26}, **given)
+    module.setup("fit")
+    return module
+
+
+@pytest.mark.parametrize("method", ["unet", "hybridgnet"])
+def test_sources_may_annotate_different_organs(tmp_path: Path, method: str) -> None:
+    site(tmp_path, "north", {"lung_right": "lung_right", "heart": "heart"})
+    site(tmp_path, "south", {"lung_right": "lung_right"})
+    module = ready(finish(tmp_path), method)
+    items = module.sets["train"]
+    known = {case.domain: items[i]["known"].tolist() for i, case in enumerate(items.cases)}
+    assert known == {"north": [True, True], "south": [True, False]}
+
+
+def test_a_source_without_any_organ_of_the_model_is_refused(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "clavicle_left"})
+    with pytest.raises(DataError, match=r"south annotates clavicle_left, none of which .*lung_right, heart"):
+        ready(finish(tmp_path))
+
+
+def test_images_without_annotation_are_no_source_of_wrong_names() -> None:
+    cases = [case("north", *ORGANS), Case("x", "x", domain="south")]
+    assert check_sources("data", cases, ORGANS) == []
+
+
+def test_a_name_that_may_be_misspelt_is_said() -> None:
+    (said,) = check_sources("data", [case("north", *ORGANS), case("south", "lung_right", "hart")], ORGANS)
+    assert "south annotates hart" in said
+    assert "lacks heart" in said
+    # Another organ is no misspelling, nor is a name beside the right one.
+    assert check_sources("data", [case("north", *ORGANS), case("south", "heart", "spine")], ORGANS) == []
+    assert check_sources("data", [case("north", *ORGANS, "hart")], ORGANS) == []
+
+
+def test_an_organ_that_nobody_annotates_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart"})
+    ready(finish(tmp_path))
+    assert sum("no training case annotates lung_right" in line for line in said) == 1
+
+
+def test_both_sides_are_an_organ_of_two() -> None:
+    assert check_sources("data", [case("north", "lung_right", "lung_left")], ["lungs"]) == []
+
+
+def test_masks_of_another_size_end_a_fit_at_its_start(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"}, size=2)
+    with pytest.raises(DataError, match=r"source south: p0 lies on another grid than its image"):
+        ready(finish(tmp_path))
+
+
+def test_landmarks_of_other_counts_end_a_fit_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    points = {"heart": np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0]])}
+
+    def drawn(self: Case, organs: Any, grid: Any = None) -> Drawn:
+        return Drawn(grid, points if self.domain == "south" else {})
+
+    monkeypatch.setattr(Case, "read_drawn", drawn)
+    with pytest.raises(DataError, match="heart has 3 landmarks, the network has 26"):
+        ready(finish(tmp_path), "hybridgnet")
+
+
+def test_doubts_are_about_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_right"})
+    site(tmp_path, "south", {"heart": "heart"})
+    for path in (tmp_path / "south" / "masks" / "heart").iterdir():
+        cv2.imwrite(str(path), np.zeros((80, 96), np.uint8))
+    ready(finish(tmp_path))
+    (line,) = [line for line in said if "not a pixel" in line]
+    assert "source south: heart: not a pixel in any of the 2" in line  # and nothing about its lungs
+
+
+@pytest.mark.parametrize("method", ["unet", "hybridgnet"])
+def test_an_organ_that_is_absent_is_known(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.methods.hybridgnet.data.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_right"})
+    cv2.imwrite(str(tmp_path / "north" / "masks" / "heart" / "p0.png"), np.zeros((80, 96), np.uint8))
+    cv2.imwrite(str(tmp_path / "north" / "masks" / "heart" / "p1.png"), np.zeros((80, 96), np.uint8))
+    items = ready(finish(tmp_path), method).sets["train"]
+    assert all(item["known"].tolist() == [True, True] for item in items)
+    if method == "hybridgnet":
+        assert float(items[0]["masks"][1].max()) == 0
+        assert sum("p0: the mask of heart is empty" in line for line in said) == 1
+        assert len(said) == 1
+
+
+def test_a_site_says_itself_which_organs_its_label_maps_hold(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_right"})
+    site(tmp_path, "south", {"heart": "heart"})
+    for path in list((tmp_path / "south" / "masks" / "heart").iterdir()):
+        labels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert labels is not None
+        path.unlink()
+        cv2.imwrite(str(path.parents[1] / path.name), labels // 255)
+    (tmp_path / "south" / "masks" / "heart").rmdir()
+    (tmp_path / "south" / "labels.json").write_text(json.dumps({"heart": 1}))
+    items = ready(finish(tmp_path)).sets["train"]
+    south = items[[case.domain for case in items.cases].index("south")]
+    assert south["known"].tolist() == [False, True]
+    assert set(south["labels"].unique().tolist()) == {0, 2}
+    # A method that needs all organs still says what is missing.
+    with pytest.raises(DataError, match="names heart, not lung_right"):
+        AcnnDataModule(str(tmp_path), "folder", organs=ORGANS, frame=FrameSpec((64, 64)), augment=None).setup(
+            "fit"
+        )
+
+
+def test_sources_are_drawn_with_equal_probability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    site(tmp_path, "north", {"heart": "heart"}, count=20)
+    site(tmp_path, "south", {"heart": "heart"}, count=3)
+    (tmp_path / "splits.json").write_text(
+        json.dumps(
+            {
+                "train": [f"north/p{n}" for n in range(19)] + ["south/p0", "south/p1"],
+                "val": ["north/p19", "south/p2"],
+            }
+        )
+    )
+    drawn: dict[str, torch.Tensor] = {}
+    for name, balance in (("none", None), ("equal", "domain"), ("given", {"north": 0.0, "south": 2.0})):
+        module = ready(tmp_path, balance=balance, repeat=20, batch_size=4)
+        batches = list(module.train_dataloader())
+        assert len(batches) == 105
+        drawn[name] = torch.cat([batch["domain"] for batch in batches]).float()
+    assert float(drawn["none"].mean()) == pytest.approx(2 / 21, abs=0.01)
+    assert float(drawn["equal"].mean()) == pytest.approx(0.5, abs=0.08)
+    assert float(drawn["given"].mean()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("balance", "message"),
+    [
+        ("site", "choose domain"),
+        ({"north": 1.0}, "come from north, south"),
+        ({"north": 1.0, "south": 1.0, "west": 1.0}, "come from north, south"),
+        ({"north": -1.0, "south": 1.0}, "must not be negative"),
+        ({"north": 0.0, "south": 0.0}, "one weight above 0"),
+    ],
+)
+def test_impossible_weights_of_sources_are_refused(tmp_path: Path, balance: Any, message: str) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    with pytest.raises(Exception, match=message):
+        ready(finish(tmp_path), balance=balance).train_dataloader()
