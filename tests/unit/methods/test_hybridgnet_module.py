@@ -69,6 +69,15 @@ def test_contradictions_are_refused(settings: dict[str, Any], message: str) -> N
         module(**settings)
 
 
+@pytest.mark.parametrize(("epoch", "weight"), [(0, 0.1), (1, 0.3), (2, 0.5), (7, 0.5)])
+def test_the_weight_of_the_divergence_rises_over_epochs(
+    monkeypatch: pytest.MonkeyPatch, epoch: int, weight: float
+) -> None:
+    model, batch = module(kl_start=0.1, kl_weight=0.5, kl_epochs=2), labelled(2)
+    monkeypatch.setattr(HybridGNetModule, "current_epoch", epoch)
+    assert float(model.losses(output(batch["landmarks"]), batch)["kl"]) == pytest.approx(weight / 2)
+
+
 def test_the_papers_loss_by_hand() -> None:
     model, batch = module(kl_weight=0.5), labelled(2)
     terms = {k: float(v) for k, v in model.losses(output(batch["landmarks"], 0.1), batch).items()}
