@@ -307,7 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     groups = {name: summary(own) for name, own in groups_of(rows).items() if own}
     command = (
         f"python experiments/uncertainty_evidence.py --root DIR --model {Path(options.model).name} --samples "
-        f"{options.samples} --positions {options.positions} --layouts {' '.join(options.layouts)} --out DIR"
+        f"{options.samples} --positions {options.positions} --layouts {' '.join(options.layouts)}"
+        f"{' --allow-dealt-split' * options.allow_dealt_split} --out DIR"
     )
     about = (
         f"{model.checkpoint_name} {model.checkpoint_version}, {options.samples} samples, validation images. "
