@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from comparing import options_of, table_lines, write
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import rankdata
 
 import anatozoo
@@ -267,6 +268,11 @@ def figure(rows: Sequence[Row]) -> Figure:
         axes[2].plot(np.cumsum(~order) / (~failed).sum(), np.cumsum(order) / failed.sum(), label="mean σ")
         axes[2].plot(flagged[~failed].mean(), flagged[failed].mean(), "o", label="flags")
         axes[2].legend(fontsize=8)
+    for axis in (axes[0].xaxis, axes[0].yaxis, axes[1].xaxis):
+        # Numbers at every tenth between powers of ten would lie upon one another.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes[2].set(
         xlabel="false alarms", ylabel=f"failures found (Dice < {FAILURE})", xlim=(0, 1), ylim=(0, 1.02)
     )
