@@ -20,7 +20,8 @@ BUILD, CALIBRATE = "build-atlas", "calibrate"
 _USAGE = """\
 anatozoo quality [-h] IMAGES MASKS --atlas FILE --out DIR [options]
        anatozoo quality build-atlas ROOT --organs A,B --atlas FILE [options]
-       anatozoo quality calibrate IMAGES MASKS [MASKS ...] --truth DIR --atlas FILE [options]"""
+       anatozoo quality calibrate IMAGES MASKS [MASKS ...] --truth DIR
+                                  --atlas FILE [options]"""
 _DESCRIPTION = """\
 Estimate how good segmentations are where no ground truth exists, by Reverse
 Classification Accuracy: each image is registered to the most similar images of
@@ -29,8 +30,8 @@ an atlas, and its warped mask is compared with their reference masks.
 DIR receives manifest.csv with one row per image: dice_rca_max and
 dice_rca_mean over the atlas images, for all organs and for each
 (dice_rca_max/heart), and Hausdorff and average surface distances
-(hd_mm_rca_min, assd_mm_rca_mean, ...). A file that cannot be read does not stop
-the others. Run the same command again to compute only what is missing. An
+(hd_mm_rca_min, assd_mm_rca_mean, ...). A file that cannot be read does not
+stop the others. Run the same command again to compute only what is missing. An
 image is never compared with an atlas image of the same name.
 
 A calibrated atlas also gives dice_rca_calibrated/heart, an estimate on the
@@ -59,7 +60,7 @@ formats (* by default): json* (all numbers of each atlas image), picture (slow)
 examples:
   anatozoo quality build-atlas jsrt --layout jsrt --organs lungs,heart \\
       --atlas jsrt-atlas
-  anatozoo quality calibrate scans/ unet/ other/ --truth masks/ \
+  anatozoo quality calibrate scans/ unet/ other/ --truth masks/ \\
       --atlas jsrt-atlas
   anatozoo quality scans/ out/ --atlas jsrt-atlas --out quality
   anatozoo quality scans/ out/ --atlas jsrt-atlas --engine bspline --out quality

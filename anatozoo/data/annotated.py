@@ -43,7 +43,7 @@ def check_sources(root: str, cases: Sequence[Case], organs: Sequence[str]) -> li
         if not names:
             continue  # images without annotation, which are counted elsewhere
         lacking = [organ for organ in organs if not annotated(organ, names)]
-        if len(lacking) == len(organs):
+        if organs and len(lacking) == len(organs):
             raise DataError(
                 f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "
                 f"organ of the model ({', '.join(organs)}); name organs as the model does, or leave the "

@@ -314,11 +314,11 @@ def test_an_image_that_prediction_refuses_does_not_stop_its_batch(tmp_path: Path
     refused, segment = expected[1]["id"], model._segment
     sizes = []
 
-    def choosy(images: Any, precision: str | None = None) -> Any:
+    def choosy(images: Any, *more: Any) -> Any:
         sizes.append(len(images))
         if any(refused in image.name for image in images):
             raise ImageError(f"{refused} is no radiograph.")
-        return segment(images, precision)
+        return segment(images, *more)
 
     model._segment = choosy  # type: ignore[method-assign]
     first, second, failed = rows_of(model, root, layout="jsrt")
