@@ -180,7 +180,7 @@ def spoiled(
         whole: (B,) bool, images in which no organ cuts another: what is behind could not be told.
 
     Returns:
-        The planes, and which organs they hold, (B, organs) bool: never none if one is known.
+        The planes, and which organs they hold, (B, organs) bool, never none if one is known.
     """
     batch = len(planes)
     held = present(batch, names, config, planes) & known
