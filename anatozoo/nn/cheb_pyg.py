@@ -10,19 +10,17 @@ class PyGChebConv(ChebConv):
     Arguments, parameters and results are those of `anatozoo.nn.cheb.StaticChebConv`.
     """
 
-    edges: Tensor
-    edge_weight: Tensor
-
     def __init__(
         self, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
     ) -> None:
         super().__init__(in_channels, out_channels, K=order, normalization="sym", bias=bias)
-        edges = adjacency.nonzero().T.contiguous()
-        self.register_buffer("edges", edges, persistent=False)
-        self.register_buffer("edge_weight", adjacency[edges[0], edges[1]], persistent=False)
+        # No buffers: an average of weights would average indices, too, and shorten them.
+        self.edges = adjacency.nonzero().T.contiguous()
+        self.edge_weight = adjacency[self.edges[0], self.edges[1]]
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0.0, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter the node features `x` (B, N, in_channels)."""
-        return super().forward(x, self.edges, self.edge_weight, lambda_max=2.0)
+        edges, weight = self.edges.to(x.device), self.edge_weight.to(x.device)
+        return super().forward(x, edges, weight, lambda_max=2.0)

@@ -4,7 +4,7 @@ The matrices follow Gaggion et al., "Improving anatomical plausibility in medica
 hybrid graph neural networks", IEEE TMI 2022.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -85,23 +85,29 @@ def organ_slices(organs: Mapping[str, int]) -> dict[str, slice]:
     return slices
 
 
-def neighbours(organs: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """Indices of each node's predecessor and successor along its closed contour, both (N,) int64."""
-    previous, following = [], []
-    for part in organ_slices(organs).values():
-        nodes = torch.arange(part.start, part.stop)
-        previous.append(nodes.roll(1))
-        following.append(nodes.roll(-1))
-    return torch.cat(previous), torch.cat(following)
+def chords(points: Tensor, contours: Iterable[slice]) -> Tensor:
+    """Vectors (B, N, 2) from each node's predecessor to its successor along its closed contour.
+
+    Positions are shifted rather than looked up: an average of weights also averages buffers, and would
+    shorten indices among them.
+
+    Args:
+        points: (B, N, 2).
+        contours: position of each contour's nodes on the node axis, in order and without gaps.
+    """
+    parts = [points[:, part] for part in contours]
+    return torch.cat([part.roll(-1, 1) - part.roll(1, 1) for part in parts], 1)
 
 
 def adjacency(organs: Mapping[str, int]) -> Tensor:
     """Adjacency of the closed contours, (N, N) float32 with ones beside the (cyclic) diagonal."""
-    previous, following = neighbours(organs)
-    matrix = torch.zeros(len(previous), len(previous))
-    nodes = torch.arange(len(previous))
-    matrix[nodes, previous] = 1.0
-    matrix[nodes, following] = 1.0
+    return torch.block_diag(*[_ring(count) for count in organs.values()])
+
+
+def _ring(count: int) -> Tensor:
+    nodes = torch.arange(count)
+    matrix = torch.zeros(count, count)
+    matrix[nodes, nodes.roll(1)] = matrix[nodes, nodes.roll(-1)] = 1.0
     return matrix
 
 

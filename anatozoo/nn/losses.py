@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.nn.contours import untangled
+from anatozoo.nn.graphs import chords
 
 LARGEST_LOGVAR = 10.0
 
@@ -51,8 +52,7 @@ def contour_loss(
     prediction: Tensor,
     truth: Tensor,
     weight: Tensor,
-    previous: Tensor,
-    following: Tensor,
+    contours: Iterable[slice],
     *,
     delta: float = 1.0,
 ) -> Tensor:
@@ -64,12 +64,11 @@ def contour_loss(
         prediction: (B, N, 2) in [0, 1].
         truth: (B, N, 2) in [0, 1].
         weight: (B, N), 0 for landmarks without reference.
-        previous: (N,) index of each node's predecessor on its contour.
-        following: (N,) index of its successor.
+        contours: position of each closed contour's nodes on the node axis.
         delta: error, in percent of the frame, where the loss changes from quadratic to linear.
     """
     error = (prediction - truth) / LANDMARK_UNIT
-    tangent = truth[:, following] - truth[:, previous]
+    tangent = chords(truth, contours)
     tangent = tangent / tangent.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     across = error[..., 0] * tangent[..., 1] - error[..., 1] * tangent[..., 0]
     normal = F.huber_loss(across, torch.zeros_like(across), reduction="none", delta=delta)

@@ -73,8 +73,6 @@ class RefinementStep(nn.Module):
     """
 
     offsets: Tensor
-    previous: Tensor
-    following: Tensor
 
     def __init__(
         self,
@@ -90,9 +88,6 @@ class RefinementStep(nn.Module):
         super().__init__()
         self.reach, self.parts = reach, list(graphs.organ_slices(organs).values())
         graph = graphs.adjacency(organs)
-        previous, following = graphs.neighbours(organs)
-        self.register_buffer("previous", previous, persistent=False)
-        self.register_buffer("following", following, persistent=False)
         self.register_buffer("offsets", torch.linspace(-reach, reach, SAMPLES), persistent=False)
         self.profile = nn.Linear(SAMPLES * (image_features + own_planes), node_features)
         self.embedding = nn.Parameter(torch.zeros(len(graph), 16))
@@ -111,7 +106,7 @@ class RefinementStep(nn.Module):
 
         `planes` are those of the organs, (B, organs, S, S), where the step looks at them.
         """
-        tangent = position[:, self.following] - position[:, self.previous]
+        tangent = graphs.chords(position, self.parts)
         tangent = tangent / tangent.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         normal = torch.stack([tangent[..., 1], -tangent[..., 0]], -1)
         points = position[:, :, None] + self.offsets[:, None] * normal[:, :, None]

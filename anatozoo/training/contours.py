@@ -27,8 +27,6 @@ class ContourModule(ZooModule):
 
     network: Any
     organs: dict[str, int]
-    previous: Tensor
-    following: Tensor
     down: Tensor
 
     def __init__(
@@ -45,9 +43,6 @@ class ContourModule(ZooModule):
         self.kl_weight, self.kl_start, self.kl_epochs = kl_weight, kl_start, kl_epochs
         self.uncrossing_weight = uncrossing_weight
         self.huber_delta = huber_delta
-        previous, following = graphs.neighbours(self.organs)
-        self.register_buffer("previous", previous, persistent=False)
-        self.register_buffer("following", following, persistent=False)
         self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
 
     def on_fit_start(self) -> None:
@@ -75,7 +70,7 @@ class ContourModule(ZooModule):
         if not fine:
             return losses.landmark_huber(position, truth, weight, delta=self.huber_delta)
         return losses.contour_loss(
-            position, truth, weight, self.previous, self.following, delta=self.huber_delta
+            position, truth, weight, graphs.organ_slices(self.organs).values(), delta=self.huber_delta
         )
 
     def position_terms(self, output: HybridGNetOutput, truth: Tensor, weight: Tensor) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from anatozoo.results.draw.cases import case_picture
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
@@ -110,6 +111,18 @@ def test_evaluation_is_deterministic(method: str, variant: Variant) -> None:
     first = answer(method, module)
     torch.manual_seed(2)
     assert torch.equal(answer(method, module), first)
+
+
+@every_variant
+def test_an_average_of_unchanged_weights_has_their_buffers(method: str, variant: Variant) -> None:
+    """Lightning's averages of weights take buffers along, and cut whole numbers that they average."""
+    module = build(method, variant)
+    mean = AveragedModel(module, avg_fn=get_ema_avg_fn(0.997), use_buffers=True)
+    for _ in range(5):
+        mean.update_parameters(module)
+    for (name, mine), averaged in zip(module.named_buffers(), mean.module.buffers(), strict=True):
+        if not name.endswith("num_batches_tracked"):  # which nothing reads
+            torch.testing.assert_close(averaged, mine, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @every_variant

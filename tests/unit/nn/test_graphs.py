@@ -35,10 +35,11 @@ def test_adjacency_is_one_closed_cycle_per_organ() -> None:
     assert torch.equal(graphs.adjacency({"a": 4, "b": 5}), expected)
 
 
-def test_neighbours_stay_on_their_contour() -> None:
-    previous, following = graphs.neighbours({"a": 4, "b": 5})
-    assert previous.tolist() == [3, 0, 1, 2, 8, 4, 5, 6, 7]
-    assert following.tolist() == [1, 2, 3, 0, 5, 6, 7, 8, 4]
+def test_chords_stay_on_their_contour() -> None:
+    points = torch.arange(18.0).view(1, 9, 2) ** 2
+    previous, following = [3, 0, 1, 2, 8, 4, 5, 6, 7], [1, 2, 3, 0, 5, 6, 7, 8, 4]
+    parts = graphs.organ_slices({"a": 4, "b": 5}).values()
+    assert torch.equal(graphs.chords(points, parts), points[:, following] - points[:, previous])
 
 
 def test_downsampling_averages_pairs_and_copies_an_odd_last_node() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from anatozoo.metrics.contours import self_intersections
 from anatozoo.nn import losses
 
-PREVIOUS, FOLLOWING = torch.tensor([3, 0, 1, 2]), torch.tensor([1, 2, 3, 0])
+WHOLE = [slice(0, 4)]
 SQUARE = torch.tensor([[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]])
 
 
@@ -70,8 +70,8 @@ def test_contour_loss_forgives_sliding_more_than_leaving() -> None:
     along = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]]) * 0.02
     across = torch.stack([along[:, 1], -along[:, 0]], 1)
     point = losses.landmark_huber(SQUARE + along, SQUARE, ones())
-    sliding = losses.contour_loss(SQUARE + along, SQUARE, ones(), PREVIOUS, FOLLOWING)
-    leaving = losses.contour_loss(SQUARE + across, SQUARE, ones(), PREVIOUS, FOLLOWING)
+    sliding = losses.contour_loss(SQUARE + along, SQUARE, ones(), WHOLE)
+    leaving = losses.contour_loss(SQUARE + across, SQUARE, ones(), WHOLE)
     torch.testing.assert_close(sliding, point)
     # The whole error of length 0.02·√2 counts once more: 2√2 - 1/2.
     torch.testing.assert_close(leaving, point + 2 * math.sqrt(2) - 0.5)
@@ -116,7 +116,7 @@ def test_without_any_truth_the_loss_and_its_gradient_are_zero(name: str) -> None
     value = {
         "landmark_mse": lambda: losses.landmark_mse(points, origin, nowhere),
         "landmark_huber": lambda: losses.landmark_huber(points, origin, nowhere),
-        "contour": lambda: losses.contour_loss(points, origin, nowhere, PREVIOUS, FOLLOWING),
+        "contour": lambda: losses.contour_loss(points, origin, nowhere, WHOLE),
         "masked_dice": lambda: losses.masked_dice_loss(maps, empty, empty),
         "dense": lambda: losses.dense_loss(maps, empty, empty),
     }[name]()
