@@ -179,6 +179,8 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     how = conditions_of(model, args)
     if args.precision:
         model.precision = args.precision
+    if args.samples is not None:
+        model.samples = model.sampled(args.samples)
     split = None if args.split == "all" else args.split
     cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
     for sentence in describe(cases):
@@ -244,9 +246,8 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     given = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(set(given) - model.conditions):
         raise ConfigError(f"{args.name} does not use --{foreign[0]}; leave it out.")
-    given.pop("occlusion", None)
-    if "samples" in given:
-        model.samples = model.sampled(given.pop("samples"))
+    for name in ("occlusion", "samples"):  # of each pass over the data, and of the model
+        given.pop(name, None)
     spacing = None if args.spacing_mm is None else tuple(args.spacing_mm)
     return Conditions(measures_of(args), spacing, **given)
 

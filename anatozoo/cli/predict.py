@@ -213,10 +213,9 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
         elif kind is not None:
             inputs = find_inputs(kind, args.inputs, args.out)
         return task_for(
-            load_named(args.name, args.device, args.precision),
+            load_named(args.name, args.device, args.precision, args.samples),
             inputs,
             args.out,
-            samples=args.samples,
             then=None if args.then is None else load_named(args.then, args.device, args.precision),
             options=options,
             groups=args.groups,
@@ -235,8 +234,8 @@ def _judge(args: argparse.Namespace) -> Judge | None:
     return judge_of(args, Atlas.load(args.quality))
 
 
-def load_named(name: str, device: str, precision: str = "32") -> Any:
-    """The checkpoint of this name on a device, with a precision.
+def load_named(name: str, device: str, precision: str = "32", samples: int | None = None) -> Any:
+    """The checkpoint of this name on a device, whose predictions have a precision and a number of samples.
 
     Raises:
         AnatozooError: there is none, or it cannot compute so.
@@ -252,6 +251,10 @@ def load_named(name: str, device: str, precision: str = "32") -> Any:
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
         autocast_type(precision, device.partition(":")[0])
         model.precision = precision
+    if samples is not None:
+        if not hasattr(model, "sampled"):
+            raise ConfigError(f"{name} does not say how its latent code is sampled; leave --samples out.")
+        model.samples = model.sampled(samples)
     return model
 
 

@@ -90,7 +90,6 @@ def task_for(
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
     judge: Judge | None = None,
-    samples: int | None = None,
 ) -> Task[Any, Any, Any]:
     """What `anatozoo.serve.engine.run_task` is to do with these inputs.
 
@@ -102,7 +101,6 @@ def task_for(
         options: how files are read.
         groups: of radiographs in DICOM, also write sex, age, view, modality and manufacturer to the table.
         judge: what estimates the quality of each segmentation.
-        samples: of the latent code, see `anatozoo.tasks.images.ImageTask.predict`.
 
     Raises:
         ConfigError: nothing can be run over files by the model, the two models do not go together, or as for
@@ -118,12 +116,8 @@ def task_for(
         options=options,
         groups=groups,
         judged=judge is not None,
-        sampled=samples is not None,
+        sampled=getattr(model, "samples", None) is not None,
     )
-    if samples is not None:
-        if not hasattr(model, "sampled"):
-            raise ConfigError(f"{name} does not say how its latent code is sampled; leave samples out.")
-        model.samples = model.sampled(samples)
     job = kind.job_class()
     if isinstance(inputs, PairList):
         registered: Task[Any, Any, Any] = job(model, inputs, options)

@@ -47,7 +47,7 @@ class Predictor(nn.Module):
         precision: default precision of predictions, see `anatozoo.tasks.precision`.
         offers: outputs for training objectives: ``"maps"``, ``"points"``, ``"images"``.
         needs: what a case must have in an evaluation: ``"image"``, ``"organs"``.
-        conditions: fields of `anatozoo.tasks.trials.Conditions` that the model uses, beside the common ones.
+        conditions: options of `anatozoo evaluate` that the model uses, beside the common ones.
         batched: whether `answers` asks several inputs at a time, by ``predict_batch``.
         unit: what one trial is about, in a word, such as ``"image"``.
     """
