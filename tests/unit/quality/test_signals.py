@@ -27,6 +27,7 @@ from anatozoo.quality import (
 )
 from anatozoo.quality.latents import shrunk_covariance
 from anatozoo.results.labels import LabelResult
+from tests.support.hybridgnets import small_hybridgnet
 
 SIDE = 64
 ORGANS = ("lungs", "heart")
@@ -62,22 +63,7 @@ def small_aenet(seed: int = 0, **settings: Any) -> AeNetModule:
 
 @pytest.fixture(scope="module")
 def hybridgnet() -> HybridGNetModule:
-    torch.manual_seed(0)
-    module = HybridGNetModule(
-        organs="lungs_heart",
-        latents=8,
-        features=8,
-        template=True,
-        refine=[0.05],
-        refine_features=8,
-        anchors={"heart": [0, 5, 12, 18]},
-        frame=FrameSpec(64),
-    )
-    with torch.no_grad():  # else every contour starts as the template and stays there
-        for name, parameter in module.network.named_parameters():
-            if name.startswith(("head", "skip", "refiner.steps")):
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return module.eval()
+    return small_hybridgnet(HybridGNetModule)
 
 
 @pytest.fixture(scope="module")

@@ -13,28 +13,14 @@ from anatozoo.io.images import Image, read_image
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.tasks.contours import SAMPLES_SEED, ContourTask
+from tests.support.hybridgnets import small_hybridgnet
 
 SIDE = 64
 
 
 @pytest.fixture(scope="module")
 def model() -> HybridGNetModel:
-    torch.manual_seed(0)
-    model = HybridGNetModel(
-        organs="lungs_heart",
-        latents=8,
-        features=8,
-        template=True,
-        refine=[0.05],
-        refine_features=8,
-        anchors={"heart": [0, 5, 12, 18]},
-        frame=FrameSpec(SIDE),
-    )
-    with torch.no_grad():  # else every contour starts as the template and stays there
-        for name, parameter in model.network.named_parameters():
-            if name.startswith(("head", "skip", "refiner.steps")):
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
+    return small_hybridgnet(HybridGNetModel, SIDE)
 
 
 @pytest.fixture(scope="module")
