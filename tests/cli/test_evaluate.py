@@ -12,7 +12,7 @@ import torch
 from anatozoo.cli.main import main
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image
-from anatozoo.io.landmarks import draw_label_map
+from anatozoo.io.landmarks import CHEST_ORGANS, draw_label_map
 from anatozoo.methods.acregnet.model import AcRegNetModel
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.model import PostDAEModel
@@ -21,15 +21,9 @@ from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.tasks.base import Predictor
 from anatozoo.tasks.images import ImageTask
+from tests.support.chest_data import write_case
 from tests.support.phantoms import make_chest_phantom
 
-FOLDERS = {
-    "RL": "lung_right",
-    "LL": "lung_left",
-    "H": "heart",
-    "RCLA": "clavicle_right",
-    "LCLA": "clavicle_left",
-}
 NAMES = ["JPCLN001", "JPCLN002", "JPCLN003"]
 
 
@@ -66,7 +60,7 @@ class ShiftedTruth(Labeller):
 
     def __init__(self) -> None:
         super().__init__()
-        self.organs = list(FOLDERS.values())
+        self.organs = list(CHEST_ORGANS)
         self.seen: list[Image] = []
 
     def predict_batch(  # type: ignore[override]
@@ -90,18 +84,14 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ShiftedTruth:
 def jsrt(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     phantom = make_chest_phantom(1024, 1024)
-    (root / "images").mkdir(parents=True)
-    (root / "splits").mkdir()
+    (root / "splits").mkdir(parents=True)
     (root / "splits/val.txt").write_text("\n".join(NAMES))
     (root / "clinical.csv").write_text(
         "File,Dataset,Sex,Age\n"
         + "\n".join(f"{n}.png,JSRT,{s},50" for n, s in zip(NAMES, "MMF", strict=True))
     )
     for name in NAMES:
-        PIL.Image.fromarray(phantom.image).save(root / "images" / f"{name}.png")
-        for folder, organ in FOLDERS.items():
-            (root / "landmarks" / folder).mkdir(parents=True, exist_ok=True)
-            np.save(root / "landmarks" / folder / f"{name}.npy", np.rint(phantom.landmarks[organ]))
+        write_case(root, name, phantom.image, {o: np.rint(p) for o, p in phantom.landmarks.items()})
     return root
 
 

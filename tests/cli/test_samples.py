@@ -6,7 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 
@@ -14,9 +13,8 @@ from anatozoo.cli.main import main
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
-from tests.support.phantoms import make_chest_phantom
+from tests.support.chest_data import write_chest_data
 
-FOLDERS = {"RL": "lung_right", "LL": "lung_left", "H": "heart"}
 NAMES = ("JPCLN001", "JPCLN002")
 
 
@@ -30,16 +28,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> HybridGNetModel:
 
 @pytest.fixture
 def jsrt(tmp_path: Path) -> Path:
-    root, phantom = tmp_path / "data", make_chest_phantom(256, 256)
-    (root / "images").mkdir(parents=True)
-    (root / "splits").mkdir()
-    (root / "splits/val.txt").write_text("\n".join(NAMES))
-    for name in NAMES:
-        PIL.Image.fromarray(phantom.image).save(root / "images" / f"{name}.png")
-        for folder, organ in FOLDERS.items():
-            (root / "landmarks" / folder).mkdir(parents=True, exist_ok=True)
-            np.save(root / "landmarks" / folder / f"{name}.npy", np.rint(phantom.landmarks[organ]))
-    return root
+    return write_chest_data(tmp_path / "data", {"val": len(NAMES)}, side=256)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

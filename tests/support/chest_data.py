@@ -21,23 +21,35 @@ def write_chest_data(root: Path, splits: Mapping[str, int] = SPLITS, *, side: in
     for split, count in splits.items():
         names = [f"JPCLN{number + i + 1:03d}" for i in range(count)]
         for name in names:
-            _write_case(root, name, side, number)
+            _write_moved(root, name, side, number)
             number += 1
         (root / "splits").mkdir(parents=True, exist_ok=True)
         (root / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     return root
 
 
-def _write_case(root: Path, name: str, side: int, seed: int) -> None:
+def write_case(root: Path, name: str, image: np.ndarray, landmarks: Mapping[str, np.ndarray]) -> None:
+    """Write a radiograph and its landmarks.
+
+    Args:
+        root: folder of the data set.
+        name: of the image.
+        image: (side, side), uint8.
+        landmarks: organ -> (N, 2), in pixels of the image.
+    """
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(root / "images" / f"{name}.png"), image)
+    for folder, organ in LANDMARK_FOLDERS.items():
+        path = root / "landmarks" / folder / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, (landmarks[organ] + 0.5) * FRAME / len(image) - 0.5)
+
+
+def _write_moved(root: Path, name: str, side: int, seed: int) -> None:
     draw = np.random.default_rng(seed)
     scale, shift = draw.uniform(0.85, 1.0), draw.uniform(-0.04, 0.04, 2) * side
     phantom = make_chest_phantom(side, side, seed=seed)
     offset = (1 - scale) * (side - 1) / 2 + shift
     move = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(root / "images" / f"{name}.png"), cv2.warpAffine(phantom.image, move, (side, side)))
-    for folder, organ in LANDMARK_FOLDERS.items():
-        points = phantom.landmarks[organ] * scale + offset
-        path = root / "landmarks" / folder / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, (points + 0.5) * FRAME / side - 0.5)
+    image = cv2.warpAffine(phantom.image, move, (side, side))
+    write_case(root, name, image, {o: points * scale + offset for o, points in phantom.landmarks.items()})

@@ -13,26 +13,15 @@ import torch
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
-from tests.support.phantoms import make_chest_phantom
+from tests.support.chest_data import write_chest_data
 
 EXPERIMENT = "uncertainty_evidence"
-FOLDERS = {"RL": "lung_right", "LL": "lung_left", "H": "heart"}
 
 
 @pytest.fixture
 def jsrt(tmp_path: Path) -> Path:
     """Two radiographs of the validation split, with their landmarks."""
-    root, names = tmp_path / "data", ["JPCLN001", "JPCLN002"]
-    (root / "images").mkdir(parents=True)
-    (root / "splits").mkdir()
-    (root / "splits/val.txt").write_text("\n".join(names))
-    phantom = make_chest_phantom(256, 256)
-    for name in names:
-        PIL.Image.fromarray(phantom.image).save(root / "images" / f"{name}.png")
-        for folder, organ in FOLDERS.items():
-            (root / "landmarks" / folder).mkdir(parents=True, exist_ok=True)
-            np.save(root / "landmarks" / folder / f"{name}.npy", np.rint(phantom.landmarks[organ]))
-    return root
+    return write_chest_data(tmp_path / "data", {"val": 2}, side=256)
 
 
 def test_damage_is_where_it_should_be(evidence: Any) -> None:
