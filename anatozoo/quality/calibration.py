@@ -1,16 +1,14 @@
 """Calibration of quality signals: predict Dice, learnt from cases with ground truth."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.untrusted import read_json
+from anatozoo.quality.records import JsonRecord
 
 POINTS = 10
 """Number of cases that a calibration needs for each signal."""
@@ -21,7 +19,7 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonRecord):
     """Predicts Dice from one or more signals of quality; made by `fit` or read by `load`.
 
     Attributes:
@@ -92,28 +90,6 @@ class Calibration:
         estimate: Vector = (constant + np.asarray(factors) @ columns).clip(0, 1)
         return estimate
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the calibration as JSON.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        from anatozoo.io.writers import write_json
-
-        return write_json(path, self.to_dict())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file cannot be read or is not a calibration.
-        """
-        try:
-            return cls.from_dict(read_json(Path(path)))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise DataError(f"the calibration {path} cannot be read: {error}.") from error
-
     def to_dict(self) -> dict[str, Any]:
         """The calibration as JSON values."""
         return {"schema_version": 1} | asdict(self)
@@ -128,7 +104,7 @@ class Calibration:
         try:
             kind, names = str(values["kind"]), tuple(map(str, values["signals"]))
             table = tuple(tuple(map(float, row)) for row in values["table"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"this is not a calibration of anatozoo ({error!r}).") from error
         lengths = [len(row) for row in table]
         fits = {

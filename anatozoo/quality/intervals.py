@@ -16,19 +16,17 @@ band of atlas scores is that of conformal RCA, the 40th to the 95th percentile. 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.untrusted import read_json
 from anatozoo.quality.calibration import POINTS, Calibration
+from anatozoo.quality.records import JsonRecord
 from anatozoo.results.quality import DiceInterval, Judging, QualityResult
 
 ALPHA = 0.1
@@ -70,7 +68,7 @@ class OrganBand:
 
 
 @dataclass(frozen=True)
-class DiceIntervals:
+class DiceIntervals(JsonRecord):
     """Intervals of the organs of an atlas; made by `fit` and stored in the atlas by `Atlas.with_intervals`.
 
     Attributes:
@@ -149,25 +147,6 @@ class DiceIntervals:
             for organ in result.organs
             if organ in self.organs
         }
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the intervals as JSON.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        from anatozoo.io.writers import write_json
-
-        return write_json(path, self.to_dict())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file cannot be read or holds no intervals.
-        """
-        return cls.from_dict(read_json(Path(path)))
 
     def to_dict(self) -> dict[str, Any]:
         """The intervals as JSON values."""

@@ -214,6 +214,9 @@ def test_intervals_come_back_from_their_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=said):
             DiceIntervals.from_dict(good | wrong)
+    (tmp_path / "intervals.json").write_text("{}")
+    with pytest.raises(DataError, match=r"intervals\.json' cannot be read: these are not intervals"):
+        DiceIntervals.load(tmp_path / "intervals.json")
 
 
 def test_an_isotonic_curve_keeps_only_the_points_that_shape_it() -> None:

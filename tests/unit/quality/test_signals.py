@@ -443,12 +443,14 @@ def test_calibrations_survive_json(tmp_path: Path, count: int) -> None:
     assert again == fitted
     np.testing.assert_array_equal(again.predict(signals), fitted.predict(signals))
     content = json.loads((tmp_path / "c.json").read_text())
-    for broken in ({"schema_version": 2}, {"table": [[1.0]]}, {"kind": "cubic"}, {"table": "no"}):
+    huge = {"table": [[10**400]]}
+    for broken in ({"schema_version": 2}, {"table": [[1.0]]}, {"kind": "cubic"}, {"table": "no"}, huge):
         with pytest.raises(DataError, match="not a calibration"):
             Calibration.from_dict(content | broken)
-    (tmp_path / "c.json").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
-        Calibration.load(tmp_path / "c.json")
+    for text in ("{", "[]", json.dumps(content | huge)):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(DataError, match=r"c\.json' cannot be read"):
+            Calibration.load(tmp_path / "c.json")
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:
