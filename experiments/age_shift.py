@@ -22,11 +22,8 @@ within a fit too. `--only` does some of the four, so that they can be run apart.
 """
 
 import argparse
-import hashlib
 import json
-import logging
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +33,10 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from anatozoo.cli.train import NOT_FOR_USERS, shipped_config
+from anatozoo.cli.train import shipped_config
 from anatozoo.data.layouts.chest import case_of
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
@@ -59,9 +57,7 @@ ORGANS = "lungs_heart"
 SPACING_MM = 0.35
 METRICS = ("dice/lungs", "dice/heart", "hd_mm/lungs", "hd_mm/heart")
 TRAINED_SHARE = 2 / 3
-EMA_DECAY = 0.99
-WARMUP_STEPS = 30
-SAY_STEPS, SAVE_EPOCHS = 25, 6
+SAVE_EPOCHS = 6
 STEM = "age-shift"
 
 
@@ -142,7 +138,7 @@ def deal(cases: Sequence[ChestCase]) -> dict[str, Group]:
 
 def _in_proportion(cases: Sequence[ChestCase]) -> list[ChestCase]:
     """The cases in an order of which every beginning has about the same share of women."""
-    ordered = sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
+    ordered = by_hash(cases)
     places: dict[str, float] = {}
     for sex in {str(case.metadata.get("sex")) for case in cases}:
         names = [case.id for case in ordered if str(case.metadata.get("sex")) == sex]
@@ -151,24 +147,6 @@ def _in_proportion(cases: Sequence[ChestCase]) -> list[ChestCase]:
 
 
 # --- models ------------------------------------------------------------------------------------------------
-
-
-class Steps(Callback):
-    """Say now and then how far a fit is."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *rest: Any
-    ) -> None:
-        """Print every 25 steps."""
-        if trainer.global_step % SAY_STEPS == 0:
-            seconds = time.perf_counter() - self.start
-            print(
-                f"  step {trainer.global_step}, loss {float(outputs['loss']):.4f}, {seconds:.0f} s",
-                flush=True,
-            )
 
 
 def make_module(method: str, size: int) -> Any:
@@ -207,17 +185,7 @@ def train(run: Run, cases: Sequence[ChestCase], folder: Path, options: argparse.
         keep = ModelCheckpoint(
             folder, save_last=True, save_top_k=0, every_n_epochs=SAVE_EPOCHS, save_on_train_epoch_end=True
         )
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_steps=options.steps,
-            max_epochs=-1,
-            limit_val_batches=0,
-            gradient_clip_val=1.0,
-            callbacks=[EMAWeightAveraging(decay=EMA_DECAY), keep, Steps()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = trainer_of(options.steps, keep)
         last = folder / "last.ckpt"
         trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
         torch.save(module.state_dict(), weights)
@@ -535,9 +503,7 @@ def main() -> None:
     """Parse the options, train and measure what is missing, write tables and picture."""
     options = _arguments()
     torch.set_num_threads(options.threads)
-    for pattern in NOT_FOR_USERS:
-        warnings.filterwarnings("ignore", pattern)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    keep_quiet()
     groups = deal(find_patients(options.root))
     tables = {
         run: rows_of(run, groups, options) for run in RUNS if not options.only or run.folder in options.only

@@ -43,16 +43,22 @@ def test_an_image_is_never_both_learnt_from_and_judged(evidence: Any) -> None:
     assert evidence.apart(places, group)["neighbours"] != evidence.apart(places, group, of)["neighbours"]
 
 
-def test_silhouettes_are_those_of_the_definition(evidence: Any) -> None:
+@pytest.mark.usefixtures("evidence")
+def test_silhouettes_are_those_of_the_definition() -> None:
+    from heterogeneous_codes import silhouette
+
     x, group = np.array([0.0, 1.0, 5.0, 7.0]), np.array([0, 0, 1, 1])
     distance = np.abs(x[:, None] - x[None])
     expected = [(6 - 1) / 6, (5 - 1) / 5, (4.5 - 2) / 4.5, (6.5 - 2) / 6.5]
-    assert evidence.silhouette(distance, group) == pytest.approx(np.mean(expected))
+    assert silhouette(distance, group) == pytest.approx(np.mean(expected))
 
 
-def test_the_other_look_keeps_the_place_of_everything(evidence: Any) -> None:
+@pytest.mark.usefixtures("evidence")
+def test_the_other_look_keeps_the_place_of_everything() -> None:
+    from heterogeneous_design import other_look
+
     grey = np.tile(np.linspace(0, 255, 200, dtype=np.float32), (160, 1))
-    seen = evidence.other_look(Image(grey, (0.5, 0.5)))
+    seen = other_look(Image(grey, (0.5, 0.5)))
     assert seen.pixels.shape == grey.shape
     assert seen.spacing_mm == (0.5, 0.5)
     assert not seen.pixels[:8].any()
