@@ -29,6 +29,7 @@ import anatozoo
 from anatozoo.data.case import Case as DataCase
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.fairness.rows import auc
 from anatozoo.io.annotation import parts_of
 from anatozoo.io.grid import Grid
 from anatozoo.io.images import Image
@@ -36,6 +37,7 @@ from anatozoo.io.splits import refuse_dealt
 from anatozoo.metrics.cases import OVERLAP, case_row
 from anatozoo.metrics.functional import landmark_error_px
 from anatozoo.metrics.occlusion import FRAME, occlude, occlusion_centres
+from anatozoo.metrics.statistics import bootstrap_interval_of
 from anatozoo.tasks.chest_cases import compared, spread_numbers
 from anatozoo.tasks.trials import Conditions
 
@@ -129,30 +131,13 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def auroc(score: np.ndarray, failed: np.ndarray) -> float:
-    """Chance that a failure has the higher score, ties count half; NaN where all or none failed."""
-    bad = int(np.count_nonzero(failed))
-    good = len(failed) - bad
-    if not bad or not good:
-        return math.nan
-    return float((rankdata(score)[failed.astype(bool)].sum() - bad * (bad + 1) / 2) / (bad * good))
-
-
 def with_interval(statistic: Statistic, x: np.ndarray, y: np.ndarray, clusters: Sequence[str]) -> Row | None:
     """A statistic and its 95 % percentile interval over draws of whole images; None where it has no value."""
     value = statistic(x, y)
     if math.isnan(value):
         return None
-    members: dict[str, list[int]] = {}
-    for index, cluster in enumerate(clusters):
-        members.setdefault(cluster, []).append(index)
-    groups, draw = list(members.values()), np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        index = np.concatenate([groups[i] for i in draw.integers(0, len(groups), len(groups))])
-        drawn.append(statistic(x[index], y[index]))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {"value": value, "ci_low": float(low), "ci_high": float(high)}
+    low, high = bootstrap_interval_of(lambda i: statistic(x[i], y[i]), clusters, resamples=RESAMPLES)
+    return {"value": value, "ci_low": low, "ci_high": high}
 
 
 def summary(rows: Sequence[Row]) -> Row:
@@ -167,8 +152,8 @@ def summary(rows: Sequence[Row]) -> Row:
         own = [each for each, is_marked in zip(ids, marked, strict=True) if is_marked]
         found[f"{name}_error"] = with_interval(statistic, sigma[marked], error[marked], own)
         found[f"{name}_dice"] = with_interval(statistic, sigma, dice, ids)
-    found["auroc_sigma"] = with_interval(auroc, sigma, failed, ids)
-    found["auroc_flags"] = with_interval(auroc, flagged.astype(float), failed, ids)
+    found["auroc_sigma"] = with_interval(auc, failed, sigma, ids)
+    found["auroc_flags"] = with_interval(auc, failed, flagged, ids)
     found["flags"] = {
         "sensitivity": float(flagged[failed].mean()) if failed.any() else None,
         "specificity": float((~flagged[~failed]).mean()) if (~failed).any() else None,

@@ -1,6 +1,6 @@
 """What a sample of images says about all images: bootstrap intervals and paired tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,37 @@ def bootstrap_interval(
     tail = 50 * (1 - level)
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
     return low, high
+
+
+def bootstrap_interval_of(
+    statistic: Callable[[npt.NDArray[np.intp]], float],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of any number; of means, `bootstrap_interval` is quicker.
+
+    Args:
+        statistic: gives the number for the indices of the drawn rows; NaN where it has no value, and such
+            draws do not count.
+        clusters: (n,) rows of one value are drawn together.
+        resamples: number of samples drawn with replacement.
+
+    Returns:
+        Lower and upper end; NaN if no draw has a value.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for place, cluster in enumerate(clusters):
+        groups.setdefault(cluster, []).append(place)
+    members = [np.asarray(places) for places in groups.values()]
+    draw = np.random.default_rng(SEED)
+    drawn = [
+        statistic(np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))]))
+        for _ in range(resamples)
+    ]
+    finite = [value for value in drawn if np.isfinite(value)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if finite else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

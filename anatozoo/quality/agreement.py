@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
-
-_DRAWS = 2000
+from anatozoo.metrics.statistics import bootstrap_interval_of
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,14 @@ def estimate_agreement(
         raise DataError(
             "at least three finite pairs of values are needed; say what is to become of NaN first."
         )
-    groups: dict[Hashable, list[int]] = {}
-    for place, cluster in enumerate(range(len(x)) if clusters is None else clusters):
-        groups.setdefault(cluster, []).append(place)
-    members = [np.asarray(indices) for indices in groups.values()]
-    draw = np.random.default_rng(0)
-    found = []
-    for _ in range(_DRAWS):
-        index = np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
-        found.append(_correlation(x[index], y[index]))
-    finite = [value for value in found if np.isfinite(value)]
-    low, high = np.quantile(finite, [0.025, 0.975]) if finite else (np.nan, np.nan)
+    low, high = bootstrap_interval_of(
+        lambda rows: _correlation(x[rows], y[rows]), range(len(x)) if clusters is None else clusters
+    )
     return EstimateAgreement(
         n=len(x),
         r=_correlation(x, y),
-        r_low=float(low),
-        r_high=float(high),
+        r_low=low,
+        r_high=high,
         mae=float(np.abs(x - y).mean()),
         bias=float((x - y).mean()),
     )

@@ -46,10 +46,11 @@ def test_statistics(evidence: Any) -> None:
     assert evidence.spearman(x, x**3) == pytest.approx(1)
     assert evidence.pearson(x, -x) == pytest.approx(-1)
     assert math.isnan(evidence.pearson(x, np.ones(4)))
-    assert evidence.auroc(x, np.array([False, False, True, True])) == 1
-    assert evidence.auroc(x, np.array([True, False, False, True])) == 0.5
-    assert math.isnan(evidence.auroc(x, np.zeros(4, bool)))
-    assert evidence.with_interval(evidence.auroc, x, np.zeros(4, bool), list("abcd")) is None
+    assert evidence.auc(np.array([False, False, True, True]), x) == 1
+    assert evidence.auc(np.array([True, False, False, True]), x) == 0.5
+    assert evidence.auc(np.array([True, False, False, True]), x > 9) == 0.75
+    assert math.isnan(evidence.auc(np.zeros(4, bool), x))
+    assert evidence.with_interval(evidence.auc, np.zeros(4, bool), x, list("abcd")) is None
     found = evidence.with_interval(evidence.spearman, x, np.array([1.0, 3.0, 2.0, 4.0]), list("abcd"))
     assert found["value"] == pytest.approx(0.8)
     assert found["ci_low"] < 0.8 < found["ci_high"] == 1

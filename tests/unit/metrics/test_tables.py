@@ -10,7 +10,13 @@ import pytest
 
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case, Measures, case_row
-from anatozoo.metrics.statistics import bootstrap_interval, holm, paired_test, rank_biserial
+from anatozoo.metrics.statistics import (
+    bootstrap_interval,
+    bootstrap_interval_of,
+    holm,
+    paired_test,
+    rank_biserial,
+)
 from anatozoo.metrics.tables import (
     describe,
     in_mm,
@@ -258,6 +264,16 @@ def test_images_of_one_patient_are_drawn_together() -> None:
 def test_bootstrap_refuses_what_has_no_mean(values: object, clusters: object) -> None:
     with pytest.raises(ValueError, match=r"values must be|clusters for"):
         bootstrap_interval(values, clusters)
+
+
+def test_the_bootstrap_of_any_number_is_that_of_the_mean_for_the_mean() -> None:
+    values, patients = np.random.default_rng(0).gamma(2, size=30), [i // 3 for i in range(30)]
+    expected = np.ravel(bootstrap_interval(values[:, None], patients, resamples=500))
+    found = bootstrap_interval_of(lambda rows: float(values[rows].mean()), patients, resamples=500)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    some = bootstrap_interval_of(lambda rows: math.nan if 0 in rows else float(values[rows].min()), patients)
+    assert values[3:].min() <= some[0] <= some[1]
+    assert np.isnan(bootstrap_interval_of(lambda rows: math.nan, patients, resamples=3)).all()
 
 
 def test_holm_by_hand() -> None:

@@ -27,7 +27,7 @@ from anatozoo.quality import (
 )
 from anatozoo.quality.latents import shrunk_covariance
 from anatozoo.results.labels import LabelResult
-from tests.support.hybridgnets import small_hybridgnet
+from tests.support.hybridgnets import small_hybridgnet, without_variance
 
 SIDE = 64
 ORGANS = ("lungs", "heart")
@@ -340,16 +340,9 @@ def test_spread_leaves_randomness_and_mode_alone(
 def test_without_variance_the_spread_is_nothing_and_the_mean_the_prediction(
     hybridgnet: HybridGNetModule, radiograph: np.ndarray
 ) -> None:
-    layer = hybridgnet.network.fc_logvar
-    kept = {name: value.clone() for name, value in layer.state_dict().items()}
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.fill_(-60.0)
-    try:
+    with without_variance(hybridgnet):
         found = predictive_spread(radiograph, hybridgnet, samples=3)
         landmarks = hybridgnet.forward_landmarks(_framed(radiograph))
-    finally:
-        layer.load_state_dict(kept)
     assert found.of("lungs") < 1e-4
     # Pixels of the image of 128 x 96 in the frame of 64 are twice as small.
     x = found.mean["lung_left"][:, 0]

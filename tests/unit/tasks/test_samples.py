@@ -13,7 +13,7 @@ from anatozoo.io.images import Image, read_image
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.tasks.contours import SAMPLES_SEED, ContourTask
-from tests.support.hybridgnets import small_hybridgnet
+from tests.support.hybridgnets import small_hybridgnet, without_variance
 
 SIDE = 64
 
@@ -87,15 +87,8 @@ def test_sigma_is_in_pixels_of_the_source(model: HybridGNetModel) -> None:
 def test_without_variance_the_mean_is_the_prediction_and_sigma_nothing(
     model: HybridGNetModel, radiographs: list[Image]
 ) -> None:
-    layer = model.network.fc_logvar
-    kept = {name: value.clone() for name, value in layer.state_dict().items()}
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.fill_(-60.0)
-    try:
+    with without_variance(model):
         plain, sampled = model.predict(radiographs[0]), model.predict(radiographs[0], samples=50)
-    finally:
-        layer.load_state_dict(kept)
     assert plain.sigma is plain.samples is plain.sigma_px is plain.organ_sigma_px is None
     assert sampled.sigma_px < 1e-3
     for organ in model.organs:
