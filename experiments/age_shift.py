@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from comparing import write
 from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -527,9 +528,7 @@ def main() -> None:
     text = report(record, found, f"../images/{STEM}.png")
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_text(options.out / f"{STEM}_experiment.json", json.dumps(record, indent=2) + "\n")
-        write_text(options.out / f"{STEM}_experiment.md", text)
+        write(options.out, f"{STEM}_experiment", record, text)
         draw(record["unseen"], options.images / f"{STEM}.png")
 
 

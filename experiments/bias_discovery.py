@@ -11,7 +11,6 @@ against polygons of the landmarks. Nothing is trained, no radiograph is read.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import PIL.Image
+from comparing import write
 
 from anatozoo.fairness import Agreement, GroupFrame, crossed_gaps, gap_agreement
 from anatozoo.io.chest import index_chest
@@ -328,9 +328,7 @@ def main() -> None:
     text = "\n".join(report_lines(command, fictitious, trained, gaps, masks)) + "\n"
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "bias-discovery_experiment.json").write_text(json.dumps(record, indent=2) + "\n")
-        (options.out / "bias-discovery_experiment.md").write_text(text)
+        write(options.out, "bias-discovery_experiment", record, text)
 
 
 def report_lines(

@@ -8,7 +8,6 @@ and on generated clouds, shapes and hands; all else it has not seen.
 """
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from chest_view_pictures import (
     shapes,
     slice_frames,
 )
+from comparing import write
 
 import anatozoo
 from anatozoo.errors import ImageError
@@ -36,7 +36,6 @@ from anatozoo.io.images import read_image
 from anatozoo.io.samples import RADIOGRAPH, sample_radiograph
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.tasks.chest_view import flags_of_view, view_probabilities
-from anatozoo.zoo.files import write_text
 
 Frames = list[Picture]
 WAYS = {
@@ -252,9 +251,7 @@ def main() -> None:
     record = record_of(options)
     print(markdown(record), flush=True)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_text(options.out / "orientation-check_experiment.json", json.dumps(record, indent=2) + "\n")
-        write_text(options.out / "orientation-check_experiment.md", markdown(record))
+        write(options.out, "orientation-check_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

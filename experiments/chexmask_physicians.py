@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from comparing import write
 
 from anatozoo.errors import DataError
 from anatozoo.io.rle import ChexmaskRow, read_chexmask
 from anatozoo.metrics.functional import dice, surface_distances
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.zoo.files import write_text
 
 FRAME = (1024, 1024)
 DATASETS = ("CANDID-PTX", "CheXpert", "ChestX-Ray8", "MIMIC-CXR-JPG", "Padchest", "VinDr-CXR")
@@ -124,8 +124,7 @@ def main() -> None:
         f"row. `{command}`"
     )
     record = {"command": command, "about": about, "pairs": found}
-    write_text(options.out / "chexmask-physicians_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(options.out / "chexmask-physicians_experiment.md", markdown(record))
+    write(options.out, "chexmask-physicians_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
+from comparing import write
 from fitting import WARMUP_STEPS, keep_quiet, trainer_of
 from heterogeneous_codes import apart, codes_of
 from heterogeneous_design import ARMS, DOMAINS, ORGANS, Run, as_seen, deal, find_patients
@@ -177,9 +178,7 @@ def main() -> None:
     text = report(record, f"../images/{STEM}.png")
     print(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_text(options.out / f"{STEM}_experiment.json", json.dumps(record, indent=1) + "\n")
-        write_text(options.out / f"{STEM}_experiment.md", text)
+        write(options.out, f"{STEM}_experiment", record, text)
         draw(runs, record["arms"], options.images / f"{STEM}.png")
 
 

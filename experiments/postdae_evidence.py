@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from comparing import write
 from scipy.stats import wilcoxon
 
 import anatozoo
@@ -290,7 +291,7 @@ def main() -> None:
         print(f"{name}: " + ", ".join(f"{organ} {value:.3f}" for organ, value in values.items()))
     print(f"other hospitals: {json.dumps(elsewhere)}")
     if options.out is not None:
-        write(options.out, results, restored, elsewhere, options)
+        write_tables(options.out, results, restored, elsewhere, options)
 
 
 def other_hospitals(model: Any, root: Path, count: int = 60) -> dict[str, Any]:
@@ -314,7 +315,7 @@ def other_hospitals(model: Any, root: Path, count: int = 60) -> dict[str, Any]:
     return summary(before, after)
 
 
-def write(
+def write_tables(
     folder: Path,
     results: Mapping[str, Mapping[str, Any]],
     restored: Mapping[str, Mapping[str, float]],
@@ -322,13 +323,11 @@ def write(
     options: argparse.Namespace,
 ) -> None:
     """Write ``postdae-jsrt_experiment.json`` and ``.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
     epochs = f" --epochs {' '.join(map(str, options.epochs))}" if options.epochs else ""
     command = (
         f"python experiments/postdae_evidence.py --root DIR --unet RUN/every{epochs} --out docs/evidence"
     )
     record = {"command": command, "segmenters": results, "restored": restored, "other hospitals": elsewhere}
-    (folder / "postdae-jsrt_experiment.json").write_text(json.dumps(record, indent=2) + "\n")
     rows = []
     for segmenter, by_repair in results.items():
         for repair, s in by_repair.items():
@@ -362,7 +361,7 @@ def write(
         "Means over 21 images and five organs (at 1024 × 1024, 0.35 mm per pixel), before → after, p of the "
         f"paired Wilcoxon signed-rank test. `{command}`"
     )
-    (folder / "postdae-jsrt_experiment.md").write_text("\n".join([title, "", note, "", *lines]) + "\n")
+    write(folder, "postdae-jsrt_experiment", record, "\n".join([title, "", note, "", *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 import torch
+from comparing import write
 from PIL import Image
 
 from anatozoo.errors import DataError
@@ -44,7 +45,6 @@ from anatozoo.quality import (
     selector_of,
 )
 from anatozoo.quality.selectors import THUMBNAIL
-from anatozoo.zoo.files import write_text
 
 ORGANS = ("lungs", "heart")
 KINDS = ("max", "mean")
@@ -217,9 +217,7 @@ def main() -> None:
     record: dict[str, Any] = {"command": command, "about": about, "engines": found}
     if options.authors:
         record["authors"] = authors(options.authors)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / f"{options.name}_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(options.out / f"{options.name}_experiment.md", markdown(record))
+    write(options.out, f"{options.name}_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

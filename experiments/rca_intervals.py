@@ -15,7 +15,6 @@ images alone, so that their interval is the estimate and a margin on both sides.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from comparing import write
 from PIL import Image
 from rca_evidence import AUTHORS, EPOCHS, ORGANS, read_truth, test_images
 from scipy.stats import binomtest
@@ -32,7 +32,6 @@ from anatozoo.metrics.tables import markdown_table
 from anatozoo.quality import Atlas, Calibration, DiceIntervals, build_atlas, register_to_atlas
 from anatozoo.quality.intervals import ALPHA, PERCENTILES, conformal_quantile, upper_mean
 from anatozoo.results.quality import QualityResult
-from anatozoo.zoo.files import write_text
 
 ENGINE = "acregnet-jsrt-rca"
 COUNT, MORE = 5, (10, 20)
@@ -417,9 +416,7 @@ def main() -> None:
     record = measured(options)
     print(markdown(record))
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_text(options.out / "rca-intervals_experiment.json", json.dumps(record, indent=2) + "\n")
-        write_text(options.out / "rca-intervals_experiment.md", markdown(record))
+        write(options.out, "rca-intervals_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparing import write
 
 import anatozoo
 from anatozoo.io.annotation import Annotation
@@ -26,7 +27,6 @@ from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.chest import FRAME, scale_points, with_pairs
 from anatozoo.metrics.tables import markdown_table
-from anatozoo.zoo.files import write_text
 
 SPACING_MM = 0.35
 LUNGS = ("lung_right", "lung_left")
@@ -149,9 +149,7 @@ def main() -> None:
         f"of covid-cxr are of other radiographs, none of which was trained on. `{command}`"
     )
     record = {"command": command, "about": about, "jsrt": jsrt, "covid": covid}
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "seg2graph-jsrt_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(options.out / "seg2graph-jsrt_experiment.md", markdown(record))
+    write(options.out, "seg2graph-jsrt_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ own contours, so a second table holds it against their true Dice, on JSRT's vali
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import torch
+from comparing import write
 from rca_evidence import ORGANS, Row, mask_path, measure, test_images
 
 import anatozoo
@@ -45,7 +45,6 @@ from anatozoo.quality import (
     reconstruction_agreement,
     shape_faults,
 )
-from anatozoo.zoo.files import write_text
 
 RCA = "acregnet-jsrt-rca"
 NETWORKS = {
@@ -311,13 +310,6 @@ def record_of(found: Measured) -> dict[str, Any]:
     }
 
 
-def write(record: dict[str, Any], folder: Path) -> None:
-    """Write the record and its tables."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "signals_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(folder / "signals_experiment.md", markdown(record))
-
-
 def main() -> None:
     """Parse the options, measure, write the tables."""
     parser = argparse.ArgumentParser(
@@ -332,7 +324,7 @@ def main() -> None:
     record = record_of(measured(options))
     print(markdown(record), flush=True)
     if options.out is not None and options.limit is None:
-        write(record, options.out)
+        write(options.out, "signals_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":

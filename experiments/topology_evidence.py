@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from comparing import write
 from scipy.ndimage import binary_fill_holes
 
 import anatozoo
@@ -24,7 +25,6 @@ from anatozoo.metrics.functional import self_intersections
 from anatozoo.metrics.plausibility import components, holes
 from anatozoo.metrics.tables import markdown_table
 from anatozoo.results.segmentation import SegmentationResult
-from anatozoo.zoo.files import write_text
 
 Mask = npt.NDArray[np.bool_]
 LUNGS = ("lung_right", "lung_left")
@@ -120,9 +120,7 @@ def main() -> None:
         f"them. `{command}`"
     )
     record = {"command": command, "about": about, "models": found}
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "topology_experiment.json", json.dumps(record, indent=2) + "\n")
-    write_text(options.out / "topology_experiment.md", markdown(record))
+    write(options.out, "topology_experiment", record, markdown(record))
 
 
 if __name__ == "__main__":
