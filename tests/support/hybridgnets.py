@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.frames.square import to_network
+from anatozoo.io.images import Image
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 
 Net = TypeVar("Net", bound=HybridGNetModel)
@@ -49,3 +53,26 @@ def without_variance(model: HybridGNetModel) -> Iterator[None]:
         yield
     finally:
         layer.load_state_dict(kept)
+
+
+def single_decodings(model: HybridGNetModel, image: Image, noise: Tensor) -> np.ndarray:
+    """The landmarks that each row of noise gives, decoded one by one.
+
+    Args:
+        model: with a refiner.
+        image: of any size.
+        noise: (samples, latents) of the standard normal distribution.
+
+    Returns:
+        (samples, landmarks, 2) in pixels of the image.
+    """
+    network, contours = model.network, []
+    pixels, geometry = to_network(image, model.side)
+    with torch.no_grad():
+        maps = network.encoder(torch.from_numpy(pixels)[None, None])
+        mu, logvar = network.encode(maps)
+        for each in noise:
+            coarse, _, nodes = network.decode(mu + each * (logvar / 2).exp(), maps)
+            last = network.refiner(coarse, nodes, maps, network.spacing).steps[-1][0]
+            contours.append(geometry.points_to_source(last.double().numpy() * model.side))
+    return np.stack(contours)

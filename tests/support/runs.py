@@ -1,6 +1,8 @@
 """Runs over files and pairs, as `anatozoo predict` makes them."""
 
+import csv
 import os
+from pathlib import Path
 from typing import Any
 
 from anatozoo.serve.engine import RunSummary, run_task
@@ -8,13 +10,13 @@ from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
 from anatozoo.serve.pairs import read_pairs
 from anatozoo.serve.runner import task_for
 
-Path = str | os.PathLike[str]
+AnyPath = str | os.PathLike[str]
 
 
 def run_folder(
     model: Any,
     inputs: Any,
-    out: Path,
+    out: AnyPath,
     *,
     then: Any = None,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -26,7 +28,23 @@ def run_folder(
 
 
 def run_pairs(
-    model: Any, pairs: Path, out: Path, *, options: ReadOptions = DEFAULT_OPTIONS, **how: Any
+    model: Any, pairs: AnyPath, out: AnyPath, *, options: ReadOptions = DEFAULT_OPTIONS, **how: Any
 ) -> RunSummary:
     """Register the pairs of a table; `how` goes to `run_task`."""
     return run_task(task_for(model, read_pairs(pairs), out, options=options), out, **how)
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    """The rows of the table of a run."""
+    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table_of(out: Path) -> dict[str, dict[str, str]]:
+    """The rows of the table of a run by the names of the files, without their folders."""
+    return {Path(row["file"]).name: row for row in rows_of(out)}
+
+
+def visible(out: Path) -> set[str]:
+    """Names in a folder that are not hidden."""
+    return {path.name for path in out.iterdir() if not path.name.startswith(".")}

@@ -31,6 +31,7 @@ from anatozoo.training.step import Step
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.heart_data import heart, write_hearts
 from tests.support.shape_priors import prior_for, with_shape
+from tests.support.trainers import QUIET
 from tests.support.volume_data import write_volumes
 
 pytestmark = [
@@ -41,14 +42,6 @@ pytestmark = [
 SIZE: dict[str, Any] = {"size": [8, 32, 32], "fit": "slices", "long_side": 40}
 FRAME: dict[str, Any] = {"frame": SIZE}
 OPTIM: dict[str, Any] = {"lr": 1e-2, "weight_decay": 1e-5, "schedule": "cosine", "warmup_steps": 1}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
 
 
 @pytest.fixture(scope="module")

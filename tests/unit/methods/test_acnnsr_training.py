@@ -21,6 +21,7 @@ from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.nn.thick_slices import degrade_slices
 from anatozoo.objectives.shape_prior import ShapePrior
 from tests.support.shape_priors import prior_for, with_shape
+from tests.support.trainers import QUIET
 from tests.support.volume_data import write_volumes
 
 pytestmark = [
@@ -31,14 +32,6 @@ pytestmark = [
 SIZE: dict[str, Any] = {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 1.0]}
 FRAME: dict[str, Any] = {"frame": SIZE}
 SPLITS = {"train": ["v0", "v1"], "val": ["v2"], "test": ["v3"]}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
 
 
 @pytest.fixture(scope="module")

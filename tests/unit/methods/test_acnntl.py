@@ -18,6 +18,7 @@ from anatozoo.nn.labels import one_hot
 from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior
 from anatozoo.training.weights import frozen
 from tests.support.heart_data import heart, write_hearts
+from tests.support.trainers import QUIET
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),
@@ -27,14 +28,6 @@ pytestmark = [
 SIZE: dict[str, Any] = {"size": [8, 32, 32], "fit": "slices", "long_side": 40}
 FRAME: dict[str, Any] = {"frame": SIZE}
 SMALL: dict[str, Any] = {"widths": [4, 8], "code": 6}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from anatozoo.methods.postdae.network import PaperDAE
 from anatozoo.metrics.cases import case_row
 from anatozoo.training.optim import Optim
 from tests.support.chest_data import write_chest_data
+from tests.support.trainers import QUIET
 from tests.support.volume_data import write_volumes
 
 pytestmark = [
@@ -25,15 +26,6 @@ pytestmark = [
 
 SMALL: dict[str, Any] = {"organs": ["lungs", "heart"], "widths": [4, 8, 8], "code": 8, "frame": {"size": 64}}
 SMALL |= {"skips": [2, 4, 8]}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
 
 
 def module(**settings: Any) -> PostDAEModule:

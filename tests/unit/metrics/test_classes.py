@@ -1,12 +1,9 @@
 """Metrics on torchmetrics: the numbers of `case_row`, whatever the batches, processes and repeats."""
 
 import math
-import multiprocessing as mp
 import pickle
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.classes import Dice, Hausdorff, MeanSurfaceDistance, OrganMetric
 from anatozoo.metrics.functional import iou
 from tests.support.label_maps import ORGANS, PREDICTION, REFERENCE, SPACING, assert_equal, label_maps
+from tests.support.ranks import SHARES, in_two_processes
 
 
 def all_metrics() -> list[OrganMetric]:
@@ -159,12 +157,6 @@ def test_a_collection_does_not_take_metrics_that_agree_once_for_the_same() -> No
 
 # Processes
 
-SHARES = {
-    "padded by the sampler": [[0, 2, 4], [1, 3, 0]],
-    "nothing on the second process": [[0, 1, 2, 3, 4], []],
-    "nothing on the first process": [[], [4, 3, 2, 1, 0]],
-}
-
 
 def collection() -> MetricCollection:
     return MetricCollection([Dice(ORGANS), Hausdorff(ORGANS), MeanSurfaceDistance(ORGANS)])
@@ -177,9 +169,7 @@ def feed(metrics: MetricCollection, images: list[int], *, named: bool = True) ->
         metrics.update(prediction=PREDICTION[one], reference=REFERENCE[one], index=index)
 
 
-def collect(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+def collect(rank: int) -> dict:
     results = {}
     for name, shares in SHARES.items():
         metrics = collection()
@@ -191,24 +181,12 @@ def collect(rank: int, port: int, out: str) -> None:
     unnamed = collection()
     feed(unnamed, [[0, 2, 4], [1, 3]][rank], named=False)
     results["unnamed"] = unnamed.compute()
-    torch.save(results, Path(out) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    out = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    processes = [context.Process(target=collect, args=(rank, port, str(out))) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(180)
-        assert process.exitcode == 0
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return in_two_processes(collect, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("shares", list(SHARES))

@@ -1,26 +1,15 @@
 import math
-import multiprocessing as mp
-import socket
-from pathlib import Path
 
 import pytest
 import torch
 
 from anatozoo.metrics.per_image import PerImageMean
+from tests.support.ranks import SHARES, in_two_processes
 
 VALUES = torch.tensor([[1.0, 10.0], [2.0, math.nan], [3.0, 30.0], [4.0, 40.0], [7.5, math.nan]])
 
 
-SHARES = {
-    "padded by the sampler": [[0, 2, 4], [1, 3, 0]],
-    "nothing on the second process": [[0, 1, 2, 3, 4], []],
-    "nothing on the first process": [[], [4, 3, 2, 1, 0]],
-}
-
-
-def collect(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+def collect(rank: int) -> dict:
     results = {}
     for name, shares in SHARES.items():
         metric = PerImageMean(2)
@@ -30,24 +19,12 @@ def collect(rank: int, port: int, out: str) -> None:
         again = metric.compute()
         metric.reset()
         results[name] = {"means": means, "again": again, "left": len(metric.rows()[0])}
-    torch.save(results, Path(out) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    out = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    processes = [context.Process(target=collect, args=(rank, port, str(out))) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(180)
-        assert process.exitcode == 0
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return in_two_processes(collect, tmp_path_factory.mktemp("ranks"))
 
 
 def single() -> torch.Tensor:

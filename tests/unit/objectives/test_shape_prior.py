@@ -25,6 +25,7 @@ from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior, fit_to, mergi
 from anatozoo.training.step import Step
 from anatozoo.training.weights import frozen
 from anatozoo.zoo.checkpoint import method_of, write_checkpoint_folder
+from tests.support import trainers
 from tests.support.shape_priors import prior_for
 
 pytestmark = [
@@ -33,15 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
 ]
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-    "limit_val_batches": 0,
-}
+QUIET = trainers.QUIET | {"limit_val_batches": 0}
 VOLUME, MILLIMETRES = [8, 32, 32], [1.0, 1.0, 1.0]
 
 

@@ -27,7 +27,7 @@ from anatozoo.quality import (
 )
 from anatozoo.quality.latents import shrunk_covariance
 from anatozoo.results.labels import LabelResult
-from tests.support.hybridgnets import small_hybridgnet, without_variance
+from tests.support.hybridgnets import single_decodings, small_hybridgnet, without_variance
 
 SIDE = 64
 ORGANS = ("lungs", "heart")
@@ -297,18 +297,13 @@ def test_spread_is_that_of_single_decodings(hybridgnet: HybridGNetModule, radiog
     from anatozoo.io.images import read_image
 
     found = predictive_spread(radiograph, hybridgnet, samples=5, seed=3)
-    network = hybridgnet.network
-    pixels, geometry = to_network(read_image(radiograph), 64)
-    noise = torch.randn((5, 8), generator=torch.Generator().manual_seed(3))
-    contours = []
+    image = read_image(radiograph)
+    every = single_decodings(
+        hybridgnet, image, torch.randn((5, 8), generator=torch.Generator().manual_seed(3))
+    )
     with torch.no_grad():
-        maps = network.encoder(torch.from_numpy(pixels)[None, None])
-        mu, logvar = network.encode(maps)
-        for each in noise:
-            coarse, _, nodes = network.decode(mu + each * (logvar / 2).exp(), maps)
-            last = network.refiner(coarse, nodes, maps, network.spacing).steps[-1][0]
-            contours.append(geometry.points_to_source(last.double().numpy() * 64))
-    every = np.stack(contours)
+        pixels = torch.from_numpy(to_network(image, SIDE)[0])[None, None]
+        logvar = hybridgnet.network.encode(hybridgnet.network.encoder(pixels))[1]
     np.testing.assert_allclose(found.mean["heart"], every.mean(0)[94:], atol=1e-3)
     np.testing.assert_allclose(found.std_px["lung_right"], every.std(0, ddof=1)[:44], atol=1e-3)
     np.testing.assert_allclose(found.latent_std, (logvar[0] / 2).exp(), rtol=1e-5)

@@ -1,6 +1,5 @@
 """Columns of patients' groups in the table of a run over DICOM files, and their audit."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from anatozoo.serve.groups import NUMBERS, TEXTS
 from tests.support.dicom_data import write_scan
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder
+from tests.support.runs import rows_of, run_folder
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask
 
 
@@ -25,14 +24,13 @@ def folder(tmp_path):
     return scans
 
 
-def rows_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {Path(row["file"]).stem: row for row in csv.DictReader(file)}
+def by_stem(out):
+    return {Path(row["file"]).stem: row for row in rows_of(out)}
 
 
 def groups_in(out):
     names = ("sex", "age", "view", "modality", "manufacturer")
-    return {stem: tuple(row[name] for name in names) for stem, row in rows_of(out).items()}
+    return {stem: tuple(row[name] for name in names) for stem, row in by_stem(out).items()}
 
 
 GROUPS = {
@@ -53,7 +51,7 @@ def test_groups_are_columns_of_the_table(folder, tmp_path):
 
 def test_nothing_about_patients_unless_asked_for(folder, tmp_path):
     run_folder(FakeSegmenter(), [folder], tmp_path / "out")
-    assert not {*TEXTS, *NUMBERS} & set(rows_of(tmp_path / "out")["a"])
+    assert not {*TEXTS, *NUMBERS} & set(by_stem(tmp_path / "out")["a"])
 
 
 def test_groups_come_and_go_without_computing_again(folder, tmp_path):
@@ -65,7 +63,7 @@ def test_groups_come_and_go_without_computing_again(folder, tmp_path):
     run_folder(model, [folder / "a.dcm"], out, groups=True)
     assert groups_in(out) == GROUPS
     run_folder(model, [folder], out)
-    assert "sex" not in rows_of(out)["a"]
+    assert "sex" not in by_stem(out)["a"]
     assert model.seen == []
 
 

@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.serve.options import OptionError, ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder
+from tests.support.runs import run_folder, table_of, visible
 from tests.unit.serve.fakes import FakeRepairer, labels, write_mask, write_volume
 
 
@@ -22,15 +21,6 @@ def masks(tmp_path):
     for i in range(5):
         write_mask(tmp_path / "in" / f"scan{i}_mask.png", labels((40 + i, 48)))
     return tmp_path / "in"
-
-
-def table_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
-
-
-def visible(out):
-    return {path.name for path in out.iterdir() if not path.name.startswith(".")}
 
 
 def test_every_mask_gets_its_files_and_its_row(masks, tmp_path):

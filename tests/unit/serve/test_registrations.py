@@ -18,7 +18,7 @@ from anatozoo.metrics.cases import Case, case_row
 from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.registrations import RegisterPairs, dice_by_label, undeformed
 from tests.support.fake_model import FakeSegmenter
-from tests.support.runs import run_folder, run_pairs
+from tests.support.runs import rows_of, run_folder, run_pairs, visible
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, labels, write_mask, write_scan, write_volume
 
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "name")
@@ -34,12 +34,7 @@ def write_pairs(folder, *rows):
 
 
 def table_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
-
-
-def visible(out):
-    return {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    return {row["name"]: row for row in rows_of(out)}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Runs of super-resolution over files, with a small network that interpolates."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import kind_of
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.fake_model import FakeSegmenter
-from tests.support.runs import run_folder
+from tests.support.runs import run_folder, table_of
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer, write_scan, write_volume
 
 FILES = ("_sr.nii.gz", "_sr.png", ".json")
@@ -50,11 +49,6 @@ def scans(tmp_path: Path) -> Path:
     return folder
 
 
-def rows_of(out: Path) -> dict[str, dict[str, str]]:
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
-
-
 def test_every_volume_gets_its_files_and_its_row(
     checkpoint: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +64,7 @@ def test_every_volume_gets_its_files_and_its_row(
         volume = sitk.ReadImage(str(out / f"{stem}_sr.nii.gz"))
         assert (volume.GetSize(), volume.GetSpacing()) == ((20, 24, 20), (1.0, 1.0, 1.0))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), network().predict(thick()).volume)
-    row = rows_of(out)["b.mha"]
+    row = table_of(out)["b.mha"]
     assert (row["status"], row["models"], row["flags"]) == ("ok", "acnnsr-toy 1.2.0", "")
     about = json.loads((out / "b.json").read_text())
     assert (about["image"], about["checkpoint"], about["factor"]) == ("b.mha", "acnnsr-toy", 4)
@@ -102,7 +96,7 @@ def test_bad_volumes_fail_each_with_its_reason(
     assert main([*given, "--json"]) == 3
     summary = json.loads(capsys.readouterr().out)
     assert (summary["restored"], summary["failed"]) == (2, 4)
-    rows = rows_of(out)
+    rows = table_of(out)
     for name, words in {
         "short.nii.gz": "short.nii.gz",
         "slice.nii.gz": "is one slice; what lies between needs two",

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import signal
@@ -21,7 +20,7 @@ from anatozoo.serve.manifest import LOCK_NAME, exclusive
 from anatozoo.serve.options import ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder
+from tests.support.runs import run_folder, table_of, visible
 
 
 def add_image(path, width=60, height=70):
@@ -36,15 +35,6 @@ def folder(tmp_path):
     for i in range(5):
         add_image(tmp_path / "in" / f"scan{i}.png", 60 + i, 70)
     return tmp_path / "in"
-
-
-def table_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
-
-
-def visible(out):
-    return {path.name for path in out.iterdir() if not path.name.startswith(".")}
 
 
 def test_every_image_gets_its_files_and_its_row(folder, tmp_path):

@@ -1,6 +1,5 @@
 """What tables call their inputs, and how inputs are known again."""
 
-import csv
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ from anatozoo.serve.plan import Job
 from anatozoo.serve.sources import Input, assign_keys
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder
+from tests.support.runs import rows_of, run_folder
 
 
 def add_image(path, width=60):
@@ -25,8 +24,7 @@ def add_image(path, width=60):
 
 
 def files_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return [row["file"] for row in csv.DictReader(file)]
+    return [row["file"] for row in rows_of(out)]
 
 
 def run(inputs, out, **more):

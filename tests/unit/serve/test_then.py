@@ -1,4 +1,3 @@
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from PIL import Image as PILImage
 from anatozoo.errors import ConfigError
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder
+from tests.support.runs import run_folder, table_of
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
 
@@ -20,11 +19,6 @@ def folder(tmp_path):
     for i in range(5):
         PILImage.fromarray(make_chest_phantom(60 + i, 70).image).save(tmp_path / "in" / f"scan{i}.png")
     return tmp_path / "in"
-
-
-def table_of(out):
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
 
 
 def test_the_repaired_mask_is_saved_with_both_names(folder, tmp_path):

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -14,7 +13,7 @@ from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import dims_of
 from tests.support.dicom_data import write_series, write_slice
 from tests.support.fake_model import FakeSegmenter
-from tests.support.runs import run_folder
+from tests.support.runs import run_folder, table_of, visible
 from tests.unit.serve.fakes import FakeRepairer, write_scan, write_volume
 
 
@@ -62,12 +61,11 @@ def scan():
 def test_every_volume_gets_its_files_and_its_row(scans, tmp_path):
     out, model = tmp_path / "out", FakeVolumeSegmenter()
     summary = run_folder(model, [scans], out)
-    assert {path.name for path in out.iterdir() if path.name[0] != "."} == {
+    assert visible(out) == {
         "manifest.csv",
         *(f"{stem}{end}" for stem in "abc" for end in ("_mask.nii.gz", "_slices.png", ".json")),
     }
-    with (out / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["file"].rpartition("/")[2]: row for row in csv.DictReader(file)}
+    rows = table_of(out)
     assert set(rows) == {"a.nii.gz", "b.mha", "c.nrrd", "d.nii.gz"}  # a picture is no volume
     assert (rows["a.nii.gz"]["status"], rows["a.nii.gz"]["flags"]) == ("ok", "fragmented_heart")
     assert "constant" in rows["d.nii.gz"]["reason"]

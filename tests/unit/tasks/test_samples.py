@@ -8,12 +8,11 @@ import torch
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.frames.square import to_network
 from anatozoo.io.images import Image, read_image
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.tasks.contours import SAMPLES_SEED, ContourTask
-from tests.support.hybridgnets import small_hybridgnet, without_variance
+from tests.support.hybridgnets import single_decodings, small_hybridgnet, without_variance
 
 SIDE = 64
 
@@ -33,17 +32,8 @@ def test_landmarks_are_the_mean_and_sigma_the_deviation_of_single_decodings(
     model: HybridGNetModel, radiographs: list[Image]
 ) -> None:
     found = model.predict(radiographs[0], samples=5)
-    pixels, geometry = to_network(radiographs[0], SIDE)
     noise = torch.randn((5, 8), generator=torch.Generator().manual_seed(SAMPLES_SEED))
-    network, contours = model.network, []
-    with torch.no_grad():
-        maps = network.encoder(torch.from_numpy(pixels)[None, None])
-        mu, logvar = network.encode(maps)
-        for each in noise:
-            coarse, _, nodes = network.decode(mu + each * (logvar / 2).exp(), maps)
-            last = network.refiner(coarse, nodes, maps, network.spacing).steps[-1][0]
-            contours.append(geometry.points_to_source(last.double().numpy() * SIDE))
-    every = np.stack(contours)
+    every = single_decodings(model, radiographs[0], noise)
     assert found.samples == 5
     assert found.sigma is not None
     np.testing.assert_allclose(found.landmarks["lung_left"], every.mean(0)[44:94], atol=1e-3)
