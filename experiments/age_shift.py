@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 import yaml
 from comparing import write
-from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, options_of_fits, trainer_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anatozoo.cli.train import shipped_config
@@ -482,21 +482,13 @@ def report(record: Mapping[str, Any], found: Sequence[tuple[str, str, Comparison
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder with JSRT and the landmark data set")
+    parser = options_of_fits(__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder of the fits, to go on with")
     parser.add_argument("--steps", type=int, default=350, help="of each fit (default: 350)")
-    parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
-    parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="of every fit (default: 1)")
     parser.add_argument(
         "--only", nargs="+", choices=[run.folder for run in RUNS], help="do these, and write no report"
     )
-    parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     return parser.parse_args()
 
 

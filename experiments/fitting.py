@@ -1,10 +1,12 @@
-"""What the scripts of this folder that train share: a fit of fixed length on the processor."""
+"""What the scripts of this folder that train share: options, and a fit of fixed length on the processor."""
 
+import argparse
 import hashlib
 import logging
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -26,6 +28,20 @@ def keep_quiet() -> None:
     for pattern in NOT_FOR_USERS:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+def options_of_fits(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the options that the scripts of trainings have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder with JSRT and the landmark data set")
+    parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
+    parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
+    return parser
 
 
 class Steps(Callback):

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 import yaml
 from comparing import write
-from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
 from heterogeneous_codes import apart, codes_of
 from heterogeneous_design import ARMS, DOMAINS, ORGANS, Run, as_seen, deal, find_patients
 from heterogeneous_report import draw, read_runs, record_of, report
@@ -137,10 +137,7 @@ def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder with JSRT and the landmark data set")
+    parser = options_of_fits(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--organ", choices=("lungs", "heart"), default="heart", help="that is not drawn")
     parser.add_argument("--remove-from", choices=DOMAINS, default="B", help="where it is not (default: B)")
@@ -152,13 +149,8 @@ def _arguments() -> argparse.Namespace:
         default=400,
         help="of each U-Net; HybridGNet does 1.5 times as many (default: 400)",
     )
-    parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
-    parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
     parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     return parser.parse_args()
 
 
