@@ -219,7 +219,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     if args.truth is None or len(args.masks) < 2:
         args.usage_error(f"{CALIBRATE} needs IMAGES, MASKS and --truth DIR.")
     images, *folders = args.masks
-    found = find([images], args.atlas.parent, IMAGES)
+    found = find([images], None, IMAGES)
     found.check()
     classes = tuple(args.classes) if args.classes else None
     names = classes or ()
@@ -231,13 +231,14 @@ def _calibrate(args: argparse.Namespace) -> int:
         [find_annotations(Path(folder), names).entries for folder in folders],
         find_annotations(args.truth, names).entries,
         subject_rule(args.subject_pattern),
+        args.alpha or ALPHA,
     )
     hidden = args.quiet or not sys.stderr.isatty()
-    for _ in track(calibrator, "calibrating", len(found.images), console=error_console(), disable=hidden):
+    for _ in track(calibrator, "calibrating", console=error_console(), disable=hidden):
         pass
     for name, reason in calibrator.left_out:
         print(f"anatozoo: left out: {name}: {reason}", file=sys.stderr)
-    intervals = calibrator.intervals(args.alpha or ALPHA, args.about or "")
+    intervals = calibrator.intervals(args.about or "")
     paths = atlas.with_intervals(intervals).save(args.atlas)
     if args.json:
         import json

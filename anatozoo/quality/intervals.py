@@ -16,6 +16,7 @@ band of atlas scores is that of conformal RCA, the 40th to the 95th percentile. 
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -107,8 +108,7 @@ class DiceIntervals(JsonRecord):
             DataError: there are too few patients or segmentations for an organ, the results were judged in
                 different ways, lengths differ, or the scores do not rise with the true Dice.
         """
-        if not 0 < alpha < 1:
-            raise ConfigError(f"alpha {alpha:g} must lie between 0 and 1; 0.1 gives intervals of 90 %.")
+        least_patients(alpha)
         ways = list(dict.fromkeys(result.judging for result in results))
         if len(ways) != 1 or ways[0] is None:
             raise DataError(
@@ -205,12 +205,34 @@ class DiceIntervals(JsonRecord):
 
 
 def least_patients(alpha: float) -> int:
-    """The smallest number of patients for which the intervals exist."""
+    """The smallest number of patients for which the intervals exist.
+
+    Raises:
+        ConfigError: `alpha` is not within 0 … 1.
+    """
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha {alpha:g} must lie between 0 and 1; 0.1 gives intervals of 90 %.")
     needed = math.ceil((1 - alpha) / alpha - _ROUNDING)
     count = max(needed + 1, 3)
     while count - _fitting(count) < needed:
         count += 1
     return count
+
+
+def refuse_too_few(patients: Sequence[Hashable], alpha: float) -> None:
+    """Refuse segmentations of which `DiceIntervals.fit` could make no intervals, whatever they look like.
+
+    Args:
+        patients: the patient of each segmentation.
+        alpha: share of segmentations whose true Dice may lie outside.
+
+    Raises:
+        ConfigError: `alpha` is not within 0 … 1.
+        DataError: there are too few patients or segmentations.
+    """
+    counts = sorted(Counter(patients).values(), reverse=True)
+    if len(counts) < least_patients(alpha) or sum(counts[: _fitting(len(counts))]) < POINTS:
+        raise DataError(_too_few(len(patients), len(counts), alpha))
 
 
 def upper_mean(scores: Vector) -> Vector:
@@ -257,6 +279,14 @@ def _fitting(patients: int) -> int:
     return patients // 3
 
 
+def _too_few(masks: int, patients: int, alpha: float) -> str:
+    return (
+        f"{masks} segmentations of {patients} patients are too few for intervals of {100 * (1 - alpha):g} %; "
+        f"at least {least_patients(alpha)} patients are needed, and {POINTS} segmentations of a third of "
+        "them."
+    )
+
+
 def _fit_organ(
     organ: str,
     results: Sequence[QualityResult],
@@ -274,13 +304,8 @@ def _fit_organ(
     chosen = np.random.default_rng(0).permutation(len(known))[: _fitting(len(known))]
     fitting = {known[i] for i in chosen}
     part = np.array([name in fitting for name in names], bool)
-    least = least_patients(alpha)
-    if len(known) < least or part.sum() < POINTS:
-        raise DataError(
-            f"{organ}: {len(used)} segmentations of {len(known)} patients are too few for intervals of "
-            f"{100 * (1 - alpha):g} %; at least {least} patients are needed, and {POINTS} segmentations of a "
-            "third of them."
-        )
+    if len(known) < least_patients(alpha) or part.sum() < POINTS:
+        raise DataError(f"{organ}: {_too_few(len(used), len(known), alpha)}")
     scores = np.array([[m.values[f"dice/{organ}"] for m in results[i].matches] for i in used])
     upper = upper_mean(scores)
     curve = _curve(organ, upper[part], truth[part])

@@ -102,7 +102,9 @@ def image_suffix(name: str) -> str:
     return name[len(name) - len(suffix) :]
 
 
-def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], wanted: Wanted) -> Found:
+def find(
+    inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None, wanted: Wanted
+) -> Found:
     """Resolve files, folders and patterns.
 
     A file that is named is always taken; folders are searched to the bottom. Folders and patterns give files
@@ -116,15 +118,15 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], 
 
     Args:
         inputs: paths or patterns (``*``, ``?``, ``[...]``, ``**``).
-        out: folder of the results.
+        out: folder of the results; None where no results are written.
         wanted: `IMAGES`, `MASKS` or `VOLUMES`.
     """
-    return _Search(Path(os.path.abspath(out)), wanted).find(inputs)
+    return _Search(None if out is None else Path(os.path.abspath(out)), wanted).find(inputs)
 
 
 @dataclass(frozen=True)
 class _Search:
-    results: Path
+    results: Path | None
     wanted: Wanted
 
     def find(self, inputs: Sequence[str | os.PathLike[str]]) -> Found:
@@ -191,7 +193,7 @@ class _Search:
         if is_hidden(name):
             return False
         is_result = path.parent == self.results and name.endswith(_OUTPUT_ENDINGS)
-        if is_result and (self.results / MANIFEST_NAME).exists():
+        if is_result and (path.parent / MANIFEST_NAME).exists():
             return False
         if image_suffix(name).lower() in self.wanted.suffixes:
             return True

@@ -99,20 +99,25 @@ class Judge:
 
     def __call__(self, image: GridImage, annotation: Annotation) -> QualityResult:
         """Judge a segmentation; an atlas image with the image's own name is not used."""
-        result = self.register(image).judge(annotation)
-        return replace(result, no_intervals=self.no_intervals) if self.no_intervals else result
+        return self.register(image).judge(annotation)
 
     def register(self, image: GridImage) -> RegisteredImage:
         """Register an image to the atlas, to judge any number of its segmentations."""
-        own = [each.id for each in self.atlas.images if each.id == stem_of(Path(image.name))]
-        return register_to_atlas(
-            image,
-            self.atlas,
-            engine=self.engine,
-            selector=self.selector,
-            count=self.count,
-            exclude=own,
+        atlas, reason, name = self.atlas, self.no_intervals, stem_of(Path(image.name))
+        if atlas.intervals is not None and (reason := self.shortage(name)):
+            # Said in the result, not by a warning for each image.
+            atlas = atlas.with_intervals(None)
+        registered = register_to_atlas(
+            image, atlas, engine=self.engine, selector=self.selector, count=self.count, exclude=[name]
         )
+        return replace(registered, no_intervals=reason)
+
+    def shortage(self, name: str) -> str:
+        """Why an image of this name is compared with fewer atlas images than others; empty if it is not."""
+        size = len(self.atlas)
+        if self.count < size or name not in [each.id for each in self.atlas.images]:
+            return ""
+        return f"{name} is itself one of the {size} atlas images, and others are compared with all {size}"
 
     def read_image(self, path: Path, options: ReadOptions = DEFAULT_OPTIONS) -> GridImage:
         """Read an image of as many dimensions as the atlas has."""

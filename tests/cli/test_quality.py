@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -318,16 +320,101 @@ def test_what_cannot_calibrate_is_said(
     assert calibrate(reliable, tmp_path / "atlas", "--alpha", 2) == 1
     assert "alpha 2 must lie between 0 and 1" in capsys.readouterr().err
     assert (tmp_path / "atlas.json").read_bytes() == before
-    (tmp_path / "few").mkdir()
-    for name in ("JPCLN004", "JPCLN005", "JPCLN006"):
-        cv2.imwrite(str(tmp_path / "few" / f"{name}.png"), np.full((48, 48), 9, np.uint8))
-    arguments = ("calibrate", reliable / "scans", tmp_path / "few", "--atlas", tmp_path / "atlas")
+    (tmp_path / "odd").mkdir()
+    for path in (reliable / "scans").glob("*.png"):
+        if path.stem != "JPCLN007":
+            cv2.imwrite(str(tmp_path / "odd" / path.name), np.full((48, 48), 9, np.uint8))
+    arguments = ("calibrate", reliable / "scans", tmp_path / "odd", "--atlas", tmp_path / "atlas")
     assert quality(*arguments, "--truth", reliable / "truth", "--engine", "unmoved") == 1
     said = capsys.readouterr().err
     assert "left out" in said
     assert "there is no mask called JPCLN007" in said
     assert "the mask holds the values 9, but the classes are 1 " in said
     assert "no segmentation has an estimate and a true Dice" in said
+
+
+class Untouched(Shift):
+    """An engine that nothing may reach."""
+
+    def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
+        raise AssertionError("this registers")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--alpha", 2), "alpha 2 must lie between 0 and 1"),
+        (("--subject-pattern", r"JPCLN(00\d)"), r"does not fit the name 'JPCLN010'"),
+        (("--subject-pattern", r"JPCLN\d\d?([0-3]?)"), "at least 13 patients are needed"),
+        (("--alpha", 0.02), "64 segmentations of 32 patients are too few for intervals of 98 %"),
+    ],
+)
+def test_what_cannot_calibrate_is_said_before_the_first_registration(
+    options: tuple[object, ...],
+    said: str,
+    reliable: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: Untouched())
+    assert calibrate(reliable, reliable / "atlas", *options) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_too_few_masks_are_said_with_what_is_left_out(
+    reliable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: Untouched())
+    for name in ("JPCLN004", "JPCLN005", "JPCLN006"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.ones((48, 48), np.uint8))
+    arguments = ("calibrate", reliable / "scans", tmp_path, "--atlas", reliable / "atlas")
+    assert quality(*arguments, "--truth", reliable / "truth", "--engine", "unmoved") == 1
+    said = capsys.readouterr().err
+    assert "3 segmentations of 3 patients are too few" in said
+    assert "Images left out: 29, first " in said
+    assert "there is no mask called JPCLN007" in said
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_images_that_are_in_the_atlas_do_not_spoil_a_calibration(
+    reliable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are compared with one atlas image less where all are taken, which is another estimate."""
+    atlas = Atlas.load(reliable / "atlas")
+    twin = replace(atlas.images[0], id="JPCLN004")
+    replace(atlas, images=(twin, *atlas.images[1:])).save(tmp_path / "atlas")
+    assert calibrate(reliable, tmp_path / "atlas", "--count", 5) == 0
+    captured = capsys.readouterr()
+    assert "lungs by 62 masks of 31 patients" in captured.out
+    assert "JPCLN004 is itself one of the 3 atlas images" in captured.err
+    options = ("--engine", "unmoved", "--count", 5, "--out", tmp_path / "out")
+    assert quality(reliable / "scans", reliable / "one", "--atlas", tmp_path / "atlas", *options) == 0
+    assert "no intervals" not in capsys.readouterr().err
+    rows = table(tmp_path / "out")
+    assert not rows["JPCLN004"]["dice_low/heart"]
+    assert rows["JPCLN005"]["dice_low/heart"]
+    content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
+    assert content["no_intervals"].startswith("JPCLN004 is itself one of the 3 atlas images")
+    # With a lower count, it is an image as any other.
+    assert calibrate(reliable, tmp_path / "atlas") == 0
+    captured = capsys.readouterr()
+    assert "lungs by 64 masks of 32 patients" in captured.out
+    assert not captured.err
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_images_beside_the_atlas_calibrate_too(
+    reliable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (reliable / "scans").iterdir():
+        shutil.copy(path, tmp_path)
+    Atlas.load(reliable / "atlas").save(tmp_path / "data" / "atlas")
+    (tmp_path / "data" / "JPCLN004.png").write_bytes((tmp_path / "JPCLN004.png").read_bytes())
+    (tmp_path / "JPCLN004.png").unlink()
+    arguments = ("calibrate", tmp_path, reliable / "one", "--truth", reliable / "truth")
+    how = ("--atlas", tmp_path / "data" / "atlas", "--engine", "unmoved", "--count", 2)
+    assert quality(*arguments, *how) == 0
+    assert "lungs by 32 masks of 32 patients" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("unmoved")
