@@ -145,14 +145,25 @@ class Record:
         """The checkpoint that an interrupted fit goes on from.
 
         Raises:
-            ConfigError: there is one, but no record that says of what.
+            ConfigError: there are checkpoints, but no record that says of what.
         """
+        stored = self._stored
         path = self.folder / CHECKPOINTS / LAST
-        if not path.is_file():
-            return None
-        if not self.values:
-            raise ConfigError(f"{path} is of an unknown fit, for {RECORD} is missing; delete {self.folder}.")
-        return path
+        if stored and not self.values:
+            known = path if path in stored else stored[0]
+            raise ConfigError(f"{known} is of an unknown fit, for {RECORD} is missing; delete {self.folder}.")
+        return path if path in stored else None
+
+    @property
+    def _stored(self) -> list[Path]:
+        return sorted((self.folder / CHECKPOINTS).glob("*.ckpt"))
+
+    @rank_zero_only
+    def clear(self) -> None:
+        """Delete the checkpoints of a fit that was interrupted in its first epoch, and so begins again."""
+        if self.values and self.values.get("checkpoint") is None and self.last is None:
+            for path in self._stored:
+                path.unlink(missing_ok=True)
 
     def require(self, settings: Mapping[str, Any]) -> None:
         """Refuse a fit with other settings than those in the folder.
@@ -271,6 +282,7 @@ def _fit(stage: Stage, folder: Path, taken: Mapping[str, Path], title: str) -> P
         if record.checkpoint is not None:
             _say(f"{title}: finished before, {record.checkpoint}")
             return record.checkpoint
+        record.clear()
         resume = [f"--ckpt_path={last}"] if (last := record.last) else []
     _say(f"{title}: {'goes on' if resume else 'begins'} in {folder}")
     options = [f"--{option}={path}" for option, path in taken.items()]

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from anatozoo.cli.main import main
-from anatozoo.cli.stages import Stage, stages_of
+from anatozoo.cli.stages import Record, Stage, stages_of
+from anatozoo.cli.train import LastCheckpoint
 from anatozoo.errors import ConfigError
 from anatozoo.methods.acregnet.module import AcRegNetModule
 from anatozoo.methods.aenet.module import AeNetModule
@@ -140,6 +141,35 @@ def test_an_interrupted_stage_goes_on(
     assert len(list(tmp_path.rglob("last*.ckpt"))) == len(list(finished.rglob("last*.ckpt")))
 
 
+def test_a_stage_that_was_interrupted_in_its_first_epoch_begins_again(
+    data: Path, finished: Path, tmp_path: Path, capsys: Any
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("out of memory")
+
+    kept = tmp_path / STAGES[0] / "checkpoints"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LastCheckpoint, "_save_checkpoint", fail)
+        with pytest.raises(MemoryError):
+            main(command(data, tmp_path))
+    # The best is stored before the last.
+    assert [path.name for path in kept.iterdir()] == ["best.ckpt"]
+    capsys.readouterr()
+    assert main(command(data, tmp_path)) == 0
+    assert "stage 1 of 2, aenet: begins in" in capsys.readouterr().out
+    assert sorted(path.name for path in kept.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert same(stored(tmp_path / STAGES[0]), stored(finished / STAGES[0]))
+
+
+def test_a_finished_stage_without_its_checkpoint_deletes_nothing(finished: Path, tmp_path: Path) -> None:
+    out = copy_of(finished, tmp_path) / STAGES[0]
+    kept = out / "checkpoints"
+    (kept / "best.ckpt").rename(kept / "other.ckpt")
+    (kept / "last.ckpt").unlink()
+    Record(out).clear()
+    assert [path.name for path in kept.iterdir()] == ["other.ckpt"]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
@@ -182,6 +212,9 @@ def test_a_record_that_is_cut_short_or_missing_is_named(data: Path, tmp_path: Pa
     (tmp_path / "stage1-aenet/checkpoints").mkdir()
     (tmp_path / "stage1-aenet/checkpoints/last.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"last\.ckpt is of an unknown fit, for stage\.json is missing"):
+        main_raising(command(data, tmp_path))
+    (tmp_path / "stage1-aenet/checkpoints/last.ckpt").rename(tmp_path / "stage1-aenet/checkpoints/best.ckpt")
+    with pytest.raises(ConfigError, match=r"best\.ckpt is of an unknown fit"):
         main_raising(command(data, tmp_path))
 
 
