@@ -9,7 +9,7 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -133,41 +133,42 @@ class NiftiHeader:
             )
         check_volume_size(self.sizes, -(-self.bits // 8), label)
 
-    def check_complete(self, path: Path, label: str) -> None:
-        """Refuse a file that ends before its last voxel, which ITK would fill with zeros.
+    def scan(self, path: Path, label: str) -> npt.NDArray[np.int64]:
+        """Refuse a file that ends before its last voxel, which ITK would fill with zeros, and look for NaN.
+
+        The file is decompressed once.
+
+        Returns:
+            Which voxels, counted in the order of the file, are NaN or infinite: ITK reads them as 0.
 
         Raises:
             ImageError: the file is shorter than the header says, or is not a regular file.
         """
-        with open_regular(self._data(path)) as file:
-            there = os.fstat(file.fileno()).st_size
-            if file.read(2) == GZIP_MAGIC:
-                try:
-                    there = unzipped_size(file, 0, self.data_end)
-                except UNREADABLE as error:
-                    raise truncated(label) from error
-        if there < self.data_end:
-            raise truncated(label)
-
-    def non_finite(self, path: Path) -> npt.NDArray[np.int64]:
-        """Which voxels, counted in the order of the file, are NaN or infinite: ITK reads them as 0.
-
-        Raises:
-            ImageError: the file is not a regular file.
-        """
-        kind = _FLOATS.get(self.datatype)
-        if kind is None:
-            return np.empty(0, np.int64)
-        found, voxels = [], np.dtype(self.order + kind)
         with open_regular(self._data(path)) as file, ExitStack() as stack:
             zipped = file.read(2) == GZIP_MAGIC
-            file.seek(0)
-            stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if zipped else file
-            stream.seek(int(self.start))
-            for first in range(0, math.prod(self.sizes), _VOXELS):
-                count = min(_VOXELS, math.prod(self.sizes) - first)
-                chunk = np.frombuffer(stream.read(count * voxels.itemsize), voxels)
-                found.append(first + np.flatnonzero(~np.isfinite(chunk)))
+            if not zipped and os.fstat(file.fileno()).st_size < self.data_end:
+                raise truncated(label)
+            try:
+                if self.datatype in _FLOATS:
+                    file.seek(0)
+                    stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if zipped else file
+                    return self._non_finite(stream, label)
+                if zipped and unzipped_size(file, 0, self.data_end) < self.data_end:
+                    raise truncated(label)
+            except UNREADABLE as error:
+                raise truncated(label) from error
+        return np.empty(0, np.int64)
+
+    def _non_finite(self, stream: IO[bytes], label: str) -> npt.NDArray[np.int64]:
+        found, voxels = [], np.dtype(self.order + _FLOATS[self.datatype])
+        stream.seek(int(self.start))
+        for first in range(0, math.prod(self.sizes), _VOXELS):
+            count = min(_VOXELS, math.prod(self.sizes) - first)
+            content = stream.read(count * voxels.itemsize)
+            if len(content) < count * voxels.itemsize:
+                raise truncated(label)
+            found.append(first + np.flatnonzero(~np.isfinite(np.frombuffer(content, voxels))))
+        stream.read(1)  # past the last byte, a cut stream shows by its missing checksum
         return np.concatenate(found)
 
     def _data(self, path: Path) -> Path:

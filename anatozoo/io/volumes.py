@@ -160,13 +160,11 @@ def _read_checked(
                 check_size(known["size"][axes[0]], known["size"][axes[1]], label)
             if not values:
                 return _read(known, np.empty(0), nifti, path)
-        if nifti is not None:
-            nifti.check_complete(path, label)
+        lost = np.empty(0, np.int64) if nifti is None else nifti.scan(path, label)
         known, found = decode("itk_read", label, size_bytes=path.stat().st_size, **arguments)
-        lost = np.empty(0, np.int64) if nifti is None else nifti.non_finite(path)
         if len(lost) and found is not None:
             # ITK gives 0, and nobody would know. Readers flag or refuse NaN.
-            found = np.array(found)
+            found = np.array(found, order="C")
             if found.size != math.prod(nifti.sizes if nifti else ()):
                 raise ImageError(f"{label} holds NaN or infinity; replace them by numbers.")
             found.reshape(-1)[lost] = np.nan

@@ -72,6 +72,18 @@ def test_truncated_files_are_errors(tmp_path: Path, suffix: str, kept: float) ->
         read_image(path)
 
 
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize("lacking", [1, 8, 9, 3000])
+def test_truncated_float_niftis_are_errors(tmp_path: Path, suffix: str, lacking: int) -> None:
+    """Of a compressed file, the last eight bytes are the checksum and the length."""
+    pixels = np.random.default_rng(0).random((80, 70))
+    path = tmp_path / f"a.{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(path))
+    path.write_bytes(path.read_bytes()[:-lacking])
+    with pytest.raises(ImageError, match=r"ends before its last voxel"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
 def test_truncated_float_tiff_is_an_error(tmp_path: Path, kept: float) -> None:
     path = write_float_tiff(tmp_path / "a.tif", np.random.default_rng(0).random((80, 70)))

@@ -1,5 +1,6 @@
 """read_image on every kind of source; intensities; the network's input."""
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,6 +266,26 @@ def test_bad_values_of_a_nifti_are_seen_although_itk_reads_zero(xray: Pixels, tm
     image = read_image(tmp_path / "a.nii.gz")
     assert "non_finite" in image.flags
     np.testing.assert_array_equal(image.pixels, read_image(values).pixels)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_a_nifti_is_decompressed_once_beside_itk(
+    kind: type[np.generic], xray: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Counted(gzip.GzipFile):
+        def read(self, size: int | None = -1) -> bytes:
+            content = super().read(size)
+            read.append(len(content))
+            return content
+
+    values = xray.astype(kind)
+    sitk.WriteImage(sitk.GetImageFromArray(values[None]), str(tmp_path / "a.nii.gz"))
+    monkeypatch.setattr(gzip, "GzipFile", Counted)
+    read_image(tmp_path / "a.nii.gz")
+    # The header is read first, to refuse a file before it is decompressed.
+    assert 0 <= sum(read) - values.nbytes <= 540 + 352
 
 
 def test_torch_is_not_imported() -> None:
