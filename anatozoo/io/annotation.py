@@ -24,6 +24,31 @@ def parts_of(organ: str) -> tuple[str, ...]:
     return PAIRS.get(organ, (organ,))
 
 
+def shown_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """Slices around the pixels of all masks, along each axis; None where there is no pixel.
+
+    Args:
+        masks: of one shape.
+    """
+    if not masks:
+        return None
+    box = masks[0] if len(masks) == 1 else np.logical_or.reduce(masks)
+    if box.ndim == 2 and box.size:
+        import cv2
+
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(box).view(np.uint8))
+        return (slice(y, y + height), slice(x, x + width)) if width else None
+    found: list[slice] = []
+    for axis in range(box.ndim):
+        filled = np.flatnonzero(box.any(tuple(set(range(box.ndim)) - {axis})))
+        if not filled.size:
+            return None
+        found.append(slice(int(filled[0]), int(filled[-1]) + 1))
+        # What is left out now need not be looked at along the other axes.
+        box = box[(*(slice(None),) * axis, found[-1])]
+    return tuple(found)
+
+
 def middle_x(mask: npt.NDArray[Any]) -> float:
     """Mean column of the pixels of a mask (H, W); NaN where it has none."""
     columns = np.count_nonzero(mask, axis=0)

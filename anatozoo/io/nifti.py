@@ -9,7 +9,7 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +159,7 @@ class NiftiHeader:
                 raise truncated(label) from error
         return np.empty(0, np.int64)
 
-    def _non_finite(self, stream: IO[bytes], label: str) -> npt.NDArray[np.int64]:
+    def _non_finite(self, stream: BinaryIO | gzip.GzipFile, label: str) -> npt.NDArray[np.int64]:
         found, voxels = [], np.dtype(self.order + _FLOATS[self.datatype])
         stream.seek(int(self.start))
         for first in range(0, math.prod(self.sizes), _VOXELS):

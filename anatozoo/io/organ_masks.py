@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,11 @@ class OrganMasks:
         masks: organ, or a pair such as ``"lungs"``, -> (H, W) bool; once checked, each with a pixel.
         grid: where the pixels lie.
         name: path or name of the source, or ``"array"``.
-        fits: the model's organs for which `checked` has found the masks good; empty before.
     """
 
     masks: Mapping[str, Mask]
     grid: Grid
     name: str = "array"
-    fits: tuple[str, ...] = field(default=(), init=False, repr=False)
-
-
-def shown_box(masks: Collection[Mask]) -> tuple[slice, slice]:
-    """Rows and columns from the first to the last in which any mask (H, W) has a pixel; of none, all."""
-    rows, columns = (
-        np.flatnonzero(np.logical_or.reduce([mask.any(axis) for mask in masks])) for axis in (1, 0)
-    )
-    if not len(rows):
-        return slice(None), slice(None)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def read_organ_masks(
@@ -141,8 +129,6 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
     """
     if spacing_mm is not None:
         found = replace(found, grid=found.grid.with_spacing(spacing_mm))
-    elif found.fits == tuple(organs):
-        return found
     what = f"the mask {Path(found.name).name!r}"
     known = [*organs, *(pair for pair, parts in PAIRS.items() if set(parts) <= set(organs))]
     if stray := [organ for organ in found.masks if organ not in known]:
@@ -160,9 +146,7 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
     if not shown:
         raise ImageError(f"{what} is empty: it shows no organ.")
     whole = {o: m for o, m in shown.items() if o not in PAIRS or not all(p in shown for p in parts_of(o))}
-    result = replace(found, masks=whole)
-    object.__setattr__(result, "fits", tuple(organs))
-    return result
+    return replace(found, masks=whole)
 
 
 def _as_bool(mask: npt.NDArray[Any], what: str, grid: Grid) -> Mask:

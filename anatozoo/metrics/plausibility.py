@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.io.annotation import shown_box
 from anatozoo.metrics.surface import Mask, Spacing, as_array, as_mask, axis_spacing
 
 Masks = Mapping[str, npt.ArrayLike]
@@ -102,7 +103,7 @@ def centroid(mask: npt.ArrayLike) -> npt.NDArray[np.float64]:
         GeometryError: not 2-D or 3-D, or a value other than 0 and 1.
     """
     array = _mask(mask)
-    box = _box(array)
+    box = shown_box(array)
     if box is None:
         return np.full(array.ndim, np.nan)
     means = []
@@ -289,23 +290,14 @@ def _points(points: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return array
 
 
-def _box(mask: Mask) -> tuple[slice, ...] | None:
-    """Slices around the pixels of a mask; None where there is none."""
-    if mask.ndim == 2:
-        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
-        return (slice(y, y + height), slice(x, x + width)) if width else None
-    found = [np.flatnonzero(mask.any(tuple(set(range(mask.ndim)) - {axis}))) for axis in range(mask.ndim)]
-    return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in found) if found[0].size else None
-
-
 def _cropped(mask: Mask) -> Mask:
-    box = _box(mask)
+    box = shown_box(mask)
     return mask[(slice(0, 0),) * mask.ndim] if box is None else mask[box]
 
 
 def _near(a: Mask, b: Mask) -> tuple[slice, ...] | None:
     """Slices around the place where two masks can be neighbours; None where they cannot."""
-    first, second = _box(a), _box(b)
+    first, second = shown_box(a), shown_box(b)
     if first is None or second is None:
         return None
     pairs = list(zip(first, second, strict=True))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from anatozoo.errors import GeometryError
+from anatozoo.io.annotation import shown_box
 
 Missing = Literal["worst", "nan"] | float
 Spacing = float | tuple[float, ...] | None
@@ -113,13 +114,10 @@ def surface_points(mask: Mask) -> Indices:
     This is the mask without its erosion by the cross of 4 (in 3-D: 6) neighbours, as in medpy and MONAI. What
     lies beyond the image is outside, so that pixels on the image's border belong to the surface.
     """
-    box, corner = mask, np.zeros(mask.ndim, dtype=np.intp)
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(box.any(tuple(set(range(mask.ndim)) - {axis})))
-        if not filled.size:
-            return np.empty((0, mask.ndim), dtype=np.intp)
-        corner[axis] = filled[0]
-        box = box[(*(slice(None),) * axis, slice(filled[0], filled[-1] + 1))]
+    place = shown_box(mask)
+    if place is None:
+        return np.empty((0, mask.ndim), dtype=np.intp)
+    box, corner = mask[place], np.array([part.start for part in place], dtype=np.intp)
     inner = np.zeros_like(box)
     core = (slice(1, -1),) * mask.ndim
     inner[core] = box[core]

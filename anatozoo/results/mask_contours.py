@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.annotation import parts_of
-from anatozoo.io.organ_masks import shown_box
+from anatozoo.io.annotation import parts_of, shown_box
 from anatozoo.results.base import Formats, read_only
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.segmentation import SegmentationResult
@@ -78,9 +77,9 @@ class MaskContourResult(ContourResult):
         return found
 
     @cached_property
-    def _box(self) -> tuple[slice, slice]:
+    def _box(self) -> tuple[slice, ...]:
         """What holds all given and drawn masks; the rest of a large picture is empty."""
-        return shown_box([*self.given.values(), *self.masks.values()])
+        return shown_box(*self.given.values(), *self.masks.values()) or (slice(None), slice(None))
 
     @cached_property
     def dice(self) -> dict[str, float]:

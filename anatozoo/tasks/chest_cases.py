@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from anatozoo.data.case import METADATA
 from anatozoo.errors import ConfigError
 from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case, Row
 from anatozoo.metrics.chest import FRAME, comparable, draw_masks, scale_points, to_frame
+from anatozoo.results.contours import ContourResult
 from anatozoo.tasks.trials import Judge, Trial
 
 if TYPE_CHECKING:
@@ -72,11 +71,10 @@ def spread_numbers(result: SegmentationResult, scale: float = 1.0) -> dict[str, 
         result: a result; without samples of the latent code there are no numbers.
         scale: pixels of the comparison for each pixel of the result.
     """
-    if result.sigma is None:
+    if not isinstance(result, ContourResult) or result.sigma_px is None or result.organ_sigma_px is None:
         return {}
-    organs = {f"sigma_px/{organ}": float(values.mean()) * scale for organ, values in result.sigma.items()}
-    every = np.concatenate(list(result.sigma.values()))
-    return {"sigma_px": float(every.mean()) * scale} | organs
+    organs = {f"sigma_px/{organ}": value * scale for organ, value in result.organ_sigma_px.items()}
+    return {"sigma_px": result.sigma_px * scale} | organs
 
 
 def case_sides(

@@ -10,10 +10,10 @@ import torch
 from anatozoo.errors import ImageError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import to_frame
-from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x, parts_of
+from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x, parts_of, shown_box
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.masks import Classes
-from anatozoo.io.organ_masks import OrganMasks, checked, read_organ_masks, shown_box
+from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
 from anatozoo.nn.raster import SHOWN
 from anatozoo.tasks.base import FRAGMENT, in_batches
 from anatozoo.tasks.contours import Contours
@@ -52,7 +52,7 @@ class _Seen:
     masks: Masks
     planes: np.ndarray
     organs: frozenset[str]
-    box: tuple[slice, slice]
+    box: tuple[slice, ...]
     frame: Frame
     flags: list[str]
 
@@ -145,7 +145,7 @@ class MaskContourTask(Contours):
         names = [name for name in (*self.organs, *PAIRS) if name in drawn.organs]
         grid = drawn.masks_grid(names)
         masks = OrganMasks({name: drawn.mask(name, grid.size) for name in names}, grid, case.id)
-        return checked(masks, list(self.organs)), lambda result: compared(drawn, result, how)
+        return masks, lambda result: compared(drawn, result, how)
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test: an ellipse for each organ."""
@@ -157,7 +157,8 @@ class MaskContourTask(Contours):
         self, x: Any, classes: Classes | LabelCodes, spacing_mm: float | Sequence[float] | None
     ) -> _Seen:
         given = read_organ_masks(x, list(self.organs), classes=classes, spacing_mm=spacing_mm)
-        box = shown_box(given.masks.values())
+        box = shown_box(*given.masks.values())
+        assert box is not None  # each of them has a pixel
         part = {name: mask[box] for name, mask in given.masks.items()}
         # Sides that are named the wrong way round say no more than a mask that names none.
         swapped = sides_swapped(part)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
+from anatozoo.io.annotation import shown_box
 from anatozoo.io.grid import GridImage
 from anatozoo.io.read import read_grid_image, read_labels
 
@@ -109,10 +110,11 @@ def fuse(votes: Sequence[npt.NDArray[Any]], method: Method = "majority") -> Labe
 
     stack = np.stack(votes)
     fused = np.zeros(stack.shape[1:], np.uint16)
-    box = _box(np.asarray((stack > 0).any(0)))
-    inside = (slice(None), *box)
-    if len(votes) == 1 or not stack[inside].size:
+    shown = shown_box(np.asarray((stack > 0).any(0)))
+    if len(votes) == 1 or shown is None:
         return stack[0].astype(np.uint8)
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in shown)
+    inside = (slice(None), *box)
     images = [sitk.GetImageFromArray(vote.astype(np.uint16)) for vote in stack[inside]]
     if method == "staple":
         staple = sitk.MultiLabelSTAPLEImageFilter()
@@ -133,15 +135,6 @@ def _first_of_the_most(votes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # argmax takes the first of equals.
     chosen: npt.NDArray[Any] = np.take_along_axis(votes, counts.argmax(0)[None], axis=0)[0]
     return chosen
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The bounding box of the true pixels, with a margin of one pixel; empty if there are none."""
-    box = []
-    for axis in range(mask.ndim):
-        where = np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(max(int(where[0]) - 1, 0), int(where[-1]) + 2) if len(where) else slice(0, 0))
-    return tuple(box)
 
 
 def _read_mask(mask: Any, result: "RegistrationResult") -> Labels:

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from anatozoo.errors import AnatozooError, DataError, GeometryError, ImageError
+from anatozoo.io.annotation import shown_box
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
-from anatozoo.io.organ_masks import OrganMasks, read_organ_masks, shown_box
+from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
 from tests.support.tracer import ORGANS, chest, label_map
 
 NAMES = list(ORGANS)
@@ -84,9 +85,9 @@ def test_masks_of_results_are_looked_at() -> None:
         read_organ_masks(OrganMasks(small, grid), NAMES)
 
 
-def test_masks_that_were_looked_at_are_not_again_but_for_another_model() -> None:
+def test_masks_that_were_read_are_for_other_models_too() -> None:
     found = read_organ_masks(OrganMasks(chest("heart"), Grid((300, 300))), NAMES)
-    assert read_organ_masks(found, NAMES) is found
+    assert read_organ_masks(found, NAMES).masks["heart"] is found.masks["heart"]
     assert read_organ_masks(found, NAMES, spacing_mm=0.5).grid.spacing_mm == (0.5, 0.5)
     with pytest.raises(ImageError, match="heart, which this model does not know"):
         read_organ_masks(found, ["lung_right", "lung_left"])
@@ -95,9 +96,14 @@ def test_masks_that_were_looked_at_are_not_again_but_for_another_model() -> None
 def test_what_holds_all_masks_is_found() -> None:
     one, other = np.zeros((2, 20, 30), bool)
     one[3, 4] = other[7, 21] = True
-    assert shown_box([one, other]) == (slice(3, 8), slice(4, 22))
-    assert shown_box([one]) == (slice(3, 4), slice(4, 5))
-    assert shown_box([np.zeros((3, 3), bool)]) == (slice(None), slice(None))
+    assert shown_box(one, other) == (slice(3, 8), slice(4, 22))
+    assert shown_box(one) == (slice(3, 4), slice(4, 5))
+    volume = np.zeros((4, 5, 6), bool)
+    volume[1, 2, 3] = volume[3, 4, 3] = True
+    assert shown_box(volume) == (slice(1, 4), slice(2, 5), slice(3, 4))
+    assert shown_box(volume.any(2).any(1)) == (slice(1, 4),)
+    empty = [np.zeros(shape, bool) for shape in ((3, 3), (0, 3), (3, 3, 3))]
+    assert [shown_box(), *map(shown_box, empty)] == [None] * 4
 
 
 @pytest.mark.parametrize(
