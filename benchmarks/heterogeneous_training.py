@@ -20,11 +20,11 @@ from anatozoo.data.case import Case, Drawn
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.images import Image
-from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.module import UNetModule
+from anatozoo.organs import CHEST_ORGANS
 
 ENCODER = "tf_efficientnet_lite0"
 U_NETS: dict[str, dict[str, str]] = {

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from hybridgnet_reference import Reference
 
-from anatozoo.nn.graphs import LUNGS_HEART
 from anatozoo.nn.hybridgnet import HybridGNet
+from anatozoo.organs import LUNGS_HEART
 from anatozoo.zoo.checkpoint import read_tensors
 from anatozoo.zoo.golden import GOLDEN
 from anatozoo.zoo.hub import load, resolve

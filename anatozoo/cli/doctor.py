@@ -15,7 +15,8 @@ from pathlib import Path
 import anatozoo
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.table import format_fields
-from anatozoo.io.landmarks import CHEST_SETS
+from anatozoo.io.annotation import PAIRS
+from anatozoo.organs import ORGAN_SETS
 from anatozoo.zoo import catalogue
 from anatozoo.zoo.cache import cache_root
 from anatozoo.zoo.hub import is_local
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.data is not None:
         names = [name.strip() for name in (args.organs or "").split(",") if name.strip()]
-        organs = [organ for name in names for organ in CHEST_SETS.get(name, (name,))] or None
+        # A pair of sides, which is also the name of a set, may be annotated as one.
+        sets = {name: organs for name, organs in ORGAN_SETS.items() if name not in PAIRS}
+        organs = [organ for name in names for organ in sets.get(name, (name,))] or None
         lines, problems = describe_folder(args.data, args.layout, organs)
         findings += [Finding("data", line) for line in lines]
         findings += [Finding("data", "see below", problem) for problem in problems]

@@ -14,9 +14,9 @@ import numpy as np
 from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, opened, scan
 from anatozoo.io.label_codes import one_organ
-from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.io.splits import Assigned, Origin, check_subjects, dealt, find_splits
 from anatozoo.io.untrusted import read_bytes
+from anatozoo.organs import CHEST_ORGANS
 
 if TYPE_CHECKING:
     from anatozoo.io.images import Image

@@ -19,20 +19,7 @@ import numpy.typing as npt
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.untrusted import read_json, read_npy, read_text
 from anatozoo.io.writers import write_bytes, write_csv, write_json
-
-CHEST_ORGANS: dict[str, int] = {
-    "lung_right": 44,
-    "lung_left": 50,
-    "heart": 26,
-    "clavicle_right": 23,
-    "clavicle_left": 23,
-}
-"""Organs of the chest models, in order, and their numbers of landmarks; sides are the patient's."""
-CHEST_SETS = {
-    "lungs_heart": tuple(CHEST_ORGANS)[:3],
-    "lungs_heart_clavicles": tuple(CHEST_ORGANS),
-}
-"""Names of sets that settings of models take for their organs."""
+from anatozoo.organs import CHEST_ORGANS
 
 CSV_HEADER = ("organ", "index", "x_px", "y_px", "x_mm", "y_mm")
 SIGMA_HEADER = ("sigma_x_px", "sigma_y_px")

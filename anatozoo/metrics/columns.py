@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import DataError
 from anatozoo.io.annotation import PAIRS
-from anatozoo.io.landmarks import CHEST_ORGANS
+from anatozoo.organs import CHEST_ORGANS
 
 if TYPE_CHECKING:
     import pandas as pd

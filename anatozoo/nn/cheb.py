@@ -4,6 +4,7 @@ Defferrard et al., "Convolutional neural networks on graphs with fast localized 
 2016, with the largest eigenvalue of the normalised Laplacian taken as 2.
 """
 
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -56,6 +57,31 @@ def separate_parts(adjacency: Tensor) -> list[slice]:
     return [slice(*pair) for pair in pairwise(ends)]
 
 
+@lru_cache(maxsize=16)
+def _filters(adjacency: bytes, shape: tuple[int, ...], order: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `StaticChebConv` needs of a graph, which the layers of a network share.
+
+    Args:
+        adjacency: float64 values.
+        shape: their shape, (N, N).
+        order: number of Chebyshev terms K.
+
+    Returns:
+        Terms T_1 … T_{K-1}, stacked as (K-1)·N rows; eigenvectors (N, N) of the Laplacian, as columns; and
+        each term at each eigenvalue, (N, K). The last two are empty for K = 1, where nothing is filtered.
+    """
+    graph = torch.frombuffer(bytearray(adjacency), dtype=torch.float64).reshape(shape)
+    terms = chebyshev_basis(graph, order)
+    # T_0 is the identity and needs no product; the other terms need one.
+    basis = terms[1:].flatten(0, 1)
+    if order == 1:
+        return basis, torch.empty(0), torch.empty(0)
+    scaled, vectors = scaled_laplacian(graph), torch.zeros(shape)
+    for part in separate_parts(graph):
+        vectors[part, part] = torch.linalg.eigh(scaled[part, part]).eigenvectors.float()
+    return basis, vectors, torch.stack([(vectors * (term @ vectors)).sum(0) for term in terms], 1)
+
+
 class StaticChebConv(nn.Module):
     """Chebyshev convolution with its basis computed once, as a dense matrix.
 
@@ -84,17 +110,12 @@ class StaticChebConv(nn.Module):
         self.in_channels, self.out_channels, self.order = in_channels, out_channels, order
         self.lins = nn.ModuleList(nn.Linear(in_channels, out_channels, bias=False) for _ in range(order))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        terms = chebyshev_basis(adjacency, order)
-        # T_0 is the identity and needs no product; the other terms, stacked as (K-1)·N rows, need one.
-        self.register_buffer("basis", terms[1:].flatten(0, 1), persistent=False)
+        stored = adjacency.detach().double().cpu().numpy().tobytes()
+        filters = _filters(stored, tuple(adjacency.shape), order)
+        for name, values in zip(("basis", "vectors", "responses"), filters, strict=True):
+            # A copy, for whoever changes a layer in place changes no other.
+            self.register_buffer(name, values.clone(), persistent=False)
         self.parts = separate_parts(adjacency)
-        scaled, vectors = scaled_laplacian(adjacency), torch.zeros(adjacency.shape)
-        for part in self.parts:
-            vectors[part, part] = torch.linalg.eigh(scaled[part, part]).eigenvectors.float()
-        # Each Chebyshev term at each eigenvalue, (N, K).
-        responses = torch.stack([(vectors * (term @ vectors)).sum(0) for term in terms], 1)
-        self.register_buffer("vectors", vectors, persistent=False)
-        self.register_buffer("responses", responses, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

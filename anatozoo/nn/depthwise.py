@@ -47,6 +47,7 @@ def full_depthwise(network: nn.Module) -> None:
         network: network, changed in place; subclasses of the two layers are not changed.
     """
     for layer in network.modules():
-        depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
+        # Several groups of several channels each, as in ResNeXt, are no depthwise convolution.
+        depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
         if depthwise and (layer.kernel_size == (5, 5) or layer.stride != (1, 1)):
             layer.__class__ = _FULL.get(type(layer), type(layer))

@@ -11,18 +11,9 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError
+from anatozoo.organs import ORGAN_SETS
 
 Upsampling = Literal["wrap", "copy"]
-
-LUNGS = {"lung_right": 44, "lung_left": 50}
-LUNGS_HEART = {**LUNGS, "heart": 26}
-LUNGS_HEART_CLAVICLES = {**LUNGS_HEART, "clavicle_right": 23, "clavicle_left": 23}
-ORGAN_SETS: Mapping[str, Mapping[str, int]] = {
-    "lungs": LUNGS,
-    "lungs_heart": LUNGS_HEART,
-    "lungs_heart_clavicles": LUNGS_HEART_CLAVICLES,
-}
-"""Sets of organs by name; left and right sides are separate organs."""
 
 
 def check_organs(organs: Mapping[str, int]) -> dict[str, int]:

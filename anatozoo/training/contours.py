@@ -1,12 +1,17 @@
 """Training of modules whose network gives landmarks on closed contours."""
 
+import math
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.training.module import ZooModule
+
+KL_WEIGHT = 1e-5
+"""Weight of the KL divergence in Gaggion et al., IEEE TMI 2022."""
 
 
 class ContourModule(ZooModule):
@@ -21,6 +26,9 @@ class ContourModule(ZooModule):
         uncrossing_weight: weight of the loss on loops of contours that cross themselves.
         huber_delta: landmark error, in percent of the frame, up to which the Huber loss is quadratic.
         **settings: see `ZooModule`.
+
+    Raises:
+        ConfigError: a weight or `kl_epochs` is negative, or `kl_start` is given without `kl_epochs`.
     """
 
     fast_layout: ClassVar[bool] = True
@@ -32,14 +40,23 @@ class ContourModule(ZooModule):
     def __init__(
         self,
         *,
-        kl_weight: float = 1e-5,
-        kl_start: float = 1e-5,
+        kl_weight: float = KL_WEIGHT,
+        kl_start: float = KL_WEIGHT,
         kl_epochs: int = 0,
         uncrossing_weight: float = 0.0,
         huber_delta: float = 1.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        least_0 = {"kl_weight": kl_weight, "kl_start": kl_start, "kl_epochs": kl_epochs}
+        for name, value in (least_0 | {"uncrossing_weight": uncrossing_weight}).items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name}={value} must be a number of at least 0.")
+        if not kl_epochs and kl_start not in (kl_weight, KL_WEIGHT):
+            raise ConfigError(
+                f"kl_start={kl_start} changes nothing without kl_epochs, over which the weight rises to "
+                f"kl_weight={kl_weight}; give them, or leave kl_start out."
+            )
         self.kl_weight, self.kl_start, self.kl_epochs = kl_weight, kl_start, kl_epochs
         self.uncrossing_weight = uncrossing_weight
         self.huber_delta = huber_delta

@@ -16,8 +16,6 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
-from anatozoo.io.landmarks import CHEST_SETS
-from anatozoo.nn.graphs import LUNGS, ORGAN_SETS
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
 from tests.support.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
@@ -429,10 +427,18 @@ def test_doctor_takes_the_name_of_a_set_of_organs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(doctor, "torch_devices", list)  # asks another process, which takes seconds
-    assert {"lungs": tuple(LUNGS), **CHEST_SETS} == {name: tuple(each) for name, each in ORGAN_SETS.items()}
     root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
     assert main(["doctor", "--data", str(root), "--organs", "lungs_heart"]) == 0
     assert "split train: 2 cases, 2 with image and annotation" in capsys.readouterr().out
+    # Both lungs, a set too, may be one mask.
+    own = tmp_path / "own"
+    grey = np.linspace(0, 255, 40 * 50).reshape(40, 50).astype(np.uint8)
+    for folder, pixels in (("images", grey), ("masks/lungs", np.uint8(255) * (grey > 99))):
+        (own / folder).mkdir(parents=True)
+        for number in range(8):
+            PIL.Image.fromarray(pixels).save(own / folder / f"p{number}.png")
+    assert main(["doctor", "--data", str(own), "--organs", "lungs"]) == 0
+    assert "drawn in 6 of 6 cases: lungs" in capsys.readouterr().out
 
 
 def test_doctor_is_quick_with_thousands_of_files(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from anatozoo.nn import graphs
 from anatozoo.nn import hybridgnet as network
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.igsc import window_average
+from anatozoo.organs import LUNGS_HEART
 
 VARIANTS = {
     "hybridgnet_chexmask_2igsc_128": ("chexmask", [6, 5]),
@@ -72,7 +73,7 @@ def test_same_outputs_from_the_image_on(shared: Path, name: str) -> None:
 @pytest.mark.parametrize(("name", "mode"), [("graph_chexmask_lh", "wrap"), ("graph_tmi_lh", "copy")])
 def test_same_graph_matrices(shared: Path, name: str, mode: graphs.Upsampling) -> None:
     truth = np.load(shared / "parity" / f"{name}.npz")
-    organs = graphs.LUNGS_HEART
+    organs = LUNGS_HEART
     np.testing.assert_array_equal(graphs.adjacency(organs).numpy(), truth["A"])
     np.testing.assert_array_equal(graphs.adjacency(graphs.coarse(organs)).numpy(), truth["AD"])
     np.testing.assert_array_equal(graphs.downsampling(organs).numpy(), truth["D"])

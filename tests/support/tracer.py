@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.nn.graphs import LUNGS_HEART_CLAVICLES
+from anatozoo.organs import CHEST_ORGANS
 from anatozoo.tasks.mask_contours import MaskContourTask
 
-ORGANS = dict(LUNGS_HEART_CLAVICLES)
+ORGANS = dict(CHEST_ORGANS)
 PLACES = {
     "lung_right": (28, 52, 14, 32),
     "lung_left": (73, 52, 13, 30),

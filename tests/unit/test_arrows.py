@@ -30,7 +30,7 @@ FLOORS = (
     ("frames", "metrics"),
     ("nn", "io"),
     ("errors",),
-    ("text", "version"),
+    ("organs", "text", "version"),
 )
 """From top to bottom. Parts of one floor do not import one another."""
 ASK_THE_ZOO = ("cli", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks")

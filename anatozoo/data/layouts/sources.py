@@ -18,11 +18,12 @@ from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes
 from anatozoo.io.labelme import is_labelme, labelme_marks
-from anatozoo.io.landmarks import CHEST_ORGANS, Points, draw_organ_mask
+from anatozoo.io.landmarks import Points, draw_organ_mask
 from anatozoo.io.marks import Marks, joined
 from anatozoo.io.markups import SUFFIX, read_markups
 from anatozoo.io.read import read_labels
 from anatozoo.io.untrusted import read_json
+from anatozoo.organs import CHEST_ORGANS
 
 UNNAMED = "unnamed"
 """The organ of label maps whose values have no names."""

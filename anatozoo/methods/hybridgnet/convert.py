@@ -22,6 +22,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.blocks import PAPER_WIDTHS
+from anatozoo.organs import CHEST_ORGANS, LUNGS, LUNGS_HEART
 from anatozoo.training import conversion
 
 Style = Literal["tmi", "chexmask"]
@@ -108,7 +109,7 @@ def _skip_levels(state: Mapping[str, Tensor], features: int) -> list[int]:
 
 
 def _organs(coarse_nodes: int) -> dict[str, int]:
-    for organs in (graphs.LUNGS, graphs.LUNGS_HEART, graphs.LUNGS_HEART_CLAVICLES):
+    for organs in (LUNGS, LUNGS_HEART, CHEST_ORGANS):
         if sum(graphs.coarse(organs).values()) == coarse_nodes:
             return dict(organs)
     raise WeightsError(

@@ -5,7 +5,8 @@ import pytest
 
 from anatozoo.data.contours import STARTS, resampled
 from anatozoo.errors import DataError
-from anatozoo.io.landmarks import CHEST_ORGANS, Points
+from anatozoo.io.landmarks import Points
+from anatozoo.organs import CHEST_ORGANS
 from tests.support.phantoms import make_chest_phantom
 
 

@@ -11,8 +11,8 @@ from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.io.grid import Grid
-from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.io.rle import encode_rle
+from anatozoo.organs import CHEST_ORGANS
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
 from tests.support.phantoms import make_chest_phantom

@@ -6,8 +6,8 @@ import pytest
 
 from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest, missing_pairs, read_jsrt_img
-from anatozoo.io.landmarks import CHEST_ORGANS
 from anatozoo.io.splits import deal
+from anatozoo.organs import CHEST_ORGANS
 
 FOLDERS = dict(zip(("RL", "LL", "H", "RCLA", "LCLA"), CHEST_ORGANS, strict=True))
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from anatozoo.errors import DataError, GeometryError, OutputError
 from anatozoo.io.landmarks import (
-    CHEST_ORGANS,
     draw_label_map,
     draw_organ_mask,
     read_landmarks,
     split_landmarks,
     write_landmarks,
 )
+from anatozoo.organs import CHEST_ORGANS
 from tests.support.phantoms import NODES, make_chest_phantom
 
 TRIANGLE = np.array([[2.0, 1.0], [8.0, 1.0], [2.0, 7.0]])

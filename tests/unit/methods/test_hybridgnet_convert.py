@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from anatozoo.errors import WeightsError
 from anatozoo.methods.hybridgnet.convert import convert_file, convert_state, rename
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.nn import graphs
 from anatozoo.nn.hybridgnet import HybridGNet
+from anatozoo.organs import CHEST_ORGANS, LUNGS_HEART
 from anatozoo.zoo.checkpoint import build_module
 
 GRAPH = {
@@ -27,7 +27,7 @@ def network(skips: list[int], style: str = "chexmask", **settings: Any) -> Hybri
     torch.manual_seed(0)
     mode: Any = "copy" if style == "tmi" else "wrap"
     return HybridGNet(
-        **{"organs": graphs.LUNGS_HEART, "image_size": 64} | settings, skips=skips, upsampling=mode
+        **{"organs": LUNGS_HEART, "image_size": 64} | settings, skips=skips, upsampling=mode
     ).eval()
 
 
@@ -94,7 +94,7 @@ def test_weights_of_old_pyg_versions_are_unpacked() -> None:
 
 def test_sizes_are_read_off_the_tensors() -> None:
     settings = {
-        "organs": graphs.LUNGS_HEART_CLAVICLES,
+        "organs": CHEST_ORGANS,
         "latents": 12,
         "order": 3,
         "features": 16,

@@ -14,6 +14,7 @@ from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import polygon_inside
+from anatozoo.organs import LUNGS_HEART
 from anatozoo.training.optim import Optim
 from tests.support.phantoms import make_chest_phantom
 
@@ -28,7 +29,7 @@ def module(**settings: Any) -> HybridGNetModule:
 def labelled(batch: int, nodes: int = 120) -> dict[str, Tensor]:
     """Landmarks around circles, all of them known."""
     torch.manual_seed(3)
-    parts = graphs.organ_slices(graphs.LUNGS_HEART)
+    parts = graphs.organ_slices(LUNGS_HEART)
     points = torch.zeros(batch, nodes, 2)
     for i, part in enumerate(parts.values()):
         angle = torch.linspace(0, 6.2, part.stop - part.start)
@@ -38,7 +39,7 @@ def labelled(batch: int, nodes: int = 120) -> dict[str, Tensor]:
 
 
 def output(truth: Tensor, error: float = 0.0) -> HybridGNetOutput:
-    down = graphs.downsampling(graphs.LUNGS_HEART)
+    down = graphs.downsampling(LUNGS_HEART)
     zeros = torch.zeros(len(truth), 64)
     positions = (down @ truth + 2 * error, truth + 3 * error)
     return HybridGNetOutput(truth + error, positions, zeros + 1, zeros, None)
@@ -62,6 +63,11 @@ def test_a_hyper_parameter_that_is_no_json_is_refused() -> None:
     [
         ({"organs": "liver"}, "lungs, lungs_heart, lungs_heart_clavicles"),
         ({"dense_organs": ["heart"]}, "lacks lung_left, lung_right"),
+        ({"kl_epochs": -1}, "kl_epochs=-1 must be a number of at least 0"),
+        ({"kl_weight": -0.5}, "kl_weight=-0.5 must be"),
+        ({"kl_start": -1e-5, "kl_epochs": 3}, "kl_start=-1e-05 must be"),
+        ({"uncrossing_weight": float("nan")}, "uncrossing_weight=nan must be"),
+        ({"kl_start": 0.1, "kl_weight": 0.5}, "kl_start=0.1 changes nothing without kl_epochs"),
     ],
 )
 def test_contradictions_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -244,12 +250,12 @@ def test_validation_counts_pixels_of_a_frame_of_1024() -> None:
     batch = labelled(3)
     columns = evaluate(module(), batch, batch["landmarks"] + torch.tensor([3 / 1024, 4 / 1024]))
     assert columns["mse_px2"] == pytest.approx(12.5, rel=1e-3)
-    assert all(0.9 < columns[f"dice/{organ}"] < 1 for organ in graphs.LUNGS_HEART)
+    assert all(0.9 < columns[f"dice/{organ}"] < 1 for organ in LUNGS_HEART)
 
 
 def test_validation_leaves_out_what_has_no_truth() -> None:
     batch = labelled(2)
-    heart = graphs.organ_slices(graphs.LUNGS_HEART)["heart"]
+    heart = graphs.organ_slices(LUNGS_HEART)["heart"]
     prediction = batch["landmarks"].clone()
     prediction[0, heart] += 0.4
     batch["landmark_weight"][0, heart] = 0
@@ -260,7 +266,7 @@ def test_validation_leaves_out_what_has_no_truth() -> None:
 
 def test_validation_takes_masks_where_landmarks_are_missing() -> None:
     batch = labelled(2)
-    parts = graphs.organ_slices(graphs.LUNGS_HEART)
+    parts = graphs.organ_slices(LUNGS_HEART)
     masks = torch.zeros(2, 3, 256, 256)
     masks[1, 0] = polygon_inside(batch["landmarks"][1:, parts["lung_right"]], 256, 256)[0]
     batch["landmark_weight"][1] = 0
@@ -283,6 +289,6 @@ def test_a_training_checkpoint_loads_without_pickle(tmp_path: Path) -> None:
     trainer.strategy.connect(model)
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     stored = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert stored["hyper_parameters"]["organs"] == graphs.LUNGS_HEART
+    assert stored["hyper_parameters"]["organs"] == LUNGS_HEART
     again = HybridGNetModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert torch.equal(again.network.fc_mu.weight, model.network.fc_mu.weight)

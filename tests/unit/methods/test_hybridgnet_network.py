@@ -7,9 +7,10 @@ from torch import Tensor
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
 from anatozoo.nn.hybridgnet import HybridGNet
+from anatozoo.organs import CHEST_ORGANS, LUNGS_HEART
 
 SIZE = 64
-ORGANS = graphs.LUNGS_HEART_CLAVICLES
+ORGANS = CHEST_ORGANS
 SKIPS: list[tuple[int, ...]] = [(), (2,), (3,), (4,), (5,), (6,), (6, 5), (5, 4), (4, 3)]
 VARIANTS: dict[str, dict[str, Any]] = {f"skips{''.join(map(str, s)) or 'none'}": {"skips": s} for s in SKIPS}
 VARIANTS |= {
@@ -96,7 +97,7 @@ def test_the_draw_has_the_deviation_that_the_encoder_gives() -> None:
     ("skips", "values"), [((), 17_461_074), ((6,), 17_486_066), ((6, 5), 17_511_090)], ids=str
 )
 def test_published_networks_have_the_published_number_of_parameters(skips: Any, values: int) -> None:
-    network = HybridGNet(graphs.LUNGS_HEART, 1024, skips=skips)
+    network = HybridGNet(LUNGS_HEART, 1024, skips=skips)
     assert sum(p.numel() for p in network.parameters()) == values
     if skips == (6, 5):
         assert len(list(network.parameters())) == 107

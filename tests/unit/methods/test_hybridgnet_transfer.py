@@ -11,10 +11,11 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.hybridgnet.transfer import adapt_state
 from anatozoo.nn import graphs
+from anatozoo.organs import CHEST_ORGANS
 from anatozoo.training.weights import read_weights
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
-ALL_ORGANS = list(graphs.LUNGS_HEART_CLAVICLES)
+ALL_ORGANS = list(CHEST_ORGANS)
 WHOLE: dict[str, Any] = {
     "template": True,
     "refine": [0.05, 0.02],
@@ -90,7 +91,7 @@ def test_an_organ_with_another_number_of_landmarks_starts_fresh() -> None:
 def test_the_target_keeps_its_own_up_sampling_matrix() -> None:
     source, target = module(upsampling="copy"), module(1, upsampling="wrap")
     fill(target, source)
-    expected = graphs.upsampling(graphs.LUNGS_HEART_CLAVICLES, "wrap")
+    expected = graphs.upsampling(CHEST_ORGANS, "wrap")
     assert torch.equal(target.network.up, expected)
 
 

@@ -16,11 +16,12 @@ from anatozoo.methods.seg2graph.data import Seg2GraphDataModule
 from anatozoo.methods.seg2graph.module import Seg2GraphModule
 from anatozoo.methods.seg2graph.network import Seg2Graph
 from anatozoo.metrics.cases import case_row
-from anatozoo.nn.graphs import LUNGS_HEART_CLAVICLES, organ_slices
+from anatozoo.nn.graphs import organ_slices
+from anatozoo.organs import CHEST_ORGANS
 from anatozoo.training.optim import Optim
 from tests.support.chest_data import write_chest_data
 
-ORGANS = dict(LUNGS_HEART_CLAVICLES)
+ORGANS = dict(CHEST_ORGANS)
 PARTS = organ_slices(ORGANS)
 OFF = {name: 0.0 for name in MaskAugment.__dataclass_fields__}
 

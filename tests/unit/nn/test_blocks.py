@@ -15,7 +15,7 @@ from anatozoo.nn.blocks import (
     build_encoder,
     load_imagenet_weights,
 )
-from anatozoo.nn.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
+from anatozoo.nn.depthwise import DepthwiseConv2d, DepthwiseConv2dSame, full_depthwise
 
 LITE = "tf_efficientnet_lite0"
 
@@ -197,5 +197,8 @@ def test_depthwise_convolutions_of_a_timm_encoder_stay_in_float32_under_autocast
             assert torch.equal(layer(x), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert encoder(torch.rand(1, 1, 64, 64))[6].dtype in (torch.bfloat16, torch.float32)
+    network = nn.Sequential(nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 8, 5, groups=2), nn.Conv2d(1, 8, 5))
+    full_depthwise(network)
+    assert [type(layer) for layer in network] == [DepthwiseConv2d, nn.Conv2d, nn.Conv2d]
     copied = copy.deepcopy(encoder)
     assert next(m for m in copied.modules() if isinstance(m, DepthwiseConv2d)).weight is not slow[0].weight

@@ -16,12 +16,13 @@ from anatozoo.nn.cheb import (
     node_norm,
     separate_parts,
 )
+from anatozoo.organs import CHEST_ORGANS, LUNGS, LUNGS_HEART
 
 GRAPHS = {
-    "lungs": graphs.adjacency(graphs.LUNGS),
-    "lungs_heart": graphs.adjacency(graphs.LUNGS_HEART),
-    "all": graphs.adjacency(graphs.LUNGS_HEART_CLAVICLES),
-    "all_coarse": graphs.adjacency(graphs.coarse(graphs.LUNGS_HEART_CLAVICLES)),
+    "lungs": graphs.adjacency(LUNGS),
+    "lungs_heart": graphs.adjacency(LUNGS_HEART),
+    "all": graphs.adjacency(CHEST_ORGANS),
+    "all_coarse": graphs.adjacency(graphs.coarse(CHEST_ORGANS)),
     "smallest": graphs.adjacency({"a": 4}),
 }
 
@@ -131,8 +132,9 @@ def test_impossible_layers_are_refused() -> None:
         graph_convolution("dense", 3, 2, GRAPHS["smallest"], 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["organs", "one organ", "any graph"])
-def test_a_large_batch_is_filtered_as_its_parts_are(kind: str) -> None:
+def test_a_large_batch_is_filtered_as_its_parts_are(kind: str, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     if kind == "any graph":
         adjacency = (torch.rand(17, 17) > 0.8).float().triu(1)
@@ -140,12 +142,42 @@ def test_a_large_batch_is_filtered_as_its_parts_are(kind: str) -> None:
         adjacency = adjacency + adjacency.T
     else:
         adjacency = graphs.adjacency({"a": 9, "b": 4, "c": 12} if kind == "organs" else {"a": 11})
-    layer = StaticChebConv(7, 5, adjacency, 6).double()
+    layer = StaticChebConv(7, 5, adjacency, 6).to(dtype)
     x = torch.randn(MANY + 3, len(adjacency), 7, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            layer(x), torch.cat([layer(part) for part in x.split(4)]), atol=1e-5, rtol=1e-5
-        )
+
+    def answer_and_gradients(split: int) -> list[Tensor]:
+        given = x.to(dtype).requires_grad_()
+        found = torch.cat([layer(part) for part in given.split(split)])
+        # Each value counts differently.
+        towards = torch.linspace(0.5, 1.5, found.numel(), dtype=dtype).view_as(found)
+        return [found.detach(), *torch.autograd.grad((found * towards).sum(), [given, *layer.parameters()])]
+
+    for whole, parts in zip(answer_and_gradients(len(x)), answer_and_gradients(4), strict=True):
+        assert float((whole - parts).abs().max()) < 1e-5 * float(parts.abs().max())
+
+
+def test_layers_of_a_graph_share_the_work_and_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = torch.linalg.eigh
+
+    def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(len(matrix))
+        return original(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", eigh)
+    adjacency = graphs.adjacency({"a": 13, "b": 15})  # of no other test
+    StaticChebConv(3, 2, adjacency, 1)
+    assert asked == []
+    first = StaticChebConv(3, 2, adjacency, 4)
+    assert asked == [13, 15]
+    kept = {name: buffer.clone() for name, buffer in first.named_buffers()}
+    for buffer in first.buffers():
+        buffer.zero_()
+    second = StaticChebConv(5, 4, adjacency, 4)
+    assert asked == [13, 15]
+    assert all(torch.equal(buffer, kept[name]) for name, buffer in second.named_buffers())
+    StaticChebConv(3, 2, 2 * adjacency.roll(1, 0).roll(1, 1), 4)
+    assert len(asked) > 2
 
 
 def test_parts_of_a_graph_are_its_organs() -> None:

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
+from anatozoo.organs import CHEST_ORGANS, LUNGS, LUNGS_HEART
 
-SETS = {"lungs": graphs.LUNGS, "heart": graphs.LUNGS_HEART, "clavicles": graphs.LUNGS_HEART_CLAVICLES}
+SETS = {"lungs": LUNGS, "heart": LUNGS_HEART, "clavicles": CHEST_ORGANS}
 
 
 def rows(*values: list[float]) -> Tensor:
@@ -24,7 +25,7 @@ def test_published_graphs_have_the_published_sizes(name: str, nodes: int, halved
 
 
 def test_coarse_rounds_up() -> None:
-    assert list(graphs.coarse(graphs.LUNGS_HEART_CLAVICLES).values()) == [22, 25, 13, 12, 12]
+    assert list(graphs.coarse(CHEST_ORGANS).values()) == [22, 25, 13, 12, 12]
 
 
 def test_adjacency_is_one_closed_cycle_per_organ() -> None:
@@ -63,7 +64,7 @@ def test_upsampling_of_an_odd_contour_ends_on_a_coarse_node() -> None:
 
 
 def test_the_two_published_matrices_differ_in_three_nodes() -> None:
-    wrap, copy = (graphs.upsampling(graphs.LUNGS_HEART, mode) for mode in ("wrap", "copy"))
+    wrap, copy = (graphs.upsampling(LUNGS_HEART, mode) for mode in ("wrap", "copy"))
     assert (wrap != copy).any(1).nonzero().flatten().tolist() == [43, 93, 119]
 
 
@@ -89,4 +90,4 @@ def test_impossible_organs_are_refused(organs: dict[str, int], message: str) -> 
 
 def test_unknown_upsampling_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'wrap'.*'copy'"):
-        graphs.upsampling(graphs.LUNGS, "other")  # type: ignore[arg-type]
+        graphs.upsampling(LUNGS, "other")  # type: ignore[arg-type]

@@ -13,8 +13,9 @@ from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.metrics.cases import OVERLAP, Measures, case_row
-from anatozoo.nn.graphs import LUNGS_HEART, organ_slices
+from anatozoo.nn.graphs import organ_slices
 from anatozoo.nn.raster import polygon_inside
+from anatozoo.organs import LUNGS_HEART
 from anatozoo.tasks.cases import bare_cases, label_cases, landmark_cases
 from anatozoo.training.module import ZooModule
 from tests.support.phantoms import make_chest_phantom

@@ -1,0 +1,14 @@
+"""Names, order and landmarks of the organs of chest radiographs, and names of sets of them."""
+
+from collections.abc import Mapping
+
+LUNGS = {"lung_right": 44, "lung_left": 50}
+LUNGS_HEART = {**LUNGS, "heart": 26}
+CHEST_ORGANS = {**LUNGS_HEART, "clavicle_right": 23, "clavicle_left": 23}
+"""Organs of the chest models, in order, and their numbers of landmarks; sides are the patient's."""
+ORGAN_SETS: Mapping[str, Mapping[str, int]] = {
+    "lungs": LUNGS,
+    "lungs_heart": LUNGS_HEART,
+    "lungs_heart_clavicles": CHEST_ORGANS,
+}
+"""Sets that settings of models take for their organs, by name."""
