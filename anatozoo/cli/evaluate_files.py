@@ -183,20 +183,21 @@ class Remarks:
 def _compare_pairs(readings: Readings, args: argparse.Namespace, remarks: Remarks) -> Iterator[Row]:
     """One row per pair; those that cannot be compared have ``error`` and come last."""
     from anatozoo.metrics.cases import Case, case_row
-    from anatozoo.metrics.chest import comparable, crosswise
+    from anatozoo.metrics.chest import comparable, crosswise, drawn
 
     measures = measures_of(args)
     failed: list[Row] = []
     for name in shown(readings, "comparing"):
         try:
             sides = align(*readings.named(name), args, remarks)
-            case = Case(*comparable(*sides, measures.rounding, cut=args.exclusive))
+            one, two = comparable(*sides, measures.rounding, cut=args.exclusive)
+            case = Case(drawn(one, two, measures.rounding), drawn(two, one, measures.rounding))
             row = case_row(case, measures)
         except AnatozooError as error:
             failed.append({"id": name, "error": str(error)})
             continue
         _note_organs(case.prediction, case.reference, remarks)
-        remarks.exchanged.update(crosswise(case.prediction, case.reference, measures.rounding))
+        remarks.exchanged.update(crosswise(case.prediction, case.reference))
         yield {"id": name} | row
     yield from failed
 

@@ -14,6 +14,7 @@ import numpy as np
 from anatozoo.errors import DataError, ImageError
 from anatozoo.io.chest_folders import COVID_LABELS, FRAME, Found, is_jsrt, opened, scan
 from anatozoo.io.label_codes import one_organ
+from anatozoo.io.split_lists import Tables
 from anatozoo.io.splits import Assigned, Origin, check_subjects, dealt, find_splits
 from anatozoo.io.untrusted import read_bytes
 from anatozoo.organs import CHEST_ORGANS
@@ -116,7 +117,9 @@ def read_jsrt_img(path: str | Path) -> np.ndarray:
     return (4095 - raw.astype(np.int32)).astype(np.float32)
 
 
-def index_chest(root: str | Path, layout: str = "auto", split: str | None = None) -> list[ChestCase]:
+def index_chest(
+    root: str | Path, layout: str = "auto", split: str | None = None, *, found: Found | None = None
+) -> list[ChestCase]:
     """Find the cases of the public chest data sets below a folder.
 
     Args:
@@ -134,6 +137,7 @@ def index_chest(root: str | Path, layout: str = "auto", split: str | None = None
               2 = left; both include what lies behind the heart), split by lists, else by patient.
             * ``"auto"``: all that are there.
         split: keep only the cases of this split.
+        found: what `anatozoo.io.chest_folders.scan` finds below `root`, if it is known already.
 
     Returns:
         Cases sorted by id. A case whose image or annotation is absent is listed all the same, with ``None``
@@ -150,7 +154,7 @@ def index_chest(root: str | Path, layout: str = "auto", split: str | None = None
         raise DataError(
             f"{root} is not a folder; --root or data.root names the folder with the downloaded data."
         )
-    found = scan(root)
+    found = scan(root) if found is None else found
     names = {
         "jsrt": {n for n in (*found.images, *found.masks, *found.landmarks, *found.listed) if is_jsrt(n)},
         "landmarks": found.separate,
@@ -158,7 +162,7 @@ def index_chest(root: str | Path, layout: str = "auto", split: str | None = None
         "covid": set(),
     }
     wanted = set().union(*names.values()) if layout == "auto" else names[layout]
-    assigned = find_splits(root, {name: (name,) for name in wanted}, tables=found.tables) if wanted else None
+    assigned = find_splits(root, {name: (name,) for name in wanted}, tables=found.splits) if wanted else None
     cases = _in_splits([_landmark_case(name, found) for name in wanted], assigned)
     if layout in ("auto", "covid") and found.covid:
         cases += _covid_cases(root, found)
@@ -245,19 +249,21 @@ def _covid_cases(root: Path, found: Found) -> list[ChestCase]:
             )
         )
     names = {case.id: (case.id, case.patient) for case in cases}
-    listed = find_splits(root, names, tables=found.tables)
+    listed = find_splits(root, names, tables=found.splits)
     # No list of splits is published with these data, and those of other data sets may lie beside them.
-    return deal_cases(root, cases) if listed is None else _in_splits(cases, listed)
+    return deal_cases(root, cases, found.tables) if listed is None else _in_splits(cases, listed)
 
 
-def deal_cases(root: Path, cases: Sequence[ChestCase]) -> list[ChestCase]:
+def deal_cases(root: Path, cases: Sequence[ChestCase], tables: Tables | None = None) -> list[ChestCase]:
     """Cases that no list names, dealt to 70 % train and 30 % val by patient.
 
     Args:
         root: the folder of the data.
         cases: the cases.
+        tables: the lists in and below `root`, if they are known already.
     """
-    return _in_splits(cases, dealt(root, {case.id: case.patient for case in cases}, COVID_FRACTIONS))
+    subjects = {case.id: case.patient for case in cases}
+    return _in_splits(cases, dealt(root, subjects, COVID_FRACTIONS, tables=tables))
 
 
 def _in_splits(cases: Sequence[ChestCase], assigned: Assigned | None) -> list[ChestCase]:

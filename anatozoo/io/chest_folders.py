@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class Found:
         landmarks: case -> organ -> (N, 2) pixels of the 1024 x 1024 frame.
         separate: cases with one landmark file per organ.
         vectors: cases with one landmark vector.
-        tables: the lists of splits.
+        tables: the lists of splits in files.
+        folders: those that folders ``Train``, ``Val`` and ``Test`` are.
         clinical: case -> metadata.
         covid: rows of covid-cxr's table.
     """
@@ -71,13 +72,19 @@ class Found:
     separate: set[str] = field(default_factory=set)
     vectors: set[str] = field(default_factory=set)
     tables: Tables = field(default_factory=Tables)
+    folders: list[Table] = field(default_factory=list)
     clinical: dict[str, dict[str, Any]] = field(default_factory=dict)
     covid: list[CovidRow] = field(default_factory=list)
 
     @property
+    def splits(self) -> Tables:
+        """All lists of splits."""
+        return replace(self.tables, found=[*self.tables.found, *self.folders])
+
+    @property
     def listed(self) -> set[str]:
         """Names of cases in the lists of splits."""
-        tables = self.tables.found
+        tables = self.splits.found
         return {_case_name(name) for table in tables for names in table.lists.values() for name in names}
 
     def describe(self) -> str:
@@ -169,7 +176,7 @@ def _add_landmarks(folder: Path, files: list[str], found: Found) -> None:
     elif folder.name == "landmarks" and (split := folder.parent.name.lower()) in SPLITS:
         names = [_case_name(file) for file in files if file.endswith(".npy")]
         if names:
-            found.tables.found.append(Table(folder, {split: names}))
+            found.folders.append(Table(folder, {split: names}))
         for file in files:
             if file.endswith(".npy"):
                 try:

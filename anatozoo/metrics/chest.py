@@ -116,20 +116,32 @@ def _only(annotation: Annotation, parts: set[str]) -> Annotation:
     )
 
 
-def crosswise(one: Annotation, two: Annotation, rounding: Rounding = "truncate") -> list[str]:
+def drawn(annotation: Annotation, other: Annotation, rounding: Rounding = "truncate") -> Annotation:
+    """Add the masks of contours of which another annotation has the organ, so that none is drawn twice.
+
+    Args:
+        annotation: one side of a comparison.
+        other: the other side.
+        rounding: how contours meet the pixel grid.
+    """
+    shared = [organ for organ in annotation.landmarks if organ in other.organs]
+    masks = {organ: _mask(annotation, organ, rounding) for organ in shared}
+    return replace(annotation, masks=dict(annotation.masks) | masks)
+
+
+def crosswise(one: Annotation, two: Annotation) -> list[str]:
     """Pairs, such as ``"lungs"``, of which each side lies on the other annotation's other side, not its own.
 
     Args:
-        one: an annotation.
-        two: another of the same image and size.
-        rounding: how contours meet the pixel grid.
+        one: an annotation, see `drawn`.
+        two: another of the same image and size, drawn likewise.
     """
     found = []
     for pair, sides in PAIRS.items():
-        if not all(side in each.organs for side in sides for each in (one, two)):
+        if not all(side in each.masks for side in sides for each in (one, two)):
             continue
         (right, left), (other_right, other_left) = (
-            [_mask(each, side, rounding) for side in sides] for each in (one, two)
+            [each.masks[side] for side in sides] for each in (one, two)
         )
         exchanged = (
             np.count_nonzero(right & other_left) > np.count_nonzero(right & other_right),

@@ -227,11 +227,24 @@ def test_lungs_as_one_and_as_two_and_cut_by_the_heart(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("kind", ["organ folders", ".json"])
-def test_exchanged_sides_are_said(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_exchanged_sides_are_said(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def counted(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        drawn.append(len(points))
+        return draw_organ_mask(points, size)
+
+    monkeypatch.setattr("anatozoo.metrics.chest.draw_organ_mask", counted)
+    monkeypatch.setattr("anatozoo.metrics.cases.draw_organ_mask", counted)
     reference = write_side(kind, tmp_path / "r", ["a", "b", "c"])
     prediction = write_side("organ folders", tmp_path / "p", ["a", "b", "c"], 3.0)
+    drawn.clear()
     assert evaluate(prediction, reference, "--json") == 0
     assert not any("exchanged" in remark for remark in summary_of(capsys)["remarks"])
+    # Each contour of the three images is drawn once.
+    assert len(drawn) == (3 * len(contours()) if kind == ".json" else 0)
     for name in ("a", "b"):
         right, left = (prediction / f"lung_{side}/{name}.png" for side in ("right", "left"))
         kept = right.read_bytes()

@@ -25,17 +25,18 @@ def find_chest(layout: str, wanted: Wanted) -> Listing:
     Raises:
         DataError: the folder holds no radiographs, or files contradict one another.
     """
-    found = index_chest(wanted.root, "auto" if layout == "chest" else layout)
+    scanned = scan(wanted.root)
+    found = index_chest(wanted.root, "auto" if layout == "chest" else layout, found=scanned)
     # Cases of JSRT are never assigned beside lists: its test split would be among them.
     free = {c.id: c.patient for c in found if layout == "landmarks" and c.split is None and not is_jsrt(c.id)}
     if free:
-        others = dealt(wanted.root, free)
+        others = dealt(wanted.root, free, tables=scanned.tables)
         found = [
             replace(c, split=others.splits[c.id], origin=others.origin) if c.id in free else c for c in found
         ]
     if not any(case.split for case in found):
-        refuse_foreign(wanted.root, {case.id: (case.id,) for case in found})
-        found = deal_cases(wanted.root, found)
+        refuse_foreign(wanted.root, {case.id: (case.id,) for case in found}, scanned.tables)
+        found = deal_cases(wanted.root, found, scanned.tables)
     check_subjects((case.patient, case.split) for case in found)
     return Listing([case_of(case) for case in found])
 

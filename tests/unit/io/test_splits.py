@@ -218,6 +218,18 @@ def test_radiographs_that_are_dealt_name_such_files_too(tmp_path: Path) -> None:
     assert "Not read: splits.csv;" in said
 
 
+def test_folders_of_radiographs_are_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
+    for path in (root / "splits").iterdir():
+        path.unlink()
+
+    def again(*_: object) -> None:
+        raise AssertionError("these folders have been walked before")
+
+    monkeypatch.setattr("anatozoo.io.splits.lists_below", again)
+    assert {case.split for case in find_cases(root, "jsrt", ("heart",)).cases} <= {"train", "val"}
+
+
 def test_the_deal_is_the_same_in_every_release() -> None:
     dealt = [deal(f"patient{i:03}") for i in range(1, 9)]
     assert dealt == ["train", "test", "train", "train", "train", "test", "val", "train"]
