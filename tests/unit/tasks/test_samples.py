@@ -144,8 +144,8 @@ def test_half_precision_is_for_the_encoder_alone(model: HybridGNetModel, radiogr
     assert hooks
     assert kinds == {(torch.float32, False)}
     full = model.predict(radiographs[0], samples=20)
-    # A step of bfloat16 is 2**-8 of a value. The rounding of the encoder's layers is independent and adds up to
-    # a few steps in the width of the code; it is there, though.
+    # A step of bfloat16 is 2**-8 of a value. The roundings of the encoder's layers are independent and add up
+    # to a few steps in the width of the code; they are there, though.
     assert result.sigma_px == pytest.approx(full.sigma_px, rel=4 * 2**-8)
     assert result.sigma_px != full.sigma_px
     assert read_image(radiographs[0]).size == result.size
