@@ -230,23 +230,29 @@ def organ_losses(logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Ten
     The loss of UNet-HT, the baseline for heterogeneous labels of Gaggion et al., ISBI 2023: for each organ
     binary cross-entropy, and one soft Dice over the pixels of all images of the batch.
 
+    The paper's loss leaves organs out of images without their annotation. Here labels are one map in which
+    later organs cover earlier ones, so that a pixel also leaves out the organs before its label: lung behind
+    an annotated heart may be lung. Otherwise the same pixel would count as no lung where the heart is
+    annotated, and as lung where it is not.
+
     Args:
         logits: (B, C, H, W) of the organs.
         labels: (B, H, W) int64, 0 for background.
         known: (B, C) bool, whether each organ is annotated in the image.
 
     Returns:
-        ``cross_entropy`` and ``dice``, scalars: means over the organs that an image of the batch has.
+        ``cross_entropy`` and ``dice``, scalars: means over the organs that have a pixel that counts.
     """
     values = torch.arange(1, 1 + logits.shape[1], device=labels.device)[None, :, None, None]
-    truth = (labels[:, None] == values).to(torch.float32)
-    weight = known[:, :, None, None].to(truth.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none").mean((2, 3))
+    given = labels[:, None]
+    truth = (given == values).to(torch.float32)
+    weight = (known[:, :, None, None] & (given <= values)).to(truth.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
     probability, where = logits.float().sigmoid() * weight, (0, 2, 3)
-    overlap = 2 * (probability * truth).sum(where)
+    counted, overlap = weight.sum(where), 2 * (probability * truth).sum(where)
     dice = (overlap + 1.0) / (probability.sum(where) + (truth * weight).sum(where) + 1.0)
-    present = known.any(0).to(truth.dtype)
-    of_organ = (entropy * known).sum(0) / known.sum(0).clamp_min(1)
+    present = (counted > 0).to(truth.dtype)
+    of_organ = (entropy * weight).sum(where) / counted.clamp_min(1)
     return {"cross_entropy": weighted_mean(of_organ, present), "dice": weighted_mean(1 - dice, present)}
 
 

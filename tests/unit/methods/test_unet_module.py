@@ -363,6 +363,8 @@ def test_organs_apart_learn_where_they_are_annotated_alone() -> None:
     terms = organ_losses(logits, given["labels"], given["known"] > 0)
     p = logits.detach().sigmoid()
     lung, heart = (given["labels"] == 1).float(), (given["labels"] == 2).float()
+    free = given["labels"] < 2
+    assert not free.all()
 
     def entropy(q: Tensor, t: Tensor) -> float:
         return float(F.binary_cross_entropy(q, t))
@@ -370,10 +372,10 @@ def test_organs_apart_learn_where_they_are_annotated_alone() -> None:
     def dice(q: Tensor, t: Tensor) -> float:
         return float((2 * (q * t).sum() + 1) / (q.sum() + t.sum() + 1))
 
-    expected = (entropy(p[:, 0], lung) + entropy(p[0, 1], heart[0])) / 2
+    expected = (entropy(p[:, 0][free], lung[free]) + entropy(p[0, 1], heart[0])) / 2
     assert terms["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
     assert terms["dice"].item() == pytest.approx(
-        1 - (dice(p[:, 0], lung) + dice(p[0, 1], heart[0])) / 2, rel=1e-5
+        1 - (dice(p[:, 0][free], lung[free]) + dice(p[0, 1], heart[0])) / 2, rel=1e-5
     )
     sum(terms.values()).backward()  # type: ignore[union-attr]
     assert logits.grad is not None
@@ -381,6 +383,44 @@ def test_organs_apart_learn_where_they_are_annotated_alone() -> None:
     assert logits.grad[0].any()
     nothing = organ_losses(logits, given["labels"], torch.zeros(2, 2, dtype=torch.bool))
     assert [value.item() for value in nothing.values()] == [0, 0]
+
+
+def test_organs_apart_learn_nothing_of_what_a_later_organ_covers() -> None:
+    labels = torch.tensor([[0, 1, 2]])[None].repeat(2, 1, 1)
+    labels[1, 0, 2] = 1
+    logits = torch.zeros(2, 2, 1, 3, requires_grad=True)
+    terms = organ_losses(logits, labels, torch.tensor([[True, True], [True, False]]))
+    # Of the lung five pixels count, three of them lung; of the heart three, one of them heart. p is 0.5.
+    assert terms["cross_entropy"].item() == pytest.approx(np.log(2))
+    lung, heart = (2 * 1.5 + 1) / (2.5 + 3 + 1), (2 * 0.5 + 1) / (1.5 + 1 + 1)
+    assert terms["dice"].item() == pytest.approx(1 - (lung + heart) / 2)
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert logits.grad is not None
+    signs = logits.grad.sign()[:, :, 0].tolist()
+    assert signs == [[[1, -1, 0], [1, 1, -1]], [[1, -1, -1], [0, 0, 0]]]
+    covered = organ_losses(logits, torch.full((2, 1, 3), 2), torch.tensor([[True, True], [True, False]]))
+    alone = organ_losses(logits[:1, 1:], torch.ones(1, 1, 3, dtype=torch.long), torch.tensor([[True]]))
+    assert {name: value.item() for name, value in covered.items()} == pytest.approx(
+        {name: value.item() for name, value in alone.items()}
+    )
+
+
+def test_organs_apart_learn_one_target_of_lung_behind_the_heart() -> None:
+    # The same body twice: lung behind an annotated heart, and the same lung where the heart is not annotated.
+    lung, heart = torch.zeros(2, 16, 16, dtype=torch.bool)
+    lung[4:12, 2:12], heart[6:10, 8:14] = True, True
+    labels = torch.stack([painted(torch.stack([lung, heart])[None])[0], lung.long()])
+    known = torch.tensor([[True, True], [True, False]])
+    logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], 0.5)
+    for _ in range(60):
+        optimiser.zero_grad()
+        sum(organ_losses(logits.expand(2, -1, -1, -1), labels, known).values()).backward()  # type: ignore[union-attr]
+        optimiser.step()
+    assert torch.equal(logits[0, 0] > 0, lung)
+    assert torch.equal(logits[0, 1] > 0, heart)
+    assert logits.detach().abs().min() > 3
+    assert torch.equal(painted(logits > 0)[0], labels[0])
 
 
 def test_organs_apart_are_painted_in_their_order() -> None:
