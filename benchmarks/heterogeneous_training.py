@@ -78,7 +78,7 @@ def epoch(module: Any, data: Any, cases: Sequence[Case]) -> Callable[[], None]:
         data.sets["train"][index]
     module.train()
     optimiser = torch.optim.AdamW(module.parameters(), 1e-4)
-    module.network.encoder.to(memory_format=torch.channels_last)
+    module.encoder_part.to(memory_format=torch.channels_last)
 
     def run() -> None:
         for batch in data.train_dataloader():

@@ -121,7 +121,10 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
         ConfigError: the encoder is not from timm, the package is missing or the tensors do not fit.
     """
     if not isinstance(encoder, TimmEncoder):
-        raise ConfigError("ImageNet weights need a timm encoder; the paper's 'residual' encoder has none.")
+        raise ConfigError(
+            "encoder_weights are ImageNet weights of a timm encoder, such as tf_efficientnet_lite0, which "
+            "this network does not have; choose one as encoder, or leave encoder_weights out."
+        )
     body = encoder.body
     if source == "timm":
         import timm

@@ -2,13 +2,27 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn.volume_blocks import pyramid
 
 DYNUNET_WIDTHS = (16, 32, 64, 128, 192)
+LATER_OUTPUTS = 0.5
+"""Weight of each further supervised output against the one before it."""
+
+
+def weighted_levels(values: Sequence[Tensor]) -> Tensor:
+    """Mean of a loss over the outputs of a `Segmenter`: each has half the weight of the one before.
+
+    Args:
+        values: the loss of each output, scalars, the final one first.
+    """
+    shares = torch.tensor([LATER_OUTPUTS**level for level in range(len(values))])
+    return ((shares / shares.sum()).to(values[0].device) * torch.stack(list(values))).sum()
 
 
 class Segmenter(nn.Module):
@@ -41,8 +55,11 @@ class DynUNet(Segmenter):
             coarsest.
 
     Raises:
-        ConfigError: the frame cannot be halved often enough.
+        ConfigError: there are fewer than three widths, or the frame cannot be halved often enough.
     """
+
+    heads: ClassVar[tuple[str, ...]] = ("network.output_block.", "network.deep_supervision_heads.")
+    """Where the names of parameters begin whose first axis is the classes."""
 
     def __init__(
         self,
@@ -55,6 +72,8 @@ class DynUNet(Segmenter):
         # Imported here: it takes seconds, and only this network needs it.
         from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
 
+        if len(widths) < 3 or min(widths) < 1:
+            raise ConfigError(f"DynUNet needs three or more positive widths, not {list(widths)}.")
         strides, kernels = pyramid(shape, len(widths))
         for axis, side in enumerate(shape):
             total = 1

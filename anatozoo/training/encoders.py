@@ -9,7 +9,7 @@ from anatozoo.training.module import ZooModule
 
 
 class EncoderModule(ZooModule):
-    """A module whose ``network.encoder`` may start from ImageNet weights and be frozen in part.
+    """A module whose `encoder_part` may start from ImageNet weights and be frozen in part.
 
     Args:
         encoder_weights: ImageNet weights for a new fit: ``"timm"``, ``"package"`` or a file.
@@ -30,18 +30,18 @@ class EncoderModule(ZooModule):
     ) -> None:
         super().__init__(**settings)
         self.encoder_weights, self.frozen_layers = encoder_weights, list(frozen_layers)
-        for name, parameter in self.network.encoder.named_parameters():
+        for name, parameter in self.encoder_part.named_parameters():
             if any(name.startswith(prefix) for prefix in self.frozen_layers):
                 parameter.requires_grad_(False)
 
     @property
     def encoder_part(self) -> nn.Module:
-        """The image encoder."""
+        """The image encoder, by default ``network.encoder``."""
         encoder: nn.Module = self.network.encoder
         return encoder
 
     def start(self) -> None:
         """Load ImageNet weights, then the starting weights of the fit."""
         if self.encoder_weights:
-            load_imagenet_weights(self.network.encoder, self.encoder_weights)
+            load_imagenet_weights(self.encoder_part, self.encoder_weights)
         super().start()

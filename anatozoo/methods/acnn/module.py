@@ -3,19 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.acnn.model import AcnnModel
+from anatozoo.nn.dynunet import weighted_levels
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.registration_losses import label_dice_loss
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
-
-LATER_OUTPUTS = 0.5
-"""Weight of each further supervised output against the one before it."""
 
 
 class AcnnModule(ZooModule, AcnnModel):
@@ -70,13 +67,11 @@ class AcnnModule(ZooModule, AcnnModel):
         levels = [output] if isinstance(output, Tensor) else list(output)
         labels = batch["labels"].long()
         truth = one_hot(labels, len(self.organs) + 1)
-        shares = torch.tensor([LATER_OUTPUTS**level for level in range(len(levels))])
-        shares = (shares / shares.sum()).to(labels.device)
         terms = {}
         if self.ce_weight:
-            values = torch.stack([F.cross_entropy(logits.float(), labels) for logits in levels])
-            terms["cross_entropy"] = self.ce_weight * (shares * values).sum()
+            values = [F.cross_entropy(logits.float(), labels) for logits in levels]
+            terms["cross_entropy"] = self.ce_weight * weighted_levels(values)
         if self.dice_weight:
-            values = torch.stack([label_dice_loss(logits.float().softmax(1), truth) for logits in levels])
-            terms["dice"] = self.dice_weight * (shares * values).sum()
+            values = [label_dice_loss(logits.float().softmax(1), truth) for logits in levels]
+            terms["dice"] = self.dice_weight * weighted_levels(values)
         return terms

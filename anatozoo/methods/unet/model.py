@@ -1,7 +1,8 @@
 """U-Net: from a chest radiograph to one label per pixel."""
 
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.methods.unet.network import DYNUNET, DynUNet, UNet, check_size
+from anatozoo.methods.unet.network import DYNUNET, UNet, check_size
+from anatozoo.nn.dynunet import DynUNet
 from anatozoo.tasks.labels import LabelTask, Output
 
 

@@ -4,20 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.unet.model import UNetModel
-from anatozoo.methods.unet.network import DynUNet
+from anatozoo.nn.dynunet import DynUNet, weighted_levels
 from anatozoo.nn.graphs import organ_names
 from anatozoo.tasks.labels import DiceKind, Missing, label_losses, organ_losses
 from anatozoo.tasks.views import Maps
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 from anatozoo.training.weights import refuse_other_shapes
-
-LATER_OUTPUTS = 0.5
-"""Weight of each further supervised output against the one before it."""
 
 
 class UNetModule(EncoderModule, UNetModel):
@@ -60,6 +57,12 @@ class UNetModule(EncoderModule, UNetModel):
             )
         self.loss, self.dice_weight, self.missing = loss, dice_weight, missing
 
+    @property
+    def encoder_part(self) -> nn.Module:
+        """The image encoder; of DynUNet the contracting levels."""
+        network = self.network
+        return network.contracting if isinstance(network, DynUNet) else network.encoder
+
     def answer(self, batch: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
         """Logits (B, C, S, S), see `UNetModel.forward`; with deep supervision a list, final logits first."""
         if isinstance(self.network, DynUNet):
@@ -81,11 +84,9 @@ class UNetModule(EncoderModule, UNetModel):
         """
         levels = [output] if isinstance(output, Tensor) else output
         found = [self._level_losses(logits, batch["labels"], batch["known"] > 0) for logits in levels]
-        shares = torch.tensor([LATER_OUTPUTS**level for level in range(len(levels))])
-        shares = (shares / shares.sum()).to(batch["labels"].device)
         weights = {"cross_entropy": 1.0, "dice": self.dice_weight}
         return {
-            name: weight * (shares * torch.stack([terms[name] for terms in found])).sum()
+            name: weight * weighted_levels([terms[name] for terms in found])
             for name, weight in weights.items()
         }
 
@@ -97,9 +98,9 @@ class UNetModule(EncoderModule, UNetModel):
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their channel."""
         first = [int(output == "labels") for output in (settings.get("output", "labels"), self.output)]
-        return adapt_state(
-            state, organ_names(settings["organs"]), self.state_dict(), self.organs, (first[0], first[1])
-        )
+        heads = tuple(f"network.{head}" for head in self.network.heads)
+        there = organ_names(settings["organs"])
+        return adapt_state(state, there, self.state_dict(), self.organs, heads, (first[0], first[1]))
 
 
 def adapt_state(
@@ -107,12 +108,13 @@ def adapt_state(
     organs: Sequence[str],
     own: Mapping[str, Tensor],
     own_organs: Sequence[str],
+    heads: tuple[str, ...],
     first: tuple[int, int] = (1, 1),
 ) -> dict[str, Tensor]:
     """Fit `state` of a network for `organs` to one for `own_organs` whose fresh state is `own`.
 
-    Only the last convolution depends on the organs: shared organs keep their channel. `first` is the channel
-    of the first organ there and here: 1 after the background, else 0.
+    Only parameters whose names begin with one of `heads` depend on the organs: shared organs keep their
+    channel. `first` is the channel of the first organ there and here: 1 after the background, else 0.
 
     Raises:
         WeightsError: the networks differ in more than the organs; the message lists the tensors.
@@ -122,7 +124,7 @@ def adapt_state(
         value = state.get(name)
         if value is None:
             continue
-        if name.startswith("network.head."):
+        if name.startswith(heads):
             merged = like.clone()
             if value.shape[1:] == like.shape[1:]:
                 if all(first):

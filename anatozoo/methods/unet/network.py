@@ -5,13 +5,13 @@ Ronneberger, Fischer, Brox: "U-Net", MICCAI 2015, in the form of the baseline of
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.nn import dynunet
 from anatozoo.nn.blocks import PAPER_WIDTHS, ResidualBlock, build_encoder
 
 DYNUNET = "dynunet"
@@ -34,6 +34,9 @@ class UNet(nn.Module):
     Raises:
         ConfigError: the encoder's levels are not consecutive, or there are too few widths for them.
     """
+
+    heads: ClassVar[tuple[str, ...]] = ("head.",)
+    """Where the names of parameters begin whose first axis is the classes."""
 
     def __init__(
         self, classes: int, *, encoder: str = "residual", decoder_widths: Sequence[int] = DECODER_WIDTHS
@@ -75,15 +78,6 @@ class UNet(nn.Module):
         if self.scale == 1:
             return logits
         return F.interpolate(logits, scale_factor=self.scale, mode="bilinear", align_corners=False)
-
-
-class DynUNet(dynunet.DynUNet):
-    """MONAI's DynUNet, whose contracting levels fits find as its encoder."""
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The contracting levels."""
-        return self.contracting
 
 
 def check_size(image_size: int) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.aenet.module import AeNetModule
-from anatozoo.methods.unet.module import UNetModule, adapt_state
+from anatozoo.methods.unet.module import UNetModule
 from anatozoo.methods.unet.network import UNet
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.blocks import ResidualBlock
@@ -190,8 +190,7 @@ def test_starting_weights_go_on_for_the_organs_in_common() -> None:
     source = module(organs=["lungs", "heart", "aorta"])
     target = module(organs=["aorta", "liver"])
     fresh = target.network.head.weight[2].detach().clone()
-    state = adapt_state(source.state_dict(), source.organs, target.state_dict(), target.organs)
-    target.load_state_dict(state)
+    target.load_state_dict(target.adapted(source.state_dict(), source.settings()))
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         old, new = source(image), target(image)
@@ -202,9 +201,9 @@ def test_starting_weights_go_on_for_the_organs_in_common() -> None:
 def test_starting_weights_of_another_architecture_are_refused() -> None:
     source, target = module(decoder_widths=[8, 16, 16, 16, 16]), module()
     with pytest.raises(WeightsError, match=r"network\.blocks\.5.*here.*needed"):
-        adapt_state(source.state_dict(), source.organs, target.state_dict(), target.organs)
+        target.adapted(source.state_dict(), source.settings())
     with pytest.raises(WeightsError, match="another architecture"):
-        adapt_state({}, source.organs, target.state_dict(), target.organs)
+        target.adapted({}, source.settings())
 
 
 def test_frozen_layers_take_no_gradient() -> None:
@@ -449,14 +448,40 @@ def test_a_prediction_of_organs_apart_holds_what_is_more_probable_than_not() -> 
     torch.testing.assert_close(maps.probability, maps.truth, atol=1e-6, rtol=0)
 
 
-def test_starting_weights_go_from_labels_to_organs_apart() -> None:
-    labels, apart = module(), module(output="organs", organs=["heart", "lungs"])
-    state = apart.adapted(labels.state_dict(), labels.settings())
-    there, here = labels.network.head.weight, state["network.head.weight"]
-    torch.testing.assert_close(here, there[[2, 1]])
-    back = labels.adapted(apart.state_dict(), apart.settings())
-    torch.testing.assert_close(back["network.head.weight"][1:], apart.network.head.weight[[1, 0]])
-    torch.testing.assert_close(back["network.head.weight"][0], there[0])
+NETWORKS = pytest.mark.parametrize(
+    ("settings", "heads"),
+    [
+        ({}, ["head"]),
+        (
+            {"encoder": "dynunet", "decoder_widths": [4, 8, 8, 8]},
+            [
+                "network.output_block.conv.conv",
+                "network.deep_supervision_heads.0.conv.conv",
+                "network.deep_supervision_heads.1.conv.conv",
+            ],
+        ),
+    ],
+    ids=["unet", "dynunet"],
+)
+
+
+@NETWORKS
+def test_starting_weights_go_from_labels_to_organs_apart(settings: dict[str, Any], heads: list[str]) -> None:
+    labels = module(**settings)
+    apart = module(output="organs", organs=["heart", "aorta", "lungs"], **settings)
+    turned = module(organs=["heart", "lungs"], **settings)
+    there, own = labels.state_dict(), apart.state_dict()
+    to_apart, to_turned = (other.adapted(there, labels.settings()) for other in (apart, turned))
+    back = labels.adapted(own, apart.settings())
+    changed = {f"network.{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+    for name in changed:
+        torch.testing.assert_close(to_apart[name][[0, 2]], there[name][[2, 1]], rtol=0, atol=0)
+        torch.testing.assert_close(to_apart[name][1], own[name][1], rtol=0, atol=0)
+        torch.testing.assert_close(to_turned[name], there[name][[0, 2, 1]], rtol=0, atol=0)
+        torch.testing.assert_close(back[name][1:], own[name][[2, 0]], rtol=0, atol=0)
+        torch.testing.assert_close(back[name][0], there[name][0], rtol=0, atol=0)
+    for name in set(there) - changed:
+        assert torch.equal(to_apart[name], there[name])
 
 
 def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
@@ -472,6 +497,10 @@ def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
     assert model.maps(outputs, given).probability.shape == (2, 3, 64, 64)
     assert model.eval().answer(given)[0].shape == (2, 3, 64, 64)
     assert len(list(model.encoder_part.parameters())) > 0
+    frozen = module(encoder="dynunet", decoder_widths=[4, 8, 8, 8], frozen_layers=["0."])
+    assert {name for name, p in frozen.encoder_part.named_parameters() if not p.requires_grad} > {
+        "0.conv1.conv.weight"
+    }
 
 
 @pytest.mark.parametrize(
@@ -481,6 +510,10 @@ def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
         ({"missing": "ignore", "output": "organs"}, "choose either or background"),
         ({"output": "masks"}, "output='masks' is unknown"),
         ({"encoder": "dynunet", "frame": {"size": 96}, "decoder_widths": [4] * 7}, "does not fit DynUNet"),
+        ({"encoder": "dynunet", "decoder_widths": []}, "three or more positive widths"),
+        ({"encoder": "dynunet", "decoder_widths": [4]}, "three or more positive widths"),
+        ({"encoder": "dynunet", "decoder_widths": [4, 8]}, "three or more positive widths"),
+        ({"encoder": "dynunet", "decoder_widths": [4, 0, 8]}, "three or more positive widths"),
     ],
 )
 def test_settings_for_missing_labels_that_are_not_possible(settings: dict[str, Any], message: str) -> None:
