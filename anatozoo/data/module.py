@@ -46,6 +46,7 @@ class ZooDataModule(L.LightningDataModule):
         frame: frame of the network.
         label_values: values of the organs in label maps: a list in the order of the organs, or text such as
             ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
+            Text and files may leave out organs, which the label maps then do not annotate.
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes
             the whole name.
         batch_size: items per process and step.
@@ -63,8 +64,6 @@ class ZooDataModule(L.LightningDataModule):
 
     fewest: ClassVar[int] = 1
     """Smallest number of cases in a split."""
-    partial: ClassVar[bool] = False
-    """Whether sources may annotate other organs than one another."""
 
     def __init__(
         self,
@@ -141,11 +140,15 @@ class ZooDataModule(L.LightningDataModule):
         for split in missing:
             layouts = self.layouts if split == "train" else self.eval_layouts
             cases = [case for name in layouts for case in found[name] if case.split == split]
-            chosen = self.choose([case for case in cases if self.usable(case)], split)
+            usable = [case for case in cases if self.usable(case)]
+            chosen = self.choose(usable, split)
             if len(chosen) < self.fewest:
+                reasons = unused(cases, usable, self.organs)
+                why = "; ".join(f"{len(names)} {reason}" for reason, names in reasons.items())
                 raise DataError(
                     f"{self.root}: the split {split!r} of {', '.join(layouts)} has {len(chosen)} cases that "
-                    f"can be used, not {self.fewest} or more; see `anatozoo doctor --data ROOT`."
+                    f"can be used, not {self.fewest} or more{f' ({why})' if why else ''}; see `anatozoo "
+                    "doctor --data ROOT`."
                 )
             numbered = self._numbered(chosen, split)
             if split == "train":
@@ -175,7 +178,6 @@ class ZooDataModule(L.LightningDataModule):
             dims=self.frame.dims,
             label_values=self.label_values,
             subject_pattern=self.subject_pattern,
-            partial=self.partial,
         )
         self._announce(listing)
         return listing.cases
@@ -183,7 +185,7 @@ class ZooDataModule(L.LightningDataModule):
     def _announce(self, listing: Listing) -> None:
         """Print once, in one process, where the splits come from and which files are left out."""
         usable = [case for case in listing.cases if self.usable(case)]
-        left_out = unused(listing.cases, usable) | dict(listing.left_out)
+        left_out = unused(listing.cases, usable, self.organs) | dict(listing.left_out)
         lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
         self._say([*describe(usable), *lines])
 

@@ -21,9 +21,9 @@ class Wanted:
         dims: 2 for images, 3 for volumes.
         label_values: values of the organs in label maps: a list in the order of the organs, or text such as
             ``"lungs=1,heart=2+3"``; None reads ``dataset.json`` or ``labels.json``, else takes 1, 2, ...
+            Text and files may leave out organs, which the label maps then do not annotate.
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
             whole name.
-        partial: whether cases may lack organs, so that a list of labels may too.
     """
 
     root: Path
@@ -31,7 +31,6 @@ class Wanted:
     dims: int = 2
     label_values: Sequence[int] | str | None = None
     subject_pattern: str | None = None
-    partial: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +108,19 @@ def shown(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def unused(cases: Sequence[Case], usable: Sequence[Case]) -> dict[str, list[str]]:
-    """Reason why cases are not used -> their names."""
+def unused(cases: Sequence[Case], usable: Sequence[Case], organs: Sequence[str]) -> dict[str, list[str]]:
+    """Reason why cases are not used -> their names.
+
+    Args:
+        cases: all cases.
+        usable: those of them that are used.
+        organs: the organs that are needed.
+    """
     kept = {id(case) for case in usable}
     reasons: dict[str, list[str]] = {}
     for case in cases:
         if id(case) not in kept:
-            why = "an organ"
+            why = ", ".join(organ for organ in organs if not case.has(organ)) or "an organ"
             if case.image is None:
                 why = "an image"
             elif not case.labelled:

@@ -23,13 +23,15 @@ _MOST_NAMED = 64
 def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
     """The values of the organs: as given, else from ``dataset.json`` or ``labels.json``, else 1, 2, ...
 
+    Text and files may leave out organs: the label maps do not annotate these.
+
     Args:
         wanted: organs and given values.
         folder: folder in which the two files are looked for.
 
     Raises:
-        ConfigError: the given values are not possible.
-        DataError: a file cannot be read, or lacks an organ.
+        ConfigError: the given values are not possible, or are those of no organ.
+        DataError: a file cannot be read, or names none of the organs.
     """
     given, organs = wanted.label_values, wanted.organs or ()
     if isinstance(given, str):
@@ -37,15 +39,15 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
             codes = parse_labels(given)[0]
         except ConfigError as error:
             raise ConfigError(str(error).replace("--labels", "--labels or data.label_values")) from error
-        if absent := [organ for organ in organs if organ not in codes.ranges]:
+        if organs and not any(annotated(organ, codes.ranges) for organ in organs):
             raise ConfigError(
-                f"the label values {given!r} have no value for {', '.join(absent)}; give every organ "
-                "one (--labels or data.label_values)."
+                f"the label values {given!r} have no value for {', '.join(organs)}; give one to each organ "
+                "that the label maps annotate (--labels or data.label_values)."
             )
         return codes
     if given is None:
         for path in (folder / name for name in FILES):
-            if path.is_file() and (stated := _of_file(path, organs, wanted.partial)) is not None:
+            if path.is_file() and (stated := _of_file(path, organs)) is not None:
                 return stated
     values = list(range(1, len(organs) + 1)) if given is None else list(given)
     if len(values) != len(organs) or len({*values, 0}) != len(values) + 1:
@@ -69,8 +71,8 @@ def check_values(labels: np.ndarray, codes: LabelCodes, what: str) -> None:
     check_known(labels, named, what, "give label_values")
 
 
-def _of_file(path: Path, organs: Sequence[str], partial: bool) -> LabelCodes | None:
-    """The codes of a file, of some organs if they may be partial; None if it names no labels."""
+def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
+    """The codes of a file, of at least one of the organs; None if it names no labels."""
     value = read_json(path, DataError, _MOST_BYTES)
     stated: Any = None
     if _is_map(value):
@@ -88,12 +90,11 @@ def _of_file(path: Path, organs: Sequence[str], partial: bool) -> LabelCodes | N
         if None in numbers or not numbers:
             raise DataError(f"{path}: the values of {name!r} are not whole numbers; correct it.")
         ranges[organ_named(name, organs)] = tuple((n, n) for n in numbers if n is not None)
-    absent = [organ for organ in organs if organ not in ranges]
-    if absent and (not partial or not any(annotated(organ, ranges) for organ in organs)):
+    if organs and not any(annotated(organ, ranges) for organ in organs):
         known = ", ".join(name for name in ranges if name != BACKGROUND)
         raise DataError(
-            f"{path} names {known or 'nothing'}, not {', '.join(absent)}; name organs as it does, or say by "
-            f"label_values what they are, such as {absent[0]}=1."
+            f"{path} names {known or 'nothing'}, not {', '.join(organs)}; name organs as it does, or say by "
+            f"label_values what they are, such as {organs[0]}=1."
         )
     return LabelCodes(ranges)
 

@@ -22,7 +22,6 @@ def find_cases(
     dims: int = 2,
     label_values: Sequence[int] | str | None = None,
     subject_pattern: str | None = None,
-    partial: bool = False,
 ) -> Listing:
     """The cases below a folder.
 
@@ -33,7 +32,6 @@ def find_cases(
         dims: 2 for images, 3 for volumes.
         label_values: values of the organs in label maps, see `anatozoo.data.layouts.base.Wanted`.
         subject_pattern: regular expression for subjects, see `anatozoo.data.layouts.base.Wanted`.
-        partial: whether cases may lack organs.
 
     Raises:
         DataError: the folder holds no cases, or its files contradict one another.
@@ -52,7 +50,7 @@ def find_cases(
             "or train with a frame of another size."
         )
     asked = None if organs is None else tuple(organs)
-    return chosen.find(Wanted(place, asked, dims, label_values, subject_pattern, partial))
+    return chosen.find(Wanted(place, asked, dims, label_values, subject_pattern))
 
 
 def recognised(root: Path) -> str:

@@ -1,7 +1,7 @@
 """Radiographs with organ contours or masks for HybridGNet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +82,6 @@ class HybridGNetDataModule(ZooDataModule):
             its defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
-
-    partial: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Radiographs with label maps for the U-Net, from masks of the organs or from their contours."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +63,6 @@ class UNetDataModule(ZooDataModule):
             its defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
-
-    partial: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.data.annotated import check_sources
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.module import ZooDataModule
@@ -17,7 +18,10 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.methods.acnn.data import AcnnDataModule
 from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
+from anatozoo.methods.postdae.model import PostDAEModel
 from anatozoo.methods.unet.data import UNetDataModule
+from anatozoo.methods.unet.model import UNetModel
+from anatozoo.tasks.trials import Conditions, choose_cases, measured
 from tests.support.phantoms import make_chest_phantom
 
 ORGANS = ["lung_right", "heart"]
@@ -152,25 +156,79 @@ def test_an_organ_that_is_absent_is_known(
         assert len(said) == 1
 
 
-def test_a_site_says_itself_which_organs_its_label_maps_hold(tmp_path: Path) -> None:
-    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_right"})
-    site(tmp_path, "south", {"heart": "heart"})
-    for path in list((tmp_path / "south" / "masks" / "heart").iterdir()):
+def label_maps(root: Path, heart: int = 1) -> Path:
+    """Label maps without lungs in place of the masks of a site's hearts."""
+    for path in list((root / "masks" / "heart").iterdir()):
         labels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         assert labels is not None
         path.unlink()
-        cv2.imwrite(str(path.parents[1] / path.name), labels // 255)
-    (tmp_path / "south" / "masks" / "heart").rmdir()
-    (tmp_path / "south" / "labels.json").write_text(json.dumps({"heart": 1}))
-    items = ready(finish(tmp_path)).sets["train"]
+        cv2.imwrite(str(path.parents[1] / path.name), labels // 255 * np.uint8(heart))
+    (root / "masks" / "heart").rmdir()
+    return root
+
+
+def two_sites(root: Path) -> Path:
+    """One site with masks of both organs, and one whose label maps hold the heart alone."""
+    site(root, "north", {"heart": "heart", "lung_right": "lung_right"})
+    site(root, "south", {"heart": "heart"})
+    (label_maps(root / "south") / "labels.json").write_text(json.dumps({"heart": 1}))
+    return finish(root)
+
+
+def test_a_site_says_itself_which_organs_its_label_maps_hold(tmp_path: Path) -> None:
+    items = ready(two_sites(tmp_path)).sets["train"]
     south = items[[case.domain for case in items.cases].index("south")]
     assert south["known"].tolist() == [False, True]
     assert set(south["labels"].unique().tolist()) == {0, 2}
-    # A method that needs all organs still says what is missing.
-    with pytest.raises(DataError, match="names heart, not lung_right"):
-        AcnnDataModule(str(tmp_path), "folder", organs=ORGANS, frame=FrameSpec((64, 64)), augment=None).setup(
-            "fit"
-        )
+
+
+def test_methods_that_need_all_organs_leave_other_cases_out_and_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    settings: dict[str, Any] = {"organs": ORGANS, "frame": FrameSpec((64, 64)), "augment": None}
+    module = AcnnDataModule(str(two_sites(tmp_path)), "folder", **settings)
+    module.setup("fit")
+    assert {case.domain for case in module.sets["train"].cases} == {"north"}
+    assert sum("3 cases are not used, they lack lung_right: south/p0" in line for line in said) == 1
+    lists = {"train": ["south/p0", "south/p1"], "val": ["south/p2"]}
+    (tmp_path / "splits.json").write_text(json.dumps(lists))
+    with pytest.raises(DataError, match=r"0 cases .* \(2 cases are not used, they lack lung_right\)"):
+        AcnnDataModule(str(tmp_path), "folder", **settings).setup("fit")
+
+
+def test_an_evaluation_judges_the_organs_that_a_site_names(tmp_path: Path) -> None:
+    frame = FrameSpec(64)
+    model = UNetModel(ORGANS, frame=frame, decoder_widths=[2] * 6)
+    cases, lacking = choose_cases(model, two_sites(tmp_path), "folder", "val")
+    assert (len(cases), lacking) == (2, 0)
+    rows = {row["dataset"]: row for row in measured(model, model.trials(cases, Conditions()))}
+    assert {"dice/lung_right", "dice/heart"} <= rows["north"].keys()
+    assert "dice/heart" in rows["south"]
+    assert rows["south"].get("dice/lung_right") is None
+    whole = PostDAEModel(ORGANS, FrameSpec(64), widths=[4, 4], code=4, skips=[])
+    cases, lacking = choose_cases(whole, tmp_path, "folder", "val")
+    assert ([case.id for case in cases], lacking) == (["north/p2"], 1)
+
+
+def test_doctor_counts_the_organs_that_a_site_names(tmp_path: Path) -> None:
+    lines, problems = describe_folder(two_sites(tmp_path), None, ORGANS)
+    assert problems == []
+    assert {
+        "split train: 4 cases, 2 with image and annotation",
+        "annotated heart: 6 cases",
+        "annotated lung_right: 3 cases",
+        "3 without all of lung_right, heart: south/p0, south/p1, south/p2",
+    } <= set(lines)
+
+
+def test_label_values_may_name_some_of_the_organs(tmp_path: Path) -> None:
+    site(tmp_path, "south", {"heart": "heart"})
+    label_maps(tmp_path / "south", 7)
+    items = ready(finish(tmp_path), label_values="heart=7").sets["train"]
+    assert items[0]["known"].tolist() == [False, True]
+    assert set(items[0]["labels"].unique().tolist()) == {0, 2}
 
 
 def test_sources_are_drawn_with_equal_probability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

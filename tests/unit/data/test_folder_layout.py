@@ -183,7 +183,7 @@ def test_codes_in_words_and_in_the_files_of_others(tmp_path: Path) -> None:
         write_json(tmp_path / "dataset.json", stated)
         assert counts() == expected
     for stated, error in (
-        ({"labels": {"liver": 3}}, "not kidney"),
+        ({"labels": {"spleen": 3}}, "names spleen, not kidney, liver"),
         ({"labels": ["liver"]}, "must be"),
         ({"labels": {"liver": "x", "kidney": 7}}, "not whole numbers"),
         ({"labels": {"liver": True, "kidney": 7}}, "not whole numbers"),
@@ -191,13 +191,21 @@ def test_codes_in_words_and_in_the_files_of_others(tmp_path: Path) -> None:
         write_json(tmp_path / "dataset.json", stated)
         with pytest.raises(DataError, match=error):
             counts()
-    with pytest.raises(ConfigError, match="no value for liver"):
-        counts(label_values="kidney=7")
+    with pytest.raises(ConfigError, match="no value for kidney, liver"):
+        counts(label_values="spleen=7")
     with pytest.raises(ConfigError, match=r"data\.label_values"):
         counts(label_values="kidney")
     write_json(tmp_path / "dataset.json", {"labels": {"liver": 1, "kidney": 7}})
     with pytest.raises(DataError, match="holds the values 3"):
         counts()
+    (tmp_path / "dataset.json").unlink()
+    write_json(tmp_path / "labels.json", {"kidney": [3, 7]})
+    for values in (None, "kidney=3+7"):
+        (case,) = cases(tmp_path, wanted, label_values=values).values()
+        assert case.organs == {"kidney"}
+        assert not case.has("liver")
+    sides = cases(tmp_path, ["kidneys", "lungs"], label_values="lung_right=3,lung_left=7")["a"]
+    assert [sides.has(organ) for organ in ("kidneys", "lungs")] == [False, True]
 
 
 def test_one_file_or_folder_for_each_organ(tmp_path: Path) -> None:
