@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from anatozoo.data.case import Case, annotated
@@ -20,35 +20,43 @@ def by_source(cases: Sequence[Case]) -> dict[str, list[Case]]:
     return found
 
 
-def check_sources(root: str, cases: Sequence[Case], organs: Sequence[str]) -> list[str]:
-    """Refuse a source that annotates organs, but none of the model's.
+def check_sources(
+    root: str, cases: Sequence[Case], organs: Sequence[str], asked: Collection[str] = ()
+) -> list[str]:
+    """Say which sources annotate organs, but none of the model's; refuse those that were asked for.
 
     Args:
         root: folder of the data, for messages.
         cases: the training cases of all sources.
         organs: organs of the model.
+        asked: sources that the user named.
 
     Returns:
-        A sentence for each name that may be misspelt, and one about organs that no source annotates.
+        A sentence for each source without the model's organs and for each name that may be misspelt, and one
+        about organs that no source annotates.
 
     Raises:
-        DataError: a source has none of the model's organs.
+        DataError: a source that was asked for, or every annotated one, has none of the model's organs.
     """
     said = []
     named = {
         source: frozenset().union(*(case.organs for case in members if case.labelled))
         for source, members in by_source(cases).items()
     }
+    # Images without annotation are counted elsewhere.
+    named = {source: names for source, names in named.items() if names}
+    useful = any(annotated(organ, names) for organ in organs for names in named.values())
     for source, names in named.items():
-        if not names:
-            continue  # images without annotation, which are counted elsewhere
         lacking = [organ for organ in organs if not annotated(organ, names)]
         if organs and len(lacking) == len(organs):
-            raise DataError(
+            foreign = (
                 f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "
                 f"organ of the model ({', '.join(organs)}); name organs as the model does, or leave the "
                 "source out."
             )
+            if source in asked or not useful:
+                raise DataError(foreign)
+            said.append(foreign)
         said += [f"{root}: {line}" for line in _misspelt(source, names, organs, lacking)]
     if nowhere := [o for o in organs if not any(annotated(o, names) for names in named.values())]:
         said.append(

@@ -64,8 +64,9 @@ class EpochSampler(RandomSampler):
 class SourceSampler(DistributedSampler[int]):
     """Draws the source of each item at random, then an item of that source.
 
-    All items of a source have been drawn before one comes again. An epoch is as long as the data set.
-    The order follows from the seed and the epoch, as with `EpochSampler`, and processes share it.
+    Within an epoch all items of a source are drawn before one comes again. An epoch is as long as the data
+    set. The order follows from the seed and the epoch, as with `EpochSampler`, and processes share it:
+    without a seed several processes take 0, as Lightning does.
 
     Args:
         sources: the source of each item, by number.
@@ -83,6 +84,8 @@ class SourceSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         seed = global_seed()
+        if seed is None and torch.distributed.is_initialized():
+            seed = 0
         random = torch.Generator()
         random.manual_seed(random.seed() if seed is None else derived_seed(seed, self.epoch))
         drawn = torch.multinomial(self.shares, self.total_size, replacement=True, generator=random)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,9 +18,9 @@ from anatozoo.data.annotated import by_source, check_sources
 from anatozoo.data.base import CaseDataset, SourceSampler, loader, seed_training_step
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.base import Listing, shown, unused
-from anatozoo.data.layouts.doubts import doubts_of
+from anatozoo.data.layouts.doubts import SECONDS, doubts_of
 from anatozoo.data.layouts.registry import find_cases
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.splits import describe
 from anatozoo.nn.labels import check_labels
@@ -140,6 +141,8 @@ class ZooDataModule(L.LightningDataModule):
         for split in missing:
             layouts = self.layouts if split == "train" else self.eval_layouts
             cases = [case for name in layouts for case in found[name] if case.split == split]
+            if split == "train":
+                self._say(check_sources(self.root, cases, self.organs, self._named(found)))
             usable = [case for case in cases if self.usable(case)]
             chosen = self.choose(usable, split)
             if len(chosen) < self.fewest:
@@ -152,7 +155,6 @@ class ZooDataModule(L.LightningDataModule):
                 )
             numbered = self._numbered(chosen, split)
             if split == "train":
-                self._say(check_sources(self.root, cases, self.organs))
                 self._doubt(chosen)
                 self._try(numbered)
             self.sets[split] = self.items(numbered, split)
@@ -189,27 +191,52 @@ class ZooDataModule(L.LightningDataModule):
         lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
         self._say([*describe(usable), *lines])
 
+    def _named(self, found: Mapping[str, Sequence[Case]]) -> set[str]:
+        """Training sources that the user named: by a weight, or by a layout in a list that has no other."""
+        named = set() if isinstance(self.balance, str) else set(self.balance or ())
+        for layout in self.layouts if len(self.layouts) > 1 else ():
+            cases = [case for case in found[layout] if case.split == "train"]
+            if not any(case.has(organ) for case in cases for organ in self.organs):
+                named |= {case.domain for case in cases}
+        return named
+
     @rank_zero_only
     def _doubt(self, cases: Sequence[Case]) -> None:
         """Say what a few of the annotations, of all sources or else of one, hold that cannot be meant."""
-        said, sources = self._doubts(self.root, cases), by_source(cases)
+        until = time.monotonic() + SECONDS  # for all sources, of which there may be hundreds
+        said, sources = self._doubts(self.root, cases, until), by_source(cases)
         if not said and len(sources) > 1:
             for source, members in sources.items():
-                said += self._doubts(f"{self.root}, source {source}", members)
+                said += self._doubts(f"{self.root}, source {source}", members, until)
         self._say(said)
 
-    def _doubts(self, where: str, cases: Sequence[Case]) -> list[str]:
+    def _doubts(self, where: str, cases: Sequence[Case], until: float) -> list[str]:
         organs = [organ for organ in self.organs if any(case.has(organ) for case in cases)]
-        return [f"{where}: {doubt}" for doubt in doubts_of(cases, organs, self.frame.dims)]
+        return [f"{where}: {doubt}" for doubt in doubts_of(cases, organs, self.frame.dims, until)]
 
     def _try(self, items: CaseDataset) -> None:
-        """Read a case of each source where there are several, so that what does not fit is found at once."""
-        sources = [case.domain for case in items.cases]
-        for source in sorted(set(sources)) if len(set(sources)) > 1 else ():
+        """Read a case of each source where there are several, so that what does not fit is found at once.
+
+        Raises:
+            AnatozooError: of the type that reading the case raised; the message names the source.
+        """
+        until, first = time.monotonic() + SECONDS, dict[str, int]()
+        for index, case in enumerate(items.cases):
+            first.setdefault(case.domain, index)
+        waiting = sorted(first) if len(first) > 1 else []
+        while waiting and time.monotonic() <= until:
+            source = waiting.pop(0)
             try:
-                items[sources.index(source)]
-            except DataError as error:
-                raise DataError(f"{self.root}, source {source}: {error}") from error
+                items[first[source]]
+            except AnatozooError as error:
+                raise type(error)(f"{self.root}, source {source}: {error}") from error
+        if waiting:
+            self._say(
+                [
+                    f"{self.root}: after {SECONDS:g} s no case of {len(waiting)} sources had been read; what "
+                    f"does not fit in {shown(waiting)} is found when it is first needed."
+                ]
+            )
 
     def _say(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:

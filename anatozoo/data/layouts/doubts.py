@@ -97,9 +97,9 @@ def _middles(drawn: Drawn) -> dict[str, float]:
 
 
 def read_some(
-    cases: Sequence[Case], organs: Sequence[str], dims: int
+    cases: Sequence[Case], organs: Sequence[str], dims: int, until: float | None = None
 ) -> Iterator[tuple[Case, Grid | None, Drawn | AnatozooError | None]]:
-    """Read a few cases from all of a data set, for at most some seconds.
+    """Read a few cases from all of a data set, and begin none after a moment.
 
     Annotated ones come first: in them more can be wrong.
 
@@ -107,6 +107,7 @@ def read_some(
         cases: the cases.
         organs: the organs that are read; empty for all of a case.
         dims: 2 for images, 3 for volumes.
+        until: the moment, in seconds of `time.monotonic`; None is `SECONDS` from now.
 
     Yields:
         A case, the grid of its image, and its annotation, or why it cannot be read. Without an image the
@@ -114,7 +115,7 @@ def read_some(
     """
     step = max(1, len(cases) // SAMPLED)
     ordered = sorted(cases, key=lambda case: (not case.labelled, case.image is None))
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + SECONDS if until is None else until
     for case in ordered[::step][:SAMPLED]:
         if time.monotonic() > until:
             return
@@ -128,16 +129,19 @@ def read_some(
             yield case, grid, drawn
 
 
-def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int) -> list[str]:
-    """The doubts about a few of these cases, read for at most some seconds.
+def doubts_of(
+    cases: Sequence[Case], organs: Sequence[str], dims: int, until: float | None = None
+) -> list[str]:
+    """The doubts about a few of these cases, see `read_some`.
 
     Args:
         cases: the cases, of which annotated ones are read.
         organs: the organs that are needed.
         dims: 2 for images, 3 for volumes.
+        until: moment after which no case is read; None is `SECONDS` from now.
     """
     found = Doubts(organs)
-    for _, _, drawn in read_some([case for case in cases if case.labelled], organs, dims):
+    for _, _, drawn in read_some([case for case in cases if case.labelled], organs, dims, until):
         if isinstance(drawn, Drawn):  # an error is said by whoever reads the case to use it
             found.add(drawn)
     return found.sentences()

@@ -1,6 +1,7 @@
 """Sources that annotate other organs than one another, or than the model has."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.data.annotated import check_sources
 from anatozoo.data.case import Case, Drawn
+from anatozoo.data.layouts.base import Listing
 from anatozoo.data.module import ZooDataModule
-from anatozoo.errors import DataError
+from anatozoo.errors import ConfigError, DataError, ImageError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.methods.acnn.data import AcnnDataModule
@@ -72,11 +74,54 @@ def test_sources_may_annotate_different_organs(tmp_path: Path, method: str) -> N
     assert known == {"north": [True, True], "south": [True, False]}
 
 
-def test_a_source_without_any_organ_of_the_model_is_refused(tmp_path: Path) -> None:
+def test_a_source_without_any_organ_of_the_model_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "clavicle_left"})
-    with pytest.raises(DataError, match=r"south annotates clavicle_left, none of which .*lung_right, heart"):
-        ready(finish(tmp_path))
+    module = ready(finish(tmp_path), balance="domain")
+    assert {case.domain for case in module.sets["train"].cases} == {"north"}
+    words = "south annotates clavicle_left, none of which is an organ of the model (lung_right, heart)"
+    assert sum(words in line for line in said) == 1
+
+
+def test_a_source_without_any_organ_of_the_model_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    message = "south annotates clavicle_left, none of which .*lung_right, heart"
+    site(data, "north", {"heart": "heart"})
+    site(data, "south", {"heart": "clavicle_left"})
+    with pytest.raises(DataError, match=message):
+        ready(finish(data), balance={"north": 1.0, "south": 1.0})
+    site(other, "south", {"heart": "clavicle_left"})
+    with pytest.raises(DataError, match=message):
+        ready(finish(other))
+
+
+def test_a_layout_that_is_named_must_have_an_organ_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(root: str, layout: str, *args: Any, **settings: Any) -> Listing:
+        organs = {"jsrt": ["heart"], "folder": ["heart", "clavicle_left"], "covid": ["clavicle_left"]}
+        return Listing(
+            [
+                replace(case(organ, organ), split=split, image=lambda: None)  # type: ignore[arg-type, return-value]
+                for organ in organs[layout]
+                for split in ("train", "val")
+            ]
+        )
+
+    monkeypatch.setattr("anatozoo.data.module.find_cases", found)
+    monkeypatch.setattr("anatozoo.data.module.ZooDataModule._doubt", lambda self, cases: None)
+    monkeypatch.setattr("anatozoo.data.module.ZooDataModule._try", lambda self, items: None)
+    for layout in ("folder", ["jsrt", "folder"]):
+        assert len(ready(tmp_path, layout=layout).sets["train"]) == len(
+            [layout] if layout == "folder" else layout
+        )
+    for layout in ("covid", ["jsrt", "covid"]):
+        with pytest.raises(DataError, match="clavicle_left annotates clavicle_left, none of which"):
+            ready(tmp_path, layout=layout)
 
 
 def test_images_without_annotation_are_no_source_of_wrong_names() -> None:
@@ -110,6 +155,39 @@ def test_masks_of_another_size_end_a_fit_at_its_start(tmp_path: Path) -> None:
     site(tmp_path, "south", {"heart": "heart"}, size=2)
     with pytest.raises(DataError, match=r"source south: p0 lies on another grid than its image"):
         ready(finish(tmp_path))
+
+
+def test_errors_of_a_source_keep_their_type_and_name_it(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    (tmp_path / "south" / "images" / "p0.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"source south: .*p0\.png"):
+        ready(finish(tmp_path))
+
+
+def test_many_sources_are_looked_at_within_one_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    for name in ("east", "north", "south", "west"):
+        site(tmp_path, name, {"heart": "heart"})
+    drawn: list[str] = []
+    read_drawn = Case.read_drawn
+
+    def slow(self: Case, *args: Any) -> Drawn:
+        drawn.append(self.domain)
+        now = float(2 * len(drawn))
+        monkeypatch.setattr("time.monotonic", lambda: now)
+        return read_drawn(self, *args)
+
+    monkeypatch.setattr(Case, "read_drawn", slow)
+    items = ready(finish(tmp_path)).sets["train"]
+    # Two cases of all for doubts within three seconds, none of a single source, and two tried.
+    assert len(drawn) == 4
+    assert drawn[2:] == ["east", "north"]
+    assert len(items) == 8
+    (line,) = [line for line in said if "no case of" in line]
+    assert "after 3 s no case of 2 sources had been read; what does not fit in south, west is" in line
 
 
 def test_landmarks_of_other_counts_end_a_fit_at_its_start(
@@ -267,5 +345,5 @@ def test_sources_are_drawn_with_equal_probability(tmp_path: Path, monkeypatch: p
 def test_impossible_weights_of_sources_are_refused(tmp_path: Path, balance: Any, message: str) -> None:
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "heart"})
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(ConfigError, match=message):
         ready(finish(tmp_path), balance=balance).train_dataloader()

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,14 +64,42 @@ def test_sources_are_drawn_alike_by_a_rerun_and_by_all_processes(monkeypatch: py
         )
         large = [item for item in epoch if item < 40]
         assert len(set(large)) == len(large)
-    # Two processes share the order of one: each takes every second item.
-    parts = []
-    for rank in (0, 1):
-        part = SourceSampler(sources + [0], shares)
-        part.num_replicas, part.rank, part.num_samples, part.total_size = 2, rank, 23, 46
-        parts.append(list(part))
-    one = list(SourceSampler(sources + [0], shares))
-    assert [item for pair in zip(*parts, strict=True) for item in pair] == one
+
+
+OF_A_PROCESS = """
+import sys
+import torch
+from anatozoo.data.base import SourceSampler
+where, rank = sys.argv[1:]
+torch.distributed.init_process_group("gloo", init_method=f"file://{where}", rank=int(rank), world_size=2)
+sampler = SourceSampler([0] * 40 + [1] * 6, [1.0, 1.0])
+for epoch in (0, 1):
+    sampler.set_epoch(epoch)
+    print(*sampler)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("seed", ["7", None])
+def test_two_processes_share_the_order_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: str | None
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv("PL_GLOBAL_SEED", seed or "0")
+    expected = []
+    whole = SourceSampler([0] * 40 + [1] * 6, [1.0, 1.0])
+    for epoch in (0, 1):
+        whole.set_epoch(epoch)
+        expected.append(list(whole))
+    if seed is None:
+        monkeypatch.delenv("PL_GLOBAL_SEED")
+    command = [sys.executable, "-c", OF_A_PROCESS, str(tmp_path / "meeting")]
+    started = [subprocess.Popen([*command, str(r)], stdout=subprocess.PIPE, text=True) for r in (0, 1)]
+    lines = [process.communicate(timeout=300)[0].splitlines() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    for epoch in (0, 1):
+        zero, one = (list(map(int, each[epoch].split())) for each in lines)
+        assert [item for pair in zip(zero, one, strict=True) for item in pair] == expected[epoch]
 
 
 def test_a_step_has_one_noise_and_processes_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
