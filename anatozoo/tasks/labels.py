@@ -116,11 +116,7 @@ class LabelTask(ImageTask):
 
     def _answers(self, batch: Tensor) -> np.ndarray:
         logits = self(batch).float()
-        if self.output == "labels":
-            probability = logits.softmax(1)
-        else:
-            # An organ is there if it is more probable than not.
-            probability = F.pad(logits.sigmoid(), (0, 0, 0, 0, 1, 0), value=0.5)
+        probability = logits.softmax(1) if self.output == "labels" else logits.sigmoid()
         answers: np.ndarray = probability.cpu().numpy()
         return answers
 
@@ -128,13 +124,14 @@ class LabelTask(ImageTask):
         from anatozoo.results.labels import LabelResult
 
         # Probabilities are resampled and then compared: a label map cannot be interpolated.
-        best = geometry.image_to_source(answer[0])
-        labels = np.zeros(best.shape, np.uint8)
-        for value, plane in enumerate(answer[1:], start=1):
-            probability = geometry.image_to_source(plane)
+        planes = map(geometry.image_to_source, answer)
+        # An organ that is decided apart is there if it is more probable than not.
+        best = next(planes) if self.output == "labels" else np.float32(0.5)
+        labels = np.zeros(geometry.source_size[::-1], np.uint8)
+        for value, probability in enumerate(planes, start=1):
             labels[probability > best] = value
             if self.output == "labels":
-                np.maximum(best, probability, out=best)
+                best = np.maximum(best, probability)
         return LabelResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
