@@ -18,7 +18,7 @@ from anatozoo.data.annotated import by_source, check_sources
 from anatozoo.data.base import CaseDataset, SourceSampler, loader, seed_training_step
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.base import Listing, shown, unused
-from anatozoo.data.layouts.doubts import SECONDS, doubts_of
+from anatozoo.data.layouts.doubts import SECONDS, Doubts, doubts_of
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
@@ -122,6 +122,10 @@ class ZooDataModule(L.LightningDataModule):
         """Whether a case can be used: by default, if it has an image and all organs."""
         return case.image is not None and all(map(case.has, self.organs))
 
+    def remarks(self, found: Doubts) -> list[str]:
+        """What a fit says of a few of the training annotations, beside doubts; by default nothing."""
+        return []
+
     def choose(self, cases: list[Case], split: str) -> list[Case]:
         """The cases of a split that are taken; by default all of them."""
         return cases
@@ -204,15 +208,17 @@ class ZooDataModule(L.LightningDataModule):
     def _doubt(self, cases: Sequence[Case]) -> None:
         """Say what a few of the annotations, of all sources or else of one, hold that cannot be meant."""
         until = time.monotonic() + SECONDS  # for all sources, of which there may be hundreds
-        said, sources = self._doubts(self.root, cases, until), by_source(cases)
+        found, sources = self._doubts(cases, until), by_source(cases)
+        said = [f"{self.root}: {doubt}" for doubt in found.sentences()]
         if not said and len(sources) > 1:
             for source, members in sources.items():
-                said += self._doubts(f"{self.root}, source {source}", members, until)
-        self._say(said)
+                doubts = self._doubts(members, until).sentences()
+                said += [f"{self.root}, source {source}: {doubt}" for doubt in doubts]
+        self._say([*said, *(f"{self.root}: {remark}" for remark in self.remarks(found))])
 
-    def _doubts(self, where: str, cases: Sequence[Case], until: float) -> list[str]:
+    def _doubts(self, cases: Sequence[Case], until: float) -> Doubts:
         organs = [organ for organ in self.organs if any(case.has(organ) for case in cases)]
-        return [f"{where}: {doubt}" for doubt in doubts_of(cases, organs, self.frame.dims, until)]
+        return doubts_of(cases, organs, self.frame.dims, until)
 
     def _try(self, items: CaseDataset) -> None:
         """Read a case of each source where there are several, so that what does not fit is found at once.

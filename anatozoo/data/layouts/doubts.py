@@ -30,6 +30,7 @@ class Doubts:
         organs: what is wanted; empty for whatever there is.
         read: cases seen.
         seen: organ -> cases with pixels or a contour of it.
+        absent: organ -> cases in which its mask is empty, and nothing else shows it.
         corners: organ -> cases in which it fills every corner and most of the image.
         sided: name of a pair, such as ``"lungs"`` -> cases with both sides, in 2-D.
         exchanged: name of a pair -> those whose right one lies on the right of the image.
@@ -38,6 +39,7 @@ class Doubts:
     organs: Sequence[str] = ()
     read: int = 0
     seen: Counter[str] = field(default_factory=Counter)
+    absent: Counter[str] = field(default_factory=Counter)
     corners: Counter[str] = field(default_factory=Counter)
     sided: Counter[str] = field(default_factory=Counter)
     exchanged: Counter[str] = field(default_factory=Counter)
@@ -51,6 +53,8 @@ class Doubts:
                 self.seen[organ] += len(drawn.landmarks[organ]) > 0
                 continue
             self.seen[organ] += bool(mask.any())
+            if organ not in drawn.landmarks and not mask.any():
+                self.absent[organ] += 1
             filled = mask[np.ix_(*[[0, -1]] * mask.ndim)].all() and mask.mean() > 1 / 2
             self.corners[organ] += bool(filled)
         for pair, exchanged in exchanged_sides(_middles(drawn)).items():
@@ -62,7 +66,7 @@ class Doubts:
         if not self.read:
             return []
         found = []
-        wanted = {part: None for organ in self.organs for part in self._parts(organ)}
+        wanted = {part: None for organ in self.organs for part in self.parts(organ)}
         if empty := [organ for organ in wanted if not self.seen[organ]]:
             found.append(
                 f"{', '.join(empty)}: not a pixel in any of the {self.read} annotated cases that were read; "
@@ -83,7 +87,8 @@ class Doubts:
             )
         return found
 
-    def _parts(self, organ: str) -> tuple[str, ...]:
+    def parts(self, organ: str) -> tuple[str, ...]:
+        """The names under which an organ is drawn: its own, or those of its two sides."""
         return (organ,) if organ in self.seen else PAIRS.get(organ, (organ,))
 
 
@@ -129,19 +134,17 @@ def read_some(
             yield case, grid, drawn
 
 
-def doubts_of(
-    cases: Sequence[Case], organs: Sequence[str], dims: int, until: float | None = None
-) -> list[str]:
+def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int, until: float) -> Doubts:
     """The doubts about a few of these cases, see `read_some`.
 
     Args:
         cases: the cases, of which annotated ones are read.
         organs: the organs that are needed.
         dims: 2 for images, 3 for volumes.
-        until: moment after which no case is read; None is `SECONDS` from now.
+        until: moment after which no case is read.
     """
     found = Doubts(organs)
     for _, _, drawn in read_some([case for case in cases if case.labelled], organs, dims, until):
         if isinstance(drawn, Drawn):  # an error is said by whoever reads the case to use it
             found.add(drawn)
-    return found.sentences()
+    return found

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from anatozoo.data.base import strengths
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.contours import framed_landmarks, mean_landmarks
+from anatozoo.data.layouts.doubts import Doubts
 from anatozoo.data.module import ZooDataModule
 from anatozoo.data.radiographs import RadiographDataset, mask_coverage
 from anatozoo.frames.geometry import Geometry
@@ -38,7 +38,6 @@ class ChestDataset(RadiographDataset):
     ) -> None:
         super().__init__(cases, list(dict.fromkeys([*counts, *mask_organs])), frame)
         self.slices, self.mask_organs = organ_slices(counts), list(mask_organs)
-        self._said_absent = False
 
     def unpack_annotations(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Numbers in float32, masks in [0, 1]."""
@@ -59,12 +58,6 @@ class ChestDataset(RadiographDataset):
             if organ in drawn.masks and organ not in drawn.landmarks:
                 masks[channel] = np.round(255 * mask_coverage(drawn.masks[organ], geometry, cells))
                 known[channel] = True
-                if not self._said_absent and not drawn.masks[organ].any():
-                    self._said_absent = True
-                    rank_zero_info(
-                        f"anatozoo: {name}: the mask of {organ} is empty, as of an absent organ. A network "
-                        "of contours draws it all the same; only its auxiliary masks learn that it is absent."
-                    )
         found = {"masks": torch.from_numpy(masks), "known": torch.from_numpy(known)}
         return framed_landmarks(name, drawn, self.slices, geometry) | found
 
@@ -107,6 +100,16 @@ class HybridGNetDataModule(ZooDataModule):
     def usable(self, case: Case) -> bool:
         """Whether the case has an image and at least one annotated organ."""
         return case.image is not None and any(map(case.has, self.organs))
+
+    def remarks(self, found: Doubts) -> list[str]:
+        """What an empty mask means to a network of contours."""
+        return [
+            f"the mask of {organ} is empty in {count} of {found.read} annotated cases that were read, as of "
+            "an absent organ. A network of contours draws it all the same; only its auxiliary masks learn "
+            "that it is absent."
+            for organ, count in found.absent.items()
+            if found.seen[organ] and any(organ in found.parts(wanted) for wanted in self.mask_organs)
+        ]
 
     def mean_landmarks(self) -> Tensor:
         """Mean training landmarks (N, 2) in the network frame; the frame's centre if an organ has none."""
