@@ -212,7 +212,7 @@ class ZooDataModule(L.LightningDataModule):
         said = [f"{self.root}: {doubt}" for doubt in found.sentences()]
         if not said and len(sources) > 1:
             for source, members in sources.items():
-                doubts = self._doubts(members, until).sentences()
+                doubts = self._doubts(members, until).sentences(of_source=True)
                 said += [f"{self.root}, source {source}: {doubt}" for doubt in doubts]
         self._say([*said, *(f"{self.root}: {remark}" for remark in self.remarks(found))])
 

@@ -61,13 +61,23 @@ class Doubts:
             self.sided[pair] += 1
             self.exchanged[pair] += exchanged
 
-    def sentences(self) -> list[str]:
-        """The doubts, a sentence each, with what to do."""
+    def sentences(self, *, of_source: bool = False) -> list[str]:
+        """The doubts, a sentence each, with what to do.
+
+        Args:
+            of_source: whether the cases are one source of several, which need not annotate every organ.
+        """
         if not self.read:
             return []
         found = []
         wanted = {part: None for organ in self.organs for part in self.parts(organ)}
-        if empty := [organ for organ in wanted if not self.seen[organ]]:
+        undrawn = [organ for organ in wanted if organ not in self.seen]
+        if undrawn and not of_source:
+            found.append(
+                f"{', '.join(undrawn)}: in none of the {self.read} annotated cases that were read; if none of "
+                "the others has them either, nothing teaches them."
+            )
+        if empty := [organ for organ in wanted if organ in self.seen and not self.seen[organ]]:
             found.append(
                 f"{', '.join(empty)}: not a pixel in any of the {self.read} annotated cases that were read; "
                 "see which values the label maps hold, and say by label_values what they are."

@@ -14,6 +14,7 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.data.annotated import check_sources
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.base import Listing
+from anatozoo.data.layouts.doubts import Doubts
 from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import ConfigError, DataError, ImageError
 from anatozoo.frames.spec import FrameSpec
@@ -215,6 +216,15 @@ def test_doubts_are_about_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ready(finish(tmp_path))
     (line,) = [line for line in said if "not a pixel" in line]
     assert "source south: heart: not a pixel in any of the 2" in line  # and nothing about its lungs
+
+
+def test_contours_of_a_source_need_not_have_every_organ() -> None:
+    """A file of contours names what it has: nothing is empty there, and no label has a value."""
+    doubts = Doubts(("lungs", "heart"))
+    doubts.add(Drawn(Grid((96, 80)), {"lungs": np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0]])}))
+    assert doubts.sentences(of_source=True) == []
+    (line,) = doubts.sentences()
+    assert line.startswith("heart: in none of the 1 annotated cases that were read; if none of the others")
 
 
 @pytest.mark.parametrize("method", ["unet", "hybridgnet"])
