@@ -74,8 +74,8 @@ class Doubts:
         undrawn = [organ for organ in wanted if organ not in self.seen]
         if undrawn and not of_source:
             found.append(
-                f"{', '.join(undrawn)}: in none of the {self.read} annotated cases that were read; if none of "
-                "the others has them either, nothing teaches them."
+                f"{', '.join(undrawn)}: in none of the {self.read} annotated cases that were read; if none "
+                "of the others has them either, nothing teaches them."
             )
         if empty := [organ for organ in wanted if organ in self.seen and not self.seen[organ]]:
             found.append(
