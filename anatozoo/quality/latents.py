@@ -243,10 +243,10 @@ def predictive_spread(
 
     Warning:
         CheXmask-U (Gaggion et al., MIDL 2026) trains for this: its KL weight rises from 1e-5 to 1e-2 over 200
-        epochs. The package's checkpoints were trained with 1e-5 throughout, like HybridGNet, and their latent
-        codes have almost no variance left (standard deviations around 1e-5): the spread is some 1e-4 pixels.
-        It may rank images, but does not measure uncertainty, and thresholds of CheXmask-U do not apply. For
-        that, fit a network with a larger ``kl_weight``.
+        epochs. A network with 1e-5 throughout, as HybridGNet was published, has codes of almost no variance,
+        and a spread of some 1e-4 pixels. The package's checkpoints were trained with a larger weight since
+        version 1.2.0: their spread ranks images, but is far smaller than errors, and thresholds of CheXmask-U
+        do not apply.
 
     Args:
         image: see `anatozoo.read_image`.
