@@ -79,7 +79,9 @@ def _filters(adjacency: bytes, shape: tuple[int, ...], order: int) -> tuple[Tens
     scaled, vectors = scaled_laplacian(graph), torch.zeros(shape)
     for part in separate_parts(graph):
         vectors[part, part] = torch.linalg.eigh(scaled[part, part]).eigenvectors.float()
-    return basis, vectors, torch.stack([(vectors * (term @ vectors)).sum(0) for term in terms], 1)
+    with torch.autocast("cpu", enabled=False):  # layers to come share this, wherever the first one is made
+        responses = torch.stack([(vectors * (term @ vectors)).sum(0) for term in terms], 1)
+    return basis, vectors, responses
 
 
 class StaticChebConv(nn.Module):

@@ -28,7 +28,8 @@ class ContourModule(ZooModule):
         **settings: see `ZooModule`.
 
     Raises:
-        ConfigError: a weight or `kl_epochs` is negative, or `kl_start` is given without `kl_epochs`.
+        ConfigError: a weight or `kl_epochs` is negative, `huber_delta` is not above 0, or `kl_start` is given
+            without `kl_epochs`.
     """
 
     fast_layout: ClassVar[bool] = True
@@ -52,6 +53,8 @@ class ContourModule(ZooModule):
         for name, value in (least_0 | {"uncrossing_weight": uncrossing_weight}).items():
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{name}={value} must be a number of at least 0.")
+        if not 0 < huber_delta < math.inf:
+            raise ConfigError(f"huber_delta={huber_delta} must be a number above 0.")
         if not kl_epochs and kl_start not in (kl_weight, KL_WEIGHT):
             raise ConfigError(
                 f"kl_start={kl_start} changes nothing without kl_epochs, over which the weight rises to "

@@ -67,6 +67,8 @@ def test_a_hyper_parameter_that_is_no_json_is_refused() -> None:
         ({"kl_weight": -0.5}, "kl_weight=-0.5 must be"),
         ({"kl_start": -1e-5, "kl_epochs": 3}, "kl_start=-1e-05 must be"),
         ({"uncrossing_weight": float("nan")}, "uncrossing_weight=nan must be"),
+        ({"huber_delta": 0.0}, "huber_delta=0.0 must be a number above 0"),
+        ({"huber_delta": float("nan")}, "huber_delta=nan must be a number above 0"),
         ({"kl_start": 0.1, "kl_weight": 0.5}, "kl_start=0.1 changes nothing without kl_epochs"),
     ],
 )

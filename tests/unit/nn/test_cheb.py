@@ -180,6 +180,26 @@ def test_layers_of_a_graph_share_the_work_and_no_memory(monkeypatch: pytest.Monk
     assert len(asked) > 2
 
 
+def test_layers_do_not_remember_the_precision_in_which_the_first_was_made() -> None:
+    adjacency = graphs.adjacency({"a": 11, "b": 17})  # of no other test
+    with torch.autocast("cpu", torch.bfloat16):
+        StaticChebConv(3, 2, adjacency, 4)
+    layer, oracle = (graph_convolution(kind, 3, 2, adjacency, 4) for kind in ("static", "pyg"))
+    oracle.load_state_dict(layer.state_dict())
+    x = torch.randn(64, 28, 3)
+    torch.testing.assert_close(layer(x), oracle(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", GRAPH_CONVOLUTIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_layers_compute_in_the_type_of_their_parameters(kind: str, dtype: torch.dtype) -> None:
+    layer = graph_convolution(kind, 3, 2, GRAPHS["smallest"], 3)
+    x = torch.randn(1, 4, 3)
+    expected, found = layer(x), layer.to(dtype)(x.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05)
+
+
 def test_parts_of_a_graph_are_its_organs() -> None:
     assert separate_parts(graphs.adjacency({"a": 9, "b": 4})) == [slice(0, 9), slice(9, 13)]
     assert separate_parts(torch.zeros(2, 2)) == [slice(0, 1), slice(1, 2)]
