@@ -69,7 +69,7 @@ examples:
   anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
 
 exit codes: 0 all inputs done, 1 error, 2 wrong usage, 3 some inputs failed
-(manifest.csv says why), 130 interrupted"""
+or could not be judged (manifest.csv says why), 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     """Run ``anatozoo predict``.
 
     Returns:
-        0 if all inputs were done, 3 if some failed, 130 if interrupted.
+        0 if all inputs were done, 3 if some failed or were not judged, 130 if interrupted.
 
     Raises:
         AnatozooError: nothing could be done: no input, no such checkpoint, checkpoints that do not go

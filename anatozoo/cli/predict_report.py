@@ -36,7 +36,7 @@ def run_reported(
         also: lines about the results, printed below the sentence.
 
     Returns:
-        0 if all inputs were done, 3 if some failed, 130 if interrupted.
+        0 if all inputs were done, 3 if some failed or were done in part, 130 if interrupted.
 
     Raises:
         AnatozooError: nothing could be done.
@@ -66,7 +66,7 @@ def run_reported(
     report(summary, task, as_json=args.json, quiet=args.quiet)
     for line in [] if args.json or args.quiet else also(summary):
         print(line)
-    return EXIT_SOME_FAILED if summary.failed else 0
+    return EXIT_SOME_FAILED if summary.failed or summary.partly else 0
 
 
 @contextmanager
@@ -107,6 +107,10 @@ def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, qui
     if len(summary.failed) > _MOST_REASONS:
         more = len(summary.failed) - _MOST_REASONS
         print(f"anatozoo: failed: {more} more; their reasons are in {summary.manifest}", file=sys.stderr)
+    if summary.partly:
+        first, last = summary.partly[0], task.done.split()[-1]
+        count = f"{len(summary.partly)} {task.one}{'s' * (len(summary.partly) > 1)}"
+        print(f"anatozoo: not {last}: {count}, first {first.file!r}: {first.reason}", file=sys.stderr)
     if as_json:
         print(json.dumps(_as_json(summary, task), indent=2))
     elif not quiet:
@@ -115,7 +119,11 @@ def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, qui
 
 def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
     total, failed, before = len(summary.rows), len(summary.failed), summary.already_done
-    parts = [f"{total - failed - before} {task.done}"]
+    new = total - failed - before
+    parts = [f"{new} {task.done}"]
+    if summary.partly:
+        start, last = task.done.split(" and ")
+        parts = [f"{new} {start}", f"{new - len(summary.partly)} {last}"]
     parts += [f"{before} done already"] if before else []
     parts += [f"{failed} failed"] if failed else []
     inputs = f"1 {task.one}" if total == 1 else f"{total} {task.one}s"
@@ -131,7 +139,7 @@ def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
         "out": str(summary.out),
         "manifest": str(summary.manifest),
         "total": len(summary.rows),
-        task.done.split()[-1]: len(summary.rows) - failed - before,
+        task.done.split()[-1]: len(summary.rows) - failed - before - len(summary.partly),
         "already_done": before,
         "failed": failed,
         "seconds": round(summary.seconds, 3),

@@ -94,6 +94,7 @@ class Learned:
         self.model = model
         self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
         self.weights_digest = str(getattr(model, "weights_digest", ""))
+        self.axes = len(model.shape)
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register in the network's own frame."""
@@ -195,6 +196,25 @@ def engine_of(engine: EngineLike) -> Engine:
     if not isinstance(engine, str):
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)
+
+
+def check_axes(engine: Engine, axes: int) -> None:
+    """Refuse an engine of images with another number of dimensions.
+
+    Args:
+        engine: the engine; one that does not say its number of dimensions takes all.
+        axes: 2 or 3, the dimensions of the images.
+
+    Raises:
+        ConfigError: the engine, or one of a `Composed`, registers images of other dimensions.
+    """
+    for each in engine.engines if isinstance(engine, Composed) else (engine,):
+        taken = getattr(each, "axes", axes)
+        if taken != axes:
+            raise ConfigError(
+                f"{each.name} registers images of {taken} dimensions, and those of the atlas have {axes}; "
+                "choose another engine."
+            )
 
 
 def _version_of_simpleitk() -> str:

@@ -45,6 +45,11 @@ class RunSummary:
         """Rows of the inputs that failed."""
         return tuple(row for row in self.rows if row.status == "failed")
 
+    @property
+    def partly(self) -> tuple[Row, ...]:
+        """Rows of the inputs whose results were written without a part; `Row.reason` says why."""
+        return tuple(row for row in self.rows if row.status == "ok" and row.reason)
+
 
 def run_task(
     task: Task[Any, Any, Any],
@@ -213,7 +218,7 @@ class _Run:
             return job.failure(_reason(error), seconds + time.perf_counter() - start)
         seconds += time.perf_counter() - start
         outputs = job.names + self._settle_earlier(job)
-        return job.success(seconds, self.task.flags(outcome), outputs, more)
+        return job.success(seconds, self.task.flags(outcome), outputs, more, self.task.lacks(outcome))
 
     def _settle_earlier(self, job: Job[Any]) -> tuple[str, ...]:
         """Outputs of an earlier run in other formats: keep them if they still hold, else remove them."""

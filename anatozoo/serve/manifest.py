@@ -64,7 +64,7 @@ class Row:
     Attributes:
         file: path below the folder that was given, see `anatozoo.serve.sources`; of a pair its name.
         status: whether it was computed and everything written.
-        reason: of a failure, in one line; else empty.
+        reason: of a failure, or why a result that was written lacks a part, in one line; else empty.
         seconds: spent on reading, its share of the batch, and writing.
         flags: of the result.
         outputs: names of the files in the folder of the results.

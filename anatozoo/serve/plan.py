@@ -53,13 +53,19 @@ class Job(Generic[Source]):
         )
 
     def success(
-        self, seconds: float, flags: Sequence[str], outputs: Sequence[str], more: Mapping[str, str]
+        self,
+        seconds: float,
+        flags: Sequence[str],
+        outputs: Sequence[str],
+        more: Mapping[str, str],
+        reason: str = "",
     ) -> Row:
-        """The row of this input once its outputs are written."""
+        """The row of this input once its outputs are written; a reason says what could not be done."""
         return Row(
             self.key,
             "ok",
-            seconds=seconds,
+            reason,
+            seconds,
             flags=tuple(flags),
             outputs=tuple(outputs),
             stem=self.stem,
@@ -105,8 +111,8 @@ def check_names(jobs: Sequence[Job[Any]], folder: Path, *, may_replace: bool) ->
 
 
 def is_done(job: Job[Any], folder: Path) -> bool:
-    """Whether an earlier run did this very job and all its outputs are there."""
+    """Whether an earlier run did this very job wholly and all its outputs are there."""
     row = job.earlier
-    if row is None or row.status != "ok" or row.fingerprint != job.fingerprint:
+    if row is None or row.status != "ok" or row.reason or row.fingerprint != job.fingerprint:
         return False
     return set(job.names) <= set(row.outputs) and all((folder / name).is_file() for name in job.names)

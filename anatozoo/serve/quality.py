@@ -20,7 +20,7 @@ from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
 from anatozoo.quality.atlas import Atlas
-from anatozoo.quality.engines import Engine
+from anatozoo.quality.engines import Engine, check_axes
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
 from anatozoo.results.quality import CALIBRATED, QualityResult
@@ -47,6 +47,7 @@ class Judge:
         selector: what chooses the atlas images; None by their thumbnails.
 
     Raises:
+        ConfigError: the engine registers images of other dimensions than those of the atlas.
         DataError: the atlas has no latents of the selector.
 
     Attributes:
@@ -63,6 +64,7 @@ class Judge:
         classes: tuple[str, ...] | None = None,
         selector: Selector | None = None,
     ) -> None:
+        check_axes(engine, len(atlas.shape))
         atlas.check_selector(selector)
         judging = judging_of(atlas, engine, selector, min(count, len(atlas)))
         self.no_intervals = "" if atlas.intervals is None else atlas.intervals.refusal(judging)
@@ -174,7 +176,7 @@ class JudgedSegmentation:
 class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
     """Segment radiographs and estimate how good the segmentations are.
 
-    A segmentation whose quality cannot be estimated is kept, and flagged.
+    A segmentation whose quality cannot be estimated is kept and flagged, and its row says why.
 
     Args:
         segment: how images are segmented and saved.
@@ -232,6 +234,10 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
             return JudgedSegmentation(result, self.judge(read_grid_image(image, 2), masks))
         except AnatozooError as error:
             return JudgedSegmentation(result, None, " ".join(str(error).split()))
+
+    def lacks(self, result: JudgedSegmentation) -> str:
+        """Why the quality could not be estimated."""
+        return result.reason
 
     def save(
         self, result: JudgedSegmentation, job: Job[Path], folder: Path, formats: Sequence[str]

@@ -113,6 +113,10 @@ class Task(ABC, Generic[Source, Item, Result]):
         found: Any = result
         return tuple(found.flags)
 
+    def lacks(self, result: Result) -> str:
+        """Why the last part of `done` could not be done with a result that is kept; empty where it was."""
+        return ""
+
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Write what is of all inputs together, at the end of a run.
 

@@ -16,7 +16,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
 from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas
-from anatozoo.quality.engines import Demons
+from anatozoo.quality.engines import Composed, Demons
 from anatozoo.results.field import RegistrationResult
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
@@ -146,16 +146,47 @@ def test_predictions_are_judged_as_they_are_made(
     assert "2 done already" in capsys.readouterr().out
     # An estimate that fails costs nobody a segmentation.
     monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Broken())
-    assert main([*map(str, arguments), "--overwrite"]) == 0
-    assert table(tmp_path)["JPCLN005"]["flags"] == "quality_not_estimated"
+    assert main([*map(str, arguments), "--overwrite"]) == 3
+    captured = capsys.readouterr()
+    assert "2 images: 2 segmented, 0 judged in" in captured.out
+    assert captured.err.count("no likeness") == 1
+    assert "anatozoo: not judged: 2 images, first 'JPCLN004.png': JPCLN004 could not be" in captured.err
+    row = table(tmp_path)["JPCLN005"]
+    assert (row["status"], row["flags"]) == ("ok", "quality_not_estimated")
+    assert row["reason"].endswith("no likeness")
     assert "no likeness" in json.loads((tmp_path / "JPCLN005.json").read_text())["quality"]["error"]
     assert (tmp_path / "JPCLN005_mask.png").is_file()
+    assert main([*map(str, arguments), "--json"]) == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["judged"], summary["already_done"], summary["failed"]) == (0, 0, 0)
     for more, said in ((["--then", "x"], "--quality judges what fakedae-phantom draws"), ([], "makes none")):
         monkeypatch.setattr(
             "anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeRepairer()
         )
         assert main([*map(str, arguments), *more]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_engines_of_other_dimensions_are_refused_before_the_run(
+    reliable: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    solid = Untouched()
+    solid.name, solid.axes = "solid", 3
+    both = Composed([Unmoved(), solid])
+    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: both)
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
+    scans, atlas, out = reliable / "scans", reliable / "atlas", tmp_path / "out"
+    assert calibrate(reliable, atlas) == 1
+    said = "solid registers images of 3 dimensions, and those of the atlas have 2"
+    assert said in capsys.readouterr().err
+    assert quality(scans, reliable / "one", "--atlas", atlas, "--out", out) == 1
+    assert said in capsys.readouterr().err
+    assert main([*map(str, ("predict", "fake", scans, "--quality", atlas, "--out", out))]) == 1
+    assert said in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_atlas_images_are_chosen_by_latents(
@@ -335,6 +366,8 @@ def test_what_cannot_calibrate_is_said(
 
 class Untouched(Shift):
     """An engine that nothing may reach."""
+
+    axes = 2
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         raise AssertionError("this registers")
