@@ -44,12 +44,14 @@ class Job(Generic[Source]):
 
     def failure(self, reason: str, seconds: float) -> Row:
         """The row that says why this input failed."""
-        if self.root is not None and self.root != self.root.parent:  # "/" stands in any reason
-            # As it is, and as `repr` spells it.
-            start = os.path.join(self.root, "")
-            reason = reason.replace(start, "").replace(repr(start)[1:-1], "")
         return Row(
-            self.key, "failed", reason, seconds, stem=self.stem, fingerprint=self.fingerprint, more=self.more
+            self.key,
+            "failed",
+            self._without_root(reason),
+            seconds,
+            stem=self.stem,
+            fingerprint=self.fingerprint,
+            more=self.more,
         )
 
     def success(
@@ -64,7 +66,7 @@ class Job(Generic[Source]):
         return Row(
             self.key,
             "ok",
-            reason,
+            self._without_root(reason),
             seconds,
             flags=tuple(flags),
             outputs=tuple(outputs),
@@ -72,6 +74,13 @@ class Job(Generic[Source]):
             fingerprint=self.fingerprint,
             more={**self.more, **more},
         )
+
+    def _without_root(self, reason: str) -> str:
+        if self.root is None or self.root == self.root.parent:  # "/" stands in any reason
+            return reason
+        # As it is, and as `repr` spells it.
+        start = os.path.join(self.root, "")
+        return reason.replace(start, "").replace(repr(start)[1:-1], "")
 
 
 def fingerprint(files: Sequence[Path], *facts: Any) -> str:
