@@ -280,7 +280,10 @@ class Atlas:
             atlas = cls(known["name"], organs, shape, tuple(images), left_out, source)
             # Atlases of earlier releases have no intervals.
             bands = known.get("intervals")
-            return atlas if bands is None else atlas.with_intervals(DiceIntervals.from_dict(bands))
+            try:
+                return atlas if bands is None else atlas.with_intervals(DiceIntervals.from_dict(bands))
+            except DataError as error:
+                raise DataError(f"{about}: {error}") from error
         except OSError as error:
             raise DataError(f"the atlas {about} cannot be read: {error.strerror or error}.") from error
         except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:

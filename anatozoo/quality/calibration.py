@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.quality.records import JsonRecord
+from anatozoo.quality.records import JsonRecord, fault
 
 POINTS = 10
 """Number of cases that a calibration needs for each signal."""
@@ -105,7 +105,7 @@ class Calibration(JsonRecord):
             kind, names = str(values["kind"]), tuple(map(str, values["signals"]))
             table = tuple(tuple(map(float, row)) for row in values["table"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"this is not a calibration of anatozoo ({error!r}).") from error
+            raise DataError(f"this is not a calibration of anatozoo: {fault(error)}.") from error
         lengths = [len(row) for row in table]
         fits = {
             "isotonic": len(names) == 1 and len(lengths) == 2 and lengths[0] == lengths[1] > 0,
@@ -114,6 +114,10 @@ class Calibration(JsonRecord):
         finite = all(np.isfinite(row).all() for row in table)
         if values.get("schema_version") != 1 or not fits.get(kind, False) or not finite:
             raise DataError(f"this is not a calibration of this release: {kind} of {', '.join(names)}.")
+        if kind == "isotonic":
+            knots, dice = map(np.asarray, table)
+            if (np.diff(knots) <= 0).any() or dice.min() < 0 or dice.max() > 1:
+                raise DataError("this is not a calibration of anatozoo: its curve is not valid.")
         return cls(kind, names, table)
 
 

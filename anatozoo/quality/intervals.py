@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.quality.calibration import POINTS, Calibration
-from anatozoo.quality.records import JsonRecord
+from anatozoo.quality.records import JsonRecord, fault
 from anatozoo.results.quality import DiceInterval, Judging, QualityResult
 
 ALPHA = 0.1
@@ -47,7 +47,7 @@ class OrganBand:
     Attributes:
         estimate: curve from the mean of the upper scores to Dice, fitted on all patients.
         curve: curve for the ends of the band, fitted on a part of the patients.
-        margin: how far the band is widened on both sides; negative if it is too wide.
+        margin: how far the band is widened on both sides, -1 … 1; negative if it is too wide.
         masks: number of segmentations.
         patients: number of patients.
     """
@@ -106,21 +106,26 @@ class DiceIntervals(JsonRecord):
         Raises:
             ConfigError: `alpha` is not within 0 … 1.
             DataError: there are too few patients or segmentations for an organ, the results were judged in
-                different ways, lengths differ, or the scores do not rise with the true Dice.
+                different ways, lengths differ, Dice are not numbers or patients not names, or the scores do
+                not rise with the true Dice.
         """
         least_patients(alpha)
+        if not results:
+            raise DataError("there are no estimates to calibrate on.")
         ways = list(dict.fromkeys(result.judging for result in results))
         if len(ways) != 1 or ways[0] is None:
             raise DataError(
                 f"{len(results)} estimates in {len(ways)} ways: a calibration needs estimates by one atlas, "
                 "one engine, one selector and one number of atlas images."
             )
-        truth = {organ: np.asarray(values, np.float64) for organ, values in dice.items()}
-        lengths = {len(results), len(patients), *(len(values) for values in truth.values())}
-        if not truth or len(lengths) > 1:
+        truth = {organ: _numbers(organ, values) for organ, values in dice.items()}
+        shapes = {(len(results),), (len(patients),), *(values.shape for values in truth.values())}
+        if not truth or len(shapes) > 1:
             raise DataError(
                 f"{len(results)} estimates need a true Dice of each organ and a patient for each of them."
             )
+        if not all(isinstance(patient, Hashable) for patient in patients):
+            raise DataError("patients must be names, that is texts or numbers, one for each estimate.")
         organs = {
             organ: _fit_organ(organ, results, values, patients, alpha) for organ, values in truth.items()
         }
@@ -130,6 +135,17 @@ class DiceIntervals(JsonRecord):
     def digest(self) -> str:
         """Hexadecimal hash of everything that the intervals depend on."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def words(self) -> str:
+        """What was calibrated on how much, in one line."""
+        organs = (
+            f"{organ} by {band.masks} masks of {band.patients} patients"
+            for organ, band in self.organs.items()
+        )
+        about = f" ({self.about})" if self.about else ""
+        coverage = f"{100 * (1 - self.alpha):g} %"
+        return f"intervals of {coverage}: {'; '.join(organs)}{about}, with {_words(self.judging)}"
 
     def refusal(self, judging: Judging) -> str:
         """Why the intervals do not apply to estimates that were judged in this way; empty if they do."""
@@ -177,7 +193,7 @@ class DiceIntervals(JsonRecord):
         """
         try:
             if values["schema_version"] != 1:
-                raise DataError("these intervals are of another release of anatozoo; calibrate again.")
+                raise DataError("these intervals are of another release of anatozoo; build the atlas again.")
             organs = {
                 str(organ): OrganBand(
                     Calibration.from_dict(band["estimate"]),
@@ -192,15 +208,18 @@ class DiceIntervals(JsonRecord):
                 float(values["alpha"]), Judging(**values["judging"]), organs, str(values.get("about", ""))
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DataError(f"these are not intervals of anatozoo ({error!r}).") from error
+            raise DataError(f"these are not intervals of anatozoo: {fault(error)}.") from error
         curves = [curve for band in organs.values() for curve in (band.estimate, band.curve)]
-        margins = [band.margin for band in organs.values()]
         if (
             not 0 < found.alpha < 1
-            or not np.isfinite(margins).all()
+            or not all(-1 <= band.margin <= 1 for band in organs.values())
+            or not all(1 <= band.patients <= band.masks for band in organs.values())
             or any(curve.signals != (SIGNAL,) for curve in curves)
         ):
-            raise DataError("these are not intervals of anatozoo: alpha, a margin or a curve is not valid.")
+            raise DataError(
+                "these are not intervals of anatozoo: alpha, a margin, a curve or a number of patients or "
+                "masks is not valid."
+            )
         return found
 
 
@@ -232,7 +251,7 @@ def refuse_too_few(patients: Sequence[Hashable], alpha: float) -> None:
     """
     counts = sorted(Counter(patients).values(), reverse=True)
     if len(counts) < least_patients(alpha) or sum(counts[: _fitting(len(counts))]) < POINTS:
-        raise DataError(_too_few(len(patients), len(counts), alpha))
+        raise DataError(_too_few(patients, alpha))
 
 
 def upper_mean(scores: Vector) -> Vector:
@@ -279,12 +298,26 @@ def _fitting(patients: int) -> int:
     return patients // 3
 
 
-def _too_few(masks: int, patients: int, alpha: float) -> str:
+def _too_few(patients: Sequence[Hashable], alpha: float) -> str:
+    """What is refused, and how many patients are enough who have as many segmentations as these."""
+    counts = Counter(patients).values()
+    needed = least_patients(alpha)
+    # No more segmentations of each than the fewest patients need.
+    each = min(min(counts, default=1), math.ceil(POINTS / _fitting(needed)))
+    while _fitting(needed) * each < POINTS:
+        needed += 1
+    segmentations = "one segmentation" if each == 1 else f"{each} segmentations"
     return (
-        f"{masks} segmentations of {patients} patients are too few for intervals of {100 * (1 - alpha):g} %; "
-        f"at least {least_patients(alpha)} patients are needed, and {POINTS} segmentations of a third of "
-        "them."
+        f"{len(patients)} segmentations of {len(counts)} patients are too few for intervals of "
+        f"{100 * (1 - alpha):g} %; {needed} patients with {segmentations} each are enough."
     )
+
+
+def _numbers(organ: str, values: npt.ArrayLike) -> Vector:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{organ}: true Dice must be numbers, one for each estimate.") from error
 
 
 def _fit_organ(
@@ -305,7 +338,7 @@ def _fit_organ(
     fitting = {known[i] for i in chosen}
     part = np.array([name in fitting for name in names], bool)
     if len(known) < least_patients(alpha) or part.sum() < POINTS:
-        raise DataError(f"{organ}: {_too_few(len(used), len(known), alpha)}")
+        raise DataError(f"{organ}: {_too_few(names, alpha)}")
     scores = np.array([[m.values[f"dice/{organ}"] for m in results[i].matches] for i in used])
     upper = upper_mean(scores)
     curve = _curve(organ, upper[part], truth[part])

@@ -10,6 +10,15 @@ from anatozoo.errors import DataError
 from anatozoo.io.untrusted import read_json
 
 
+def fault(error: Exception) -> str:
+    """What reading stored values failed at, in words.
+
+    Args:
+        error: a `KeyError` of a key that is missing, or what a value of another type than expected raised.
+    """
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else "a value has the wrong type"
+
+
 class JsonRecord(ABC):
     """Base of what has a form in JSON values, and one file."""
 

@@ -151,7 +151,7 @@ def test_few_patients_are_refused(alpha: float, least: int) -> None:
     assert math.isfinite(found.organs["heart"].margin)
     fewer = [i for i, name in enumerate(names) if name != "p0"]
     said = (
-        rf"heart: .* of {least - 1} patients are too few for intervals of {100 * (1 - alpha):g} %; at least"
+        rf"heart: .* of {least - 1} patients are too few for intervals of {100 * (1 - alpha):g} %; {least} "
     )
     with pytest.raises(DataError, match=said):
         DiceIntervals.fit(
@@ -159,10 +159,15 @@ def test_few_patients_are_refused(alpha: float, least: int) -> None:
         )
 
 
-def test_one_mask_for_each_of_few_patients_is_refused() -> None:
-    results, dice, names = drawn(np.random.default_rng(0), 20, 1)
-    with pytest.raises(DataError, match=r"20 segmentations of 20 patients .* 10 segmentations of"):
+@pytest.mark.parametrize(("masks", "enough"), [(1, 30), (2, 15), (3, 13), (9, 13)])
+def test_how_many_patients_are_enough_is_said(masks: int, enough: int) -> None:
+    results, dice, names = drawn(np.random.default_rng(0), enough - 1, masks)
+    each = {1: "one segmentation", 2: "2 segmentations"}.get(masks, "3 segmentations")
+    said = rf"{len(names)} segmentations of {enough - 1} patients .*; {enough} patients with {each} each are"
+    with pytest.raises(DataError, match=said):
         DiceIntervals.fit(results, {"heart": dice}, names)
+    results, dice, names = drawn(np.random.default_rng(0), enough, min(masks, 3))
+    assert DiceIntervals.fit(results, {"heart": dice}, names).organs["heart"].patients == enough
 
 
 def test_calibrations_that_cannot_be_are_refused() -> None:
@@ -174,6 +179,15 @@ def test_calibrations_that_cannot_be_are_refused() -> None:
         DiceIntervals.fit(results, {"heart": dice[:-1]}, names)
     with pytest.raises(DataError, match="need a true Dice of each organ and a patient"):
         DiceIntervals.fit(results, {}, names)
+    for wrong in (dice[:, None], 0.5):
+        with pytest.raises(DataError, match="need a true Dice of each organ and a patient"):
+            DiceIntervals.fit(results, {"heart": wrong}, names)
+    with pytest.raises(DataError, match="heart: true Dice must be numbers"):
+        DiceIntervals.fit(results, {"heart": ["a"] * len(names)}, names)
+    with pytest.raises(DataError, match="patients must be names"):
+        DiceIntervals.fit(results, {"heart": dice}, [[name] for name in names])  # type: ignore[misc]
+    with pytest.raises(DataError, match="there are no estimates to calibrate on"):
+        DiceIntervals.fit([], {"heart": []}, [])
     other = replace(results[0], judging=replace(HOW, engine="demons"))
     with pytest.raises(DataError, match="in 2 ways"):
         DiceIntervals.fit([other, *results[1:]], {"heart": dice}, names)
@@ -210,13 +224,23 @@ def test_intervals_come_back_from_their_file(tmp_path: Path) -> None:
         ({"judging": {}}, "not intervals of anatozoo"),
         ({"organs": {"heart": heart | {"margin": math.inf}}}, "is not valid"),
         ({"organs": {"heart": heart | {"curve": heart["curve"] | {"signals": ["x"]}}}}, "is not valid"),
-        ({"organs": []}, "not intervals of anatozoo"),
+        ({"organs": []}, "not intervals of anatozoo: a value has the wrong type"),
+        ({"organs": {"heart": heart | {"margin": -1.1}}}, "is not valid"),
+        ({"organs": {"heart": heart | {"patients": 0}}}, "is not valid"),
+        ({"organs": {"heart": heart | {"masks": 1}}}, "is not valid"),
+        ({"organs": {"heart": heart | {"curve": heart["curve"] | {"table": [[0, 0], [0, 1]]}}}}, "its curve"),
+        ({"organs": {"heart": heart | {"curve": heart["curve"] | {"table": [[0, 1], [0, 2]]}}}}, "its curve"),
     ):
         with pytest.raises(DataError, match=said):
             DiceIntervals.from_dict(good | wrong)
     (tmp_path / "intervals.json").write_text("{}")
-    with pytest.raises(DataError, match=r"intervals\.json' cannot be read: these are not intervals"):
+    with pytest.raises(
+        DataError, match=r"intervals\.json' cannot be read: these are not intervals .*: schema_v.* is missing"
+    ):
         DiceIntervals.load(tmp_path / "intervals.json")
+    # A band that is wider than it must be is narrowed.
+    narrowed = good | {"organs": {"heart": heart | {"margin": -0.1}}}
+    assert DiceIntervals.from_dict(narrowed).organs["heart"].margin == -0.1
 
 
 def test_an_isotonic_curve_keeps_only_the_points_that_shape_it() -> None:
@@ -321,9 +345,10 @@ def test_intervals_of_another_atlas_are_refused(calibrated: Atlas, tmp_path: Pat
     _, about = calibrated.save(tmp_path / "a")
     content = json.loads(about.read_text())
     content["intervals"]["organs"]["heart"]["margin"] = "wide"
-    about.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="not intervals of anatozoo"):
-        Atlas.load(about)
+    for wrong in (content["intervals"], [], {}):
+        about.write_text(json.dumps(content | {"intervals": wrong}))
+        with pytest.raises(DataError, match=r"a\.json: these are not intervals of anatozoo: \w"):
+            Atlas.load(about)
 
 
 def test_true_dice_is_measured_as_masks_are_judged(atlas: Atlas) -> None:
