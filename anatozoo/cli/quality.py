@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +39,9 @@ A calibrated atlas also gives dice_rca_calibrated/heart, an estimate on the
 scale of true Dice, and dice_low/heart and dice_high/heart, an interval that
 holds the true Dice of 90 % of the segmentations like those of the calibration.
 `calibrate` learns them from segmentations with ground truth and writes them
-into the atlas. They hold for the engine, the selector and the count of the
-calibration; with others there are none."""
+into the atlas; --overwrite replaces those of an earlier calibration. They hold
+for the engine, the selector and the count of the calibration; with others there
+are none."""
 _EPILOG = """\
 IMAGES is a file, a folder or a quoted pattern. MASKS is a folder of masks,
 label maps, landmarks or results of `anatozoo predict`, or a CheXmask table.
@@ -110,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="formats to write; see the list below",
     )
-    add_overwrite(judging)
+    add_overwrite(judging, "compute again what exists already; to calibrate: replace a calibration")
     building = parser.add_argument_group("to build an atlas")
     building.add_argument(
         "--organs", type=names_list, metavar="A,B,...", help="names of the labels 1, 2, ..."
@@ -210,6 +212,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 
     from anatozoo.cli.output import error_console
     from anatozoo.data.layouts.base import subject_rule
+    from anatozoo.errors import OutputError
     from anatozoo.io.annotations import find_annotations
     from anatozoo.quality.atlas import Atlas
     from anatozoo.quality.intervals import ALPHA
@@ -219,12 +222,20 @@ def _calibrate(args: argparse.Namespace) -> int:
     if args.truth is None or len(args.masks) < 2:
         args.usage_error(f"{CALIBRATE} needs IMAGES, MASKS and --truth DIR.")
     images, *folders = args.masks
+    if len({os.path.realpath(folder) for folder in folders}) < len(folders):
+        args.usage_error("the same MASKS are given twice; give each model's segmentations once.")
     found = find([images], None, IMAGES)
     found.check()
     classes = tuple(args.classes) if args.classes else None
     names = classes or ()
+    atlas = Atlas.load(args.atlas)
+    if atlas.intervals is not None and not args.overwrite:
+        raise OutputError(
+            f"the atlas {atlas.name} is calibrated already: {atlas.intervals.words}. --overwrite replaces "
+            "this calibration."
+        )
     # Intervals of an earlier calibration do not matter here.
-    atlas = Atlas.load(args.atlas).with_intervals(None)
+    atlas = atlas.with_intervals(None)
     calibrator = Calibrator(
         judge_of(args, atlas, classes),
         found.images,
@@ -251,11 +262,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         left_out = [list(each) for each in calibrator.left_out]
         print(json.dumps(about | {"left_out": left_out, "files": [str(path) for path in paths]}, indent=2))
     elif not args.quiet:
-        parts = [
-            f"{organ} by {band.masks} masks of {band.patients} patients"
-            for organ, band in intervals.organs.items()
-        ]
-        print(f"intervals of {100 * (1 - intervals.alpha):g} %: {'; '.join(parts)}: {paths[1]}")
+        print(f"{intervals.words}: {paths[1]}")
     return 0
 
 

@@ -30,9 +30,11 @@ def add_report_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def add_overwrite(parser: argparse._ActionsContainer) -> None:
+def add_overwrite(
+    parser: argparse._ActionsContainer, effect: str = "compute again what exists already"
+) -> None:
     """Declare ``--overwrite``."""
-    parser.add_argument("--overwrite", action="store_true", help="compute again what exists already")
+    parser.add_argument("--overwrite", action="store_true", help=effect)
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:

@@ -230,6 +230,10 @@ def test_atlas_images_are_chosen_by_latents(
             "calibrate needs IMAGES, MASKS and --truth",
         ),
         (("calibrate", "I", "M", "--truth", "t", "--atlas", "a", "--out", "o"), "--out is for judging"),
+        (
+            ("calibrate", "I", "M", "x/../M/", "--truth", "t", "--atlas", "a"),
+            "the same MASKS are given twice",
+        ),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,6 +320,13 @@ def test_a_calibrated_atlas_gives_intervals(
     assert intervals is not None
     assert (intervals.about, intervals.alpha) == ("two models, shifted", 0.1)
     assert (intervals.judging.engine, intervals.judging.count) == ("unmoved", 2)
+    # Nobody replaces a calibration without a word.
+    before = (tmp_path / "atlas.json").read_bytes()
+    assert calibrate(reliable, atlas, "--alpha", 0.2) == 1
+    said = capsys.readouterr().err
+    assert "atlas atlas is calibrated already: intervals of 90 %: lungs by 64 masks of 32 patients" in said
+    assert "(two models, shifted), with unmoved 1 and 2 atlas images. --overwrite replaces" in said
+    assert (tmp_path / "atlas.json").read_bytes() == before
     # What an atlas without intervals judged is judged again.
     assert quality(scans, masks, *how, "--engine", "unmoved") == 0
     captured = capsys.readouterr()
@@ -345,9 +356,12 @@ def test_what_cannot_calibrate_is_said(
 ) -> None:
     Atlas.load(reliable / "atlas").save(tmp_path / "atlas")
     before = (tmp_path / "atlas.json").read_bytes()
-    # 32 images of four patients.
+    # 32 images of five patients.
     assert calibrate(reliable, tmp_path / "atlas", "--subject-pattern", r"JPCLN\d\d?([0-3]?)") == 1
-    assert "patients are too few for intervals of 90 %; at least 13 patients" in capsys.readouterr().err
+    assert (
+        "of 5 patients are too few for intervals of 90 %; 13 patients with 3 segmentations each"
+        in capsys.readouterr().err
+    )
     assert calibrate(reliable, tmp_path / "atlas", "--alpha", 2) == 1
     assert "alpha 2 must lie between 0 and 1" in capsys.readouterr().err
     assert (tmp_path / "atlas.json").read_bytes() == before
@@ -378,7 +392,7 @@ class Untouched(Shift):
     [
         (("--alpha", 2), "alpha 2 must lie between 0 and 1"),
         (("--subject-pattern", r"JPCLN(00\d)"), r"does not fit the name 'JPCLN010'"),
-        (("--subject-pattern", r"JPCLN\d\d?([0-3]?)"), "at least 13 patients are needed"),
+        (("--subject-pattern", r"JPCLN\d\d?([0-3]?)"), "13 patients with 3 segmentations each are enough"),
         (("--alpha", 0.02), "64 segmentations of 32 patients are too few for intervals of 98 %"),
     ],
 )
@@ -403,7 +417,7 @@ def test_too_few_masks_are_said_with_what_is_left_out(
     arguments = ("calibrate", reliable / "scans", tmp_path, "--atlas", reliable / "atlas")
     assert quality(*arguments, "--truth", reliable / "truth", "--engine", "unmoved") == 1
     said = capsys.readouterr().err
-    assert "3 segmentations of 3 patients are too few" in said
+    assert "3 segmentations of 3 patients are too few for intervals of 90 %; 30 patients with one" in said
     assert "Images left out: 29, first " in said
     assert "there is no mask called JPCLN007" in said
 
@@ -429,7 +443,7 @@ def test_images_that_are_in_the_atlas_do_not_spoil_a_calibration(
     content = json.loads((tmp_path / "out" / "JPCLN004_quality.json").read_text())
     assert content["no_intervals"].startswith("JPCLN004 is itself one of the 3 atlas images")
     # With a lower count, it is an image as any other.
-    assert calibrate(reliable, tmp_path / "atlas") == 0
+    assert calibrate(reliable, tmp_path / "atlas", "--overwrite") == 0
     captured = capsys.readouterr()
     assert "lungs by 64 masks of 32 patients" in captured.out
     assert not captured.err
