@@ -37,6 +37,8 @@ MASK_ENDING = "_mask"
 
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
+# Pictures, label maps and fields; restored and warped images may well be inputs.
+_NO_IMAGES = tuple(e for e in _OUTPUT_ENDINGS if e.endswith(".png") or e.startswith(("_mask", "_displac")))
 # In the order of preference: volumes know their spacing.
 _MASK_OUTPUTS = tuple(MASK_ENDING + suffix for suffix in (".nii.gz", ".mha", ".png"))
 
@@ -109,7 +111,8 @@ def find(
 
     A file that is named is always taken; folders are searched to the bottom. Folders and patterns give files
     whose names say what is wanted or, of images, files without a suffix whose contents say DICOM. Hidden
-    files are left out, and so are the results in `out`.
+    files are left out, and so are the results in `out`. Pictures, label maps and displacements of a run into
+    any folder are neither images nor volumes.
 
     Where masks are wanted, a folder of results, which holds a ``manifest.csv``, gives the label maps among
     them and no other picture; of one that was saved in several formats, the first of NIfTI, MetaImage and
@@ -160,7 +163,8 @@ class _Search:
     def _why_none(self, path: Path) -> str:
         what = self.wanted.what
         if path.is_dir():
-            beside = " beside the results of an earlier run" if path == self.results else ""
+            has_results = path == self.results or has_manifest(path)
+            beside = " beside the results of an earlier run" if has_results else ""
             endings = ", ".join(self.wanted.suffixes)
             series = ", or are folders of DICOM files" if self.wanted.series else ""
             return f"There is no {what} in this folder{beside}; {what}s end in {endings}{series}."
@@ -194,6 +198,8 @@ class _Search:
             return False
         is_result = path.parent == self.results and name.endswith(_OUTPUT_ENDINGS)
         if is_result and (path.parent / MANIFEST_NAME).exists():
+            return False
+        if not self.wanted.masks and name.endswith(_NO_IMAGES) and has_manifest(path.parent):
             return False
         if image_suffix(name).lower() in self.wanted.suffixes:
             return True

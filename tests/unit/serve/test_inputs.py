@@ -195,6 +195,24 @@ def test_results_of_every_kind_are_no_inputs(tmp_path):
         find([tmp_path], tmp_path, IMAGES).check()
 
 
+def test_what_runs_into_other_folders_draw_is_no_input(tmp_path):
+    touch(tmp_path / "in" / "a.png")
+    for ending in (
+        "_overlay.png",
+        "_mask.png",
+        "_mask.nii.gz",
+        "_quality.png",
+        "_sr.nii.gz",
+        "_warped.nii.gz",
+    ):
+        touch(tmp_path / "in" / f"a{ending}")
+    assert len(found(tmp_path, tmp_path / "in")) == 7
+    touch(tmp_path / "in" / MANIFEST_NAME, ",".join(COLUMNS).encode() + b"\n")
+    assert found(tmp_path, tmp_path / "in") == ["in/a.png", "in/a_sr.nii.gz", "in/a_warped.nii.gz"]
+    assert found(tmp_path, f"{tmp_path}/in/*.png") == ["in/a.png"]
+    assert found_masks(tmp_path, tmp_path / "in") == ["in/a_mask.nii.gz"]
+
+
 def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
     dicom(tmp_path / "in" / "study" / "SE0" / "IM0001")
     dicom(tmp_path / "in" / "study" / "SE1" / "1.2.840.113619.2.55")
