@@ -112,6 +112,14 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number between 0 and 1, both excluded, from the command line."""
+    value = positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number between 0 and 1")
+    return value
+
+
 def at_least_one(text: str) -> int:
     """A whole number of at least 1, from the command line."""
     if not text.isdecimal() or int(text) < 1:

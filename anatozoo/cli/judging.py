@@ -55,6 +55,12 @@ def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | 
 
     engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
     judge = Judge(atlas, engine, args.count or COUNT, classes, selector)
+    if judge.count > len(atlas):
+        print(
+            f"anatozoo: the atlas {atlas.name} has {len(atlas)} images, fewer than the {judge.count} of "
+            "--count; each image is compared with all of them.",
+            file=sys.stderr,
+        )
     if judge.no_intervals:
         print(f"anatozoo: no intervals of Dice: {judge.no_intervals}.", file=sys.stderr)
     return judge

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anatozoo.cli.evaluate_options import at_least_one, names_list, positive
+from anatozoo.cli.evaluate_options import at_least_one, names_list, share
 from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import add_overwrite, add_report_options
@@ -133,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     calibrating.add_argument(
         "--alpha",
-        type=positive,
+        type=share,
         metavar="A",
         help="share of true Dice that may lie outside (default: 0.1, for intervals of 90 %%)",
     )

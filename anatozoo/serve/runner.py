@@ -66,6 +66,11 @@ def check_request(
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
     if groups:
         check_groups(job.one, name)
+    if judged and kind.takes == REPAIR.takes:
+        raise OptionError(
+            "quality",
+            f"compares images, and {name} is given masks alone; judge what it writes by `anatozoo quality`.",
+        )
     if judged and kind.takes != CONTOURS.takes:
         raise OptionError("quality", f"is estimated of radiographs' segmentations; {name} makes none.")
 
