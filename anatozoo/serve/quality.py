@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,7 +47,8 @@ class Judge:
         selector: what chooses the atlas images; None by their thumbnails.
 
     Raises:
-        ConfigError: the engine registers images of other dimensions than those of the atlas.
+        ConfigError: the engine registers images of other dimensions than those of the atlas, or no class is
+            an organ of the atlas.
         DataError: the atlas has no latents of the selector.
 
     Attributes:
@@ -64,6 +65,11 @@ class Judge:
         classes: tuple[str, ...] | None = None,
         selector: Selector | None = None,
     ) -> None:
+        if classes and not _with_pairs(classes) & set(atlas.organs):
+            raise ConfigError(
+                f"none of the classes {', '.join(classes)} is an organ of the atlas {atlas.name}, which has "
+                f"{', '.join(atlas.organs)}."
+            )
         check_axes(engine, len(atlas.shape))
         atlas.check_selector(selector)
         judging = judging_of(atlas, engine, selector, min(count, len(atlas)))
@@ -258,13 +264,17 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
 
 
 def _check_organs(model: Any, atlas: Atlas) -> None:
-    organs = set(model.organs)
-    known = organs | {pair for pair, parts in PAIRS.items() if set(parts) <= organs}
-    if not known & set(atlas.organs):
+    if not _with_pairs(model.organs) & set(atlas.organs):
         raise ConfigError(
-            f"{model.checkpoint_name} draws {', '.join(sorted(organs))}, and the atlas {atlas.name} has "
-            f"{', '.join(atlas.organs)}; take an atlas of these organs."
+            f"{model.checkpoint_name} draws {', '.join(sorted(model.organs))}, and the atlas {atlas.name} "
+            f"has {', '.join(atlas.organs)}; take an atlas of these organs."
         )
+
+
+def _with_pairs(organs: Iterable[str]) -> set[str]:
+    """Organs, and the pairs whose two organs are both there."""
+    names = set(organs)
+    return names | {pair for pair, parts in PAIRS.items() if set(parts) <= names}
 
 
 class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
@@ -277,6 +287,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         options: how the images are read.
 
     Raises:
+        DataError: no image has a mask.
         OptionError: the spacing has another number of dimensions than the atlas.
     """
 
@@ -294,6 +305,12 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
         masks: Mapping[str, Entry],
         options: ReadOptions = DEFAULT_OPTIONS,
     ) -> None:
+        names = [stem_of(path) for path in found.images]
+        if names and masks and not any(composed(name) in masks for name in names):
+            raise DataError(
+                f"no image has a mask: the first image is called {min(names)}, the first mask {min(masks)}; "
+                "masks are found by the names of their images."
+            )
         super().__init__([judge], found, options, axes=len(judge.atlas.shape))
         self.judge, self.masks = judge, masks
         self.layout = Layout(details=("models", SOURCE, "atlas_images"), numbers=judge.columns)  # type: ignore[misc]

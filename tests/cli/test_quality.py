@@ -159,7 +159,7 @@ def test_predictions_are_judged_as_they_are_made(
     assert main([*map(str, arguments), "--json"]) == 3
     summary = json.loads(capsys.readouterr().out)
     assert (summary["judged"], summary["already_done"], summary["failed"]) == (0, 0, 0)
-    for more, said in ((["--then", "x"], "--quality judges what fakedae-phantom draws"), ([], "makes none")):
+    for more, said in ((["--then", "x"], "--quality judges what fakedae-phantom draws"), ([], "masks alone")):
         monkeypatch.setattr(
             "anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeRepairer()
         )
@@ -256,6 +256,40 @@ def test_errors_before_anything_is_done(
         assert said in capsys.readouterr().err
     assert quality("build-atlas", root / "nowhere", "--organs", "x", "--atlas", tmp_path / "a") == 1
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_mistakes_about_the_whole_run_are_one_error(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (root / "scans", root / "masks", "--atlas", root / "small", "--out", tmp_path / "out")
+    assert quality(*arguments, "--engine", "unmoved", "--classes", "liver,spleen") == 1
+    said = capsys.readouterr().err
+    assert (
+        said.count("none of the classes liver, spleen is an organ of the atlas small, which has lungs") == 1
+    )
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "x.png"), np.ones((64, 64), np.uint8))
+    arguments = (root / "scans", tmp_path / "masks", *arguments[2:])
+    assert quality(*arguments, "--engine", "unmoved") == 1
+    said = capsys.readouterr().err
+    assert "no image has a mask: the first image is called JPCLN004, the first mask x;" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_results_beside_the_images_are_never_read_as_images(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    shutil.copytree(root / "scans", new)
+    how = ("--atlas", root / "small", "--engine", "unmoved", "--count", 1)
+    assert quality(new, root / "masks", *how, "--out", new, "--format", "picture") == 0
+    assert (new / "JPCLN004_quality.png").is_file()
+    assert quality(new, root / "masks", *how, "--out", new, "--format", "picture") == 0
+    assert "2 images: 0 judged, 2 done already" in capsys.readouterr().out
+    assert quality(new, root / "masks", *how, "--out", tmp_path / "other") == 0
+    assert "2 images: 2 judged in" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -362,8 +396,6 @@ def test_what_cannot_calibrate_is_said(
         "of 5 patients are too few for intervals of 90 %; 13 patients with 3 segmentations each"
         in capsys.readouterr().err
     )
-    assert calibrate(reliable, tmp_path / "atlas", "--alpha", 2) == 1
-    assert "alpha 2 must lie between 0 and 1" in capsys.readouterr().err
     assert (tmp_path / "atlas.json").read_bytes() == before
     (tmp_path / "odd").mkdir()
     for path in (reliable / "scans").glob("*.png"):
@@ -390,7 +422,6 @@ class Untouched(Shift):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--alpha", 2), "alpha 2 must lie between 0 and 1"),
         (("--subject-pattern", r"JPCLN(00\d)"), r"does not fit the name 'JPCLN010'"),
         (("--subject-pattern", r"JPCLN\d\d?([0-3]?)"), "13 patients with 3 segmentations each are enough"),
         (("--alpha", 0.02), "64 segmentations of 32 patients are too few for intervals of 98 %"),
@@ -433,6 +464,7 @@ def test_images_that_are_in_the_atlas_do_not_spoil_a_calibration(
     assert calibrate(reliable, tmp_path / "atlas", "--count", 5) == 0
     captured = capsys.readouterr()
     assert "lungs by 62 masks of 31 patients" in captured.out
+    assert captured.err.count("the atlas atlas has 3 images, fewer than the 5 of --count") == 1
     assert "JPCLN004 is itself one of the 3 atlas images" in captured.err
     options = ("--engine", "unmoved", "--count", 5, "--out", tmp_path / "out")
     assert quality(reliable / "scans", reliable / "one", "--atlas", tmp_path / "atlas", *options) == 0
