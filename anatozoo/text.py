@@ -21,6 +21,8 @@ _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_MARKS}]")
 # Within a cell, line ends and tabs too, and a backslash that would read as one of our own escapes.
 _CONTROL_IN_CELL = re.compile(f"[\x00-\x1f\x7f-\x9f{_MARKS}]|\\\\(?=u[0-9a-f]{{4}})")
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
+_ALIKE = 0.75
+"""Similarity of two names, 0 … 1, from which one may be the other misspelt."""
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.ASCII)
 _ASCII = {
@@ -77,6 +79,18 @@ def some(names: Iterable[object], most: int = 5) -> str:
     every = [str(name) for name in names]
     rest = f" and {len(every) - most} more" if len(every) > most else ""
     return f"{', '.join(every[:most])}{rest}"
+
+
+def alike(name: str, names: Iterable[str]) -> str | None:
+    """The name that another one may be misspelt from, whatever the capitals; None where none is near.
+
+    Two organs may be near one another too, such as ``kidney_l`` and ``kidney_r``.
+    """
+    from difflib import get_close_matches
+
+    spelt = {each.lower(): each for each in names}
+    near = get_close_matches(name.lower(), spelt, 1, _ALIKE)
+    return spelt[near[0]] if near else None
 
 
 def in_figure(text: str) -> str:

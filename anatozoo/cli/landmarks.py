@@ -157,7 +157,7 @@ def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[
         if os.path.realpath(given) == os.path.realpath(out):
             raise DataError(f"{text} is also --out; choose another folder for the landmarks.")
         try:
-            listed = find_annotations(given, names).entries
+            listed = find_annotations(given, names, others=True).entries
         except AnatozooError as error:
             missing[str(given)] = str(error)
             continue

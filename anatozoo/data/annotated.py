@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Sequence
 
 from anatozoo.data.case import Case, annotated
 from anatozoo.errors import DataError
-
-_ALIKE = 0.75
-"""Similarity of two names, 0 … 1, from which one may be the other misspelt."""
+from anatozoo.io.annotation import PAIRS
+from anatozoo.text import alike
 
 
 def by_source(cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -36,7 +34,8 @@ def check_sources(
         about organs that no source annotates.
 
     Raises:
-        DataError: a source that was asked for, or every annotated one, has none of the model's organs.
+        DataError: a source that was asked for, or every annotated one, has none of the model's organs; or one
+            has none of them, but a name that may be a misspelt one.
     """
     said = []
     named = {
@@ -48,30 +47,31 @@ def check_sources(
     useful = any(annotated(organ, names) for organ in organs for names in named.values())
     for source, names in named.items():
         lacking = [organ for organ in organs if not annotated(organ, names)]
+        meant = {name: near for name in sorted(names - set(organs)) if (near := alike(name, lacking))}
         if organs and len(lacking) == len(organs):
             foreign = (
                 f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "
-                f"organ of the model ({', '.join(organs)}); name organs as the model does, or leave the "
-                "source out."
+                f"organ of the model ({', '.join(organs)}); "
+                + "".join(f"{name} looks like {near}; " for name, near in meant.items())
+                + "".join(
+                    f"{name} are both sides in one, and the model needs {' or '.join(sides)}; "
+                    for name, sides in PAIRS.items()
+                    if name in names and set(sides) & set(organs)
+                )
+                + "name organs as the model does, or leave the source out."
             )
-            if source in asked or not useful:
+            if source in asked or not useful or meant:
                 raise DataError(foreign)
             said.append(foreign)
-        said += [f"{root}: {line}" for line in _misspelt(source, names, organs, lacking)]
+            continue
+        said += [
+            f"{root}: the source {source} annotates {name}, which is no organ of the model, and lacks {near}; "
+            "give it that name if it is meant."
+            for name, near in meant.items()
+        ]
     if nowhere := [o for o in organs if not any(annotated(o, names) for names in named.values())]:
         said.append(
             f"{root}: no training case annotates {', '.join(nowhere)}; nothing is learnt about it, and what "
             "the network says about it is that of the weights it starts from."
         )
     return said
-
-
-def _misspelt(source: str, names: frozenset[str], organs: Sequence[str], lacking: Sequence[str]) -> list[str]:
-    foreign = sorted(names - set(organs))
-    pairs: Mapping[str, list[str]] = {name: get_close_matches(name, lacking, 1, _ALIKE) for name in foreign}
-    return [
-        f"the source {source} annotates {name}, which is no organ of the model, and lacks {alike[0]}; give "
-        "it that name if it is meant."
-        for name, alike in pairs.items()
-        if alike
-    ]

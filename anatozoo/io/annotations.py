@@ -22,7 +22,7 @@ from anatozoo.io.annotation_files import (
     suffix_among,
     without_names,
 )
-from anatozoo.io.chest_folders import LANDMARK_FOLDERS, MASK_FOLDERS
+from anatozoo.io.chest_folders import IMAGE_FOLDERS, LANDMARK_FOLDERS, MASK_FOLDERS
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.landmarks import CSV_HEADER, read_landmarks
@@ -36,6 +36,8 @@ KINDS = "masks and label maps (PNG, TIFF, BMP, NIfTI, MHA, NRRD), landmarks (CSV
 
 _IMAGES = (*VOLUMES, *PICTURES, ".jpg", ".jpeg", ".dcm")
 _FILES = (*VOLUMES, *PICTURES, *LANDMARKS)
+_MASKS = (*VOLUMES, *PICTURES, ".npy", ".mrk.json")
+_NO_ORGANS = (*IMAGE_FOLDERS, "imagestr", "imagests")
 _BESIDE_RESULTS = (
     "manifest.csv",
     "_overlay.png",
@@ -113,19 +115,21 @@ class Found:
     ignored: tuple[Path, ...] = ()
 
 
-def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
+def find_annotations(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> Found:
     """Find annotations; nothing but tables is read yet.
 
     Args:
         path: a file, or a folder: of files named like their images, with or without the endings of
             `anatozoo predict`; or of one folder per organ, ``heart/NAME.png``, ``RL/NAME.npy``.
         classes: names of folders that are organs, besides those of the chest.
+        others: whether folders of masks with any other name are organs too, so that a reader can say that
+            it does not know them. Where files mark all organs, and in folders of images, they are not.
 
     Raises:
         DataError: there is nothing, or two files annotate one image.
     """
     if path.is_dir():
-        return _find_in_folder(path, classes)
+        return _find_in_folder(path, classes, others)
     if not path.is_file():
         raise DataError(f"{str(path)!r}: there is no such file or folder; check the path.")
     entries, ignored = _entries([path])
@@ -136,14 +140,16 @@ def find_annotations(path: Path, classes: Sequence[str] = ()) -> Found:
     return Found(entries)
 
 
-def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
+def _find_in_folder(folder: Path, classes: Sequence[str], others: bool) -> Found:
     children = _without_copies(_visible(folder))
     plain = [child for child in children if child.is_file()]
     entries, ignored = _entries(plain)
     organs = {child: _organ_of(child.name, classes) for child in children if child.is_dir()}
+    if others and not entries:
+        organs = {child: organ or _stranger(child) for child, organ in organs.items()}
     by_organ: dict[str, dict[str | None, Path]] = {}
     # In the order in which organs are drawn, for later ones may cover earlier ones.
-    drawn = [*classes, *(organ for organ in _DRAWN if organ not in classes)]
+    drawn = list(dict.fromkeys([*classes, *_DRAWN, *(organ for organ in organs.values() if organ)]))
     for child, organ in sorted(organs.items(), key=lambda item: drawn.index(item[1]) if item[1] else -1):
         for path in _visible(child) if organ else ():
             if not path.is_file():
@@ -164,10 +170,10 @@ def _find_in_folder(folder: Path, classes: Sequence[str]) -> Found:
         entries = {composed(path.stem): Entry({None: path}) for path in blurred}
     if not entries:
         seen = [path.name for path in ignored] + [f"{child.name}/" for child in organs]
+        more = "" if others else "; --classes names others"
         raise DataError(
             f"{folder} holds no annotation; {'there is ' + ', '.join(seen[:5]) if seen else 'it is empty'}. "
-            f"Give the folder that holds {KINDS}; or one folder per organ (heart/, lung_left/, RL/, ...; "
-            "--classes names others)."
+            f"Give the folder that holds {KINDS}; or one folder per organ (heart/, lung_left/, RL/, ...{more})."
         )
     return Found(dict(sorted(entries.items())), tuple(ignored))
 
@@ -195,6 +201,13 @@ def _organ_of(folder: str, classes: Sequence[str]) -> str | None:
     if folder in classes or name in PAIRS:
         return folder if folder in classes else name
     return LANDMARK_FOLDERS.get(folder) or MASK_FOLDERS.get(name)
+
+
+def _stranger(folder: Path) -> str | None:
+    """The name of a folder of masks that is none of the known organs; None for a folder of other files."""
+    if folder.name.lower() in _NO_ORGANS:
+        return None
+    return folder.name if any(suffix_among(path.name, _MASKS) for path in _visible(folder)) else None
 
 
 def _entries(paths: Sequence[Path]) -> tuple[dict[str, Entry], list[Path]]:

@@ -18,6 +18,7 @@ from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
 from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
 from anatozoo.io.raw import read_raw
+from anatozoo.text import alike
 
 Mask = npt.NDArray[np.bool_]
 Spacing = float | Sequence[float] | None
@@ -132,9 +133,10 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
     what = f"the mask {Path(found.name).name!r}"
     known = [*organs, *(pair for pair, parts in PAIRS.items() if set(parts) <= set(organs))]
     if stray := [organ for organ in found.masks if organ not in known]:
+        meant = [f"{organ} looks like {near}. " for organ in stray if (near := alike(organ, known))]
         raise ImageError(
             f"{what} has {', '.join(stray)}, which this model does not know; it takes {', '.join(known)}. "
-            "Leave other organs out."
+            f"{''.join(meant)}Leave other organs out."
         )
     shown = {}
     for organ, given in found.masks.items():

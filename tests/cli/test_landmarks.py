@@ -238,3 +238,18 @@ def test_predict_takes_masks_too(maps: Path, tmp_path: Path, capsys: Any) -> Non
     assert "holds the values" in rows(out)["a"]["reason"]
     assert main(["predict", "seg2graph-jsrt", str(maps), "--out", str(out), "--then", "seg2graph-jsrt"]) == 2
     assert "only a segmentation can be followed" in capsys.readouterr().err
+
+
+def test_masks_of_organs_that_the_model_does_not_know_fail(tmp_path: Path, capsys: Any) -> None:
+    masks = chest("heart", "lung_right", "lung_left")
+    for folder, name in (("Heart", "a"), ("lungz", "a"), ("Heart", "b"), ("images", "b"), ("liver", "c")):
+        save(tmp_path / "m" / folder / f"{name}.png", 255 * masks["heart"])
+    assert landmarks(tmp_path / "m", "--out", tmp_path / "out") == 3
+    found = rows(tmp_path / "out")
+    assert found["b"]["status"] == "ok"  # a folder of images holds no organ
+    reasons = {name: row["reason"] for name, row in found.items() if row["status"] == "failed"}
+    assert reasons.keys() == {"a", "c"}
+    assert "has lungz, which this model does not know" in reasons["a"]
+    assert "lungz looks like lungs. Leave other organs out." in reasons["a"]
+    assert "has liver, which this model does not know" in reasons["c"]
+    assert "looks like" not in reasons["c"]
