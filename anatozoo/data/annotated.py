@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from anatozoo.data.case import Case, annotated
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
+from anatozoo.io.annotation import both_sides
 from anatozoo.text import alike
 
 
@@ -53,11 +53,7 @@ def check_sources(
                 f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "
                 f"organ of the model ({', '.join(organs)}); "
                 + "".join(f"{name} looks like {near}; " for name, near in meant.items())
-                + "".join(
-                    f"{name} are both sides in one, and the model needs {' or '.join(sides)}; "
-                    for name, sides in PAIRS.items()
-                    if name in names and set(sides) & set(organs)
-                )
+                + both_sides(names, organs)
                 + "name organs as the model does, or leave the source out."
             )
             if source in asked or not useful or meant:
@@ -65,8 +61,8 @@ def check_sources(
             said.append(foreign)
             continue
         said += [
-            f"{root}: the source {source} annotates {name}, which is no organ of the model, and lacks {near}; "
-            "give it that name if it is meant."
+            f"{root}: the source {source} annotates {name}, which is no organ of the model, and lacks "
+            f"{near}; give it that name if it is meant."
             for name, near in meant.items()
         ]
     if nowhere := [o for o in organs if not any(annotated(o, names) for names in named.values())]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,15 @@ PAIRS = {
 def parts_of(organ: str) -> tuple[str, ...]:
     """The two organs of a pair, or the organ alone."""
     return PAIRS.get(organ, (organ,))
+
+
+def both_sides(names: Collection[str], organs: Collection[str]) -> str:
+    """What to say of names for two organs together where each is an organ by itself; ends in a semicolon."""
+    return "".join(
+        f"{pair} are both sides in one, but {' and '.join(sides)} are needed each by itself; "
+        for pair, sides in PAIRS.items()
+        if pair in names and set(sides) <= set(organs)
+    )
 
 
 def shown_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:

@@ -36,7 +36,7 @@ KINDS = "masks and label maps (PNG, TIFF, BMP, NIfTI, MHA, NRRD), landmarks (CSV
 
 _IMAGES = (*VOLUMES, *PICTURES, ".jpg", ".jpeg", ".dcm")
 _FILES = (*VOLUMES, *PICTURES, *LANDMARKS)
-_MASKS = (*VOLUMES, *PICTURES, ".npy", ".mrk.json")
+_MASKS = (*VOLUMES, *PICTURES, ".npy")
 _NO_ORGANS = (*IMAGE_FOLDERS, "imagestr", "imagests")
 _BESIDE_RESULTS = (
     "manifest.csv",
@@ -173,7 +173,8 @@ def _find_in_folder(folder: Path, classes: Sequence[str], others: bool) -> Found
         more = "" if others else "; --classes names others"
         raise DataError(
             f"{folder} holds no annotation; {'there is ' + ', '.join(seen[:5]) if seen else 'it is empty'}. "
-            f"Give the folder that holds {KINDS}; or one folder per organ (heart/, lung_left/, RL/, ...{more})."
+            f"Give the folder that holds {KINDS}; or one folder per organ (heart/, lung_left/, RL/, "
+            f"...{more})."
         )
     return Found(dict(sorted(entries.items())), tuple(ignored))
 

@@ -11,6 +11,7 @@ import numpy as np
 from anatozoo.data.case import annotated
 from anatozoo.data.layouts.base import Wanted
 from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.annotation import both_sides
 from anatozoo.io.label_codes import BACKGROUND, LabelCodes, check_known, parse_labels
 from anatozoo.io.marks import organ_named
 from anatozoo.io.untrusted import read_json
@@ -20,7 +21,7 @@ _MOST_BYTES = 2**24
 _MOST_NAMED = 64
 
 
-def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
+def label_codes(wanted: Wanted, folder: Path, *, alone: bool = True) -> LabelCodes:
     """The values of the organs: as given, else from ``dataset.json`` or ``labels.json``, else 1, 2, ...
 
     Text and files may leave out organs: the label maps do not annotate these.
@@ -28,10 +29,12 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
     Args:
         wanted: organs and given values.
         folder: folder in which the two files are looked for.
+        alone: whether there is no other folder. The file of one site of several may name other organs only:
+            its cases then annotate none of those that are wanted.
 
     Raises:
         ConfigError: the given values are not possible, or are those of no organ.
-        DataError: a file cannot be read, or names none of the organs.
+        DataError: a file cannot be read, or names none of the organs where it is alone.
     """
     given, organs = wanted.label_values, wanted.organs or ()
     if isinstance(given, str):
@@ -47,7 +50,7 @@ def label_codes(wanted: Wanted, folder: Path) -> LabelCodes:
         return codes
     if given is None:
         for path in (folder / name for name in FILES):
-            if path.is_file() and (stated := _of_file(path, organs)) is not None:
+            if path.is_file() and (stated := _of_file(path, organs, alone)) is not None:
                 return stated
     values = list(range(1, len(organs) + 1)) if given is None else list(given)
     if len(values) != len(organs) or len({*values, 0}) != len(values) + 1:
@@ -71,8 +74,8 @@ def check_values(labels: np.ndarray, codes: LabelCodes, what: str) -> None:
     check_known(labels, named, what, "give label_values")
 
 
-def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
-    """The codes of a file, of at least one of the organs; None if it names no labels."""
+def _of_file(path: Path, organs: Sequence[str], alone: bool) -> LabelCodes | None:
+    """The codes of a file, if it is alone of at least one of the organs; None if it names no labels."""
     value = read_json(path, DataError, _MOST_BYTES)
     stated: Any = None
     if _is_map(value):
@@ -90,11 +93,11 @@ def _of_file(path: Path, organs: Sequence[str]) -> LabelCodes | None:
         if None in numbers or not numbers:
             raise DataError(f"{path}: the values of {name!r} are not whole numbers; correct it.")
         ranges[organ_named(name, organs)] = tuple((n, n) for n in numbers if n is not None)
-    if organs and not any(annotated(organ, ranges) for organ in organs):
-        known = ", ".join(name for name in ranges if name != BACKGROUND)
+    known = [name for name in ranges if name != BACKGROUND]
+    if organs and (alone or not known) and not any(annotated(organ, ranges) for organ in organs):
         raise DataError(
-            f"{path} names {known or 'nothing'}, not {', '.join(organs)}; name organs as it does, or say by "
-            f"label_values what they are, such as {organs[0]}=1."
+            f"{path} names {', '.join(known) or 'nothing'}, not {', '.join(organs)}; "
+            f"{both_sides(known, organs)}name organs as it does, or give label_values."
         )
     return LabelCodes(ranges)
 

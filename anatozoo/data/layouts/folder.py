@@ -16,7 +16,7 @@ from anatozoo.data.layouts.base import Layout, Listing, Wanted, subject_rule
 from anatozoo.data.layouts.codes import FILES, label_codes
 from anatozoo.data.layouts.manifest import find_manifest, manifest_of
 from anatozoo.data.layouts.names import image_key, mask_key, organ_at_end, pair
-from anatozoo.data.layouts.sources import Source, is_markups
+from anatozoo.data.layouts.sources import Source, is_markups, known_organs
 from anatozoo.errors import DataError
 from anatozoo.io.annotations import Entry, find_annotations
 from anatozoo.io.coco import coco_marks, is_coco
@@ -51,7 +51,8 @@ def find_folder(wanted: Wanted) -> Listing:
     if (table := manifest_of(root)) is not None:
         return find_manifest(table, wanted)
     sites = _sites(root)
-    found = [_one_folder(site, wanted, site.name if site != root else "") for site in sites]
+    alone = len(sites) == 1
+    found = [_one_folder(site, wanted, site.name if site != root else "", alone) for site in sites]
     cases = [replace(case, subject=subject_of(case.id)) for listing in found for case in listing.cases]
     left_out: dict[str, list[str]] = {}
     for listing in found:
@@ -79,13 +80,13 @@ def _sites(root: Path) -> list[Path]:
     return [child for child in inside if any((child / name).is_dir() for name in IMAGE_FOLDERS)] or [root]
 
 
-def _one_folder(folder: Path, wanted: Wanted, site: str) -> Listing:
+def _one_folder(folder: Path, wanted: Wanted, site: str, alone: bool) -> Listing:
     images, others = image_files(folder, wanted.dims)
-    codes = LabelCodes({}) if wanted.organs == () else label_codes(wanted, folder)
+    codes = LabelCodes({}) if wanted.organs == () else label_codes(wanted, folder, alone=alone)
     sources: dict[str, Source] = {}
     ignored: list[str] = []
     if wanted.organs != ():
-        sources, ignored = _sources(folder, images, codes, wanted.dims)
+        sources, ignored = _sources(folder, images, codes, wanted)
     matched = pair(list(images), list(sources))
     pairs, lonely = matched.of_image, matched.lonely
     names = {**matched.names, **{name: name for name in lonely}}
@@ -166,9 +167,10 @@ def is_image(path: Path) -> bool:
 
 
 def _sources(
-    folder: Path, images: Mapping[str, Path], codes: LabelCodes, dims: int
+    folder: Path, images: Mapping[str, Path], codes: LabelCodes, wanted: Wanted
 ) -> tuple[dict[str, Source], list[str]]:
     """Name -> annotation, and the names of other files."""
+    dims = wanted.dims
     place = next((folder / name for name in MASK_FOLDERS if (folder / name).is_dir()), None)
     if place is None and images:
         # LabelMe writes beside the images; exports of COCO and CVAT may lie anywhere.
@@ -181,8 +183,12 @@ def _sources(
     shared = [path for path in inside if path.suffix.lower() == ".xml"]
     if len(inside) == len([path for path in inside if path.name.startswith(".") or path in shared]):
         return _with_shared({}, shared, images, codes, dims), []
-    found = find_annotations(place, codes.organs)
+    found = find_annotations(place, codes.organs, others=bool(wanted.organs))
     entries = dict(found.entries)
+    known = {None, *known_organs(codes)}
+    if any(entry.row is not None or known & entry.files.keys() for entry in entries.values()):
+        # Beside masks of organs, a folder of another name, of previews perhaps, makes no cases of its own.
+        entries = {n: e for n, e in entries.items() if e.row is not None or known & e.files.keys()}
     ignored = [path.name for path in found.ignored if path not in shared]
     return _with_shared(entries, shared, images, codes, dims), ignored
 
@@ -226,6 +232,7 @@ def _shared_marks(path: Path, codes: LabelCodes) -> Mapping[str, Marks]:
 def _single(entries: Mapping[str, Entry], codes: LabelCodes, dims: int) -> dict[str, Source]:
     """Sources for single images; files with one organ each, such as ``a_heart``, are joined."""
     sources: dict[str, Source] = {}
+    known = {None, *known_organs(codes)}
     parts: dict[str, tuple[dict[str | None, Path], dict[str | None, Path]]] = {}
     for name, entry in entries.items():
         path = entry.files.get(None)
@@ -237,6 +244,8 @@ def _single(entries: Mapping[str, Entry], codes: LabelCodes, dims: int) -> dict[
             continue
         files, markups = parts.setdefault(case, ({}, {}))
         for own, file in ({organ: path} if path is not None else entry.files).items():
+            if slicer and own not in known and file not in slicer.values():
+                continue
             chosen = markups if file in slicer.values() else files
             if file is not None and chosen.setdefault(own, file) != file:
                 raise DataError(f"{chosen[own]} and {file} both annotate {case}; keep one of them.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,9 @@ class Source:
         """
         if self.marks is not None:
             return self._of_marks(self.marks, organs, grid, "the annotations")
+        # A folder that is no organ may hold anything; its name alone counts.
+        known = {None, *organs, *known_organs(self.codes)}
+        entry = replace(self.entry, files={o: file for o, file in self.entry.files.items() if o in known})
         if self.markups:
             if grid is None:
                 raise DataError(f"{self.name}: markups of 3D Slicer need their image; put it into images/.")
@@ -83,7 +86,7 @@ class Source:
                 return self._of_marks(marks, organs, grid, str(path))
         if path is not None and suffix_among(path.name, (*VOLUMES, *PICTURES, ".jpg", ".jpeg")):
             return self._of_label_map(path, grid)
-        return self._of_stored(self.entry.read(), grid)
+        return self._of_stored(entry.read(), grid)
 
     def _of_label_map(self, path: Path, grid: Grid | None) -> Drawn:
         is_volume = suffix_among(path.name, VOLUMES)
@@ -154,7 +157,7 @@ class Source:
 
     def _check_names(self, names: Collection[str], organs: Sequence[str], what: str) -> None:
         """Refuse an unknown name where an organ is missing: it is probably misspelt."""
-        known = {*organs, *self.codes.organs, *CHEST_ORGANS, *PAIRS}
+        known = {*organs, *known_organs(self.codes)}
         lacking = [organ for organ in organs if not annotated(organ, names)]
         unknown = [name for name in names if name not in known]
         if lacking and unknown:
@@ -176,6 +179,11 @@ def _merged(parts: Sequence[Marks]) -> Marks:
             outlines.setdefault(organ, []).extend(drawn)
         points |= part.points
     return Marks(None, outlines, points)
+
+
+def known_organs(codes: LabelCodes) -> frozenset[str]:
+    """Names that are organs for sure: those of the label maps, and those of the chest."""
+    return frozenset({*codes.organs, *CHEST_ORGANS, *PAIRS})
 
 
 def is_markups(path: Path) -> bool:

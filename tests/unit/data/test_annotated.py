@@ -360,3 +360,81 @@ def test_impossible_weights_of_sources_are_refused(tmp_path: Path, balance: Any,
     site(tmp_path, "south", {"heart": "heart"})
     with pytest.raises(ConfigError, match=message):
         ready(finish(tmp_path), balance=balance).train_dataloader()
+
+
+def other_site(root: Path, kind: str, name: str) -> None:
+    """The site ``south``, whose only organ has a name by its folder, or in a file beside label maps."""
+    site(root, "south", {"heart": name if kind == "folders" else "heart"})
+    if kind == "file":
+        (label_maps(root / "south") / "labels.json").write_text(json.dumps({name: 1}))
+
+
+@pytest.mark.parametrize("kind", ["folders", "file"])
+@pytest.mark.parametrize("method", ["unet", "hybridgnet"])
+def test_a_source_of_other_organs_is_left_out_however_it_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart"})
+    other_site(tmp_path, kind, "liver")
+    module = ready(finish(tmp_path), method)
+    assert {case.domain for case in module.sets["train"].cases} == {"north"}
+    (line,) = [line for line in said if "none of which is an organ" in line]
+    assert "the source south annotates liver" in line
+    with pytest.raises(DataError, match="south annotates liver, none of which"):
+        ready(tmp_path, method, balance={"north": 1.0, "south": 1.0})
+
+
+@pytest.mark.parametrize("kind", ["folders", "file"])
+@pytest.mark.parametrize("name", ["haert", "Hart"])
+def test_a_source_with_misspelt_organs_alone_ends_a_fit(tmp_path: Path, kind: str, name: str) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    other_site(tmp_path, kind, name)
+    with pytest.raises(DataError, match=f"(?i)south annotates {name}, none .*; {name} looks like heart; "):
+        ready(finish(tmp_path))
+
+
+def test_both_sides_in_one_are_no_organs_of_a_model_with_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    settings: dict[str, Any] = {"layout": "folder", "frame": FrameSpec(64), "batch_size": 2}
+    organs = ["lung_right", "lung_left"]
+    site(tmp_path, "north", {"lung_right": "lung_right", "lung_left": "lung_left"})
+    other_site(tmp_path, "file", "lungs")
+    UNetDataModule(str(finish(tmp_path)), organs=organs, **settings).setup("fit")
+    words = "lungs are both sides in one, but lung_right and lung_left are needed each by itself"
+    assert sum(words in line for line in said) == 1
+    # The same of a folder without sites, which nothing is left of.
+    with pytest.raises(DataError, match=words):
+        UNetDataModule(str(tmp_path / "south"), organs=organs, **settings).setup("fit")
+
+
+def test_a_misspelt_folder_of_one_organ_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_rihgt"})
+    previews = tmp_path / "north" / "masks" / "previews"
+    previews.mkdir()
+    for name in ("p0", "p1_seg"):  # one that would be a case, and neither can be a mask
+        cv2.imwrite(str(previews / f"{name}.png"), np.random.default_rng(0).integers(0, 255, (9, 9, 3)))
+    items = ready(finish(tmp_path)).sets["train"]
+    assert [item["known"].tolist() for item in items] == [[False, True]] * 2
+    assert (
+        sum("north annotates lung_rihgt, which is no organ of the model, and lacks" in s for s in said) == 1
+    )
+
+
+def test_folders_of_other_organs_alone_are_named(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "liver"})
+    with pytest.raises(DataError) as caught:
+        ready(finish(tmp_path))
+    assert "annotates liver, none of which is an organ of the model" in str(caught.value)
+    (tmp_path / "north" / "masks" / "liver" / "p0.png").rename(tmp_path / "north" / "masks" / "notes")
+    for path in (tmp_path / "north" / "masks" / "liver").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="holds no annotation; there is notes, liver/") as caught:
+        ready(tmp_path)
+    assert "--classes" not in str(caught.value)  # which is no option of a fit
