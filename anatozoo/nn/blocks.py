@@ -123,7 +123,7 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
     if not isinstance(encoder, TimmEncoder):
         raise ConfigError(
             "encoder_weights are ImageNet weights of a timm encoder, such as tf_efficientnet_lite0, which "
-            "this network does not have; choose one as encoder, or leave encoder_weights out."
+            "this network does not have; choose one as encoder, or set --model.encoder_weights null."
         )
     body = encoder.body
     if source == "timm":

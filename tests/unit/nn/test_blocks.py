@@ -173,7 +173,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_imagenet_weights(TimmEncoder(LITE), str(path))
     with pytest.raises(ConfigError, match="neither 'timm', 'package' nor an existing file"):
         load_imagenet_weights(TimmEncoder(LITE), str(tmp_path / "absent.pt"))
-    with pytest.raises(ConfigError, match=r"timm encoder, such as .* which this network does not have"):
+    with pytest.raises(
+        ConfigError, match=r"timm encoder, such as .* which this network .* set --model.encoder_weights null"
+    ):
         load_imagenet_weights(ResidualEncoder(), "package")
 
 
