@@ -49,7 +49,17 @@ def describe_folder(
         return lines, [f"nothing would be used: {error}"]
     lines += [*_cases(listing, organs), *listing.remarks]
     read, problems = _sample(listing.cases, organs, dims)
-    return lines + read, problems
+    return lines + read, _of_sources(root, listing.cases, organs or ()) + problems
+
+
+def _of_sources(root: Path, cases: Sequence[Case], organs: Sequence[str]) -> list[str]:
+    """What a fit would say of the names of organs in the training cases."""
+    from anatozoo.data.annotated import check_sources
+
+    try:
+        return check_sources(str(root), [case for case in cases if case.split == "train"], organs)
+    except DataError as error:
+        return [f"a fit would end: {error}"]
 
 
 def _files(root: Path) -> list[str]:
@@ -111,6 +121,12 @@ def _cases(listing: Listing, organs: Sequence[str] | None) -> list[str]:
     for why, names in {**reasons, **listing.left_out}.items():
         if names:
             lines.append(f"{len(names)} {why}: {shown(names)}")
+    some = [case for case in cases if case.image is not None and any(map(case.has, organs or ()))]
+    if more := len(some) - sum(_usable(case, organs) for case in some):
+        lines.append(
+            f"{more} more with image and some of {', '.join(organs or ())}: a fit of U-Net or HybridGNet "
+            "uses these too, other methods need all organs"
+        )
     return lines + describe(cases)
 
 
