@@ -24,6 +24,7 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.splits import describe
 from anatozoo.nn.labels import check_labels
+from anatozoo.text import alike
 
 SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 """The splits that a stage of Lightning needs."""
@@ -211,9 +212,13 @@ class ZooDataModule(L.LightningDataModule):
         found, sources = self._doubts(cases, until), by_source(cases)
         said = [f"{self.root}: {doubt}" for doubt in found.sentences()]
         if not said and len(sources) > 1:
-            for source, members in sources.items():
-                doubts = self._doubts(members, until).sentences(of_source=True)
-                said += [f"{self.root}, source {source}: {doubt}" for doubt in doubts]
+            each = {source: self._doubts(members, until) for source, members in sources.items()}
+            for source, doubts in each.items():
+                said += [f"{self.root}, source {source}: {d}" for d in doubts.sentences(of_source=True)]
+            if any(
+                doubts.read for doubts in each.values()
+            ):  # remarks count the same cases as the lines above
+                found = Doubts.together(list(each.values()))
         self._say([*said, *(f"{self.root}: {remark}" for remark in self.remarks(found))])
 
     def _doubts(self, cases: Sequence[Case], until: float) -> Doubts:
@@ -271,14 +276,27 @@ class ZooDataModule(L.LightningDataModule):
         names = sorted(set(found))
         weights = dict.fromkeys(names, 1.0) if isinstance(self.balance, str) else dict(self.balance or {})
         if set(weights) != set(names):
+            wrong = [self._no_source(name, names) for name in sorted(set(weights) - set(names))]
+            if lacking := [name for name in names if name not in weights]:
+                wrong.append(f"it has no weight for {', '.join(lacking)}, which may be 0")
             raise ConfigError(
-                f"data.balance names {', '.join(sorted(weights)) or 'nothing'}, but the training cases come "
-                f"from {', '.join(names)}; give each of these a weight."
+                f"data.balance: {'; '.join(wrong)}. The training cases that can be used come from "
+                f"{', '.join(names)}."
             )
         shares = [float(weights[name]) for name in names]
-        if not all(math.isfinite(share) and share >= 0 for share in shares) or not any(shares):
-            raise ConfigError(f"data.balance={weights} must not be negative, and one weight above 0.")
+        if not math.isfinite(sum(shares)) or min(shares) < 0 or not any(shares):
+            raise ConfigError(
+                f"data.balance={weights}: weights must be finite, must not be negative, and one weight "
+                "above 0."
+            )
         return SourceSampler([names.index(name) for name in found] * self.repeat, shares)
+
+    def _no_source(self, name: str, names: Sequence[str]) -> str:
+        """Why a name in `balance` is none of the sources that are drawn from, and what to do."""
+        if name in self.domains:
+            return f"no training case of {name} can be used; take it out, or annotate its images"
+        near = alike(name, names)
+        return f"there is no source {name}; " + (f"did you mean {near}?" if near else "take it out")
 
     def train_dataloader(self) -> Any:
         """Training items, shuffled every epoch, and unlabelled ones if requested."""

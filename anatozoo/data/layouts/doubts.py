@@ -44,6 +44,16 @@ class Doubts:
     sided: Counter[str] = field(default_factory=Counter)
     exchanged: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def together(cls, parts: Sequence[Doubts]) -> Doubts:
+        """The counts of several parts of a data set added up."""
+        found = cls(list(dict.fromkeys(organ for part in parts for organ in part.organs)))
+        for part in parts:
+            found.read += part.read
+            for name in ("seen", "absent", "corners", "sided", "exchanged"):
+                getattr(found, name).update(getattr(part, name))
+        return found
+
     def add(self, drawn: Drawn) -> None:
         """Look at the annotation of one case."""
         self.read += 1
@@ -78,9 +88,16 @@ class Doubts:
                 "of the others has them either, nothing teaches them."
             )
         if empty := [organ for organ in wanted if organ in self.seen and not self.seen[organ]]:
+            advice = (
+                "if its label maps do not mark this organ, a labels.json of this source that names what they "
+                "mark says so."
+                if of_source
+                else "see whether these are the right masks, or which values the label maps hold, and say "
+                "by label_values what they are."
+            )
             found.append(
-                f"{', '.join(empty)}: not a pixel in any of the {self.read} annotated cases that were read; "
-                "see which values the label maps hold, and say by label_values what they are."
+                f"{', '.join(empty)}: not a pixel in any of the {self.read} annotated cases that were read, "
+                f"so it counts as absent there; {advice}"
             )
         for organ in [organ for organ, count in self.corners.items() if count == self.read]:
             found.append(

@@ -107,7 +107,7 @@ def _one_folder(folder: Path, wanted: Wanted, site: str, alone: bool) -> Listing
                 domain=domain,
                 organs=frozenset() if source is None else source.organs(),
                 image=None if path is None else partial(read_grid, path, wanted.dims),
-                draw=None if source is None else source.draw,
+                draw=None if source is None else replace(source, name=prefix + source.name).draw,
             )
         )
     left_out = {_NOT_IMAGES: others, _NOT_READ: ignored}

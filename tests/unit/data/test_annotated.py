@@ -154,7 +154,7 @@ def test_both_sides_are_an_organ_of_two() -> None:
 def test_masks_of_another_size_end_a_fit_at_its_start(tmp_path: Path) -> None:
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "heart"}, size=2)
-    with pytest.raises(DataError, match=r"source south: p0 lies on another grid than its image"):
+    with pytest.raises(DataError, match=r"source south: south/p0 lies on another grid than its image"):
         ready(finish(tmp_path))
 
 
@@ -216,6 +216,39 @@ def test_doubts_are_about_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ready(finish(tmp_path))
     (line,) = [line for line in said if "not a pixel" in line]
     assert "source south: heart: not a pixel in any of the 2" in line  # and nothing about its lungs
+    assert "counts as absent there" in line
+    assert "a labels.json of this source" in line
+    assert "label_values" not in line  # which would hold for all sources
+
+
+def test_empty_masks_are_counted_in_the_same_cases_as_doubts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    names = ("north", "south")
+    for name in names:
+        site(tmp_path, name, {"heart": "heart"}, count=5)
+    for path in (tmp_path / "south" / "masks" / "heart").iterdir():
+        cv2.imwrite(str(path), np.zeros((80, 96), np.uint8))
+    cases = {name: [f"{name}/p{n}" for n in range(5)] for name in names}
+    lists = {
+        "train": [c for name in names for c in cases[name][:4]],
+        "val": [cases[name][4] for name in names],
+    }
+    (tmp_path / "splits.json").write_text(json.dumps(lists))
+    ready(tmp_path, "hybridgnet")
+    assert sum("source south: heart: not a pixel in any of the 4" in line for line in said) == 1
+    assert sum("the mask of heart is empty in 4 of 8 annotated cases" in line for line in said) == 1
+
+
+def test_an_error_in_the_middle_of_a_fit_names_its_source(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    cv2.imwrite(str(tmp_path / "south" / "masks" / "heart" / "p1.png"), np.zeros((80, 90), np.uint8))
+    items = ready(finish(tmp_path)).sets["train"]
+    with pytest.raises(DataError, match="south/p1 lies on another grid than its image"):
+        items[[case.id for case in items.cases].index("south/p1")]
 
 
 def test_contours_of_a_source_need_not_have_every_organ() -> None:
@@ -311,7 +344,18 @@ def test_doctor_counts_the_organs_that_a_site_names(tmp_path: Path) -> None:
         "annotated heart: 6 cases",
         "annotated lung_right: 3 cases",
         "3 without all of lung_right, heart: south/p0, south/p1, south/p2",
+        "3 more with image and some of lung_right, heart: a fit of U-Net or HybridGNet uses these too, other "
+        "methods need all organs",
     } <= set(lines)
+
+
+def test_doctor_says_what_a_fit_would_say_of_names(tmp_path: Path) -> None:
+    site(tmp_path, "north", {"heart": "heart", "lung_right": "lung_rihgt"})
+    _, problems = describe_folder(finish(tmp_path), None, ORGANS)
+    assert any("north annotates lung_rihgt, which is no organ of the model" in each for each in problems)
+    (tmp_path / "north" / "masks" / "heart").rename(tmp_path / "north" / "masks" / "liver")
+    _, problems = describe_folder(tmp_path, None, ORGANS)
+    assert any(each.startswith("a fit would end:") and "annotates liver" in each for each in problems)
 
 
 def test_label_values_may_name_some_of_the_organs(tmp_path: Path) -> None:
@@ -349,8 +393,11 @@ def test_sources_are_drawn_with_equal_probability(tmp_path: Path, monkeypatch: p
     ("balance", "message"),
     [
         ("site", "choose domain"),
-        ({"north": 1.0}, "come from north, south"),
-        ({"north": 1.0, "south": 1.0, "west": 1.0}, "come from north, south"),
+        ({"north": 1.0}, "no weight for south, which may be 0. The training cases .* from north, south"),
+        ({"north": 1.0, "south": 1.0, "west": 1.0}, "there is no source west; take it out"),
+        ({"north": 1.0, "suoth": 1.0}, "there is no source suoth; did you mean south"),
+        ({"north": 1.0, "south": 1.0, "bare": 1.0}, "no training case of bare can be used; take it out"),
+        ({"north": float("nan"), "south": 1.0}, "must be finite"),
         ({"north": -1.0, "south": 1.0}, "must not be negative"),
         ({"north": 0.0, "south": 0.0}, "one weight above 0"),
     ],
@@ -358,6 +405,7 @@ def test_sources_are_drawn_with_equal_probability(tmp_path: Path, monkeypatch: p
 def test_impossible_weights_of_sources_are_refused(tmp_path: Path, balance: Any, message: str) -> None:
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "heart"})
+    site(tmp_path, "bare", {})
     with pytest.raises(ConfigError, match=message):
         ready(finish(tmp_path), balance=balance).train_dataloader()
 
