@@ -151,6 +151,7 @@ def _sample(cases: Sequence[Case], organs: Sequence[str] | None, dims: int) -> t
         elif drawn is not None:
             doubts.add(drawn)
         read += 1
+    doubts.unread = sum(case.labelled for case in cases) - doubts.read
     lines = [f"read {read} cases: {shown(list(dict.fromkeys(sizes)))} pixels"] if sizes else []
     if spacings[False]:
         lines.append(f"spacing unknown in {spacings[False]} of them: nothing is in millimetres there")

@@ -208,17 +208,21 @@ class ZooDataModule(L.LightningDataModule):
     @rank_zero_only
     def _doubt(self, cases: Sequence[Case]) -> None:
         """Say what a few of the annotations, of all sources or else of one, hold that cannot be meant."""
-        until = time.monotonic() + SECONDS  # for all sources, of which there may be hundreds
-        found, sources = self._doubts(cases, until), by_source(cases)
+        sources, start = by_source(cases), time.monotonic()
+        each = {
+            source: self._doubts(members, start + SECONDS * number / len(sources))
+            for number, (source, members) in enumerate(sources.items(), 1)
+        }
+        found = Doubts.together(list(each.values()))
         said = [f"{self.root}: {doubt}" for doubt in found.sentences()]
-        if not said and len(sources) > 1:
-            each = {source: self._doubts(members, until) for source, members in sources.items()}
+        if len(sources) > 1 and not found.sentences(of_source=True):
             for source, doubts in each.items():
                 said += [f"{self.root}, source {source}: {d}" for d in doubts.sentences(of_source=True)]
-            if any(
-                doubts.read for doubts in each.values()
-            ):  # remarks count the same cases as the lines above
-                found = Doubts.together(list(each.values()))
+        if unseen := [source for source, doubts in each.items() if doubts.unread and not doubts.read]:
+            said.append(
+                f"{self.root}: reading is slow, and no annotation of {len(unseen)} sources was looked at: "
+                f"{shown(unseen)}."
+            )
         self._say([*said, *(f"{self.root}: {remark}" for remark in self.remarks(found))])
 
     def _doubts(self, cases: Sequence[Case], until: float) -> Doubts:

@@ -29,6 +29,7 @@ class Doubts:
     Attributes:
         organs: what is wanted; empty for whatever there is.
         read: cases seen.
+        unread: further annotated cases, of which nothing is known.
         seen: organ -> cases with pixels or a contour of it.
         absent: organ -> cases in which its mask is empty, and nothing else shows it.
         corners: organ -> cases in which it fills every corner and most of the image.
@@ -38,6 +39,7 @@ class Doubts:
 
     organs: Sequence[str] = ()
     read: int = 0
+    unread: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
     corners: Counter[str] = field(default_factory=Counter)
@@ -49,7 +51,7 @@ class Doubts:
         """The counts of several parts of a data set added up."""
         found = cls(list(dict.fromkeys(organ for part in parts for organ in part.organs)))
         for part in parts:
-            found.read += part.read
+            found.read, found.unread = found.read + part.read, found.unread + part.unread
             for name in ("seen", "absent", "corners", "sided", "exchanged"):
                 getattr(found, name).update(getattr(part, name))
         return found
@@ -82,11 +84,8 @@ class Doubts:
         found = []
         wanted = {part: None for organ in self.organs for part in self.parts(organ)}
         undrawn = [organ for organ in wanted if organ not in self.seen]
-        if undrawn and not of_source:
-            found.append(
-                f"{', '.join(undrawn)}: in none of the {self.read} annotated cases that were read; if none "
-                "of the others has them either, nothing teaches them."
-            )
+        if undrawn and not of_source and not self.unread:
+            found.append(f"{', '.join(undrawn)}: in none of the {self.read} annotated cases.")
         if empty := [organ for organ in wanted if organ in self.seen and not self.seen[organ]]:
             advice = (
                 "if its label maps do not mark this organ, a labels.json of this source that names what they "
@@ -170,8 +169,10 @@ def doubts_of(cases: Sequence[Case], organs: Sequence[str], dims: int, until: fl
         dims: 2 for images, 3 for volumes.
         until: moment after which no case is read.
     """
+    labelled = [case for case in cases if case.labelled]
     found = Doubts(organs)
-    for _, _, drawn in read_some([case for case in cases if case.labelled], organs, dims, until):
+    for _, _, drawn in read_some(labelled, organs, dims, until):
         if isinstance(drawn, Drawn):  # an error is said by whoever reads the case to use it
             found.add(drawn)
+    found.unread = len(labelled) - found.read
     return found

@@ -256,8 +256,36 @@ def test_contours_of_a_source_need_not_have_every_organ() -> None:
     doubts = Doubts(("lungs", "heart"))
     doubts.add(Drawn(Grid((96, 80)), {"lungs": np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0]])}))
     assert doubts.sentences(of_source=True) == []
-    (line,) = doubts.sentences()
-    assert line.startswith("heart: in none of the 1 annotated cases that were read; if none of the others")
+    assert doubts.sentences() == ["heart: in none of the 1 annotated cases."]
+    doubts.unread = 60  # one of which may well have it
+    assert doubts.sentences() == []
+
+
+def test_slow_reading_leaves_time_for_every_source_or_names_those_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    for name in ("north", "south"):
+        site(tmp_path, name, {"heart": "heart", "lung_right": "lung_right"})
+    for path in (tmp_path / "south" / "masks" / "heart").iterdir():
+        cv2.imwrite(str(path), np.zeros((80, 96), np.uint8))
+    finish(tmp_path)
+    clock, read = [0.0], Case.read_drawn
+
+    def slow(self: Case, *args: Any) -> Drawn:
+        clock[0] += 1.4
+        return read(self, *args)
+
+    monkeypatch.setattr(Case, "read_drawn", slow)
+    monkeypatch.setattr("anatozoo.data.layouts.doubts.time.monotonic", lambda: clock[0])
+    ready(tmp_path)
+    assert any("source south: heart: not a pixel" in line for line in said)
+    said.clear()
+    clock[0] = 0.0
+    monkeypatch.setattr("anatozoo.data.module.SECONDS", 0.1)
+    ready(tmp_path)
+    assert any("no annotation of 1 sources was looked at: south" in line for line in said)
 
 
 @pytest.mark.parametrize("method", ["unet", "hybridgnet"])
