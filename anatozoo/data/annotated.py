@@ -54,11 +54,10 @@ def check_sources(
                 f"organ of the model ({', '.join(organs)}); "
                 + "".join(f"{name} looks like {near}; " for name, near in meant.items())
                 + both_sides(names, organs)
-                + "name organs as the model does, or leave the source out."
             )
             if source in asked or not useful or meant:
-                raise DataError(foreign)
-            said.append(foreign)
+                raise DataError(f"{foreign}name organs as the model does, or leave the source out.")
+            said.append(f"{foreign}it is left out.")
             continue
         said += [
             f"{root}: the source {source} annotates {name}, which is no organ of the model, and lacks "

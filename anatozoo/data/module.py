@@ -198,7 +198,8 @@ class ZooDataModule(L.LightningDataModule):
 
     def _named(self, found: Mapping[str, Sequence[Case]]) -> set[str]:
         """Training sources that the user named: by a weight, or by a layout in a list that has no other."""
-        named = set() if isinstance(self.balance, str) else set(self.balance or ())
+        weights = {} if isinstance(self.balance, str) else self.balance or {}
+        named = {source for source, weight in weights.items() if weight}
         for layout in self.layouts if len(self.layouts) > 1 else ():
             cases = [case for case in found[layout] if case.split == "train"]
             if not any(case.has(organ) for case in cases for organ in self.organs):
@@ -279,6 +280,9 @@ class ZooDataModule(L.LightningDataModule):
         found = [case.domain for case in items.cases]
         names = sorted(set(found))
         weights = dict.fromkeys(names, 1.0) if isinstance(self.balance, str) else dict(self.balance or {})
+        # A source that is left out may have the weight 0, which asks for nothing else.
+        left_out = set(self.domains) - set(names)
+        weights = {name: weight for name, weight in weights.items() if weight or name not in left_out}
         if set(weights) != set(names):
             wrong = [self._no_source(name, names) for name in sorted(set(weights) - set(names))]
             if lacking := [name for name in names if name not in weights]:
