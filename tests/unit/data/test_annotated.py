@@ -459,7 +459,7 @@ def test_a_source_of_other_organs_is_left_out_however_it_names_them(
     (line,) = [line for line in said if "none of which is an organ" in line]
     assert "the source south annotates liver" in line
     assert line.endswith("it is left out.")
-    with pytest.raises(DataError, match="south annotates liver, none of which .* leave the source out"):
+    with pytest.raises(DataError, match=r"south annotates liver, none of which .* leave the source out"):
         ready(tmp_path, method, balance={"north": 1.0, "south": 1.0})
     loader = ready(tmp_path, method, balance={"north": 1.0, "south": 0.0}).train_dataloader()
     assert len(next(iter(loader))["image"]) == 2
