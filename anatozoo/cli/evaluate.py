@@ -167,8 +167,8 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], belonging_to: str) -
 def _run_checkpoint(args: argparse.Namespace) -> int:
     from anatozoo.errors import ImageError
     from anatozoo.io.splits import describe, origin_record
-    from anatozoo.metrics.tables import provenance, summarise
-    from anatozoo.tasks.trials import choose_cases
+    from anatozoo.metrics.tables import COUNTS, provenance, summarise
+    from anatozoo.tasks.trials import choose_cases, unannotated
     from anatozoo.zoo.hub import load
 
     check_output(args)
@@ -183,7 +183,8 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         model.samples = model.sampled(args.samples)
     split = None if args.split == "all" else args.split
     cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
-    for sentence in describe(cases):
+    lost = unannotated(model, cases)
+    for sentence in (*describe(cases), *lost):
         print(f"anatozoo: {sentence}", file=sys.stderr)
     if lacking:
         print(f"{lacking} of {len(cases) + lacking} cases lack image or annotation.", file=sys.stderr)
@@ -191,6 +192,9 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     unread = [row for row in rows if row.get("error")]
     if len(unread) == len(rows):
         raise ImageError(f"none of the {len(rows)} images could be read; the first: {unread[0]['error']}")
+    numbers = summarise([row for row in rows if not row.get("error")])
+    if lost and all(name.partition("/")[0] in COUNTS for name in numbers["metrics"]):
+        raise DataError(f"{root}: nothing could be measured in {len(rows)} {model.unit}s: {' '.join(lost)}")
     summary = {
         "checkpoint": model.checkpoint_name,
         "version": model.checkpoint_version,
@@ -201,7 +205,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         "command": command_line(args),
         **provenance(("torch", "numpy")),
         "unread": {row["id"]: row["error"] for row in unread},
-    } | summarise([row for row in rows if not row.get("error")])
+    } | numbers
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)
     finish(args, _stem(model.checkpoint_name, args), rows, summary)

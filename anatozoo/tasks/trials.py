@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.data.case import Case as DataCase
+from anatozoo.data.case import annotated
 from anatozoo.data.layouts.registry import LAYOUTS, find_cases, recognised
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError, ImageError
-from anatozoo.io.annotation import Annotation
+from anatozoo.io.annotation import PAIRS, Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
 from anatozoo.metrics.tables import with_facts
@@ -123,6 +125,28 @@ def choose_cases(
             "annotation)."
         )
     return usable, len(of_split) - len(usable)
+
+
+def unannotated(model: Any, cases: Sequence[DataCase]) -> list[str]:
+    """Sentences on the model's organs that no case annotates, with names in the data that are like theirs.
+
+    An organ counts as annotated if a pair that it belongs to is, such as ``"lungs"``, for pairs are compared.
+
+    Args:
+        model: the model.
+        cases: those that it is asked about.
+    """
+    organs = tuple(model.organs) if "organs" in model.needs else ()
+    names = frozenset().union(*(case.organs for case in cases))
+    paired = {part for pair, parts in PAIRS.items() if pair in names for part in parts}
+    lacking = [organ for organ in organs if not annotated(organ, names) and organ not in paired]
+    if not lacking:
+        return []
+    foreign = sorted(names - set(organs))
+    alike = {name: get_close_matches(name, lacking, 1) for name in foreign}
+    hints = [f"{name}, which may be meant for {close[0]}" for name, close in alike.items() if close]
+    said = [f"no case annotates {', '.join(lacking)}, so that nothing is measured there."]
+    return said + [f"the data annotate {hint}." for hint in hints]
 
 
 def measured(

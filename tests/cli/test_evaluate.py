@@ -12,10 +12,11 @@ import torch
 from anatozoo.cli.main import main
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image
-from anatozoo.io.landmarks import CHEST_ORGANS, draw_label_map
+from anatozoo.io.landmarks import draw_label_map
 from anatozoo.methods.acregnet.model import AcRegNetModel
 from anatozoo.methods.postdae.corruptions import KINDS
 from anatozoo.methods.postdae.model import PostDAEModel
+from anatozoo.organs import CHEST_ORGANS
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
@@ -226,6 +227,67 @@ def test_annotations_without_images(model: ShiftedTruth, jsrt: Path, capsys: pyt
         path.unlink()
     assert main(["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt)]) == 1
     assert "3 lack the image" in capsys.readouterr().err
+
+
+class Blank(Labeller):
+    """Stands in for a model that finds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.organs = ["lung_right", "heart"]
+
+    def predict_batch(  # type: ignore[override]
+        self, xs: Iterable[Image], batch_size: int = 8
+    ) -> Iterator[SegmentationResult]:
+        for image in xs:
+            labels = np.zeros(image.size[::-1], np.uint8)
+            yield LabelResult("blank", "1", image.name, image.size, None, labels, tuple(self.organs))
+
+
+def labelled_folder(root: Path) -> Path:
+    """Two radiographs whose label maps show the right lung by 1 and the heart by 7."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    phantom = make_chest_phantom(120, 100)
+    drawn = draw_label_map({organ: phantom.landmarks[organ] for organ in ("lung_right", "heart")}, (120, 100))
+    for name in ("a", "b"):
+        PIL.Image.fromarray(phantom.image).save(root / f"images/{name}.png")
+        PIL.Image.fromarray(np.array([0, 1, 7], np.uint8)[drawn]).save(root / f"masks/{name}.png")
+    return root
+
+
+def test_a_misspelt_organ_is_said(
+    model: ShiftedTruth, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["evaluate", "shifted", "--data", str(labelled_folder(tmp_path)), "--split", "all", "--json"]
+    assert main([*command, "--labels", "lung_right=1,hart=7"]) == 0
+    printed = capsys.readouterr()
+    assert "no case annotates lung_left, heart, clavicle_right, clavicle_left, so" in printed.err
+    assert "the data annotate hart, which may be meant for heart." in printed.err
+    assert "dice/lung_right" in json.loads(printed.out)["metrics"]
+    model.organs = ["lung_right", "heart"]
+    assert main([*command, "--labels", "lung_right=1,heart=7"]) == 0
+    assert "annotate" not in capsys.readouterr().err
+    # A pair is compared as one organ, whatever the model calls its parts.
+    model.organs = ["lung_right", "lung_left", "heart"]
+    assert main([*command, "--labels", "lungs=1,heart=7"]) == 0
+    assert "annotate" not in capsys.readouterr().err
+
+
+def test_an_evaluation_without_a_number_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: Blank())
+    root = labelled_folder(tmp_path)
+    for path in (root / "masks").iterdir():
+        labels = np.array(PIL.Image.open(path))
+        PIL.Image.fromarray(np.where(labels == 7, labels, 0).astype(np.uint8)).save(path)
+    command = ["evaluate", "blank", "--data", str(root), "--split", "all", "--out", str(tmp_path / "out")]
+    assert main([*command, "--labels", "lung_right=1,hart=7"]) == 1
+    said = capsys.readouterr().err
+    assert "nothing could be measured in 2 images: no case annotates heart" in said
+    assert "hart, which may be meant for heart" in said
+    assert not list((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--spacing-mm", "-1"], ["--occlusion", "nan"]])
