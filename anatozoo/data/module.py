@@ -233,19 +233,34 @@ class ZooDataModule(L.LightningDataModule):
     def _try(self, items: CaseDataset) -> None:
         """Read a case of each source where there are several, so that what does not fit is found at once.
 
+        The first process reads, and all learn what it found, so that no process waits for one that failed.
+
         Raises:
             AnatozooError: of the type that reading the case raised; the message names the source.
         """
-        until, first = time.monotonic() + SECONDS, dict[str, int]()
+        first: dict[str, int] = {}
         for index, case in enumerate(items.cases):
             first.setdefault(case.domain, index)
-        waiting = sorted(first) if len(first) > 1 else []
+        if len(first) < 2:
+            return
+        several = torch.distributed.is_initialized()
+        found = [None if several and torch.distributed.get_rank() else self._misfit(items, first)]
+        if several:
+            torch.distributed.broadcast_object_list(found, src=0)
+        if found[0] is not None:
+            kind, text = found[0]
+            # Some errors are built of other things than a text, which is all that goes to other processes.
+            raise kind.__new__(kind, text)
+
+    def _misfit(self, items: CaseDataset, first: Mapping[str, int]) -> tuple[type[AnatozooError], str] | None:
+        """The first error in reading these cases, source -> index; None where they can be read."""
+        until, waiting = time.monotonic() + SECONDS, sorted(first)
         while waiting and time.monotonic() <= until:
             source = waiting.pop(0)
             try:
                 items[first[source]]
             except AnatozooError as error:
-                raise type(error)(f"{self.root}, source {source}: {error}") from error
+                return type(error), f"{self.root}, source {source}: {error}"
         if waiting:
             self._say(
                 [
@@ -253,6 +268,7 @@ class ZooDataModule(L.LightningDataModule):
                     f"does not fit in {shown(waiting)} is found when it is first needed."
                 ]
             )
+        return None
 
     def _say(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:

@@ -1,7 +1,9 @@
 """Sources that annotate other organs than one another, or than the model has."""
 
+import itertools
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.data.annotated import check_sources
+from anatozoo.data.base import CaseDataset
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.base import Listing
 from anatozoo.data.layouts.doubts import Doubts
@@ -24,8 +27,10 @@ from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
 from anatozoo.methods.postdae.model import PostDAEModel
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.model import UNetModel
+from anatozoo.serve.options import OptionError
 from anatozoo.tasks.trials import Conditions, choose_cases, measured
 from tests.support.phantoms import make_chest_phantom
+from tests.support.ranks import in_two_processes
 
 ORGANS = ["lung_right", "heart"]
 
@@ -164,6 +169,40 @@ def test_errors_of_a_source_keep_their_type_and_name_it(tmp_path: Path) -> None:
     (tmp_path / "south" / "images" / "p0.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"source south: .*p0\.png"):
         ready(finish(tmp_path))
+
+
+def test_errors_of_a_source_are_shown_whatever_they_are_built_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OptionError("spacing_mm", "is for files with pixels")
+
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    monkeypatch.setattr(CaseDataset, "__getitem__", refused)
+    with pytest.raises(OptionError, match="source north: spacing_mm is for files with pixels"):
+        ready(finish(tmp_path))
+
+
+def said_by_a_process(root: Path, rank: int) -> str:
+    """What a start of a fit raises; the second process is too late to look at any source."""
+    clock = itertools.count(step=1000 * rank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: next(clock))
+        try:
+            ready(root)
+        except ImageError as error:
+            return str(error)
+    return "nothing"
+
+
+def test_all_processes_learn_what_does_not_fit(tmp_path: Path) -> None:
+    site(tmp_path / "data", "north", {"heart": "heart"})
+    site(tmp_path / "data", "south", {"heart": "heart"})
+    (tmp_path / "data/south/images/p0.png").write_bytes(b"no picture")
+    said = in_two_processes(partial(said_by_a_process, finish(tmp_path / "data")), tmp_path)
+    assert "source south: " in said[0]
+    assert said[1] == said[0]
 
 
 def test_many_sources_are_looked_at_within_one_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
