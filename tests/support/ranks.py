@@ -30,9 +30,14 @@ def in_two_processes(measure: Callable[[int], Any], folder: Path) -> list[Any]:
     processes = [context.Process(target=_take_part, args=(measure, rank, port, folder)) for rank in range(2)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(180)
-        assert process.exitcode == 0
+    try:
+        for process in processes:
+            process.join(180)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:  # one that failed leaves the other waiting for it
+            process.kill()
+            process.join()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

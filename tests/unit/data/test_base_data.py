@@ -1,5 +1,5 @@
-import subprocess
-import sys
+import multiprocessing as mp
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from anatozoo.data.base import (
     seed_training_step,
 )
 from anatozoo.data.case import Case
+from tests.support.ranks import in_two_processes
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[int]:
@@ -66,40 +67,37 @@ def test_sources_are_drawn_alike_by_a_rerun_and_by_all_processes(monkeypatch: py
         assert len(set(large)) == len(large)
 
 
-OF_A_PROCESS = """
-import sys
-import torch
-from anatozoo.data.base import SourceSampler
-where, rank = sys.argv[1:]
-torch.distributed.init_process_group("gloo", init_method=f"file://{where}", rank=int(rank), world_size=2)
-sampler = SourceSampler([0] * 40 + [1] * 6, [1.0, 1.0])
-for epoch in (0, 1):
-    sampler.set_epoch(epoch)
-    print(*sampler)
-torch.distributed.destroy_process_group()
-"""
+def two_epochs(_: int) -> list[list[int]]:
+    sampler = SourceSampler([0] * 40 + [1] * 6, [1.0, 1.0])
+    found = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        found.append(list(sampler))
+    return found
 
 
 @pytest.mark.parametrize("seed", ["7", None])
 def test_two_processes_share_the_order_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: str | None
 ) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     monkeypatch.setenv("PL_GLOBAL_SEED", seed or "0")
-    expected = []
-    whole = SourceSampler([0] * 40 + [1] * 6, [1.0, 1.0])
-    for epoch in (0, 1):
-        whole.set_epoch(epoch)
-        expected.append(list(whole))
+    expected = two_epochs(0)
     if seed is None:
         monkeypatch.delenv("PL_GLOBAL_SEED")
-    command = [sys.executable, "-c", OF_A_PROCESS, str(tmp_path / "meeting")]
-    started = [subprocess.Popen([*command, str(r)], stdout=subprocess.PIPE, text=True) for r in (0, 1)]
-    lines = [process.communicate(timeout=300)[0].splitlines() for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    for epoch in (0, 1):
-        zero, one = (list(map(int, each[epoch].split())) for each in lines)
-        assert [item for pair in zip(zero, one, strict=True) for item in pair] == expected[epoch]
+    for zero, one, whole in zip(*in_two_processes(two_epochs, tmp_path), expected, strict=True):
+        assert [item for pair in zip(zero, one, strict=True) for item in pair] == whole
+
+
+def fail_first(rank: int) -> None:
+    if rank == 0:
+        raise ValueError("the first process ends")
+    time.sleep(600)
+
+
+def test_no_process_outlives_one_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        in_two_processes(fail_first, tmp_path)
+    assert not mp.active_children()
 
 
 def test_a_step_has_one_noise_and_processes_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
