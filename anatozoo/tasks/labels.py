@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.annotation import parts_of
+from anatozoo.io.annotation import parts_of, shown_box
 from anatozoo.nn.graphs import organ_names
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.losses import masked_dice_loss, weighted_mean
@@ -149,8 +149,8 @@ class LabelTask(ImageTask):
         import cv2
 
         flags = []
-        rows, columns = (np.flatnonzero((labels > 0).any(axis)) for axis in (1, 0))
-        if not len(rows) or max(np.ptp(rows), np.ptp(columns)) < 0.2 * max(labels.shape):
+        box = shown_box(labels > 0)
+        if box is None or max(part.stop - part.start - 1 for part in box) < 0.2 * max(labels.shape):
             flags.append("very_small_anatomy")
         for value, organ in enumerate(self.organs, start=1):
             _, _, parts, _ = cv2.connectedComponentsWithStats((labels == value).view(np.uint8))
