@@ -145,7 +145,8 @@ class MaskContourTask(Contours):
         names = [name for name in (*self.organs, *PAIRS) if name in drawn.organs]
         grid = drawn.masks_grid(names)
         masks = OrganMasks({name: drawn.mask(name, grid.size) for name in names}, grid, case.id)
-        return masks, lambda result: compared(drawn, result, how)
+        # A mask that cannot be taken is refused here: in a batch, the others would be computed again.
+        return read_organ_masks(masks, list(self.organs)), lambda result: compared(drawn, result, how)
 
     def golden_input(self) -> np.ndarray:
         """A label map that anybody may have, for the golden test: an ellipse for each organ."""

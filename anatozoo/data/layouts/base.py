@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ class Wanted:
             Text and files may leave out organs, which the label maps then do not annotate.
         subject_pattern: regular expression whose first group is the subject in a case's name; None takes the
             whole name.
+        seen: what `Layout.recognises` gave for this folder; None if it was not asked.
     """
 
     root: Path
@@ -31,6 +33,7 @@ class Wanted:
     dims: int = 2
     label_values: Sequence[int] | str | None = None
     subject_pattern: str | None = None
+    seen: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +44,13 @@ class Listing:
         cases: the cases, sorted by name.
         left_out: reason -> names of files that belong to no case, or are not used in one.
         remarks: what was taken for granted, such as how images and annotations were matched.
+        layout: name of the layout, which `anatozoo.data.layouts.registry.find_cases` adds.
     """
 
     cases: list[Case]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    layout: str = ""
 
     def complete(self, organs: Sequence[str], split: str | None = None) -> list[Case]:
         """The cases with an image and all these organs, of one split or of all."""
@@ -64,7 +69,8 @@ class Layout:
         name: name in ``--data.layout``.
         words: short description, for messages.
         dims: 2 for images, 3 for volumes, or both.
-        recognises: quick check whether a folder has this layout.
+        recognises: quick check whether a folder has this layout; gives what is true if so, such as the files
+            that it found, which `find` gets as `Wanted.seen`.
         find: function that lists the cases.
         takes_label_values: whether it uses `Wanted.label_values`.
     """
@@ -72,7 +78,7 @@ class Layout:
     name: str
     words: str
     dims: tuple[int, ...]
-    recognises: Callable[[Path], bool]
+    recognises: Callable[[Path], Any]
     find: Callable[[Wanted], Listing]
     takes_label_values: bool = True
 

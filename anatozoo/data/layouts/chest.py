@@ -11,7 +11,7 @@ from anatozoo.data.case import METADATA, Case, Drawn, Mask
 from anatozoo.data.layouts.base import Layout, Listing, Wanted
 from anatozoo.errors import DataError
 from anatozoo.io.chest import ChestCase, deal_cases, index_chest
-from anatozoo.io.chest_folders import is_jsrt, scan
+from anatozoo.io.chest_folders import Found, is_jsrt, scan
 from anatozoo.io.grid import Grid
 from anatozoo.io.splits import check_subjects, dealt, refuse_foreign
 
@@ -25,7 +25,7 @@ def find_chest(layout: str, wanted: Wanted) -> Listing:
     Raises:
         DataError: the folder holds no radiographs, or files contradict one another.
     """
-    scanned = scan(wanted.root)
+    scanned = wanted.seen or scan(wanted.root)
     found = index_chest(wanted.root, "auto" if layout == "chest" else layout, found=scanned)
     # Cases of JSRT are never assigned beside lists: its test split would be among them.
     free = {c.id: c.patient for c in found if layout == "landmarks" and c.split is None and not is_jsrt(c.id)}
@@ -86,20 +86,21 @@ def _draw(chest: ChestCase, organs: Sequence[str], grid: Grid | None) -> Drawn:
     return Drawn(Grid(chest.size, chest.spacing_mm), chest.landmarks, _Masks(chest))
 
 
-def _recognises(layout: str, root: Path) -> bool:
+def _recognises(layout: str, root: Path) -> Found | None:
+    """What lies below a folder, if it holds radiographs of the layout."""
     if not root.is_dir():
-        return False
+        return None
     try:
         found = scan(root)
     except DataError:
-        return False
+        return None
     kinds = {
         "jsrt": any(map(is_jsrt, (*found.images, *found.masks, *found.landmarks))),
         "landmarks": bool(found.separate),
         "hybridgnet": bool(found.vectors),
         "covid": bool(found.covid),
     }
-    return kinds.get(layout, any(kinds.values()))
+    return found if kinds.get(layout, any(kinds.values())) else None
 
 
 _WORDS = {

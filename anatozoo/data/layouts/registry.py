@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from anatozoo.data.layouts import acdc, chest, folder
 from anatozoo.data.layouts.base import Layout, Listing, Wanted
@@ -42,7 +44,8 @@ def find_cases(
         raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}, or auto.")
     if not place.exists():
         raise DataError(f"{place} is not a folder; --root or data.root names the folder with the data.")
-    chosen = LAYOUTS[recognised(place) if layout == "auto" else layout]
+    name, seen = _recognise(place) if layout == "auto" else (layout, None)
+    chosen = LAYOUTS[name]
     if dims not in chosen.dims:
         kinds = "images" if dims == 2 else "volumes"
         raise ConfigError(
@@ -50,7 +53,8 @@ def find_cases(
             "or train with a frame of another size."
         )
     asked = None if organs is None else tuple(organs)
-    return chosen.find(Wanted(place, asked, dims, label_values, subject_pattern))
+    listing = chosen.find(Wanted(place, asked, dims, label_values, subject_pattern, seen))
+    return replace(listing, layout=name)
 
 
 def recognised(root: Path) -> str:
@@ -59,13 +63,18 @@ def recognised(root: Path) -> str:
     Raises:
         DataError: no layout fits, or several do.
     """
+    return _recognise(root)[0]
+
+
+def _recognise(root: Path) -> tuple[str, Any]:
+    """The layout of a folder, and what it found there."""
     for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
-        found = [name for name in group if LAYOUTS[name].recognises(root)]
+        found = {name: seen for name in group if (seen := LAYOUTS[name].recognises(root))}
         if len(found) > 1:
             raise DataError(
                 f"{root} looks like {' and like '.join(found)}; say which (--data, --layout or data.layout)."
             )
         if found:
-            return found[0]
+            return next(iter(found.items()))
     known = "; ".join(f"{layout.name}: {layout.words}" for layout in LAYOUTS.values())
     raise DataError(f"{root}: no layout is recognised. There are {known}.")

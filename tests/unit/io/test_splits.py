@@ -10,6 +10,7 @@ from anatozoo.data.case import Case
 from anatozoo.data.layouts.acdc import HEART
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError
+from anatozoo.io.chest_folders import scan
 from anatozoo.io.splits import deal, describe, origin_record, refuse_dealt, splits_or_deal
 from tests.support.chest_data import write_chest_data
 from tests.support.heart_data import write_hearts
@@ -218,7 +219,10 @@ def test_radiographs_that_are_dealt_name_such_files_too(tmp_path: Path) -> None:
     assert "Not read: splits.csv;" in said
 
 
-def test_folders_of_radiographs_are_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", ["jsrt", "auto"])
+def test_folders_of_radiographs_are_walked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
     root = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64)
     for path in (root / "splits").iterdir():
         path.unlink()
@@ -226,8 +230,13 @@ def test_folders_of_radiographs_are_walked_once(tmp_path: Path, monkeypatch: pyt
     def again(*_: object) -> None:
         raise AssertionError("these folders have been walked before")
 
+    walks: list[Path] = []
     monkeypatch.setattr("anatozoo.io.splits.lists_below", again)
-    assert {case.split for case in find_cases(root, "jsrt", ("heart",)).cases} <= {"train", "val"}
+    monkeypatch.setattr(
+        "anatozoo.data.layouts.chest.scan", lambda place: (walks.append(place), scan(place))[1]
+    )
+    assert {case.split for case in find_cases(root, layout, ("heart",)).cases} <= {"train", "val"}
+    assert walks == [root]
 
 
 def test_the_deal_is_the_same_in_every_release() -> None:
