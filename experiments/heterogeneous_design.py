@@ -11,11 +11,11 @@ from fitting import by_hash
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.chest import case_of
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.grid import Grid
 from anatozoo.io.images import Image
 from anatozoo.io.intensity import to_unit_range
+from anatozoo.organs import parts_of
 
 DOMAINS = ("A", "B")
 ORGANS = ("lungs", "heart", "clavicles")

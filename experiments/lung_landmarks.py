@@ -23,8 +23,8 @@ from anatozoo.io.chest import ChestCase, index_chest
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import write_landmarks
 from anatozoo.io.organ_masks import OrganMasks
+from anatozoo.organs import LUNGS
 
-LUNGS = ("lung_right", "lung_left")
 COLUMNS = ("image", "mask", "subject", "split", "domain", "view", "sex", "age")
 
 

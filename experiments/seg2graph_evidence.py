@@ -27,10 +27,9 @@ from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.chest import FRAME, scale_points, with_pairs
 from anatozoo.metrics.tables import markdown_table
+from anatozoo.organs import LUNGS, LUNGS_HEART
 
 SPACING_MM = 0.35
-LUNGS = ("lung_right", "lung_left")
-HEART = (*LUNGS, "heart")
 COLUMNS = ("mse_px2", *(f"{m}/{o}" for o in ("lungs", "heart", "clavicles") for m in ("dice", "hd_mm")))
 Masks = dict[str, np.ndarray]
 
@@ -53,8 +52,8 @@ def inputs(masks: Masks) -> Iterator[tuple[str, Masks]]:
     """The same masks as different data sets have them."""
     yield "drawn, five organs", masks
     yield "drawn, five organs in one label map", exclusive(masks)
-    yield "drawn, lungs and heart", {organ: masks[organ] for organ in HEART}
-    yield "drawn, lungs and heart in one label map", exclusive({organ: masks[organ] for organ in HEART})
+    yield "drawn, lungs and heart", {organ: masks[organ] for organ in LUNGS_HEART}
+    yield "drawn, lungs and heart in one label map", exclusive({organ: masks[organ] for organ in LUNGS_HEART})
     yield "drawn, lungs", {organ: masks[organ] for organ in LUNGS}
     yield "drawn, lungs as one organ", as_one(masks)
 

@@ -24,10 +24,10 @@ from anatozoo.io.chest import index_chest
 from anatozoo.metrics.functional import self_intersections
 from anatozoo.metrics.plausibility import components, holes
 from anatozoo.metrics.tables import markdown_table
+from anatozoo.organs import LUNGS
 from anatozoo.results.segmentation import SegmentationResult
 
 Mask = npt.NDArray[np.bool_]
-LUNGS = ("lung_right", "lung_left")
 COLUMNS = ("organs", "whole", "lost", "extra_parts", "holes", "self_intersections")
 
 

@@ -30,7 +30,6 @@ from anatozoo.data.case import Case as DataCase
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness.rows import auc
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.grid import Grid
 from anatozoo.io.images import Image
 from anatozoo.io.splits import refuse_dealt
@@ -38,6 +37,7 @@ from anatozoo.metrics.cases import OVERLAP, case_row
 from anatozoo.metrics.functional import landmark_error_px
 from anatozoo.metrics.occlusion import FRAME, occlude, occlusion_centres
 from anatozoo.metrics.statistics import bootstrap_interval_of
+from anatozoo.organs import parts_of
 from anatozoo.tasks.chest_cases import compared, spread_numbers
 from anatozoo.tasks.trials import Conditions
 

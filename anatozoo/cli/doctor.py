@@ -15,8 +15,7 @@ from pathlib import Path
 import anatozoo
 from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.table import format_fields
-from anatozoo.io.annotation import PAIRS
-from anatozoo.organs import ORGAN_SETS
+from anatozoo.organs import ORGAN_SETS, PAIRS
 from anatozoo.zoo import catalogue
 from anatozoo.zoo.cache import cache_root
 from anatozoo.zoo.hub import is_local

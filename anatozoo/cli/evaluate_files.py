@@ -23,8 +23,8 @@ from anatozoo.cli.evaluate_options import (
 )
 from anatozoo.cli.evaluate_values import SIDES, Readings, check_values, shown
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.nifti_space import FORMS_DIFFER, UNIT_ASSUMED
+from anatozoo.organs import PAIRS
 from anatozoo.text import some
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from anatozoo.errors import DataError
 from anatozoo.frames.geometry import Geometry
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.images import Image
 from anatozoo.io.landmarks import Points, draw_organ_mask
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.splits import Origin
+from anatozoo.organs import parts_of
 
 METADATA = ("sex", "age", "view")
 """Facts about a radiograph that its row in an evaluation holds."""

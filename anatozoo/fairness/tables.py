@@ -14,11 +14,11 @@ from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness.columns import PATIENT_COLUMNS
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import LeftOut
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.rle import ID_COLUMNS, RCA_COLUMNS, exchanged_rca
 from anatozoo.io.tables import clean, read_text_table
 from anatozoo.metrics.columns import IMAGE_COLUMNS, metric_values
 from anatozoo.metrics.tables import MAIN, in_mm, ranked
+from anatozoo.organs import PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Organs of one image, as contours or as masks, and which organs come in pairs."""
+"""Organs of one image, as contours or as masks, and where they lie."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-
-PAIRS = {
-    "lungs": ("lung_right", "lung_left"),
-    "clavicles": ("clavicle_right", "clavicle_left"),
-}
-"""Names for two organs together."""
-
-
-def parts_of(organ: str) -> tuple[str, ...]:
-    """The two organs of a pair, or the organ alone."""
-    return PAIRS.get(organ, (organ,))
+from anatozoo.organs import PAIRS as PAIRS
 
 
 def both_sides(names: Collection[str], organs: Collection[str]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotation_files import (
     JPEG,
     LANDMARKS,
@@ -28,6 +27,7 @@ from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.landmarks import CSV_HEADER, read_landmarks
 from anatozoo.io.rle import ChexmaskRow, is_chexmask, read_chexmask
 from anatozoo.io.tables import composed
+from anatozoo.organs import CHEST_ORGANS, PAIRS
 
 TABLES = (".csv.gz", ".csv")
 ENDINGS = ("_mask", "_landmarks")
@@ -54,7 +54,12 @@ _OF_A_RESULT = (".json", "_landmarks.csv", "_mask.mha", "_mask.nii.gz", "_mask.p
 _ROW_OF_CHEXMASK = "_chexmask.csv"
 CHEXMASK = "chexmask.csv"
 """What a run of `anatozoo predict` calls its table of all images in the format of CheXmask."""
-_DRAWN = ("lung_right", "lung_left", "lungs", "heart", "clavicle_right", "clavicle_left", "clavicles")
+_DRAWN = tuple(
+    name
+    for organ in CHEST_ORGANS
+    for name in (organ, *(pair for pair, two in PAIRS.items() if two[1] == organ))
+)
+"""Organs in the order in which they are drawn, pairs after their parts."""
 _LONGEST_HEADER = 2**20
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import PIL.Image
 
 from anatozoo.errors import DataError, ImageError
-from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x
+from anatozoo.io.annotation import exchanged_sides, middle_x
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import open_picture
 from anatozoo.io.landmarks import split_landmarks
 from anatozoo.io.split_lists import DEPTH, SPLITS, Table, Tables, walk
 from anatozoo.io.tables import clean, read_records, read_text_table
 from anatozoo.io.untrusted import read_npy
-from anatozoo.organs import CHEST_ORGANS
+from anatozoo.organs import CHEST_ORGANS, PAIRS
 
 FRAME = 1024
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

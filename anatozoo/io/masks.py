@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.io.raw import read_raw
+from anatozoo.organs import PAIRS
 
 MIN_SIDE = 4
 NEAR_WHOLE = 1e-3

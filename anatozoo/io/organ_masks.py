@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
-from anatozoo.io.annotation import PAIRS, parts_of
 from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
 from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
 from anatozoo.io.raw import read_raw
+from anatozoo.organs import PAIRS, parts_of
 from anatozoo.text import alike
 
 Mask = npt.NDArray[np.bool_]

@@ -22,6 +22,7 @@ from anatozoo.io.landmarks import Points, split_landmarks
 from anatozoo.io.limits import MAX_PIXELS
 from anatozoo.io.untrusted import check_inflation
 from anatozoo.io.writers import write_csv
+from anatozoo.organs import LUNGS_HEART
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def chexmask_row(
         landmarks: organ -> (N, 2) pixels; the table has those of all three organs or none.
         masks: organ -> (H, W) bool.
     """
-    organs = tuple(organ for organ in ("lung_right", "lung_left", "heart") if organ in landmarks)
+    organs = tuple(organ for organ in LUNGS_HEART if organ in landmarks)
     points = ""
     if len(organs) == len(MASK_COLUMNS):
         whole = np.rint(np.concatenate([np.asarray(landmarks[organ]) for organ in organs])).astype(int)

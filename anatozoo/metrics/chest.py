@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.annotation import PAIRS, Annotation, parts_of
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.metrics.cases import Rounding
+from anatozoo.organs import PAIRS, parts_of
 
 FRAME = 1024
 Points = Mapping[str, npt.NDArray[np.float64]]

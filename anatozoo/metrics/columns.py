@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
-from anatozoo.organs import CHEST_ORGANS
+from anatozoo.organs import CHEST_ORGANS, PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd

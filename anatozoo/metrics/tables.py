@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.writers import write_csv, write_json, write_text
 from anatozoo.metrics.statistics import bootstrap_interval
+from anatozoo.organs import parts_of
 from anatozoo.version import __version__
 
 FAILURE_METRIC, FAILURE_DICE = "dice/lungs", 0.7

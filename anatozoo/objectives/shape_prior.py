@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.annotation import parts_of
 from anatozoo.nn.registration_losses import code_distances
+from anatozoo.organs import parts_of
 from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
 from anatozoo.training.weights import frozen

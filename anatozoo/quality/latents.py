@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.io.annotation import PAIRS
+from anatozoo.organs import PAIRS
 from anatozoo.quality.organs import OrganMasks, has_organ, labels_for, pair_of, read_organs
 from anatozoo.quality.selectors import Latents, LatentSource
 

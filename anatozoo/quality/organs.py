@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import DataError, GeometryError
-from anatozoo.io.annotation import PAIRS, Annotation, parts_of
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.raw import read_raw
 from anatozoo.metrics.plausibility import centroid, organ_masks
+from anatozoo.organs import PAIRS, parts_of
 
 Bools = npt.NDArray[np.bool_]
 

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.metrics.functional import dice
 from anatozoo.metrics.plausibility import CHEST_ORDER, Order, components, holes, organ_masks, organ_order
+from anatozoo.organs import parts_of
 from anatozoo.quality.latents import loaded
 from anatozoo.quality.organs import OrganMasks, common_organs, exclusive_labels, labels_for, read_organs
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.annotation import parts_of, shown_box
+from anatozoo.io.annotation import shown_box
+from anatozoo.organs import parts_of
 from anatozoo.results.base import Formats, read_only
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.segmentation import SegmentationResult

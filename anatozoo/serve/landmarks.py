@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotations import Entry
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.organ_masks import OrganMasks, read_entry
+from anatozoo.organs import PAIRS
 from anatozoo.results.mask_contours import MaskContourResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import MASK_ENDING, Found

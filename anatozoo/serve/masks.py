@@ -161,7 +161,7 @@ def check_organs(model: Any, then: Predictor) -> None:
     Raises:
         ConfigError: they cannot.
     """
-    from anatozoo.io.annotation import PAIRS
+    from anatozoo.organs import PAIRS
 
     first, second = model.checkpoint_name, then.checkpoint_name
     if len(then.shape) != 2:

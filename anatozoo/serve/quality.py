@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError
-from anatozoo.io.annotation import PAIRS, Annotation
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.annotations import Entry
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import GridImage
@@ -19,6 +19,7 @@ from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
+from anatozoo.organs import PAIRS
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine, check_axes
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas

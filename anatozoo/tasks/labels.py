@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.io.annotation import parts_of, shown_box
+from anatozoo.io.annotation import shown_box
 from anatozoo.nn.graphs import organ_names
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.losses import masked_dice_loss, weighted_mean
+from anatozoo.organs import parts_of
 from anatozoo.tasks.base import FRAGMENT
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.images import ImageTask

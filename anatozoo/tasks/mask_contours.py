@@ -10,11 +10,12 @@ import torch
 from anatozoo.errors import ImageError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import to_frame
-from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x, parts_of, shown_box
+from anatozoo.io.annotation import exchanged_sides, middle_x, shown_box
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.masks import Classes
 from anatozoo.io.organ_masks import OrganMasks, read_organ_masks
 from anatozoo.nn.raster import SHOWN
+from anatozoo.organs import PAIRS, parts_of
 from anatozoo.tasks.base import FRAGMENT, in_batches
 from anatozoo.tasks.contours import Contours
 

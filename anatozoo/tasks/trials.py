@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from anatozoo.data.case import Case as DataCase
 from anatozoo.data.case import annotated
-from anatozoo.data.layouts.registry import LAYOUTS, find_cases, recognised
+from anatozoo.data.layouts.registry import LAYOUTS, find_cases
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError, ImageError
-from anatozoo.io.annotation import PAIRS, Annotation
+from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
 from anatozoo.metrics.tables import with_facts
+from anatozoo.organs import PAIRS
 from anatozoo.tasks.cases import label_dice
 
 Judge = Callable[[Any], Case]
@@ -98,12 +99,12 @@ def choose_cases(
             values.
     """
     organs = tuple(model.organs) if "organs" in model.needs else ()
-    chosen = recognised(Path(root)) if layout == "auto" and Path(root).exists() else layout
-    if label_values is not None and chosen in LAYOUTS and not LAYOUTS[chosen].takes_label_values:
+    listing = find_cases(root, layout, organs, dims=len(model.shape), label_values=label_values)
+    found, chosen = listing.cases, listing.layout
+    if label_values is not None and not LAYOUTS[chosen].takes_label_values:
         raise ConfigError(
             f"the layout {chosen!r} says itself what its label maps mean; leave out --labels (label_values)."
         )
-    found = find_cases(root, chosen, organs, dims=len(model.shape), label_values=label_values).cases
     of_split = [case for case in found if split in (None, case.split)]
     if not of_split:
         known = sorted({case.split for case in found if case.split})

@@ -15,9 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from anatozoo.errors import ConfigError, OutputError
-from anatozoo.io.annotation import parts_of
 from anatozoo.io.writers import atomic_path, write_bytes, write_csv
 from anatozoo.metrics.cases import Measures, Row
+from anatozoo.organs import parts_of
 from anatozoo.training.collected import Collection, identity_of
 from anatozoo.training.module import ZooModule
 

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import ConcatDataset, Subset
 
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
 from anatozoo.metrics.cases import Case, Row
+from anatozoo.organs import PAIRS
 
 if TYPE_CHECKING:
     from anatozoo.results.draw.cases import CasePicture

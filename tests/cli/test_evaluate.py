@@ -256,9 +256,7 @@ def labelled_folder(root: Path) -> Path:
     return root
 
 
-def test_a_misspelt_organ_is_said(
-    model: ShiftedTruth, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_misspelt_organ_is_said(model: ShiftedTruth, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["evaluate", "shifted", "--data", str(labelled_folder(tmp_path)), "--split", "all", "--json"]
     assert main([*command, "--labels", "lung_right=1,hart=7"]) == 0
     printed = capsys.readouterr()

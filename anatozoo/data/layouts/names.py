@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from anatozoo.data.layouts.base import shown
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
-from anatozoo.organs import CHEST_ORGANS
+from anatozoo.organs import CHEST_ORGANS, PAIRS
 
 _IMAGE_WORDS = "0000|image|images|img"
 _MASK_WORDS = "mask|masks|seg|segmentation|label|labels|gt|landmarks|annotation|annotations|roi"

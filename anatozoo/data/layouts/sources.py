@@ -12,7 +12,6 @@ import numpy as np
 from anatozoo.data.case import Drawn, annotated
 from anatozoo.data.layouts.codes import check_values
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import PAIRS
 from anatozoo.io.annotation_files import PICTURES, VOLUMES, Stored, read_label_map, suffix_among
 from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
@@ -23,7 +22,7 @@ from anatozoo.io.marks import Marks, joined
 from anatozoo.io.markups import SUFFIX, read_markups
 from anatozoo.io.read import read_labels
 from anatozoo.io.untrusted import read_json
-from anatozoo.organs import CHEST_ORGANS
+from anatozoo.organs import CHEST_ORGANS, PAIRS
 
 UNNAMED = "unnamed"
 """The organ of label maps whose values have no names."""

@@ -8,8 +8,8 @@ from anatozoo.io.grid import Grid
 from anatozoo.io.organ_masks import OrganMasks
 from anatozoo.metrics.cases import case_row
 from anatozoo.results.segmentation import SegmentationResult
-from anatozoo.tasks.trials import Conditions
-from tests.support.tracer import ORGANS, Tracer, chest, label_map
+from anatozoo.tasks.trials import Conditions, measured
+from tests.support.tracer import ORGANS, Tracer, chest, ellipse, label_map
 
 
 def given(masks: dict[str, np.ndarray], **more: object) -> OrganMasks:
@@ -203,6 +203,19 @@ def test_masks_are_asked_in_batches_and_one_that_fails_stops_none(monkeypatch: p
     first, failed, last = model.answers(asked, 3)
     assert failed is refuse
     assert [list(first.landmarks), list(last.landmarks)] == [["heart"], ["lung_left"]]
+
+
+def test_a_mask_that_cannot_be_taken_leaves_its_batch_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = Tracer(), []
+    find = model.forward_landmarks
+    monkeypatch.setattr(model, "forward_landmarks", lambda x: (sizes.append(len(x)), find(x))[1])
+    heart = ellipse("heart")
+    drawn = {name: Drawn(Grid((300, 300)), {}, {"heart": heart & (name != "b")}) for name in "abc"}
+    cases = [Case(n, n, organs=d.organs, draw=lambda organs, grid, d=d: d) for n, d in drawn.items()]
+    rows = list(measured(model, model.trials(cases, Conditions()), batch_size=2))
+    assert [row["id"] for row in rows] == ["a", "c", "b"]
+    assert "'b' is empty" in rows[-1]["error"]
+    assert sizes == [2]
 
 
 def test_the_spacing_of_radiographs_is_one_number() -> None:
