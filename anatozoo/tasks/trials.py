@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
 from anatozoo.metrics.tables import with_facts
 from anatozoo.organs import PAIRS
 from anatozoo.tasks.cases import label_dice
+from anatozoo.text import alike
 
 Judge = Callable[[Any], Case]
 FAILURES = (ImageError, DataError, GeometryError)
@@ -144,8 +144,7 @@ def unannotated(model: Any, cases: Sequence[DataCase]) -> list[str]:
     if not lacking:
         return []
     foreign = sorted(names - set(organs))
-    alike = {name: get_close_matches(name, lacking, 1) for name in foreign}
-    hints = [f"{name}, which may be meant for {close[0]}" for name, close in alike.items() if close]
+    hints = [f"{name}, which may be meant for {near}" for name in foreign if (near := alike(name, lacking))]
     said = [f"no case annotates {', '.join(lacking)}, so that nothing is measured there."]
     return said + [f"the data annotate {hint}." for hint in hints]
 
