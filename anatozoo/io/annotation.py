@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.organs import PAIRS as PAIRS
+from anatozoo.organs import PAIRS
 
 
 def both_sides(names: Collection[str], organs: Collection[str]) -> str:

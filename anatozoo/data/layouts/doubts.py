@@ -11,8 +11,9 @@ import numpy as np
 
 from anatozoo.data.case import Case, Drawn
 from anatozoo.errors import AnatozooError
-from anatozoo.io.annotation import PAIRS, exchanged_sides, middle_x
+from anatozoo.io.annotation import exchanged_sides, middle_x
 from anatozoo.io.grid import Grid
+from anatozoo.organs import PAIRS
 
 SAMPLED = 6
 """Cases that are read: reading all of a data set takes long."""
