@@ -1,4 +1,4 @@
-"""How Dice and Hausdorff distance fall as more of a radiograph is hidden: squares, and drawn devices.
+r"""How Dice and Hausdorff distance fall as more of a radiograph is hidden: squares, and drawn devices.
 
     python experiments/occlusion_curves.py --root DIR --work WORK --out docs/evidence
 
@@ -8,6 +8,20 @@ over lungs and heart of an image; organs of prediction and reference are cut by 
 for all models, so that label maps and contours meet on equal terms. Curves are means over images and
 places, bands the mean of the places' standard deviations over images, as in the paper. WORK keeps the rows
 of each model: a second run measures what is missing.
+
+The two models that the zoo does not have were fitted by
+
+    python experiments/occlusion_curves.py --root DIR --work WORK --start
+    anatozoo fit --config hybridgnet/jsrt.yaml --data.root DATA --data.layout '[jsrt,jsrt,folder]' \
+        --model.init_weights WORK/start --model.skips '[]' --model.refine '[]' --model.dense_weight 0 \
+        --model.encoder_weights null --model.frozen_layers '[body]' --model.optim.warmup_steps 50 \
+        --trainer.max_epochs 8 --trainer.precision bf16-mixed
+    anatozoo fit --config unet/jsrt.yaml --data.root DATA --data.batch_size 4 --model.frame.size 256 \
+        --model.encoder dynunet --model.decoder_widths '[16,32,64,128,256,256]' \
+        --model.encoder_weights null --model.frozen_layers '[]' --model.optim.encoder_lr_scale 1 \
+        --model.optim.warmup_steps 50 --trainer.max_epochs 28 --trainer.precision bf16-mixed
+
+with DATA as the head of hybridgnet/chexmask.yaml says, and its `data.augment` in the first of them.
 """
 
 import argparse
@@ -29,6 +43,7 @@ from anatozoo.metrics.cases import Measures, case_row
 from anatozoo.metrics.occlusion import FRAME, occlude, occlusion_centres
 from anatozoo.tasks.chest_cases import compared
 from anatozoo.tasks.trials import Conditions
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
 ORGANS = ("lungs", "heart")
 SIDES = (0, 32, 64, 96, 128, 160, 192, 224, 256)
@@ -76,6 +91,19 @@ def hidden(image: Image, kind: str, amount: int, place: int) -> Image:
     if kind == "square":
         return occlude(image, amount, occlusion_centres(PLACES)[place])
     return with_devices(image, amount, place)
+
+
+def without_skips(name: str, folder: Path) -> None:
+    """Store a HybridGNet without skips and refinement, otherwise with the weights of another, to start from."""
+    import torch
+
+    full: Any = anatozoo.load(name)
+    torch.manual_seed(0)
+    bare = type(full)(**full.settings() | {"skips": [], "refine": []})
+    given, own = full.state_dict(), bare.state_dict()
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    bare.load_state_dict(own | fitting)
+    write_checkpoint_folder(bare, folder, name="hybridgnet-start", version="1.0.0")
 
 
 def conditions(kind: str) -> Iterator[tuple[int, int]]:
@@ -180,7 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="names, folders or .ckpt files")
     parser.add_argument("--names", nargs="+", help="what they are called in the tables")
     parser.add_argument("--work", type=Path, required=True, help="folder for the rows of each model")
+    parser.add_argument(
+        "--start", action="store_true", help="store weights without skips to fit from, and end"
+    )
     options: argparse.Namespace = parser.parse_args(arguments)
+    if options.start:
+        return without_skips(MODELS[0], options.work / "start")
     names = options.names or [Path(model).name for model in options.models]
     if len(set(names)) < len(options.models):
         raise SystemExit("--names: one name for each model, all different.")

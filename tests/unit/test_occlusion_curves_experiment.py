@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import anatozoo
 from anatozoo.io.images import Image
+from anatozoo.methods.hybridgnet.module import HybridGNetModule
+from tests.support.hybridgnets import small_hybridgnet
 
 EXPERIMENT = "occlusion_curves"
 
@@ -25,6 +29,20 @@ def test_devices_brighten_and_a_larger_number_adds_to_the_smaller(evidence: Any)
     assert (many >= few - 1e-3).all()
     assert 0 < (few > bare.pixels).mean() < (many > bare.pixels).mean() < 0.6
     assert not np.array_equal(evidence.with_devices(bare, 2, seed=4).pixels, few)
+
+
+def test_what_a_fit_without_skips_starts_from(
+    evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = small_hybridgnet(HybridGNetModule)
+    monkeypatch.setattr(evidence.anatozoo, "load", lambda name: full)
+    evidence.main(["--root", str(tmp_path), "--work", str(tmp_path), "--start"])
+    monkeypatch.undo()
+    bare: Any = anatozoo.load(tmp_path / "start")
+    assert bare.skips == bare.refine == []
+    name = "network.fc_mu.weight"
+    torch.testing.assert_close(bare.state_dict()[name], full.state_dict()[name], atol=1e-3, rtol=1e-3)
+    assert bare.predict(image().pixels).landmarks
 
 
 def test_nothing_hidden_is_asked_once(evidence: Any) -> None:
