@@ -27,6 +27,7 @@ layers of the network that was measured were drawn without a seed: another fit d
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options_of(__doc__, threads=1)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="names, folders or .ckpt files")
     parser.add_argument("--names", nargs="+", help="what they are called in the tables")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     parser.add_argument("--work", type=Path, required=True, help="folder for the rows of each model")
     parser.add_argument(
         "--start", action="store_true", help="store weights without skips to fit from, and end"
@@ -241,13 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{len(cases)} images of JSRT's validation split, {PLACES} places or seeds for each amount. Means "
         "over lungs and heart, which cut one another alike in predictions and references. The worst image at "
         "the worst place is in brackets. `python experiments/occlusion_curves.py --root DIR --work WORK "
-        f"--models {' '.join(map(str, options.models))} --out docs/evidence`"
+        f"--models {' '.join(map(str, options.models))} --names {shlex.join(names)} --out docs/evidence`"
     )
     record = {"about": about, "models": models}
     print(markdown(record))
     if options.out:
         write(options.out, "occlusion-curves_experiment", record, markdown(record))
-        draw(record, options.out / "occlusion-curves.png")
+        draw(record, options.images / "occlusion-curves.png")
 
 
 if __name__ == "__main__":

@@ -245,6 +245,7 @@ class Measured:
         seconds: signal -> mean CPU seconds.
         seen: images that the networks were trained on.
         references: number of images of the atlas and of reference codes.
+        versions: the checkpoints with their versions.
     """
 
     masks: pd.DataFrame
@@ -252,6 +253,7 @@ class Measured:
     seconds: dict[str, float]
     seen: set[str]
     references: int
+    versions: list[str]
 
 
 def measured(options: argparse.Namespace) -> Measured:
@@ -270,7 +272,8 @@ def measured(options: argparse.Namespace) -> Measured:
     own = own_rows(options.jsrt, models, distances["hybridgnet"], options.limit)
     seconds = {key: float(np.mean(x)) for key, x in clock.items()}
     seconds |= dict.fromkeys(RCA_SIGNALS, seconds.pop("rca") / len(rows))
-    return Measured(pd.DataFrame(rows), pd.DataFrame(own), seconds, set(names) & train, len(atlas))
+    versions = [f"{model.checkpoint_name} {model.checkpoint_version}" for model in models.values()]
+    return Measured(pd.DataFrame(rows), pd.DataFrame(own), seconds, set(names) & train, len(atlas), versions)
 
 
 def record_of(found: Measured) -> dict[str, Any]:
@@ -292,7 +295,8 @@ def record_of(found: Measured) -> dict[str, Any]:
             f"compared with those of the {found.references} images of JSRT's train split that are not among "
             "these; RCA has the same ones as its atlas, and its network was trained on them alone. CPU time "
             "is for one mask on one core, RCA's with a twelfth of the image's registrations and its reading, "
-            f"HybridGNet's for one image that is read already. `{command}`"
+            f"HybridGNet's for one image that is read already. Checkpoints: {', '.join(found.versions)}. "
+            f"`{command}`"
         ),
         "about_unseen": (
             f"{', '.join(NETWORKS.values())} were trained on JSRT's train split, which has {len(found.seen)} "
@@ -302,7 +306,7 @@ def record_of(found: Measured) -> dict[str, Any]:
         "about_own": (
             f"True Dice of {NETWORKS['sampled']}'s own contours against the masks of SCR on the "
             f"{len(found.own)} images of JSRT's validation split, which it was not trained on. The mean "
-            f"spread is {mean_spread:.1e} pixels of the image, far below the errors of landmarks."
+            f"spread is {mean_spread:.1e} pixels of the image."
         ),
         "seconds": {named[key]: value for key, value in found.seconds.items()},
         "masks": summary(found.masks, single | COMBINED, unseen),
