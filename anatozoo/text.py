@@ -23,6 +23,8 @@ _CONTROL_IN_CELL = re.compile(f"[\x00-\x1f\x7f-\x9f{_MARKS}]|\\\\(?=u[0-9a-f]{{4
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
 _ALIKE = 0.75
 """Similarity of two names, 0 … 1, from which one may be the other misspelt."""
+_WHICH = re.compile(r"(?<![a-z])(left|right|l|r)(?![a-z])|\d+")
+"""What tells one of several like organs from the others: a side or a number."""
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.ASCII)
 _ASCII = {
@@ -84,12 +86,14 @@ def some(names: Iterable[object], most: int = 5) -> str:
 def alike(name: str, names: Iterable[str]) -> str | None:
     """The name that another one may be misspelt from, whatever the capitals; None where none is near.
 
-    Two organs may be near one another too, such as ``kidney_l`` and ``kidney_r``.
+    Names that tell sides or numbers apart, such as ``kidney_l`` and ``kidney_r``, mean different things.
     """
     from difflib import get_close_matches
 
-    spelt = {each.lower(): each for each in names}
-    near = get_close_matches(name.lower(), spelt, 1, _ALIKE)
+    name, spelt = name.lower(), {each.lower(): each for each in names}
+    family = _WHICH.sub("#", name)
+    others = [each for each in spelt if each == name or _WHICH.sub("#", each) != family]
+    near = get_close_matches(name, others, 1, _ALIKE)
     return spelt[near[0]] if near else None
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anatozoo.errors import ImageError
 from anatozoo.io.tables import read_text_table
 from anatozoo.io.writers import write_csv
-from anatozoo.text import cell, from_cell, in_figure, one_line, printable
+from anatozoo.text import alike, cell, from_cell, in_figure, one_line, printable
 
 HOSTILE = {
     "a title": "\x1b]0;pwned\x07",
@@ -76,6 +76,27 @@ def test_tables_that_we_write_give_their_texts_back(tmp_path: Path) -> None:
     table = read_text_table(path)
     assert [row["id"] for row in table.records()] == names
     assert table.frame(["id"])["x"].tolist() == [-0.5] * len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("haert", "heart"),
+        ("Heart", "heart"),
+        ("Lung_Right", "lung_right"),
+        ("lung_rigth", "lung_right"),
+        ("LUNG_LEFTT", "lung_left"),
+        ("left_ventricel", "left_ventricle"),
+        ("right_ventricle", None),
+        ("kidney_l", None),
+        ("rib 2", None),
+        ("vertebra_l4", None),
+        ("spleen", None),
+    ],
+)
+def test_names_that_may_be_misspelt(name: str, near: str | None) -> None:
+    names = ["heart", "lung_right", "lung_left", "left_ventricle", "kidney_r", "rib 1", "vertebra_l5"]
+    assert alike(name, names) == near
 
 
 def test_text_in_a_figure_is_no_formula() -> None:
