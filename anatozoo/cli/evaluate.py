@@ -21,6 +21,7 @@ from anatozoo.cli.evaluate_options import (
     strengths,
 )
 from anatozoo.cli.output import error_console
+from anatozoo.cli.predict import load_named
 from anatozoo.cli.run_options import add_samples
 from anatozoo.errors import ConfigError, DataError
 
@@ -169,18 +170,13 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     from anatozoo.io.splits import describe, origin_record
     from anatozoo.metrics.tables import COUNTS, provenance, summarise
     from anatozoo.tasks.trials import choose_cases, unannotated
-    from anatozoo.zoo.hub import load
 
     check_output(args)
     args.split = args.split or "val"
     args.occlusion_positions, args.seed = args.occlusion_positions or POSITIONS, args.seed or 0
     root, layout = _place(args)
-    model: Any = load(args.name, device=args.device)
+    model = load_named(args.name, args.device, args.precision or "32", args.samples)
     how = conditions_of(model, args)
-    if args.precision:
-        model.precision = args.precision
-    if args.samples is not None:
-        model.samples = model.sampled(args.samples)
     split = None if args.split == "all" else args.split
     cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
     lost = unannotated(model, cases)
