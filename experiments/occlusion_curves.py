@@ -21,8 +21,7 @@ The two models that the zoo does not have were fitted by
         --model.encoder_weights null --model.frozen_layers '[]' --model.optim.encoder_lr_scale 1 \
         --model.optim.warmup_steps 50 --trainer.max_epochs 28 --trainer.precision bf16-mixed
 
-with DATA as the head of hybridgnet/chexmask.yaml says, and its `data.augment` in the first of them. The new
-layers of the network that was measured were drawn without a seed: another fit differs in the third digit.
+with DATA as the head of hybridgnet/chexmask.yaml says, and its `data.augment` in the first of them.
 """
 
 import argparse
