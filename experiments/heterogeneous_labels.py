@@ -47,6 +47,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase
 from anatozoo.metrics.cases import Measures
+from anatozoo.metrics.tables import provenance
 from anatozoo.tasks.trials import Conditions, measured
 from anatozoo.training.optim import Optim
 from anatozoo.zoo.files import write_text
@@ -120,6 +121,7 @@ def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.
     record = {
         **run._asdict(),
         "settings": settings,
+        **provenance(("torch", "monai", "numpy")),
         "parameters": sum(p.numel() for p in module.network.parameters()),
         "train_cpu_s": round(trained, 1),
         "rows": rows,

@@ -11,7 +11,7 @@ from heterogeneous_codes import FOLDS
 from heterogeneous_design import ARMS, BORDER, CLIP_LIMIT, DOMAINS, GAMMA, ORGANS
 
 from anatozoo.errors import DataError
-from anatozoo.metrics.tables import markdown_table, provenance
+from anatozoo.metrics.tables import markdown_table
 
 LATENT = ("logistic", "neighbours", "silhouette", "mmd2", "mmd_p")
 
@@ -140,7 +140,21 @@ def about(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         "weights (refined, without anchors). Its encoder with ImageNet weights is that of the U-Nets too; "
         "DynUNet starts from random weights. Settings were fixed beforehand, and nothing was chosen on the "
         "validation images.",
+        "",
+        *_of_commits(runs),
     ]
+
+
+def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [" ".join(str(run[key]) for key in ("organ", "domain", "arm", "seed")) for run in runs]
+
+
+def _of_commits(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sources that made the runs, a line each."""
+    of: dict[str | None, list[str]] = {}
+    for name, run in zip(_names(runs), runs, strict=True):
+        of.setdefault(run.get("commit"), []).append(name)
+    return [f"Runs of commit {commit or 'not recorded'}: {', '.join(names)}." for commit, names in of.items()]
 
 
 def draw(runs: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -189,10 +203,12 @@ def record_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     places = list(dict.fromkeys((e["organ"], e["missing in"]) for e in found))
     script = "python experiments/heterogeneous_labels.py --root DIR --work WORK"
     how = " ".join(f"--{name} {value}" for name, value in settings.items())
-    commands = [f"{script} --organ {organ} --remove-from {domain} {how}" for organ, domain in places]
+    arms = dict.fromkeys(run["arm"] for run in runs)
+    only = "" if set(arms) == set(ARMS) else f" --only {' '.join(arms)}"
+    commands = [f"{script} --organ {organ} --remove-from {domain}{only} {how}" for organ, domain in places]
     return {
         "commands": [*commands, f"{script} --report --out docs/evidence"],
-        **provenance(("torch", "monai", "numpy")),
+        "commits": {name: run.get("commit") for name, run in zip(_names(runs), runs, strict=True)},
         "about": about(runs),
         "arms": found,
     }

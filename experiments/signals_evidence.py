@@ -51,7 +51,6 @@ NETWORKS = {
     "postdae": "postdae-jsrt",
     "aenet": "aenet-jsrt",
     "hybridgnet": "hybridgnet-jsrt",
-    "sampled": "hybridgnet-chexmask",  # the one whose latent code was trained to have a width
 }
 MASK_SIGNALS = {
     "postdae": "agreement with postdae-jsrt",
@@ -62,7 +61,7 @@ MASK_SIGNALS = {
 }
 IMAGE_SIGNALS = {
     "image_distance": "distance of hybridgnet-jsrt's code",
-    "spread": "spread of hybridgnet-chexmask's landmarks",
+    "spread": "spread of hybridgnet-jsrt's landmarks",
 }
 OWN_SIGNALS = IMAGE_SIGNALS | {"decoder_spread": "the same before the refinement"}
 MASK_ALONE = ["postdae", "aenet", "aenet_distance", "faults"]
@@ -90,7 +89,7 @@ def timed(clock: Clock, key: str, run: Callable[[], Any]) -> Any:
 def image_columns(image: Image, models: Mapping[str, Any], distance: LatentDistance, clock: Clock) -> Row:
     """What HybridGNet says of an image, in columns ``SIGNAL/ORGAN``."""
     far = timed(clock, "image_distance", lambda: distance(image))
-    spread = timed(clock, "spread", lambda: predictive_spread(image, models["sampled"]))
+    spread = timed(clock, "spread", lambda: predictive_spread(image, models["hybridgnet"]))
     return {f"image_distance/{organ}": far for organ in ORGANS} | {
         f"spread/{organ}": spread.of(organ) for organ in ORGANS
     }
@@ -138,8 +137,8 @@ def own_rows(jsrt: Path, models: Mapping[str, Any], distance: LatentDistance, li
         _, labels = case.read(ORGANS, 2)
         image = read_image(jsrt / "images" / f"{case.id}.png")
         truth = {organ: labels == value for value, organ in enumerate(ORGANS, start=1)}
-        dice = mask_agreement(models["sampled"].predict(image), truth)
-        coarse = predictive_spread(image, models["sampled"], refined=False)
+        dice = mask_agreement(models["hybridgnet"].predict(image), truth)
+        coarse = predictive_spread(image, models["hybridgnet"], refined=False)
         row = {"image": case.id} | image_columns(image, models, distance, {})
         row |= {f"true/{organ}": dice[organ] for organ in ORGANS}
         rows.append(row | {f"decoder_spread/{organ}": coarse.of(organ) for organ in ORGANS})
@@ -304,7 +303,7 @@ def record_of(found: Measured) -> dict[str, Any]:
             f"{', '.join(sorted(unseen))}; the calibrations are the same as above."
         ),
         "about_own": (
-            f"True Dice of {NETWORKS['sampled']}'s own contours against the masks of SCR on the "
+            f"True Dice of {NETWORKS['hybridgnet']}'s own contours against the masks of SCR on the "
             f"{len(found.own)} images of JSRT's validation split, which it was not trained on. The mean "
             f"spread is {mean_spread:.1e} pixels of the image."
         ),
