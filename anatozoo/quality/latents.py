@@ -245,8 +245,8 @@ def predictive_spread(
         CheXmask-U (Gaggion et al., MIDL 2026) trains for this: its KL weight rises from 1e-5 to 1e-2 over 200
         epochs. A network with 1e-5 throughout, as HybridGNet was published, has codes of almost no variance,
         and a spread of some 1e-4 pixels. The package's checkpoints were trained with a larger weight since
-        version 1.2.0: their spread rises with noise and hidden parts, but is far smaller than errors, does not
-        find bad contours among undamaged images, and thresholds of CheXmask-U do not apply.
+        version 1.2.0: their spread rises with noise and hidden parts, but it is far smaller than errors and
+        does not find bad contours among undamaged images. Thresholds of CheXmask-U do not apply.
 
     Args:
         image: see `anatozoo.read_image`.
