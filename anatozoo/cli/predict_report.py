@@ -108,9 +108,9 @@ def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, qui
         more = len(summary.failed) - _MOST_REASONS
         print(f"anatozoo: failed: {more} more; their reasons are in {summary.manifest}", file=sys.stderr)
     if summary.partly:
-        first, last = summary.partly[0], task.done.split()[-1]
-        count = f"{len(summary.partly)} {task.one}{'s' * (len(summary.partly) > 1)}"
-        print(f"anatozoo: not {last}: {count}, first {first.file!r}: {first.reason}", file=sys.stderr)
+        first = summary.partly[0]
+        lacking = f"not {task.done[-1]}: {len(summary.partly)} {task.one}{'s' * (len(summary.partly) > 1)}"
+        print(f"anatozoo: {lacking}, first {first.file!r}: {first.reason}", file=sys.stderr)
     if as_json:
         print(json.dumps(_as_json(summary, task), indent=2))
     elif not quiet:
@@ -120,10 +120,10 @@ def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, qui
 def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
     total, failed, before = len(summary.rows), len(summary.failed), summary.already_done
     new = total - failed - before
-    parts = [f"{new} {task.done}"]
+    parts = [f"{new} {' and '.join(task.done)}"]
     if summary.partly:
-        start, last = task.done.split(" and ")
-        parts = [f"{new} {start}", f"{new - len(summary.partly)} {last}"]
+        *whole, last = task.done
+        parts = [*(f"{new} {word}" for word in whole), f"{new - len(summary.partly)} {last}"]
     parts += [f"{before} done already"] if before else []
     parts += [f"{failed} failed"] if failed else []
     inputs = f"1 {task.one}" if total == 1 else f"{total} {task.one}s"
@@ -139,7 +139,7 @@ def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
         "out": str(summary.out),
         "manifest": str(summary.manifest),
         "total": len(summary.rows),
-        task.done.split()[-1]: len(summary.rows) - failed - before - len(summary.partly),
+        task.done[-1]: len(summary.rows) - failed - before - len(summary.partly),
         "already_done": before,
         "failed": failed,
         "seconds": round(summary.seconds, 3),

@@ -48,7 +48,7 @@ class RunSummary:
     @property
     def partly(self) -> tuple[Row, ...]:
         """Rows of the inputs whose results were written without a part; `Row.reason` says why."""
-        return tuple(row for row in self.rows if row.status == "ok" and row.reason)
+        return tuple(row for row in self.rows if row.partly)
 
 
 def run_task(

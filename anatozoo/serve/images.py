@@ -36,7 +36,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     """
 
     one: ClassVar[str] = "image"
-    done: ClassVar[str] = "segmented"
+    done: ClassVar[tuple[str, ...]] = ("segmented",)
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = SegmentationResult.formats

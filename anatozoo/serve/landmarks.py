@@ -43,7 +43,7 @@ class FindLandmarks(FileTask[OrganMasks, MaskContourResult]):
     """
 
     one: ClassVar[str] = "mask"
-    done: ClassVar[str] = "traced"
+    done: ClassVar[tuple[str, ...]] = ("traced",)
     doing: ClassVar[str] = "finding landmarks"
     accepts: ClassVar[tuple[str, ...]] = ("spacing_mm", "classes")
     ending: ClassVar[str] = MASK_ENDING

@@ -83,6 +83,11 @@ class Row:
     fingerprint: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def partly(self) -> bool:
+        """Whether the result was written without its last part; `reason` says why."""
+        return self.status == "ok" and bool(self.reason)
+
     def fields(self, layout: Layout = PLAIN) -> tuple[str, ...]:
         """Texts in the order of the columns; flags and outputs are separated by semicolons."""
         return (

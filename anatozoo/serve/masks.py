@@ -34,7 +34,7 @@ class RepairMasks(FileTask[Path, RepairResult]):
     """
 
     one: ClassVar[str] = "mask"
-    done: ClassVar[str] = "repaired"
+    done: ClassVar[tuple[str, ...]] = ("repaired",)
     doing: ClassVar[str] = "repairing"
     accepts: ClassVar[tuple[str, ...]] = ("spacing_mm", "classes")
     ending: ClassVar[str] = MASK_ENDING
@@ -106,7 +106,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     """
 
     one: ClassVar[str] = "image"
-    done: ClassVar[str] = "segmented and repaired"
+    done: ClassVar[tuple[str, ...]] = ("segmented", "repaired")
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = RepairResult.formats

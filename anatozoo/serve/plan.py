@@ -122,6 +122,6 @@ def check_names(jobs: Sequence[Job[Any]], folder: Path, *, may_replace: bool) ->
 def is_done(job: Job[Any], folder: Path) -> bool:
     """Whether an earlier run did this very job wholly and all its outputs are there."""
     row = job.earlier
-    if row is None or row.status != "ok" or row.reason or row.fingerprint != job.fingerprint:
+    if row is None or row.status != "ok" or row.partly or row.fingerprint != job.fingerprint:
         return False
     return set(job.names) <= set(row.outputs) and all((folder / name).is_file() for name in job.names)

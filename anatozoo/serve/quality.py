@@ -194,7 +194,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
     """
 
     one: ClassVar[str] = "image"
-    done: ClassVar[str] = "segmented and judged"
+    done: ClassVar[tuple[str, ...]] = ("segmented", "judged")
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
@@ -293,7 +293,7 @@ class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
     """
 
     one: ClassVar[str] = "image"
-    done: ClassVar[str] = "judged"
+    done: ClassVar[tuple[str, ...]] = ("judged",)
     doing: ClassVar[str] = "judging"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     largest_batch: ClassVar[int | None] = 1

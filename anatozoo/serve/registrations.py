@@ -66,7 +66,7 @@ class RegisterPairs(Task[Pair, ReadPair, Registered]):
     """
 
     one: ClassVar[str] = "pair"
-    done: ClassVar[str] = "registered"
+    done: ClassVar[tuple[str, ...]] = ("registered",)
     doing: ClassVar[str] = "registering"
     layout: ClassVar[Layout] = Layout(
         "name", ("models", SOURCE, *IMAGES, *MASKS), ("folding_percent", "dice_before", "dice_after")

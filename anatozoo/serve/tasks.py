@@ -52,7 +52,7 @@ class Task(ABC, Generic[Source, Item, Result]):
 
     Attributes:
         one: an input, in a word.
-        done: what has become of it in the end.
+        done: what has become of it in the end, a word for each part; `lacks` speaks of the last.
         doing: what is happening to it.
         layout: columns of the table.
         accepts: options of `ReadOptions` that it takes.
@@ -64,7 +64,7 @@ class Task(ABC, Generic[Source, Item, Result]):
     """
 
     one: ClassVar[str]
-    done: ClassVar[str]
+    done: ClassVar[tuple[str, ...]]
     doing: ClassVar[str]
     layout: ClassVar[Layout]
     accepts: ClassVar[tuple[str, ...]]

@@ -54,7 +54,7 @@ class VolumeTask(FileTask[Path, Any]):
 class SegmentVolumes(VolumeTask):
     """Segment volumes."""
 
-    done: ClassVar[str] = "segmented"
+    done: ClassVar[tuple[str, ...]] = ("segmented",)
     doing: ClassVar[str] = "segmenting"
     alone: ClassVar[str] = (
         "{name} segments volumes, which are repaired in a run of their own: give the folder of these "
@@ -66,7 +66,7 @@ class SegmentVolumes(VolumeTask):
 class RestoreVolumes(VolumeTask):
     """Make fine slices of thick ones."""
 
-    done: ClassVar[str] = "restored"
+    done: ClassVar[tuple[str, ...]] = ("restored",)
     doing: ClassVar[str] = "restoring"
     alone: ClassVar[str] = "{name} restores volumes; only a segmentation can be followed."
     formats = RestoredVolume.formats

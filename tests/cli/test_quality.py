@@ -18,6 +18,7 @@ from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas
 from anatozoo.quality.engines import Composed, Demons
 from anatozoo.results.field import RegistrationResult
+from anatozoo.serve.quality import JudgeMasks
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 from tests.support.fake_model import FakeSegmenter
@@ -165,6 +166,20 @@ def test_predictions_are_judged_as_they_are_made(
         )
         assert main([*map(str, arguments), *more]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unmoved")
+def test_a_run_of_one_part_may_lack_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(JudgeMasks, "lacks", lambda self, result: "too faint" * ("005" in result.image))
+    arguments = (root / "scans", root / "masks", "--atlas", root / "small", "--engine", "unmoved")
+    assert quality(*arguments, "--out", tmp_path) == 3
+    captured = capsys.readouterr()
+    assert "2 images: 1 judged in" in captured.out
+    assert "anatozoo: not judged: 1 image, first 'JPCLN005.png': too faint" in captured.err
+    assert quality(*arguments, "--out", tmp_path) == 3
+    assert "2 images: 0 judged, 1 done already in" in capsys.readouterr().out
 
 
 def test_engines_of_other_dimensions_are_refused_before_the_run(
