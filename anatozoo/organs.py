@@ -1,6 +1,6 @@
 """Names, order, landmarks and pairs of the organs of chest radiographs, and names of sets of them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 LUNGS = {"lung_right": 44, "lung_left": 50}
 LUNGS_HEART = {**LUNGS, "heart": 26}
@@ -22,3 +22,9 @@ ORGAN_SETS: Mapping[str, Mapping[str, int]] = {
 def parts_of(organ: str) -> tuple[str, ...]:
     """The two organs of a pair, or the organ alone."""
     return PAIRS.get(organ, (organ,))
+
+
+def with_pairs(organs: Collection[str]) -> list[str]:
+    """Organs in their order, then the other pairs whose two organs are among them."""
+    pairs = (pair for pair, parts in PAIRS.items() if pair not in organs and set(parts) <= set(organs))
+    return [*organs, *pairs]

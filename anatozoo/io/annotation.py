@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.organs import PAIRS
+from anatozoo.organs import PAIRS, parts_of, with_pairs
 
 
 def both_sides(names: Collection[str], organs: Collection[str]) -> str:
@@ -70,12 +70,10 @@ def exchanged_sides(middles: Mapping[str, float]) -> dict[str, bool]:
 
 def join_pairs(masks: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, npt.NDArray[np.bool_]]:
     """Masks of organs, and of the pairs whose two organs are both there."""
-    together = {
-        pair: masks[one] | masks[other]
-        for pair, (one, other) in PAIRS.items()
-        if pair not in masks and one in masks and other in masks
+    return {
+        name: masks[name] if name in masks else np.logical_or(*(masks[part] for part in parts_of(name)))
+        for name in with_pairs(masks)
     }
-    return dict(masks) | together
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
 from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
 from anatozoo.io.raw import read_raw
-from anatozoo.organs import PAIRS, parts_of
+from anatozoo.organs import PAIRS, parts_of, with_pairs
 from anatozoo.text import alike
 
 Mask = npt.NDArray[np.bool_]
@@ -131,7 +131,7 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
     if spacing_mm is not None:
         found = replace(found, grid=found.grid.with_spacing(spacing_mm))
     what = f"the mask {Path(found.name).name!r}"
-    known = [*organs, *(pair for pair, parts in PAIRS.items() if set(parts) <= set(organs))]
+    known = with_pairs(organs)
     if stray := [organ for organ in found.masks if organ not in known]:
         meant = [f"{organ} looks like {near}. " for organ in stray if (near := alike(organ, known))]
         raise ImageError(

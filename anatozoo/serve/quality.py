@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
-from anatozoo.organs import PAIRS
+from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.engines import Engine, check_axes
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
@@ -66,7 +66,7 @@ class Judge:
         classes: tuple[str, ...] | None = None,
         selector: Selector | None = None,
     ) -> None:
-        if classes and not _with_pairs(classes) & set(atlas.organs):
+        if classes and set(atlas.organs).isdisjoint(with_pairs(classes)):
             raise ConfigError(
                 f"none of the classes {', '.join(classes)} is an organ of the atlas {atlas.name}, which has "
                 f"{', '.join(atlas.organs)}."
@@ -265,17 +265,11 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
 
 
 def _check_organs(model: Any, atlas: Atlas) -> None:
-    if not _with_pairs(model.organs) & set(atlas.organs):
+    if set(atlas.organs).isdisjoint(with_pairs(model.organs)):
         raise ConfigError(
             f"{model.checkpoint_name} draws {', '.join(sorted(model.organs))}, and the atlas {atlas.name} "
             f"has {', '.join(atlas.organs)}; take an atlas of these organs."
         )
-
-
-def _with_pairs(organs: Iterable[str]) -> set[str]:
-    """Organs, and the pairs whose two organs are both there."""
-    names = set(organs)
-    return names | {pair for pair, parts in PAIRS.items() if set(parts) <= names}
 
 
 class JudgeMasks(FileTask[tuple[GridImage, Annotation], QualityResult]):
