@@ -112,14 +112,14 @@ class Judge:
 
     def register(self, image: GridImage) -> RegisteredImage:
         """Register an image to the atlas, to judge any number of its segmentations."""
-        atlas, reason, name = self.atlas, self.no_intervals, stem_of(Path(image.name))
-        if atlas.intervals is not None and (reason := self.shortage(name)):
-            # Said in the result, not by a warning for each image.
-            atlas = atlas.with_intervals(None)
+        name = stem_of(Path(image.name))
+        shortage = "" if self.atlas.intervals is None else self.shortage(name)
+        # Said in the result, not by a warning for each image.
+        atlas = self.atlas.with_intervals(None) if shortage else self.atlas
         registered = register_to_atlas(
             image, atlas, engine=self.engine, selector=self.selector, count=self.count, exclude=[name]
         )
-        return replace(registered, no_intervals=reason)
+        return replace(registered, no_intervals=self.no_intervals or shortage)
 
     def shortage(self, name: str) -> str:
         """Why an image of this name is compared with fewer atlas images than others; empty if it is not."""
