@@ -22,10 +22,12 @@ class Engine(Protocol):
     Attributes:
         name: name in results.
         version: changes whenever the same images may give another field.
+        axes: dimensions of the images that it registers, 2 or 3; None where it takes both.
     """
 
     name: str
     version: str
+    axes: int | None
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register a moving image to a fixed one; either both have a spacing, or neither."""
@@ -35,6 +37,7 @@ class Bspline:
     """Affine registration and then B-splines, both by mutual information: SimpleITK, seconds for a pair."""
 
     name = "bspline"
+    axes: int | None = None
 
     def __init__(self) -> None:
         self.version = _version_of_simpleitk()
@@ -50,6 +53,7 @@ class Demons:
     """Affine registration and then diffeomorphic demons on grey levels: SimpleITK."""
 
     name = "demons"
+    axes: int | None = None
 
     def __init__(self) -> None:
         self.version = _version_of_simpleitk()
@@ -69,6 +73,7 @@ class Elastix:
     """
 
     name = "elastix"
+    axes: int | None = None
 
     def __init__(self) -> None:
         from anatozoo.quality.elastix import version
@@ -94,7 +99,7 @@ class Learned:
         self.model = model
         self.name, self.version = str(model.checkpoint_name), str(model.checkpoint_version)
         self.weights_digest = str(getattr(model, "weights_digest", ""))
-        self.axes = len(model.shape)
+        self.axes: int | None = len(model.shape)
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register in the network's own frame."""
@@ -112,12 +117,17 @@ class Composed:
         engines: at least one, in the order in which they register.
 
     Raises:
-        ConfigError: the list is empty.
+        ConfigError: the list is empty, or its engines register images of different dimensions.
     """
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         if not engines:
             raise ConfigError("name at least one engine.")
+        takers = {engine.axes: engine.name for engine in engines if engine.axes is not None}
+        if len(takers) > 1:
+            said = ", ".join(f"{name} registers images of {axes} dimensions" for axes, name in takers.items())
+            raise ConfigError(f"{said}: these engines cannot follow one another.")
+        self.axes = next(iter(takers), None)
         self.engines = tuple(engines)
         self.name = "+".join(engine.name for engine in engines)
         self.version = "+".join(engine.version for engine in engines)
@@ -188,7 +198,7 @@ def engine_of(engine: EngineLike) -> Engine:
 
     Raises:
         UnknownCheckpoint: there is no checkpoint of this name.
-        ConfigError: the checkpoint registers no images, or the list is empty.
+        ConfigError: the checkpoint registers no images, or the list cannot be composed, see `Composed`.
     """
     if isinstance(engine, Sequence) and not isinstance(engine, str):
         engines = [engine_of(each) for each in engine]
@@ -196,25 +206,6 @@ def engine_of(engine: EngineLike) -> Engine:
     if not isinstance(engine, str):
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)
-
-
-def check_axes(engine: Engine, axes: int) -> None:
-    """Refuse an engine of images with another number of dimensions.
-
-    Args:
-        engine: the engine; one that does not say its number of dimensions takes all.
-        axes: 2 or 3, the dimensions of the images.
-
-    Raises:
-        ConfigError: the engine, or one of a `Composed`, registers images of other dimensions.
-    """
-    for each in engine.engines if isinstance(engine, Composed) else (engine,):
-        taken = getattr(each, "axes", axes)
-        if taken != axes:
-            raise ConfigError(
-                f"{each.name} registers images of {taken} dimensions, and those of the atlas have {axes}; "
-                "choose another engine."
-            )
 
 
 def _version_of_simpleitk() -> str:

@@ -21,7 +21,7 @@ from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
 from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
-from anatozoo.quality.engines import Engine, check_axes
+from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
 from anatozoo.results.quality import CALIBRATED, QualityResult
@@ -71,7 +71,11 @@ class Judge:
                 f"none of the classes {', '.join(classes)} is an organ of the atlas {atlas.name}, which has "
                 f"{', '.join(atlas.organs)}."
             )
-        check_axes(engine, len(atlas.shape))
+        if engine.axes not in (None, len(atlas.shape)):
+            raise ConfigError(
+                f"{engine.name} registers images of {engine.axes} dimensions, and those of the atlas have "
+                f"{len(atlas.shape)}; choose another engine."
+            )
         atlas.check_selector(selector)
         judging = judging_of(atlas, engine, selector, min(count, len(atlas)))
         self.no_intervals = "" if atlas.intervals is None else atlas.intervals.refusal(judging)

@@ -195,7 +195,7 @@ def test_engines_of_other_dimensions_are_refused_before_the_run(
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
     scans, atlas, out = reliable / "scans", reliable / "atlas", tmp_path / "out"
     assert calibrate(reliable, atlas) == 1
-    said = "solid registers images of 3 dimensions, and those of the atlas have 2"
+    said = "unmoved+solid registers images of 3 dimensions, and those of the atlas have 2"
     assert said in capsys.readouterr().err
     assert quality(scans, reliable / "one", "--atlas", atlas, "--out", out) == 1
     assert said in capsys.readouterr().err

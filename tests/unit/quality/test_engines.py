@@ -93,6 +93,20 @@ def test_grids_of_different_sizes_follow_one_another() -> None:
         composed(shift, first)
 
 
+def test_engines_of_planes_and_of_volumes_do_not_follow_one_another() -> None:
+    flat, solid = Shift(), Wave()
+    flat.axes, solid.axes = 2, 3
+    assert Composed([Shift(), solid, Shift()]).axes == 3
+    assert engine_of([Shift(), Shift()]).axes is None
+    said = (
+        "shift registers images of 2 dimensions, wave registers images of 3 dimensions: these engines cannot"
+    )
+    with pytest.raises(ConfigError, match=said):
+        engine_of([flat, Shift(), solid])
+    with pytest.raises(ConfigError, match="cannot follow one another"):
+        Composed([Composed([flat, Shift()]), solid])
+
+
 def test_a_list_of_one_engine_is_that_engine() -> None:
     engine = Shift()
     assert engine_of([engine]) is engine

@@ -27,6 +27,7 @@ class Shift:
 
     name = "shift"
     version = "1"
+    axes: int | None = None
 
     def __init__(self, x: float = 0.0) -> None:
         self.x = x

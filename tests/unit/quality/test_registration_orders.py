@@ -136,7 +136,7 @@ def test_quality_is_estimated_alike() -> None:
     pixels, labels = brain(1)
 
     class Nothing:
-        name, version = "nothing", "1"
+        name, version, axes = "nothing", "1", None
 
         def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
             field = np.zeros((*fixed.grid.shape, 3), np.float32)
