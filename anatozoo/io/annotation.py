@@ -32,11 +32,6 @@ def shown_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:
     if not masks:
         return None
     box = masks[0] if len(masks) == 1 else np.logical_or.reduce(masks)
-    if box.ndim == 2 and box.size:
-        import cv2
-
-        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(box).view(np.uint8))
-        return (slice(y, y + height), slice(x, x + width)) if width else None
     found: list[slice] = []
     for axis in range(box.ndim):
         filled = np.flatnonzero(box.any(tuple(set(range(box.ndim)) - {axis})))
