@@ -21,8 +21,7 @@ from anatozoo.cli.evaluate_options import (
     strengths,
 )
 from anatozoo.cli.output import error_console
-from anatozoo.cli.predict import load_named
-from anatozoo.cli.run_options import add_samples
+from anatozoo.cli.run_options import add_samples, load_named
 from anatozoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
-from anatozoo.cli.predict import load_named, result_formats
 from anatozoo.cli.predict_report import run_reported
-from anatozoo.cli.run_options import add_device, add_overwrite, add_report_options, add_spacing
+from anatozoo.cli.run_options import (
+    add_device,
+    add_overwrite,
+    add_report_options,
+    add_spacing,
+    load_named,
+    result_formats,
+)
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.text import some
 

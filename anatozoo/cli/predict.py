@@ -14,8 +14,9 @@ from anatozoo.cli.run_options import (
     add_report_options,
     add_samples,
     add_spacing,
+    load_named,
+    result_formats,
 )
-from anatozoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -232,41 +233,3 @@ def _judge(args: argparse.Namespace) -> Judge | None:
     from anatozoo.quality.atlas import Atlas
 
     return judge_of(args, Atlas.load(args.quality))
-
-
-def load_named(name: str, device: str, precision: str = "32", samples: int | None = None) -> Any:
-    """The checkpoint of this name on a device, whose predictions have a precision and a number of samples.
-
-    Raises:
-        AnatozooError: there is none, or it cannot compute so.
-    """
-    from anatozoo.zoo.hub import load
-
-    model = load(name, device=device, trainable=False)
-    if precision != "32":
-        from anatozoo.tasks.base import Predictor
-        from anatozoo.tasks.precision import autocast_type
-
-        if not isinstance(model, Predictor):
-            raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
-        autocast_type(precision, device.partition(":")[0])
-        model.precision = precision
-    if samples is not None:
-        if not hasattr(model, "sampled"):
-            raise ConfigError(f"{name} does not say how its latent code is sampled; leave --samples out.")
-        model.samples = model.sampled(samples)
-    return model
-
-
-def result_formats(text: str) -> tuple[str, ...]:
-    """Formats of any kind of run; which of them the checkpoint's results have is known later."""
-    from anatozoo.serve.outputs import EVERY
-
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    known = dict.fromkeys(name for kind in EVERY for name in kind.endings)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"no output format {', '.join(unknown) or 'is given'}; use {', '.join(known)}."
-        )
-    return names

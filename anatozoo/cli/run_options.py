@@ -1,4 +1,4 @@
-"""Options that commands share which run a checkpoint over many inputs."""
+"""What commands share that run a checkpoint over many inputs: their options, and loading it by them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from anatozoo.cli.evaluate_options import positive
+from anatozoo.errors import ConfigError
 
 
 class Spacing(argparse.Action):
@@ -59,7 +60,6 @@ def add_samples(parser: argparse._ActionsContainer, effect: str) -> None:
 
 
 def _samples(text: str) -> int:
-    from anatozoo.errors import ConfigError
     from anatozoo.results.contours import checked_samples
 
     try:
@@ -83,3 +83,41 @@ def add_spacing(parser: argparse._ActionsContainer, axes: str) -> None:
         action=Spacing,
         help=f"pixel spacing in mm, which overrides that of the files: one number for all axes, or {axes}",
     )
+
+
+def result_formats(text: str) -> tuple[str, ...]:
+    """Formats of any kind of run; which of them the checkpoint's results have is known later."""
+    from anatozoo.serve.outputs import EVERY
+
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    known = dict.fromkeys(name for kind in EVERY for name in kind.endings)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"no output format {', '.join(unknown) or 'is given'}; use {', '.join(known)}."
+        )
+    return names
+
+
+def load_named(name: str, device: str, precision: str = "32", samples: int | None = None) -> Any:
+    """The checkpoint of this name on a device, whose predictions have a precision and a number of samples.
+
+    Raises:
+        AnatozooError: there is none, or it cannot compute so.
+    """
+    from anatozoo.zoo.hub import load
+
+    model = load(name, device=device, trainable=False)
+    if precision != "32":
+        from anatozoo.tasks.base import Predictor
+        from anatozoo.tasks.precision import autocast_type
+
+        if not isinstance(model, Predictor):
+            raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
+        autocast_type(precision, device.partition(":")[0])
+        model.precision = precision
+    if samples is not None:
+        if not hasattr(model, "sampled"):
+            raise ConfigError(f"{name} does not say how its latent code is sampled; leave --samples out.")
+        model.samples = model.sampled(samples)
+    return model

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from anatozoo.data.case import Case, annotated
 from anatozoo.errors import DataError
-from anatozoo.io.annotation import both_sides
+from anatozoo.organs import PAIRS
 from anatozoo.text import alike
 
 
@@ -16,6 +16,15 @@ def by_source(cases: Sequence[Case]) -> dict[str, list[Case]]:
     for case in cases:
         found[case.domain].append(case)
     return found
+
+
+def both_sides(names: Collection[str], organs: Collection[str]) -> str:
+    """What to say of names for two organs together where each is an organ by itself; ends in a semicolon."""
+    return "".join(
+        f"{pair} are both sides in one, but {' and '.join(sides)} are needed each by itself; "
+        for pair, sides in PAIRS.items()
+        if pair in names and set(sides) <= set(organs)
+    )
 
 
 def check_sources(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,6 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.organs import PAIRS, parts_of, with_pairs
-
-
-def both_sides(names: Collection[str], organs: Collection[str]) -> str:
-    """What to say of names for two organs together where each is an organ by itself; ends in a semicolon."""
-    return "".join(
-        f"{pair} are both sides in one, but {' and '.join(sides)} are needed each by itself; "
-        for pair, sides in PAIRS.items()
-        if pair in names and set(sides) <= set(organs)
-    )
 
 
 def shown_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:
