@@ -21,6 +21,7 @@ def weighted_levels(values: Sequence[Tensor]) -> Tensor:
     Args:
         values: the loss of each output, scalars, the final one first.
     """
+    # MONAI's DeepSupervisionLoss has a floor and is not normalised: more outputs would outweigh other terms.
     shares = torch.tensor([LATER_OUTPUTS**level for level in range(len(values))])
     return ((shares / shares.sum()).to(values[0].device) * torch.stack(list(values))).sum()
 
