@@ -19,15 +19,16 @@ from anatozoo.zoo.files import write_text
 Row = dict[str, Any]
 
 
-def options_of(description: str | None, *, threads: int) -> argparse.ArgumentParser:
-    """A parser of the options that all scripts have."""
+def options_of(description: str | None, *, threads: int, on_split: bool = True) -> argparse.ArgumentParser:
+    """A parser of the options that scripts share; those that measure `on_split` may allow a dealt one."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--threads", type=int, default=threads, help=f"of torch (default: {threads})")
     parser.add_argument("--out", type=Path, help="folder for the tables")
-    parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
+    if on_split:
+        parser.add_argument("--allow-dealt-split", action="store_true", help="also if no list names it")
     return parser
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from comparing import options_of
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from anatozoo.cli.train import NOT_FOR_USERS
@@ -32,14 +33,9 @@ def keep_quiet() -> None:
 
 def options_of_fits(description: str | None) -> argparse.ArgumentParser:
     """A parser of the options that the scripts of trainings have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder with JSRT and the landmark data set")
+    parser = options_of(description, threads=1, on_split=False)
     parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
     parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--out", type=Path, help="folder for the tables")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     return parser
 

@@ -19,8 +19,9 @@ nnU-Net, with background or with nnU-Net's label "ignore".
 The code of an image, the mean of HybridGNet's latents or the averages of the channels of a U-Net's coarsest
 map, tells how far a network keeps the two hospitals apart: by a classifier of hospitals, silhouettes and MMD.
 
-A run is kept in a file of `--work`, and done once. `--only` and `--seed` choose runs, so that they can be
-done apart; `--report` puts together whatever runs there are, of all organs and hospitals.
+`--root` holds JSRT and the landmark data set. A run is kept in a file of `--work`, and done once. `--only`
+and `--seed` choose runs, so that they can be done apart; `--report` puts together whatever runs there are, of
+all organs and hospitals.
 """
 
 import argparse
