@@ -198,12 +198,18 @@ def engine_of(engine: EngineLike) -> Engine:
 
     Raises:
         UnknownCheckpoint: there is no checkpoint of this name.
-        ConfigError: the checkpoint registers no images, or the list cannot be composed, see `Composed`.
+        ConfigError: the checkpoint registers no images, the engine does not say its ``axes``, or the list
+            cannot be composed, see `Composed`.
     """
     if isinstance(engine, Sequence) and not isinstance(engine, str):
         engines = [engine_of(each) for each in engine]
         return engines[0] if len(engines) == 1 else Composed(engines)
     if not isinstance(engine, str):
+        if not hasattr(engine, "axes"):
+            raise ConfigError(
+                f"the engine {type(engine).__name__} does not say which images it registers: give it axes = 2, "
+                "3, or None for both."
+            )
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)
 

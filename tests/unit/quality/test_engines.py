@@ -116,3 +116,11 @@ def test_a_list_of_one_engine_is_that_engine() -> None:
         engine_of([])
     with pytest.raises(ConfigError, match="registers no images"):
         engine_of(["demons", "hybridgnet-jsrt"])
+
+
+def test_an_engine_of_ones_own_says_its_dimensions() -> None:
+    class Mute:
+        name, version = "mute", "1"
+
+    with pytest.raises(ConfigError, match="Mute does not say which images it registers: give it axes"):
+        engine_of(["bspline", Mute()])  # type: ignore[list-item]
