@@ -207,8 +207,8 @@ def engine_of(engine: EngineLike) -> Engine:
     if not isinstance(engine, str):
         if not hasattr(engine, "axes"):
             raise ConfigError(
-                f"the engine {type(engine).__name__} does not say which images it registers: give it axes = 2, "
-                "3, or None for both."
+                f"the engine {type(engine).__name__} does not say which images it registers: give it axes = "
+                "2, 3, or None for both."
             )
         return engine
     return ENGINES[engine]() if engine in ENGINES else _learned(engine)
