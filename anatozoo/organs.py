@@ -28,3 +28,8 @@ def with_pairs(organs: Collection[str]) -> list[str]:
     """Organs in their order, then the other pairs whose two organs are among them."""
     pairs = (pair for pair, parts in PAIRS.items() if pair not in organs and set(parts) <= set(organs))
     return [*organs, *pairs]
+
+
+def annotated(organ: str, names: Collection[str]) -> bool:
+    """Whether an organ, or both of its sides, are among the names of what is annotated."""
+    return organ in names or all(part in names for part in parts_of(organ))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from anatozoo.data.case import Case, annotated
+from anatozoo.data.case import Case
 from anatozoo.errors import DataError
-from anatozoo.organs import PAIRS
-from anatozoo.text import alike
+from anatozoo.io.annotation import misspelt
+from anatozoo.organs import PAIRS, annotated
 
 
 def by_source(cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -56,7 +56,7 @@ def check_sources(
     useful = any(annotated(organ, names) for organ in organs for names in named.values())
     for source, names in named.items():
         lacking = [organ for organ in organs if not annotated(organ, names)]
-        meant = {name: near for name in sorted(names - set(organs)) if (near := alike(name, lacking))}
+        meant = misspelt(names, organs)
         if organs and len(lacking) == len(organs):
             foreign = (
                 f"{root}: the source {source} annotates {', '.join(sorted(names))}, none of which is an "

@@ -16,7 +16,7 @@ from anatozoo.io.images import Image
 from anatozoo.io.landmarks import Points, draw_organ_mask
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.splits import Origin
-from anatozoo.organs import parts_of
+from anatozoo.organs import annotated, parts_of
 
 METADATA = ("sex", "age", "view")
 """Facts about a radiograph that its row in an evaluation holds."""
@@ -111,11 +111,6 @@ class Drawn:
     def parts(self, organ: str) -> tuple[str, ...]:
         """The names under which an organ is drawn: its own, or those of its two sides."""
         return (organ,) if organ in self.organs else parts_of(organ)
-
-
-def annotated(organ: str, organs: Collection[str]) -> bool:
-    """Whether an organ, or both of its sides, are annotated."""
-    return organ in organs or all(part in organs for part in parts_of(organ))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.organs import PAIRS, parts_of, with_pairs
+from anatozoo.organs import PAIRS, annotated, parts_of, with_pairs
+from anatozoo.text import alike
+
+
+def misspelt(names: Collection[str], organs: Collection[str]) -> dict[str, str]:
+    """Name that is none of the organs -> the organ that lacks and that it may be meant for."""
+    lacking = [organ for organ in organs if not annotated(organ, names)]
+    return {name: near for name in sorted({*names} - {*organs}) if (near := alike(name, lacking))}
 
 
 def shown_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:

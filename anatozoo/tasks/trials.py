@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.data.case import Case as DataCase
-from anatozoo.data.case import annotated
 from anatozoo.data.layouts.registry import LAYOUTS, find_cases
 from anatozoo.errors import AnatozooError, ConfigError, DataError, GeometryError, ImageError
-from anatozoo.io.annotation import Annotation
+from anatozoo.io.annotation import Annotation, misspelt
 from anatozoo.io.grid import Grid, GridImage, itk_image
 from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
 from anatozoo.metrics.tables import with_facts
-from anatozoo.organs import PAIRS
+from anatozoo.organs import PAIRS, annotated
 from anatozoo.tasks.cases import label_dice
-from anatozoo.text import alike
 
 Judge = Callable[[Any], Case]
 FAILURES = (ImageError, DataError, GeometryError)
@@ -143,10 +141,9 @@ def unannotated(model: Any, cases: Sequence[DataCase]) -> list[str]:
     lacking = [organ for organ in organs if not annotated(organ, names) and organ not in paired]
     if not lacking:
         return []
-    foreign = sorted(names - set(organs))
-    hints = [f"{name}, which may be meant for {near}" for name in foreign if (near := alike(name, lacking))]
     said = [f"no case annotates {', '.join(lacking)}, so that nothing is measured there."]
-    return said + [f"the data annotate {hint}." for hint in hints]
+    hints = misspelt(names, organs).items()
+    return said + [f"the data annotate {name}, which may be meant for {near}." for name, near in hints]
 
 
 def measured(

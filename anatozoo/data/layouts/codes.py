@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from anatozoo.data.annotated import both_sides
-from anatozoo.data.case import annotated
 from anatozoo.data.layouts.base import Wanted
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.label_codes import BACKGROUND, LabelCodes, check_known, parse_labels
 from anatozoo.io.marks import organ_named
 from anatozoo.io.untrusted import read_json
+from anatozoo.organs import annotated
 
 FILES = ("dataset.json", "labels.json")
 _MOST_BYTES = 2**24
