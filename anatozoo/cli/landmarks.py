@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,11 +129,11 @@ def _task(args: argparse.Namespace, codes: LabelCodes | None) -> FindLandmarks:
     from anatozoo.serve.options import OptionError, ReadOptions
     from anatozoo.serve.tasks import kind_of
 
-    found, entries = find_entries(args.masks, codes, args.out)
-    found.check()
     model = load_named(args.checkpoint, args.device)
     if kind_of(model).job_class() is not FindLandmarks:
         raise ConfigError(f"{args.checkpoint} finds no landmarks of masks; use {CHECKPOINT}.")
+    found, entries = find_entries(args.masks, codes, args.out, tuple(model.organs))
+    found.check()
     try:
         return FindLandmarks(model, found, ReadOptions(args.spacing_mm), entries, codes)
     except OptionError as error:
@@ -140,21 +141,28 @@ def _task(args: argparse.Namespace, codes: LabelCodes | None) -> FindLandmarks:
         raise AssertionError("argparse ends the program") from error
 
 
-def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[Found, dict[Path, Entry]]:
-    """The masks of folders and files, and the files of each.
+def find_entries(
+    paths: list[str], codes: LabelCodes | None, out: str, organs: tuple[str, ...]
+) -> tuple[Found, dict[Path, Entry]]:
+    """The masks of folders and files of a model's organs, and the files of each.
 
     A mask is called by its file, or one of several files, one for each organ, by the folder that was given
     and the image's name, which stay when an organ comes or goes. What cannot be taken is missing, with the
-    reason: label maps whose values nobody named, and rows of tables of run lengths.
+    reason: label maps whose values nobody named, and rows of tables of run lengths. Folders of other names
+    are left out and said, but where a mask has nothing else or lacks an organ of a name that is alike, they
+    are kept among its files, so that it fails with their names.
 
     Raises:
         DataError: masks are to be read from the folder of the results.
     """
+    from anatozoo.io.annotation import misspelt
     from anatozoo.io.annotation_files import LANDMARKS, suffix_among
-    from anatozoo.io.annotations import find_annotations
+    from anatozoo.io.annotations import Entry, find_annotations
+    from anatozoo.organs import with_pairs
     from anatozoo.serve.inputs import Found, root_of
 
-    names = () if codes is None else codes.organs
+    known = with_pairs(organs)
+    names = (*organs, *(() if codes is None else codes.organs))
     entries: dict[Path, Entry] = {}
     roots: dict[Path, Path] = {}
     missing: dict[str, str] = {}
@@ -163,12 +171,17 @@ def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[
         if os.path.realpath(given) == os.path.realpath(out):
             raise DataError(f"{text} is also --out; choose another folder for the landmarks.")
         try:
-            listed = find_annotations(given, names, others=True).entries
+            listed = find_annotations(given, names, others=True)
         except AnatozooError as error:
             missing[str(given)] = str(error)
             continue
-        rows, unnamed = [], []
-        for name, entry in listed.items():
+        rows, unnamed, left_out = [], [], set[str]()
+        for name in sorted({*listed.entries, *listed.strangers}):
+            entry, others = listed.entries.get(name, Entry()), listed.strangers.get(name, {})
+            if others:
+                near = misspelt([*filter(None, entry.files), *others], known) if entry.files else others
+                left_out |= others.keys() - near.keys()
+                entry = Entry(dict(entry.files) | {o: file for o, file in others.items() if o in near})
             path = entry.files.get(None)
             if not entry.files:
                 rows.append(name)
@@ -177,6 +190,8 @@ def find_entries(paths: list[str], codes: LabelCodes | None, out: str) -> tuple[
             else:
                 called = given / name if path is None else path
                 entries[called], roots[called] = entry, root_of(given)
+        for folder in sorted(left_out):
+            print(f"anatozoo: {given / folder}/ is no organ of the model and is left out.", file=sys.stderr)
         reasons = []
         if unnamed:
             reasons.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,10 +114,13 @@ class Found:
     Attributes:
         entries: name of the image -> its annotation, in order of the names.
         ignored: files of other kinds.
+        strangers: name of the image -> name of a folder that is no known organ -> the file there; images
+            that only such folders have are here alone.
     """
 
     entries: Mapping[str, Entry]
     ignored: tuple[Path, ...] = ()
+    strangers: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
 
 def find_annotations(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> Found:
@@ -127,8 +130,8 @@ def find_annotations(path: Path, classes: Sequence[str] = (), *, others: bool = 
         path: a file, or a folder: of files named like their images, with or without the endings of
             `anatozoo predict`; or of one folder per organ, ``heart/NAME.png``, ``RL/NAME.npy``.
         classes: names of folders that are organs, besides those of the chest.
-        others: whether folders of masks with any other name are organs too, so that a reader can say that
-            it does not know them. Where files mark all organs, and in folders of images, they are not.
+        others: whether to list strangers too, folders of masks with any other name. Where files mark all
+            organs there are none, and folders of images are none.
 
     Raises:
         DataError: there is nothing, or two files annotate one image.
@@ -149,14 +152,15 @@ def _find_in_folder(folder: Path, classes: Sequence[str], others: bool) -> Found
     children = _without_copies(_visible(folder))
     plain = [child for child in children if child.is_file()]
     entries, ignored = _entries(plain)
-    organs = {child: _organ_of(child.name, classes) for child in children if child.is_dir()}
-    if others and not entries:
-        organs = {child: organ or _stranger(child) for child, organ in organs.items()}
+    folders = [child for child in children if child.is_dir()]
+    organs = {child: organ for child in folders if (organ := _organ_of(child.name, classes))}
+    others = others and not entries
+    strangers = _strangers(child for child in folders if others and child not in organs)
     by_organ: dict[str, dict[str | None, Path]] = {}
     # In the order in which organs are drawn, for later ones may cover earlier ones.
-    drawn = list(dict.fromkeys([*classes, *_DRAWN, *(organ for organ in organs.values() if organ)]))
-    for child, organ in sorted(organs.items(), key=lambda item: drawn.index(item[1]) if item[1] else -1):
-        for path in _visible(child) if organ else ():
+    drawn = list(dict.fromkeys([*classes, *_DRAWN]))
+    for child, organ in sorted(organs.items(), key=lambda item: drawn.index(item[1])):
+        for path in _visible(child):
             if not path.is_file():
                 continue
             if not suffix_among(path.name, _FILES):
@@ -166,22 +170,22 @@ def _find_in_folder(folder: Path, classes: Sequence[str], others: bool) -> Found
     if entries and by_organ:
         raise DataError(
             f"{folder} holds annotations beside folders of organs, such as {next(iter(entries))} beside "
-            f"{next(child.name for child, organ in organs.items() if organ)}/; move one of the two elsewhere."
+            f"{next(iter(organs)).name}/; move one of the two elsewhere."
         )
     entries |= {name: Entry(files) for name, files in by_organ.items()}
-    if not entries and (blurred := [path for path in plain if path.suffix.lower() in JPEG]):
+    if not entries and not strangers and (blurred := [path for path in plain if path.suffix.lower() in JPEG]):
         # JPEG is for images, which may lie beside masks; where there is nothing else, these are the masks.
         ignored = [path for path in ignored if path not in blurred]
         entries = {composed(path.stem): Entry({None: path}) for path in blurred}
-    if not entries:
-        seen = [path.name for path in ignored] + [f"{child.name}/" for child in organs]
+    if not entries and not strangers:
+        seen = [path.name for path in ignored] + [f"{child.name}/" for child in folders]
         more = "" if others else "; --classes names others"
         raise DataError(
             f"{folder} holds no annotation; {'there is ' + ', '.join(seen[:5]) if seen else 'it is empty'}. "
             f"Give the folder that holds {KINDS}; or one folder per organ (heart/, lung_left/, RL/, "
             f"...{more})."
         )
-    return Found(dict(sorted(entries.items())), tuple(ignored))
+    return Found(dict(sorted(entries.items())), tuple(ignored), dict(sorted(strangers.items())))
 
 
 def _without_copies(children: list[Path]) -> list[Path]:
@@ -209,11 +213,14 @@ def _organ_of(folder: str, classes: Sequence[str]) -> str | None:
     return LANDMARK_FOLDERS.get(folder) or MASK_FOLDERS.get(name)
 
 
-def _stranger(folder: Path) -> str | None:
-    """The name of a folder of masks that is none of the known organs; None for a folder of other files."""
-    if folder.name.lower() in _NO_ORGANS:
-        return None
-    return folder.name if any(suffix_among(path.name, _MASKS) for path in _visible(folder)) else None
+def _strangers(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
+    """Image -> name of a folder -> its mask there, of folders that are no known organs."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for path in _visible(folder) if folder.name.lower() not in _NO_ORGANS else ():
+            if path.is_file() and suffix_among(path.name, _MASKS):
+                found.setdefault(_image_of(path), {}).setdefault(folder.name, path)
+    return found
 
 
 def _entries(paths: Sequence[Path]) -> tuple[dict[str, Entry], list[Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError, ImageError
+from anatozoo.io.annotation import misspelt
 from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
 from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
 from anatozoo.io.raw import read_raw
 from anatozoo.organs import PAIRS, parts_of, with_pairs
-from anatozoo.text import alike
 
 Mask = npt.NDArray[np.bool_]
 Spacing = float | Sequence[float] | None
@@ -95,6 +95,8 @@ def read_entry(
     """
     from anatozoo.io.landmarks import draw_organ_mask
 
+    # By their names alone, for files of other organs may hold anything.
+    _check_names([organ for organ in entry.files if organ is not None], organs, name)
     # Only ranges of values ask for soft edges; without them, a reader says what is wrong with such a file.
     ranged = codes is not None and any(low != high for pairs in codes.ranges.values() for low, high in pairs)
     stored = entry.read(codes if ranged else None)
@@ -130,14 +132,8 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
     """
     if spacing_mm is not None:
         found = replace(found, grid=found.grid.with_spacing(spacing_mm))
+    _check_names(found.masks, organs, found.name)
     what = f"the mask {Path(found.name).name!r}"
-    known = with_pairs(organs)
-    if stray := [organ for organ in found.masks if organ not in known]:
-        meant = [f"{organ} looks like {near}. " for organ in stray if (near := alike(organ, known))]
-        raise ImageError(
-            f"{what} has {', '.join(stray)}, which this model does not know; it takes {', '.join(known)}. "
-            f"{''.join(meant)}Leave other organs out."
-        )
     shown = {}
     for organ, given in found.masks.items():
         mask = _as_bool(np.asarray(given), f"{what}: the mask of {organ}", found.grid)
@@ -149,6 +145,17 @@ def checked(found: OrganMasks, organs: Sequence[str], spacing_mm: Spacing = None
         raise ImageError(f"{what} is empty: it shows no organ.")
     whole = {o: m for o, m in shown.items() if o not in PAIRS or not all(p in shown for p in parts_of(o))}
     return replace(found, masks=whole)
+
+
+def _check_names(names: Collection[str], organs: Sequence[str], name: str) -> None:
+    """Refuse masks of organs that the model does not know, with those that look like a misspelt one."""
+    known = with_pairs(organs)
+    if stray := [organ for organ in names if organ not in known]:
+        meant = [f"{organ} looks like {near}. " for organ, near in misspelt(names, known).items()]
+        raise ImageError(
+            f"the mask {Path(name).name!r} has {', '.join(stray)}, which this model does not know; it takes "
+            f"{', '.join(known)}. {''.join(meant)}Leave other organs out."
+        )
 
 
 def _as_bool(mask: npt.NDArray[Any], what: str, grid: Grid) -> Mask:

@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
         return {row["stem"]: row for row in csv.DictReader(file)}
 
 
+GREY = np.arange(300 * 300).reshape(300, 300) % 256
+"""A picture that is no mask."""
 LABELS = ("--labels", "lung_right=1,lung_left=2,heart=3")
 
 
@@ -242,14 +245,46 @@ def test_predict_takes_masks_too(maps: Path, tmp_path: Path, capsys: Any) -> Non
 
 def test_masks_of_organs_that_the_model_does_not_know_fail(tmp_path: Path, capsys: Any) -> None:
     masks = chest("heart", "lung_right", "lung_left")
-    for folder, name in (("Heart", "a"), ("lungz", "a"), ("Heart", "b"), ("images", "b"), ("liver", "c")):
+    for folder, name in (("Heart", "a"), ("lungz", "a"), ("Heart", "b"), ("images", "b"), ("images", "d")):
         save(tmp_path / "m" / folder / f"{name}.png", 255 * masks["heart"])
+    save(tmp_path / "m" / "previews" / "c.png", GREY)
     assert landmarks(tmp_path / "m", "--out", tmp_path / "out") == 3
     found = rows(tmp_path / "out")
-    assert found["b"]["status"] == "ok"  # a folder of images holds no organ
+    assert found.keys() == {"a", "b", "c"}  # a folder of images holds no organ
+    assert found["b"]["status"] == "ok"
     reasons = {name: row["reason"] for name, row in found.items() if row["status"] == "failed"}
     assert reasons.keys() == {"a", "c"}
     assert "has lungz, which this model does not know" in reasons["a"]
     assert "lungz looks like lungs. Leave other organs out." in reasons["a"]
-    assert "has liver, which this model does not know" in reasons["c"]
+    assert "has previews, which this model does not know" in reasons["c"]  # whatever its values
     assert "looks like" not in reasons["c"]
+    assert "is left out" not in capsys.readouterr().err  # each of the folders is in a reason
+
+
+def test_folders_of_other_names_are_left_out_and_said_once(
+    by_organ: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for organ in ("lung_right", "lung_left", "heart"):
+        (by_organ / organ / "b.png").write_bytes((by_organ / organ / "a.png").read_bytes())
+    # The name of the last is alike, but both lungs are there.
+    for folder, name in itertools.product(("previews", "liver", "lungz"), "ab"):
+        save(by_organ / folder / f"{name}.png", GREY)
+    assert landmarks(by_organ, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"anatozoo: {by_organ}/") for line in said] == [
+        f"{folder}/ is no organ of the model and is left out." for folder in ("liver", "lungz", "previews")
+    ]
+    assert set(json.loads((tmp_path / "out" / "b.json").read_text())["landmarks"]) == {
+        "lung_right",
+        "lung_left",
+        "heart",
+    }
+
+
+def test_an_organ_of_the_model_needs_no_name_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **settings: Tracer({"liver": 20}))
+    save(tmp_path / "m" / "liver" / "a.png", 255 * chest("heart")["heart"])
+    assert landmarks(tmp_path / "m", "--out", tmp_path / "out") == 0
+    assert list(json.loads((tmp_path / "out" / "a.json").read_text())["landmarks"]) == ["liver"]

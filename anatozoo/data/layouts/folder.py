@@ -16,7 +16,7 @@ from anatozoo.data.layouts.base import Layout, Listing, Wanted, subject_rule
 from anatozoo.data.layouts.codes import FILES, label_codes
 from anatozoo.data.layouts.manifest import find_manifest, manifest_of
 from anatozoo.data.layouts.names import image_key, mask_key, organ_at_end, pair
-from anatozoo.data.layouts.sources import Source, is_markups, known_organs
+from anatozoo.data.layouts.sources import Source, is_markups
 from anatozoo.errors import DataError
 from anatozoo.io.annotations import Entry, find_annotations
 from anatozoo.io.coco import coco_marks, is_coco
@@ -183,14 +183,13 @@ def _sources(
     shared = [path for path in inside if path.suffix.lower() == ".xml"]
     if len(inside) == len([path for path in inside if path.name.startswith(".") or path in shared]):
         return _with_shared({}, shared, images, codes, dims), []
-    found = find_annotations(place, codes.organs, others=bool(wanted.organs))
-    entries = dict(found.entries)
-    known = {None, *known_organs(codes)}
-    if any(entry.row is not None or known & entry.files.keys() for entry in entries.values()):
-        # Beside masks of organs, a folder of another name, of previews perhaps, makes no cases of its own.
-        entries = {n: e for n, e in entries.items() if e.row is not None or known & e.files.keys()}
+    found = find_annotations(place, [*codes.organs, *(wanted.organs or ())], others=bool(wanted.organs))
     ignored = [path.name for path in found.ignored if path not in shared]
-    return _with_shared(entries, shared, images, codes, dims), ignored
+    sources = _with_shared(dict(found.entries), shared, images, codes, dims)
+    # Beside annotations, a folder of another name, of previews perhaps, makes no cases of its own.
+    sources = sources or {name: Source(name, codes, dims) for name in found.strangers}
+    others = {name: frozenset(found.strangers.get(name, ())) for name in sources}
+    return {name: replace(source, strangers=others[name]) for name, source in sources.items()}, ignored
 
 
 def _with_shared(
@@ -232,7 +231,6 @@ def _shared_marks(path: Path, codes: LabelCodes) -> Mapping[str, Marks]:
 def _single(entries: Mapping[str, Entry], codes: LabelCodes, dims: int) -> dict[str, Source]:
     """Sources for single images; files with one organ each, such as ``a_heart``, are joined."""
     sources: dict[str, Source] = {}
-    known = {None, *known_organs(codes)}
     parts: dict[str, tuple[dict[str | None, Path], dict[str | None, Path]]] = {}
     for name, entry in entries.items():
         path = entry.files.get(None)
@@ -244,8 +242,6 @@ def _single(entries: Mapping[str, Entry], codes: LabelCodes, dims: int) -> dict[
             continue
         files, markups = parts.setdefault(case, ({}, {}))
         for own, file in ({organ: path} if path is not None else entry.files).items():
-            if slicer and own not in known and file not in slicer.values():
-                continue
             chosen = markups if file in slicer.values() else files
             if file is not None and chosen.setdefault(own, file) != file:
                 raise DataError(f"{chosen[own]} and {file} both annotate {case}; keep one of them.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anatozoo.data.case import Drawn, annotated
+from anatozoo.data.case import Drawn
 from anatozoo.data.layouts.codes import check_values
 from anatozoo.errors import DataError
 from anatozoo.io.annotation_files import PICTURES, VOLUMES, Stored, read_label_map, suffix_among
@@ -22,7 +22,7 @@ from anatozoo.io.marks import Marks, joined
 from anatozoo.io.markups import SUFFIX, read_markups
 from anatozoo.io.read import read_labels
 from anatozoo.io.untrusted import read_json
-from anatozoo.organs import CHEST_ORGANS, PAIRS
+from anatozoo.organs import CHEST_ORGANS, PAIRS, annotated
 
 UNNAMED = "unnamed"
 """The organ of label maps whose values have no names."""
@@ -39,6 +39,8 @@ class Source:
         entry: files or a row of a table, as `anatozoo.io.annotations` finds them.
         markups: organ -> file of 3D Slicer; the key None means that the points' labels name the organs.
         marks: the part of a file for many images that belongs to this one.
+        strangers: names of folders that are no known organs and hold a file for this image. They may be
+            organs of another model or misspelt ones; nothing in them is read.
     """
 
     name: str
@@ -47,16 +49,17 @@ class Source:
     entry: Entry = field(default_factory=Entry)
     markups: Mapping[str | None, Path] = field(default_factory=dict)
     marks: Marks | None = None
+    strangers: frozenset[str] = frozenset()
 
     def organs(self) -> frozenset[str]:
-        """Organs that may be annotated, as far as the file names tell."""
+        """Organs that may be annotated, as far as the file names tell, and strangers."""
         files = {*self.entry.files, *self.markups}
         if self.marks is not None:
             return frozenset(self.marks.names)
         if self.entry.row is not None:
             return frozenset(self.entry.row.runs)
         if None not in files:
-            return frozenset(organ for organ in files if organ)
+            return self.strangers | {organ for organ in files if organ}
         return frozenset(self.codes.organs or (UNNAMED,))
 
     def draw(self, organs: Sequence[str], grid: Grid | None) -> Drawn:
@@ -67,9 +70,6 @@ class Source:
         """
         if self.marks is not None:
             return self._of_marks(self.marks, organs, grid, "the annotations")
-        # A folder that is no organ may hold anything; its name alone counts.
-        known = {None, *organs, *known_organs(self.codes)}
-        entry = replace(self.entry, files={o: file for o, file in self.entry.files.items() if o in known})
         if self.markups:
             if grid is None:
                 raise DataError(f"{self.name}: markups of 3D Slicer need their image; put it into images/.")
@@ -85,7 +85,7 @@ class Source:
                 return self._of_marks(marks, organs, grid, str(path))
         if path is not None and suffix_among(path.name, (*VOLUMES, *PICTURES, ".jpg", ".jpeg")):
             return self._of_label_map(path, grid)
-        return self._of_stored(entry.read(), grid)
+        return self._of_stored(self.entry.read(), grid)
 
     def _of_label_map(self, path: Path, grid: Grid | None) -> Drawn:
         is_volume = suffix_among(path.name, VOLUMES)

@@ -345,6 +345,7 @@ def test_one_file_of_coco_or_cvat_for_all_images(tmp_path: Path, place: str) -> 
         '<annotations><image name="b.png" width="40" height="30">'
         '<polygon label="heart" points="5,5;25,5;25,20"/></image></annotations>'
     )
+    save(tmp_path / place / "previews" / "b.png", picture())  # annotates nothing beside the file
     found = cases(tmp_path)
     assert [found[name].labelled for name in "ab"] == [False, True]
     assert found["b"].read_drawn(["heart"]).free == {"heart"}

@@ -223,6 +223,26 @@ def test_one_folder_per_organ(tmp_path: Path) -> None:
     assert with_class.organs == ["notes", "heart"]
 
 
+def test_folders_of_other_names_are_strangers(tmp_path: Path) -> None:
+    for file in ("heart/a.png", "liver/a_mask.png", "liver/b.png", "images/a.png"):
+        png(tmp_path / file, labels(1))
+    (tmp_path / "liver/notes.txt").write_text("x")
+    found = find_annotations(tmp_path, others=True)
+    assert {name: list(entry.files) for name, entry in found.entries.items()} == {"a": ["heart"]}
+    liver = tmp_path / "liver"
+    assert found.strangers == {"a": {"liver": liver / "a_mask.png"}, "b": {"liver": liver / "b.png"}}
+    assert found.ignored == ()
+    assert find_annotations(tmp_path).strangers == {}
+    png(liver / "a.png", labels(1))
+    alone = find_annotations(tmp_path / "heart", others=True)
+    assert (list(alone.entries), alone.strangers) == (["a"], {})
+    (tmp_path / "heart/a.png").unlink()
+    alone = find_annotations(tmp_path, others=True)
+    assert (alone.entries, list(alone.strangers)) == ({}, ["a", "b"])
+    with pytest.raises(DataError, match="holds no annotation; there is heart/, images/, liver/"):
+        find_annotations(tmp_path)
+
+
 def test_one_folder_of_landmarks_per_organ(tmp_path: Path) -> None:
     for folder, points in [("RL", SQUARE), ("H", SQUARE.ravel())]:
         (tmp_path / folder).mkdir()
