@@ -34,7 +34,7 @@ def check_sources(
 
     Args:
         root: folder of the data, for messages.
-        cases: the training cases of all sources.
+        cases: the training cases of all sources, but of those that the user left out by the weight 0.
         organs: organs of the model.
         asked: sources that the user named.
 
@@ -65,7 +65,10 @@ def check_sources(
                 + both_sides(names, organs)
             )
             if source in asked or not useful or meant:
-                raise DataError(f"{foreign}name organs as the model does, or leave the source out.")
+                raise DataError(
+                    f"{foreign}name organs as the model does, or leave the source out: take it away, or give "
+                    "it the weight 0 in data.balance."
+                )
             said.append(f"{foreign}it is left out.")
             continue
         said += [

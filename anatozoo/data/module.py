@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import CombinedLoader, rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
@@ -103,6 +103,7 @@ class ZooDataModule(L.LightningDataModule):
                 f"data.balance={balance!r} is unknown; choose domain, or give each source a weight such as "
                 "{site_a: 1, site_b: 2}."
             )
+        self._weights = {} if isinstance(balance, str) else dict(balance or {})
         self.domains: list[str] = []
         self.sets: dict[str, Any] = {}
         self._said: set[str] = set()
@@ -147,7 +148,8 @@ class ZooDataModule(L.LightningDataModule):
             layouts = self.layouts if split == "train" else self.eval_layouts
             cases = [case for name in layouts for case in found[name] if case.split == split]
             if split == "train":
-                self._say(check_sources(self.root, cases, self.organs, self._named(found)))
+                drawn = [case for case in cases if self._weights.get(case.domain) != 0]
+                self._say(check_sources(self.root, drawn, self.organs, self._named(found)))
             usable = [case for case in cases if self.usable(case)]
             chosen = self.choose(usable, split)
             if len(chosen) < self.fewest:
@@ -160,8 +162,7 @@ class ZooDataModule(L.LightningDataModule):
                 )
             numbered = self._numbered(chosen, split)
             if split == "train":
-                self._doubt(chosen)
-                self._try(numbered)
+                self._look(numbered)
             self.sets[split] = self.items(numbered, split)
             if split == "train" and self.unlabelled is not None:
                 bare = [case for case in cases if case.image is not None and not case.labelled]
@@ -198,15 +199,34 @@ class ZooDataModule(L.LightningDataModule):
 
     def _named(self, found: Mapping[str, Sequence[Case]]) -> set[str]:
         """Training sources that the user named: by a weight, or by a layout in a list that has no other."""
-        weights = {} if isinstance(self.balance, str) else self.balance or {}
-        named = {source for source, weight in weights.items() if weight}
+        named = {source for source, weight in self._weights.items() if weight}
         for layout in self.layouts if len(self.layouts) > 1 else ():
             cases = [case for case in found[layout] if case.split == "train"]
             if not any(case.has(organ) for case in cases for organ in self.organs):
                 named |= {case.domain for case in cases}
         return named
 
-    @rank_zero_only
+    def _look(self, items: CaseDataset) -> None:
+        """Look at a few cases before a fit: say what cannot be meant, and find at once what does not fit.
+
+        The first process reads, and all learn what it found, so that no process waits for one that failed.
+
+        Raises:
+            DataError: a case cannot be read; the message names its source. Or the first process failed
+                otherwise, which raises there what it was.
+        """
+        several = torch.distributed.is_initialized()
+        found: list[str | None] = [f"{self.root}: the first process failed; see the error there."]
+        try:
+            if not several or torch.distributed.get_rank() == 0:
+                self._doubt(items.cases)
+                found = [self._misfit(items)]
+        finally:
+            if several:
+                torch.distributed.broadcast_object_list(found, src=0)
+        if found[0] is not None:
+            raise DataError(found[0])
+
     def _doubt(self, cases: Sequence[Case]) -> None:
         """Say what a few of the annotations, of all sources or else of one, hold that cannot be meant."""
         sources, start = by_source(cases), time.monotonic()
@@ -230,37 +250,18 @@ class ZooDataModule(L.LightningDataModule):
         organs = [organ for organ in self.organs if any(case.has(organ) for case in cases)]
         return doubts_of(cases, organs, self.frame.dims, until)
 
-    def _try(self, items: CaseDataset) -> None:
-        """Read a case of each source where there are several, so that what does not fit is found at once.
-
-        The first process reads, and all learn what it found, so that no process waits for one that failed.
-
-        Raises:
-            AnatozooError: of the type that reading the case raised; the message names the source.
-        """
+    def _misfit(self, items: CaseDataset) -> str | None:
+        """The first error in reading a case of each source, where there are several; None without any."""
         first: dict[str, int] = {}
         for index, case in enumerate(items.cases):
             first.setdefault(case.domain, index)
-        if len(first) < 2:
-            return
-        several = torch.distributed.is_initialized()
-        found = [None if several and torch.distributed.get_rank() else self._misfit(items, first)]
-        if several:
-            torch.distributed.broadcast_object_list(found, src=0)
-        if found[0] is not None:
-            kind, text = found[0]
-            # Some errors are built of other things than a text, which is all that goes to other processes.
-            raise kind.__new__(kind, text)
-
-    def _misfit(self, items: CaseDataset, first: Mapping[str, int]) -> tuple[type[AnatozooError], str] | None:
-        """The first error in reading these cases, source -> index; None where they can be read."""
-        until, waiting = time.monotonic() + SECONDS, sorted(first)
+        until, waiting = time.monotonic() + SECONDS, sorted(first) if len(first) > 1 else []
         while waiting and time.monotonic() <= until:
             source = waiting.pop(0)
             try:
                 items[first[source]]
             except AnatozooError as error:
-                return type(error), f"{self.root}, source {source}: {error}"
+                return f"{self.root}, source {source}: {error}"
         if waiting:
             self._say(
                 [
@@ -295,7 +296,7 @@ class ZooDataModule(L.LightningDataModule):
             raise ConfigError("data.balance draws single cases, but these items hold several; leave it out.")
         found = [case.domain for case in items.cases]
         names = sorted(set(found))
-        weights = dict.fromkeys(names, 1.0) if isinstance(self.balance, str) else dict(self.balance or {})
+        weights = dict.fromkeys(names, 1.0) if isinstance(self.balance, str) else self._weights
         # A source that is left out may have the weight 0, which asks for nothing else.
         left_out = set(self.domains) - set(names)
         weights = {name: weight for name, weight in weights.items() if weight or name not in left_out}

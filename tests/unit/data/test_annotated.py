@@ -19,7 +19,7 @@ from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.base import Listing
 from anatozoo.data.layouts.doubts import Doubts
 from anatozoo.data.module import ZooDataModule
-from anatozoo.errors import ConfigError, DataError, ImageError
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.methods.acnn.data import AcnnDataModule
@@ -119,8 +119,7 @@ def test_a_layout_that_is_named_must_have_an_organ_of_the_model(
         )
 
     monkeypatch.setattr("anatozoo.data.module.find_cases", found)
-    monkeypatch.setattr("anatozoo.data.module.ZooDataModule._doubt", lambda self, cases: None)
-    monkeypatch.setattr("anatozoo.data.module.ZooDataModule._try", lambda self, items: None)
+    monkeypatch.setattr("anatozoo.data.module.ZooDataModule._look", lambda self, items: None)
     for layout in ("folder", ["jsrt", "folder"]):
         assert len(ready(tmp_path, layout=layout).sets["train"]) == len(
             [layout] if layout == "folder" else layout
@@ -163,11 +162,11 @@ def test_masks_of_another_size_end_a_fit_at_its_start(tmp_path: Path) -> None:
         ready(finish(tmp_path))
 
 
-def test_errors_of_a_source_keep_their_type_and_name_it(tmp_path: Path) -> None:
+def test_errors_of_a_source_name_it(tmp_path: Path) -> None:
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "heart"})
     (tmp_path / "south" / "images" / "p0.png").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"source south: .*p0\.png"):
+    with pytest.raises(DataError, match=r"source south: .*p0\.png"):
         ready(finish(tmp_path))
 
 
@@ -180,29 +179,41 @@ def test_errors_of_a_source_are_shown_whatever_they_are_built_of(
     site(tmp_path, "north", {"heart": "heart"})
     site(tmp_path, "south", {"heart": "heart"})
     monkeypatch.setattr(CaseDataset, "__getitem__", refused)
-    with pytest.raises(OptionError, match="source north: spacing_mm is for files with pixels"):
+    with pytest.raises(DataError, match="source north: spacing_mm is for files with pixels"):
         ready(finish(tmp_path))
 
 
-def said_by_a_process(root: Path, rank: int) -> str:
-    """What a start of a fit raises; the second process is too late to look at any source."""
-    clock = itertools.count(step=1000 * rank)
+def raised_by_a_process(root: Path, rank: int) -> list[str]:
+    """What starts of a fit raise; the second process is too late to look at any source.
+
+    In the second start reading fails by an error that nobody foresaw.
+    """
+    clock, raised = itertools.count(step=1000 * rank), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.monotonic", lambda: next(clock))
-        try:
-            ready(root)
-        except ImageError as error:
-            return str(error)
-    return "nothing"
+        for _ in range(2):
+            with pytest.raises((DataError, RecursionError)) as caught:
+                ready(root)
+            raised.append(f"{caught.type.__name__}: {caught.value}")
+            patch.setattr(Case, "read_drawn", unforeseen)
+    return raised
+
+
+def unforeseen(*_: Any) -> None:
+    raise RecursionError("too deep")
 
 
 def test_all_processes_learn_what_does_not_fit(tmp_path: Path) -> None:
     site(tmp_path / "data", "north", {"heart": "heart"})
     site(tmp_path / "data", "south", {"heart": "heart"})
     (tmp_path / "data/south/images/p0.png").write_bytes(b"no picture")
-    said = in_two_processes(partial(said_by_a_process, finish(tmp_path / "data")), tmp_path)
-    assert "source south: " in said[0]
-    assert said[1] == said[0]
+    first, second = in_two_processes(partial(raised_by_a_process, finish(tmp_path / "data")), tmp_path)
+    assert first[0].startswith("DataError: ")
+    assert "source south: " in first[0]
+    assert second[0] == first[0]
+    assert first[1] == "RecursionError: too deep"
+    assert second[1].startswith("DataError: ")
+    assert "the first process failed" in second[1]
 
 
 def test_many_sources_are_looked_at_within_one_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,6 +522,29 @@ def test_a_source_with_misspelt_organs_alone_ends_a_fit(tmp_path: Path, kind: st
     other_site(tmp_path, kind, name)
     with pytest.raises(DataError, match=f"(?i)south annotates {name}, none .*; {name} looks like heart; "):
         ready(finish(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["folders", "file"])
+def test_a_source_whose_organs_look_misspelt_may_be_left_out_by_its_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "gluteus_maximus"})
+    other_site(tmp_path, kind, "gluteus_medius")
+    root, organs = str(finish(tmp_path)), ["gluteus_maximus"]
+    settings: dict[str, Any] = {"layout": "folder", "frame": FrameSpec(64), "batch_size": 2}
+    for balance in (None, "domain", {"north": 1.0, "south": 1.0}):
+        with pytest.raises(DataError, match=r"gluteus_medius looks like .* the weight 0 in data\.balance"):
+            UNetDataModule(root, organs=organs, balance=balance, **settings).setup("fit")
+    said.clear()
+    module = UNetDataModule(root, organs=organs, balance={"north": 1, "south": 0}, **settings)
+    module.setup("fit")
+    assert {case.domain for case in module.sets["train"].cases} == {"north"}
+    assert len(next(iter(module.train_dataloader()))["image"]) == 2
+    assert not any("misspelt" in line or "none of which" in line for line in said)
+    with pytest.raises(DataError, match="none of which"):  # the only organs left are others
+        UNetDataModule(root, organs=organs, balance={"north": 0, "south": 1}, **settings).setup("fit")
 
 
 def test_both_sides_in_one_are_no_organs_of_a_model_with_sides(
