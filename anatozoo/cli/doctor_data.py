@@ -40,11 +40,11 @@ def describe_folder(
         raise DataError(f"--data {root}: there is no such folder.")
     lines = [f"{root}: {words}" for words in _files(root)]
     try:
-        chosen = recognised(root) if layout is None else layout
+        chosen, seen = recognised(root) if layout is None else (layout, None)
         dims = _dims(root) if chosen == "folder" else 3 if chosen == "acdc" else 2
         if chosen in LAYOUTS:
             lines.append(f"layout {chosen}, {dims}-D: {LAYOUTS[chosen].words}")
-        listing = find_cases(root, chosen, organs, dims=dims)
+        listing = find_cases(root, chosen, organs, dims=dims, seen=seen)
     except DataError as error:
         return lines, [f"nothing would be used: {error}"]
     lines += [*_cases(listing, organs), *listing.remarks]

@@ -16,6 +16,7 @@ from anatozoo.cli.doctor_data import describe_folder
 from anatozoo.cli.main import COMMANDS, FORWARDED, main
 from anatozoo.cli.table import format_fields, format_table
 from anatozoo.errors import DataError
+from anatozoo.io import chest_folders
 from tests.support.chest_data import write_chest_data
 from tests.support.volume_data import write_volumes
 from tests.support.zoo_fixtures import TinyModule, entry, read_json, write_manifest, write_tiny
@@ -365,6 +366,15 @@ def test_doctor_says_what_would_be_used_of_a_data_set(tmp_path: Path) -> None:
     lines, _ = describe_folder(root, "jsrt", ["heart", "lungs"])
     assert "split train: 2 cases, 1 with image and annotation" in lines
     assert "1 without all of heart, lungs: JPCLN001" in lines
+
+
+def test_doctor_searches_radiographs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, searched = write_chest_data(tmp_path, {"train": 2, "val": 1}, side=64), list[Path]()
+    monkeypatch.setattr(
+        "anatozoo.data.layouts.chest.scan", lambda root: (searched.append(root), chest_folders.scan(root))[1]
+    )
+    assert "layout chest, 2-D" in "\n".join(describe_folder(root)[0])
+    assert searched == [root]
 
 
 def test_doctor_knows_volumes_and_the_values_of_label_maps(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def find_cases(
     dims: int = 2,
     label_values: Sequence[int] | str | None = None,
     subject_pattern: str | None = None,
+    seen: Any = None,
 ) -> Listing:
     """The cases below a folder.
 
@@ -34,6 +35,7 @@ def find_cases(
         dims: 2 for images, 3 for volumes.
         label_values: values of the organs in label maps, see `anatozoo.data.layouts.base.Wanted`.
         subject_pattern: regular expression for subjects, see `anatozoo.data.layouts.base.Wanted`.
+        seen: what `recognised` found there, of the layout that it named; None if it was not asked.
 
     Raises:
         DataError: the folder holds no cases, or its files contradict one another.
@@ -44,7 +46,7 @@ def find_cases(
         raise ConfigError(f"layout={layout!r} is unknown; choose one of {', '.join(LAYOUTS)}, or auto.")
     if not place.exists():
         raise DataError(f"{place} is not a folder; --root or data.root names the folder with the data.")
-    name, seen = _recognise(place) if layout == "auto" else (layout, None)
+    name, seen = recognised(place) if layout == "auto" else (layout, seen)
     chosen = LAYOUTS[name]
     if dims not in chosen.dims:
         kinds = "images" if dims == 2 else "volumes"
@@ -57,17 +59,12 @@ def find_cases(
     return replace(listing, layout=name)
 
 
-def recognised(root: Path) -> str:
-    """The layout of a folder, recognised by its files.
+def recognised(root: Path) -> tuple[str, Any]:
+    """The layout of a folder, recognised by its files, and what `Layout.recognises` found there.
 
     Raises:
         DataError: no layout fits, or several do.
     """
-    return _recognise(root)[0]
-
-
-def _recognise(root: Path) -> tuple[str, Any]:
-    """The layout of a folder, and what it found there."""
     for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
         found = {name: seen for name in group if (seen := LAYOUTS[name].recognises(root))}
         if len(found) > 1:

@@ -251,7 +251,7 @@ def test_a_manifest_says_everything(tmp_path: Path) -> None:
         assert (second.id, second.split, second.labelled) == ("y/1", "val", False)
         labels, _ = first.read_labels(["heart"])
         assert np.array_equal(labels, block())
-        assert recognised(root) == "folder"
+        assert recognised(root)[0] == "folder"
     assert first.origin is not None
     assert not first.origin.dealt
 
@@ -390,9 +390,9 @@ def test_each_layout_is_recognised(tmp_path: Path) -> None:
     chest = write_chest_data(tmp_path / "chest", {"train": 1, "val": 1}, side=64)
     write_acdc(tmp_path / "acdc", splits={"train": [1, 3], "val": [2]})
     write_volumes(tmp_path / "volumes", ["a", "b"])
-    assert recognised(chest) == "chest"
-    assert recognised(tmp_path / "acdc") == "acdc"
-    assert recognised(tmp_path / "volumes") == "folder"
+    assert recognised(chest)[0] == "chest"
+    assert recognised(tmp_path / "acdc")[0] == "acdc"
+    assert recognised(tmp_path / "volumes")[0] == "folder"
     assert {"jsrt", "landmarks", "hybridgnet", "covid", "chest", "acdc", "folder"} == set(LAYOUTS)
     with pytest.raises(ConfigError, match="layout='msd' is unknown"):
         find_cases(chest, "msd")
