@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants  # noqa: F401 - reads HF_HUB_OFFLINE once, so before a test sets it
 import lightning as L
 import numpy as np
 import pytest
