@@ -148,7 +148,7 @@ class ZooDataModule(L.LightningDataModule):
             layouts = self.layouts if split == "train" else self.eval_layouts
             cases = [case for name in layouts for case in found[name] if case.split == split]
             if split == "train":
-                drawn = [case for case in cases if self._weights.get(case.domain) != 0]
+                drawn = list(filter(self._is_drawn, cases))
                 self._say(check_sources(self.root, drawn, self.organs, self._named(found)))
             usable = [case for case in cases if self.usable(case)]
             chosen = self.choose(usable, split)
@@ -206,6 +206,10 @@ class ZooDataModule(L.LightningDataModule):
                 named |= {case.domain for case in cases}
         return named
 
+    def _is_drawn(self, case: Case) -> bool:
+        """Whether a fit draws cases of this source: the weight 0 leaves it out."""
+        return self._weights.get(case.domain) != 0
+
     def _look(self, items: CaseDataset) -> None:
         """Look at a few cases before a fit: say what cannot be meant, and find at once what does not fit.
 
@@ -219,7 +223,7 @@ class ZooDataModule(L.LightningDataModule):
         found: list[str | None] = [f"{self.root}: the first process failed; see the error there."]
         try:
             if not several or torch.distributed.get_rank() == 0:
-                self._doubt(items.cases)
+                self._doubt(list(filter(self._is_drawn, items.cases)))
                 found = [self._misfit(items)]
         finally:
             if several:
@@ -254,7 +258,8 @@ class ZooDataModule(L.LightningDataModule):
         """The first error in reading a case of each source, where there are several; None without any."""
         first: dict[str, int] = {}
         for index, case in enumerate(items.cases):
-            first.setdefault(case.domain, index)
+            if self._is_drawn(case):
+                first.setdefault(case.domain, index)
         until, waiting = time.monotonic() + SECONDS, sorted(first) if len(first) > 1 else []
         while waiting and time.monotonic() <= until:
             source = waiting.pop(0)

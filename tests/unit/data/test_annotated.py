@@ -170,6 +170,21 @@ def test_errors_of_a_source_name_it(tmp_path: Path) -> None:
         ready(finish(tmp_path))
 
 
+def test_a_source_of_weight_0_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("anatozoo.data.module.rank_zero_info", said.append)
+    site(tmp_path, "north", {"heart": "heart"})
+    site(tmp_path, "south", {"heart": "heart"})
+    site(tmp_path, "west", {"heart": "heart"})
+    root = finish(tmp_path)
+    (tmp_path / "south" / "images" / "p0.png").write_bytes(b"no picture")
+    module = ready(root, balance={"north": 1, "south": 0, "west": 1})
+    assert len(next(iter(module.train_dataloader()))["image"]) == 2
+    assert not any("south" in line for line in said)
+    with pytest.raises(DataError, match=r"source south: .*p0\.png"):
+        ready(root, balance={"north": 1, "south": 1, "west": 0})
+
+
 def test_errors_of_a_source_are_shown_whatever_they_are_built_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
