@@ -37,7 +37,7 @@ from comparing import write
 from fitting import WARMUP_STEPS, by_hash, keep_quiet, options_of_fits, trainer_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from anatozoo.cli.train import shipped_config
+from anatozoo.cli.settings import shipped_config
 from anatozoo.data.layouts.chest import case_of
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec

@@ -43,7 +43,7 @@ from heterogeneous_codes import apart, codes_of
 from heterogeneous_design import ARMS, DOMAINS, ORGANS, Run, as_seen, deal, find_patients
 from heterogeneous_report import draw, read_runs, record_of, report
 
-from anatozoo.cli.train import shipped_config
+from anatozoo.cli.settings import shipped_config
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase

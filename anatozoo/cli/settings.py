@@ -1,7 +1,10 @@
-"""Read the configuration files of ``anatozoo fit``; what is wrong with one is a sentence with its line."""
+"""Find and read the configuration files of ``anatozoo fit``.
+
+What is wrong with one is a sentence with its line.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,10 @@ import yaml
 from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.text import one_line
 from anatozoo.zoo.marked_yaml import Marked
+
+METHODS_FOLDER = Path(__file__).resolve().parents[1] / "methods"
+BASE = "base"
+"""Setting of a configuration that names the one that it builds on."""
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -37,3 +44,90 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         wrong = next((key for key in keys if not isinstance(values, Mapping) or key not in values), "a key")
         raise ConfigError(f"{file}:{top.line}: the names of settings must be words; quote {wrong}.")
     return dict(values)
+
+
+def shipped_config(name: str) -> str:
+    """Path of a configuration: a file of the user's, or a shipped one such as ``hybridgnet/jsrt.yaml``.
+
+    Raises:
+        ConfigError: neither exists; the message lists the shipped ones.
+    """
+    if Path(name).is_file():
+        return name
+    if Path(name).exists():
+        raise ConfigError(f"--config {name}: a folder, a device or a pipe; name a YAML file.")
+    method, _, rest = name.partition("/")
+    path = METHODS_FOLDER / method / "configs" / rest
+    if rest and path.is_file():
+        return str(path)
+    found = (path.relative_to(METHODS_FOLDER).parts for path in METHODS_FOLDER.glob("*/configs/**/*.yaml"))
+    shipped = sorted("/".join([method, *rest]) for method, _, *rest in found)
+    raise ConfigError(
+        f"--config {name}: no such file, and no shipped configuration; those are {', '.join(shipped)}."
+    )
+
+
+def with_bases(name: str) -> list[str]:
+    """Path of a configuration, after those of the configurations that it builds on, the first one first.
+
+    A configuration names one by ``base:``, a file beside it or a shipped one, and repeats only what differs.
+
+    Raises:
+        ConfigError: one of them does not exist or builds on itself, or ``base`` is no text.
+    """
+    files = [shipped_config(name)]
+    while (base := read_settings(files[0]).get(BASE)) is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{files[0]}: {BASE}={base!r} must be one configuration, such as common.yaml.")
+        beside = Path(files[0]).parent / base
+        try:
+            found = str(beside) if beside.is_file() else shipped_config(base)
+        except ConfigError as error:
+            raise ConfigError(f"{files[0]}: {BASE} names a file that is not there. {error}") from error
+        if any(Path(found).samefile(file) for file in files):
+            raise ConfigError(f"{found} builds on itself by {BASE}: {', '.join(files[::-1])}.")
+        files.insert(0, found)
+    return files
+
+
+def configs_of(names: Iterable[str]) -> list[str]:
+    """The files of several configurations with their bases, weak before strong; see `with_bases`."""
+    return [file for name in names for file in with_bases(name)]
+
+
+def split_options(argv: list[str], option: str) -> tuple[list[str], list[str]]:
+    """The values of an option, written ``--option value`` or ``--option=value``, and all other arguments."""
+    values, others = [], []
+    rest = iter(argv)
+    for argument in rest:
+        if argument == option:
+            values.append(next(rest, ""))
+        elif argument.startswith(f"{option}="):
+            values.append(argument.removeprefix(f"{option}="))
+        else:
+            others.append(argument)
+    return values, others
+
+
+def setting_of(files: list[str], *keys: str) -> Any:
+    """The value that the last of the configuration files gives, None where none does.
+
+    Raises:
+        ConfigError: a file is not YAML, see `read_settings`.
+    """
+    found = None
+    for file in files:
+        value: Any = read_settings(file)
+        for key in keys:
+            value = _inside(value, key)
+        found = value if value is not None else found
+    return found
+
+
+def _inside(value: Any, key: str) -> Any:
+    """What a mapping has under a key; a list stands for its last object, an object for its arguments."""
+    if isinstance(value, list) and value:
+        value = value[-1]
+    if isinstance(value, Mapping) and key not in value:
+        value = value.get("init_args")
+    return value.get(key) if isinstance(value, Mapping) else None

@@ -28,17 +28,8 @@ from typing import Any, NamedTuple
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from anatozoo.cli.train import (
-    Plan,
-    ZooCLI,
-    in_order,
-    keep_last,
-    run_plan,
-    savers_of,
-    setting_of,
-    shipped_config,
-    split_options,
-)
+from anatozoo.cli.settings import configs_of, setting_of, shipped_config, split_options
+from anatozoo.cli.train import Plan, ZooCLI, in_order, keep_last, run_plan, savers_of
 from anatozoo.errors import ConfigError
 from anatozoo.text import one_line
 from anatozoo.training.module import links_of
@@ -355,7 +346,7 @@ def _settings(plan: Plan) -> Any:
 def _first_stage(argv: list[str]) -> tuple[FirstStage | None, list[str], list[str]]:
     """What is to run first, the options without those about it, and those that are for it."""
     names, _ = split_options(argv[1:], "--config")
-    files = [shipped_config(name) for name in names]
+    files = configs_of(names)
     declared, home = None, None
     for file in files:
         if (found := setting_of([file], OPTION)) is not None:

@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 import anatozoo.objectives  # noqa: F401 - options name objectives by their class
-from anatozoo.cli.settings import read_settings
+from anatozoo.cli.settings import BASE, configs_of, setting_of, shipped_config, split_options
 from anatozoo.errors import ConfigError, OutputError
 from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
@@ -37,7 +37,6 @@ from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
 
-METHODS_FOLDER = Path(__file__).resolve().parents[1] / "methods"
 LAST = ModelCheckpoint.CHECKPOINT_NAME_LAST
 LIGHTNING_NAMES = ("best", "last", "hpc", "registry")
 """Values of ``--ckpt_path`` that Lightning resolves itself."""
@@ -114,6 +113,12 @@ class ZooCLI(LightningCLI):
             default=None,
             help="fit that runs first: its `config`, and the option that its checkpoint `fills`",
         )
+        parser.add_argument(
+            f"--{BASE}",
+            type=str | None,
+            default=None,
+            help="in a configuration: the one that it builds on, beside it or shipped",
+        )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -185,64 +190,6 @@ def keep_last(trainer: L.Trainer) -> LastCheckpoint:
     return last
 
 
-def shipped_config(name: str) -> str:
-    """Path of a configuration: a file of the user's, or a shipped one such as ``hybridgnet/jsrt.yaml``.
-
-    Raises:
-        ConfigError: neither exists; the message lists the shipped ones.
-    """
-    if Path(name).is_file():
-        return name
-    if Path(name).exists():
-        raise ConfigError(f"--config {name}: a folder, a device or a pipe; name a YAML file.")
-    method, _, rest = name.partition("/")
-    path = METHODS_FOLDER / method / "configs" / rest
-    if rest and path.is_file():
-        return str(path)
-    shipped = sorted(f"{p.parts[-3]}/{p.name}" for p in METHODS_FOLDER.glob("*/configs/*.yaml"))
-    raise ConfigError(
-        f"--config {name}: no such file, and no shipped configuration; those are {', '.join(shipped)}."
-    )
-
-
-def split_options(argv: list[str], option: str) -> tuple[list[str], list[str]]:
-    """The values of an option, written ``--option value`` or ``--option=value``, and all other arguments."""
-    values, others = [], []
-    rest = iter(argv)
-    for argument in rest:
-        if argument == option:
-            values.append(next(rest, ""))
-        elif argument.startswith(f"{option}="):
-            values.append(argument.removeprefix(f"{option}="))
-        else:
-            others.append(argument)
-    return values, others
-
-
-def setting_of(files: list[str], *keys: str) -> Any:
-    """The value that the last of the configuration files gives, None where none does.
-
-    Raises:
-        ConfigError: a file is not YAML, see `read_settings`.
-    """
-    found = None
-    for file in files:
-        value: Any = read_settings(file)
-        for key in keys:
-            value = _inside(value, key)
-        found = value if value is not None else found
-    return found
-
-
-def _inside(value: Any, key: str) -> Any:
-    """What a mapping has under a key; a list stands for its last object, an object for its arguments."""
-    if isinstance(value, list) and value:
-        value = value[-1]
-    if isinstance(value, Mapping) and key not in value:
-        value = value.get("init_args")
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
 def in_order(argv: list[str]) -> Plan:
     """Find the method and arrange arguments by strength, with the settings of checkpoints in between.
 
@@ -254,13 +201,14 @@ def in_order(argv: list[str]) -> Plan:
             method cannot be told.
     """
     names, options = split_options(argv[1:], "--config")
-    files = [shipped_config(name) for name in names]
+    files = configs_of(names)
     said, options = split_options(options, "--method")
     # Where each method comes from, for the message if they differ.
     found = {f"--method {name}": name for name in said[-1:]}
     if named := setting_of(files, "method"):
         found["the configuration file"] = str(named)
-    found |= {f"--config {n}": Path(f).parts[-3] for n, f in zip(names, files, strict=True) if f != n}
+    shipped = [name for name in names if shipped_config(name) != name]
+    found |= {f"--config {name}": name.partition("/")[0] for name in shipped}
     weak: dict[str, Any] = {}
     strong: dict[str, Any] = {}
     weights = None

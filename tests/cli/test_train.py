@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from anatozoo.cli.main import main
-from anatozoo.cli.train import METHODS_FOLDER, in_order, split_options
+from anatozoo.cli.settings import METHODS_FOLDER, split_options
+from anatozoo.cli.train import in_order
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
@@ -23,6 +24,11 @@ from tests.support.volume_data import write_volumes
 pytestmark = pytest.mark.usefixtures("own_seed")
 
 CONFIGS = sorted(f"{path.parts[-3]}/{path.name}" for path in METHODS_FOLDER.glob("*/configs/*.yaml"))
+ROWS = sorted(
+    f"{path.parts[-4]}/rows/{path.name}"
+    for path in METHODS_FOLDER.glob("*/configs/rows/*.yaml")
+    if path.stem not in ("common", "base")
+)
 QUIET = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anatozoo.cli.train import METHODS_FOLDER
+from anatozoo.cli.settings import METHODS_FOLDER
 from anatozoo.methods.acnn.network import trainable_parameters
 from anatozoo.zoo.registry import METHODS
 
