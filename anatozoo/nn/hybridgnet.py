@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
-from anatozoo.nn.blocks import build_encoder
 from anatozoo.nn.cheb import graph_convolution, node_norm
+from anatozoo.nn.code import ShapeCoder, code_deviation
 from anatozoo.nn.igsc import window_average
-from anatozoo.nn.losses import LARGEST_LOGVAR
 from anatozoo.nn.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn.spacing import Spacing
 
@@ -39,11 +38,6 @@ class HybridGNetOutput(NamedTuple):
     """(B, latents) log-variance of the latent code."""
     dense: Tensor | None
     """(B, organs, S/4, S/4) organ logits of the refiner's auxiliary head, or None."""
-
-
-def code_deviation(logvar: Tensor) -> Tensor:
-    """Standard deviations of the latent code from its log-variances."""
-    return (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
 
 
 class GraphConvBlock(nn.Module):
@@ -75,7 +69,7 @@ class SkipConnection(nn.Module):
         return torch.cat([x, sampled, position], -1), position
 
 
-class HybridGNet(nn.Module):
+class HybridGNet(ShapeCoder):
     """Encoder, variational bottleneck and graph decoder with optional skips and contour refinement.
 
     Args:
@@ -128,35 +122,21 @@ class HybridGNet(nn.Module):
         dense_organs: int | None = None,
         own_planes: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(image_size, encoder, latents)
         self.organs, self.own_planes = graphs.check_organs(organs), own_planes
-        if image_size % 32 or image_size < 64:
-            raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least 64.")
         if len(skips) > 2:
             raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
         if window < 1 or window % 2 == 0:
             raise ConfigError(f"window={window} must be odd and positive.")
         if lookup not in ("average", "roi_align"):
             raise ConfigError(f"lookup={lookup!r} is unknown; choose 'average' or 'roi_align'.")
-        self.image_size, self.features = image_size, features
-        self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
+        self.features = features
         channels: Any = self.encoder.channels
         unknown = [level for level in skips if level not in channels or level < 2]
         if unknown:
             raise ConfigError(
                 f"skips={tuple(skips)}: this encoder has the levels {sorted(channels)}, from 2 on."
             )
-
-        deepest = channels[6]
-        self.reduce: nn.Module = nn.Identity()
-        if encoder == "residual":
-            flat = deepest * (image_size // 32) ** 2
-        else:
-            # A fixed 8 × 8 grid makes the weights independent of the input size and keeps the heads small.
-            flat = 64 * 64
-            self.reduce = nn.Sequential(nn.Conv2d(deepest, 64, 1), nn.AdaptiveAvgPool2d(8))
-        self.fc_mu = nn.Linear(flat, latents)
-        self.fc_logvar = nn.Linear(flat, latents)
 
         half = features // 2
         fine, coarse = graphs.adjacency(self.organs), graphs.adjacency(graphs.coarse(self.organs))
@@ -211,11 +191,6 @@ class HybridGNet(nn.Module):
                 self.spacing.take_from(mean)
             if self.template is not None and bool((self.template == 0.5).all()):
                 self.template.copy_(mean)
-
-    def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent code, (B, latents) each."""
-        flat = self.reduce(maps[6]).flatten(1)
-        return self.fc_mu(flat), self.fc_logvar(flat)
 
     def decode(
         self, z: Tensor, maps: Mapping[int, Tensor], scale: Tensor | None = None

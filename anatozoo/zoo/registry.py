@@ -117,6 +117,16 @@ METHODS: dict[str, MethodEntry] = {
         title="U-Net",
         paper="Ronneberger et al., MICCAI 2015; here as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
+    "landmarkvae": MethodEntry(
+        name="landmarkvae",
+        module="anatozoo.methods.landmarkvae.module:LandmarkVAEModule",
+        model="anatozoo.methods.landmarkvae.model:LandmarkVAEModel",
+        data="anatozoo.methods.hybridgnet.data:HybridGNetDataModule",
+        kind=CONTOURS,
+        title="PCA and FC baselines of HybridGNet",
+        paper="the baselines of Gaggion et al., doi:10.1109/TMI.2022.3224660",
+        variants=("pca", "fc"),
+    ),
     "seg2graph": MethodEntry(
         name="seg2graph",
         module="anatozoo.methods.seg2graph.module:Seg2GraphModule",

@@ -61,6 +61,14 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         ),
         "timm": Variant({"organs": {"heart": 26, "aorta": 31}, "frame": {"size": 64}} | _LITE),
     },
+    "landmarkvae": {
+        "pca": Variant({"decoder": "pca", "latents": 8, "frame": {"size": 64}}, quick=True),
+        "fc": Variant({"organs": "lungs", "frame": {"size": 64}}, quick=True),
+        "fc of 2021": Variant(
+            {"organs": {"heart": 26}, "widths": [16, 16], "last_relu": True, "frame": {"size": 64}}
+        ),
+        "timm": Variant({"frame": {"size": 64}} | _LITE),
+    },
     "seg2graph": {
         "plain": Variant({"organs": "lungs_heart", "frame": {"size": 64}}, quick=True),
         "no skips": Variant({"organs": {"heart": 26}, "skips": [], "frame": {"size": 64}}),

@@ -1,0 +1,1 @@
+"""Landmarks from one code of the image: PCA and fully connected decoders."""

@@ -1,0 +1,58 @@
+"""From an image to the code of a shape: an encoder and the heads of its mean and log-variance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from anatozoo.errors import ConfigError
+from anatozoo.nn.blocks import build_encoder
+from anatozoo.nn.losses import LARGEST_LOGVAR
+
+
+def code_deviation(logvar: Tensor) -> Tensor:
+    """Standard deviations of the latent code from its log-variances."""
+    return (0.5 * logvar.clamp(max=LARGEST_LOGVAR)).exp()
+
+
+class ShapeCoder(nn.Module):
+    """The encoder of HybridGNet and of the networks that it is compared with; decoders are for subclasses.
+
+    Gaggion et al., IEEE TMI 2022.
+
+    Args:
+        image_size: side of the square input in pixels, which the paper's encoder is tied to.
+        encoder: ``"residual"`` (the paper's), a timm model name, or an encoder with its maps' ``channels``.
+        latents: length of the code.
+        variational: whether the code has a log-variance.
+
+    Raises:
+        ConfigError: a size that the encoder cannot take, or no latents.
+    """
+
+    def __init__(
+        self, image_size: int, encoder: str | nn.Module, latents: int, *, variational: bool = True
+    ) -> None:
+        super().__init__()
+        if image_size % 32 or image_size < 64:
+            raise ConfigError(f"the frame's size={image_size} must be a multiple of 32, at least 64.")
+        if latents < 1:
+            raise ConfigError(f"latents={latents} must be at least 1.")
+        self.image_size = image_size
+        self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
+        deepest = self.encoder.channels[6]
+        self.reduce: nn.Module = nn.Identity()
+        if encoder == "residual":
+            flat = deepest * (image_size // 32) ** 2
+        else:
+            # A fixed 8 × 8 grid makes the weights independent of the input size and keeps the heads small.
+            flat = 64 * 64
+            self.reduce = nn.Sequential(nn.Conv2d(deepest, 64, 1), nn.AdaptiveAvgPool2d(8))
+        self.fc_mu = nn.Linear(flat, latents)
+        self.fc_logvar = nn.Linear(flat, latents) if variational else None
+
+    def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent code, (B, latents) each; the mean twice where it has none."""
+        flat = self.reduce(maps[6]).flatten(1)
+        mu = self.fc_mu(flat)
+        return mu, mu if self.fc_logvar is None else self.fc_logvar(flat)
