@@ -4,8 +4,8 @@
 
 `--root` holds JSRT with its landmarks; its 21 validation images are measured, by which the weights were
 chosen. A row is measured once and kept in `--work`; run the command again, and it goes on with the rows that
-are missing. Weights lie in `experiments/checkpoints`, or in folders of the rows' names in `--checkpoints`; rows
-without weights are named and left out. A row is trained by
+are missing. Weights lie in `experiments/checkpoints`, or in folders of the rows' names in `--checkpoints`;
+rows without weights are named and left out. A row is trained by
 `anatozoo fit --config METHOD/rows/NAME.yaml --data.root DIR`.
 
 Landmarks are compared at 1024 x 1024, 0.35 mm a pixel, as published: contours are drawn organ by organ with
@@ -106,7 +106,7 @@ def faults(numbers: Mapping[str, Any], result: Any) -> dict[str, int]:
 
 
 def measured_rows(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The record of each checkpoint, from `--work` where its weights have not changed; and what is missing."""
+    """The record of each checkpoint, from `--work` where its weights are the same, and what is missing."""
     cases = validation_cases(options.root, "jsrt", LUNGS_HEART, 2, options.allow_dealt_split)
     options.work.mkdir(parents=True, exist_ok=True)
     records, missing = {}, []
@@ -283,9 +283,6 @@ def main() -> None:
     for name in missing:
         print(f"no weights of {name}", file=sys.stderr)
     lines = lines_of(records)
-    command = (
-        "python experiments/landmark_table.py --root DIR --work WORK --out docs/evidence --images docs/images"
-    )
     record = {
         "command": COMMAND,
         "about": (
@@ -295,8 +292,8 @@ def main() -> None:
         ),
         "cost": (
             "Parameters are what is learnt, without an atlas or principal components. A prediction goes from "
-            "pixels in memory to contours on them, one thread, median of 9 images (multi-atlas 3). Minutes of "
-            "training are 6,000 times the fastest of 12 steps on one thread, without augmentation and "
+            "pixels in memory to contours on them, one thread, median of 9 images (multi-atlas 3). Minutes "
+            "of training are 6,000 times the fastest of 12 steps on one thread, without augmentation and "
             "validation. The machine did other work too: compare the numbers with one another alone."
         ),
         "lines": lines,

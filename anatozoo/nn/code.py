@@ -40,7 +40,8 @@ class ShapeCoder(nn.Module):
             raise ConfigError(f"latents={latents} must be at least 1.")
         self.image_size = image_size
         self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
-        deepest = self.encoder.channels[6]
+        channels: Any = self.encoder.channels
+        deepest = channels[6]
         self.reduce: nn.Module = nn.Identity()
         if encoder == "residual":
             flat = deepest * (image_size // 32) ** 2
