@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from anatozoo.cli.main import main
-from anatozoo.cli.settings import METHODS_FOLDER, split_options
+from anatozoo.cli.settings import METHODS_FOLDER, configs_of, split_options
 from anatozoo.cli.train import in_order
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
@@ -16,6 +16,7 @@ from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
+from anatozoo.zoo.registry import find_method
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
 from tests.support.heart_data import write_hearts
@@ -130,6 +131,54 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         write_checkpoint_folder(shape, tmp_path / "shape", name="aenet-shape", version="1.0.0")
         options.append(f"--objectives.source={tmp_path / 'shape'}")
     assert main(arguments("fit", data, tmp_path, *options)) == 0
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_builds_on_common_settings(name: str) -> None:
+    files = [yaml.safe_load(Path(file).read_text()) for file in configs_of([name])]
+    assert files[0]["trainer"]["max_steps"] == 6000
+    settings: dict[str, Any] = {}
+    for file in files:
+        settings |= file["model"]
+    module = find_method(files[-1]["method"]).module_class()(**settings)
+    assert (module.side, module.optim.lr) == (256, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["landmarkvae/rows/pca.yaml", "unet/rows/dynunet.yaml"])
+def test_a_row_runs(name: str, data: Path, tmp_path: Path) -> None:
+    options = ["--config", name, "--trainer.fast_dev_run=true", "--data.batch_size=2"]
+    if "pca" in name:
+        options.append("--model.latents=4")
+    else:
+        options.append("--model.decoder_widths=[4,4,8]")
+    assert main(arguments("fit", data, tmp_path, *options, "--model.frame.size=64")) == 0
+
+
+def test_what_differs_overrules_the_base_and_options_overrule_both(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("method: unet\ntrainer: {max_steps: 7}\nmodel: {dice_weight: 0.5}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nmodel: {dice_weight: 0.25}\n")
+    shown = tmp_path / "run"
+    options = ["--config", str(tmp_path / "second.yaml"), "--trainer.max_epochs=1", "--data.batch_size=2"]
+    options += ["--model.frame.size=64", "--model.loss=organs"]
+    assert main(arguments("fit", data, shown, *options)) == 0
+    [written] = shown.rglob("config.yaml")
+    found = yaml.safe_load(written.read_text())
+    assert (found["trainer"]["max_steps"], found["model"]["dice_weight"]) == (7, 0.25)
+    assert (found["method"], found["model"]["loss"]) == ("unet", "organs")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("mine.yaml", "builds on itself"),
+        ("absent.yaml", "not there"),
+        ("[common.yaml]", "must be one configuration"),
+    ],
+)
+def test_a_base_that_cannot_be_is_named(base: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"base: {base}\nmodel: {{organs: lungs}}\n")
+    with pytest.raises(ConfigError, match=message):
+        configs_of([str(tmp_path / "mine.yaml")])
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")
