@@ -17,6 +17,7 @@ from anatozoo.nn import graphs
 from anatozoo.nn.cheb import graph_convolution, node_norm
 from anatozoo.nn.code import ShapeCoder, code_deviation
 from anatozoo.nn.igsc import window_average
+from anatozoo.nn.mask_decoder import build_mask_decoder
 from anatozoo.nn.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn.spacing import Spacing
 
@@ -38,6 +39,8 @@ class HybridGNetOutput(NamedTuple):
     """(B, latents) log-variance of the latent code."""
     dense: Tensor | None
     """(B, organs, S/4, S/4) organ logits of the refiner's auxiliary head, or None."""
+    masks: Tensor | None = None
+    """(B, 1 + organs, S, S) label logits of the mask decoder, background first, or None without one."""
 
 
 class GraphConvBlock(nn.Module):
@@ -93,6 +96,8 @@ class HybridGNet(ShapeCoder):
             network (see `anatozoo.nn.spacing`; not part of the paper).
         dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
         own_planes: whether the input is one plane for each organ, at which the refiner looks too.
+        mask_decoder: ``"none"``, ``"code"`` or ``"skips"``: a convolutional decoder of masks from the same
+            code, see `anatozoo.nn.mask_decoder`.
 
     Raises:
         ConfigError: a combination that cannot be built.
@@ -121,11 +126,15 @@ class HybridGNet(ShapeCoder):
         anchors: Mapping[str, Sequence[int]] | None = None,
         dense_organs: int | None = None,
         own_planes: bool = False,
+        mask_decoder: str = "none",
     ) -> None:
         super().__init__(image_size, encoder, latents)
         self.organs, self.own_planes = graphs.check_organs(organs), own_planes
         if len(skips) > 2:
             raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
+        for name, value, least in (("order", order, 1), ("features", features, 2)):
+            if value < least:
+                raise ConfigError(f"{name}={value} must be at least {least}.")
         if window < 1 or window % 2 == 0:
             raise ConfigError(f"window={window} must be odd and positive.")
         if lookup not in ("average", "roi_align"):
@@ -183,6 +192,10 @@ class HybridGNet(ShapeCoder):
                 dense_organs=dense_organs,
                 own_planes=own_planes,
             )
+        # Last, so that the other layers begin with the weights that they have without it.
+        self.mask_decoder = build_mask_decoder(
+            mask_decoder, latents, 1 + len(self.organs), image_size, channels
+        )
 
     def take_mean(self, mean: Tensor) -> None:
         """Take template and spacing from a mean shape (N, 2); a template that has been learnt stays."""
@@ -228,7 +241,12 @@ class HybridGNet(ShapeCoder):
             scale: (B, 2), by which x and y of the frame are multiplied to have the proportions in which
                 landmarks are spaced; None where the frame has them.
         """
-        return self._encoded(image, lambda maps, image: self._contours(maps, image, scale))
+        maps = self.encoder(image)
+        found, z = self._in_full(maps, image, lambda maps, image: self._contours(maps, image, scale))
+        if self.mask_decoder is None:
+            return found
+        # Convolutions of whole images, in the precision of the encoder.
+        return found._replace(masks=self.mask_decoder(z, maps).float())
 
     def sample(self, image: Tensor, noise: Tensor, *, refined: bool = True) -> tuple[Tensor, Tensor]:
         """Landmarks of codes that are drawn from the latent distribution of each image.
@@ -244,11 +262,16 @@ class HybridGNet(ShapeCoder):
         Returns:
             Landmarks (B, n, N, 2), and the standard deviations of the codes (B, latents).
         """
-        return self._encoded(image, lambda maps, image: self._samples(maps, image, noise, refined))
-
-    def _encoded(self, image: Tensor, follow: Callable[[Mapping[int, Tensor], Tensor], Found]) -> Found:
-        """What follows from the encoder's maps and the image, computed in full precision."""
         maps = self.encoder(image)
+        return self._in_full(maps, image, lambda maps, image: self._samples(maps, image, noise, refined))
+
+    def _in_full(
+        self,
+        maps: Mapping[int, Tensor],
+        image: Tensor,
+        follow: Callable[[Mapping[int, Tensor], Tensor], Found],
+    ) -> Found:
+        """What follows from the encoder's maps and the image, computed in full precision."""
         if torch.is_autocast_enabled(image.device.type):
             # The graph layers take little time, and half precision there would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
@@ -278,7 +301,10 @@ class HybridGNet(ShapeCoder):
                 found.append(landmarks)
         return torch.cat(found).view(len(mu), len(noise), *found[0].shape[1:]), deviation
 
-    def _contours(self, maps: Mapping[int, Tensor], image: Tensor, scale: Tensor | None) -> HybridGNetOutput:
+    def _contours(
+        self, maps: Mapping[int, Tensor], image: Tensor, scale: Tensor | None
+    ) -> tuple[HybridGNetOutput, Tensor]:
+        """The contours, and the code that they come from."""
         mu, logvar = self.encode(maps)
         z = mu
         if self.training:
@@ -291,4 +317,4 @@ class HybridGNet(ShapeCoder):
             )
             positions += (landmarks, *refined.steps[:-1])
             landmarks, dense = refined.steps[-1], refined.dense
-        return HybridGNetOutput(landmarks, positions, mu, logvar, dense)
+        return HybridGNetOutput(landmarks, positions, mu, logvar, dense), z

@@ -106,6 +106,23 @@ def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tens
     return weighted_mean(1 - dice, (weight.amax(dims) > 0).to(dice.dtype))
 
 
+def disagreement(one: Tensor, other: Tensor) -> Tensor:
+    """How far two soft masks differ: one minus soft Dice, exactly 0 for equal ones; both have a gradient.
+
+    The squares in the denominator are those of Milletari et al., "V-Net", 3DV 2016.
+
+    Args:
+        one: (B, C, H, W) in [0, 1].
+        other: (B, C, H, W) in [0, 1].
+
+    Returns:
+        (B, C) in [0, 1].
+    """
+    dims = (-2, -1)
+    total = (one.square() + other.square()).sum(dims)
+    return 1 - (2 * (one * other).sum(dims) + 1.0) / (total + 1.0)
+
+
 def dense_loss(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy plus soft Dice of organ channels, (B, C, H, W) each."""
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")

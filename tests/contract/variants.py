@@ -60,6 +60,10 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
         "timm": Variant({"organs": {"heart": 26, "aorta": 31}, "frame": {"size": 64}} | _LITE),
+        "dual": Variant(
+            {"mask_decoder": "code", "skips": [], "organs": "lungs_heart", "frame": {"size": 64}}, quick=True
+        ),
+        "dual skips": Variant({"mask_decoder": "skips", "organs": "lungs_heart", "frame": {"size": 64}}),
     },
     "landmarkvae": {
         "pca": Variant({"decoder": "pca", "latents": 8, "frame": {"size": 64}}, quick=True),

@@ -35,6 +35,8 @@ class HybridGNetModel(ContourTask):
         refine_features: width of the refiner.
         anchors: organ -> landmarks between which the others are spaced; empty for the published network.
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
+        mask_decoder: a convolutional decoder of masks beside that of contours, from the same code: ``"code"``
+            (HybridGNet Dual), ``"skips"`` (Dual SC, which also adds the encoder's maps) or ``"none"``.
         check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
 
@@ -63,6 +65,7 @@ class HybridGNetModel(ContourTask):
         anchors: dict[str, list[int]] = {},  # noqa: B006
         dense_organs: list[str] | None = None,
         check_view: bool = False,
+        mask_decoder: Literal["none", "code", "skips"] = "none",
     ) -> None:
         super().__init__(organ_counts(organs), frame, check_view)
         self.encoder, self.latents, self.features, self.order = encoder, latents, features, order
@@ -70,7 +73,7 @@ class HybridGNetModel(ContourTask):
         self.graph_conv, self.template = graph_conv, template
         self.refine, self.refine_features = list(refine), refine_features
         self.anchors = {organ: list(numbers) for organ, numbers in anchors.items()}
-        self.dense_organs = list(dense_organs or self.organs)
+        self.dense_organs, self.mask_decoder = list(dense_organs or self.organs), mask_decoder
         missing = set(self.organs) - set(self.dense_organs)
         if missing:
             raise ConfigError(f"dense_organs lacks {', '.join(sorted(missing))}; it must hold every organ.")
@@ -91,6 +94,7 @@ class HybridGNetModel(ContourTask):
             refine_features=refine_features,
             anchors=anchors,
             dense_organs=len(self.dense_organs),
+            mask_decoder=mask_decoder,
         )
 
     def forward(self, image: Tensor) -> HybridGNetOutput:

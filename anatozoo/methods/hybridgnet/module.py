@@ -1,5 +1,6 @@
 """HybridGNet in training: losses, validation metrics, and starting weights from other organs."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -7,18 +8,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.errors import ConfigError
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.hybridgnet.transfer import adapt_state
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
-from anatozoo.nn.raster import polygon_inside, soft_polygon
+from anatozoo.nn.raster import nearest_edges, polygon_inside, soft_polygon
 from anatozoo.tasks.cases import landmark_cases
+from anatozoo.tasks.labels import label_losses, painted
+from anatozoo.tasks.views import over_background
 from anatozoo.training.contours import ContourModule
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
+
+
+AGREEMENT_SIDE = 64
+"""Largest side of the maps on which contours and masks of a step are compared, in pixels."""
 
 
 class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
@@ -31,9 +39,16 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
         loss: ``"paper"`` (MSE and deep supervision) or ``"contour"`` (also penalises leaving the contour).
         dense_weight: weight of the auxiliary masks' loss.
         region_weight: weight of the soft Dice between predicted polygons and masks without landmarks.
+        mask_weight: weight of cross-entropy and soft Dice of the mask decoder's labels. Without such a
+            decoder, this and `agreement_weight` change nothing.
+        agreement_weight: weight of the disagreement of predicted contours and the mask decoder's
+            probabilities, from which both learn.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `HybridGNetModel`, `anatozoo.training.contours.ContourModule` and
             `anatozoo.training.encoders.EncoderModule`.
+
+    Raises:
+        ConfigError: a weight is negative, or a mask decoder has only weights of 0.
     """
 
     extra_links: ClassVar = {"dense_organs": "mask_organs"}
@@ -44,11 +59,24 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
         loss: Literal["paper", "contour"] = "paper",
         dense_weight: float = 0.1,
         region_weight: float = 0.1,
+        mask_weight: float = 0.1,
+        agreement_weight: float = 0.01,
         optim: Optim = Optim("adam", 1e-4, 1e-5, schedule="step", lr_step=50, lr_gamma=0.9, warmup_steps=200),
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
+        weights = {"dense_weight": dense_weight, "region_weight": region_weight}
+        of_masks = {"mask_weight": mask_weight, "agreement_weight": agreement_weight}
+        for name, value in (weights | of_masks).items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name}={value} must be a number of at least 0.")
+        if self.network.mask_decoder is not None and not any(of_masks.values()):
+            raise ConfigError(
+                f"mask_decoder={self.mask_decoder!r} would never be trained: mask_weight and "
+                "agreement_weight are 0. Give one of them, or mask_decoder='none'."
+            )
         self.loss, self.dense_weight, self.region_weight = loss, dense_weight, region_weight
+        self.mask_weight, self.agreement_weight = mask_weight, agreement_weight
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their rows."""
@@ -81,6 +109,11 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
         if self.region_weight:
             # Without masks it is 0 and not left out: all processes of a fit have the same terms.
             terms["region"] = self.region_weight * self._region_loss(output, masks, counts)
+        if output.masks is not None and self.mask_weight:
+            found = label_losses(output.masks, *self._labels(batch), "organs")
+            terms["masks"] = self.mask_weight * (found["cross_entropy"] + found["dice"])
+        if output.masks is not None and self.agreement_weight:
+            terms["agreement"] = self.agreement_weight * self._disagreement(output, batch)
         return terms | self.uncrossing_term(output)
 
     def _mask_weight(self, output: HybridGNetOutput, weight: Tensor, size: int) -> Tensor:
@@ -129,6 +162,43 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
                 shape[:, None], masks[use, channel, None], counts[use, channel, None]
             )
         return total
+
+    def _in_grid(self, landmarks: Tensor) -> Tensor:
+        """Landmarks, for which 0 is the centre of the first pixel, where 0 is its edge."""
+        return landmarks + 0.5 / self.side
+
+    def _labels(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Label maps (B, S, S) from landmarks or given masks, and which organs (B, organs) they hold."""
+        size, landmarks = batch["image"].shape[-1], self._in_grid(batch["landmarks"])
+        planes, known = [], []
+        for organ, part in self.parts.items():
+            there = (batch["landmark_weight"][:, part] > 0).all(1)
+            inside = polygon_inside(landmarks[:, part], size, size) & there[:, None, None]
+            if "masks" in batch:
+                channel = self.dense_organs.index(organ)
+                given, use = batch["masks"][:, channel, None], batch["known"][:, channel]
+                # Shares of cells encode the position of an edge within a cell, which interpolation restores.
+                smooth = F.interpolate(given, size=(size, size), mode="bilinear")[:, 0]
+                inside, there = torch.where(use[:, None, None], smooth > 0.5, inside), there | use
+            planes.append(inside)
+            known.append(there)
+        return painted(torch.stack(planes, 1)), torch.stack(known, 1)
+
+    def _disagreement(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> Tensor:
+        """How far the predicted contours and the mask decoder differ, in [0, 1], annotated or not."""
+        assert output.masks is not None
+        size = min(AGREEMENT_SIDE, self.side)
+        points = self._in_grid(output.landmarks.float())
+        organs = [points[:, part] for part in self.parts.values()]
+        drawn = over_background([soft_polygon(x, size, 0.005, nearest_edges(x, size)) for x in organs])
+        probability = F.adaptive_avg_pool2d(output.masks.float().softmax(1), size)
+        gap = losses.disagreement(drawn[:, 1:], probability[:, 1:])
+        if "masks" not in batch:
+            return gap.mean()
+        # A contour has no form for an absent organ, as an empty mask says.
+        own = [self.dense_organs.index(organ) for organ in self.organs]
+        absent = batch["known"][:, own] & (batch["masks"][:, own].flatten(2).amax(2) <= 0)
+        return losses.weighted_mean(gap, (~absent).to(gap.dtype))
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Contours with the reference landmarks, or with masks for organs without landmarks."""
