@@ -48,7 +48,7 @@ METRICS = {
     "dice/heart": "Dice, heart",
     "hd_mm/heart": "HD, heart, mm",
 }
-FAULTS = {"parts": "extra parts", "holes": "holes", "crossings": "crossing contours"}
+FAULTS = {"lost": "lost organs", "parts": "extra parts", "holes": "holes", "crossings": "crossing contours"}
 BEST = "hybridgnet-jsrt-igsc65"
 """The row that the others are tested against."""
 PUBLISHED = Path("docs/published.yaml")
@@ -94,15 +94,19 @@ def measure(row: TableRow, weights: Path, cases: Sequence[DataCase]) -> dict[str
 
 
 def faults(numbers: Mapping[str, Any], result: Any) -> dict[str, int]:
-    """Parts beyond those of the organs and holes of the masks, and contours that crossed themselves.
+    """Organs that are lost, parts and holes that should not be, and contours that cross themselves.
 
     A contour counts as crossing also where `predict` has untangled it.
     """
-    parts = sum(int(numbers[f"components/{o}"]) - parts_of_organ(o) for o in result.organs)
-    crossing = sum(bool(numbers.get(f"self_intersections/{organ}", 0)) for organ in result.organs)
-    untangled = sum(flag.startswith("untangled_") for flag in result.flags) if result.landmarks else 0
-    gaps = sum(int(numbers[f"holes/{organ}"]) for organ in result.organs)
-    return {"parts": max(parts, 0), "holes": gaps, "crossings": max(crossing, untangled)}
+    there = [organ for organ in result.organs if numbers[f"components/{organ}"] >= 1]
+    flags = result.flags if result.landmarks else ()
+    crossing = [organ for organ in result.organs if numbers.get(f"self_intersections/{organ}", 0) > 0]
+    return {
+        "lost": len(result.organs) - len(there),
+        "parts": sum(max(0, int(numbers[f"components/{o}"]) - parts_of_organ(o)) for o in there),
+        "holes": sum(int(numbers[f"holes/{organ}"]) for organ in there),
+        "crossings": len({*crossing, *(flag.partition("untangled_")[2] for flag in flags)} - {""}),
+    }
 
 
 def measured_rows(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], list[str]]:
