@@ -14,6 +14,7 @@ from anatozoo.zoo.tables import NOT_MEASURED, markdown_table, split_words
 PUBLISHED = "published.yaml"
 EVIDENCE = "evidence"
 WITHHELD_FILE = "withheld-test.json"
+LANDMARKS_FILE = "landmark-table_experiment.json"
 TABLE_KEYS = {"title", "data", "exclusive", "checkpoints", "columns", "note", "source", "training", "rows"}
 
 MAIN = ("dice", "hd_mm", "hd_px", "hd95_mm", "assd_mm", "mse_px2", "folding_percent")
@@ -60,6 +61,8 @@ def results_page(docs: Path, specs: Sequence[CheckpointSpec]) -> str:
         ]
         shown.update(fitting)
         parts.append(_beside_published(table, chosen, [evaluations[path] for path in fitting], withheld))
+    if rows := read_landmark_rows(docs / EVIDENCE / LANDMARKS_FILE):
+        parts.append(_landmark_rows(rows))
     others = {path: e for path, e in evaluations.items() if path not in shown}
     if others:
         parts.append("## Without a published counterpart\n")
@@ -99,6 +102,21 @@ def read_withheld(path: Path) -> dict[str, Any]:
         return {key: found[key] for key in ("split", "measured", "commit", "scoring", "sets")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not the record of a withheld test ({error!r}).") from error
+
+
+def read_landmark_rows(path: Path) -> dict[str, Any]:
+    """The record of `experiments/landmark_table.py`; empty where there is no such file.
+
+    Raises:
+        ManifestError: the file is no JSON, or lacks the rows.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found[key] for key in ("about", "lines", "missing", "commit", "versions", "command")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path}: not the record of the landmark table ({error!r}).") from error
 
 
 def read_published(path: Path) -> list[dict[str, Any]]:
@@ -161,6 +179,33 @@ def _withheld(record: Mapping[str, Any], specs: Mapping[str, CheckpointSpec]) ->
         f"are in `docs/{EVIDENCE}/{WITHHELD_FILE}`. A row belongs to the version that it names."
     )
     return f"## {record['split'].capitalize()}\n\n{about}\n\n{markdown_table(header, rows)}"
+
+
+def _landmark_rows(record: Mapping[str, Any]) -> str:
+    """All rows of equal budget, each with the published mean and p against the best one."""
+    metrics = ("mse_px2", "dice/lungs", "hd_mm/lungs", "dice/heart", "hd_mm/heart")
+    names = ("MSE, px²", "Dice, lungs", "HD, lungs, mm", "Dice, heart", "HD, heart, mm")
+    rows = [
+        (line["title"], *(_landmark_cell(line, metric) for metric in metrics)) for line in record["lines"]
+    ]
+    words = (
+        "A cell holds our mean with its 95 % interval, p of the paired Wilcoxon test against 2 IGSC, 6-5, and the "
+        "published mean in brackets, which is of 51 other images. What each row teaches: [landmarks](landmarks.md)."
+    )
+    missing = f" Not trained yet: {', '.join(record['missing'])}." if record["missing"] else ""
+    table = markdown_table(("row", *names), rows)
+    about = f"{record['about']} {words}{missing}"
+    return f"## JSRT, every row of the landmark table on equal budget\n\n{about}\n\n{table}\n{_provenance(record)}\n"
+
+
+def _landmark_cell(line: Mapping[str, Any], metric: str) -> str:
+    found = line["metrics"].get(metric)
+    if found is None:
+        return "–"
+    mean, low, high = (_number(metric, found[name]) for name in ("mean", "ci_low", "ci_high"))
+    test, other = line.get("against_best", {}).get(metric), line["published"].get(metric)
+    text = f"{mean} ({low} – {high})" + (f", p {test['p']:.2g}" if test else "")
+    return text if other is None else f"{text} [{_number(metric, other)}]"
 
 
 def _beside_published(
