@@ -189,13 +189,15 @@ def _landmark_rows(record: Mapping[str, Any]) -> str:
         (line["title"], *(_landmark_cell(line, metric) for metric in metrics)) for line in record["lines"]
     ]
     words = (
-        "A cell holds our mean with its 95 % interval, p of the paired Wilcoxon test against 2 IGSC, 6-5, and the "
-        "published mean in brackets, which is of 51 other images. What each row teaches: [landmarks](landmarks.md)."
+        "A cell holds our mean with its 95 % interval, p of the paired Wilcoxon test against 2 IGSC, 6-5, and "
+        "the published mean in brackets, which is of 51 other images. What each row teaches: "
+        "[landmarks](landmarks.md)."
     )
     missing = f" Not trained yet: {', '.join(record['missing'])}." if record["missing"] else ""
     table = markdown_table(("row", *names), rows)
     about = f"{record['about']} {words}{missing}"
-    return f"## JSRT, every row of the landmark table on equal budget\n\n{about}\n\n{table}\n{_provenance(record)}\n"
+    title = "## JSRT, every row of the landmark table on equal budget"
+    return f"{title}\n\n{about}\n\n{table}\n{_provenance(record)}\n"
 
 
 def _landmark_cell(line: Mapping[str, Any], metric: str) -> str:
