@@ -85,7 +85,7 @@ def _chest_batch(module: Any, truth: dict[str, Tensor]) -> dict[str, Tensor]:
 def _landmark_batch(module: Any) -> dict[str, Tensor]:
     """Landmarks, and masks, for everything that the module learns."""
     nodes, size = sum(module.organs.values()), module.side
-    channels = len(module.dense_organs)
+    channels = len(getattr(module, "dense_organs", module.organs))
     draw = torch.Generator().manual_seed(2)
     weight = torch.ones(2, nodes)
     weight[1, : nodes // 2] = 0

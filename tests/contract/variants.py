@@ -67,10 +67,8 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     },
     "landmarkvae": {
         "pca": Variant({"decoder": "pca", "latents": 8, "frame": {"size": 64}}, quick=True),
-        "fc": Variant({"organs": "lungs", "frame": {"size": 64}}, quick=True),
-        "fc of 2021": Variant(
-            {"organs": {"heart": 26}, "widths": [16, 16], "last_relu": True, "frame": {"size": 64}}
-        ),
+        "fc": Variant({"frame": {"size": 64}}, quick=True),
+        "fc of 2021": Variant({"widths": [16, 16], "last_relu": True, "frame": {"size": 64}}),
         "timm": Variant({"frame": {"size": 64}} | _LITE),
     },
     "seg2graph": {

@@ -43,12 +43,12 @@ class LandmarkVAEModule(ContourModule, EncoderModule, LandmarkVAEModel):
         super().__init__(optim=optim, **settings)
 
     def on_fit_start(self) -> None:
-        """Find the principal components of the training shapes, unless the weights brought them.
+        """Find the principal components of the training shapes, unless starting weights bring them.
 
         Raises:
             DataError: too few shapes have all their landmarks.
         """
-        if self.decoder != "pca" or bool(self.network.components.any()):
+        if self.decoder != "pca" or self.init_weights or self.trainer.ckpt_path:
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         items = [data.sets["train"][i] for i in range(len(data.sets["train"]))]

@@ -5,9 +5,9 @@ graph neural networks", IEEE TMI 2022, and of their MICCAI 2021 paper. HybridGNe
 decoder of the same encoder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from anatozoo.nn.graphs import check_organs
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 
 Decoder = Literal["pca", "fc"]
+Found = TypeVar("Found")
 
 
 class LandmarkVAE(ShapeCoder):
@@ -61,7 +62,7 @@ class LandmarkVAE(ShapeCoder):
             if latents > numbers:
                 raise ConfigError(f"latents={latents}: shapes of {numbers} numbers have no more components.")
             self.register_buffer("mean", torch.full((numbers,), 0.5))
-            self.register_buffer("components", torch.zeros(latents, numbers))
+            self.register_buffer("components", torch.eye(latents, numbers))
             return
         if min(widths, default=1) < 1:
             raise ConfigError(f"widths={list(widths)} must be positive.")
@@ -104,21 +105,27 @@ class LandmarkVAE(ShapeCoder):
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """Landmarks of images (B, 1, S, S) in [0, 1]; the code is drawn in training, its mean else."""
-        mu, logvar = self._code(image)
+        return self._encoded(image, self._landmarks)
+
+    def sample(self, image: Tensor, noise: Tensor) -> Tensor:
+        """Landmarks (B, n, N, 2) of codes drawn for each image, from standard normal numbers (n, latents)."""
+        return self._encoded(
+            image,
+            lambda mu, logvar: self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None]),
+            lambda mu, logvar: self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None]),
+        )
+
+    def _landmarks(self, mu: Tensor, logvar: Tensor) -> HybridGNetOutput:
         z = mu
         if self.training and self.decoder is not None:
             z = mu + torch.randn_like(mu) * code_deviation(logvar)
         return HybridGNetOutput(self.decode(z), (), mu, logvar, None)
 
-    def sample(self, image: Tensor, noise: Tensor) -> Tensor:
-        """Landmarks (B, n, N, 2) of codes drawn for each image, from standard normal numbers (n, latents)."""
-        mu, logvar = self._code(image)
-        return self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None])
-
-    def _code(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _encoded(self, image: Tensor, follow: Callable[[Tensor, Tensor], Found]) -> Found:
+        """What follows from the code of an image, computed in full precision."""
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):
             # As in HybridGNet: half precision in these small layers would cost whole pixels.
             with torch.autocast(image.device.type, enabled=False):
-                return self.encode({level: x.float() for level, x in maps.items()})
-        return self.encode(maps)
+                return follow(*self.encode({level: x.float() for level, x in maps.items()}))
+        return follow(*self.encode(maps))
