@@ -112,7 +112,6 @@ class LandmarkVAE(ShapeCoder):
         return self._encoded(
             image,
             lambda mu, logvar: self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None]),
-            lambda mu, logvar: self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None]),
         )
 
     def _landmarks(self, mu: Tensor, logvar: Tensor) -> HybridGNetOutput:
