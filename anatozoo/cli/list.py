@@ -48,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     elif specs:
         print(format_table(HEADER, [_row(spec) for spec in specs]), end="")
     else:
-        print(
-            "No checkpoint matches. `anatozoo list` shows all, with --experiments those of experiments too."
-        )
+        print("No checkpoint matches. `anatozoo list` shows all, --experiments those of experiments too.")
     return 0
 
 

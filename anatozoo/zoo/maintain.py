@@ -94,23 +94,18 @@ def main(argv: Sequence[str] | None = None, project: Path = PROJECT) -> int:
     parser.add_argument("task", choices=("hashes", "cards", "all", "check"))
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="the manifest of a private zoo")
     args = parser.parse_args(argv)
-    task, path, folders = (
-        args.task,
-        args.manifest or project / FILE_NAME,
-        project / "anatozoo" / WEIGHTS_FOLDER,
-    )
-    evidence = project / EXPERIMENTS / FILE_NAME
-    if args.manifest is not None:
-        folders = path.parent / WEIGHTS_FOLDER
+    task, private, evidence = args.task, args.manifest is not None, project / EXPERIMENTS / FILE_NAME
+    path = args.manifest or project / FILE_NAME
+    folders = (path.parent if private else project / "anatozoo") / WEIGHTS_FOLDER
     try:
         if task in ("hashes", "all"):
             changed = refresh_hashes(path, folders)
-            if args.manifest is None and evidence.is_file():
+            if not private and evidence.is_file():
                 changed += refresh_hashes(evidence, evidence.parent / WEIGHTS_FOLDER)
             print("\n".join(changed) or "hashes: nothing changed")
         if task == "hashes":
             return 0
-        texts = cards(path, folders, private=args.manifest is not None)
+        texts = cards(path, folders, private=private)
         stale = differing(texts)
         for card_path in stale:
             short = card_path.relative_to(project) if card_path.is_relative_to(project) else card_path

@@ -229,10 +229,10 @@ class CheckpointSpec:
     """One entry of the manifest. Names are immutable: new weights get a new name ending in ``-v2``.
 
     Of `status`, ``bundled`` means in this package and never published, ``published`` on the Hub,
-    ``deprecated`` that another checkpoint is to be used, ``experiment`` that the weights are evidence: loaded by
-    name, but listed only when asked for, and perhaps without a golden test. Two keys may be left out:
-    ``remarks``, Markdown for the card, for what fits under no other heading, and ``selection``, None where
-    nothing was chosen on a split, or nobody knows.
+    ``deprecated`` that another checkpoint is to be used, ``experiment`` that the weights are evidence, listed
+    only when asked for and perhaps without a golden test. Two keys may be left out: ``remarks``, Markdown for
+    the card, for what fits under no other heading, and ``selection``, None where nothing was chosen on a
+    split, or nobody knows.
     """
 
     name: Name
