@@ -45,6 +45,13 @@ _DOCS_HEAD = """\
 Generated from `checkpoints_manifest.yaml` by `python -m docs.pages`: edit the manifest, not this page.
 `anatozoo card NAME` prints training data, terms, limitations and the commands behind the numbers.
 
+A source checkout has more weights, those of the rows of experiments: evidence that anybody can run again,
+not models for use. They lie in `experiments/checkpoints`, are listed in
+`experiments/checkpoints_manifest.yaml`, and are not in the installed package. In a checkout
+(`pip install -e .`) `anatozoo.load` and every command find them by name without any setting;
+`anatozoo list --experiments` and `anatozoo.list_models(experiments=True)` show them. For another machine,
+`anatozoo download NAME --to DIR` copies one, and `anatozoo.load("DIR/NAME")` reads it.
+
 """
 
 

@@ -158,7 +158,7 @@ def cache(root: Path) -> Finding:
 
 def checkpoints() -> str:
     """How many checkpoints are on this machine."""
-    specs = catalogue.checkpoints()
+    specs = catalogue.select()
     return f"{sum(is_local(spec) for spec in specs)} of {len(specs)} are on this machine"
 
 

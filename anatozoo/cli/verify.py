@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from anatozoo.errors import AnatozooError
-from anatozoo.zoo.catalogue import checkpoints
+from anatozoo.zoo.catalogue import select
 from anatozoo.zoo.hub import is_local
 from anatozoo.zoo.verification import verify
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="*",
         default=[],
-        help="names or folders of checkpoints (default: all on this machine)",
+        help="names or folders of checkpoints (default: all on this machine but those of experiments)",
     )
     which.add_argument(
         "--all",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check each checkpoint; one that fails does not stop the others."""
-    specs = [] if args.names else checkpoints()
+    specs = () if args.names else select()
     names = args.names or [spec.name for spec in specs if args.all or is_local(spec)]
     absent = [spec.name for spec in specs if spec.name not in names]
     failed = 0
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"  files: {compared}")
         if found.golden is not None:
             print(f"  golden test: {found.golden}")
+        elif args.golden:
+            print("  golden test: none is stored for these weights of an experiment")
     for name in absent:
         print(f"{name}: not on this machine; `anatozoo download {name}` fetches it")
     if args.all:

@@ -1,4 +1,7 @@
-"""Which checkpoints there are: the manifest that comes with the package, and private ones beside it."""
+"""Which checkpoints there are: the package's manifest, that of experiments, and private ones.
+
+The manifest of experiments and its weights lie in a source checkout alone, in its folder `experiments`.
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -9,9 +12,11 @@ from pathlib import Path
 from anatozoo.errors import ManifestError, UnknownCheckpoint
 from anatozoo.zoo import private
 from anatozoo.zoo.manifest import FILE_NAME, Manifest, read_manifest
-from anatozoo.zoo.spec import CheckpointSpec
+from anatozoo.zoo.spec import EXPERIMENT, CheckpointSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
+EXPERIMENTS = "experiments"
+"""Folder of a source checkout with a manifest of weights that are evidence; the wheel does not hold it."""
 
 
 def manifest_path() -> Path:
@@ -27,8 +32,13 @@ def manifest_path() -> Path:
 
 
 @cache
-def _read(path: Path, changed_ns: int) -> Manifest:
-    return read_manifest(path)
+def _read(path: Path, changed_ns: int, *, experiments: bool) -> Manifest:
+    found = read_manifest(path)
+    for spec in found.checkpoints:
+        if (spec.status == EXPERIMENT) != experiments:
+            rule = f"must {'' if experiments else 'not '}be {EXPERIMENT} in this manifest, not"
+            raise ManifestError(f"{path}:{found.lines[spec.name]}: {spec.name}.status: {rule} {spec.status}.")
+    return found
 
 
 def manifest() -> Manifest:
@@ -38,22 +48,40 @@ def manifest() -> Manifest:
         ManifestError: it is missing or breaks its schema.
     """
     path = manifest_path()
-    return _read(path, path.stat().st_mtime_ns)
+    return _read(path, path.stat().st_mtime_ns, experiments=False)
 
 
-def checkpoints(*, cache_dir: Path | None = None, offline: bool | None = None) -> tuple[CheckpointSpec, ...]:
-    """The entries of the package's manifest, then those of the private ones.
+def experiments_manifest() -> Manifest | None:
+    """The manifest of experiments, validated; None where this is no source checkout.
+
+    Raises:
+        ManifestError: it breaks its schema.
+    """
+    path = PACKAGE.parent / EXPERIMENTS / FILE_NAME
+    # What lies beside an installed package is of other packages.
+    if manifest_path().parent != PACKAGE.parent or not path.is_file():
+        return None
+    return _read(path, path.stat().st_mtime_ns, experiments=True)
+
+
+def checkpoints(
+    *, cache_dir: Path | None = None, offline: bool | None = None, experiments: bool = True
+) -> tuple[CheckpointSpec, ...]:
+    """The entries of the package's manifest, then those of the experiments and of the private ones.
 
     Args:
         cache_dir: root of the cache for private manifests on the Hub; default as for `anatozoo.load`.
         offline: never reach the network for them; default is whether ``HF_HUB_OFFLINE`` is set.
+        experiments: whether those of status ``experiment`` are among them.
 
     Raises:
         ManifestError: a manifest is missing or breaks its schema, or two have a name in common.
         OfflineMiss: a private manifest on the Hub is not cached and the network may not be used.
         DownloadError: the Hub did not deliver it.
     """
-    manifests = [manifest(), *private.private_manifests(cache_dir=cache_dir, offline=offline)]
+    evidence = experiments_manifest() if experiments else None
+    own = [manifest(), evidence] if evidence else [manifest()]
+    manifests = [*own, *private.private_manifests(cache_dir=cache_dir, offline=offline)]
     first: dict[str, Manifest] = {}
     for found in manifests:
         for spec in found.checkpoints:
@@ -63,11 +91,12 @@ def checkpoints(*, cache_dir: Path | None = None, offline: bool | None = None) -
                     f"{found.path}:{found.lines[spec.name]}: {spec.name} stands in {other.path}:"
                     f"{other.lines[spec.name]} already; rename one."
                 )
-    return tuple(spec for found in manifests for spec in found.checkpoints)
+    entries = (spec for found in manifests for spec in found.checkpoints)
+    return tuple(spec for spec in entries if experiments or spec.status != EXPERIMENT)
 
 
 def listed_in(name: str) -> Path | None:
-    """The private manifest that holds an entry; None for the package's own and for unknown names.
+    """The private manifest that holds an entry; None for the project's own and for unknown names.
 
     Raises:
         ManifestError: as for `checkpoints`, likewise OfflineMiss and DownloadError.
@@ -79,11 +108,11 @@ def listed_in(name: str) -> Path | None:
 
 def is_private(name: str) -> bool:
     """Whether an entry comes from a private manifest; reaches no network."""
-    return all(spec.name != name for spec in manifest().checkpoints)
+    return all(name not in found.lines for found in (manifest(), experiments_manifest()) if found)
 
 
 def bundled_folder(name: str) -> Path:
-    """Where a bundled checkpoint's files lie: in the package, or beside the private manifest that lists it.
+    """Where a bundled checkpoint's files lie: in the package, or beside the other manifest that lists it.
 
     Raises:
         ManifestError: a manifest is missing or breaks its schema.
@@ -104,8 +133,9 @@ def repair(name: str) -> str:
 
 
 def _home(name: str) -> Manifest | None:
-    """The private manifest among files that lists a name; those from the Hub bundle nothing."""
-    return next((found for found in private.file_manifests() if name in found.lines), None)
+    """The manifest beside the package's own that lists a name; private ones from the Hub bundle nothing."""
+    others = (experiments_manifest(), *private.file_manifests())
+    return next((found for found in others if found and name in found.lines), None)
 
 
 def select(
@@ -115,11 +145,12 @@ def select(
     anatomy: str | None = None,
     modality: str | None = None,
     commercial: bool | None = None,
+    experiments: bool = False,
 ) -> tuple[CheckpointSpec, ...]:
     """The checkpoints that fit, in the manifests' order; arguments and errors are those of `list_models`."""
     return tuple(
         spec
-        for spec in checkpoints()
+        for spec in checkpoints(experiments=experiments)
         if fnmatchcase(spec.name, pattern)
         and method in (None, spec.method)
         and anatomy in (None, spec.input.anatomy)
@@ -135,6 +166,7 @@ def list_models(
     anatomy: str | None = None,
     modality: str | None = None,
     commercial: bool | None = None,
+    experiments: bool = False,
 ) -> list[str]:
     """Names of the checkpoints; imports no torch.
 
@@ -146,13 +178,21 @@ def list_models(
         anatomy: only this anatomy, as ``"chest"``.
         modality: only this modality, as ``"x-ray"``.
         commercial: True for weights whose terms allow commercial use, False for the others.
+        experiments: also weights that are evidence of experiments, which a source checkout holds.
 
     Raises:
         ManifestError: a manifest is missing or breaks its schema, or two have a name in common.
         OfflineMiss: a private manifest on the Hub is not cached and the network may not be used.
         DownloadError: the Hub did not deliver it.
     """
-    chosen = select(pattern, method=method, anatomy=anatomy, modality=modality, commercial=commercial)
+    chosen = select(
+        pattern,
+        method=method,
+        anatomy=anatomy,
+        modality=modality,
+        commercial=commercial,
+        experiments=experiments,
+    )
     return [spec.name for spec in chosen]
 
 

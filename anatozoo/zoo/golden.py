@@ -30,11 +30,11 @@ from anatozoo.zoo.checkpoint import read_tensors
 from anatozoo.zoo.files import write_atomically
 from anatozoo.zoo.golden_results import Golden
 from anatozoo.zoo.kinds import goldens
+from anatozoo.zoo.spec import GOLDEN
 
 if TYPE_CHECKING:
     import numpy as np
 
-GOLDEN = "golden.safetensors"
 SPACING = "spacing_mm"
 INPUTS = (("image",), ("moving", "fixed"))
 """The arguments of ``predict``, as the file names them."""

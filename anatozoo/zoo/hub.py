@@ -21,7 +21,7 @@ from anatozoo.zoo.files import fingerprint, verify_file, write_atomically
 from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
 from anatozoo.zoo.runs import is_run, read_run
-from anatozoo.zoo.spec import COMMIT, FILES, REPO_ID, CheckpointSpec
+from anatozoo.zoo.spec import COMMIT, EXPERIMENT, FILES, GOLDEN, REPO_ID, CheckpointSpec
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,8 @@ def load(
         DownloadError: the Hub did not deliver them.
         WeightsError: tensors are missing, unexpected or misshapen, a repository holds pickled files, or the
             golden test fails.
-        ConfigError: the device is not available, or the method is unknown.
+        ConfigError: the device is not available, the method is unknown, or weights of an experiment have no
+            golden test to run.
     """
     target = _available(device)
     if is_run(name):
@@ -93,6 +94,8 @@ def load(
     located = locate(name, cache_dir=cache_dir, offline=offline, revision=revision)
     module = build_module(located.folder, trainable=trainable).to(target)
     if golden_check:
+        if located.spec is not None and not located.spec.hub.has_golden:
+            raise ConfigError(f"{name} is of an experiment and has no golden test; leave golden_check out.")
         from anatozoo.zoo.golden import run_golden
 
         run_golden(module, located.folder)
@@ -249,9 +252,11 @@ def _is_cached(spec: CheckpointSpec, cache: Path) -> bool:
 def _from_hub(spec: CheckpointSpec, cache: Path, offline: bool) -> Path:
     hub = spec.hub
     if hub.repo_id is None or hub.revision is None:
-        if catalogue.is_private(spec.name):
+        is_private = catalogue.is_private(spec.name)
+        if is_private or spec.status == EXPERIMENT:
+            owner = "private manifest" if is_private else "manifest of experiments"
             raise DownloadError(
-                f"{spec.name} was never published, so its files must lie beside the private manifest, in "
+                f"{spec.name} was never published, so its files must lie beside the {owner}, in "
                 f"{bundled_folder(spec.name)}; copy {', '.join(hub.files)} there."
             )
         raise DownloadError(
@@ -294,8 +299,6 @@ def _repository(text: str, cache: Path, offline: bool, revision: str | None) -> 
 
 def _unlisted(repo_id: str, commit: str, cache: Path, offline: bool) -> Located:
     """A commit that no manifest describes: checked by what the Hub says, and for what must not be in it."""
-    from anatozoo.zoo.golden import GOLDEN
-
     # The configuration first: a repository that is not a checkpoint is refused before the large file comes.
     config = fetch_file(repo_id, commit, CONFIG, cache, expected=None, offline=offline)
     weights = cached_file(repo_id, commit, WEIGHTS, cache)

@@ -1,7 +1,8 @@
 """Keep manifest and cards in step: ``python -m anatozoo.zoo.maintain hashes|cards|all|check``.
 
 Hashes are written from bytes, never by hand; cards are generated. ``check`` tells which cards differ.
-``--manifest FILE`` is for a private zoo, whose weights lie in ``checkpoints/NAME`` beside the file.
+Weights of experiments have hashes and no card. ``--manifest FILE`` is for a private zoo, whose weights lie in
+``checkpoints/NAME`` beside the file.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import yaml
 
 from anatozoo.errors import AnatozooError, ManifestError
 from anatozoo.zoo.card import card
-from anatozoo.zoo.catalogue import PACKAGE
+from anatozoo.zoo.catalogue import EXPERIMENTS, PACKAGE
 from anatozoo.zoo.edits import Edit, by_key, edited, entries
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.manifest import FILE_NAME, read_manifest
 from anatozoo.zoo.private import WEIGHTS_FOLDER
+from anatozoo.zoo.spec import EXPERIMENT
 
 PROJECT = PACKAGE.parent
 """A source checkout; an installed package has nothing to maintain."""
@@ -65,6 +67,8 @@ def refresh_hashes(path: Path, folders: Path) -> list[str]:
 def cards(path: Path, folders: Path, *, private: bool) -> dict[Path, str]:
     """The cards of a manifest's bundled checkpoints with the text that they should hold.
 
+    Those of experiments have none: they are many and alike, and `anatozoo card` prints it.
+
     Args:
         path: the manifest.
         folders: where the folders of its checkpoints lie.
@@ -73,7 +77,7 @@ def cards(path: Path, folders: Path, *, private: bool) -> dict[Path, str]:
     Raises:
         ManifestError: the manifest is not valid.
     """
-    bundled = [spec for spec in read_manifest(path).checkpoints if spec.bundled]
+    bundled = [spec for spec in read_manifest(path).checkpoints if spec.bundled and spec.status != EXPERIMENT]
     return {folders / spec.name / "README.md": card(spec, private=private) for spec in bundled}
 
 
@@ -90,16 +94,18 @@ def main(argv: Sequence[str] | None = None, project: Path = PROJECT) -> int:
     parser.add_argument("task", choices=("hashes", "cards", "all", "check"))
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="the manifest of a private zoo")
     args = parser.parse_args(argv)
-    task, path, folders = args.task, args.manifest, project / "anatozoo" / WEIGHTS_FOLDER
-    if path is not None:
-        folders = path.parent / WEIGHTS_FOLDER
+    task, private, evidence = args.task, args.manifest is not None, project / EXPERIMENTS / FILE_NAME
+    path = args.manifest or project / FILE_NAME
+    folders = (path.parent if private else project / "anatozoo") / WEIGHTS_FOLDER
     try:
         if task in ("hashes", "all"):
-            changed = refresh_hashes(path or project / FILE_NAME, folders)
+            changed = refresh_hashes(path, folders)
+            if not private and evidence.is_file():
+                changed += refresh_hashes(evidence, evidence.parent / WEIGHTS_FOLDER)
             print("\n".join(changed) or "hashes: nothing changed")
         if task == "hashes":
             return 0
-        texts = cards(path or project / FILE_NAME, folders, private=path is not None)
+        texts = cards(path, folders, private=private)
         stale = differing(texts)
         for card_path in stale:
             short = card_path.relative_to(project) if card_path.is_relative_to(project) else card_path

@@ -13,12 +13,12 @@ from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.checkpoint import CheckpointConfig, read_tensors
 from anatozoo.zoo.edits import Edit, by_key, edited, entries
 from anatozoo.zoo.files import write_text
-from anatozoo.zoo.golden import GOLDEN, INPUTS
+from anatozoo.zoo.golden import INPUTS
 from anatozoo.zoo.golden_results import LANDMARKS
 from anatozoo.zoo.kinds import kind_of_golden
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.registry import describe_method
-from anatozoo.zoo.spec import CheckpointSpec, FileRecord
+from anatozoo.zoo.spec import GOLDEN, CheckpointSpec, FileRecord
 
 TO_WRITE = "null # to be written"
 

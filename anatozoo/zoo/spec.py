@@ -19,8 +19,14 @@ from anatozoo.zoo.rules import Form, Least, Misfit
 NAME = r"[a-z0-9]+(-[a-z0-9][a-z0-9._]*)+"
 COMMIT = r"[0-9a-f]{40}"
 REPO_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-FILES = ("model.safetensors", "config.json", "golden.safetensors")
-"""What every checkpoint consists of, besides its card. Anything else, above all a pickle, is refused."""
+GOLDEN = "golden.safetensors"
+FILES = ("model.safetensors", "config.json", GOLDEN)
+"""What every checkpoint consists of, besides its card. Anything else, above all a pickle, is refused.
+
+The golden file of an experiment's weights may be missing.
+"""
+EXPERIMENT = "experiment"
+"""Status of weights that are evidence, not for use. This project's lie in a source checkout alone."""
 
 Name = Annotated[str, Form(NAME, "<method>-<data>[-<variant>] in lower case")]
 Version = Annotated[str, Form(r"\d+\.\d+\.\d+", "three numbers, as 1.0.0")]
@@ -57,8 +63,13 @@ class HubSpec:
             raise Misfit("repo_id and revision are either both given or both null.", "revision")
         for name in self.files.keys() - set(FILES):
             raise Misfit(f"unknown file; a checkpoint consists of {', '.join(FILES)}.", "files", name)
-        for name in (name for name in FILES if name not in self.files):
+        for name in (name for name in FILES if name not in self.files and name != GOLDEN):
             raise Misfit(f"{name} missing.", "files")
+
+    @property
+    def has_golden(self) -> bool:
+        """Whether a golden test is among the files."""
+        return GOLDEN in self.files
 
 
 @dataclass(frozen=True)
@@ -218,7 +229,8 @@ class CheckpointSpec:
     """One entry of the manifest. Names are immutable: new weights get a new name ending in ``-v2``.
 
     Of `status`, ``bundled`` means in this package and never published, ``published`` on the Hub,
-    ``deprecated`` that another checkpoint is to be used. Two keys may be left out: ``remarks``, Markdown for
+    ``deprecated`` that another checkpoint is to be used, ``experiment`` that the weights are evidence, listed
+    only when asked for and perhaps without a golden test. Two keys may be left out: ``remarks``, Markdown for
     the card, for what fits under no other heading, and ``selection``, None where nothing was chosen on a
     split, or nobody knows.
     """
@@ -226,7 +238,7 @@ class CheckpointSpec:
     name: Name
     method: str
     version: Version
-    status: Literal["bundled", "published", "deprecated"]
+    status: Literal["bundled", "published", "deprecated", "experiment"]
     summary: str
     hub: HubSpec
     bundled: bool
@@ -261,8 +273,10 @@ class CheckpointSpec:
         if landmarks is not None and tuple(landmarks) != classes:
             message = "must name the classes in their order, each with its number of landmarks."
             raise Misfit(message, "output", "landmarks")
-        if self.status == "bundled" and not self.bundled:
-            raise Misfit("must be true where status is bundled: there is no other source.", "bundled")
+        if self.status in ("bundled", EXPERIMENT) and not self.bundled:
+            raise Misfit(f"must be true where status is {self.status}: there is no other source.", "bundled")
+        if self.status != EXPERIMENT and not self.hub.has_golden:
+            raise Misfit(f"{GOLDEN} missing.", "hub", "files")
         if not self.bundled and self.hub.revision is None:
             raise Misfit("needs repo_id and revision, because the weights are not bundled.", "hub")
         if self.status == "published" and self.hub.revision is None:

@@ -88,7 +88,7 @@ def test_every_command_is_understood(page: str, command: list[str]) -> None:
 def test_every_named_checkpoint_exists() -> None:
     names = set(re.findall(r"\bhybridgnet-[a-z0-9-]*[a-z0-9]", EVERYTHING))
     assert names, "the pages name no checkpoint"
-    assert names - set(list_models()) <= {"hybridgnet-jsrt-v2"}
+    assert names - set(list_models(experiments=True)) <= {"hybridgnet-jsrt-v2"}
 
 
 def test_every_named_configuration_exists() -> None:

@@ -72,6 +72,7 @@ def test_weights_in_the_wheel_stay_small() -> None:
 def test_wheel_holds_the_manifest_and_the_type_marker() -> None:
     wheel = CONFIG["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["packages"] == ["anatozoo"]
+    assert not any("experiments" in source for source in wheel["force-include"])
     for source, target in wheel["force-include"].items():
         assert (PROJECT / source).is_file()
         assert target == f"anatozoo/{source}"
