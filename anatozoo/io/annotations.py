@@ -41,6 +41,9 @@ _NO_ORGANS = (*IMAGE_FOLDERS, "imagestr", "imagests")
 _BESIDE_RESULTS = (
     "manifest.csv",
     "_overlay.png",
+    "_mask_decoder.png",
+    "_mask_decoder.nii.gz",
+    "_mask_decoder.mha",
     "_repair.png",
     "_registration.png",
     "_quality.json",

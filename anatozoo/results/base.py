@@ -218,12 +218,17 @@ def write_grid(result: GridResult, path: Path) -> Path:
 
 def write_labels(result: Any, path: Path) -> Path:
     """Write `mask` as a palette PNG, in the colours of `organs`."""
+    if result.mask.ndim != 2:
+        raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
+    return write_label_map(path, result.mask, result.organs)
+
+
+def write_label_map(path: Path, labels: npt.NDArray[np.uint8], organs: Sequence[str]) -> Path:
+    """Write a label map (H, W) of `organs` as a palette PNG, in their colours."""
     from anatozoo.io import writers
     from anatozoo.results.draw.style import label_palette
 
-    if result.mask.ndim != 2:
-        raise GeometryError("PNG cannot hold a volume; save its mask as 'nifti' or 'mha'.")
-    return writers.write_label_png(path, result.mask, label_palette(result.organs))
+    return writers.write_label_png(path, labels, label_palette(organs))
 
 
 def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
-from anatozoo.results.base import read_only
+from anatozoo.results.base import Formats, read_only, write_label_map
+from anatozoo.results.labels import Labels, checked_labels
 from anatozoo.results.segmentation import Outlines, SegmentationResult
 
 Bands = dict[str, npt.NDArray[np.float64]]
 MOST_SAMPLES = 1000
 """Samples of a latent code at most: a standard deviation of so many is known to 2 %."""
+
+AGREED = 0.8
+"""Dice of an organ drawn from its contour and in the label map, below which a result is flagged."""
+
+
+def _write_volume(result: ContourResult, path: Path) -> Path:
+    from anatozoo.io.writers import write_volume
+
+    assert result.label_map is not None
+    return write_volume(path, result.label_map, result.spacing_mm)
+
+
+def _write_png(result: ContourResult, path: Path) -> Path:
+    assert result.label_map is not None
+    return write_label_map(path, result.label_map, result.organs)
+
+
+_PLAIN = SegmentationResult.formats
+_BESIDE = {
+    "png": {"_mask_decoder.png": _write_png},
+    "nifti": {"_mask_decoder.nii.gz": _write_volume},
+    "mha": {"_mask_decoder.mha": _write_volume},
+}
 
 
 def checked_samples(samples: Any) -> int:
@@ -42,7 +68,12 @@ def checked_samples(samples: Any) -> int:
 class ContourResult(SegmentationResult):
     """Organs on one image by their contours, in pixels of the image as it was given.
 
+    `mask`, `masks`, areas, ratio and picture are those of the contours. Networks with a mask decoder also
+    give `label_map`, which `save` writes beside the mask of the contours as ``_mask_decoder.png``,
+    ``.nii.gz`` or ``.mha``. The JSON has its areas and its `agreement` with the contours.
+
     Attributes:
+        dual_formats: the formats of results with a label map.
         landmarks: organ -> ``(N, 2)`` float64, ``(x, y)`` in source pixels, pixel centres being whole
             numbers; read-only. Points may lie outside the image. If samples of the latent code were drawn,
             the mean over the samples.
@@ -50,16 +81,23 @@ class ContourResult(SegmentationResult):
             source pixels; None if none were drawn. They say how much the network's own latent distribution
             moves a landmark, and are not calibrated to its error.
         samples: number of samples, None if none were drawn.
+        label_map: ``(H, W)`` uint8 on the source grid, values of `labels`, read-only: the labels of the
+            network's mask decoder, which do not come from the contours; None without one.
 
     Raises:
-        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, no
-            organ is named, or sigma does not go with the landmarks.
+        GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing, pixels and label map
+            contradict, no organ is named, or sigma does not go with the landmarks.
         ConfigError: the number of samples is not possible.
     """
+
+    dual_formats: ClassVar[Formats] = replace(
+        _PLAIN, writers={name: {**files, **_BESIDE.get(name, {})} for name, files in _PLAIN.writers.items()}
+    )
 
     landmarks: dict[str, npt.NDArray[np.float64]] = field()
     sigma: dict[str, npt.NDArray[np.float64]] | None = field(default=None, kw_only=True)
     samples: int | None = field(default=None, kw_only=True)
+    label_map: Labels | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         from anatozoo.io.landmarks import check_points
@@ -75,6 +113,9 @@ class ContourResult(SegmentationResult):
                 raise GeometryError("sigma must hold two numbers of at least 0 for each landmark.")
             own_order = {organ: checked[organ] for organ in self.landmarks}
             self._put(sigma=own_order, samples=checked_samples(self.samples))
+        if self.label_map is not None:
+            labels = checked_labels(self.label_map, self.size[::-1], self.organs)
+            self._put(label_map=labels, formats=self.dual_formats)
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -115,6 +156,23 @@ class ContourResult(SegmentationResult):
         drawn = {organ: draw_organ_mask(points, self.size) for organ, points in self.landmarks.items()}
         return {organ: read_only(mask) for organ, mask in drawn.items()}
 
+    @cached_property
+    def agreement(self) -> dict[str, float] | None:
+        """Dice of each organ in `mask` and in `label_map`, NaN if it is in neither; None without a label map.
+
+        In both, a pixel belongs to one organ only.
+        """
+        from anatozoo.metrics.functional import dice
+
+        if self.label_map is None:
+            return None
+        return {o: dice(self.mask == value, self.label_map == value) for o, value in self.labels.items()}
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """A flag ``masks_disagree_ORGAN`` for each organ whose `agreement` is below 0.8."""
+        return tuple(f"masks_disagree_{o}" for o, dice in (self.agreement or {}).items() if dice < AGREED)
+
     def outlines(self) -> Outlines:
         """The landmarks of each organ, one closed line."""
         return {organ: [points] for organ, points in self.landmarks.items()}
@@ -124,10 +182,21 @@ class ContourResult(SegmentationResult):
         return {organ: contour_band(self.landmarks[organ], 2 * s) for organ, s in (self.sigma or {}).items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """What `SegmentationResult.to_dict` says, and with samples their number and `sigma`, see there."""
+        """What `SegmentationResult.to_dict` says, with samples their number and `sigma`, see there.
+
+        With a label map also ``masks_from``, which says of each mask file where its pixels come from, and
+        ``mask_decoder`` with the organs' areas in the label map and the `agreement`.
+        """
         from anatozoo.io.landmarks import SIGMA_DECIMALS, rounded
 
         found = super().to_dict()
+        if self.label_map is not None and self.agreement is not None:
+            areas = np.bincount(self.label_map.ravel(), minlength=1 + len(self.organs))[1:].tolist()
+            agreed = {o: None if math.isnan(dice) else round(dice, 5) for o, dice in self.agreement.items()}
+            found |= {
+                "masks_from": {"_mask": "landmarks", "_mask_decoder": "mask_decoder"},
+                "mask_decoder": {"areas_px": dict(zip(self.organs, areas, strict=True)), "agreement": agreed},
+            }
         if self.sigma is None or self.organ_sigma_px is None or self.sigma_px is None:
             return found
 
@@ -145,7 +214,7 @@ class ContourResult(SegmentationResult):
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ContourResult:
-        """The result from `to_dict`, without pixels; derived values are computed again.
+        """The result from `to_dict`, without pixels and label map; derived values are computed again.
 
         Raises:
             DataError: a key is missing, or the result was a label map, which is not part of the JSON.

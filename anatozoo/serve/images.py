@@ -10,6 +10,7 @@ from typing import ClassVar
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
+from anatozoo.results.contours import ContourResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
@@ -44,6 +45,8 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__([model], found, options, axes=2)
         self.model = model
+        if getattr(model, "has_masks", False):
+            self.formats = ContourResult.dual_formats
         if getattr(model, "samples", None) is not None:
             self.layout = replace(self.layout, numbers=SPREAD)  # type: ignore[misc]
 

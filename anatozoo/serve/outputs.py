@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from anatozoo.results.contours import ContourResult
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.repair import RepairResult
@@ -18,6 +19,7 @@ QUALITIES = replace(QualityResult.formats, default=("json",))
 """A run judges many images; their pictures are drawn where they are asked for."""
 EVERY = (
     SegmentationResult.formats,
+    ContourResult.dual_formats,
     VolumeResult.formats,
     RepairResult.formats,
     RepairResult.volume_formats,

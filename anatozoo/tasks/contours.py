@@ -1,6 +1,7 @@
 """Contours of organs by landmarks, from a 2-D image or from masks: all that landmarks share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from anatozoo.nn.contours import open_loops
 from anatozoo.nn.graphs import check_organs, organ_slices
 from anatozoo.nn.raster import polygon_inside, soft_polygon
 from anatozoo.tasks.images import ImageTask, SquareTask
+from anatozoo.tasks.labels import labels_on_source
 from anatozoo.tasks.views import Maps, Points, over_background
 
 if TYPE_CHECKING:
@@ -143,7 +145,8 @@ def _landmarks(output: Any) -> Tensor:
 class ContourTask(Contours, ImageTask):
     """A model that marks organ contours by landmarks on one 2-D image.
 
-    Subclasses implement `forward_landmarks`, and those with a latent code `forward_samples`.
+    Subclasses implement `forward_landmarks`, those with a latent code `forward_samples`, and those that give
+    masks beside the contours `forward_with_masks`.
 
     Args:
         organs: landmarks per organ, in order.
@@ -163,6 +166,23 @@ class ContourTask(Contours, ImageTask):
         """Whether `forward_samples` is implemented."""
         return type(self).forward_samples is not ContourTask.forward_samples
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the network gives masks beside the contours, by `forward_with_masks`."""
+        return False
+
+    def forward_with_masks(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The landmarks of `forward_landmarks`, and the probabilities of masks that do not come from them.
+
+        Args:
+            image: (B, 1, S, S) in [0, 1].
+
+        Returns:
+            Landmarks (B, N, 2) in [0, 1] of the frame, and probabilities (B, 1 + organs, S, S), background
+            first, or None.
+        """
+        return self.forward_landmarks(image), None
+
     def forward_samples(self, image: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Landmarks (B, samples, N, 2) in [0, 1] of the frame, from codes drawn for images (B, 1, S, S).
 
@@ -173,23 +193,32 @@ class ContourTask(Contours, ImageTask):
         """
         raise TypeError(f"{type(self).__name__} does not define forward_samples.")
 
-    def _answers(self, batch: Tensor) -> np.ndarray:
-        return self.forward_landmarks(batch).double().cpu().numpy() * self.side
+    def _answers(self, batch: Tensor) -> Sequence[Any]:
+        return self._apart(*self.forward_with_masks(batch))
 
-    def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
+    def _samples(self, batch: Tensor, samples: int) -> Sequence[Any]:
         generator = torch.Generator().manual_seed(SAMPLES_SEED)
-        return self.forward_samples(batch, samples, generator).double().cpu().numpy() * self.side
+        found = self.forward_samples(batch, samples, generator)
+        # Masks are those of the mean code: labels have no mean.
+        return self._apart(found, self.forward_with_masks(batch)[1] if self.has_masks else None)
 
-    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+    def _apart(self, landmarks: Tensor, masks: Tensor | None) -> Sequence[Any]:
+        """Landmarks in pixels of the frame and probabilities of the masks or None, image by image."""
+        pixels = landmarks.double().cpu().numpy() * self.side
+        planes = [None] * len(pixels) if masks is None else masks.float().cpu().numpy()
+        return list(zip(pixels, planes, strict=True))
+
+    def _result(self, image: "Image", geometry: "Geometry", answer: Any) -> "SegmentationResult":
         from anatozoo.results.contours import ContourResult
 
+        answer, planes = answer
         sigma = None
         if answer.ndim == 3:
             deviation = answer.std(0, ddof=1) / geometry.scale
             sigma = {organ: deviation[part] for organ, part in self.parts.items()}
         mean = answer if sigma is None else answer.mean(0)
         contours, untangled = self._contours(mean, geometry)
-        return ContourResult(
+        result = ContourResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
             image=image.source or image.name,
@@ -200,4 +229,8 @@ class ContourTask(Contours, ImageTask):
             pixels=image.pixels,
             sigma=sigma,
             samples=None if sigma is None else len(answer),
+            label_map=None if planes is None else labels_on_source(planes, geometry),
+        )
+        return (
+            replace(result, flags=(*result.flags, *result.disagreements)) if result.disagreements else result
         )

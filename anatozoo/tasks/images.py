@@ -198,13 +198,13 @@ class ImageTask(SquareTask):
         return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]
 
     @abstractmethod
-    def _answers(self, batch: Tensor) -> np.ndarray:
+    def _answers(self, batch: Tensor) -> Sequence[Any]:
         """The network's output for images (B, 1, S, S), one answer per image."""
 
-    def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
+    def _samples(self, batch: Tensor, samples: int) -> Sequence[Any]:
         """Several outputs for images (B, 1, S, S), (B, samples, ...), of models that `has_latent`."""
         raise TypeError(f"{type(self).__name__} does not define _samples.")
 
     @abstractmethod
-    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+    def _result(self, image: "Image", geometry: "Geometry", answer: Any) -> "SegmentationResult":
         """The result of one answer, or of several samples of it, on the source image."""

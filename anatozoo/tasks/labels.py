@@ -115,24 +115,16 @@ class LabelTask(ImageTask):
             probability = uncovered(output.float().sigmoid())
         return Maps(probability, one_hot(batch["labels"], probability.shape[1]), batch["known"] > 0)
 
-    def _answers(self, batch: Tensor) -> np.ndarray:
+    def _answers(self, batch: Tensor) -> Sequence[np.ndarray]:
         logits = self(batch).float()
         probability = logits.softmax(1) if self.output == "labels" else logits.sigmoid()
-        answers: np.ndarray = probability.cpu().numpy()
+        answers: Sequence[np.ndarray] = probability.cpu().numpy()
         return answers
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.results.labels import LabelResult
 
-        # Probabilities are resampled and then compared: a label map cannot be interpolated.
-        planes = map(geometry.image_to_source, answer)
-        # An organ that is decided apart is there if it is more probable than not.
-        best = next(planes) if self.output == "labels" else np.float32(0.5)
-        labels = np.zeros(geometry.source_size[::-1], np.uint8)
-        for value, probability in enumerate(planes, start=1):
-            labels[probability > best] = value
-            if self.output == "labels":
-                best = np.maximum(best, probability)
+        labels = labels_on_source(answer, geometry, self.output)
         return LabelResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
@@ -161,6 +153,26 @@ class LabelTask(ImageTask):
             elif areas[len(parts_of(organ)) :].sum() > FRAGMENT * areas.sum():
                 flags.append(f"fragmented_{organ}")
         return tuple(flags)
+
+
+def labels_on_source(probability: np.ndarray, geometry: "Geometry", output: Output = "labels") -> np.ndarray:
+    """The label map (H, W) uint8 of probabilities on the source grid.
+
+    Args:
+        probability: (C, S, S) in the frame, see `LabelTask.forward` for the channels.
+        geometry: from the source to the frame.
+        output: what the channels are, see `LabelTask`.
+    """
+    # Probabilities are resampled and then compared: a label map cannot be interpolated.
+    planes = map(geometry.image_to_source, probability)
+    # An organ that is decided apart is there if it is more probable than not.
+    best = next(planes) if output == "labels" else np.float32(0.5)
+    labels = np.zeros(geometry.source_size[::-1], np.uint8)
+    for value, plane in enumerate(planes, start=1):
+        labels[plane > best] = value
+        if output == "labels":
+            best = np.maximum(best, plane)
+    return labels
 
 
 def painted(masks: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from anatozoo.cli.main import main
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.annotations import find_annotations
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
 from tests.support.chest_data import write_chest_data
@@ -63,6 +64,27 @@ def test_a_run_writes_sigma_to_all_its_files(
     assert "sigma_px" not in rows_of(out / "manifest.csv")[0]
     assert "sigma" not in json.loads((out / "JPCLN001.json").read_text())
     assert (out / "JPCLN001_overlay.png").read_bytes() != with_bands
+
+
+def test_a_run_with_a_mask_decoder_writes_both_masks(
+    jsrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    dual = HybridGNetModel("lungs_heart", FrameSpec(64), latents=8, features=8, mask_decoder="code").eval()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **options: deepcopy(dual))
+    out = tmp_path / "out"
+    command = ["predict", "toy", str(jsrt / "images"), "--out", str(out), "--format", "png,json"]
+    assert main(command) == 0
+    listed = rows_of(out / "manifest.csv")[0]["outputs"].split(";")
+    assert {"JPCLN001_mask.png", "JPCLN001_mask_decoder.png", "JPCLN001.json"} <= set(listed)
+    assert all((out / name).is_file() for name in listed)
+    assert json.loads((out / "JPCLN001.json").read_text())["masks_from"]["_mask"] == "landmarks"
+    # The same again finds them, and a judge of the folder sees one result for each image.
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "0 segmented, 2 done already" in capsys.readouterr().out
+    assert list(find_annotations(out).entries) == list(NAMES)
+    # Neither is taken for an image.
+    assert main(["predict", "toy", str(out), "--out", str(tmp_path / "again")]) != 0
 
 
 @pytest.mark.parametrize("wrong", ["1", "0", "-3", "1001", "9" * 40, "2.5", "x", ""])

@@ -22,6 +22,7 @@ def _check(module: Any, result: SegmentationResult) -> None:
     """Whether a result holds what the module promises."""
     if isinstance(module, ContourTask):
         assert {organ: len(points) for organ, points in result.landmarks.items()} == module.organs
+        assert (result.label_map is not None) == module.has_masks
     else:
         assert result.landmarks == {}
         assert list(result.organs) == module.organs
@@ -62,7 +63,17 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
         nodes = sum(module.organs.values())
         centre = torch.full((1, nodes, 2), (size - 1) / 2 / size)
         monkeypatch.setattr(module, "forward_landmarks", lambda image: centre.expand(len(image), -1, -1))
+        if module.has_masks:
+            masks = torch.zeros(1, 1 + len(module.organs), size, size)
+            masks[:, 0] = 0.9
+            masks[:, :2, size // 4 : -(size // 4), size // 4 : -(size // 4)] = torch.tensor([0.1, 0.9])[
+                :, None, None
+            ]
+            monkeypatch.setattr(module, "forward_with_masks", lambda image: (centre, masks))
         result = module.predict(make_chest_phantom(101, 60).image)
+        if module.has_masks:
+            rows, columns = np.nonzero(result.label_map == 1)
+            assert (columns.mean(), rows.mean()) == (50, 29.5)
         for organ in organ_slices(module.organs):
             np.testing.assert_allclose(
                 result.landmarks[organ], np.tile([50, 29.5], (module.organs[organ], 1)), atol=1e-4

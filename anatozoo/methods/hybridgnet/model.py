@@ -106,6 +106,18 @@ class HybridGNetModel(ContourTask):
         """Final landmarks (B, N, 2) in [0, 1]."""
         return self.network(image).landmarks
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask decoder."""
+        return self.mask_decoder != "none"
+
+    def forward_with_masks(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Final landmarks (B, N, 2) in [0, 1], and the mask decoder's probabilities, from one pass."""
+        if not self.has_masks:
+            return super().forward_with_masks(image)
+        output = self(image)
+        return output.landmarks, output.masks.softmax(1)
+
     def forward_samples(self, image: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Final landmarks (B, samples, N, 2) in [0, 1] from codes drawn for each image."""
         noise = torch.randn((samples, self.latents), generator=generator)

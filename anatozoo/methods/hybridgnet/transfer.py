@@ -1,8 +1,9 @@
 """Starting weights from another checkpoint, also one with other organs.
 
 The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
-first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Shared organs keep
-their rows; a network for a subset of the organs then computes exactly the same contours.
+first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Beside them, the
+last layer of the mask decoder does. Shared organs keep their rows; a network for a subset of the organs then
+computes exactly the same contours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,11 +46,16 @@ def adapt_state(
         WeightsError: the networks differ in more than the organs; the message lists the tensors.
     """
     nodes = graphs.organ_slices(organs), graphs.organ_slices(own_organs)
+    # Labels of a mask decoder: background, which every network has, then the organs.
+    labels = tuple(
+        {"": slice(0, 1), **{o: slice(i, i + 1) for i, o in enumerate(n, 1)}} for n in (organs, own_organs)
+    )
     coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
     # Surplus tensors count too: a network without them computes something else from the same weights.
-    # The spacing of landmarks is taken from the training data, so starting weights may lack it.
-    spacing = {name for name in own if ".spacing." in name and name not in state}
-    result, wrong = {name: own[name] for name in spacing}, sorted((set(own) - spacing) ^ set(state))
+    # The spacing of landmarks is taken from the training data, so starting weights may lack it. A network may
+    # also get a mask decoder, without which it computes the same contours.
+    new = {name for name in own if ".spacing." in name or ".mask_decoder." in name} - set(state)
+    result, wrong = {name: own[name] for name in new}, sorted((set(own) - new) ^ set(state))
     for name, like in own.items():
         value = state.get(name)
         if value is None:
@@ -62,6 +68,8 @@ def adapt_state(
             old = value.view(sum(graphs.coarse(organs).values()), -1, *value.shape[1:])
             fits = old.shape[1:] == like.view(shape).shape[1:]
             value = _take(old, like.view(shape), *coarse).view_as(like) if fits else value
+        elif ".mask_decoder.head." in name:
+            value = _take(value, like, *labels)
         elif name.endswith((".embedding", ".template", ".wrap")):
             value = _take(value, like, *nodes)
         elif name.endswith(".projection"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.path import Path as Outline
 
-from anatozoo.nn.raster import grid_centres, polygon_inside, soft_polygon
+from anatozoo.nn.raster import grid_centres, nearest_edges, polygon_inside, soft_polygon
 
 
 def star_shaped(nodes: int, seed: int) -> torch.Tensor:
@@ -72,6 +72,16 @@ def test_moving_a_vertex_outwards_covers_more() -> None:
     soft_polygon(points, 48, 0.02).sum().backward()
     assert points.grad is not None
     assert bool(((points.grad[0] * outwards).sum(1) > 0).all())
+
+
+@pytest.mark.parametrize("count", [3, 26, 50])
+def test_the_nearest_edges_alone_give_the_same_soft_polygon(count: int) -> None:
+    points = torch.stack([star_shaped(count, seed) for seed in (1, 2)]).double().requires_grad_()
+    found = [soft_polygon(points, 24, 0.02, edges) for edges in (None, nearest_edges(points, 24))]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-7)
+    weight = torch.linspace(0, 1, 24)
+    grads = [torch.autograd.grad((x * weight).sum(), points)[0] for x in found]
+    torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-5)
 
 
 def test_soft_polygon_gradient_is_the_numerical_one() -> None:

@@ -166,6 +166,73 @@ def test_save_writes_every_format_under_the_stem(tmp_path):
     assert cv2.imread(str(folder / "a scan_overlay.png")) is not None
 
 
+def labelled(**changes):
+    """A result whose label map has the lungs of the contours, and the heart five pixels lower."""
+    labels = np.array(make().mask)
+    labels[labels == 3] = 0
+    labels[15:28, 9:25] = 3
+    return make(**({"label_map": labels} | changes))
+
+
+def test_a_label_map_is_saved_beside_the_mask_of_the_contours(tmp_path):
+    result = labelled()
+    plain = make().save(tmp_path, ("png", "json", "nifti", "mha"), stem="plain")
+    paths = result.save(tmp_path, ("png", "json", "nifti", "mha"), stem="x")
+    endings = ("png", "nii.gz", "mha")
+    more = {f"x_mask_decoder.{ending}" for ending in endings}
+    assert {p.name for p in paths} == {p.name.replace("plain", "x") for p in plain} | more
+    for ending in endings:
+        for name, expected in (("x_mask", result.mask), ("x_mask_decoder", result.label_map)):
+            path = str(tmp_path / f"{name}.{ending}")
+            read = (
+                np.array(PILImage.open(path))
+                if ending == "png"
+                else sitk.GetArrayFromImage(sitk.ReadImage(path))
+            )
+            np.testing.assert_array_equal(read, expected)
+    # Everything else is that of the contours.
+    assert result.areas_px == make().areas_px
+    assert (tmp_path / "x_overlay.png").read_bytes() == (tmp_path / "plain_overlay.png").read_bytes()
+    values, without = json.loads((tmp_path / "x.json").read_text()), make().to_dict()
+    assert values["masks_from"] == {"_mask": "landmarks", "_mask_decoder": "mask_decoder"}
+    assert values["mask_decoder"]["areas_px"]["heart"] == 13 * 16
+    assert values["mask_decoder"]["agreement"].keys() == result.labels.keys()
+    assert {name: values[name] for name in without} == json.loads(json.dumps(without))
+    again = ContourResult.from_dict(values)
+    assert again.label_map is None
+    assert again.to_dict() == json.loads(json.dumps(without))
+
+
+def test_agreement_is_dice_of_the_two_label_maps_and_flags_what_differs():
+    result = labelled()
+    # The contours draw rows 10 to 22 and columns 9 to 24 of the heart, the label map rows 15 to 27.
+    assert result.agreement["heart"] == pytest.approx(2 * 8 * 16 / (13 * 16 + 13 * 16))
+    assert result.agreement["lung_left"] > 0.8
+    assert result.disagreements == ("masks_disagree_heart",)
+    assert labelled(label_map=np.array(make().mask)).disagreements == ()
+    assert labelled(label_map=np.zeros((30, 40), np.uint8)).disagreements == tuple(
+        f"masks_disagree_{organ}" for organ in make().organs
+    )
+    assert make().agreement is None
+    assert make().disagreements == ()
+
+
+def test_an_organ_in_neither_agrees_with_nothing():
+    far = {"heart": square(100, 100, 120, 120)}
+    result = make(landmarks=far, label_map=np.zeros((30, 40), np.uint8))
+    assert np.isnan(result.agreement["heart"])
+    assert result.disagreements == ()
+    assert result.to_dict()["mask_decoder"]["agreement"] == {"heart": None}
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((40, 30), np.uint8), np.zeros((30, 40), np.int64), np.full((30, 40), 4, np.uint8)]
+)
+def test_a_label_map_that_does_not_fit_is_refused(wrong):
+    with pytest.raises(GeometryError, match="label map"):
+        make(label_map=wrong)
+
+
 def test_default_formats_are_png_and_json(tmp_path):
     assert {p.name for p in make().save(tmp_path, stem="x")} == {"x_mask.png", "x_overlay.png", "x.json"}
 
