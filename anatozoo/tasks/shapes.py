@@ -1,4 +1,4 @@
-"""From the landmarks of organs to landmarks: reconstruct shapes, draw new ones, vary them along a direction."""
+"""From landmarks of organs to landmarks: reconstruct shapes, draw new ones, vary them along a direction."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ MOST_SHAPES = 10_000
 class ShapeTask(Contours):
     """A model that encodes the landmarks of organs and decodes landmarks.
 
-    Subclasses set `network`, which has ``encode``, ``decode`` and ``codes``, and the buffers ``prior_mean`` and
-    ``prior_root``; see `anatozoo.methods.shapevae.network.ShapeVAE`.
+    Subclasses set `network`, which has ``encode``, ``decode`` and ``codes``, and the buffers ``prior_mean``
+    and ``prior_root``; see `anatozoo.methods.shapevae.network.ShapeVAE`.
 
     Args:
         organs: landmarks per organ, in order.
@@ -104,9 +104,7 @@ class ShapeTask(Contours):
         """The landmarks of `predict`, organ -> (N, 2) pixels; same arguments and errors."""
         return dict(self.predict(x, size=size).landmarks)
 
-    def sample(
-        self, n: int, *, seed: int = 0, like: Any = None, spread: float | None = None
-    ) -> "ShapeSet":
+    def sample(self, n: int, *, seed: int = 0, like: Any = None, spread: float | None = None) -> "ShapeSet":
         """Draw shapes: codes that are distributed as those of the training shapes, decoded.
 
         Args:
@@ -124,7 +122,10 @@ class ShapeTask(Contours):
             ConfigError: a number is out of range.
             DataError, GeometryError: a given shape is not as `predict` takes it.
         """
-        count, width = _whole("n", n, 1, MOST_SHAPES), _positive("spread", spread, 1.0 if like is None else NEAR)
+        count, width = (
+            _whole("n", n, 1, MOST_SHAPES),
+            _positive("spread", spread, 1.0 if like is None else NEAR),
+        )
         centres = self.network.prior_mean[None] if like is None else self._codes_of(like)
         total = _whole("n times the number of shapes", count * len(centres), 1, MOST_SHAPES)
         noise = torch.randn(total, self.network.latents, generator=torch.Generator().manual_seed(seed))
@@ -233,8 +234,8 @@ class ShapeTask(Contours):
         ]
         if wrong:
             raise DataError(
-                f"{name}: the landmarks do not fit {self.checkpoint_name}: {', '.join(wrong)}. It takes all of "
-                f"its organs, {', '.join(self.organs)}, with corresponding landmarks."
+                f"{name}: the landmarks do not fit {self.checkpoint_name}: {', '.join(wrong)}. It takes all "
+                f"of its organs, {', '.join(self.organs)}, with corresponding landmarks."
             )
         points = np.concatenate([found[organ] for organ in self.organs])
         if not np.isfinite(points).all():
@@ -265,7 +266,12 @@ class ShapeTask(Contours):
         with self.answering():
             points = self.network.decode(codes).double().cpu().numpy() * FRAME
         return ShapeSet(
-            self.checkpoint_name, self.checkpoint_version, (FRAME, FRAME), dict(self.organs), points, tuple(captions)
+            self.checkpoint_name,
+            self.checkpoint_version,
+            (FRAME, FRAME),
+            dict(self.organs),
+            points,
+            tuple(captions),
         )
 
 

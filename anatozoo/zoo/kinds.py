@@ -173,7 +173,8 @@ RESTORED = Kind(
     names_organs=False,
 )
 KINDS = {
-    kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED)
+    kind.name: kind
+    for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED)
 }
 """The kinds of this package, by name."""
 

@@ -1,6 +1,6 @@
 """Landmarks alone for Seg2Graph; the masks are drawn from them in every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch

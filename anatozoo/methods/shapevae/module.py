@@ -16,8 +16,8 @@ from anatozoo.training.optim import Optim
 class ShapeVAEModule(ContourModule, ShapeVAEModel):
     """The graph spectral VAE as a LightningModule: mean squared error and KL divergence.
 
-    Before each validation of a fit, the mean and the covariance of the codes of all training shapes are stored
-    in the network, so that every saved checkpoint has those of its own weights.
+    Before each validation of a fit, the mean and the covariance of the codes of all training shapes are
+    stored in the network, so that every saved checkpoint has those of its own weights.
 
     Args:
         optim: see `anatozoo.training.optim.Optim`.
@@ -25,7 +25,10 @@ class ShapeVAEModule(ContourModule, ShapeVAEModel):
     """
 
     def __init__(
-        self, *, optim: Optim = Optim("adamw", 1e-3, 1e-5, schedule="cosine", warmup_steps=200), **settings: Any
+        self,
+        *,
+        optim: Optim = Optim("adamw", 1e-3, 1e-5, schedule="cosine", warmup_steps=200),
+        **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
 

@@ -95,7 +95,8 @@ class ShapeVAE(nn.Module):
             raise ConfigError(
                 f"latents={latents} must be at least 1, and features={features} an even number from 2 on."
             )
-        self.organs, self.latents, self.half = graphs.check_organs(organs), latents, features // 2
+        half = features // 2
+        self.organs, self.latents = graphs.check_organs(organs), latents
         self.encoder = ShapeEncoder(self.organs, latents, features, order)
         fine, coarse = graphs.adjacency(self.organs), graphs.adjacency(graphs.coarse(self.organs))
         self.register_buffer("up", graphs.upsampling(self.organs, upsampling))
@@ -103,10 +104,10 @@ class ShapeVAE(nn.Module):
         def block(before: int, after: int, graph: Tensor) -> GraphConvBlock:
             return GraphConvBlock(graph_convolution("static", before, after, graph, order))
 
-        self.expand = nn.Linear(latents, self.half * len(coarse))
+        self.expand = nn.Linear(latents, half * len(coarse))
         nn.init.normal_(self.expand.weight, 0.0, 0.1)
-        self.coarse1, self.coarse2 = (block(self.half, self.half, coarse) for _ in range(2))
-        self.coarse3 = block(self.half, features, coarse)
+        self.coarse1, self.coarse2 = (block(half, half, coarse) for _ in range(2))
+        self.coarse3 = block(half, features, coarse)
         self.fine1, self.fine2 = (block(features, features, fine) for _ in range(2))
         self.head = graph_convolution("static", features, 2, fine, 1, bias=False)
         self.register_buffer("prior_mean", torch.zeros(latents))
@@ -134,7 +135,7 @@ class ShapeVAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of codes (B, latents)."""
-        x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], self.half)
+        x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], -1)
         x = self.coarse3(self.coarse2(self.coarse1(x)))
         x = self.fine2(self.fine1(self.up.to(x.dtype) @ x))
         found: Tensor = self.head(x)

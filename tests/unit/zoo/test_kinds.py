@@ -49,7 +49,7 @@ def test_the_classes_of_a_kind_are_there(kind: Kind) -> None:
         assert issubclass(kind.job_class(), Task)
         assert len(kind.takes) == 2 or kind.takes[0] in WANTED
     else:
-        with pytest.raises(ConfigError, match="no command runs checkpoints that give codes"):
+        with pytest.raises(ConfigError, match=f"no command runs checkpoints that give {kind.name}"):
             kind.job_class()
 
 
