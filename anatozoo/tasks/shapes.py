@@ -264,7 +264,9 @@ class ShapeTask(Contours):
         from anatozoo.results.shapes import ShapeSet
 
         with self.answering():
-            points = self.network.decode(codes).double().cpu().numpy() * FRAME
+            found = self.network.decode(codes).double().cpu().numpy() * self.side
+        # Whole numbers are pixel centres: the half pixel keeps points in place in another frame.
+        points = (found + 0.5) * (FRAME / self.side) - 0.5
         return ShapeSet(
             self.checkpoint_name,
             self.checkpoint_version,

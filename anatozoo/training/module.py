@@ -52,7 +52,7 @@ class ZooModule(Predictor, L.LightningModule):
     extra_links: ClassVar[Mapping[str, str]] = {}
     """Further settings, beside organs and frame, that model and data module share: model's name to data's."""
     init_methods: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Other methods whose weights `adapted` takes in part: method -> settings of the model that must agree."""
+    """Other methods whose weights `adapted` takes in part: method -> settings that must agree."""
 
     val_metrics: PerImageMean
     test_metrics: PerImageMean

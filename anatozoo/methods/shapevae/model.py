@@ -16,7 +16,8 @@ class ShapeVAEModel(ShapeTask):
 
     Args:
         organs: a set (``"lungs"``, ``"lungs_heart"``, ``"lungs_heart_clavicles"``) or landmarks per organ.
-        frame: the square that shows the whole image; its size matters to pictures of a validation alone.
+        frame: the square that shows the whole image, of the size of a HybridGNet that is to start from this:
+            the half pixel by which two sizes differ is learnt.
         latents: length of the code.
         features: width of the graph layers.
         order: number of Chebyshev terms K.
