@@ -133,7 +133,7 @@ class ShapeTask(Contours):
         captions = [f"sample {i + 1}" for i in range(count)]
         if len(centres) > 1:
             captions = [f"shape {k + 1}, {caption}" for k in range(len(centres)) for caption in captions]
-        return self._decoded(centres.repeat_interleave(count, 0) + offsets, captions)
+        return self.decoded(centres.repeat_interleave(count, 0) + offsets, captions)
 
     def traverse(
         self, component: int = 0, *, steps: int = 7, reach: float = 2.0, like: Any = None
@@ -158,9 +158,34 @@ class ShapeTask(Contours):
         centres = self.network.prior_mean[None] if like is None else self._codes_of(like)
         if len(centres) != 1:
             raise ConfigError(f"like holds {len(centres)} shapes; a traversal is of one.")
-        places = torch.linspace(-far, far, count).to(centres)
+        places = torch.linspace(-far, far, count).round(decimals=6).to(centres)
         codes = centres + places[:, None] * self.network.prior_root[:, direction]
-        return self._decoded(codes, [f"component {direction}: {place:+.1f}" for place in places.tolist()])
+        return self.decoded(
+            codes, [f"component {direction}: {place + 0.0:+.1f}" for place in places.tolist()]
+        )
+
+    @torch.no_grad()
+    def decoded(self, codes: Tensor, captions: Sequence[str]) -> "ShapeSet":
+        """The shapes of codes (n, latents), in pixels of a frame of 1024 x 1024.
+
+        Args:
+            codes: as the network's ``encode`` gives them.
+            captions: what each shape is.
+        """
+        from anatozoo.results.shapes import ShapeSet
+
+        with self.answering():
+            found = self.network.decode(codes).double().cpu().numpy() * self.side
+        # Whole numbers are pixel centres: the half pixel keeps points in place in another frame.
+        points = (found + 0.5) * (FRAME / self.side) - 0.5
+        return ShapeSet(
+            self.checkpoint_name,
+            self.checkpoint_version,
+            (FRAME, FRAME),
+            dict(self.organs),
+            points,
+            tuple(captions),
+        )
 
     def forward_landmarks(self, image: Tensor) -> Tensor:
         """Reconstructions (B, N, 2) in [0, 1] of landmarks (B, N, 2) in [0, 1]."""
@@ -188,7 +213,7 @@ class ShapeTask(Contours):
 
     def golden_input(self) -> np.ndarray:
         """The shape of the mean code in whole pixels, (N, 2) int16, for the golden test."""
-        [shape] = self._decoded(self.network.prior_mean[None], ["mean"]).points
+        [shape] = self.decoded(self.network.prior_mean[None], ["mean"]).points
         return np.rint(shape).clip(-FRAME, 2 * FRAME).astype(np.int16)
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -258,23 +283,6 @@ class ShapeTask(Contours):
         with self.answering():
             codes: Tensor = self.network.encode(self.tensor(np.stack(given)))[0]
         return codes
-
-    @torch.no_grad()
-    def _decoded(self, codes: Tensor, captions: Sequence[str]) -> "ShapeSet":
-        from anatozoo.results.shapes import ShapeSet
-
-        with self.answering():
-            found = self.network.decode(codes).double().cpu().numpy() * self.side
-        # Whole numbers are pixel centres: the half pixel keeps points in place in another frame.
-        points = (found + 0.5) * (FRAME / self.side) - 0.5
-        return ShapeSet(
-            self.checkpoint_name,
-            self.checkpoint_version,
-            (FRAME, FRAME),
-            dict(self.organs),
-            points,
-            tuple(captions),
-        )
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
