@@ -145,7 +145,8 @@ def main() -> None:
         "about": (
             f"{model.checkpoint_name} {model.checkpoint_version} on JSRT. Clean: no contour crosses itself. "
             "`sample` maps N(0, I) to the mean and the covariance of the training codes; without this map "
-            "the codes are none that a real shape has. Settings and weights were chosen on the validation split. "
+            "the codes are none that a real shape has. Settings and weights were chosen on the validation "
+            "split. "
             "`python experiments/shape_samples.py --root DIR --out docs/evidence --images docs/images`"
         ),
         **measured(model, options.root, options.allow_dealt_split),
