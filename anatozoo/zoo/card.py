@@ -18,7 +18,7 @@ _HUB_LICENSES = re.compile(
 
 _FILES = {"image": "patient", "volume": "patient"}
 """How an example calls the file of an argument, where not by the argument's name."""
-_ENDINGS = {("mask",): ".png", ("shape",): ".csv"}
+_ENDINGS: Mapping[tuple[str, ...], str] = {("mask",): ".png", ("shape",): ".csv"}
 """What that file's name ends in, by what a kind takes."""
 
 

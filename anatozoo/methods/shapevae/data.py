@@ -53,7 +53,8 @@ class ShapeVAEDataModule(ZooDataModule):
         layout: as ``"jsrt"``, ``"landmarks"`` or ``"folder"``.
         organs: as in the module.
         frame: as in the module.
-        augment: strengths, fields of `ShapeAugment`; ``{}`` takes its defaults, None switches it off.
+        augment: strengths, fields of `anatozoo.methods.shapevae.data.ShapeAugment`; ``{}`` takes its
+            defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
 

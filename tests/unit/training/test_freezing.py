@@ -15,7 +15,9 @@ from anatozoo.training.optim import Optim
 from tests.support.chest_data import write_chest_data
 from tests.support.trainers import QUIET
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*isinstance.treespec, LeafSpec.", "ignore:Checkpoint directory .* exists"
+)
 PREFIXES = ["network.expand", "network.head"]
 State = dict[str, Tensor]
 

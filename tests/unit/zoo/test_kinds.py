@@ -34,6 +34,7 @@ READERS = {PACKAGE / name for name in ("zoo", "serve", "cli", "training", "metri
 ALLOWED = {
     "cli/convert.py": {"labels"},  # a setting of networks
     "cli/evaluate.py": {"labels"},  # an attribute of models
+    "io/labelme.py": {"shapes"},  # a key of LabelMe's files
     "serve/inputs.py": {"volume"},  # what files hold
     "serve/registrations.py": {"labels"},  # how label maps are warped
     "serve/volumes.py": {"volume", "restored"},  # words of a sentence about a run
