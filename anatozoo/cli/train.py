@@ -216,7 +216,12 @@ def in_order(argv: list[str]) -> Plan:
     given, _ = split_options(options, "--model.init_weights")
     start = given[-1] if given else setting_of(files, "model", "init_weights")
     if start and start != "null" and argv[:1] == ["fit"]:
-        found[f"--model.init_weights {start}"], weak = read_run_settings(start)
+        begun, weak = read_run_settings(start)
+        shared = _shared_with(begun, set(found.values()))
+        if shared is None:
+            found[f"--model.init_weights {start}"] = begun
+        else:
+            weak = {name: value for name, value in weak.items() if name in shared}
 
     given, others = split_options(options, "--ckpt_path")
     checkpoint = given[-1] if given else setting_of(files, "ckpt_path")
@@ -238,6 +243,23 @@ def in_order(argv: list[str]) -> Plan:
     levels = [_as_config(weak), *files, _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
+
+
+def _shared_with(begun: str, told: set[str]) -> tuple[str, ...] | None:
+    """The settings that a fit takes over from weights of another method.
+
+    Args:
+        begun: the method of the weights.
+        told: the methods that everything else names.
+
+    Returns:
+        None where these weights must be of the same method.
+    """
+    if len(told) != 1 or begun in told:
+        return None
+    module = find_method(next(iter(told))).module_class()
+    shared: tuple[str, ...] | None = getattr(module, "init_methods", {}).get(begun)
+    return shared
 
 
 def _one_method(found: Mapping[str, str], files: list[str], options: list[str]) -> str:

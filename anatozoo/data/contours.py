@@ -5,17 +5,21 @@ Hand-drawn contours are spaced evenly, with a fixed start and direction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from anatozoo.data.base import CaseDataset
-from anatozoo.data.case import Drawn
+from anatozoo.data.case import Case, Drawn
+from anatozoo.data.framed import frame_spacing
 from anatozoo.errors import DataError
+from anatozoo.frames.frame import Frame
 from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.landmarks import Points
+from anatozoo.nn.graphs import organ_slices
 
 STARTS: dict[str, tuple[tuple[float, float], bool]] = {
     "lung_right": ((0.79, 0.0), False),
@@ -28,6 +32,44 @@ STARTS: dict[str, tuple[tuple[float, float], bool]] = {
 whether they run clockwise in the image."""
 ELSEWHERE = ((0.5, 0.0), True)
 """For all other organs: the top, clockwise."""
+
+
+class LandmarkDataset(CaseDataset):
+    """Landmarks in the square network frame.
+
+    Items hold ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), and ``spacing_mm`` (x, y) of the
+    frame's pixels, NaN where it is unknown.
+
+    Args:
+        cases: the cases.
+        counts: landmarks per organ, in the network's order.
+        frame: what the network sees, a square.
+        whole: refuse cases that lack the landmarks of an organ.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], counts: Mapping[str, int], frame: FrameSpec, *, whole: bool = False
+    ) -> None:
+        super().__init__(cases)
+        self.slices, self.spec, self.whole = organ_slices(counts), frame, whole
+
+    def read(self, case: Case) -> dict[str, Tensor]:
+        """Landmarks in the frame.
+
+        Raises:
+            DataError: an organ has another number of landmarks than the network, or none where all are
+                needed.
+        """
+        found = case.read_drawn(list(self.slices))
+        lacking = [organ for organ in self.slices if organ not in found.landmarks]
+        if self.whole and lacking:
+            raise DataError(
+                f"{case.id} has no landmarks of {', '.join(lacking)}, and this model learns whole shapes: "
+                "leave the case out, or these organs out of model.organs."
+            )
+        frame = Frame.fit(found.grid, self.spec)
+        landmarks = framed_landmarks(case.id, found, self.slices, frame.geometry)
+        return landmarks | {"spacing_mm": frame_spacing(frame)}
 
 
 def framed_landmarks(

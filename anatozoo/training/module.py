@@ -51,6 +51,8 @@ class ZooModule(Predictor, L.LightningModule):
     fast_layout: ClassVar[bool] = False
     extra_links: ClassVar[Mapping[str, str]] = {}
     """Further settings, beside organs and frame, that model and data module share: model's name to data's."""
+    init_methods: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Other methods whose weights `adapted` takes in part: method -> settings that must agree."""
 
     val_metrics: PerImageMean
     test_metrics: PerImageMean
@@ -90,14 +92,14 @@ class ZooModule(Predictor, L.LightningModule):
     def start(self) -> None:
         """Load the starting weights of a new fit."""
         if self.init_weights:
-            state, settings = read_weights(self.init_weights, self._method())
+            state, settings = read_weights(self.init_weights, self._method(), *self.init_methods)
             fill_in(self, self.adapted(state, settings))
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights, adapted to this network.
 
         Args:
-            state: tensors of another checkpoint of the method.
+            state: tensors of another checkpoint of the method, or of one of `init_methods`.
             settings: its settings.
         """
         return state

@@ -26,12 +26,13 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
     return config.method, dict(config.settings)
 
 
-def read_weights(source: str, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(source: str, method: str, *others: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict and settings of a checkpoint of this method.
 
     Args:
         source: checkpoint name, folder or ``.ckpt`` file.
         method: name of the method that it must be of.
+        others: names of other methods that it may be of.
 
     Raises:
         ConfigError: the source is not a checkpoint, or one of another method.
@@ -43,8 +44,8 @@ def read_weights(source: str, method: str) -> tuple[dict[str, Tensor], dict[str,
         folder = resolve(source)
         config = read_config(folder)
         found, settings = config.method, dict(config.settings)
-        state = {} if found != method else read_tensors(folder / WEIGHTS)
-    if found != method:
+        state = {} if found not in (method, *others) else read_tensors(folder / WEIGHTS)
+    if found not in (method, *others):
         raise ConfigError(f"{source} is a {found} checkpoint, not a {find_method(method).title}.")
     return state, settings
 

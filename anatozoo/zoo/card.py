@@ -18,6 +18,8 @@ _HUB_LICENSES = re.compile(
 
 _FILES = {"image": "patient", "volume": "patient"}
 """How an example calls the file of an argument, where not by the argument's name."""
+_ENDINGS: Mapping[tuple[str, ...], str] = {("mask",): ".png", ("shape",): ".csv"}
+"""What that file's name ends in, by what a kind takes."""
 
 
 def card(spec: CheckpointSpec, *, private: bool = False) -> str:
@@ -32,7 +34,7 @@ def card(spec: CheckpointSpec, *, private: bool = False) -> str:
     """
     kind, classes, landmarks = spec.output.record, spec.output.classes, spec.output.landmarks
     volumes = len(spec.input.size) == 3
-    end = ".nii.gz" if volumes else ".png" if kind.takes == ("mask",) else ".dcm"
+    end = ".nii.gz" if volumes else _ENDINGS.get(kind.takes, ".dcm")
     text = render(
         "card.md.j2",
         front_matter(_metadata(spec)),

@@ -25,7 +25,7 @@ class Kind:
 
     Args:
         name: its name in the registry and in manifests.
-        takes: arguments of ``predict``: ``("image",)``, ``("volume",)``, ``("mask",)`` or
+        takes: arguments of ``predict``: ``("image",)``, ``("volume",)``, ``("mask",)``, ``("shape",)`` or
             ``("moving", "fixed")``.
         gives: what comes out, in a word, as cards say it.
         task: base class of the modules.
@@ -149,6 +149,17 @@ CODES = Kind(
     example=_MASK,
     hub_tag="image-to-image",
 )
+SHAPES = Kind(
+    name="shapes",
+    takes=("shape",),
+    gives="landmarks",
+    task="anatozoo.tasks.shapes:ShapeTask",
+    result="anatozoo.results.contours:ContourResult",
+    job=None,
+    golden=LANDMARKS,
+    example='result.landmarks["{organ}"]  # ({count}, {axes}): {axis_names} in pixels of the given landmarks',
+    hub_tag=None,
+)
 RESTORED = Kind(
     name="restored",
     takes=("volume",),
@@ -162,7 +173,8 @@ RESTORED = Kind(
     names_organs=False,
 )
 KINDS = {
-    kind.name: kind for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, RESTORED)
+    kind.name: kind
+    for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED)
 }
 """The kinds of this package, by name."""
 

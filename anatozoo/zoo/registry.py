@@ -17,6 +17,7 @@ from anatozoo.zoo.kinds import (
     MASK_CONTOURS,
     REPAIR,
     RESTORED,
+    SHAPES,
     VOLUME,
     Kind,
     find_kind,
@@ -135,6 +136,15 @@ METHODS: dict[str, MethodEntry] = {
         kind=MASK_CONTOURS,
         title="Seg2Graph",
         paper="landmarks from masks as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
+    "shapevae": MethodEntry(
+        name="shapevae",
+        module="anatozoo.methods.shapevae.module:ShapeVAEModule",
+        model="anatozoo.methods.shapevae.model:ShapeVAEModel",
+        data="anatozoo.methods.shapevae.data:ShapeVAEDataModule",
+        kind=SHAPES,
+        title="Graph spectral VAE",
+        paper="the landmark autoencoder of Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
     "acregnet": MethodEntry(
         name="acregnet",

@@ -138,6 +138,29 @@ def _traced_batch(module: Any) -> dict[str, Tensor]:
     return _chest_batch(module, truth)
 
 
+def shapes(module: Any, count: int) -> tuple[Tensor, ...]:
+    """Landmarks on an ellipse for each organ, a little different in each case."""
+    draw = torch.Generator().manual_seed(1)
+    found = []
+    for place, nodes in enumerate(module.organs.values()):
+        turn = torch.arange(nodes) * (2 * torch.pi / nodes)
+        middle = 0.3 + 0.15 * place + 0.02 * torch.randn(count, 1, 2, generator=draw)
+        found.append(middle + 0.1 * torch.stack([turn.cos(), turn.sin()], -1))
+    return (torch.cat(found, 1),)
+
+
+def _shape_batch(module: Any) -> dict[str, Tensor]:
+    [landmarks] = shapes(module, 2)
+    spacing = torch.tensor([[0.5, 0.5], [torch.nan, torch.nan]])
+    weight = torch.ones(landmarks.shape[:2])
+    return {
+        "landmarks": landmarks,
+        "landmark_weight": weight,
+        "spacing_mm": spacing,
+        "index": torch.arange(2),
+    }
+
+
 # --- volumes ----------------------------------------------------------------------------------------------
 
 
@@ -269,6 +292,16 @@ TRIALS = {
         alone=1e-5,
         exported=1e-5,
         half=0.5,
+    ),
+    "shapes": Trial(
+        shapes,
+        _shape_batch,
+        lambda module: (sum(module.organs.values()), 2),
+        _check_chest,
+        answer=lambda module, landmarks: module.forward_landmarks(landmarks),
+        of_raw=lambda raw: raw.landmarks,
+        alone=1e-5,
+        exported=1e-5,
     ),
     "labels": Trial(
         _squares,

@@ -80,6 +80,14 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
     },
+    "shapevae": {
+        "published": Variant({"frame": {"size": 64}}, quick=True),
+        "small": Variant(
+            {"organs": {"heart": 26}, "latents": 4, "features": 8, "order": 3, "upsampling": "wrap"}
+            | {"frame": {"size": 64}, "uncrossing_weight": 0.1},
+            quick=True,
+        ),
+    },
     "unet": {
         "published": Variant({"organs": ["lungs", "heart"], "frame": {"size": 64}}, quick=True),
         "one organ": Variant({"organs": ["heart"], "loss": "organs", "frame": {"size": 64}}),

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
-from anatozoo.methods.hybridgnet.transfer import adapt_state
+from anatozoo.methods.hybridgnet.transfer import adapt_state, take_decoder
 from anatozoo.nn import graphs, losses
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.raster import nearest_edges, polygon_inside, soft_polygon
@@ -20,6 +21,7 @@ from anatozoo.tasks.views import over_background
 from anatozoo.training.contours import ContourModule
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
+from anatozoo.training.weights import refuse_other_shapes
 
 if TYPE_CHECKING:
     from anatozoo.metrics.cases import Case
@@ -52,6 +54,7 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
     """
 
     extra_links: ClassVar = {"dense_organs": "mask_organs"}
+    init_methods: ClassVar = {"shapevae": ("organs", "latents", "features", "order", "upsampling")}
 
     def __init__(
         self,
@@ -79,8 +82,21 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
         self.mask_weight, self.agreement_weight = mask_weight, agreement_weight
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Starting weights from a network for other organs; shared organs keep their rows."""
+        """Starting weights from a network for other organs, or the decoder of an autoencoder of shapes.
+
+        Shared organs keep their rows.
+
+        Raises:
+            WeightsError: the networks differ in other ways.
+        """
         organs = graphs.organ_counts(settings["organs"])
+        if "network.fc_mu.weight" not in state:
+            stored, mine = dict(settings) | {"organs": organs}, self.settings()
+            differing = [name for name in self.init_methods["shapevae"] if stored[name] != mine[name]]
+            refuse_other_shapes([f"{name} is {stored[name]} there, {mine[name]} here" for name in differing])
+            taken, sentence = take_decoder(state, self.state_dict())
+            rank_zero_info(f"anatozoo: {sentence}")
+            return taken
         dense = list(settings.get("dense_organs") or organs)
         return adapt_state(state, organs, dense, self.state_dict(), self.organs, self.dense_organs)
 

@@ -1,4 +1,4 @@
-"""Starting weights from another checkpoint, also one with other organs.
+"""Starting weights from another checkpoint, also one with other organs, or from an autoencoder of shapes.
 
 The organ graph is block-diagonal, so only tensors with a node axis depend on the organs: rows of the
 first linear layer, the up-sampling matrix, the template and the refiner's node embeddings. Beside them, the
@@ -86,3 +86,46 @@ def adapt_state(
             result[name] = value.to(like.dtype)
     refuse_other_shapes(wrong)
     return result
+
+
+DECODER = ("network.expand.", "network.coarse", "network.fine", "network.head.", "network.up")
+"""Starts of the names of the graph decoder's tensors."""
+
+
+def take_decoder(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Take the graph decoder of an autoencoder of shapes, such as `anatozoo.methods.shapevae`.
+
+    Where `state` says how the codes of real shapes are distributed, ``network.prior_mean`` and
+    ``network.prior_root``, this becomes part of the first layer: codes that are N(0, I), as HybridGNet's KL
+    divergence wants them, then give such shapes.
+
+    Args:
+        state: tensors of the autoencoder, of the same organs, latents, features, order and up-sampling.
+        own: tensors of the new network.
+
+    Returns:
+        All tensors of the new network, and a sentence about what was taken and what starts fresh.
+
+    Raises:
+        WeightsError: the new network's decoder corrects a mean shape, which the autoencoder's does not.
+    """
+    if "network.template" in own:
+        raise WeightsError(
+            "the autoencoder's decoder gives places, this network's corrects a mean shape: set "
+            "model.template to false."
+        )
+    result = dict(own)
+    taken = [name for name in own if name.startswith(DECODER) and name in state]
+    fits = [name for name in taken if state[name].shape == own[name].shape]
+    result |= {name: state[name].to(own[name].dtype) for name in fits}
+    if "network.prior_root" in state:
+        names = ("network.expand.weight", "network.expand.bias", "network.prior_root", "network.prior_mean")
+        weight, bias, root, mean = (state[name].float() for name in names)
+        result["network.expand.weight"] = (weight @ root).to(own["network.expand.weight"].dtype)
+        result["network.expand.bias"] = (bias + weight @ mean).to(own["network.expand.bias"].dtype)
+    fresh = sorted({name.split(".")[1] for name in own if name not in fits and name.startswith("network.")})
+    layers = sorted({name.split(".")[1] for name in fits} - set(fresh))
+    return result, (
+        f"the graph decoder starts from an autoencoder of shapes: {', '.join(layers)} ({len(fits)} tensors). "
+        f"Fresh weights: {', '.join(fresh)}."
+    )

@@ -1,50 +1,20 @@
 """Landmarks alone for Seg2Graph; the masks are drawn from them in every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anatozoo.data.base import CaseDataset, strengths
+from anatozoo.data.base import strengths
 from anatozoo.data.case import Case
-from anatozoo.data.contours import framed_landmarks, mean_landmarks
-from anatozoo.data.framed import frame_spacing
+from anatozoo.data.contours import LandmarkDataset, mean_landmarks
 from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import DataError
-from anatozoo.frames.frame import Frame
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.seg2graph.augment import MaskAugment, drawn, grown_behind, moved, spoiled
 from anatozoo.nn.graphs import organ_counts, organ_slices
 from anatozoo.nn.spacing import Spacing
-
-
-class LandmarkDataset(CaseDataset):
-    """Landmarks in the square network frame.
-
-    Items hold ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,), and ``spacing_mm`` (x, y) of the
-    frame's pixels, NaN where it is unknown.
-
-    Args:
-        cases: the cases.
-        counts: landmarks per organ, in the network's order.
-        frame: what the network sees, a square.
-    """
-
-    def __init__(self, cases: Sequence[Case], counts: Mapping[str, int], frame: FrameSpec) -> None:
-        super().__init__(cases)
-        self.slices, self.spec = organ_slices(counts), frame
-
-    def read(self, case: Case) -> dict[str, Tensor]:
-        """Landmarks in the frame.
-
-        Raises:
-            DataError: an organ has another number of landmarks than the network.
-        """
-        found = case.read_drawn(list(self.slices))
-        frame = Frame.fit(found.grid, self.spec)
-        landmarks = framed_landmarks(case.id, found, self.slices, frame.geometry)
-        return landmarks | {"spacing_mm": frame_spacing(frame)}
 
 
 class Seg2GraphDataModule(ZooDataModule):

@@ -105,7 +105,10 @@ def test_the_link_of_another_licence_is_a_web_address(tmp_path: Path) -> None:
 def test_the_pipeline_tag_fits_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Another package's kind, for which the Hub has no word.
     monkeypatch.setitem(KINDS, "scores", replace(KINDS["labels"], name="scores", hub_tag=None))
-    expected = dict.fromkeys(("contours", "labels", "volume", "mask-contours"), TAGS[0]) | {"scores": None}
+    expected = dict.fromkeys(("contours", "labels", "volume", "mask-contours"), TAGS[0]) | {
+        "shapes": None,
+        "scores": None,
+    }
     tag = expected.get(kind, TAGS[1])
     values = metadata(tmp_path, spec_of(tmp_path, entry(output=output(kind))))
     assert values.get("pipeline_tag") == tag

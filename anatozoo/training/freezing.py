@@ -1,0 +1,56 @@
+"""Parts of a network that do not learn in the first epochs of a fit."""
+
+import lightning as L
+from torch.optim import Optimizer
+
+from anatozoo.errors import ConfigError
+from anatozoo.text import some
+
+
+class FrozenStart(L.Callback):
+    """Holds some parameters fixed for the first epochs, and then lets all learn.
+
+    Without gradients the optimiser passes the parameters over, so that neither momentum nor weight decay
+    changes them, and their running means begin when they begin to learn. The gradients are dropped before
+    they are clipped. A fit that is resumed goes on where it was, because the epoch alone decides. Several
+    processes need no settings of their own.
+
+    Args:
+        epochs: how many epochs.
+        prefixes: starts of names of parameters, such as ``network.head``.
+
+    Raises:
+        ConfigError: there are no epochs or no prefixes; at the start of a fit, no parameter has a prefix.
+    """
+
+    def __init__(self, epochs: int, prefixes: list[str]) -> None:
+        if epochs < 1 or not prefixes or not all(prefixes):
+            raise ConfigError(
+                f"FrozenStart needs epochs of at least 1 and prefixes of names, not epochs={epochs} and "
+                f"prefixes={prefixes}; leave it out where nothing is to be frozen."
+            )
+        self.epochs, self.prefixes = epochs, tuple(prefixes)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check the prefixes before a fit.
+
+        Raises:
+            ConfigError: no parameter's name starts with one of them.
+        """
+        names = [name for name, _ in pl_module.named_parameters()]
+        wrong = [prefix for prefix in self.prefixes if not any(name.startswith(prefix) for name in names)]
+        if stage == "fit" and wrong:
+            parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+            raise ConfigError(
+                f"FrozenStart: no parameter's name starts with {', '.join(wrong)}; names start with "
+                f"{some(parts)}."
+            )
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Drop the gradients of what is frozen."""
+        if trainer.current_epoch < self.epochs:
+            for name, parameter in pl_module.named_parameters():
+                if name.startswith(self.prefixes):
+                    parameter.grad = None
