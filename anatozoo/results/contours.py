@@ -50,6 +50,8 @@ class ContourResult(SegmentationResult):
             source pixels; None if none were drawn. They say how much the network's own latent distribution
             moves a landmark, and are not calibrated to its error.
         samples: number of samples, None if none were drawn.
+        label_map: ``(H, W)`` uint8 on the source grid, values of `labels`, of models that also say by
+            pixels where the organs are; `mask` and `masks` then follow it. None: they follow the landmarks.
 
     Raises:
         GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing and pixels contradict, no
@@ -60,6 +62,7 @@ class ContourResult(SegmentationResult):
     landmarks: dict[str, npt.NDArray[np.float64]] = field()
     sigma: dict[str, npt.NDArray[np.float64]] | None = field(default=None, kw_only=True)
     samples: int | None = field(default=None, kw_only=True)
+    label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         from anatozoo.io.landmarks import check_points
@@ -75,6 +78,14 @@ class ContourResult(SegmentationResult):
                 raise GeometryError("sigma must hold two numbers of at least 0 for each landmark.")
             own_order = {organ: checked[organ] for organ in self.landmarks}
             self._put(sigma=own_order, samples=checked_samples(self.samples))
+        if self.label_map is not None:
+            labels = np.asarray(self.label_map, np.uint8)
+            if labels.shape != self.size[::-1] or labels.max() > len(self.landmarks):
+                raise GeometryError(
+                    f"the label map {labels.shape} must be of the image's shape {self.size[::-1]}, with "
+                    f"values up to {len(self.landmarks)}."
+                )
+            self._put(label_map=read_only(labels.view()))
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -105,13 +116,20 @@ class ContourResult(SegmentationResult):
         """Label map ``(H, W)`` uint8 on the source grid, values of `labels`; later organs cover earlier."""
         from anatozoo.io.landmarks import draw_label_map
 
+        if self.label_map is not None:
+            return self.label_map
         return read_only(draw_label_map(self.landmarks, self.size))
 
     @cached_property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Mask of each organ, ``(H, W)`` bool, without overlap removed: the heart does not cut a lung."""
+        """Mask of each organ, ``(H, W)`` bool, without overlap removed: the heart does not cut a lung.
+
+        Those of a `label_map` have no overlap.
+        """
         from anatozoo.io.landmarks import draw_organ_mask
 
+        if self.label_map is not None:
+            return {organ: read_only(self.label_map == value) for organ, value in self.labels.items()}
         drawn = {organ: draw_organ_mask(points, self.size) for organ, points in self.landmarks.items()}
         return {organ: read_only(mask) for organ, mask in drawn.items()}
 

@@ -1,6 +1,6 @@
 """Contours of organs by landmarks, from a 2-D image or from masks: all that landmarks share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -173,14 +173,14 @@ class ContourTask(Contours, ImageTask):
         """
         raise TypeError(f"{type(self).__name__} does not define forward_samples.")
 
-    def _answers(self, batch: Tensor) -> np.ndarray:
+    def _answers(self, batch: Tensor) -> Iterable[Any]:
         return self.forward_landmarks(batch).double().cpu().numpy() * self.side
 
     def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(SAMPLES_SEED)
         return self.forward_samples(batch, samples, generator).double().cpu().numpy() * self.side
 
-    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+    def _result(self, image: "Image", geometry: "Geometry", answer: Any) -> "SegmentationResult":
         from anatozoo.results.contours import ContourResult
 
         sigma = None

@@ -198,7 +198,7 @@ class ImageTask(SquareTask):
         return [self._result(*item) for item in zip(images, geometries, answers, strict=True)]
 
     @abstractmethod
-    def _answers(self, batch: Tensor) -> np.ndarray:
+    def _answers(self, batch: Tensor) -> Iterable[Any]:
         """The network's output for images (B, 1, S, S), one answer per image."""
 
     def _samples(self, batch: Tensor, samples: int) -> np.ndarray:
@@ -206,5 +206,5 @@ class ImageTask(SquareTask):
         raise TypeError(f"{type(self).__name__} does not define _samples.")
 
     @abstractmethod
-    def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
+    def _result(self, image: "Image", geometry: "Geometry", answer: Any) -> "SegmentationResult":
         """The result of one answer, or of several samples of it, on the source image."""
