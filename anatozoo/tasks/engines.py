@@ -1,6 +1,7 @@
 """Registration engines for atlases, behind one interface."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
@@ -150,10 +151,24 @@ class Composed:
 def register_pairs(
     engine: Engine, pairs: Sequence[tuple[GridImage, GridImage]]
 ) -> Sequence[RegistrationResult]:
-    """Register pairs of images, moving image first: at once where the engine can, else one by one."""
+    """Register pairs of images, moving image first.
+
+    A network takes all of them at once. SimpleITK gets one thread for each pair: sums of several threads
+    differ from one run to the next, and a B-spline by a pixel.
+    """
     if isinstance(engine, Learned):
         return engine.register_pairs(pairs)
-    return [engine.register(*pair) for pair in pairs]
+    if not isinstance(engine, Bspline | Demons):
+        return [engine.register(*pair) for pair in pairs]
+    import SimpleITK as sitk
+
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda pair: engine.register(*pair), pairs))
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def composed(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:

@@ -147,7 +147,8 @@ class MultiAtlasModel(ContourTask):
             raise ConfigError(f"the atlas of {self.checkpoint_name} is empty; build it: `{BUILD}`.")
         engine = found_engine(self.engine)
         title = f"{self.count} registrations by {engine.name} for each image, seconds to minutes"
-        with progress_bar(title, total=len(image), unit="image") as bar:
+        # A network that registers is another model, on the CPU, which takes no part in this one's autocast.
+        with torch.autocast("cpu", enabled=False), progress_bar(title, total=len(image), unit="image") as bar:
             found = []
             for each in image[:, 0].float().cpu().numpy():
                 found.append(self._votes(each, engine))
@@ -194,7 +195,9 @@ class MultiAtlasModel(ContourTask):
         if (method := FUSIONS[self.fusion]) is None:
             return result
         contours = (geometry.points_to_source(points) for points in answer.points)
-        drawn = [draw_label_map({o: xy[part] for o, part in self.parts.items()}, image.size) for xy in contours]
+        drawn = [
+            draw_label_map({o: xy[part] for o, part in self.parts.items()}, image.size) for xy in contours
+        ]
         return replace(result, label_map=fuse(drawn, method))
 
 

@@ -36,7 +36,9 @@ class MultiAtlasModule(ZooModule, MultiAtlasModel):
             ConfigError: it is to start from weights or has objectives, or there is no such engine.
         """
         if self.init_weights:
-            raise ConfigError("an atlas is built of images and starts from no weights; leave init_weights out.")
+            raise ConfigError(
+                "an atlas is built of images and starts from no weights; leave init_weights out."
+            )
         if self.objectives:
             name = type(self.objectives[0]).__name__
             raise ConfigError(f"building an atlas minimises no loss; leave the objective {name} out.")
