@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.grid import GridImage
-from anatozoo.tasks.classical import BSpline, centred, centred_result, with_surroundings
 from anatozoo.results.field import RegistrationResult
+from anatozoo.tasks.classical import BSpline, centred, centred_result, with_surroundings
 
 NAME = "elastix affine + B-spline"
 LEVELS = 3

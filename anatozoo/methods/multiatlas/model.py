@@ -187,6 +187,7 @@ class MultiAtlasModel(ContourTask):
 
     def _result(self, image: "Image", geometry: "Geometry", answer: Votes) -> "SegmentationResult":
         from anatozoo.io.landmarks import draw_label_map
+        from anatozoo.results.contours import ContourResult
         from anatozoo.tasks.propagate import fuse
 
         result = super()._result(image, geometry, answer.points.mean(0))
@@ -194,6 +195,7 @@ class MultiAtlasModel(ContourTask):
             result = replace(result, flags=(*result.flags, UNLIKE))
         if (method := FUSIONS[self.fusion]) is None:
             return result
+        assert isinstance(result, ContourResult)
         contours = (geometry.points_to_source(points) for points in answer.points)
         drawn = [
             draw_label_map({o: xy[part] for o, part in self.parts.items()}, image.size) for xy in contours

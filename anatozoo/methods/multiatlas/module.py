@@ -55,7 +55,7 @@ class MultiAtlasModule(ZooModule, MultiAtlasModel):
         The least resemblance becomes the lowest at which an image of the atlas resembles the others.
 
         Args:
-            items: ``image`` (1, S, S) in [0, 1], ``landmarks`` (N, 2) in [0, 1], and ``landmark_weight`` (N,).
+            items: ``image`` (1, S, S) in [0, 1], ``landmarks`` (N, 2) in [0, 1], ``landmark_weight`` (N,).
 
         Raises:
             DataError: no image has landmarks of all organs.
@@ -78,8 +78,8 @@ class MultiAtlasModule(ZooModule, MultiAtlasModel):
         self.put(names, torch.stack(images).to(self.device), torch.stack(landmarks).to(self.device))
         self.least_resemblance = self._least_resemblance()
         rank_zero_info(
-            f"anatozoo: the atlas has {len(names)} images; {len(left_out)} lack landmarks of an organ. Images "
-            f"that resemble none by {self.least_resemblance} will be flagged."
+            f"anatozoo: the atlas has {len(names)} images; {len(left_out)} lack landmarks of an organ. "
+            f"Images that resemble none by {self.least_resemblance} will be flagged."
         )
 
     def _least_resemblance(self) -> float:
@@ -90,7 +90,7 @@ class MultiAtlasModule(ZooModule, MultiAtlasModel):
         np.fill_diagonal(alike, -1.0)
         return float(np.floor(alike.max(1).min() * ROUNDED) / ROUNDED)
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:  # type: ignore[override]
         """Count the step: the atlas is there, and Lightning stores no checkpoint of a fit without steps."""
         self.optimizers().step()  # type: ignore[union-attr]
 
