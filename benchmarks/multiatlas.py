@@ -2,9 +2,9 @@
 
     python benchmarks/multiatlas.py [--model FOLDER] [--count 5] [--rounds 3] [--threads 2] [--out FILE.json]
 
-The time is that of `predict`, from an image in memory to its landmarks: choosing the atlas images, registering
-them, averaging, with everything loaded. Without a model, the atlas is of chests of ellipses, as many as JSRT's
-training images. The engines take turns on the same image. The command ends with 1 where a limit is missed.
+The time is that of `predict`, from an image in memory to its landmarks: choosing the atlas images,
+registering them, averaging, with everything loaded. Without a model, the atlas is of chests of ellipses, as
+many as JSRT's training images. The engines take turns on the same image. The command ends with 1 where a limit is missed.
 """
 
 import argparse

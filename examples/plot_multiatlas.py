@@ -1,11 +1,12 @@
 """Segment by atlases
 ==================
 
-Find lungs and heart on a radiograph by the landmarks of the images that resemble it most, and see how much the
-way in which these are fused matters.
+Find lungs and heart on a radiograph by the landmarks of the images that resemble it most, and see how much
+the way in which these are fused matters.
 
-Run it with ``python examples/plot_multiatlas.py FOLDER IMAGE``. The folder is an atlas that you have built from
-your own copy of JSRT, see docs/multiatlas.md; an atlas holds its images, so that none comes with the package.
+Run it with ``python examples/plot_multiatlas.py FOLDER IMAGE``. The folder is an atlas that you have built
+from your own copy of JSRT, see docs/multiatlas.md; an atlas holds its images, so that none comes with the
+package.
 """
 
 import sys
