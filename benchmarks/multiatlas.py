@@ -4,7 +4,8 @@
 
 The time is that of `predict`, from an image in memory to its landmarks: choosing the atlas images,
 registering them, averaging, with everything loaded. Without a model, the atlas is of chests of ellipses, as
-many as JSRT's training images. The engines take turns on the same image. The command ends with 1 where a limit is missed.
+many as JSRT's training images. The engines take turns on the same image. The command
+ends with 1 where a limit is missed.
 """
 
 import argparse
