@@ -26,7 +26,7 @@ from anatozoo.frames.geometry import Geometry
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.read import read_grid_image
 from anatozoo.methods.acregnet.module import AcRegNetModule
-from anatozoo.quality.classical import BSPLINE, bspline
+from anatozoo.tasks.classical import BSPLINE, bspline
 from anatozoo.tasks.field import FieldTask
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.hub import load

@@ -47,8 +47,8 @@ from anatozoo.frames.frame import Frame
 from anatozoo.io.grid import GridImage, itk_image
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.metrics.registration import inverse_consistency_error_px
-from anatozoo.quality.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 from anatozoo.results.field import RegistrationResult
+from anatozoo.tasks.classical import BSPLINE, DEMONS, NAMES, bspline, centred_result, demons
 from anatozoo.tasks.field import FieldTask
 from anatozoo.tasks.pairs import Pair, Subject, choose_pairs, ordered_pairs, pair_case, read_subject
 from anatozoo.tasks.trials import Conditions, labels_beside

@@ -41,9 +41,9 @@ _NO_ORGANS = (*IMAGE_FOLDERS, "imagestr", "imagests")
 _BESIDE_RESULTS = (
     "manifest.csv",
     "_overlay.png",
-    "_mask_decoder.png",
-    "_mask_decoder.nii.gz",
-    "_mask_decoder.mha",
+    "_label_map.png",
+    "_label_map.nii.gz",
+    "_label_map.mha",
     "_repair.png",
     "_registration.png",
     "_quality.json",

@@ -20,12 +20,12 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.quality.intervals import DiceIntervals
 from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
+from anatozoo.tasks.likeness import embed
 
 SCHEMA_VERSION = 1
 EMBEDDING = "thumbnail-32"
 """Method by which images are compared; stored in the file, so that old atlases are not misread."""
 SUFFIX = ".safetensors"
-_THUMBNAIL = 32
 _WHITE = 255
 
 
@@ -356,24 +356,6 @@ def in_frame(image: GridImage, shape: tuple[int, ...]) -> GridImage:
     frame = Frame.fit(image.grid, FrameSpec(list(shape)))
     grid = Grid(shape[::-1], frame.spacing_mm)
     return GridImage(frame.image(image.pixels), grid, image.name, image.source, image.flags)
-
-
-def embed(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The image at 32 pixels along each axis, mean 0 and length 1: products of two are correlations.
-
-    Args:
-        pixels: (H, W) or (D, H, W).
-    """
-    import torch
-    from torch.nn import functional as F
-
-    pool = F.adaptive_avg_pool2d if pixels.ndim == 2 else F.adaptive_avg_pool3d
-    small = pool(torch.from_numpy(np.array(pixels, np.float32))[None, None], _THUMBNAIL).numpy().ravel()
-    small = small - small.mean()
-    length = float(np.linalg.norm(small))
-    # An image that is constant except for rounding is similar to none.
-    result: npt.NDArray[np.float32] = small / length if length > 1e-4 else np.zeros_like(small)
-    return result
 
 
 def _image(name: str, pixels: npt.NDArray[np.uint8], spacing: tuple[float, ...] | None) -> GridImage:

@@ -40,9 +40,9 @@ def _write_png(result: ContourResult, path: Path) -> Path:
 
 _PLAIN = SegmentationResult.formats
 _BESIDE = {
-    "png": {"_mask_decoder.png": _write_png},
-    "nifti": {"_mask_decoder.nii.gz": _write_volume},
-    "mha": {"_mask_decoder.mha": _write_volume},
+    "png": {"_label_map.png": _write_png},
+    "nifti": {"_label_map.nii.gz": _write_volume},
+    "mha": {"_label_map.mha": _write_volume},
 }
 
 
@@ -68,8 +68,8 @@ def checked_samples(samples: Any) -> int:
 class ContourResult(SegmentationResult):
     """Organs on one image by their contours, in pixels of the image as it was given.
 
-    `mask`, `masks`, areas, ratio and picture are those of the contours. Networks with a mask decoder also
-    give `label_map`, which `save` writes beside the mask of the contours as ``_mask_decoder.png``,
+    `mask`, `masks`, areas, ratio and picture are those of the contours. Networks with a mask decoder, and
+    fused atlases, also give `label_map`, which `save` writes beside the mask of the contours as ``_label_map.png``,
     ``.nii.gz`` or ``.mha``. The JSON has its areas and its `agreement` with the contours.
 
     Attributes:
@@ -81,8 +81,8 @@ class ContourResult(SegmentationResult):
             source pixels; None if none were drawn. They say how much the network's own latent distribution
             moves a landmark, and are not calibrated to its error.
         samples: number of samples, None if none were drawn.
-        label_map: ``(H, W)`` uint8 on the source grid, values of `labels`, read-only: the labels of the
-            network's mask decoder, which do not come from the contours; None without one.
+        label_map: ``(H, W)`` uint8 on the source grid, values of `labels`, read-only: what a mask decoder or
+            fused atlases say of pixels, which does not come from the contours; None of other models.
 
     Raises:
         GeometryError: landmarks are not ``(N, 2)`` and finite, size, spacing, pixels and label map
@@ -185,7 +185,7 @@ class ContourResult(SegmentationResult):
         """What `SegmentationResult.to_dict` says, with samples their number and `sigma`, see there.
 
         With a label map also ``masks_from``, which says of each mask file where its pixels come from, and
-        ``mask_decoder`` with the organs' areas in the label map and the `agreement`.
+        ``label_map`` with the organs' areas in the label map and the `agreement`.
         """
         from anatozoo.io.landmarks import SIGMA_DECIMALS, rounded
 
@@ -194,8 +194,8 @@ class ContourResult(SegmentationResult):
             areas = np.bincount(self.label_map.ravel(), minlength=1 + len(self.organs))[1:].tolist()
             agreed = {o: None if math.isnan(dice) else round(dice, 5) for o, dice in self.agreement.items()}
             found |= {
-                "masks_from": {"_mask": "landmarks", "_mask_decoder": "mask_decoder"},
-                "mask_decoder": {"areas_px": dict(zip(self.organs, areas, strict=True)), "agreement": agreed},
+                "masks_from": {"_mask": "landmarks", "_label_map": "label_map"},
+                "label_map": {"areas_px": dict(zip(self.organs, areas, strict=True)), "agreement": agreed},
             }
         if self.sigma is None or self.organ_sigma_px is None or self.sigma_px is None:
             return found

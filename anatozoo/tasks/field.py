@@ -239,13 +239,26 @@ class FieldTask(Predictor):
         )
         if ignore_spacing:
             a, b = (_without_space(image) for image in (a, b))
-        flags = _field_of_view_flags(a, b)
         with self.answering(precision):
-            return self._register(a, b, flags, instance_steps)
+            return self._register([(a, b)], instance_steps)[0]
+
+    def predict_pairs(self, pairs: "Sequence[tuple[GridImage, GridImage]]") -> "list[RegistrationResult]":
+        """Register several pairs of images, all by one run of the network.
+
+        Args:
+            pairs: moving and fixed images, as `anatozoo.io.read.read_grid_image` gives them.
+
+        Raises:
+            ImageError, GeometryError: see `predict`.
+        """
+        if self.instance_steps:  # which refine the field of one pair
+            return [self.predict(*pair) for pair in pairs]
+        with self.answering():
+            return self._register(pairs, None)
 
     def _register(
-        self, moving: "GridImage", fixed: "GridImage", flags: list[str], instance_steps: int | None
-    ) -> "RegistrationResult":
+        self, pairs: "Sequence[tuple[GridImage, GridImage]]", instance_steps: int | None
+    ) -> "list[RegistrationResult]":
         from anatozoo.results.field import RegistrationResult
 
         steps = self.instance_steps if instance_steps is None else instance_steps
@@ -253,49 +266,62 @@ class FieldTask(Predictor):
             raise ConfigError(f"instance_steps={steps} must not be negative.")
         if steps and not self.refines:
             raise ConfigError(f"{type(self).__name__} refines no field; leave instance_steps out.")
-        frames = [Frame.fit(image.grid, self.frame) for image in (moving, fixed)]
+        flags = [_field_of_view_flags(*pair) for pair in pairs]
+        frames = [[Frame.fit(image.grid, self.frame) for image in pair] for pair in pairs]
+        seen = [self._seen(*each) for each in zip(pairs, frames, flags, strict=True)]
+        tensors = [self.tensor(np.stack(side))[:, None] for side in zip(*seen, strict=True)]
+        fields = self._fields(tensors[0], tensors[1], steps, flags)
+        return [
+            RegistrationResult(
+                checkpoint=self.checkpoint_name,
+                version=self.checkpoint_version,
+                moving=moving.source or moving.name,
+                fixed=fixed.source or fixed.name,
+                moving_grid=moving.grid,
+                fixed_grid=fixed.grid,
+                displacement_px=displacement_between(field, *both),
+                alignment=np.linalg.inv(both[0].matrix) @ both[1].matrix,
+                moving_pixels=moving.pixels,
+                fixed_pixels=fixed.pixels,
+                flags=(*moving.flags, *fixed.flags, *remarks),
+            )
+            for (moving, fixed), both, field, remarks in zip(pairs, frames, fields, flags, strict=True)
+        ]
+
+    def _seen(
+        self, pair: "tuple[GridImage, GridImage]", frames: Sequence[Frame], flags: list[str]
+    ) -> list[np.ndarray]:
+        """Both images of a pair in the frame; adds their flags to `flags`."""
         if any(frame.cuts for frame in frames):
             flags.append("larger_than_the_models_frame")
         seen = [
             frame.image(image.pixels, self.frame.intensity, image.black_white)
-            for frame, image in zip(frames, (moving, fixed), strict=True)
+            for frame, image in zip(frames, pair, strict=True)
         ]
         if self.similarity != "mi":
             _refuse_opposite_polarity(seen, frames)
-        tensors = [self.tensor(pixels)[None, None] for pixels in seen]
-        field = self._field(tensors[0], tensors[1], steps, flags)
-        return RegistrationResult(
-            checkpoint=self.checkpoint_name,
-            version=self.checkpoint_version,
-            moving=moving.source or moving.name,
-            fixed=fixed.source or fixed.name,
-            moving_grid=moving.grid,
-            fixed_grid=fixed.grid,
-            displacement_px=displacement_between(field, frames[0], frames[1]),
-            alignment=np.linalg.inv(frames[0].matrix) @ frames[1].matrix,
-            moving_pixels=moving.pixels,
-            fixed_pixels=fixed.pixels,
-            flags=(*moving.flags, *fixed.flags, *flags),
-        )
+        return seen
 
     def refined(self, moving: Tensor, fixed: Tensor, answer: Any, steps: int) -> Tensor:
         """The field (1, n, ...) in pixels after `steps` optimisation steps on this pair."""
         raise TypeError(f"{type(self).__name__} does not define refined.")
 
     @torch.no_grad()
-    def _field(self, moving: Tensor, fixed: Tensor, steps: int, flags: list[str]) -> np.ndarray:
-        """The field (n, ...) in pixels of the frame; adds its flags to `flags`."""
+    def _fields(self, moving: Tensor, fixed: Tensor, steps: int, flags: Sequence[list[str]]) -> np.ndarray:
+        """The fields (B, n, ...) in pixels of the frame; adds the flags of each pair to its `flags`."""
         answer = self(moving, fixed)
         field: Tensor = answer.field
         if steps:
             field = self.refined(moving, fixed, answer, steps)
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
-        if float(self.dissimilarity(warp(moving, field), fixed)) >= float(self.dissimilarity(moving, fixed)):
-            flags.append("not_more_similar_than_before")
-        if float(folding_fraction(field)) > NOTABLE_FOLDING:
-            flags.append("field_folds")
-        found: np.ndarray = field[0].float().cpu().numpy()
+        pairs = zip(moving[:, None], fixed[:, None], field[:, None], flags, strict=True)
+        for a, b, own, remarks in pairs:
+            if float(self.dissimilarity(warp(a, own), b)) >= float(self.dissimilarity(a, b)):
+                remarks.append("not_more_similar_than_before")
+            if float(folding_fraction(own)) > NOTABLE_FOLDING:
+                remarks.append("field_folds")
+        found: np.ndarray = field.float().cpu().numpy()
         return found
 
 

@@ -1,4 +1,4 @@
-"""One progress bar for all files of a checkpoint, and none where nobody looks."""
+"""One progress bar for all files of a checkpoint or images of a slow model, and none where nobody looks."""
 
 import sys
 from collections.abc import Iterator
@@ -25,16 +25,25 @@ class Progress:
         self.bar.refresh()
 
     def move(self, size: int) -> None:
-        """Say that `size` bytes came; a file that starts again takes its bytes back."""
+        """Say that `size` bytes, or other units, came; a file that starts again takes its bytes back."""
         self.bar.update(size)
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """One bar on the error stream; none in files and pipes, and only the first rank of a job shows one."""
+def progress_bar(title: str, *, total: int = 0, unit: str = "B") -> Iterator[Progress]:
+    """One bar on the error stream; none in files and pipes, and only the first rank of a job shows one.
+
+    None is shown where a command draws one of its own either.
+
+    Args:
+        title: what is done.
+        total: how much of it there will be, in `unit`, if that is known.
+        unit: what is counted; default is bytes.
+    """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    hidden = not sys.stderr.isatty() or rank() > 0
-    options = {"unit": "B", "unit_scale": True, "file": unfiltered(sys.stderr)}
-    with tqdm(desc=title, total=0, disable=hidden, leave=False, **options) as bar:
+    drawn = hasattr(sys.stderr, "rich_proxied_file")
+    hidden = drawn or not sys.stderr.isatty() or rank() > 0
+    options = {"unit": unit, "unit_scale": unit == "B", "file": unfiltered(sys.stderr)}
+    with tqdm(desc=title, total=total, disable=hidden, leave=False, **options) as bar:
         yield Progress(bar)

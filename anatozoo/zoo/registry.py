@@ -146,6 +146,15 @@ METHODS: dict[str, MethodEntry] = {
         title="Graph spectral VAE",
         paper="the landmark autoencoder of Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
+    "multiatlas": MethodEntry(
+        name="multiatlas",
+        module="anatozoo.methods.multiatlas.module:MultiAtlasModule",
+        model="anatozoo.methods.multiatlas.model:MultiAtlasModel",
+        data="anatozoo.methods.hybridgnet.data:HybridGNetDataModule",
+        kind=CONTOURS,
+        title="Multi-atlas segmentation",
+        paper="the baseline MultiAtlas of Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
     "acregnet": MethodEntry(
         name="acregnet",
         module="anatozoo.methods.acregnet.module:AcRegNetModule",

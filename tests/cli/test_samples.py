@@ -75,7 +75,7 @@ def test_a_run_with_a_mask_decoder_writes_both_masks(
     command = ["predict", "toy", str(jsrt / "images"), "--out", str(out), "--format", "png,json"]
     assert main(command) == 0
     listed = rows_of(out / "manifest.csv")[0]["outputs"].split(";")
-    assert {"JPCLN001_mask.png", "JPCLN001_mask_decoder.png", "JPCLN001.json"} <= set(listed)
+    assert {"JPCLN001_mask.png", "JPCLN001_label_map.png", "JPCLN001.json"} <= set(listed)
     assert all((out / name).is_file() for name in listed)
     assert json.loads((out / "JPCLN001.json").read_text())["masks_from"]["_mask"] == "landmarks"
     # The same again finds them, and a judge of the folder sees one result for each image.

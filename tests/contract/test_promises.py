@@ -21,8 +21,8 @@ from anatozoo.zoo.registry import METHODS
 from tests.contract.trials import TRIALS, build, trial_of
 from tests.contract.variants import VARIANTS, Variant, of, training_terms
 
-every_variant, costly = of(), of(expensive=True)
-compiled = of("contours", "labels", "repair", expensive=True, parts=True)
+every_variant, every_network, costly = of(), of(learns=True), of(expensive=True, learns=True)
+compiled = of("contours", "labels", "repair", expensive=True, parts=True, learns=True)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_answers_have_their_shape(method: str, variant: Variant) -> None:
     assert bool(found.isfinite().all())
 
 
-@every_variant
+@every_network
 def test_every_trainable_parameter_gets_a_gradient(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     terms = terms_of(method, variant, module)
@@ -113,7 +113,7 @@ def test_evaluation_is_deterministic(method: str, variant: Variant) -> None:
     assert torch.equal(answer(method, module), first)
 
 
-@every_variant
+@every_network
 def test_an_average_of_unchanged_weights_has_their_buffers(method: str, variant: Variant) -> None:
     """Lightning's averages of weights take buffers along, and cut whole numbers that they average."""
     module = build(method, variant)
@@ -152,7 +152,7 @@ def test_half_precision_runs_and_is_near(method: str, variant: Variant) -> None:
     assert float((half.float() - full).std() / full.std()) < trial_of(method).half
 
 
-@every_variant
+@every_network
 def test_training_in_half_precision_has_finite_gradients(method: str, variant: Variant) -> None:
     module = build(method, variant).train()
     with torch.autocast("cpu", torch.bfloat16):
@@ -190,7 +190,7 @@ def test_compiles_without_a_break_in_training(method: str, variant: Variant) -> 
 
 
 @pytest.mark.slow
-@of("contours", "labels", "repair")
+@of("contours", "labels", "repair", learns=True)
 def test_compiles_without_a_break_in_evaluation(method: str, variant: Variant) -> None:
     trial, module = trial_of(method), build(method, variant)
     given = trial.inputs(module, 2)
@@ -201,7 +201,7 @@ def test_compiles_without_a_break_in_evaluation(method: str, variant: Variant) -
 
 
 @pytest.mark.slow
-@of("contours", "labels", "repair")
+@of("contours", "labels", "repair", learns=True)
 def test_compiles_to_machine_code(method: str, variant: Variant) -> None:
     trial, module = trial_of(method), build(method, variant)
     given = trial.inputs(module, 2)

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anatozoo.methods.multiatlas.model import MultiAtlasModel
 from anatozoo.metrics.cases import case_row
 from anatozoo.nn.labels import one_hot
 from anatozoo.zoo.registry import METHODS
 from tests.contract.variants import Variant
+from tests.support.atlases import fill_atlas
 
 
 def filled(scale: float) -> Callable[[str, Variant], Any]:
@@ -24,6 +26,8 @@ def filled(scale: float) -> Callable[[str, Variant], Any]:
             for parameter in module.parameters():
                 if not parameter.any():
                     parameter.normal_(0, scale)
+        if isinstance(module, MultiAtlasModel):
+            fill_atlas(module)
         return module
 
     return build

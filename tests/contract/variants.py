@@ -23,14 +23,17 @@ class Variant:
         quick: whether the expensive checks run on it by default; they run on all variants with ``-m slow``.
         exact: whether the same image alone and in a batch gives the same to float precision.
         shape_weight: weight of the shape prior that it is trained with; 0 is none.
+        learns: whether it has a network that learns; an atlas has none.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     quick: bool = False
     exact: bool = True
     shape_weight: float = 0.0
+    learns: bool = True
 
 
+_ATLAS = {"atlas": ["a", "b", "c"], "count": 2, "frame": {"size": 64}}
 _STACK = {"frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}}
 _NO_LABELS = {"organs": [], "label_weight": 0.0}
 # Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'
@@ -103,6 +106,15 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         # Its finest map has a stride of 4.
         "coarse encoder": Variant(
             {"encoder": "convnext_atto", "organs": "lungs_heart", "frame": {"size": 64}}
+        ),
+    },
+    "multiatlas": {
+        "classical": Variant({**_ATLAS, "engine": "demons", "fusion": "voting"}, quick=True, learns=False),
+        "learned": Variant(
+            {**_ATLAS, "organs": {"lung_left": 50, "heart": 26}, "engine": "acregnet-jsrt"}
+            | {"selector": "thumbnail", "fusion": "staple", "count": 3, "check_view": True},
+            quick=True,
+            learns=False,
         ),
     },
     "acnn": {
@@ -226,8 +238,8 @@ PARTS_ELSEWHERE = {("hybridgnet", "published"), ("unet", "recipe")}
 """Quick variants each part of which another quick one has: the encoders are those of the other method."""
 
 
-def of(*kinds: str, expensive: bool = False, parts: bool = False) -> Any:
-    """All variants of the methods of these kinds, or of all methods.
+def of(*kinds: str, expensive: bool = False, parts: bool = False, learns: bool = False) -> Any:
+    """All variants of the methods of these kinds, or of all methods; with `learns`, only those that learn.
 
     Where a check is expensive, most variants are left to ``-m slow``; where it is of the parts of networks,
     so are those of `PARTS_ELSEWHERE`.
@@ -245,6 +257,7 @@ def of(*kinds: str, expensive: bool = False, parts: bool = False) -> Any:
             for method, variants in VARIANTS.items()
             if not kinds or METHODS[method].kind.name in kinds
             for name, variant in variants.items()
+            if variant.learns or not learns
         ],
     )
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from anatozoo.io.chest_folders import FRAME, LANDMARK_FOLDERS
-from tests.support.phantoms import make_chest_phantom
+from tests.support.phantoms import ChestPhantom, make_chest_phantom
 
 SPLITS = {"train": 5, "val": 5, "test": 2}
 
@@ -21,7 +21,7 @@ def write_chest_data(root: Path, splits: Mapping[str, int] = SPLITS, *, side: in
     for split, count in splits.items():
         names = [f"JPCLN{number + i + 1:03d}" for i in range(count)]
         for name in names:
-            _write_moved(root, name, side, number)
+            write_case(root, name, *moved_chest(side, number))
             number += 1
         (root / "splits").mkdir(parents=True, exist_ok=True)
         (root / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
@@ -45,11 +45,12 @@ def write_case(root: Path, name: str, image: np.ndarray, landmarks: Mapping[str,
         np.save(path, (landmarks[organ] + 0.5) * FRAME / len(image) - 0.5)
 
 
-def _write_moved(root: Path, name: str, side: int, seed: int) -> None:
+def moved_chest(side: int, seed: int) -> ChestPhantom:
+    """The phantom of `side` x `side` pixels, moved and scaled in a way that follows from the seed."""
     draw = np.random.default_rng(seed)
     scale, shift = draw.uniform(0.85, 1.0), draw.uniform(-0.04, 0.04, 2) * side
     phantom = make_chest_phantom(side, side, seed=seed)
     offset = (1 - scale) * (side - 1) / 2 + shift
     move = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
     image = cv2.warpAffine(phantom.image, move, (side, side))
-    write_case(root, name, image, {o: points * scale + offset for o, points in phantom.landmarks.items()})
+    return ChestPhantom(image, {o: points * scale + offset for o, points in phantom.landmarks.items()})

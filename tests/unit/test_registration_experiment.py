@@ -14,7 +14,7 @@ EXPERIMENT = "registration_evidence"
 
 @pytest.fixture
 def classical():
-    return importlib.import_module("anatozoo.quality.classical")
+    return importlib.import_module("anatozoo.tasks.classical")
 
 
 def blob(size, spacing, centre_mm, radii_mm=(25.0, 16.0)):

@@ -179,10 +179,10 @@ def test_a_label_map_is_saved_beside_the_mask_of_the_contours(tmp_path):
     plain = make().save(tmp_path, ("png", "json", "nifti", "mha"), stem="plain")
     paths = result.save(tmp_path, ("png", "json", "nifti", "mha"), stem="x")
     endings = ("png", "nii.gz", "mha")
-    more = {f"x_mask_decoder.{ending}" for ending in endings}
+    more = {f"x_label_map.{ending}" for ending in endings}
     assert {p.name for p in paths} == {p.name.replace("plain", "x") for p in plain} | more
     for ending in endings:
-        for name, expected in (("x_mask", result.mask), ("x_mask_decoder", result.label_map)):
+        for name, expected in (("x_mask", result.mask), ("x_label_map", result.label_map)):
             path = str(tmp_path / f"{name}.{ending}")
             read = (
                 np.array(PILImage.open(path))
@@ -194,9 +194,9 @@ def test_a_label_map_is_saved_beside_the_mask_of_the_contours(tmp_path):
     assert result.areas_px == make().areas_px
     assert (tmp_path / "x_overlay.png").read_bytes() == (tmp_path / "plain_overlay.png").read_bytes()
     values, without = json.loads((tmp_path / "x.json").read_text()), make().to_dict()
-    assert values["masks_from"] == {"_mask": "landmarks", "_mask_decoder": "mask_decoder"}
-    assert values["mask_decoder"]["areas_px"]["heart"] == 13 * 16
-    assert values["mask_decoder"]["agreement"].keys() == result.labels.keys()
+    assert values["masks_from"] == {"_mask": "landmarks", "_label_map": "label_map"}
+    assert values["label_map"]["areas_px"]["heart"] == 13 * 16
+    assert values["label_map"]["agreement"].keys() == result.labels.keys()
     assert {name: values[name] for name in without} == json.loads(json.dumps(without))
     again = ContourResult.from_dict(values)
     assert again.label_map is None
@@ -222,7 +222,7 @@ def test_an_organ_in_neither_agrees_with_nothing():
     result = make(landmarks=far, label_map=np.zeros((30, 40), np.uint8))
     assert np.isnan(result.agreement["heart"])
     assert result.disagreements == ()
-    assert result.to_dict()["mask_decoder"]["agreement"] == {"heart": None}
+    assert result.to_dict()["label_map"]["agreement"] == {"heart": None}
 
 
 @pytest.mark.parametrize(
