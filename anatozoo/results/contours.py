@@ -69,8 +69,8 @@ class ContourResult(SegmentationResult):
     """Organs on one image by their contours, in pixels of the image as it was given.
 
     `mask`, `masks`, areas, ratio and picture are those of the contours. Networks with a mask decoder, and
-    fused atlases, also give `label_map`, which `save` writes beside the mask of the contours as ``_label_map.png``,
-    ``.nii.gz`` or ``.mha``. The JSON has its areas and its `agreement` with the contours.
+    fused atlases, also give `label_map`, which `save` writes beside the mask of the contours as
+    ``_label_map.png``, ``.nii.gz`` or ``.mha``. The JSON has its areas and its `agreement` with the contours.
 
     Attributes:
         dual_formats: the formats of results with a label map.

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
 from anatozoo.nn.cheb import graph_convolution
-from anatozoo.nn.hybridgnet import GraphConvBlock, HybridGNetOutput, code_deviation
+from anatozoo.nn.code import code_deviation
+from anatozoo.nn.hybridgnet import GraphConvBlock, HybridGNetOutput
 
 
 class ShapeEncoder(nn.Module):

@@ -51,6 +51,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "anchors": {"heart": [0, 5, 12, 18]},
     },
     "unet": {"organs": ["lungs", "heart"], "frame": {"size": 96}, "decoder_widths": [4, 8, 16, 16, 24]},
+    "landmarkvae": {
+        "organs": {"heart": 26},
+        "frame": {"size": 64},
+        "latents": 4,
+        "decoder": "fc",
+        "widths": [8, 8],
+        "last_relu": True,
+    },
+    "shapevae": {"organs": {"heart": 26}, "latents": 4, "features": 8, "order": 3},
     "multiatlas": {
         "organs": {"heart": 26},
         "frame": {"size": 32},
@@ -100,6 +109,7 @@ BUNDLED = {
     "acnntl": "acnn-tl-hippocampus",
     "acnnsr": "acnn-sr-hippocampus",
     "hybridgnet": "hybridgnet-jsrt",
+    "shapevae": "shapevae-jsrt",
     "unet": "unet-jsrt",
 }
 TIMM = ("hybridgnet-jsrt", "unet-jsrt")
@@ -141,8 +151,8 @@ print(json.dumps(report))
 
 
 def test_every_method_is_looked_at() -> None:
-    # An atlas holds images that may not be passed on: none is bundled.
-    assert set(SETTINGS) == {*BUNDLED, "multiatlas"} == set(METHODS)
+    # An atlas holds images that may not be passed on, and PCA and FC are evidence: none is bundled.
+    assert set(SETTINGS) == {*BUNDLED, "multiatlas", "landmarkvae"} == set(METHODS)
 
 
 @pytest.mark.parametrize("method", list(SETTINGS))
