@@ -1,6 +1,7 @@
 """Parts of a network that do not learn in the first epochs of a fit."""
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 
 from anatozoo.errors import ConfigError
@@ -44,6 +45,14 @@ class FrozenStart(L.Callback):
             raise ConfigError(
                 f"FrozenStart: no parameter's name starts with {', '.join(wrong)}; names start with "
                 f"{some(parts)}."
+            )
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say so where a new fit would hold fixed what nobody has trained."""
+        if not trainer.ckpt_path and getattr(pl_module, "init_weights", "unknown") is None:
+            rank_zero_info(
+                "anatozoo: FrozenStart holds weights fixed that nobody has trained, because the fit starts "
+                "from no others: give --model.init_weights."
             )
 
     def on_before_optimizer_step(

@@ -317,7 +317,7 @@ def test_a_missing_folder_gives_one_sentence(command: str, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["fit", "--config", "hybridgnet/absent.yaml"], r"hybridgnet/finetune\.yaml, hybridgnet/jsrt\.yaml"),
+        (["fit", "--config", "hybridgnet/absent.yaml"], r"hybridgnet/jsrt\.yaml, hybridgnet/paper\.yaml"),
         (["fit", "--ckpt_path", "hybridgnet-jsrt"], r"use --model\.init_weights hybridgnet-jsrt"),
         (["validate", "--ckpt_path", "absent.ckpt"], r"absent\.ckpt: there is no such file"),
         (["fit", "--model.init_weights=absent.ckpt"], r"absent\.ckpt: there is no such file"),

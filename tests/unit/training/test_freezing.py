@@ -61,19 +61,25 @@ def changed(before: State, after: State) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_frozen_parameters_keep_every_bit_and_then_learn(root: Path, tmp_path: Path) -> None:
-    start, first, second, third = fit(root, tmp_path, 3)
+def test_frozen_parameters_keep_every_bit_and_then_learn(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        start, first, second, third = fit(root, tmp_path, 3)
+    assert "fixed that nobody has trained" in caplog.text
     held = {name for name in start if name.startswith(tuple(PREFIXES))}
     assert len(held) == 3
     assert changed(start, first) == changed(first, second) == set(start) - held
     assert changed(second, third) == set(start)
 
 
-def test_a_resumed_fit_goes_on_frozen(root: Path, tmp_path: Path) -> None:
+def test_a_resumed_fit_goes_on_frozen(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = fit(root, tmp_path / "whole", 3)
     fit(root, tmp_path / "part", 1)
+    caplog.clear()
     resumed = fit(root, tmp_path / "part", 3, resume=tmp_path / "part" / "last.ckpt")
     assert changed(whole[-1], resumed[-1]) == set()
+    assert "nobody has trained" not in caplog.text
     assert changed(resumed[0], resumed[1]).isdisjoint(
         name for name in whole[0] if name.startswith(tuple(PREFIXES))
     )
