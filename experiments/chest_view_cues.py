@@ -35,8 +35,8 @@ def outputs_of(frames: Sequence[Picture]) -> Outputs:
     network = module.eval().network
     found: dict[str, list[np.ndarray]] = {"landmarks": [], "code": [], "features": [], "masks": []}
     for frame in frames:
-        maps = network.encoder(torch.from_numpy(np.ascontiguousarray(frame))[None, None])
-        output = network._contours(maps)
+        picture = torch.from_numpy(np.ascontiguousarray(frame))[None, None]
+        maps, output = network.encoder(picture), network(picture)
         landmarks = output.landmarks[0].numpy()
         found["landmarks"].append(landmarks)
         found["code"].append(output.mu[0].numpy())
