@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
@@ -52,8 +53,13 @@ class ShapeCoder(nn.Module):
         self.fc_mu = nn.Linear(flat, latents)
         self.fc_logvar = nn.Linear(flat, latents) if variational else None
 
-    def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent code, (B, latents) each; the mean twice where it has none."""
+    def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Mean and log-variance of the latent code, (B, latents) each; None where it has no variance."""
         flat = self.reduce(maps[6]).flatten(1)
-        mu = self.fc_mu(flat)
-        return mu, mu if self.fc_logvar is None else self.fc_logvar(flat)
+        return self.fc_mu(flat), None if self.fc_logvar is None else self.fc_logvar(flat)
+
+    def draw(self, mu: Tensor, logvar: Tensor | None) -> Tensor:
+        """The code in a pass: drawn in training where it has a variance, else its mean."""
+        if not self.training or logvar is None:
+            return mu
+        return mu + torch.randn_like(mu) * code_deviation(logvar)

@@ -35,8 +35,8 @@ class HybridGNetOutput(NamedTuple):
     """Intermediate node positions for deep supervision: coarse (B, M, 2) first, fine (B, N, 2) after."""
     mu: Tensor
     """(B, latents) mean of the latent code."""
-    logvar: Tensor
-    """(B, latents) log-variance of the latent code."""
+    logvar: Tensor | None
+    """(B, latents) log-variance of the latent code; None where it has none."""
     dense: Tensor | None
     """(B, organs, S/4, S/4) organ logits of the refiner's auxiliary head, or None."""
     masks: Tensor | None = None
@@ -127,8 +127,9 @@ class HybridGNet(ShapeCoder):
         dense_organs: int | None = None,
         own_planes: bool = False,
         mask_decoder: str = "none",
+        variational: bool = True,
     ) -> None:
-        super().__init__(image_size, encoder, latents)
+        super().__init__(image_size, encoder, latents, variational=variational)
         self.organs, self.own_planes = graphs.check_organs(organs), own_planes
         if len(skips) > 2:
             raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
@@ -282,6 +283,8 @@ class HybridGNet(ShapeCoder):
         self, maps: Mapping[int, Tensor], image: Tensor, noise: Tensor, refined: bool
     ) -> tuple[Tensor, Tensor]:
         mu, logvar = self.encode(maps)
+        if logvar is None:
+            raise ConfigError("this network's code has no variance, from which samples could be drawn.")
         deviation = code_deviation(logvar)
         refiner = self.refiner if refined else None
         # Features of one pixel side by side, as all steps of all codes look them up.
@@ -306,9 +309,7 @@ class HybridGNet(ShapeCoder):
     ) -> tuple[HybridGNetOutput, Tensor]:
         """The contours, and the code that they come from."""
         mu, logvar = self.encode(maps)
-        z = mu
-        if self.training:
-            z = mu + torch.randn_like(mu) * code_deviation(logvar)
+        z = self.draw(mu, logvar)
         landmarks, positions, nodes = self.decode(z, maps, scale)
         dense = None
         if self.refiner is not None:

@@ -101,7 +101,12 @@ class ContourModule(ZooModule):
         }
 
     def kl_term(self, output: HybridGNetOutput) -> dict[str, Tensor]:
-        """The weighted KL divergence, ``kl``; Gaggion et al., "CheXmask-U", MIDL 2026, anneal its weight."""
+        """The weighted KL divergence, ``kl``; Gaggion et al., "CheXmask-U", MIDL 2026, anneal its weight.
+
+        Empty for a code without variance.
+        """
+        if output.logvar is None:
+            return {}
         risen = min(self.current_epoch / self.kl_epochs, 1.0) if self.kl_epochs else 1.0
         weight = self.kl_start + risen * (self.kl_weight - self.kl_start)
         return {"kl": weight * losses.kl_divergence(output.mu, output.logvar)}

@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         # The last bit of a position changes how many samples RoIAlign takes; see `anatozoo.nn.igsc`.
         "roi align": Variant({"lookup": "roi_align", "frame": {"size": 64}}, exact=False),
         "tmi": Variant({"upsampling": "copy", "organs": "lungs", "frame": {"size": 64}}),
+        "mean code": Variant({"variational": False, "skips": [6], "frame": {"size": 64}}),
         "pyg": Variant({"graph_conv": "pyg", "frame": {"size": 64}}),
         "refined": Variant({"template": True, "refine": [0.05, 0.02], "frame": {"size": 64}}),
         "recipe": Variant(

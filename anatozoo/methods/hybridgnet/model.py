@@ -37,6 +37,8 @@ class HybridGNetModel(ContourTask):
         dense_organs: organs of the refiner's auxiliary masks; None takes `organs`.
         mask_decoder: a convolutional decoder of masks beside that of contours, from the same code: ``"code"``
             (HybridGNet Dual), ``"skips"`` (Dual SC, which also adds the encoder's maps) or ``"none"``.
+        variational: whether the code has a variance. Without one, codes are not drawn in training, there are
+            no KL divergence and no samples, and the weights are smaller.
         check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
 
@@ -66,6 +68,7 @@ class HybridGNetModel(ContourTask):
         dense_organs: list[str] | None = None,
         check_view: bool = False,
         mask_decoder: Literal["none", "code", "skips"] = "none",
+        variational: bool = True,
     ) -> None:
         super().__init__(organ_counts(organs), frame, check_view)
         self.encoder, self.latents, self.features, self.order = encoder, latents, features, order
@@ -74,6 +77,7 @@ class HybridGNetModel(ContourTask):
         self.refine, self.refine_features = list(refine), refine_features
         self.anchors = {organ: list(numbers) for organ, numbers in anchors.items()}
         self.dense_organs, self.mask_decoder = list(dense_organs or self.organs), mask_decoder
+        self.variational = variational
         missing = set(self.organs) - set(self.dense_organs)
         if missing:
             raise ConfigError(f"dense_organs lacks {', '.join(sorted(missing))}; it must hold every organ.")
@@ -95,6 +99,7 @@ class HybridGNetModel(ContourTask):
             anchors=anchors,
             dense_organs=len(self.dense_organs),
             mask_decoder=mask_decoder,
+            variational=variational,
         )
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
@@ -105,6 +110,11 @@ class HybridGNetModel(ContourTask):
     def forward_landmarks(self, image: Tensor) -> Tensor:
         """Final landmarks (B, N, 2) in [0, 1]."""
         return self.network(image).landmarks
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether codes can be drawn for an image."""
+        return self.variational
 
     @property
     def has_masks(self) -> bool:

@@ -61,8 +61,7 @@ class LandmarkVAEModule(ContourModule, EncoderModule, LandmarkVAEModel):
     def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is minimised."""
         error = losses.landmark_mse(output.landmarks, batch["landmarks"], batch["landmark_weight"])
-        terms = {"landmarks": error} | self.uncrossing_term(output)
-        return terms | self.kl_term(output) if self.has_latent else terms
+        return {"landmarks": error} | self.kl_term(output) | self.uncrossing_term(output)
 
 
 def moved(shapes: Tensor, config: AugmentConfig | None) -> Tensor:

@@ -109,18 +109,17 @@ class LandmarkVAE(ShapeCoder):
 
     def sample(self, image: Tensor, noise: Tensor) -> Tensor:
         """Landmarks (B, n, N, 2) of codes drawn for each image, from standard normal numbers (n, latents)."""
-        return self._encoded(
-            image,
-            lambda mu, logvar: self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None]),
-        )
+        return self._encoded(image, lambda mu, logvar: self._samples(mu, logvar, noise))
 
-    def _landmarks(self, mu: Tensor, logvar: Tensor) -> HybridGNetOutput:
-        z = mu
-        if self.training and self.decoder is not None:
-            z = mu + torch.randn_like(mu) * code_deviation(logvar)
-        return HybridGNetOutput(self.decode(z), (), mu, logvar, None)
+    def _landmarks(self, mu: Tensor, logvar: Tensor | None) -> HybridGNetOutput:
+        return HybridGNetOutput(self.decode(self.draw(mu, logvar)), (), mu, logvar, None)
 
-    def _encoded(self, image: Tensor, follow: Callable[[Tensor, Tensor], Found]) -> Found:
+    def _samples(self, mu: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor:
+        if logvar is None:
+            raise ConfigError("the code of PCA has no variance, from which samples could be drawn.")
+        return self.decode(mu[:, None] + noise.to(mu) * code_deviation(logvar)[:, None])
+
+    def _encoded(self, image: Tensor, follow: Callable[[Tensor, Tensor | None], Found]) -> Found:
         """What follows from the code of an image, computed in full precision."""
         maps = self.encoder(image)
         if torch.is_autocast_enabled(image.device.type):

@@ -185,3 +185,18 @@ def test_half_precision_keeps_the_landmarks(name: str) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         HybridGNet(**{"organs": ORGANS, "image_size": SIZE} | settings)
+
+
+def test_a_code_without_variance_gives_the_contours_of_the_mean_and_no_samples() -> None:
+    torch.manual_seed(0)
+    whole = HybridGNet({"heart": 26}, 64).eval()
+    bare = HybridGNet({"heart": 26}, 64, variational=False)
+    kept = {name: value for name, value in whole.state_dict().items() if "fc_logvar" not in name}
+    bare.load_state_dict(kept)
+    image = torch.rand(2, 1, 64, 64)
+    for mode in (True, False):  # no code is drawn in training
+        output = bare.train(mode)(image)
+        assert torch.equal(output.landmarks, whole(image).landmarks)
+        assert output.logvar is None
+    with pytest.raises(ConfigError, match="no variance"):
+        bare.sample(image, torch.zeros(1, 64))

@@ -141,7 +141,10 @@ def test_codes_are_drawn_by_fc_and_not_by_pca() -> None:
     assert found.shape == (1, 3, 10, 2)
     assert float(found.detach().std(1).max()) > 0
     assert fc.has_latent
-    assert not LandmarkVAEModule(organs=ORGANS, decoder="pca", latents=4, frame={"size": 64}).has_latent
+    pca = LandmarkVAEModule(organs=ORGANS, decoder="pca", latents=4, frame={"size": 64}).eval()
+    assert not pca.has_latent
+    with pytest.raises(ConfigError, match="no variance"):
+        pca.forward_samples(image, 3, draws)
 
 
 def test_the_form_of_2021_gives_nothing_below_0() -> None:
