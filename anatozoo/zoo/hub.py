@@ -251,6 +251,11 @@ def _is_cached(spec: CheckpointSpec, cache: Path) -> bool:
 
 def _from_hub(spec: CheckpointSpec, cache: Path, offline: bool) -> Path:
     hub = spec.hub
+    if spec.build is not None:
+        raise DownloadError(
+            f"{spec.name} holds data that may not be passed on, so its files are not distributed. Build "
+            f"them, then load it by its name or folder: {spec.build.strip()}"
+        )
     if hub.repo_id is None or hub.revision is None:
         is_private = catalogue.is_private(spec.name)
         if is_private or spec.status == EXPERIMENT:

@@ -121,11 +121,14 @@ def main(argv: Sequence[str] | None = None, project: Path = PROJECT) -> int:
 
 
 def _listed_files(text: str, path: Path) -> list[tuple[str, str, yaml.Node]]:
-    """(checkpoint, file, record node) of every bundled entry, not validated: hashes may be blank yet."""
+    """(checkpoint, file, record node) of every bundled entry, not validated: hashes may be blank yet.
+
+    Those that users build are left out: nothing of them lies in the repository.
+    """
     try:
         found = []
         for entry in entries(text):
-            if entry["bundled"].value == "true":
+            if entry["bundled"].value == "true" and "build" not in entry:
                 files = by_key(by_key(entry["hub"])["files"])
                 found += [(entry["name"].value, file, node) for file, node in files.items()]
     except (yaml.YAMLError, KeyError, AttributeError) as error:

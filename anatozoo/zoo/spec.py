@@ -230,9 +230,9 @@ class CheckpointSpec:
 
     Of `status`, ``bundled`` means in this package and never published, ``published`` on the Hub,
     ``deprecated`` that another checkpoint is to be used, ``experiment`` that the weights are evidence, listed
-    only when asked for and perhaps without a golden test. Two keys may be left out: ``remarks``, Markdown for
-    the card, for what fits under no other heading, and ``selection``, None where nothing was chosen on a
-    split, or nobody knows.
+    only when asked for and perhaps without a golden test. Three keys may be left out: ``remarks``, Markdown
+    for the card, for what fits under no other heading, ``selection``, None where nothing was chosen on a
+    split, or nobody knows, and ``build``, how an experiment's files are made that may not be passed on.
     """
 
     name: Name
@@ -254,6 +254,7 @@ class CheckpointSpec:
     citation: str
     remarks: str | None = None
     selection: Selection | None = None
+    build: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -275,6 +276,8 @@ class CheckpointSpec:
             raise Misfit(message, "output", "landmarks")
         if self.status in ("bundled", EXPERIMENT) and not self.bundled:
             raise Misfit(f"must be true where status is {self.status}: there is no other source.", "bundled")
+        if self.status != EXPERIMENT and self.build is not None:
+            raise Misfit(f"only for status {EXPERIMENT}: other files are distributed.", "build")
         if self.status != EXPERIMENT and not self.hub.has_golden:
             raise Misfit(f"{GOLDEN} missing.", "hub", "files")
         if not self.bundled and self.hub.revision is None:
