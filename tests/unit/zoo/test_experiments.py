@@ -197,7 +197,8 @@ def test_a_missing_folder_is_asked_for_at_its_place(checkout: Path) -> None:
 
 def test_what_may_not_be_passed_on_says_how_it_is_built(checkout: Path) -> None:
     path = checkout / "experiments" / FILE_NAME
-    write_manifest(path, row(weights_of(checkout)) | {"build": "`anatozoo fit --config x.yaml`"})
+    values = write_row(weights_of(checkout)) | {"build": "`anatozoo fit --config x.yaml`"}
+    write_manifest(path, values)
     assert anatozoo.load("tiny-row").checkpoint_name == "tiny-row"  # once it is built
     stated = path.read_text("utf-8")
     shutil.rmtree(weights_of(checkout))
