@@ -182,7 +182,7 @@ def _withheld(record: Mapping[str, Any], specs: Mapping[str, CheckpointSpec]) ->
 
 
 def _landmark_rows(record: Mapping[str, Any]) -> str:
-    """All rows of equal budget, each with the published mean and p against the best one."""
+    """All rows, each with the published mean and p against the best one."""
     metrics = ("mse_px2", "dice/lungs", "hd_mm/lungs", "dice/heart", "hd_mm/heart")
     names = ("MSE, px²", "Dice, lungs", "HD, lungs, mm", "Dice, heart", "HD, heart, mm")
     rows = [
@@ -196,7 +196,7 @@ def _landmark_rows(record: Mapping[str, Any]) -> str:
     missing = f" Not trained yet: {', '.join(record['missing'])}." if record["missing"] else ""
     table = markdown_table(("row", *names), rows)
     about = f"{record['about']} {words}{missing}"
-    title = "## JSRT, every row of the landmark table on equal budget"
+    title = "## JSRT, every row of the landmark table"
     return f"{title}\n\n{about}\n\n{table}\n{_provenance(record)}\n"
 
 

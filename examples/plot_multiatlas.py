@@ -28,7 +28,8 @@ print("flags:", ", ".join(result.flags) or "none")
 model.fusion = "voting"
 voted = model.predict(image)
 for organ, area in result.areas_px.items():
-    print(f"{organ}: {area} pixels by the mean landmarks, {voted.areas_px[organ]} by vote")
+    votes = int((voted.label_map == voted.labels[organ]).sum())
+    print(f"{organ}: {area} pixels by the mean landmarks, {votes} by vote, cut where organs overlap")
 
 # %%
 # The landmarks as JSON, and a picture of them over the image.

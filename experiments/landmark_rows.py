@@ -67,7 +67,8 @@ ROWS = (
     TableRow("unet-jsrt-dynunet", "DynUNet", "unet/rows/dynunet.yaml"),
     TableRow("unet-jsrt", "unet-jsrt of the zoo", "unet/jsrt.yaml"),
 )
-"""In the order of the table. The last one is no row of equal budget: ImageNet and more steps."""
+"""In the order of the table. The first learns nothing, the last had ImageNet and more steps: both stand
+outside the equal budget."""
 
 
 def answers(result: Any) -> Iterator[tuple[str, Any]]:

@@ -48,10 +48,10 @@ def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | 
     Raises:
         DataError: the atlas has no latents of the selector.
     """
-    from anatozoo.quality.engines import LEARNED, engine_of
     from anatozoo.quality.rca import COUNT
     from anatozoo.quality.selectors import selector_of
     from anatozoo.serve.quality import Judge
+    from anatozoo.tasks.engines import LEARNED, engine_of
 
     engine, selector = engine_of(args.engine or LEARNED), selector_of(args.selector)
     judge = Judge(atlas, engine, args.count or COUNT, classes, selector)

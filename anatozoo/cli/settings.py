@@ -3,6 +3,7 @@
 What is wrong with one is a sentence with its line.
 """
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -88,6 +89,12 @@ def with_bases(name: str) -> list[str]:
             raise ConfigError(f"{found} builds on itself by {BASE}: {', '.join(files[::-1])}.")
         files.insert(0, found)
     return files
+
+
+def without_base(file: str) -> str:
+    """A configuration as the parser takes it: the file, or its settings as JSON where it has a base."""
+    settings = read_settings(file)
+    return json.dumps({k: v for k, v in settings.items() if k != BASE}) if BASE in settings else file
 
 
 def configs_of(names: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 import anatozoo.objectives  # noqa: F401 - options name objectives by their class
-from anatozoo.cli.settings import BASE, configs_of, setting_of, shipped_config, split_options
+from anatozoo.cli.settings import configs_of, setting_of, shipped_config, split_options, without_base
 from anatozoo.errors import ConfigError, OutputError
 from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
@@ -112,12 +112,6 @@ class ZooCLI(LightningCLI):
             type=dict[str, str] | None,
             default=None,
             help="fit that runs first: its `config`, and the option that its checkpoint `fills`",
-        )
-        parser.add_argument(
-            f"--{BASE}",
-            type=str | None,
-            default=None,
-            help="in a configuration: the one that it builds on, beside it or shipped",
         )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
 
@@ -240,7 +234,7 @@ def in_order(argv: list[str]) -> Plan:
         strong |= {key: None for key in START_SETTINGS if key in parameters_of(module)}
     kept = set(module.setting_names() if hasattr(module, "setting_names") else ())
     weak = {k: v for k, v in weak.items() if k in kept}
-    levels = [_as_config(weak), *files, _as_config(strong)]
+    levels = [_as_config(weak), *map(without_base, files), _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
 

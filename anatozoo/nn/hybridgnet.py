@@ -96,6 +96,7 @@ class HybridGNet(ShapeCoder):
             network (see `anatozoo.nn.spacing`; not part of the paper).
         dense_organs: channels of the refiner's auxiliary masks; None takes the number of organs.
         own_planes: whether the input is one plane for each organ, at which the refiner looks too.
+        variational: whether the code has a variance, see `ShapeCoder`.
         mask_decoder: ``"none"``, ``"code"`` or ``"skips"``: a convolutional decoder of masks from the same
             code, see `anatozoo.nn.mask_decoder`.
 

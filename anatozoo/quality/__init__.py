@@ -3,7 +3,6 @@
 from anatozoo.quality.agreement import EstimateAgreement, estimate_agreement
 from anatozoo.quality.atlas import Atlas, AtlasImage, build_atlas
 from anatozoo.quality.calibration import Calibration
-from anatozoo.quality.engines import ENGINES, Composed, Engine, composed, engine_of
 from anatozoo.quality.intervals import DiceIntervals
 from anatozoo.quality.latents import LandmarkSpread, LatentDistance, latent_code, predictive_spread
 from anatozoo.quality.organs import OrganMasks, read_organs
@@ -16,6 +15,7 @@ from anatozoo.quality.signals import (
     reconstruction_agreement,
     shape_faults,
 )
+from anatozoo.tasks.engines import ENGINES, Composed, Engine, composed, engine_of
 
 __all__ = [
     "ENGINES",

@@ -22,11 +22,11 @@ from anatozoo.io.read import read_grid_image, read_labels
 from anatozoo.metrics.cases import Case, Measures, case_row
 from anatozoo.metrics.functional import dice
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
-from anatozoo.quality.engines import LEARNED, Engine, EngineLike, engine_of
 from anatozoo.quality.organs import read_organs
 from anatozoo.quality.selectors import Selector, selector_of
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import AtlasMatch, Judging, QualityResult
+from anatozoo.tasks.engines import LEARNED, Engine, EngineLike, engine_of
 
 if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult

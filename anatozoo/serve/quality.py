@@ -21,7 +21,6 @@ from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
 from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
-from anatozoo.quality.engines import Engine
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
 from anatozoo.results.quality import CALIBRATED, QualityResult
@@ -35,6 +34,7 @@ from anatozoo.serve.outputs import QUALITIES
 from anatozoo.serve.plan import Job, fingerprint
 from anatozoo.serve.sources import SOURCE
 from anatozoo.serve.tasks import add_to_json, facts_of, names_of
+from anatozoo.tasks.engines import Engine
 
 
 class Judge:

@@ -143,7 +143,8 @@ def facts_of(model: Model) -> tuple[str, ...]:
     precision, samples = getattr(model, "precision", "32"), getattr(model, "samples", None)
     facts = (model.checkpoint_name, model.checkpoint_version, getattr(model, "weights_digest", ""))
     how = () if precision == "32" else (precision,)
-    return (*facts, *how, *(() if samples is None else (f"{samples} samples",)))
+    own = getattr(model, "facts", ())  # of settings that may be changed on a loaded model
+    return (*facts, *how, *own, *(() if samples is None else (f"{samples} samples",)))
 
 
 def kind_of(model: Any) -> Kind:

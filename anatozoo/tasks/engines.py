@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,27 +149,47 @@ class Composed:
         return replace(result, checkpoint=self.name, version=self.version)
 
 
+_ONE_THREAD = Lock()
+"""Held while SimpleITK's number of threads, which is one of the process, is 1."""
+
+
 def register_pairs(
-    engine: Engine, pairs: Sequence[tuple[GridImage, GridImage]]
-) -> Sequence[RegistrationResult]:
+    engine: Engine,
+    pairs: Sequence[tuple[GridImage, GridImage]],
+    done: Callable[[int], None] = lambda count: None,
+) -> list[RegistrationResult]:
     """Register pairs of images, moving image first.
 
     A network takes all of them at once. SimpleITK gets one thread for each pair: sums of several threads
     differ from one run to the next, and a B-spline by a pixel.
-    """
-    if isinstance(engine, Learned):
-        return engine.register_pairs(pairs)
-    if not isinstance(engine, Bspline | Demons):
-        return [engine.register(*pair) for pair in pairs]
-    import SimpleITK as sitk
 
-    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(lambda pair: engine.register(*pair), pairs))
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    Args:
+        engine: what registers.
+        pairs: moving and fixed images.
+        done: is told how many more pairs are registered.
+    """
+    results = []
+    if isinstance(engine, Learned):
+        results = engine.register_pairs(pairs)
+        done(len(pairs))
+    elif not isinstance(engine, Bspline | Demons):
+        for pair in pairs:
+            results.append(engine.register(*pair))
+            done(1)
+    else:
+        import SimpleITK as sitk
+
+        with _ONE_THREAD:
+            threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+            try:
+                with ThreadPoolExecutor(threads) as pool:
+                    for result in pool.map(lambda pair: engine.register(*pair), pairs):
+                        results.append(result)
+                        done(1)
+            finally:
+                sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    return results
 
 
 def composed(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:

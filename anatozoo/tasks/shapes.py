@@ -101,7 +101,7 @@ class ShapeTask(Contours):
         )
 
     def reconstruct(self, x: Any, *, size: Sequence[int] | None = None) -> dict[str, Points]:
-        """The landmarks of `predict`, organ -> (N, 2) pixels; same arguments and errors."""
+        """The landmarks of `predict`, organ -> (N, 2) pixels; see there for arguments and errors."""
         return dict(self.predict(x, size=size).landmarks)
 
     def sample(self, n: int, *, seed: int = 0, like: Any = None, spread: float | None = None) -> "ShapeSet":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from anatozoo.cli.main import main
-from anatozoo.quality.engines import Demons
+from anatozoo.tasks.engines import Demons
 from tests.support.chest_data import write_chest_data
 from tests.support.dicom_data import write_scan
 from tests.support.fake_model import FakeSegmenter
@@ -28,7 +28,7 @@ def test_predictions_are_audited_without_another_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Quick())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda name: Quick())
     root = write_chest_data(tmp_path / "chest", {"train": 2}, side=64)
     atlas, scans, out = tmp_path / "atlas", tmp_path / "in", tmp_path / "out"
     assert run("quality", "build-atlas", root, "--organs", "heart", "--layout", "jsrt", "--atlas", atlas) == 0
@@ -63,7 +63,7 @@ def test_what_registers_and_chooses_is_for_estimates(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: asked.append(name) or Quick())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda name: asked.append(name) or Quick())
     root = write_chest_data(tmp_path / "chest", {"train": 2}, side=64)
     atlas, scans, out = tmp_path / "atlas", tmp_path / "in", tmp_path / "out"
     assert run("quality", "build-atlas", root, "--organs", "heart", "--layout", "jsrt", "--atlas", atlas) == 0

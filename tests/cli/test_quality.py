@@ -16,9 +16,9 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
 from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas
-from anatozoo.quality.engines import Composed, Demons
 from anatozoo.results.field import RegistrationResult
 from anatozoo.serve.quality import JudgeMasks
+from anatozoo.tasks.engines import Composed, Demons
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 from tests.support.fake_model import FakeSegmenter
@@ -131,7 +131,7 @@ def test_predictions_are_judged_as_they_are_made(
 ) -> None:
     model = FakeSegmenter()
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Demons())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda name: Demons())
     arguments = ["predict", "fake-phantom", root / "scans", "--out", tmp_path, "--quality", root / "small"]
     assert main([*map(str, arguments)]) == 0
     assert "2 images: 2 segmented and judged" in capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_predictions_are_judged_as_they_are_made(
     assert main([*map(str, arguments)]) == 0
     assert "2 done already" in capsys.readouterr().out
     # An estimate that fails costs nobody a segmentation.
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda name: Broken())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda name: Broken())
     assert main([*map(str, arguments), "--overwrite"]) == 3
     captured = capsys.readouterr()
     assert "2 images: 2 segmented, 0 judged in" in captured.out
@@ -191,7 +191,7 @@ def test_engines_of_other_dimensions_are_refused_before_the_run(
     solid = Untouched()
     solid.name, solid.axes = "solid", 3
     both = Composed([Unmoved(), solid])
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: both)
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda names: both)
     monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: FakeSegmenter())
     scans, atlas, out = reliable / "scans", reliable / "atlas", tmp_path / "out"
     assert calibrate(reliable, atlas) == 1
@@ -348,7 +348,7 @@ class Still(Shift):
 @pytest.fixture
 def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "anatozoo.quality.engines.engine_of",
+        "anatozoo.tasks.engines.engine_of",
         lambda names: {"unmoved": Unmoved(), "still": Still()}[names[0]],
     )
 
@@ -449,7 +449,7 @@ def test_what_cannot_calibrate_is_said_before_the_first_registration(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: Untouched())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda names: Untouched())
     assert calibrate(reliable, reliable / "atlas", *options) == 1
     assert said in capsys.readouterr().err
 
@@ -457,7 +457,7 @@ def test_what_cannot_calibrate_is_said_before_the_first_registration(
 def test_too_few_masks_are_said_with_what_is_left_out(
     reliable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("anatozoo.quality.engines.engine_of", lambda names: Untouched())
+    monkeypatch.setattr("anatozoo.tasks.engines.engine_of", lambda names: Untouched())
     for name in ("JPCLN004", "JPCLN005", "JPCLN006"):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.ones((48, 48), np.uint8))
     arguments = ("calibrate", reliable / "scans", tmp_path, "--atlas", reliable / "atlas")

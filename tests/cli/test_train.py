@@ -99,7 +99,13 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         "--trainer.fast_dev_run=true",
         "--data.batch_size=2",
     ]
-    content = yaml.safe_load((METHODS_FOLDER / name.replace("/", "/configs/")).read_text())
+    content: dict[str, Any] = {}
+    for file in configs_of([name]):
+        stated = yaml.safe_load(Path(file).read_text())
+        content |= {
+            **stated,
+            **{key: content.get(key, {}) | stated.get(key, {}) for key in ("model", "data")},
+        }
     size: int | list[int] = 64
     if content["data"].get("layout") == "folder":
         size, names = [16, 16, 16], ["a", "b", "c", "d"]
@@ -139,7 +145,7 @@ def test_every_row_builds_on_common_settings(name: str) -> None:
     assert files[0]["trainer"]["max_steps"] == 6000
     settings: dict[str, Any] = {}
     for file in files:
-        settings |= file["model"]
+        settings |= file.get("model", {})
     module = find_method(files[-1]["method"]).module_class()(**settings)
     assert (module.side, module.optim.lr) == (256, 1e-3)
 
@@ -165,6 +171,15 @@ def test_what_differs_overrules_the_base_and_options_overrule_both(data: Path, t
     found = yaml.safe_load(written.read_text())
     assert (found["trainer"]["max_steps"], found["model"]["dice_weight"]) == (7, 0.25)
     assert (found["method"], found["model"]["loss"]) == ("unet", "organs")
+    again = ["--config", str(written), "--trainer.max_steps=1"]  # what a run leaves behind is complete
+    assert main(arguments("fit", data, tmp_path / "again", *again)) == 0
+
+
+def test_a_base_belongs_into_a_configuration(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments("fit", data, tmp_path, "--method=unet", "--base=common.yaml")) == 2
+    assert "unrecognized arguments: --base" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from anatozoo.nn.raster import nearest_edges, polygon_inside, soft_polygon
 from anatozoo.tasks.cases import landmark_cases
 from anatozoo.tasks.labels import label_losses, painted
 from anatozoo.tasks.views import over_background
-from anatozoo.training.contours import ContourModule
+from anatozoo.training.contours import KL_WEIGHT, ContourModule
 from anatozoo.training.encoders import EncoderModule
 from anatozoo.training.optim import Optim
 from anatozoo.training.weights import refuse_other_shapes
@@ -68,6 +68,8 @@ class HybridGNetModule(ContourModule, EncoderModule, HybridGNetModel):
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
+        if not self.variational and (self.kl_weight, self.kl_epochs) != (KL_WEIGHT, 0):
+            raise ConfigError("kl_weight and kl_epochs belong to a code with a variance, variational: true.")
         weights = {"dense_weight": dense_weight, "region_weight": region_weight}
         of_masks = {"mask_weight": mask_weight, "agreement_weight": agreement_weight}
         for name, value in (weights | of_masks).items():

@@ -53,7 +53,8 @@ def adapt_state(
     coarse = graphs.organ_slices(graphs.coarse(organs)), graphs.organ_slices(graphs.coarse(own_organs))
     # Surplus tensors count too: a network without them computes something else from the same weights.
     # The spacing of landmarks is taken from the training data, so starting weights may lack it. A network may
-    # also get a mask decoder, without which it computes the same contours.
+    # also get a mask decoder, or leave out the variance of the code: it computes the same contours.
+    state = {name: value for name, value in state.items() if ".fc_logvar." not in name or name in own}
     new = {name for name in own if ".spacing." in name or ".mask_decoder." in name} - set(state)
     result, wrong = {name: own[name] for name in new}, sorted((set(own) - new) ^ set(state))
     for name, like in own.items():

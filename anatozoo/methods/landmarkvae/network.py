@@ -57,15 +57,17 @@ class LandmarkVAE(ShapeCoder):
         super().__init__(image_size, encoder, latents, variational=decoder == "fc")
         self.organs = check_organs(organs)
         numbers = 2 * sum(self.organs.values())
+        if min(widths, default=1) < 1:
+            raise ConfigError(f"widths={list(widths)} must be positive.")
         self.decoder: nn.Module | None = None
         if decoder == "pca":
+            if last_relu:
+                raise ConfigError("last_relu belongs to decoder='fc'; PCA has no layers.")
             if latents > numbers:
                 raise ConfigError(f"latents={latents}: shapes of {numbers} numbers have no more components.")
             self.register_buffer("mean", torch.full((numbers,), 0.5))
             self.register_buffer("components", torch.eye(latents, numbers))
             return
-        if min(widths, default=1) < 1:
-            raise ConfigError(f"widths={list(widths)} must be positive.")
         layers: list[nn.Module] = []
         sizes = [latents, *widths, numbers]
         for ins, outs in pairwise(sizes):

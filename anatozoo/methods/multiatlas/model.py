@@ -1,5 +1,6 @@
 """Multi-atlas segmentation: landmarks by registration to the most similar images of an atlas."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +31,7 @@ FUSIONS: "dict[str, Method | None]" = {"landmarks": None, "voting": "majority", 
 """How the answers of the atlas images become one, and the method of `anatozoo.tasks.propagate.fuse`."""
 SELECTORS = ("mutual_information", "thumbnail")
 STEPS = 2**20
-"""Landmarks of the atlas are stored in whole steps of this share of the frame: exact, and half the size."""
+"""Landmarks of the atlas are stored in whole steps, so many in the frame: exact, and half the size."""
 
 Levels = npt.NDArray[np.uint8]
 
@@ -134,6 +135,17 @@ class MultiAtlasModel(ContourTask):
         found = np.stack([votes.points.mean(0) for votes in self.votes(image)])
         return torch.from_numpy(found / self.side).to(image.device, torch.float32)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether label maps are fused beside the landmarks."""
+        return FUSIONS[self.fusion] is not None
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What answers depend on beside the atlas, and may be changed on a loaded model."""
+        engine = found_engine(self.engine)
+        return (self.selector, str(self.count), engine.name, engine.version, self.fusion)
+
     def votes(self, image: Tensor) -> list[Votes]:
         """What the most similar images of the atlas say about images (B, 1, S, S) in [0, 1].
 
@@ -141,21 +153,20 @@ class MultiAtlasModel(ContourTask):
             ConfigError: the atlas is empty, or there is no such engine.
             ImageError: an image cannot be registered.
         """
+        from anatozoo.tasks.engines import ENGINES
         from anatozoo.zoo.progress import progress_bar
 
         if not self.atlas:
             raise ConfigError(f"the atlas of {self.checkpoint_name} is empty; build it: `{BUILD}`.")
         engine = found_engine(self.engine)
-        title = f"{self.count} registrations by {engine.name} for each image, seconds to minutes"
+        slow = ", seconds to minutes an image" if engine.name in ENGINES else ""
+        title, total = f"{self.count} registrations by {engine.name} an image{slow}", self.count * len(image)
+        planes = image[:, 0].float().cpu().numpy()
         # A network that registers is another model, on the CPU, which takes no part in this one's autocast.
-        with torch.autocast("cpu", enabled=False), progress_bar(title, total=len(image), unit="image") as bar:
-            found = []
-            for each in image[:, 0].float().cpu().numpy():
-                found.append(self._votes(each, engine))
-                bar.move(1)
-        return found
+        with torch.autocast("cpu", enabled=False), progress_bar(title, total=total, unit="pair") as bar:
+            return [self._votes(each, engine, bar.move) for each in planes]
 
-    def _votes(self, pixels: npt.NDArray[np.float32], engine: "Engine") -> Votes:
+    def _votes(self, pixels: npt.NDArray[np.float32], engine: "Engine", done: Callable[[int], None]) -> Votes:
         from anatozoo.tasks.engines import register_pairs
 
         levels = np.round(255 * pixels).astype(np.uint8)
@@ -164,7 +175,7 @@ class MultiAtlasModel(ContourTask):
         moving = _image(levels, "the image")
         pairs = [(moving, _image(self.atlas_images[i].cpu().numpy(), self.atlas[i])) for i in chosen]
         try:
-            results = register_pairs(engine, pairs)
+            results = register_pairs(engine, pairs, done)
         except (AnatozooError, RuntimeError) as error:  # ITK's errors are RuntimeErrors
             names = ", ".join(self.atlas[i] for i in chosen)
             raise ImageError(

@@ -13,10 +13,10 @@ import pytest
 from anatozoo.errors import AnatozooWarning, ConfigError, DataError
 from anatozoo.io.grid import GridImage
 from anatozoo.quality import Atlas, Calibration, DiceIntervals, build_atlas, rca, register_to_atlas
-from anatozoo.quality.engines import Composed
 from anatozoo.quality.intervals import conformal_quantile, least_patients, upper_mean
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import AtlasMatch, DiceInterval, Judging, QualityResult
+from anatozoo.tasks.engines import Composed
 from tests.support.chest_data import write_chest_data
 from tests.unit.quality.test_rca import ORGANS, SIDE, Shift
 

@@ -14,9 +14,9 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
 from anatozoo.methods.affinereg.module import AffineRegModule
 from anatozoo.quality import Atlas, build_atlas, register_to_atlas, selector_of
-from anatozoo.quality.engines import Demons
 from anatozoo.quality.selectors import likeness
 from anatozoo.serve.quality import Judge
+from anatozoo.tasks.engines import Demons
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
 from tests.unit.quality.test_rca import Shift
