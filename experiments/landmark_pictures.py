@@ -1,5 +1,6 @@
 """Pictures of the landmark table: its errors as bars, and three radiographs drawn by every row."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,20 +71,23 @@ def draw_radiographs(
         images: the images by name.
         path: file of the picture.
     """
-    figure = Figure(figsize=(2.0 * len(images), 2.15 * len(answers)), layout="constrained")
-    grid = figure.subplots(len(answers), len(images), squeeze=False)
-    for row, (title, results) in zip(grid, answers.items(), strict=True):
+    high, wide = math.ceil(len(answers) / 2), len(images)
+    figure = Figure(figsize=(4.0 * wide + 0.4, 2.15 * high + 0.3), layout="constrained")
+    grid = figure.subplots(high, 2 * wide, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for number, (title, results) in enumerate(answers.items()):
+        block, line = divmod(number, high)
+        row = grid[line, wide * block : wide * (block + 1)]
         for axis, (name, image) in zip(row, images.items(), strict=True):
             step = max(1, max(image.pixels.shape) // _SHOWN)
             axis.imshow(image.pixels[::step, ::step], cmap="gray")
             for lines in results[name].outlines().values():
-                for line in lines:
-                    closed = np.concatenate([line, line[:1]]) / step
+                for points in lines:
+                    closed = np.concatenate([points, points[:1]]) / step
                     axis.plot(closed[:, 0], closed[:, 1], color="#ffb703", lw=0.9)
-            axis.set_axis_off()
-            if row is grid[0]:
+            if line == 0:
                 axis.set_title(name, fontsize=9)
-        row[0].text(
-            -0.04, 0.5, title, rotation=90, va="center", ha="right", fontsize=8, transform=row[0].transAxes
-        )
+        beside = {"rotation": 90, "va": "center", "ha": "right", "transform": row[0].transAxes}
+        row[0].text(-0.04, 0.5, title, fontsize=8, **beside)
     figure.savefig(path, dpi=70)
