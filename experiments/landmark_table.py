@@ -28,6 +28,7 @@ from landmark_pictures import draw_figure, draw_radiographs, example_radiographs
 from landmark_rows import ROWS, TableRow, answers, parts_of_organ
 
 import anatozoo
+from anatozoo.cli.settings import configs_of
 from anatozoo.data.case import Case as DataCase
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError, UnknownCheckpoint
@@ -38,7 +39,7 @@ from anatozoo.metrics.tables import describe, markdown_table, provenance
 from anatozoo.organs import LUNGS_HEART
 from anatozoo.tasks.chest_cases import compared
 from anatozoo.tasks.trials import Conditions
-from anatozoo.zoo.checkpoint import CONFIG, WEIGHTS
+from anatozoo.zoo.checkpoint import CONFIG, WEIGHTS, read_config
 from anatozoo.zoo.files import fingerprint, write_text
 from anatozoo.zoo.hub import resolve
 
@@ -54,7 +55,7 @@ METRICS = {
 FAULTS = {"lost": "lost organs", "parts": "extra parts", "holes": "holes", "crossings": "crossing contours"}
 BEST = "hybridgnet-jsrt-igsc65"
 """The row that the others are tested against."""
-PUBLISHED = Path("docs/published.yaml")
+PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "published.yaml"
 COMMAND = (
     "python experiments/landmark_table.py --root DIR --work WORK --out docs/evidence --images docs/images"
 )
@@ -62,7 +63,7 @@ COMMAND = (
 
 def find_weights(name: str, folder: Path | None) -> Path | None:
     """The folder of a row's checkpoint, None where there is none."""
-    if folder is not None and (folder / name).is_dir():
+    if folder is not None and (folder / name / WEIGHTS).is_file():
         return folder / name
     try:
         return resolve(name)
@@ -128,24 +129,57 @@ def faults(numbers: Mapping[str, Any], result: Any) -> dict[str, int]:
     }
 
 
+def kept_record(path: Path) -> dict[str, Any]:
+    """What an earlier run has measured; empty where it has not, or its file is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_row(row: TableRow, weights: Path) -> None:
+    """Refuse weights that another configuration has trained.
+
+    Raises:
+        DataError: method or settings of the network differ; the message names them.
+    """
+    config, wanted = read_config(weights), {}
+    for file in configs_of([row.config]):
+        wanted |= yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("model", {})
+    shared = set(wanted) & set(config.settings) - {"frame", "organs"}
+    differing = [
+        f"{key} {config.settings[key]}" for key in sorted(shared) if config.settings[key] != wanted[key]
+    ]
+    if config.method != row.config.partition("/")[0] or differing:
+        raise DataError(
+            f"{weights} holds a {config.method} with {', '.join(differing) or 'other settings'}, which "
+            f"{row.config} does not train: these are not the weights of {row.name}."
+        )
+
+
 def measured_rows(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The record of each checkpoint, from `--work` where its weights are the same, and what is missing."""
     cases = validation_cases(options.root, "jsrt", LUNGS_HEART, 2, options.allow_dealt_split)
+    if options.checkpoints is not None and not options.checkpoints.is_dir():
+        raise DataError(f"--checkpoints {options.checkpoints}: no such folder.")
+    if options.work.is_file():
+        raise DataError(f"--work {options.work}: a file; name a folder.")
     options.work.mkdir(parents=True, exist_ok=True)
     records, missing = {}, []
     for row in ROWS:
         for name in row.checkpoints:
             weights = find_weights(name, options.checkpoints)
             if weights is None:
-                missing.append(name)
+                missing.append(row.title if name == row.name else f"{row.title} (second run)")
                 continue
             kept = options.work / f"{name}.json"
             digest = [fingerprint(weights / file).sha256 for file in (WEIGHTS, CONFIG)]
-            if kept.is_file():
-                record = json.loads(kept.read_text(encoding="utf-8"))
-                if record["sha256"] == digest and record["cases"] == len(cases):
-                    records[name] = record
-                    continue
+            record = kept_record(kept)
+            if (record.get("sha256"), record.get("cases")) == (digest, len(cases)):
+                records[name] = record
+                continue
+            check_row(row, weights)
             print(name, flush=True)
             records[name] = measure(row, weights, cases, options.root) | {
                 "sha256": digest,

@@ -85,6 +85,10 @@ def with_bases(name: str) -> list[str]:
             found = str(beside) if beside.is_file() else shipped_config(base)
         except ConfigError as error:
             raise ConfigError(f"{files[0]}: {BASE} names a file that is not there. {error}") from error
+        methods = {file: read_settings(file).get("method") for file in (found, files[0])}
+        if None not in methods.values() and len(set(methods.values())) > 1:
+            said = ", ".join(f"{file} is of {method}" for file, method in methods.items())
+            raise ConfigError(f"a configuration builds on one of its own method or of none: {said}.")
         if any(Path(found).samefile(file) for file in files):
             raise ConfigError(f"{found} builds on itself by {BASE}: {', '.join(files[::-1])}.")
         files.insert(0, found)

@@ -225,6 +225,10 @@ def _parse_csv(text: str) -> dict[str, Points]:
         found.setdefault(row["organ"], []).append((int(row["index"]), float(row["x_px"]), float(row["y_px"])))
     if not found:
         raise ValueError("there is no row")
+    for organ, rows in found.items():
+        numbers = sorted(row[0] for row in rows)
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise ValueError(f"the numbers of {organ}'s landmarks have a gap, or one is there twice")
     return {organ: check_points([row[1:] for row in sorted(rows)], organ) for organ, rows in found.items()}
 
 

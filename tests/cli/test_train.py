@@ -188,6 +188,7 @@ def test_a_base_belongs_into_a_configuration(
         ("mine.yaml", "builds on itself"),
         ("absent.yaml", "not there"),
         ("[common.yaml]", "must be one configuration"),
+        ("unet/paper.yaml\nmethod: hybridgnet", "of its own method or of none"),
     ],
 )
 def test_a_base_that_cannot_be_is_named(base: str, message: str, tmp_path: Path) -> None:

@@ -92,19 +92,34 @@ class MultiAtlasModel(ContourTask):
         check_view: bool = False,
     ) -> None:
         super().__init__(organ_counts(organs), frame, check_view)
-        if selector not in SELECTORS:
-            raise ConfigError(f"selector={selector!r} is unknown; choose one of {', '.join(SELECTORS)}.")
-        if fusion not in FUSIONS:
-            raise ConfigError(f"fusion={fusion!r} is unknown; choose one of {', '.join(FUSIONS)}.")
         self.count, self.selector, self.engine, self.fusion = count, selector, engine, fusion
         self.least_resemblance = least_resemblance
         self.atlas: list[str] = []
+        self.check()
         nodes = sum(self.organs.values())
         self.put(
             list(atlas),
             torch.zeros(len(atlas), *self.shape, dtype=torch.uint8),
             torch.zeros(len(atlas), nodes, 2, dtype=torch.int32),
         )
+
+    def check(self) -> None:
+        """Refuse settings that cannot be; they may be changed on a loaded model.
+
+        Raises:
+            ConfigError: a setting is unknown, or `count` is not possible.
+        """
+        for name, known in (("selector", SELECTORS), ("fusion", tuple(FUSIONS))):
+            if (value := getattr(self, name)) not in known:
+                raise ConfigError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
+        most = len(self.atlas)
+        if type(self.count) is not int or self.count < 1 or (most and self.count > most):
+            raise ConfigError(
+                f"count={self.count!r} images are to be registered, and the atlas has {most}; choose 1 to "
+                f"{most or 'as many as it will have'}."
+            )
+        if not isinstance(self.engine, str) or not self.engine:
+            raise ConfigError(f"engine={self.engine!r} must be a name, such as bspline or acregnet-jsrt.")
 
     def put(self, names: list[str], images: Tensor, landmarks: Tensor) -> None:
         """Take these images as the atlas.
@@ -117,12 +132,12 @@ class MultiAtlasModel(ContourTask):
         Raises:
             ConfigError: they are fewer than `count`, or that is below 1.
         """
-        if self.count < 1 or (names and self.count > len(names)):
-            raise ConfigError(
-                f"count={self.count} images are to be registered, and the atlas has {len(names)}; choose 1 "
-                f"to {len(names) or 'as many as it will have'}."
-            )
-        self.atlas = names
+        before, self.atlas = self.atlas, names
+        try:
+            self.check()
+        except ConfigError:
+            self.atlas = before
+            raise
         self.register_buffer("atlas_images", images)
         self.register_buffer("atlas_landmarks", landmarks)
 
@@ -158,6 +173,7 @@ class MultiAtlasModel(ContourTask):
 
         if not self.atlas:
             raise ConfigError(f"the atlas of {self.checkpoint_name} is empty; build it: `{BUILD}`.")
+        self.check()
         engine = found_engine(self.engine)
         slow = ", seconds to minutes an image" if engine.name in ENGINES else ""
         title, total = f"{self.count} registrations by {engine.name} an image{slow}", self.count * len(image)
