@@ -193,7 +193,7 @@ def _landmark_rows(record: Mapping[str, Any]) -> str:
         "and the published mean in brackets, which is of 51 other images. What each row teaches: "
         "[landmarks](landmarks.md)."
     )
-    missing = f" Not trained yet: {', '.join(record['missing'])}." if record["missing"] else ""
+    missing = f" Not trained yet: {'; '.join(record['missing'])}." if record["missing"] else ""
     table = markdown_table(("row", *names), rows)
     about = f"{record['about']} {words}{missing}"
     title = "## JSRT, every row of the landmark table"

@@ -294,7 +294,7 @@ def markdown(record: Mapping[str, Any]) -> str:
             "training shapes: no encoder could do better on these."
         )
     if record["missing"]:
-        parts.append(f"Not measured, for want of weights: {', '.join(record['missing'])}.")
+        parts.append(f"Not measured, for want of weights: {'; '.join(record['missing'])}.")
     return "\n".join(_spaced(parts)) + "\n"
 
 

@@ -46,7 +46,7 @@ def test_list_stays_readable_with_long_names_deprecated_ones_and_many(
 
 JSON_KEYS = {
     "": "name method version status summary hub bundled license input output metrics training_data training "
-    "intended_use out_of_scope limitations citation remarks selection",
+    "intended_use out_of_scope limitations citation remarks selection build",
     "hub": "repo_id revision files",
     "hub.files": "model.safetensors config.json golden.safetensors",
     "hub.files.config.json": "sha256 size",

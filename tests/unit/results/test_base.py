@@ -17,6 +17,7 @@ from anatozoo.results.quality import AtlasMatch, QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.shapes import ShapeSet
 from anatozoo.results.volume import VolumeResult
 
 GRID = Grid((8, 6, 4), (0.5, 0.7, 2.0))
@@ -43,6 +44,14 @@ def every_result() -> list[Result]:
             **flat,
         ),
         LabelResult(label_map=LABELS[1], classes=("heart",), **flat),
+        ShapeSet(
+            size=(8, 6),
+            organs={"heart": 3},
+            points=np.array([[[1.0, 1], [6, 1], [6, 4]]]),
+            captions=("one",),
+            **NAMED,
+            **flags,
+        ),
         VolumeResult(classes=("heart",), label_map=LABELS, **voxels),
         RestoredVolume(volume=PIXELS, given=PIXELS[::2].copy(), **voxels),
         RepairResult(classes=("heart",), before=LABELS, after=LABELS, **voxels),
