@@ -76,7 +76,7 @@ def measured(model: Any, root: Path, allow_dealt: bool) -> dict[str, Any]:
     train = find_cases(root, "jsrt", organs, dims=2).complete(organs, "train")
     val = validation_cases(root, "jsrt", organs, 2, allow_dealt)
     known, new = shapes_of(train, organs), shapes_of(val, organs)
-    back = np.stack([np.concatenate(list(model.reconstruct(shape).values())) for shape in new])
+    back = np.stack([np.concatenate(list(model.predict(shape).landmarks.values())) for shape in new])
     errors = np.array([landmark_mse_px2(*pair) for pair in zip(back, new, strict=True)])
     drawn = {f"N(0, I), mapped, seed {seed}": model.sample(SAMPLES, seed=seed) for seed in SEEDS} | {
         "N(0, I) as it is, seed 0": unmapped(model, 0)

@@ -12,14 +12,27 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """Strengths of the augmentation; 0 switches a transform off, ``*_p`` are probabilities per image.
+class ShapeAugment:
+    """Strengths of what moves a shape as a whole; 0 switches one off.
 
     Attributes:
-        rotation_deg: largest rotation.
+        rotation_deg: largest rotation about the frame's centre.
         scale: largest change of size, as a logarithm.
         anisotropy: largest change of each side, as a logarithm.
         shift: largest shift, in shares of the frame.
+    """
+
+    rotation_deg: float = 3.0
+    scale: float = 0.0
+    anisotropy: float = 0.2
+    shift: float = 0.03
+
+
+@dataclass(frozen=True)
+class AugmentConfig(ShapeAugment):
+    """Strengths of the augmentation; 0 switches a transform off, ``*_p`` are probabilities per image.
+
+    Attributes:
         elastic: standard deviation of the smooth deformation, in shares of the frame.
         gamma: largest logarithm of the exponent of the grey values.
         contrast: largest change of their slope, and twice that of their offset.
@@ -61,6 +74,18 @@ class AugmentConfig:
 def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor) -> Tensor:
     """Uniform random tensor on the device and of the type of `like`."""
     return torch.rand(shape, device=like.device, dtype=like.dtype) * (high - low) + low
+
+
+def move_shapes(points: Tensor, config: ShapeAugment) -> Tensor:
+    """Landmarks (B, N, 2) in [0, 1], each shape scaled, turned and shifted as a whole."""
+    batch = len(points)
+    angle = torch.deg2rad(uniform((batch,), -config.rotation_deg, config.rotation_deg, points))
+    zoom = uniform((batch, 1), -config.scale, config.scale, points)
+    factor = torch.exp(zoom + uniform((batch, 2), -config.anisotropy, config.anisotropy, points))
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], 1)
+    shift = uniform((batch, 1, 2), -config.shift, config.shift, points)
+    return ((points - 0.5) * factor[:, None]) @ turn + 0.5 + shift
 
 
 def chance(p: float, like: Tensor) -> Tensor:

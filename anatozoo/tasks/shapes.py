@@ -12,7 +12,7 @@ from torch import Tensor
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.frame import Frame
 from anatozoo.io.grid import Grid
-from anatozoo.io.landmarks import Points, read_landmarks, split_landmarks
+from anatozoo.io.landmarks import read_landmarks, split_landmarks
 from anatozoo.io.untrusted import read_json
 from anatozoo.metrics.chest import FRAME
 from anatozoo.nn.raster import polygon_inside
@@ -99,10 +99,6 @@ class ShapeTask(Contours):
                 *["poor_reconstruction"] * bool(poor),
             ),
         )
-
-    def reconstruct(self, x: Any, *, size: Sequence[int] | None = None) -> dict[str, Points]:
-        """The landmarks of `predict`, organ -> (N, 2) pixels; see there for arguments and errors."""
-        return dict(self.predict(x, size=size).landmarks)
 
     def sample(self, n: int, *, seed: int = 0, like: Any = None, spread: float | None = None) -> "ShapeSet":
         """Draw shapes: codes that are distributed as those of the training shapes, decoded.

@@ -9,7 +9,7 @@ from torch import Tensor
 from anatozoo.errors import DataError
 from anatozoo.methods.landmarkvae.model import LandmarkVAEModel
 from anatozoo.nn import losses
-from anatozoo.nn.augment import AugmentConfig, warp
+from anatozoo.nn.augment import ShapeAugment, move_shapes
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.training.contours import ContourModule
 from anatozoo.training.encoders import EncoderModule
@@ -17,8 +17,6 @@ from anatozoo.training.optim import Optim
 
 COPIES = 100
 """Augmented copies of each training shape for the principal components; Gaggion et al., IEEE TMI 2022."""
-_SIDE = 32
-"""Side of the blank images that go with the shapes through the augmentation, which needs one."""
 
 
 class LandmarkVAEModule(ContourModule, EncoderModule, LandmarkVAEModel):
@@ -55,7 +53,7 @@ class LandmarkVAEModule(ContourModule, EncoderModule, LandmarkVAEModel):
         whole = [item["landmarks"] for item in items if bool((item["landmark_weight"] > 0).all())]
         if not whole:
             raise DataError("no training case has the landmarks of all organs, which PCA needs.")
-        shapes = moved(torch.stack(whole), data.augment_config)
+        shapes = copies_of(torch.stack(whole), data.augment_config)
         self.network.fit(shapes.to(self.device))
 
     def losses(self, output: HybridGNetOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,14 +62,13 @@ class LandmarkVAEModule(ContourModule, EncoderModule, LandmarkVAEModel):
         return {"landmarks": error} | self.kl_term(output) | self.uncrossing_term(output)
 
 
-def moved(shapes: Tensor, config: AugmentConfig | None) -> Tensor:
+def copies_of(shapes: Tensor, config: ShapeAugment | None) -> Tensor:
     """Shapes (n, N, 2) in [0, 1], each `COPIES` times, as an augmentation moves them; the shapes without one.
 
     The same shapes and configuration always give the same.
     """
     if config is None:
         return shapes
-    blank = torch.zeros(len(shapes), 1, _SIDE, _SIDE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return torch.cat([warp(blank, shapes, None, config)[1] for _ in range(COPIES)])
+        return move_shapes(shapes.repeat(COPIES, 1, 1), config)

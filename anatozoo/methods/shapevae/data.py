@@ -1,7 +1,6 @@
 """Landmarks alone for the graph spectral VAE."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,37 +11,8 @@ from anatozoo.data.case import Case
 from anatozoo.data.contours import LandmarkDataset
 from anatozoo.data.module import ZooDataModule
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.nn.augment import uniform
+from anatozoo.nn.augment import ShapeAugment, move_shapes
 from anatozoo.nn.graphs import organ_counts
-
-
-@dataclass(frozen=True)
-class ShapeAugment:
-    """Strengths; 0 switches one off.
-
-    Attributes:
-        rotation_deg: largest rotation about the frame's centre.
-        scale: largest change of size, as the logarithm of the factor.
-        anisotropy: the same along each axis.
-        shift: largest shift, as a share of the frame.
-    """
-
-    rotation_deg: float = 3.0
-    scale: float = 0.0
-    anisotropy: float = 0.2
-    shift: float = 0.03
-
-
-def moved(points: Tensor, config: ShapeAugment) -> Tensor:
-    """Landmarks (B, N, 2) in [0, 1], each shape scaled, turned and shifted as a whole."""
-    batch = len(points)
-    angle = torch.deg2rad(uniform((batch,), -config.rotation_deg, config.rotation_deg, points))
-    zoom = uniform((batch, 1), -config.scale, config.scale, points)
-    factor = torch.exp(zoom + uniform((batch, 2), -config.anisotropy, config.anisotropy, points))
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], 1)
-    shift = uniform((batch, 1, 2), -config.shift, config.shift, points)
-    return ((points - 0.5) * factor[:, None]) @ turn + 0.5 + shift
 
 
 class ShapeVAEDataModule(ZooDataModule):
@@ -53,7 +23,7 @@ class ShapeVAEDataModule(ZooDataModule):
         layout: as ``"jsrt"``, ``"landmarks"`` or ``"folder"``.
         organs: as in the module.
         frame: as in the module.
-        augment: strengths, fields of `anatozoo.methods.shapevae.data.ShapeAugment`; ``{}`` takes its
+        augment: strengths, fields of `anatozoo.nn.augment.ShapeAugment`; ``{}`` takes its
             defaults, None switches it off.
         **settings: see `ZooDataModule`.
     """
@@ -90,4 +60,4 @@ class ShapeVAEDataModule(ZooDataModule):
         """Move the shapes of training batches."""
         if not training or self.augment_config is None:
             return batch
-        return batch | {"landmarks": moved(batch["landmarks"], self.augment_config)}
+        return batch | {"landmarks": move_shapes(batch["landmarks"], self.augment_config)}

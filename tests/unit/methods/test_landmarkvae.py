@@ -10,7 +10,7 @@ import torch
 
 from anatozoo.errors import AnatozooError, ConfigError, DataError
 from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
-from anatozoo.methods.landmarkvae.module import COPIES, LandmarkVAEModule, moved
+from anatozoo.methods.landmarkvae.module import COPIES, LandmarkVAEModule, copies_of
 from anatozoo.methods.landmarkvae.network import LandmarkVAE
 from anatozoo.nn.augment import AugmentConfig
 from anatozoo.training.optim import Optim
@@ -89,10 +89,10 @@ def test_weights_for_another_number_of_landmarks_are_named(tmp_path: Path) -> No
 def test_augmented_copies_repeat_and_stay_without_augmentation() -> None:
     shapes = shapes_of_rank(3, count=5)
     config = AugmentConfig(scale=0.0, elastic=0.0)
-    once, twice = moved(shapes, config), moved(shapes, config)
+    once, twice = copies_of(shapes, config), copies_of(shapes, config)
     assert once.shape == (5 * COPIES, 10, 2)
     assert torch.equal(once, twice)
-    assert moved(shapes, None) is shapes
+    assert copies_of(shapes, None) is shapes
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from anatozoo.cli.train import in_order
 from anatozoo.errors import ConfigError, DataError, WeightsError
 from anatozoo.io.landmarks import write_landmarks
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.methods.shapevae.data import ShapeAugment, ShapeVAEDataModule, moved
+from anatozoo.methods.shapevae.data import ShapeVAEDataModule
 from anatozoo.methods.shapevae.module import ShapeVAEModule
 from anatozoo.methods.shapevae.network import ShapeVAE
+from anatozoo.nn.augment import ShapeAugment, move_shapes
 from anatozoo.nn.hybridgnet import HybridGNet
 from anatozoo.organs import LUNGS_HEART
 from anatozoo.training.optim import Optim
@@ -101,14 +102,14 @@ def test_impossible_networks_are_refused(settings: dict[str, int]) -> None:
 
 def test_shapes_move_as_a_whole() -> None:
     [points] = shapes(module(), 5)
-    torch.testing.assert_close(moved(points, STILL), points, rtol=0, atol=1e-6)
+    torch.testing.assert_close(move_shapes(points, STILL), points, rtol=0, atol=1e-6)
     torch.manual_seed(0)
-    turned = moved(points, ShapeAugment(3.0, 0.0, 0.0, 0.1))
+    turned = move_shapes(points, ShapeAugment(3.0, 0.0, 0.0, 0.1))
     torch.testing.assert_close(torch.cdist(turned, turned), torch.cdist(points, points), rtol=0, atol=1e-3)
     edge, new = (x[:, 1] - x[:, 0] for x in (points, turned))
     angle = torch.rad2deg(torch.atan2(edge[:, 0] * new[:, 1] - edge[:, 1] * new[:, 0], (edge * new).sum(1)))
     assert 0.1 < float(angle.abs().max()) < 3.1
-    stretched = moved(points, ShapeAugment(0.0, 0.0, 0.2, 0.0)) - 0.5
+    stretched = move_shapes(points, ShapeAugment(0.0, 0.0, 0.2, 0.0)) - 0.5
     factor = stretched / (points - 0.5)
     assert float((factor - factor[:, :1]).abs().max()) < 1e-3
     assert float((factor[:, 0, 0] - factor[:, 0, 1]).abs().max()) > 0.01
@@ -145,7 +146,7 @@ def test_every_form_of_landmarks_gives_the_same(given: dict[str, np.ndarray], tm
     for form in forms:
         for organ, found in made.predict(form).landmarks.items():
             np.testing.assert_allclose(found, expected.landmarks[organ], atol=0.02)
-    assert made.reconstruct(given)["heart"].shape == (26, 2)
+    assert made.predict(given).landmarks["heart"].shape == (26, 2)
     assert expected.size == (1024, 1024)
 
 
@@ -207,7 +208,7 @@ def test_samples_follow_the_seed_and_the_prior(given: dict[str, np.ndarray]) -> 
     np.testing.assert_allclose(found.points, in_pixels(expected), atol=1e-3)
     around = made.sample(2, like=[given, given], spread=1e-4)
     assert around.captions[2] == "shape 2, sample 1"
-    np.testing.assert_allclose(around[3]["heart"], made.reconstruct(given)["heart"], atol=1.0)
+    np.testing.assert_allclose(around[3]["heart"], made.predict(given).landmarks["heart"], atol=1.0)
 
 
 def test_a_traversal_goes_along_one_direction(given: dict[str, np.ndarray]) -> None:
@@ -221,7 +222,7 @@ def test_a_traversal_goes_along_one_direction(given: dict[str, np.ndarray]) -> N
         last = made.network.decode(codes[None])[0]
     np.testing.assert_allclose(found.points[4], in_pixels(last), atol=1e-3)
     of_one = made.traverse(0, steps=3, like=given)
-    np.testing.assert_allclose(of_one[1]["heart"], made.reconstruct(given)["heart"], atol=1e-2)
+    np.testing.assert_allclose(of_one[1]["heart"], made.predict(given).landmarks["heart"], atol=1e-2)
 
 
 @pytest.mark.parametrize(
