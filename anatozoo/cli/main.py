@@ -1,7 +1,7 @@
 """The command line ``anatozoo``: one binary, each command imported only when it is chosen.
 
 A command is a module with ``add_arguments(parser)`` and ``run(args) -> int``. Exit codes: 0 ok, 1 error,
-2 usage, 3 finished with failed images, 130 interrupted.
+2 usage, 3 finished with failed images, 130 interrupted, 143 ended by SIGTERM (fits).
 """
 
 import argparse

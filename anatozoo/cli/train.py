@@ -13,6 +13,7 @@ the ``--config`` files in their order, the hyper-parameters in ``--ckpt_path``, 
 import errno
 import json
 import logging
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import anatozoo.objectives  # noqa: F401 - options name objectives by their class
 from anatozoo.cli.settings import configs_of, setting_of, shipped_config, split_options, without_base
@@ -37,6 +39,8 @@ from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
 
+EXIT_TERMINATED = 143
+"""128 + 15, as a shell counts a process that SIGTERM has ended."""
 LAST = ModelCheckpoint.CHECKPOINT_NAME_LAST
 LIGHTNING_NAMES = ("best", "last", "hpc", "registry")
 """Values of ``--ckpt_path`` that Lightning resolves itself."""
@@ -306,6 +310,7 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
     Raises:
         ConfigError: the trainer's settings are not possible.
         OutputError: the disk is full.
+        SystemExit: SIGTERM has ended it, with 143; Lightning's own exit would say that all was done.
     """
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
@@ -330,6 +335,9 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
         ) from error
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except SIGTERMException as stop:
+        print("anatozoo: ended by SIGTERM; go on with --ckpt_path and the newest last.ckpt.", file=sys.stderr)
+        raise SystemExit(EXIT_TERMINATED) from stop
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -1,6 +1,8 @@
 """A fit that comes to nothing ends with one sentence; the last checkpoint is one that resumes."""
 
 import errno
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from anatozoo.cli.main import main
 from anatozoo.cli.train import LastCheckpoint
 from anatozoo.data.base import CaseDataset, loader
 from anatozoo.data.case import Case
+from anatozoo.training.module import ZooModule
 from tests.support.chest_data import write_chest_data
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
@@ -205,3 +208,18 @@ def test_the_share_of_a_process_is_a_batch_where_it_has_no_whole_one(
     sampler = torch.utils.data.DistributedSampler(range(images), processes, rank=0)
     share = torch.utils.data.DataLoader(range(images), 4, sampler=sampler, drop_last=made.drop_last)
     assert [len(batch) for batch in share] == sizes
+
+
+def test_a_fit_that_sigterm_ends_says_so_and_does_not_count_as_done(
+    data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(module: ZooModule, *batch: Any) -> None:
+        if module.trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ZooModule, "on_train_batch_end", ended)
+    assert fit(data, tmp_path, "--trainer.max_epochs=3") == 143
+    assert "ended by SIGTERM; go on with --ckpt_path" in capsys.readouterr().err
+    monkeypatch.undo()
+    [stored] = tmp_path.rglob("*.ckpt")
+    assert fit(data, tmp_path / "on", "--trainer.max_epochs=3", f"--ckpt_path={stored}") == 0
