@@ -10,13 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
-from anatozoo.nn.cheb import graph_convolution, node_norm
 from anatozoo.nn.code import ShapeCoder, code_deviation
-from anatozoo.nn.igsc import window_average
+from anatozoo.nn.graph_decoder import GraphDecoder
 from anatozoo.nn.mask_decoder import build_mask_decoder
 from anatozoo.nn.refinement import ContourRefiner, RefinerOutput
 from anatozoo.nn.spacing import Spacing
@@ -43,36 +41,7 @@ class HybridGNetOutput(NamedTuple):
     """(B, 1 + organs, S, S) label logits of the mask decoder, background first, or None without one."""
 
 
-class GraphConvBlock(nn.Module):
-    """Chebyshev convolution, feature standardisation per node, ReLU."""
-
-    def __init__(self, conv: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply to (B, N, F)."""
-        return F.relu(node_norm(self.conv(x)))
-
-
-class SkipConnection(nn.Module):
-    """Image-to-graph skip connection: predict positions, sample the map there, concatenate all."""
-
-    def __init__(self, level: int, window: int, lookup: str, conv: nn.Module) -> None:
-        super().__init__()
-        self.level, self.window, self.lookup = level, window, lookup
-        self.position = conv
-
-    def forward(
-        self, x: Tensor, maps: Mapping[int, Tensor], template: Tensor | float
-    ) -> tuple[Tensor, Tensor]:
-        """Return features (B, N, F + C + 2) and positions (B, N, 2), which start from `template`."""
-        position = self.position(x) + template
-        sampled = window_average(maps[self.level], position, self.window, lookup=self.lookup)
-        return torch.cat([x, sampled, position], -1), position
-
-
-class HybridGNet(ShapeCoder):
+class HybridGNet(ShapeCoder, GraphDecoder):
     """Encoder, variational bottleneck and graph decoder with optional skips and contour refinement.
 
     Args:
@@ -104,9 +73,6 @@ class HybridGNet(ShapeCoder):
         ConfigError: a combination that cannot be built.
     """
 
-    up: Tensor
-    down: Tensor
-
     def __init__(
         self,
         organs: Mapping[str, int],
@@ -132,54 +98,20 @@ class HybridGNet(ShapeCoder):
     ) -> None:
         super().__init__(image_size, encoder, latents, variational=variational)
         self.organs, self.own_planes = graphs.check_organs(organs), own_planes
-        if len(skips) > 2:
-            raise ConfigError(f"skips={tuple(skips)}: at most two image-to-graph skips are possible.")
-        for name, value, least in (("order", order, 1), ("features", features, 2)):
-            if value < least:
-                raise ConfigError(f"{name}={value} must be at least {least}.")
-        if window < 1 or window % 2 == 0:
-            raise ConfigError(f"window={window} must be odd and positive.")
-        if lookup not in ("average", "roi_align"):
-            raise ConfigError(f"lookup={lookup!r} is unknown; choose 'average' or 'roi_align'.")
-        self.features = features
         channels: Any = self.encoder.channels
-        unknown = [level for level in skips if level not in channels or level < 2]
-        if unknown:
-            raise ConfigError(
-                f"skips={tuple(skips)}: this encoder has the levels {sorted(channels)}, from 2 on."
-            )
-
-        half = features // 2
-        fine, coarse = graphs.adjacency(self.organs), graphs.adjacency(graphs.coarse(self.organs))
-        self.register_buffer("up", graphs.upsampling(self.organs, upsampling))
-
-        def conv(i: int, o: int, graph: Tensor, k: int = order, bias: bool = True) -> nn.Module:
-            return graph_convolution(graph_conv, i, o, graph, k, bias=bias)
-
-        self.expand = nn.Linear(latents, half * len(coarse))
-        nn.init.normal_(self.expand.weight, 0.0, 0.1)
-        self.coarse1 = GraphConvBlock(conv(half, half, coarse))
-        self.coarse2 = GraphConvBlock(conv(half, half, coarse))
-        self.skip1 = self.skip2 = None
-        extra1 = extra2 = 0
-        if len(skips) > 0:
-            self.skip1 = SkipConnection(skips[0], window, lookup, conv(half, 2, coarse, 1, False))
-            extra1 = channels[skips[0]] + 2
-        self.coarse3 = GraphConvBlock(conv(half + extra1, features, coarse))
-        self.fine1 = GraphConvBlock(conv(features, features, fine))
-        if len(skips) > 1:
-            self.skip2 = SkipConnection(skips[1], window, lookup, conv(features, 2, fine, 1, False))
-            extra2 = channels[skips[1]] + 2
-        self.fine2 = GraphConvBlock(conv(features + extra2, features, fine))
-        self.head = conv(features, 2, fine, 1, False)
-        self.template = None
-        if template:
-            # Positions are corrections of a mean shape, and start as that shape.
-            self.template = nn.Parameter(torch.full((len(fine), 2), 0.5))
-            self.register_buffer("down", graphs.downsampling(self.organs), persistent=False)
-            for layer in (self.head, *(s.position for s in (self.skip1, self.skip2) if s is not None)):
-                for parameter in layer.parameters():
-                    nn.init.zeros_(parameter)
+        self.add_decoder(
+            self.organs,
+            latents,
+            features,
+            order,
+            upsampling,
+            skips=skips,
+            channels=channels,
+            window=window,
+            lookup=lookup,
+            graph_conv=graph_conv,
+            template=template,
+        )
         self.spacing = Spacing(self.organs, anchors) if anchors else None
         self.refiner = None
         if refine:
@@ -211,21 +143,8 @@ class HybridGNet(ShapeCoder):
         self, z: Tensor, maps: Mapping[int, Tensor], scale: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
         """Landmarks, intermediate positions and the last node features from a latent code; see `forward`."""
-        positions: tuple[Tensor, ...] = ()
-        fine: Tensor | float = 0.0 if self.template is None else self.template
-        coarse = 0.0 if self.template is None else self.down @ self.template
-        x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], self.features // 2)
-        x = self.coarse2(self.coarse1(x))
-        if self.skip1 is not None:
-            x, position = self.skip1(x, maps, coarse)
-            positions += (position,)
-        x = self.coarse3(x)
-        x = self.fine1(self.up.to(x.dtype) @ x)
-        if self.skip2 is not None:
-            x, position = self.skip2(x, maps, fine)
-            positions += (position,)
-        x = self.fine2(x)
-        return self._spaced(self.head(x) + fine, scale), positions, x
+        landmarks, positions, nodes = self.decode_nodes(z, maps)
+        return self._spaced(landmarks, scale), positions, nodes
 
     def _spaced(self, landmarks: Tensor, scale: Tensor | None) -> Tensor:
         if self.spacing is None:

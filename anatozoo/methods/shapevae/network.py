@@ -1,21 +1,20 @@
 """A graph spectral variational autoencoder of organ contours, in pure torch.
 
 The landmark autoencoder of Gaggion et al., IEEE TMI 2022: its decoder is that of a HybridGNet without skips,
-its encoder the mirror image. Parameters of the decoder have the names and shapes that they have in
-`anatozoo.nn.hybridgnet.HybridGNet`, so that one can start from the other.
+its encoder the mirror image.
 """
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn import graphs
 from anatozoo.nn.cheb import graph_convolution
 from anatozoo.nn.code import code_deviation
-from anatozoo.nn.hybridgnet import GraphConvBlock, HybridGNetOutput
+from anatozoo.nn.graph_decoder import GraphConvBlock, GraphDecoder
+from anatozoo.nn.hybridgnet import HybridGNetOutput
 
 
 class ShapeEncoder(nn.Module):
@@ -55,7 +54,7 @@ class ShapeEncoder(nn.Module):
         return self.mu(flat), self.logvar(flat)
 
 
-class ShapeVAE(nn.Module):
+class ShapeVAE(GraphDecoder):
     """Variational autoencoder of the contours of several organs.
 
     A weak KL divergence leaves the codes of real shapes far from N(0, I). So the mean and the covariance of
@@ -78,7 +77,6 @@ class ShapeVAE(nn.Module):
         ConfigError: settings that are not possible.
     """
 
-    up: Tensor
     prior_mean: Tensor
     prior_root: Tensor
 
@@ -96,21 +94,9 @@ class ShapeVAE(nn.Module):
             raise ConfigError(
                 f"latents={latents} must be at least 1, and features={features} an even number from 2 on."
             )
-        half = features // 2
         self.organs, self.latents = graphs.check_organs(organs), latents
         self.encoder = ShapeEncoder(self.organs, latents, features, order)
-        fine, coarse = graphs.adjacency(self.organs), graphs.adjacency(graphs.coarse(self.organs))
-        self.register_buffer("up", graphs.upsampling(self.organs, upsampling))
-
-        def block(before: int, after: int, graph: Tensor) -> GraphConvBlock:
-            return GraphConvBlock(graph_convolution("static", before, after, graph, order))
-
-        self.expand = nn.Linear(latents, half * len(coarse))
-        nn.init.normal_(self.expand.weight, 0.0, 0.1)
-        self.coarse1, self.coarse2 = (block(half, half, coarse) for _ in range(2))
-        self.coarse3 = block(half, features, coarse)
-        self.fine1, self.fine2 = (block(features, features, fine) for _ in range(2))
-        self.head = graph_convolution("static", features, 2, fine, 1, bias=False)
+        self.add_decoder(self.organs, latents, features, order, upsampling)
         self.register_buffer("prior_mean", torch.zeros(latents))
         self.register_buffer("prior_root", torch.eye(latents))
 
@@ -136,11 +122,7 @@ class ShapeVAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of codes (B, latents)."""
-        x = F.relu(self.expand(z)).view(len(z), self.up.shape[1], -1)
-        x = self.coarse3(self.coarse2(self.coarse1(x)))
-        x = self.fine2(self.fine1(self.up.to(x.dtype) @ x))
-        found: Tensor = self.head(x)
-        return found
+        return self.decode_nodes(z, {})[0]
 
     def forward(self, landmarks: Tensor) -> HybridGNetOutput:
         """Reconstruct landmarks (B, N, 2) in [0, 1]; the code is sampled in training, its mean else."""
