@@ -48,8 +48,8 @@ class SkipConnection(nn.Module):
 class GraphDecoder(nn.Module):
     """Base class of networks that decode codes of shapes on the organs' graph.
 
-    A subclass calls `add_decoder` in its constructor. The layers are its own, so that the decoder's parameters
-    have the same names in all of them, and one network can start from another's.
+    A subclass calls `add_decoder` in its constructor. The layers are its own: the decoder's parameters have
+    the same names in all of them, so that one network can start from another.
     """
 
     up: Tensor
