@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from landmark_rows import METRICS
 from matplotlib.figure import Figure
 
 from anatozoo.io.images import Image, read_image
@@ -20,17 +21,10 @@ _SHOWN = 384
 
 def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Errors of all rows with 95 % intervals, and the published means as crosses."""
-    columns = {
-        "mse_px2": "MSE of landmarks, px²",
-        "dice/lungs": "Dice, lungs",
-        "hd_mm/lungs": "Hausdorff distance, lungs, mm",
-        "dice/heart": "Dice, heart",
-        "hd_mm/heart": "Hausdorff distance, heart, mm",
-    }
     figure = Figure(figsize=(15, 0.26 * len(lines) + 1.3), layout="constrained")
-    axes = figure.subplots(1, len(columns), sharey=True)
+    axes = figure.subplots(1, len(METRICS), sharey=True)
     places = np.arange(len(lines))[::-1]
-    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+    for axis, (column, title) in zip(axes, METRICS.items(), strict=True):
         for place, line in zip(places, lines, strict=True):
             colour = COLOURS["landmarks" if "mse_px2" in line["metrics"] else "masks"]
             if (found := line["metrics"].get(column)) is not None:

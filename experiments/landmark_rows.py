@@ -11,6 +11,15 @@ from scipy import ndimage
 from anatozoo.organs import PAIRS
 from anatozoo.results.labels import LabelResult
 
+METRICS = {
+    "mse_px2": "MSE, px²",
+    "dice/lungs": "Dice, lungs",
+    "hd_mm/lungs": "HD, lungs, mm",
+    "dice/heart": "Dice, heart",
+    "hd_mm/heart": "HD, heart, mm",
+}
+"""Columns of the table, with their heads."""
+
 
 @dataclass(frozen=True)
 class TableRow:

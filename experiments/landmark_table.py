@@ -25,7 +25,7 @@ import yaml
 from comparing import options_of, paired, validation_cases, write
 from landmark_cost import minutes_of_training, parameters, seconds_of_prediction
 from landmark_pictures import draw_figure, draw_radiographs, example_radiographs
-from landmark_rows import ROWS, TableRow, answers, parts_of_organ
+from landmark_rows import METRICS, ROWS, TableRow, answers, parts_of_organ
 
 import anatozoo
 from anatozoo.cli.settings import configs_of
@@ -45,13 +45,6 @@ from anatozoo.zoo.hub import resolve
 
 SPACING_MM = 0.35
 HOW = Conditions(Measures(rounding="truncate"), (SPACING_MM,))
-METRICS = {
-    "mse_px2": "MSE, px²",
-    "dice/lungs": "Dice, lungs",
-    "hd_mm/lungs": "HD, lungs, mm",
-    "dice/heart": "Dice, heart",
-    "hd_mm/heart": "HD, heart, mm",
-}
 FAULTS = {"lost": "lost organs", "parts": "extra parts", "holes": "holes", "crossings": "crossing contours"}
 BEST = "hybridgnet-jsrt-igsc65"
 """The row that the others are tested against."""

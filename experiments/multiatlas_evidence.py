@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from comparing import options_of, validation_cases, write
-from landmark_rows import answers
-from landmark_table import HOW, METRICS
+from landmark_rows import METRICS, answers
+from landmark_table import HOW
 
 import anatozoo
 from anatozoo.data.case import Case as DataCase
