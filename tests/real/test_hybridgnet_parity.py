@@ -8,8 +8,7 @@ import torch
 
 from anatozoo.methods.hybridgnet.convert import convert_state
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
-from anatozoo.nn import graphs
-from anatozoo.nn import hybridgnet as network
+from anatozoo.nn import graph_decoder, graphs
 from anatozoo.nn.hybridgnet import HybridGNetOutput
 from anatozoo.nn.igsc import window_average
 from anatozoo.organs import LUNGS_HEART
@@ -52,7 +51,7 @@ def test_same_outputs_given_the_authors_positions(
     assert list(module.hparams.skips) == VARIANTS[name][1]
     positions = iter([truth[key] for key in ("out1", "out2") if key in truth])
     monkeypatch.setattr(
-        network,
+        graph_decoder,
         "window_average",
         lambda maps, _, window, lookup: window_average(maps, next(positions), window, lookup="roi_align"),
     )
