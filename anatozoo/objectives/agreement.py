@@ -188,7 +188,7 @@ class Agreement(Objective):
         """Log the means over the steps of the epoch; they are the same in all processes."""
         for name, value in self._sums.items():
             title = f"train/agreement/{name}" if name else "train/agreement"
-            pl_module.log(title, value / self._steps, rank_zero_only=False, sync_dist=False)
+            pl_module.log(title, value / self._steps, sync_dist=True)
         self._sums, self._steps = {}, 0
 
 
