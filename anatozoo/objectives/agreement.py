@@ -50,6 +50,7 @@ class Agreement(Objective):
 
     Attributes:
         share: share of the last step, None before the first.
+        shares: layer -> its share of the last step.
 
     Raises:
         ConfigError: the rule is unknown.
@@ -62,12 +63,12 @@ class Agreement(Objective):
             raise ConfigError(f"Agreement's how={how!r} is unknown; choose {', '.join(get_args(Rule))}.")
         self.how = how
         self.share: Tensor | None = None
+        self.shares: dict[str, Tensor] = {}
         self._forget()
 
     def _forget(self) -> None:
         self._domains: list[int] = []
         self._gradients: Tensor | None = None
-        self._agreed: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
@@ -171,18 +172,19 @@ class Agreement(Objective):
         return rows.mean(0)
 
     def _note(self, counted: Mapping[str, list[Tensor]]) -> None:
-        """Keep the shares of a step: those of all parameters under an empty name, then of the layers."""
+        """Keep the shares of a step, from the signs of each layer's parameters."""
         sums = {name: torch.stack([s.sum() for s in signs]).sum() for name, signs in counted.items()}
         sizes = {name: sum(s.numel() for s in signs) for name, signs in counted.items()}
         self.share = torch.stack(list(sums.values())).sum() / sum(sizes.values())
-        self._agreed = {"": self.share} | {name: sums[name] / sizes[name] for name in sums}
+        self.shares = {name: sums[name] / sizes[name] for name in sums}
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Count the shares of this step."""
-        for name, share in self._agreed.items():
-            self._sums[name] = self._sums.get(name, 0) + share
-        self._steps += 1
         self._gradients = None
+        if self.share is not None:
+            self._steps += 1
+            for name, share in (("", self.share), *self.shares.items()):
+                self._sums[name] = self._sums.get(name, 0) + share
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Log the means over the steps of the epoch; they are the same in all processes."""

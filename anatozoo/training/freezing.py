@@ -86,10 +86,11 @@ class FrozenStatistics(L.Callback):
                 f"FrozenStatistics: {type(pl_module).__name__} has no batch normalisation with these "
                 "settings; leave the callback out."
             )
-        if not trainer.ckpt_path and not any(bool((part.running_mean != 0).any()) for part in self.layers):  # type: ignore[union-attr]
+        means = [part.running_mean for part in self.layers if part.running_mean is not None]
+        if not trainer.ckpt_path and not any(bool(mean.any()) for mean in means):
             rank_zero_info(
-                "anatozoo: FrozenStatistics holds statistics that nobody has measured, because the fit starts "
-                "from no other weights: give --model.init_weights or --model.encoder_weights."
+                "anatozoo: FrozenStatistics holds statistics that nobody has measured, because the fit "
+                "starts from no other weights: give --model.init_weights or --model.encoder_weights."
             )
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
