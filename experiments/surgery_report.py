@@ -143,7 +143,7 @@ def report(record: Mapping[str, Any], picture: str) -> str:
         lines += ["", f"## {HEADS[name]}", "", _how(found), "", *_scores_table(found), ""]
         lines += [
             "Mean ± standard deviation over the trials. Difference from Deep-All over pairs of domain and "
-            "trial with the 95 % interval; p of the Wilcoxon signed-rank test over these pairs, of the paired "
+            "trial with the 95 % interval; p of Wilcoxon's signed-rank test over these pairs, of the paired "
             "t-test over the trials' means"
             + (", and of Wilcoxon's over patients." if name == "lgg" else "."),
             "",
