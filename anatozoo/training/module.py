@@ -122,10 +122,11 @@ class ZooModule(Predictor, L.LightningModule):
 
     def _parts(self, batch: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]]:
         """The batch, or its parts if an objective divides it."""
-        found = {type(each).__name__: parts for each in self.objectives if (parts := each.parts(batch))}
+        found = [(type(each).__name__, parts) for each in self.objectives if (parts := each.parts(batch))]
         if len(found) > 1:
-            raise ConfigError(f"one objective may divide batches, not {' and '.join(found)}; leave one out.")
-        return next(iter(found.values()), [batch])
+            names = " and ".join(name for name, _ in found)
+            raise ConfigError(f"one objective may divide batches, not {names}; leave one out.")
+        return found[0][1] if found else [batch]
 
     def _terms(self, step: Step) -> dict[str, Tensor]:
         """All terms of a step's loss: the method's own, then those of the objectives."""
