@@ -88,7 +88,7 @@ class SourceSampler(DistributedSampler[int]):
             seed = 0
         random = torch.Generator()
         random.manual_seed(random.seed() if seed is None else derived_seed(seed, self.epoch))
-        drawn = torch.multinomial(self.shares, self.total_size, replacement=True, generator=random)
+        drawn = self.drawn(random)
         order = torch.empty_like(drawn)
         for number in range(len(self.shares)):
             places, members = (torch.nonzero(x == number)[:, 0] for x in (drawn, self.sources))
@@ -97,6 +97,27 @@ class SourceSampler(DistributedSampler[int]):
                 dealt = [members[torch.randperm(len(members), generator=random)] for _ in passes]
                 order[places] = torch.cat(dealt)[: len(places)]
         return iter(order[self.rank :: self.num_replicas].tolist())
+
+    def drawn(self, random: torch.Generator) -> Tensor:
+        """The source of each item of an epoch; processes take turns."""
+        return torch.multinomial(self.shares, self.total_size, replacement=True, generator=random)
+
+
+class EachSampler(SourceSampler):
+    """Takes the sources in turns in each process, so that all batches hold all of them in equal shares.
+
+    For the rest as `SourceSampler`.
+
+    Args:
+        sources: the source of each item, by number from 0.
+    """
+
+    def __init__(self, sources: Sequence[int]) -> None:
+        super().__init__(sources, [1.0] * (1 + max(sources)))
+
+    def drawn(self, random: torch.Generator) -> Tensor:
+        """The source of each item of an epoch; processes take turns."""
+        return torch.arange(self.total_size) // self.num_replicas % len(self.shares)
 
 
 def seed_training_step(trainer: L.Trainer) -> None:

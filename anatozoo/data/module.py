@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from anatozoo.data.annotated import by_source, check_sources
-from anatozoo.data.base import CaseDataset, SourceSampler, loader, seed_training_step
+from anatozoo.data.base import CaseDataset, EachSampler, SourceSampler, loader, seed_training_step
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.base import Listing, shown, unused
 from anatozoo.data.layouts.doubts import SECONDS, Doubts, doubts_of
@@ -57,8 +57,8 @@ class ZooDataModule(L.LightningDataModule):
         unlabelled: images without annotation per process and step, from the training split; None uses none.
         balance: how training items are drawn: None takes each once per epoch; ``"domain"`` draws the source
             of each item, the `Case.domain`, with equal probability, so that batches mix sources of any
-            sizes; a mapping gives each source a weight, such as ``{"JSRT": 2, "site_b": 1}``. The length of
-            an epoch stays.
+            sizes; a mapping gives each source a weight, such as ``{"JSRT": 2, "site_b": 1}``; ``"each"``
+            puts as many items of each source into every batch. The length of an epoch stays.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -98,10 +98,10 @@ class ZooDataModule(L.LightningDataModule):
         self.label_values, self.subject_pattern = label_values, subject_pattern
         self.batch_size, self.num_workers, self.repeat = batch_size, num_workers, repeat
         self.unlabelled, self.balance = unlabelled, balance
-        if isinstance(balance, str) and balance != "domain":
+        if isinstance(balance, str) and balance not in ("domain", "each"):
             raise ConfigError(
-                f"data.balance={balance!r} is unknown; choose domain, or give each source a weight such as "
-                "{site_a: 1, site_b: 2}."
+                f"data.balance={balance!r} is unknown; choose domain or each, or give each source a weight "
+                "such as {site_a: 1, site_b: 2}."
             )
         self._weights = {} if isinstance(balance, str) else dict(balance or {})
         self.domains: list[str] = []
@@ -319,7 +319,28 @@ class ZooDataModule(L.LightningDataModule):
                 f"data.balance={weights}: weights must be finite, must not be negative, and one weight "
                 "above 0."
             )
-        return SourceSampler([names.index(name) for name in found] * self.repeat, shares)
+        sources = [names.index(name) for name in found] * self.repeat
+        return self._each(sources, names) if self.balance == "each" else SourceSampler(sources, shares)
+
+    def _each(self, sources: Sequence[int], names: Sequence[str]) -> EachSampler:
+        """The sampler whose batches hold each source.
+
+        Raises:
+            ConfigError: a batch cannot hold as many items of each, or an epoch does not fill a batch.
+        """
+        if self.batch_size % len(names):
+            raise ConfigError(
+                f"data.balance=each puts as many items of each source into a batch: data.batch_size="
+                f"{self.batch_size} must be a multiple of {len(names)}, the number of sources "
+                f"({shown(names)})."
+            )
+        sampler = EachSampler(sources)
+        if len(sampler) < self.batch_size:
+            raise ConfigError(
+                f"data.balance=each needs full batches, but a process has {len(sampler)} items per epoch, "
+                f"fewer than data.batch_size={self.batch_size}; raise data.repeat, or lower the batch size."
+            )
+        return sampler
 
     def _no_source(self, name: str, names: Sequence[str]) -> str:
         """Why a name in `balance` is none of the sources that are drawn from, and what to do."""

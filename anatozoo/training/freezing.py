@@ -1,7 +1,10 @@
-"""Parts of a network that do not learn in the first epochs of a fit."""
+"""Parts of a network that do not learn: some in the first epochs of a fit, statistics of batches never."""
+
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from anatozoo.errors import ConfigError
@@ -63,3 +66,34 @@ class FrozenStart(L.Callback):
             for name, parameter in pl_module.named_parameters():
                 if name.startswith(self.prefixes):
                     parameter.grad = None
+
+
+class FrozenStatistics(L.Callback):
+    """Holds the statistics of batch normalisation as they are when a fit starts.
+
+    The layers then subtract and divide by their running means, in training as in prediction, and what a batch
+    is made of no longer matters to them. Their weights learn all the same.
+
+    Raises:
+        ConfigError: at the start of a fit, the network has no batch normalisation.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find the layers, and say so where nobody has measured their statistics."""
+        self.layers = [part for part in pl_module.modules() if isinstance(part, _BatchNorm)]
+        if not self.layers:
+            raise ConfigError(
+                f"FrozenStatistics: {type(pl_module).__name__} has no batch normalisation with these "
+                "settings; leave the callback out."
+            )
+        means = [part.running_mean for part in self.layers if part.running_mean is not None]
+        if not trainer.ckpt_path and not any(bool(mean.any()) for mean in means):
+            rank_zero_info(
+                "anatozoo: FrozenStatistics holds statistics that nobody has measured, because the fit "
+                "starts from no other weights: give --model.init_weights or --model.encoder_weights."
+            )
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Put the layers into evaluation mode, which ends with each validation."""
+        for part in self.layers:
+            part.eval()

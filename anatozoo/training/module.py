@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -115,7 +115,21 @@ class ZooModule(Predictor, L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step: the method's own terms of the loss, then those of the objectives; logs every term."""
-        step = Step(self, batch, self.answer(batch), self.global_step)
+        steps = [Step(self, part, self.answer(part), self.global_step) for part in self._parts(batch)]
+        terms = [self._terms(step) for step in steps]
+        self._last = steps, terms
+        return self.total(_together(terms, [_size(step.batch) for step in steps]), _size(batch))
+
+    def _parts(self, batch: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]]:
+        """The batch, or its parts if an objective divides it."""
+        found = [(type(each).__name__, parts) for each in self.objectives if (parts := each.parts(batch))]
+        if len(found) > 1:
+            names = " and ".join(name for name, _ in found)
+            raise ConfigError(f"one objective may divide batches, not {names}; leave one out.")
+        return found[0][1] if found else [batch]
+
+    def _terms(self, step: Step) -> dict[str, Tensor]:
+        """All terms of a step's loss: the method's own, then those of the objectives."""
         terms = self.own_terms(step)
         for objective in self.objectives:
             for name, value in objective.terms(step).items():
@@ -125,17 +139,16 @@ class ZooModule(Predictor, L.LightningModule):
                         f"objective {type(objective).__name__}."
                     )
                 terms[name] = value.mean()
-        self._last = step, terms
-        return self.total(terms, _size(batch))
+        return terms
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
-        step, terms = self._last
+        steps, terms = self._last
         del self._last  # it holds the graph of the step
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = (1.0 if scaler is None else scaler.get_scale()) / self.trainer.accumulate_grad_batches
-        scaled = {name: term * scale for name, term in terms.items()}
-        if any(objective.backward(step, scaled) for objective in self.objectives):
+        scaled = [{name: term * scale for name, term in each.items()} for each in terms]
+        if any(objective.backward(steps, scaled) for objective in self.objectives):
             average_gradients(self.parameters())
         else:
             super().backward(loss, *args, **kwargs)
@@ -292,6 +305,17 @@ def links_of(module: type, data: type) -> dict[str, str]:
     if "frame" in ours & theirs:
         found |= {f"frame.{field}": f"frame.{field}" for field in FrameSpec.__dataclass_fields__}
     return found | dict(getattr(module, "extra_links", {}))
+
+
+def _together(terms: Sequence[Mapping[str, Tensor]], sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Means over all items of a batch, from the terms of its parts and their numbers of items."""
+    if len(terms) == 1:
+        return dict(terms[0])
+    found: dict[str, Tensor] = {}
+    for each, size in zip(terms, sizes, strict=True):
+        for name, term in each.items():
+            found[name] = found.get(name, 0) + term * (size / sum(sizes))
+    return found
 
 
 def _size(batch: Mapping[str, Tensor]) -> int:

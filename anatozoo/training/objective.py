@@ -1,6 +1,6 @@
 """Objectives: callbacks that add terms to the loss of any method."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
@@ -55,14 +55,23 @@ class Objective(L.Callback):
         """
         return {}
 
-    def backward(self, step: Step, terms: Mapping[str, Tensor]) -> bool:
+    def parts(self, batch: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]] | None:
+        """Parts of a batch that the network answers one after the other, each with terms of its own.
+
+        Returns:
+            The parts, which hold each item once; None leaves the batch whole. At most one objective of a fit
+            may divide it.
+        """
+        return None
+
+    def backward(self, steps: Sequence[Step], terms: Sequence[Mapping[str, Tensor]]) -> bool:
         """Add to the gradients, ``parameter.grad``, in place of backpropagation.
 
         Args:
-            step: the step.
-            terms: all terms of the loss, averaged over the batch of this process, and scaled as their
-                gradients have to be: by one over the number of batches that are accumulated, and in float16
-                by the scale that the trainer takes out again.
+            steps: the step; where an objective divides the batch, a step for each part.
+            terms: of each of these, all terms of the loss, averaged over its items in this process, and
+                scaled as their gradients have to be: by one over the number of batches that are accumulated,
+                and in float16 by the scale that the trainer takes out again.
 
         Returns:
             Whether it has; at most one objective of a fit may. The module then averages over processes, so

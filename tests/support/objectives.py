@@ -1,6 +1,6 @@
 """Objectives for tests: one that remembers something of each case, one that sets the gradients itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,10 +43,10 @@ class Remembered(Objective):
         self.memory[index] = (self.memory[index] + share) / 2
         return {"remembered": value}
 
-    def backward(self, step: Step, terms: Mapping[str, Tensor]) -> bool:
+    def backward(self, steps: Sequence[Step], terms: Sequence[Mapping[str, Tensor]]) -> bool:
         if self.own_gradients:
-            learnt = [p for p in step.module.parameters() if p.requires_grad]
-            found = torch.autograd.grad(torch.stack(list(terms.values())).sum(), learnt)
+            learnt = [p for p in steps[0].module.parameters() if p.requires_grad]
+            found = torch.autograd.grad(torch.stack(list(terms[0].values())).sum(), learnt)
             for parameter, gradient in zip(learnt, found, strict=True):
                 parameter.grad = gradient + (0 if parameter.grad is None else parameter.grad)
         return self.own_gradients

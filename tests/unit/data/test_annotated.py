@@ -503,6 +503,20 @@ def test_impossible_weights_of_sources_are_refused(tmp_path: Path, balance: Any,
         ready(finish(tmp_path), balance=balance).train_dataloader()
 
 
+def test_all_sources_in_each_batch_need_room_in_it(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        site(tmp_path, name, {"heart": "heart"})
+    finish(tmp_path)
+    for batch in ready(tmp_path, balance="each", batch_size=4, repeat=3).train_dataloader():
+        assert sorted(batch["domain"].tolist()) == [0, 0, 1, 1]
+    with pytest.raises(ConfigError, match=r"batch_size=3 must be a multiple of 2, .* \(north, south\)"):
+        ready(tmp_path, balance="each", batch_size=3).train_dataloader()
+    with pytest.raises(
+        ConfigError, match=r"4 items per epoch, fewer than data\.batch_size=8; raise data\.repeat"
+    ):
+        ready(tmp_path, balance="each", batch_size=8).train_dataloader()
+
+
 def other_site(root: Path, kind: str, name: str) -> None:
     """The site ``south``, whose only organ has a name by its folder, or in a file beside label maps."""
     site(root, "south", {"heart": name if kind == "folders" else "heart"})

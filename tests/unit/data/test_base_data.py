@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anatozoo.data.base import (
     CaseDataset,
+    EachSampler,
     EpochSampler,
     SourceSampler,
     derived_seed,
@@ -65,6 +66,20 @@ def test_sources_are_drawn_alike_by_a_rerun_and_by_all_processes(monkeypatch: py
         )
         large = [item for item in epoch if item < 40]
         assert len(set(large)) == len(large)
+
+
+def shares_of_batches(_: int) -> list[list[int]]:
+    """Sources of the items of each batch of six, as this process has them."""
+    sources = [0] * 20 + [1] * 3 + [2] * 7
+    sampler = EachSampler(sources)
+    drawn = [sources[item] for item in sampler]
+    return [drawn[start : start + 6] for start in range(0, len(drawn) - 5, 6)]
+
+
+def test_each_batch_of_each_process_holds_all_sources_in_equal_shares(tmp_path: Path) -> None:
+    for batches in (shares_of_batches(0), *in_two_processes(shares_of_batches, tmp_path)):
+        assert len(batches) >= 2
+        assert all(sorted(batch) == [0, 0, 1, 1, 2, 2] for batch in batches)
 
 
 def two_epochs(_: int) -> list[list[int]]:

@@ -5,12 +5,13 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.shapevae.data import ShapeVAEDataModule
 from anatozoo.methods.shapevae.module import ShapeVAEModule
-from anatozoo.training.freezing import FrozenStart
+from anatozoo.training.freezing import FrozenStart, FrozenStatistics
 from anatozoo.training.optim import Optim
 from tests.support.chest_data import write_chest_data
 from tests.support.trainers import QUIET
@@ -94,3 +95,46 @@ def test_a_prefix_that_fits_nothing_is_an_error(root: Path, tmp_path: Path) -> N
 def test_nothing_to_freeze_is_an_error(epochs: int, prefixes: list[str]) -> None:
     with pytest.raises(ConfigError, match="FrozenStart needs"):
         FrozenStart(epochs, prefixes)
+
+
+class Normalised(L.LightningModule):
+    def __init__(self, layer: nn.Module, mean: float = 3.0) -> None:
+        super().__init__()
+        self.layer = layer
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.running_mean.fill_(mean)  # type: ignore[union-attr]
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss: Tensor = self.layer(batch).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.layer(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit_normalised(module: Normalised, *callbacks: L.Callback) -> float:
+    trainer = L.Trainer(**QUIET, max_epochs=3, callbacks=list(callbacks))
+    batches = DataLoader(torch.arange(8.0).view(4, 2), batch_size=2)  # type: ignore[arg-type]
+    trainer.fit(module, batches, batches)
+    return float(trainer.callback_metrics["loss"])
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+def test_frozen_statistics_stay_and_are_those_that_training_uses(caplog: pytest.LogCaptureFixture) -> None:
+    free, held = Normalised(nn.BatchNorm1d(2)), Normalised(nn.BatchNorm1d(2))
+    fit_normalised(free)
+    with caplog.at_level("INFO"):
+        fit_normalised(held, FrozenStatistics())
+    assert "nobody has measured" not in caplog.text
+    assert not torch.equal(free.layer.running_mean, torch.full((2,), 3.0))  # type: ignore[arg-type]
+    assert torch.equal(held.layer.running_mean, torch.full((2,), 3.0))  # type: ignore[arg-type]
+    assert not torch.equal(held.layer.weight, torch.ones(2))  # type: ignore[arg-type]
+    with caplog.at_level("INFO"):
+        fit_normalised(Normalised(nn.BatchNorm1d(2), 0.0), FrozenStatistics())
+    assert "statistics that nobody has measured" in caplog.text
+    with pytest.raises(ConfigError, match="Normalised has no batch normalisation"):
+        fit_normalised(Normalised(nn.Linear(2, 2)), FrozenStatistics())
