@@ -195,16 +195,7 @@ class VolumeTask(Predictor):
     def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
         from anatozoo.results.volume import VolumeResult
 
-        look = self._look(stack, None if whole else 1.0)
-        flags: tuple[str, ...] = ()
-        if whole is None and self._reaches_border(look.frame, look.probability):
-            if not self.sees_parts:
-                flags = ("anatomy_at_border",)
-            elif bool((look.probability.argmax(0) > 0).any()):
-                # What is larger than the view is mostly little larger; whole slices take much longer.
-                look = self._look(stack, WIDER)
-            if self.sees_parts and self._reaches_border(look.frame, look.probability):
-                look = self._look(stack, None)
+        look = self._view(stack, whole)
         probability = without_loose_parts(look.probability) if self.one_part else look.probability
         labels = labels_on_grid(probability, look.frame)
         return VolumeResult(
@@ -214,10 +205,23 @@ class VolumeTask(Predictor):
             grid=stack.grid,
             classes=tuple(self.organs),
             label_map=labels,
-            flags=(*stack.flags, *look.flags, *flags, *self._flags(labels)),
+            flags=(*stack.flags, *look.flags, *self._flags(labels)),
             pixels=stack.pixels,
             **self._votes(look),
         )
+
+    def _view(self, stack: "GridImage", whole: bool | None) -> Look:
+        """The view that the anatomy needs, see `predict`."""
+        look = self._look(stack, None if whole else 1.0)
+        if whole is None and self._reaches_border(look.frame, look.probability):
+            if not self.sees_parts:
+                look = replace(look, flags=(*look.flags, "anatomy_at_border"))
+            elif bool((look.probability.argmax(0) > 0).any()):
+                # What is larger than the view is mostly little larger; whole slices take much longer.
+                look = self._look(stack, WIDER)
+            if self.sees_parts and self._reaches_border(look.frame, look.probability):
+                look = self._look(stack, None)
+        return look
 
     def _votes(self, look: Look) -> dict[str, Any]:
         """What the members of an ensemble say, see `anatozoo.results.votes.Votes`; else empty."""
