@@ -5,16 +5,17 @@
     python experiments/orthogonal_evidence.py --root FOLDER --work WORK --report --out docs/evidence
 
 After Larrazabal et al., "Orthogonal Ensemble Networks for Biomedical Image Segmentation", MICCAI 2021, on
-another data set: abnormal FLAIR signal of lower-grade gliomas in slices of 128 x 128, most of which show none.
-An arm is the U-Net of ``unet/lgg.yaml`` with the Dice loss alone (random), with 0.1 of self-orthogonality
-(self), or with 0.1 of inter-orthogonality besides (inter), where each member keeps away from those before it. A
-run trains five members one after another; members of one number have the same start and the same batches in
-all arms. Nothing is chosen on the validation patients: settings were fixed beforehand, and the averaged weights
-of the last steps are measured.
+another data set: abnormal FLAIR signal of lower-grade gliomas in slices of 128 x 128, most of which show
+none. An arm is the U-Net of ``unet/lgg.yaml`` with the Dice loss alone (random), with 0.1 of
+self-orthogonality (self), or with 0.1 of inter-orthogonality besides (inter), where each member keeps away
+from those before it. A run trains five members one after another; members of one number have the same start
+and the same batches in all arms. Nothing is chosen on the validation patients: settings were fixed
+beforehand, and the averaged weights of the last steps are measured.
 
-Ensembles of 1 and 3 are the mean over all choices of so many of the five members. Dice, Brier and the Brier score
-of the pixels of tumour alone (stratified) are of all pixels of a patient, in the frame of the network, then means
-over patients. A member is kept in a folder of `--work` and trained once; a run's numbers are a file.
+Ensembles of 1 and 3 are the mean over all choices of so many of the five members. Dice, Brier and the Brier
+score of the pixels of tumour alone (stratified) are of all pixels of a patient, in the frame of the network,
+then means over patients. A member is kept in a folder of `--work` and trained once; a run's numbers are a
+file.
 """
 
 import argparse
@@ -82,7 +83,9 @@ def data_of(options: argparse.Namespace) -> UNetDataModule:
     return data
 
 
-def fit(arm: str, run: int, earlier: Sequence[Path], data: UNetDataModule, options: argparse.Namespace) -> Any:
+def fit(
+    arm: str, run: int, earlier: Sequence[Path], data: UNetDataModule, options: argparse.Namespace
+) -> Any:
     """Train the member that follows the earlier ones."""
     L.seed_everything(100 * run + len(earlier), verbose=False)
     model = dict(shipped()["model"])
@@ -91,7 +94,7 @@ def fit(arm: str, run: int, earlier: Sequence[Path], data: UNetDataModule, optio
     weights = ARMS[arm]
     members = [str(folder) for folder in earlier] if weights[1] else []
     objectives = [Orthogonal(*weights, members=members)] if any(weights) else []
-    trainer = trainer_of(options.steps, *objectives, enable_checkpointing=False)
+    trainer = trainer_of(options.steps, *objectives, precision=options.precision, enable_checkpointing=False)
     trainer.fit(module, data)
     return module.eval()
 
@@ -120,7 +123,7 @@ def probabilities(model: Any, items: Any, batch: int) -> Array:
     found = []
     for start in range(0, len(items), batch):
         images = [items[index]["image"] for index in range(start, min(start + batch, len(items)))]
-        found.append(model(torch.stack(images)).softmax(1)[:, 1].numpy())
+        found.append(model(torch.stack(images)).sigmoid()[:, 0].numpy())
     return np.concatenate(found)
 
 
@@ -160,7 +163,7 @@ def do(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) ->
         ConfigError: the file is of a run with other settings.
     """
     path = options.work / f"{arm}_{run}.json"
-    settings = {name: getattr(options, name) for name in ("size", "steps", "batch")}
+    settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
             raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
@@ -209,13 +212,18 @@ def of_patients(runs: Sequence[Mapping[str, Any]], arm: str, size: int, metric: 
     return np.array([[row[metric] for row in run["rows"] if row["size"] == size] for run in mine])
 
 
-def compared(runs: Sequence[Mapping[str, Any]], pair: tuple[str, str], size: int, metric: str) -> dict[str, Any]:
+def compared(
+    runs: Sequence[Mapping[str, Any]], pair: tuple[str, str], size: int, metric: str
+) -> dict[str, Any]:
     """The first arm minus the second: mean, p over runs (paired t) and over patients (Wilcoxon)."""
     from scipy.stats import ttest_rel
 
     by_run = [{run["run"]: run for run in runs if run["arm"] == arm} for arm in pair]
     shared = sorted(set(by_run[0]) & set(by_run[1]))
-    one, other = (of_patients([each[n] for n in shared], arm, size, metric) for each, arm in zip(by_run, pair, strict=True))
+    one, other = (
+        of_patients([each[n] for n in shared], arm, size, metric)
+        for each, arm in zip(by_run, pair, strict=True)
+    )
     p = float(ttest_rel(one.mean(1), other.mean(1)).pvalue) if len(shared) > 1 else None
     cases = paired(one.mean(0) - other.mean(0))
     return {"runs": len(shared), "difference": cases["difference"], "p_runs": p, "p_cases": cases["p"]}
@@ -272,9 +280,9 @@ def report(record: Mapping[str, Any]) -> str:
         "# Orthogonal ensembles on FLAIR slices, validation patients",
         "",
         f"{record['slices_of_training']} slices of training, {record['patients']} patients of validation, "
-        f"{settings['size']} x {settings['size']} pixels, {settings['steps']} steps of {settings['batch']} for each "
-        f"of {record['members']} members; mean ± standard deviation over runs; ensembles of 1, 3 and 5 members. "
-        f"`{record['command']}`",
+        f"{settings['size']} x {settings['size']} pixels, {settings['steps']} steps of {settings['batch']} for "
+        f"each of {record['members']} members; mean ± standard deviation over runs; ensembles of 1, 3 and 5 "
+        f"members. `{record['command']}`",
         "",
         f"Stratified Brier score of five members (lower is better): {best}.",
         "",
@@ -282,7 +290,9 @@ def report(record: Mapping[str, Any]) -> str:
         "",
         "## How far the members differ",
         "",
-        *table_lines(["arm", "mean abs. cosine of filters", "disagreement", "variance on wrong pixels"], apart),
+        *table_lines(
+            ["arm", "mean abs. cosine of filters", "disagreement", "variance on wrong pixels"], apart
+        ),
     ]
     for name, tests in record["tests"].items():
         shown = [
@@ -298,16 +308,19 @@ def report(record: Mapping[str, Any]) -> str:
 def _run(text: str) -> tuple[str, int]:
     arm, _, number = text.partition(":")
     if arm not in ARMS or not number.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be ARM:RUN, such as inter:1; arms: {', '.join(ARMS)}.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be ARM:RUN, such as inter:1; arms: {', '.join(ARMS)}."
+        )
     return arm, int(number)
 
 
 def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
     parser = options_of_fits(__doc__)
-    parser.set_defaults(size=128, batch=16)
+    parser.set_defaults(size=128, batch=8)
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each member (default: {STEPS})")
+    parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
     every = [(arm, run) for run in RUNS for arm in ARMS]
     parser.add_argument("--only", nargs="+", type=_run, default=every, metavar="ARM:RUN", help="these runs")
     parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
@@ -320,7 +333,9 @@ def main() -> None:
         for arm, run in options.only:
             do(arm, run, data, options)
         return
-    command = "python experiments/orthogonal_evidence.py --root FOLDER --work WORK --report --out docs/evidence"
+    command = (
+        "python experiments/orthogonal_evidence.py --root FOLDER --work WORK --report --out docs/evidence"
+    )
     record = record_of(read_runs(options.work), command)
     text = report(record)
     print(text)

@@ -41,7 +41,5 @@ def run(args: argparse.Namespace) -> int:
     """
     from anatozoo.training.export import export_ensemble
 
-    print(
-        export_ensemble(args.members, args.name, args.to, version=args.version, images=args.golden_image)
-    )
+    print(export_ensemble(args.members, args.name, args.to, version=args.version, images=args.golden_image))
     return 0

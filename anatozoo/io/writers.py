@@ -174,7 +174,7 @@ def write_label_png(
 def write_volume(
     path: str | os.PathLike[str], labels: npt.NDArray[Any], spacing_mm: tuple[float, float] | None
 ) -> Path:
-    """Write a map ``(H, W)``, such as labels in uint8, as 2-D NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
+    """Write a map ``(H, W)``, such as labels, as 2-D NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
 
     Where the spacing is unknown, NIfTI says so by its unit code "unknown" (0) beside a voxel size of 1.
 

@@ -68,14 +68,17 @@ def squared_cosines(filters: Tensor, others: Tensor | None = None) -> tuple[Tens
         others: (K, F, D), those of K networks; None is none.
 
     Returns:
-        ``½ Σ_{i≠j} cos²`` within the layer, and ``Σ_ij cos²``, on average over the networks (0 without any).
+        Scalars with a gradient for `filters`: ``½ Σ_{i≠j} cos²`` within the layer, and ``Σ_ij cos²``, on
+        average over the networks (0 without any).
     """
-    count = len(filters)
-    both = filters if others is None else torch.cat([filters, others.flatten(0, 1)])
-    squares = (filters @ both.T).square()
+    count, fixed = len(filters), filters.detach()
+    both = fixed if others is None else torch.cat([fixed, others.flatten(0, 1)])
+    squares = (filters @ both.T).float().square()
     within = squares[:, :count]
     # The diagonal is subtracted rather than taken for 1: a filter of zeros has no direction.
-    inner = (within.sum() - within.diagonal().sum()) / 2
+    half = (within.sum() - within.diagonal().sum()) / 2
+    # Both factors of the product move, and symmetrically: the second one's gradient costs no second product.
+    inner = 2 * half - half.detach()
     between = squares[:, count:].sum() / (1 if others is None else len(others))
     return inner, between
 

@@ -48,7 +48,8 @@ class Orthogonal(Objective):
     ) -> None:
         if self_weight < 0 or inter_weight < 0:
             raise ConfigError(
-                f"self_weight={self_weight} and inter_weight={inter_weight} of Orthogonal must not be negative."
+                f"self_weight={self_weight} and inter_weight={inter_weight} of Orthogonal must not be "
+                "negative."
             )
         self.self_weight, self.inter_weight = self_weight, inter_weight
         self.members, self.layers = list(members), list(layers)
@@ -104,16 +105,11 @@ class Orthogonal(Objective):
             weights["inter_orthogonality"] = self.inter_weight
         if not any(weights.values()):
             return {}
-        first = step.module.get_submodule(self._names[0]).weight
-        # Sums of many small squares: rounding in half precision would lose them.
-        with torch.autocast(first.device.type, enabled=False):
-            found = [
-                squared_cosines(
-                    unit_filters(step.module.get_submodule(name).weight), self._filters.get(name)
-                )
-                for name in self._names
-            ]
-            sums = [torch.stack(values).sum() for values in zip(*found, strict=True)]
+        found = [
+            squared_cosines(unit_filters(step.module.get_submodule(name).weight), self._filters.get(name))
+            for name in self._names
+        ]
+        sums = [torch.stack(values).sum() for values in zip(*found, strict=True)]
         return {
             name: weight * value
             for (name, weight), value in zip(weights.items(), sums, strict=False)

@@ -1,5 +1,6 @@
 """The members of an ensemble: built from their settings, checked to go together, and their mean."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +15,8 @@ from anatozoo.zoo.registry import find_method
 
 Model = TypeVar("Model", LabelTask, VolumeTask)
 Member = dict[str, Any]
-"""A member in ``config.json``: ``name``, ``version`` and ``sha256`` of the checkpoint that it was made of, for
-people to know it again, and ``method`` and ``settings``, which make its network."""
+"""A member in ``config.json``: ``name``, ``version`` and ``sha256`` of the checkpoint that it was made of, by
+which people know it again, and ``method`` and ``settings``, which make its network."""
 MOST = 100
 """Members at most."""
 
@@ -37,7 +38,7 @@ class MeanOfMembers(nn.Module):
         logits = torch.stack([member(image).float() for member in self.members])
         if self.independent:
             return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
-        return logits.log_softmax(2).logsumexp(0) - torch.tensor(float(len(self.members))).log()
+        return logits.log_softmax(2).logsumexp(0) - math.log(len(self.members))
 
 
 def build_members(members: Sequence[Mapping[str, Any]], kind: type[Model]) -> list[Model]:
@@ -65,8 +66,8 @@ def build_members(members: Sequence[Mapping[str, Any]], kind: type[Model]) -> li
         cls = entry.model_class()
         if not issubclass(cls, kind) or entry.package == __package__:
             raise ConfigError(
-                f"{name} is of the method {method}, which cannot be a member here: members of an ensemble are "
-                f"single networks that give {'labels of images' if kind is LabelTask else 'labels of volumes'}."
+                f"{name} is of the method {method}, which cannot be a member here: members of an ensemble "
+                f"are single networks that give labels of {'images' if kind is LabelTask else 'volumes'}."
             )
         try:
             built.append((name, cls(**settings)))
@@ -95,7 +96,7 @@ def check_together(members: Sequence[tuple[str, LabelTask | VolumeTask]]) -> Non
             if ours != theirs:
                 raise ConfigError(
                     f"{first} and {name} cannot be members of one ensemble: they differ in their {what}, "
-                    f"{ours} and {theirs}. Members have the same organs, in the same order, and the same frame."
+                    f"{ours} and {theirs}. Members have the same organs, in one order, and the same frame."
                 )
 
 

@@ -119,7 +119,9 @@ def test_pictures_show_where_members_differ(made: tuple[list[str], Path]) -> Non
     assert result._repr_png_() != flat._repr_png_()
     assert len(result.plot().axes[0].images) == len(flat.plot().axes[0].images) + 1
     with pytest.raises(GeometryError, match="belong together"):
-        LabelResult("a", "1", "b", (4, 4), None, label_map=np.zeros((4, 4), np.uint8), classes=("a",), members=2)
+        LabelResult(
+            "a", "1", "b", (4, 4), None, label_map=np.zeros((4, 4), np.uint8), classes=("a",), members=2
+        )
 
 
 def test_volumes(tmp_path: Path) -> None:
