@@ -275,16 +275,16 @@ def report(record: Mapping[str, Any]) -> str:
     heads = [f"{words[metric]}, {size}" for metric in METRICS for size in SIZES]
     rows = [[arm, *(_cell(v[f"{m}/{s}"]) for m in METRICS for s in SIZES)] for arm, v in means.items()]
     apart = [[arm, *(_cell(v[name]) for name in DIVERSITY)] for arm, v in means.items()]
-    best = ", ".join(f"{arm} {v['brier_foreground/5']['mean']:.4f}" for arm, v in means.items())
+    best = ", ".join(f"{arm} {v[f'brier_foreground/{SIZES[-1]}']['mean']:.4f}" for arm, v in means.items())
     lines = [
         "# Orthogonal ensembles on FLAIR slices, validation patients",
         "",
         f"{record['slices_of_training']} slices of training, {record['patients']} patients of validation, "
         f"{settings['size']} x {settings['size']} pixels, {settings['steps']} steps of {settings['batch']} for "
-        f"each of {record['members']} members; mean ± standard deviation over runs; ensembles of 1, 3 and 5 "
-        f"members. `{record['command']}`",
+        f"each of {record['members']} members; mean ± standard deviation over runs; columns say how many vote. "
+        f"`{record['command']}`",
         "",
-        f"Stratified Brier score of five members (lower is better): {best}.",
+        f"Stratified Brier score of {SIZES[-1]} members (lower is better): {best}.",
         "",
         *table_lines(["arm", *heads], rows),
         "",
