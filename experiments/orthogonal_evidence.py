@@ -280,8 +280,9 @@ def report(record: Mapping[str, Any]) -> str:
         "# Orthogonal ensembles on FLAIR slices, validation patients",
         "",
         f"{record['slices_of_training']} slices of training, {record['patients']} patients of validation, "
-        f"{settings['size']} x {settings['size']} pixels, {settings['steps']} steps of {settings['batch']} for "
-        f"each of {record['members']} members; mean ± standard deviation over runs; columns say how many vote. "
+        f"{settings['size']} x {settings['size']} pixels, {settings['steps']} steps of "
+        f"{settings['batch']} for each of {record['members']} members; mean ± standard deviation over runs; "
+        "columns say how many members vote. "
         f"`{record['command']}`",
         "",
         f"Stratified Brier score of {SIZES[-1]} members (lower is better): {best}.",
