@@ -47,6 +47,7 @@ formats (* marks the defaults):
                  csv (landmarks), chexmask (run lengths of lungs and heart of
                  all images, in chexmask.csv)
   of a volume    nifti*, mha (label mask), picture* (slices), json*
+  of ensembles   variance too (where members differ)
   landmarks      json*, and as of a segmentation
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)

@@ -172,15 +172,15 @@ def write_label_png(
 
 
 def write_volume(
-    path: str | os.PathLike[str], labels: npt.NDArray[np.uint8], spacing_mm: tuple[float, float] | None
+    path: str | os.PathLike[str], labels: npt.NDArray[Any], spacing_mm: tuple[float, float] | None
 ) -> Path:
-    """Write a label map ``(H, W)`` uint8 as 2-D NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
+    """Write a map ``(H, W)``, such as labels, as 2-D NIfTI (``.nii``, ``.nii.gz``) or MetaImage (``.mha``).
 
     Where the spacing is unknown, NIfTI says so by its unit code "unknown" (0) beside a voxel size of 1.
 
     Args:
         path: the file; its suffix chooses the format.
-        labels: labels, 0 for background.
+        labels: the map.
         spacing_mm: ``(x, y)`` millimetres per pixel, or None.
 
     Raises:

@@ -26,7 +26,7 @@ MAIN = (
 """Metrics in the order in which people look for them; those not named here follow."""
 BARE = (
     "dice", "dice_before", "dice_clean", "dice_autoencoder", "similarity", "code_distance",
-    "psnr", "ssim", "psnr_gain", "ssim_gain",
+    "psnr", "ssim", "psnr_gain", "ssim_gain", "disagreement",
 )  # fmt: skip
 """Metrics whose names have neither an organ nor a unit."""
 _UNITS = ("_px", "_px2", "_mm", "_percent")

@@ -2,6 +2,8 @@
 
 from anatozoo.objectives.agreement import Agreement
 from anatozoo.objectives.entropy import MEEP
+from anatozoo.objectives.orthogonal import Orthogonal
 from anatozoo.objectives.shape_prior import ShapePrior
 
 __all__ = ["MEEP", "Agreement", "ShapePrior"]
+__all__ = ["MEEP", "Orthogonal", "ShapePrior"]

@@ -6,14 +6,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.results.base import read_only
+from anatozoo.results.base import Formats, read_only
 from anatozoo.results.segmentation import Outlines, SegmentationResult
+from anatozoo.results.votes import Variance, Votes, spread, with_variance
 
 Labels = npt.NDArray[np.uint8]
 
@@ -45,10 +46,13 @@ class LabelMap:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelResult(LabelMap, SegmentationResult):
+class LabelResult(LabelMap, Votes, SegmentationResult):
     """Organs on one image as a label map, on the grid of the given image.
 
+    Those of ensembles also hold what `Votes` says, and `save` knows ``"variance"``, a file of that map.
+
     Attributes:
+        voted_formats: the formats of ensembles' results.
         label_map: ``(H, W)`` uint8 on the source grid, 0 for background and 1, 2, ... for `classes`,
             read-only.
         classes: organs of the label map, in the order of their labels.
@@ -57,6 +61,8 @@ class LabelResult(LabelMap, SegmentationResult):
         GeometryError: size, spacing, pixels and label map contradict, or a label has no class.
     """
 
+    voted_formats: ClassVar[Formats] = with_variance(SegmentationResult.formats)
+
     label_map: Labels = field(repr=False)
     classes: tuple[str, ...]
 
@@ -64,6 +70,7 @@ class LabelResult(LabelMap, SegmentationResult):
         self._put(classes=tuple(self.classes))
         super().__post_init__()
         self._put(label_map=checked_labels(self.label_map, self.size[::-1], self.classes))
+        self.check_votes(self.size[::-1], self.voted_formats)
 
     @property
     def mask(self) -> Labels:
@@ -75,6 +82,14 @@ class LabelResult(LabelMap, SegmentationResult):
         from anatozoo.results.draw.style import mask_outlines
 
         return {organ: mask_outlines(mask) for organ, mask in self.masks.items()}
+
+    def heat(self) -> Variance | None:
+        """Of ensembles the standard deviation of the members' probabilities, relative to the largest one."""
+        return None if self.variance is None else spread(self.variance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `SegmentationResult.to_dict` says, of ensembles also members, disagreement and variance."""
+        return super().to_dict() | self.votes_dict()
 
 
 def checked_labels(

@@ -131,6 +131,10 @@ class SegmentationResult(Result):
         """Bands of uncertainty around contours, quadrilaterals ``(N, 4, 2)``, where they are known."""
         return {}
 
+    def heat(self) -> npt.NDArray[np.float32] | None:
+        """How far predictions of a pixel differ, ``(H, W)`` in 0..1 for pictures, where that is known."""
+        return None
+
     @property
     def labels(self) -> dict[str, int]:
         """Value of each organ in `mask`; 0 is background."""

@@ -14,19 +14,22 @@ from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
 from anatozoo.results.base import Formats, GridResult, Names, write_grid, write_json, write_picture
 from anatozoo.results.labels import LabelMap, Labels, checked_labels
+from anatozoo.results.votes import Votes, spread, with_variance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeResult(LabelMap, GridResult):
+class VolumeResult(LabelMap, Votes, GridResult):
     """Organs in a volume as a label map, on the grid of the given volume.
 
     `save` knows ``"nifti"`` or ``"mha"`` (``_mask.nii.gz``, ``_mask.mha``, the labels with spacing, origin
-    and directions), ``"picture"`` (``_slices.png``, the plot) and ``"json"``.
+    and directions), ``"picture"`` (``_slices.png``, the plot) and ``"json"``; of ensembles, which also hold
+    what `Votes` says, ``"variance"`` (``_variance.nii.gz``).
 
     Attributes:
+        voted_formats: the formats of ensembles' results.
         classes: organs in the order of their labels 1, 2, ...
         label_map: (D, H, W) uint8, 0 for background, read-only.
         pixels: (D, H, W) float32 of the volume for plotting, or None.
@@ -46,6 +49,7 @@ class VolumeResult(LabelMap, GridResult):
         },
         default=("nifti", "picture", "json"),
     )
+    voted_formats: ClassVar[Formats] = with_variance(formats)
     head: ClassVar[Names] = (*GridResult.head, "labels", "voxels")
     dpi: ClassVar[int] = 100
 
@@ -61,6 +65,7 @@ class VolumeResult(LabelMap, GridResult):
         self._put(label_map=checked_labels(self.label_map, self.grid.shape, self.classes))
         if self.pixels is not None and self.pixels.shape != self.grid.shape:
             raise GeometryError(f"pixels of shape {self.pixels.shape} do not fit {self.grid.shape}.")
+        self.check_votes(self.grid.shape, self.voted_formats)
 
     @property
     def mask(self) -> Labels:
@@ -89,11 +94,13 @@ class VolumeResult(LabelMap, GridResult):
         """Draw up to 40 slices with the contours of the organs, preferably those with the anatomy."""
         from anatozoo.results.draw.volume import plot_volume
 
-        return self._titled(plot_volume(self.label_map, self.classes, self.pixels, self.spacing_mm))
+        heat = None if self.variance is None else spread(self.variance)
+        return self._titled(plot_volume(self.label_map, self.classes, self.pixels, self.spacing_mm, heat))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the voxels as JSON values; null where millimetres are unknown."""
         volumes = self.volumes_ml
         return super().to_dict() | {
-            "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()}
+            "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()},
+            **self.votes_dict(),
         }

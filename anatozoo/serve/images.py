@@ -11,6 +11,7 @@ from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
 from anatozoo.results.contours import ContourResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
@@ -22,6 +23,8 @@ from anatozoo.tasks.chest_cases import spread_numbers
 
 SPREAD = ("sigma_px",)
 """Columns of a run that draws samples of the latent code."""
+DIFFER = ("disagreement",)
+"""Columns of a run of an ensemble."""
 
 
 class SegmentImages(FileTask[Image, SegmentationResult]):
@@ -49,6 +52,9 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
             self.formats = ContourResult.dual_formats
         if getattr(model, "samples", None) is not None:
             self.layout = replace(self.layout, numbers=SPREAD)  # type: ignore[misc]
+        if getattr(model, "votes", False):
+            self.formats = LabelResult.voted_formats
+            self.layout = replace(self.layout, numbers=DIFFER)  # type: ignore[misc]
 
     def read(self, job: Job[Path]) -> Image:
         """Read a radiograph."""
@@ -68,7 +74,8 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     ) -> dict[str, str]:
         """Write mask, overlay, landmarks and JSON, with the image's name alone for its path."""
         replace(result, image=job.source.name).save(folder, formats, job.stem)
-        return {name: f"{value:.6g}" for name, value in spread_numbers(result).items() if name in SPREAD}
+        numbers = spread_numbers(result).items()
+        return {name: f"{value:.6g}" for name, value in numbers if name in self.layout.numbers}
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Put the tables of CheXmask, one for each image, together in ``chexmask.csv``."""

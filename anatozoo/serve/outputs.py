@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.field import RegistrationResult
+from anatozoo.results.labels import LabelResult
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
@@ -20,7 +21,9 @@ QUALITIES = replace(QualityResult.formats, default=("json",))
 EVERY = (
     SegmentationResult.formats,
     ContourResult.dual_formats,
+    LabelResult.voted_formats,
     VolumeResult.formats,
+    VolumeResult.voted_formats,
     RepairResult.formats,
     RepairResult.volume_formats,
     RegistrationResult.formats,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
+from anatozoo.serve.images import DIFFER
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
 from anatozoo.serve.plan import Job
@@ -61,6 +62,17 @@ class SegmentVolumes(VolumeTask):
         "results to {then}."
     )
     formats = VolumeResult.formats
+
+    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(model, found, options)
+        if getattr(model, "votes", False):
+            self.formats = VolumeResult.voted_formats
+            self.layout = replace(self.layout, numbers=DIFFER)  # type: ignore[misc]
+
+    def save(self, result: Any, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
+        """Write labels, picture and JSON; of ensembles the row also says how far the members differ."""
+        row = super().save(result, job, folder, formats)
+        return row | {name: f"{value:.6g}" for name, value in result.votes_row().items()}
 
 
 class RestoreVolumes(VolumeTask):

@@ -12,7 +12,9 @@ from anatozoo.frames.geometry import Geometry
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case, Row
 from anatozoo.metrics.chest import FRAME, comparable, draw_masks, scale_points, to_frame
+from anatozoo.metrics.tables import with_facts
 from anatozoo.results.contours import ContourResult
+from anatozoo.results.votes import Votes
 from anatozoo.tasks.trials import Judge, Trial
 
 if TYPE_CHECKING:
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 
 
 def identity_of(case: DataCase) -> Row:
-    """``id``, ``patient``, ``split``, ``dataset``, ``sex``, ``age`` and ``view``; None where unknown."""
+    """``id``, ``patient``, ``split``, ``dataset``, ``sex``, ``age`` and ``view``, None where unknown.
+
+    Then the case's other facts, such as the further columns of a manifest.
+    """
     known = {"id": case.id, "patient": case.subject, "split": case.split, "dataset": case.domain}
-    return known | {name: case.facts.get(name) for name in METADATA}
+    known |= {name: case.facts.get(name) for name in METADATA}
+    return with_facts(known, {name: fact for name, fact in case.facts.items() if name not in METADATA})
 
 
 def chest_trials(
@@ -67,10 +73,14 @@ def compared(drawn: Drawn, result: SegmentationResult, how: Conditions) -> Case:
 def spread_numbers(result: SegmentationResult, scale: float = 1.0) -> dict[str, float]:
     """``sigma_px``, the mean standard deviation of a result's landmarks, and that of each organ.
 
+    Of ensembles' label maps ``disagreement``, see `anatozoo.results.votes.Votes`.
+
     Args:
-        result: a result; without samples of the latent code there are no numbers.
+        result: a result; without samples of the latent code or members there are no numbers.
         scale: pixels of the comparison for each pixel of the result.
     """
+    if isinstance(result, Votes):
+        return result.votes_row()
     if not isinstance(result, ContourResult) or result.sigma_px is None or result.organ_sigma_px is None:
         return {}
     organs = {f"sigma_px/{organ}": value * scale for organ, value in result.organ_sigma_px.items()}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,23 @@ OVERLAP = 0.25
 """Overlap of neighbouring windows, as a share of their size."""
 ORDERS_AGREE = 0.7
 """Results are flagged if an organ's Dice between the two orders of slices is lower."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model sees of a volume.
+
+    Attributes:
+        frame: the frame that it looked at.
+        probability: (1 + organs, ...) in it.
+        flags: remarks.
+        votes: of ensembles, the probabilities of each member (members, 1 + organs, ...).
+    """
+
+    frame: Frame
+    probability: npt.NDArray[np.float32]
+    flags: tuple[str, ...] = ()
+    votes: npt.NDArray[np.float32] | None = None
 
 
 class VolumeTask(Predictor):
@@ -159,7 +177,12 @@ class VolumeTask(Predictor):
 
         image = read_volume(case, how)
         truth, grid = case.read_labels(self.organs, image.grid)
-        return image, lambda result: organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
+
+        def judge(result: "VolumeResult") -> "Case":
+            found = organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
+            return replace(found, numbers={**found.numbers, **result.votes_row()})
+
+        return image, judge
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that is free to share, for the golden test: the one with the most segmented voxels."""
@@ -172,18 +195,9 @@ class VolumeTask(Predictor):
     def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
         from anatozoo.results.volume import VolumeResult
 
-        frame, probability, flags = self._look(stack, None if whole else 1.0)
-        if whole is None and self._reaches_border(frame, probability):
-            if not self.sees_parts:
-                flags = (*flags, "anatomy_at_border")
-            elif bool((probability.argmax(0) > 0).any()):
-                # What is larger than the view is mostly little larger; whole slices take much longer.
-                frame, probability, flags = self._look(stack, WIDER)
-            if self.sees_parts and self._reaches_border(frame, probability):
-                frame, probability, flags = self._look(stack, None)
-        if self.one_part:
-            probability = without_loose_parts(probability)
-        labels = labels_on_grid(probability, frame)
+        look = self._view(stack, whole)
+        probability = without_loose_parts(look.probability) if self.one_part else look.probability
+        labels = labels_on_grid(probability, look.frame)
         return VolumeResult(
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
@@ -191,14 +205,30 @@ class VolumeTask(Predictor):
             grid=stack.grid,
             classes=tuple(self.organs),
             label_map=labels,
-            flags=(*stack.flags, *flags, *self._flags(labels)),
+            flags=(*stack.flags, *look.flags, *self._flags(labels)),
             pixels=stack.pixels,
+            **self._votes(look),
         )
 
-    def _look(
-        self, stack: "GridImage", part: float | None
-    ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
-        """A frame, the probabilities (1 + organs, ...) in it, and flags.
+    def _view(self, stack: "GridImage", whole: bool | None) -> Look:
+        """The view that the anatomy needs, see `predict`."""
+        look = self._look(stack, None if whole else 1.0)
+        if whole is None and self._reaches_border(look.frame, look.probability):
+            if not self.sees_parts:
+                look = replace(look, flags=(*look.flags, "anatomy_at_border"))
+            elif bool((look.probability.argmax(0) > 0).any()):
+                # What is larger than the view is mostly little larger; whole slices take much longer.
+                look = self._look(stack, WIDER)
+            if self.sees_parts and self._reaches_border(look.frame, look.probability):
+                look = self._look(stack, None)
+        return look
+
+    def _votes(self, look: Look) -> dict[str, Any]:
+        """What the members of an ensemble say, see `anatozoo.results.votes.Votes`; else empty."""
+        return {}
+
+    def _look(self, stack: "GridImage", part: float | None) -> Look:
+        """Look at a volume.
 
         Args:
             stack: the stack.
@@ -212,11 +242,11 @@ class VolumeTask(Predictor):
             frame = type(frame)(frame.grid, (frame.shape[0], *view), frame.matrix)
         image = frame.image(stack.pixels)
         if not isinstance(frame, StackFrame) or frame.order_known:
-            return frame, self._probability(image), ()
+            return Look(frame, self._probability(image))
         one = self._turned_probability(image)
         other = frame.unreversed(self._turned_probability(frame.reversed().image(stack.pixels)))
         flags = () if orders_agree(one, other) else ("slice_order_uncertain",)
-        return frame, (one + other) / 2, flags
+        return Look(frame, (one + other) / 2, flags)
 
     def _turned_probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The mean of the probabilities of an image (D, H, W) and of the same turned by half a turn.

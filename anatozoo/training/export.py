@@ -1,4 +1,4 @@
-"""Export a training run of any method as a checkpoint folder, for ``anatozoo export``.
+"""Export a training run, or an ensemble of checkpoints, as a checkpoint folder.
 
 The weights are stored in float16. The golden test stores an input and the result of these weights for it.
 """
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anatozoo.errors import ConfigError
-from anatozoo.zoo.checkpoint import build_module, method_of, write_checkpoint_folder
+from anatozoo.zoo.checkpoint import build_module, method_of, settings_of, write_checkpoint_folder
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
-from anatozoo.zoo.hub import load_run
+from anatozoo.zoo.hub import load, load_run
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
 from anatozoo.zoo.spec import is_name
 
@@ -88,6 +88,67 @@ def export_run(
     if organs is not None:
         module = _restricted(module, method, organs)
     write_checkpoint_folder(module, folder, name=name, version=version)
+    _write_golden(folder, name, images)
+    return folder
+
+
+def export_ensemble(
+    sources: Sequence[str | Path],
+    name: str,
+    folder: Path,
+    *,
+    version: str = "1.0.0",
+    images: Sequence[Path] = (),
+) -> Path:
+    """Write the checkpoint folder of an ensemble, with its golden test; the members' weights are in it.
+
+    Args:
+        sources: its members: checkpoint names, folders or ``.ckpt`` files. Of an ensemble, its members.
+        name: name of the checkpoint, ``ensemble-<data>``, or as one of the members' method.
+        folder: where to write.
+        version: three numbers.
+        images: as for `export_run`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: there are fewer than two members, one is named twice, they differ in kind, organs or
+            frame, or the name does not fit.
+        AnatozooError: a member cannot be loaded, a picture cannot be read, or the folder cannot be written.
+    """
+    from anatozoo.tasks.volumes import VolumeTask
+
+    parts = [pair for source in sources for pair in _members_of(load(source, trainable=False))]
+    members = [member for member, _ in parts]
+    digests = [member["sha256"] for member in members]
+    if twice := [member["name"] for i, member in enumerate(members) if digests[i] in digests[:i]]:
+        raise ConfigError(f"{twice[0]} is a member twice; name each member once.")
+    method = "volumeensemble" if parts and isinstance(parts[0][1], VolumeTask) else "ensemble"
+    ensemble = find_method(method).model_class()(members=members)
+    for own, (_, part) in zip(ensemble.network.members, parts, strict=True):
+        own.load_state_dict(part.state_dict())
+    write_checkpoint_folder(ensemble, folder, name=name, version=version)
+    _write_golden(folder, name, images)
+    return folder
+
+
+def _members_of(model: Any) -> "list[tuple[dict[str, Any], Any]]":
+    """A model as a member of an ensemble, how it is built and itself; those of an ensemble one by one."""
+    if getattr(model, "votes", False):
+        return list(zip(model.members, model.network.members, strict=True))
+    member = {
+        "name": model.checkpoint_name,
+        "version": model.checkpoint_version,
+        "sha256": model.weights_digest,
+        "method": method_of(model),
+        "settings": settings_of(model),
+    }
+    return [(member, model)]
+
+
+def _write_golden(folder: Path, name: str, images: Sequence[Path]) -> None:
+    """Write the golden test of a checkpoint's folder, of the user's images or one that the method offers."""
     stored = build_module(folder)
     pictures = [golden_picture(path) for path in images]
     frame = getattr(stored, "frame", None)  # modules of other packages may have none
@@ -95,7 +156,6 @@ def export_run(
     metric = hasattr(stored, "golden_input") and getattr(frame, "fit", None) == "spacing"
     spacing = getattr(frame, "spacing_mm", None) if metric else None
     write_golden(stored, _golden_input(stored, name, pictures), folder, spacing_mm=spacing)
-    return folder
 
 
 def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -> "LightningModule":
@@ -124,7 +184,7 @@ def _golden_input(
     if hasattr(module, "golden_input"):
         offered: np.ndarray | Mapping[str, np.ndarray] = module.golden_input()
         return offered
-    kind = describe_method(method_of_name(name)).kind
+    kind = describe_method(method_of(module)).kind
     if kind is not None and kind.takes == ("image",):
         return golden_radiograph()
     raise ConfigError(

@@ -50,6 +50,16 @@ def read_weights(source: str, method: str, *others: str) -> tuple[dict[str, Tens
     return state, settings
 
 
+def read_state(source: str) -> Mapping[str, Tensor]:
+    """Tensors of a checkpoint name, a folder or a Lightning ``.ckpt`` file, of whatever method.
+
+    Raises:
+        ConfigError: there is no such file, or `anatozoo fit` did not write it.
+        AnatozooError: no such checkpoint.
+    """
+    return read_run(source).state if is_run(source) else read_tensors(resolve(source) / WEIGHTS)
+
+
 def frozen(source: str, needs: str) -> Any:
     """A model that a fit looks at and does not change: in evaluation mode, without gradients.
 

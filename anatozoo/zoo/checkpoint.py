@@ -110,7 +110,7 @@ def write_checkpoint_folder(
 
     method = method_of(module)
     entry = find_method(method)
-    if not is_name(name) or not entry.prefix_of(name):
+    if not is_name(name) or not (entry.prefix_of(name) or entry.any_prefix):
         prefixes = " or ".join(entry.prefixes)
         raise ConfigError(f"name {name!r} must be {prefixes}-<data>[-<variant>] in lower case.")
     check_prefix(name, entry)

@@ -53,6 +53,8 @@ class MethodEntry:
         model: that of the model alone, which needs no Lightning; None where there is none but the module.
         variants: other names that a checkpoint's may start with, such as those that its publication gives to
             variants of the method; they may hold hyphens, and the longest one that fits counts.
+        any_prefix: whether its checkpoints may also be named as those of any other method: an ensemble of
+            ``unet`` may be called ``unet-lgg-oen``.
     """
 
     name: str
@@ -64,6 +66,7 @@ class MethodEntry:
     about: str | None = None
     model: str | None = None
     variants: tuple[str, ...] = ()
+    any_prefix: bool = False
 
     @property
     def package(self) -> str:
@@ -231,6 +234,26 @@ METHODS: dict[str, MethodEntry] = {
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
         variants=("acnn-sr",),
     ),
+    "ensemble": MethodEntry(
+        name="ensemble",
+        module="anatozoo.methods.ensemble.module:EnsembleModule",
+        model="anatozoo.methods.ensemble.model:EnsembleModel",
+        data=None,
+        kind=LABELS,
+        title="Ensemble",
+        paper="Larrazabal et al., MICCAI 2021, for orthogonal ones",
+        any_prefix=True,
+    ),
+    "volumeensemble": MethodEntry(
+        name="volumeensemble",
+        module="anatozoo.methods.ensemble.module:VolumeEnsembleModule",
+        model="anatozoo.methods.ensemble.model:VolumeEnsembleModel",
+        data=None,
+        kind=VOLUME,
+        title="Ensemble of volumes",
+        paper="Larrazabal et al., MICCAI 2021, for orthogonal ones",
+        any_prefix=True,
+    ),
 }
 """The methods of this package, by name."""
 
@@ -320,6 +343,8 @@ def check_prefix(checkpoint: str, method: MethodEntry) -> None:
         ConfigError: it starts with no name of the method, or with one of another method.
     """
     own = method.prefix_of(checkpoint)
+    if not own and method.any_prefix and any(other.prefix_of(checkpoint) for other in METHODS.values()):
+        return
     if not own:
         raise ConfigError(f"the name must start with the method: {'-... or '.join(method.prefixes)}-...")
     for other in METHODS.values():

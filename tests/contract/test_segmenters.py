@@ -89,7 +89,8 @@ def test_the_middle_of_the_frame_is_the_middle_of_the_image(
         logits[:, 0], logits[:, :2, middle, middle] = 9.0, torch.tensor([0.0, 9.0])[:, None, None]
     else:
         logits[:], logits[:, 0, middle, middle] = -9.0, 9.0
-    monkeypatch.setattr(module, "forward", lambda image: logits.expand(len(image), -1, -1, -1))
+    for each in getattr(module, "models", [module]):  # the members of an ensemble answer one by one
+        monkeypatch.setattr(each, "forward", lambda image: logits.expand(len(image), -1, -1, -1))
     rows, columns = np.nonzero(module.predict(make_chest_phantom(101, 60).image).mask == 1)
     assert (columns.mean(), rows.mean()) == (50, 29.5)
     # Half of the frame, whose width is the source's.

@@ -42,6 +42,15 @@ _VOLUMES = {"frame": {"size": [24, 32, 24]}}
 _SMALL = {"widths": [4, 8, 8], "latent": 8, "hidden": 16, "cells": 2, "frame": {"size": 32}}
 _NARROW = {"organs": ["a", "b", "c"], "widths": [4, 8, 8, 8, 8], "code": 8, "skips": [4, 8]}
 _MASK_VOLUME = {"organs": ["a", "b"], "widths": [4, 8, 8], "code": 8, "frame": {"size": [16, 24, 16]}}
+_UNETS = [
+    {"method": "unet", "settings": {"organs": ["a", "b"], "decoder_widths": widths, "frame": {"size": 64}}}
+    for widths in ([4, 4, 8, 8, 8], [4, 4, 4, 8, 8])
+]
+_APART = [{"method": "unet", "settings": {**each["settings"], "output": "organs"}} for each in _UNETS]
+_CUBES = [
+    {"method": "acnn", "settings": {**_STACK, "architecture": "seg", "widths": [4, 8, width]}}
+    for width in (8, 12)
+]
 _FRAME = {"frame": {"size": [12, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 2.0]}}
 
 VARIANTS: dict[str, dict[str, Variant]] = {
@@ -230,6 +239,14 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             shape_weight=0.1,
         ),
         "modern": Variant({**_FRAME, "factor": 4, "width": 8, "depth": 2}, quick=True),
+    },
+    "ensemble": {
+        "labels": Variant({"members": _UNETS}, quick=True, learns=False),
+        "organs apart": Variant({"members": _APART}, quick=True, learns=False),
+    },
+    "volumeensemble": {
+        "two": Variant({"members": _CUBES}, quick=True, learns=False),
+        "three": Variant({"members": [*_CUBES, _CUBES[0]]}, quick=True, learns=False),
     },
 }
 """Method -> name -> variant. A method that is missing here fails the tests."""

@@ -28,6 +28,7 @@ class UNetModule(EncoderModule, UNetModel):
             ``"organs"`` (cross-entropy and the mean soft Dice of the organs). With ``output="organs"`` it is
             `anatozoo.tasks.labels.organ_losses` instead.
         dice_weight: weight of the Dice term.
+        ce_weight: weight of the cross-entropy.
         missing: what organs without annotation count as: ``"either"`` (unknown), ``"background"`` (absent,
             the naive baseline of Gaggion et al., ISBI 2023) or ``"ignore"`` (pixels without a label are left
             out of such images), see `anatozoo.tasks.labels.label_losses`.
@@ -43,6 +44,7 @@ class UNetModule(EncoderModule, UNetModel):
         *,
         loss: DiceKind = "paper",
         dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
         missing: Missing = "either",
         optim: Optim = Optim("adam", 1e-4, 1e-5, schedule="step", lr_step=50, lr_gamma=0.9, warmup_steps=200),
         **settings: Any,
@@ -55,7 +57,12 @@ class UNetModule(EncoderModule, UNetModel):
                 "missing='ignore' leaves out pixels without a label, which output='organs' does not have; "
                 "choose either or background."
             )
-        self.loss, self.dice_weight, self.missing = loss, dice_weight, missing
+        if min(ce_weight, dice_weight) < 0 or not ce_weight + dice_weight:
+            raise ConfigError(
+                f"ce_weight={ce_weight} and dice_weight={dice_weight} must not be negative, and one above 0."
+            )
+        self.loss, self.missing = loss, missing
+        self.ce_weight, self.dice_weight = ce_weight, dice_weight
 
     @property
     def encoder_part(self) -> nn.Module:
@@ -84,10 +91,11 @@ class UNetModule(EncoderModule, UNetModel):
         """
         levels = [output] if isinstance(output, Tensor) else output
         found = [self._level_losses(logits, batch["labels"], batch["known"] > 0) for logits in levels]
-        weights = {"cross_entropy": 1.0, "dice": self.dice_weight}
+        weights = {"cross_entropy": self.ce_weight, "dice": self.dice_weight}
         return {
             name: weight * weighted_levels([terms[name] for terms in found])
             for name, weight in weights.items()
+            if weight
         }
 
     def _level_losses(self, logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from anatozoo.io.figures import WARNING, flag_words, shares
-from anatozoo.results.draw.style import Color, display_grey, display_name, organ_colors
+from anatozoo.results.draw.style import HEAT, Color, display_grey, display_name, heat_layer, organ_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _PANEL, _TEXT, _QUIET, _WARNING = (17, 19, 24), (236, 238, 242), (150, 156, 168), (255, 183, 77)
 
 _FILL, _BAND = 0.20, 0.45
+_DIFFER = "members differ"
 _LONGEST_SIDE, _SHORTEST_LONG_SIDE = 1400, 1000
 _SUBPIXEL_BITS = 4
 _SWATCH, _GAP = 26, 24
@@ -52,6 +53,7 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     }
     canvas = _fill_organs(canvas, contours, colors)
     canvas = _fill_bands(canvas, result, scale, colors)
+    canvas = _fill_heat(canvas, result)
     _draw_contours(canvas, contours, colors)
     return _add_legend(canvas, result, colors)
 
@@ -114,6 +116,19 @@ def _fill_bands(
     return canvas
 
 
+def _fill_heat(canvas: npt.NDArray[np.uint8], result: SegmentationResult) -> npt.NDArray[np.uint8]:
+    """Where the members of an ensemble differ, if the result says so."""
+    heat = result.heat()
+    if heat is None:
+        return canvas
+    size = (canvas.shape[1], canvas.shape[0])
+    layer = heat_layer(np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR)))
+    mixed: npt.NDArray[np.uint8] = np.rint(
+        canvas * (1 - layer[..., 3:]) + 255 * layer[..., :3] * layer[..., 3:]
+    ).astype(np.uint8)
+    return mixed
+
+
 def _draw_contours(
     canvas: npt.NDArray[np.uint8],
     contours: dict[str, list[npt.NDArray[np.float64]]],
@@ -136,6 +151,7 @@ def _add_legend(
     margin, line = round(18 * unit), round(32 * unit)
     width = max(canvas.shape[1], round(360 * unit))
     organs: list[Entry] = [(display_name(organ), _TEXT, color) for organ, color in colors.items()]
+    organs += [] if result.heat() is None else [(_DIFFER, _TEXT, HEAT)]
     remarks: list[Entry] = [(flag.replace("_", " "), _WARNING, None) for flag in result.flags]
     band = "" if result.sigma is None else ", bands: ± 2 standard deviations"
     source: Entry = (f"{result.checkpoint} {result.version}{band}", _QUIET, None)
@@ -221,6 +237,9 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
             ax.add_patch(PathPatch(band, facecolor=(*color, _BAND), edgecolor="none"))
         line = np.vstack([gap, *(part for each in closed for part in (each, gap))])
         ax.plot(line[:, 0], line[:, 1], color=color, linewidth=1.6, label=display_name(organ))
+    if (heat := result.heat()) is not None:
+        ax.imshow(heat_layer(heat))
+        ax.fill([], [], color=shares(HEAT), label=_DIFFER)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     if result.flags:

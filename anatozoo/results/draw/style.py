@@ -30,6 +30,15 @@ _OTHER_COLORS: tuple[Color, ...] = ((230, 159, 0), (0, 130, 210), (204, 121, 167
 PLANES = ("Axial", "Coronal", "Sagittal")
 """Names of the planes of a volume, by the axis of the array that is left out."""
 _MIDDLE_GREY, _STRONGEST_GAMMA = 0.5, 2.0
+HEAT: Color = (240, 40, 160)
+"""Where the members of an ensemble differ; no organ has this colour."""
+_HEAT_DENSITY = 0.8
+
+
+def heat_layer(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A layer (H, W, 4) in 0..1 of `HEAT`, the denser, the more of it (H, W) in 0..1 there is."""
+    color = np.broadcast_to(np.float32(HEAT) / 255, (*heat.shape, 3))
+    return np.concatenate([color, np.float32(_HEAT_DENSITY) * heat[..., None]], axis=-1)
 
 
 def organ_colors(organs: Sequence[str]) -> dict[str, Color]:

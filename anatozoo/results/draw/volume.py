@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.io.figures import shares
-from anatozoo.results.draw.style import display_name, organ_colors
+from anatozoo.results.draw.style import HEAT, display_name, heat_layer, organ_colors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ def plot_volume(
     classes: Sequence[str],
     pixels: npt.NDArray[np.float32] | None,
     spacing_mm: Sequence[float] | None,
+    heat: npt.NDArray[np.float32] | None = None,
 ) -> Figure:
     """Draw the slices with the contours of the organs.
 
@@ -30,6 +31,7 @@ def plot_volume(
         classes: organs in the order of their labels 1, 2, ...
         pixels: (D, H, W) of the volume; None draws on black.
         spacing_mm: (x, y, z) millimetres per voxel, or None.
+        heat: (D, H, W) in 0..1, where the members of an ensemble differ; None draws none.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -47,16 +49,21 @@ def plot_volume(
     for ax, z in zip(axes, shown, strict=False):
         picture = np.zeros(labels.shape[1:]) if pixels is None else pixels[z]
         ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+        if heat is not None:
+            ax.imshow(heat_layer(heat[z]), aspect=aspect)
         for value, color in enumerate(colors.values(), start=1):
             mask = labels[z] == value
             if mask.any():
                 ax.contour(mask, levels=[0.5], colors=[color], linewidths=1.2)
         ax.set_title(f"slice {z}", fontsize=8)
         ax.set(xticks=[], yticks=[])
+    handles = [Patch(fc=color, label=display_name(organ)) for organ, color in colors.items()]
+    if heat is not None:
+        handles.append(Patch(fc=shares(HEAT), label="members differ"))
     figure.legend(
-        handles=[Patch(fc=color, label=display_name(organ)) for organ, color in colors.items()],
+        handles=handles,
         loc="outside lower center",
-        ncols=min(len(colors), 5),
+        ncols=min(len(handles), 5),
         fontsize=8,
         frameon=False,
     )

@@ -1,0 +1,1 @@
+"""Ensembles: several networks in one checkpoint, whose mean probability counts."""
