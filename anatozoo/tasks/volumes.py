@@ -20,6 +20,7 @@ from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.windows import in_windows
 from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.temperature import Probabilities, checked_temperature, judged_too
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class VolumeTask(Predictor):
         frame: three-dimensional input of the network.
         one_part: keep only the largest connected component of all organs together, for organs that touch one
             another as those of the heart do.
+        temperature: what logits are divided by where `probabilities` are asked for, see
+            `anatozoo.tasks.temperature`; label maps and training do not depend on it.
 
     Attributes:
         sees_parts: whether the network may process a volume in windows; else it sees one frame of it.
@@ -56,10 +59,15 @@ class VolumeTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"maps"})
+    conditions: ClassVar = frozenset({"calibration"})
     sees_parts: ClassVar[bool] = True
 
     def __init__(
-        self, organs: Sequence[str], frame: FrameSpec | Mapping[str, Any], one_part: bool = False
+        self,
+        organs: Sequence[str],
+        frame: FrameSpec | Mapping[str, Any],
+        one_part: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(frame)
         self.frame.require(3)
@@ -67,6 +75,7 @@ class VolumeTask(Predictor):
         if not 1 <= len(self.organs) <= 254:
             raise ConfigError(f"organs={self.organs} must be 1 to 254 names.")
         self.one_part = one_part
+        self.temperature = checked_temperature(temperature)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + organs, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
@@ -126,11 +135,39 @@ class VolumeTask(Predictor):
             GeometryError: the model works in millimetres and the spacing is unknown.
             ConfigError: `whole` of a network that sees one frame alone, or a precision that is not possible.
         """
-        if whole and not self.sees_parts:
-            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
         stack = read_stack(x, spacing_mm=spacing_mm, slices=self.frame.fit == "slices")
         with self.answering(precision):
             return self._segment(stack, whole)
+
+    @torch.inference_mode()
+    def probabilities(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        whole: bool | None = None,
+        precision: str | None = None,
+    ) -> Probabilities:
+        """The probabilities of the labels of one volume, in the view of it that `predict` decides by.
+
+        Of several views that are averaged, the temperature changes the mean. Parts that `one_part` takes away
+        are still in it.
+
+        Args:
+            x: a volume, see `predict`.
+            spacing_mm: see `predict`.
+            whole: see `predict`.
+            precision: see `predict`.
+
+        Raises:
+            ImageError, GeometryError, ConfigError: see `predict`.
+        """
+        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.frame.fit == "slices")
+        with self.answering(precision):
+            frame, probability, _ = self._view(stack, whole)
+        tiny = torch.finfo(torch.float32).tiny
+        scores = torch.from_numpy(probability).clamp_min(tiny).log()
+        return Probabilities(scores, self.temperature, frame.labels)
 
     def predict_batch(
         self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
@@ -159,7 +196,13 @@ class VolumeTask(Predictor):
 
         image = read_volume(case, how)
         truth, grid = case.read_labels(self.organs, image.grid)
-        return image, lambda result: organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
+
+        def judge(result: "VolumeResult") -> "Case":
+            return organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
+
+        if how.calibration is None:
+            return image, judge
+        return image, judged_too(judge, how.calibration, lambda: self.probabilities(image), truth)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that is free to share, for the golden test: the one with the most segmented voxels."""
@@ -172,15 +215,7 @@ class VolumeTask(Predictor):
     def _segment(self, stack: "GridImage", whole: bool | None) -> "VolumeResult":
         from anatozoo.results.volume import VolumeResult
 
-        frame, probability, flags = self._look(stack, None if whole else 1.0)
-        if whole is None and self._reaches_border(frame, probability):
-            if not self.sees_parts:
-                flags = (*flags, "anatomy_at_border")
-            elif bool((probability.argmax(0) > 0).any()):
-                # What is larger than the view is mostly little larger; whole slices take much longer.
-                frame, probability, flags = self._look(stack, WIDER)
-            if self.sees_parts and self._reaches_border(frame, probability):
-                frame, probability, flags = self._look(stack, None)
+        frame, probability, flags = self._view(stack, whole)
         if self.one_part:
             probability = without_loose_parts(probability)
         labels = labels_on_grid(probability, frame)
@@ -194,6 +229,23 @@ class VolumeTask(Predictor):
             flags=(*stack.flags, *flags, *self._flags(labels)),
             pixels=stack.pixels,
         )
+
+    def _view(
+        self, stack: "GridImage", whole: bool | None
+    ) -> tuple[Frame, npt.NDArray[np.float32], tuple[str, ...]]:
+        """The view that the anatomy needs, see `predict`: a frame, its probabilities, and flags."""
+        if whole and not self.sees_parts:
+            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
+        frame, probability, flags = self._look(stack, None if whole else 1.0)
+        if whole is None and self._reaches_border(frame, probability):
+            if not self.sees_parts:
+                flags = (*flags, "anatomy_at_border")
+            elif bool((probability.argmax(0) > 0).any()):
+                # What is larger than the view is mostly little larger; whole slices take much longer.
+                frame, probability, flags = self._look(stack, WIDER)
+            if self.sees_parts and self._reaches_border(frame, probability):
+                frame, probability, flags = self._look(stack, None)
+        return frame, probability, flags
 
     def _look(
         self, stack: "GridImage", part: float | None
