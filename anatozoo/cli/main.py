@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "anatozoo.cli.verify", "check the files of checkpoints and, on demand, their results"
         ),
         "export": Command("anatozoo.cli.export", "turn a training run into a checkpoint"),
+        "calibrate": Command("anatozoo.cli.calibrate", "fit the temperature of a segmenter's probabilities"),
         "publish": Command("anatozoo.cli.publish", "upload a checkpoint to the Hugging Face Hub"),
         "convert": Command("anatozoo.cli.convert", "turn weights that others released into a checkpoint"),
     },

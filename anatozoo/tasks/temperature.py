@@ -207,11 +207,11 @@ class TemperatureFit:
         # Convex in 1 / T, so that a search along one number finds what L-BFGS would.
         low, high = map(math.log, RANGE)
         best = float(minimize_scalar(likelihood, bounds=(low, high), method="bounded").x)
-        if min(best - low, high - best) < 1e-2:
+        least = likelihood(best)
+        if min(best - low, high - best) < 1e-2 or min(map(likelihood, (low, high))) <= least + 1e-9:
             raise DataError(
-                f"no temperature between {RANGE[0]:g} and {RANGE[1]:g} is the best, the likelihood still "
-                f"rises at {math.exp(best):.3g}: these cases are all right, or the model knows nothing of "
-                "them. Take other cases."
+                f"no temperature between {RANGE[0]:g} and {RANGE[1]:g} is better than both ends: the model "
+                "is right at every pixel of these cases, or knows nothing of them. Take other cases."
             )
         before, after = (
             {"nll": nll(p, labels), "ece": ece(p, labels, bins=BINS)}
