@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = ("#0072b2", "#d55e00")
-_WIDTH, _HEIGHT = 4.2, 5.2
+_WIDTH, _HEIGHT = 4.2, 6.0
 _TITLES = {"all": "All pixels of the images", "foreground": "Pixels of the organs"}
 
 
@@ -37,7 +37,9 @@ def plot_reliability(record: Mapping[str, Any], title: str) -> Figure:
 
     strata = list(dict.fromkeys(curve["pixels"] for curve in record["curves"]))
     figure = Figure(figsize=(_WIDTH * max(len(strata), 1), _HEIGHT), layout="constrained")
-    axes = figure.subplots(2, max(len(strata), 1), squeeze=False, sharex=True, height_ratios=(3, 1.2))
+    axes = figure.subplots(
+        2, max(len(strata), 1), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1.2)
+    )
     for column, stratum in enumerate(strata):
         curves = [curve for curve in record["curves"] if curve["pixels"] == stratum]
         _draw(axes[0, column], axes[1, column], curves, record["bins"])
@@ -55,14 +57,21 @@ def _draw(above: Axes, below: Axes, curves: Sequence[Mapping[str, Any]], bins: i
         words = f"T = {curve['temperature']:.3g}, ECE {curve['ece']:.4f}"
         confidence, accuracy = (np.array(curve[name], float) for name in ("confidence", "accuracy"))
         there = np.isfinite(confidence)
-        above.plot(confidence[there], accuracy[there], marker="o", markersize=4, color=color, label=words)
+        above.plot(
+            confidence[there],
+            accuracy[there],
+            marker="o",
+            markersize=4,
+            color=color,
+            label=words,
+            clip_on=False,
+        )
         places = (np.arange(bins) + 0.5) / bins + (number - (len(curves) - 1) / 2) * width
         below.bar(places, curve["counts"], width, color=tint(color, 0.75))
-    above.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    above.set(xlim=(0, 1), ylim=(0, 1))
     above.legend(fontsize=8, loc="upper left", frameon=False)
-    most = max(max(curve["counts"]) for curve in curves)
     below.set_yscale("log")
-    below.set_ylim(0.8, 3 * max(most, 1))
+    below.set_ylim(bottom=0.8)
     below.set_xlabel("confidence: the largest probability", fontsize=9)
     for ax in (above, below):
         ax.tick_params(labelsize=8)
