@@ -63,17 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "name", nargs="?", metavar="NAME", help="a name of `anatozoo list`, hf:org/repo@commit, or a folder"
     )
-    model.add_argument(
-        "--data",
-        help="how the data lie: jsrt, landmarks, hybridgnet, covid, chest, acdc, folder (images/ and masks/, "
-        "a manifest), auto to find out; or a folder with data",
-    )
-    model.add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        help="folder with the downloaded data; not needed if --data is one",
-    )
+    add_data(model)
     model.add_argument("--split", help="train, val, test or all (default: val)")
     model.add_argument(
         "--batch-size",
@@ -128,8 +118,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="super-resolution: slice profile by which each volume is turned into thick slices (default: "
         "gaussian)",
     )
+    special.add_argument(
+        "--calibration",
+        action="store_const",
+        const=True,
+        help="segmenters with probabilities: ECE, Brier score and NLL of each case, and with --out a "
+        "reliability diagram; asks the network twice",
+    )
     add_file_arguments(parser)
     add_measuring_arguments(parser)
+
+
+def add_data(parser: argparse._ActionsContainer, required: bool = False) -> None:
+    """Declare ``--data`` and ``--root``."""
+    parser.add_argument(
+        "--data",
+        required=required,
+        help="how the data lie: jsrt, landmarks, hybridgnet, covid, chest, acdc, folder (images/ and masks/, "
+        "a manifest), auto to find out; or a folder with data",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="folder with the downloaded data; not needed if --data is one",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -151,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
     square = ("occlusion", "occlusion_positions", "seed")
-    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "precision")
+    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "calibration", "precision")
     _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
     return run_files(args)
 
@@ -173,7 +186,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     check_output(args)
     args.split = args.split or "val"
     args.occlusion_positions, args.seed = args.occlusion_positions or POSITIONS, args.seed or 0
-    root, layout = _place(args)
+    root, layout = place_of(args)
     model = load_named(args.name, args.device, args.precision or "32", args.samples)
     how = conditions_of(model, args)
     split = None if args.split == "all" else args.split
@@ -203,11 +216,29 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     } | numbers
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)
-    finish(args, _stem(model.checkpoint_name, args), rows, summary)
+    stem = _stem(model.checkpoint_name, args)
+    if how.calibration is not None:
+        summary["calibration"] = how.calibration.record()
+        _draw_calibration(summary, stem, args)
+    finish(args, stem, rows, summary)
     return EXIT_FAILED_IMAGES if unread else EXIT_OK
 
 
-def _place(args: argparse.Namespace) -> tuple[Path, str]:
+def _draw_calibration(summary: dict[str, Any], stem: str, args: argparse.Namespace) -> None:
+    """Write the reliability diagram, where there is a folder and a case whose organs are all annotated."""
+    from anatozoo.io.figures import figure_bytes
+    from anatozoo.io.writers import write_bytes
+    from anatozoo.metrics.calibration_draw import plot_reliability
+
+    if args.out is None or not summary["calibration"]["cases"]:
+        return
+    path = args.out / f"{stem}_reliability.png"
+    title = f"{summary['checkpoint']} on {summary['data']}, {summary['split']}"
+    write_bytes(path, figure_bytes(plot_reliability(summary["calibration"], title)))
+    print(path, file=sys.stderr)
+
+
+def place_of(args: argparse.Namespace) -> tuple[Path, str]:
     """Folder and layout of the data.
 
     Raises:
@@ -231,6 +262,7 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
     Raises:
         ConfigError: an option that this model does not use.
     """
+    from anatozoo.tasks.temperature import Calibrations
     from anatozoo.tasks.trials import Conditions
 
     given = {
@@ -241,6 +273,7 @@ def conditions_of(model: Any, args: argparse.Namespace) -> "Conditions":
         "side": args.side,
         "degrade": args.degrade,
         "profile": args.profile,
+        "calibration": Calibrations() if args.calibration else None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(set(given) - model.conditions):
@@ -288,6 +321,7 @@ def command_line(args: argparse.Namespace) -> str:
     if args.degrade is not None:
         strong = ",".join(f"{name}={value:g}" for name, value in args.degrade.items())
         words += ["--degrade", *([strong] if strong else [])]
+    words += ["--calibration"] if args.calibration else []
     if args.occlusion:
         words += [
             "--occlusion",

@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "export": Command("anatozoo.cli.export", "turn a training run into a checkpoint"),
         "ensemble": Command("anatozoo.cli.ensemble", "put several checkpoints together as one"),
+        "calibrate": Command("anatozoo.cli.calibrate", "fit the temperature of a segmenter's probabilities"),
         "publish": Command("anatozoo.cli.publish", "upload a checkpoint to the Hugging Face Hub"),
         "convert": Command("anatozoo.cli.convert", "turn weights that others released into a checkpoint"),
     },

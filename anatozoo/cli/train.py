@@ -35,7 +35,7 @@ from anatozoo.text import one_line
 from anatozoo.training.module import links_of
 from anatozoo.training.objective import Objective
 from anatozoo.training.weights import read_settings as read_run_settings
-from anatozoo.zoo.checkpoint import START_SETTINGS, WEIGHTS, read_tensors
+from anatozoo.zoo.checkpoint import OF_WEIGHTS, START_SETTINGS, WEIGHTS, read_tensors
 from anatozoo.zoo.hub import resolve
 from anatozoo.zoo.registry import METHODS, MethodEntry, find_method, methods
 
@@ -237,7 +237,7 @@ def in_order(argv: list[str]) -> Plan:
     if strong:
         strong |= {key: None for key in START_SETTINGS if key in parameters_of(module)}
     kept = set(module.setting_names() if hasattr(module, "setting_names") else ())
-    weak = {k: v for k, v in weak.items() if k in kept}
+    weak = {k: v for k, v in weak.items() if k in kept and k not in OF_WEIGHTS}
     levels = [_as_config(weak), *map(without_base, files), _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.metrics.surface import Floats, as_array
 
+BINS = 10
+"""Bins of confidence of an evaluation and of its picture."""
 _ROUNDING, _SUM_ROUNDING = 1e-6, 5e-3
 """What single precision may exceed 1 by, and what a softmax in half precision may miss the sum by."""
 
@@ -42,6 +44,61 @@ class _Pixels:
         return np.take_along_axis(self.probabilities, self.labels[None], axis=0)[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Sums over pixels in bins of confidence, from which a reliability diagram is drawn; they can be added.
+
+    Attributes:
+        counts: (bins,) number of pixels.
+        confidence: (bins,) sum of their confidences.
+        right: (bins,) number of those that are right.
+    """
+
+    counts: Floats
+    confidence: Floats
+    right: Floats
+
+    def __add__(self, other: "Reliability") -> "Reliability":
+        """The bins of both together."""
+        return Reliability(
+            self.counts + other.counts, self.confidence + other.confidence, self.right + other.right
+        )
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error, see the function of this name; NaN without pixels."""
+        # |mean confidence - mean accuracy| of a bin times its share of the pixels: its count cancels out.
+        total = self.counts.sum()
+        return float(np.abs(self.confidence - self.right).sum() / total) if total else float("nan")
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Mean confidence and accuracy of each bin, (bins,) each, NaN where it is empty."""
+        counts = np.where(self.counts > 0, self.counts, np.nan)
+        return self.confidence / counts, self.right / counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """``ece`` and the bins as JSON values, None for the means of an empty bin."""
+        confidence, accuracy = ([None if np.isnan(v) else float(v) for v in each] for each in self.means())
+        counts = self.counts.astype(int).tolist()
+        return {"ece": self.ece, "counts": counts, "confidence": confidence, "accuracy": accuracy}
+
+
+def reliability(
+    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15, ignore: ArrayLike | None = None
+) -> Reliability:
+    """The bins of confidence of `ece`, whose arguments and errors these are."""
+    if bins < 1:
+        raise ConfigError(f"{bins} bins of confidence: at least one is needed.")
+    pixels = _pixels(probabilities, labels, ignore)
+    if pixels.binary:
+        confidence, right = pixels.probabilities[0], pixels.labels
+    else:
+        confidence, right = pixels.probabilities.max(0), pixels.labels == pixels.probabilities.argmax(0)
+    index = np.minimum((confidence * bins).astype(np.intp), bins - 1)
+    sums = [np.bincount(index, weights=values, minlength=bins) for values in (confidence, right)]
+    return Reliability(np.bincount(index, minlength=bins).astype(np.float64), *sums)
+
+
 def ece(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15, ignore: ArrayLike | None = None
 ) -> float:
@@ -63,19 +120,7 @@ def ece(
         DataError: as described for the module.
         GeometryError: as described for the module.
     """
-    if bins < 1:
-        raise ConfigError(f"{bins} bins of confidence: at least one is needed.")
-    pixels = _pixels(probabilities, labels, ignore)
-    if not pixels.labels.size:
-        return float("nan")
-    if pixels.binary:
-        confidence, right = pixels.probabilities[0], pixels.labels
-    else:
-        confidence, right = pixels.probabilities.max(0), pixels.labels == pixels.probabilities.argmax(0)
-    index = np.minimum((confidence * bins).astype(np.intp), bins - 1)
-    sums = (np.bincount(index, weights=values, minlength=bins) for values in (confidence, right))
-    # |mean confidence - mean accuracy| of a bin times its share of the pixels: its count cancels out.
-    return float(np.abs(np.subtract(*sums)).sum() / pixels.labels.size)
+    return reliability(probabilities, labels, bins=bins, ignore=ignore).ece
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike, *, ignore: ArrayLike | None = None) -> float:
@@ -127,6 +172,35 @@ def nll(
         return float("nan")
     with np.errstate(divide="ignore"):
         return float(-np.log(np.maximum(pixels.of_truth(), floor)).mean(dtype=np.float64))
+
+
+def calibration_numbers(
+    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = BINS, ignore: ArrayLike | None = None
+) -> dict[str, float]:
+    """The numbers of one image: ``ece``, ``ece_plus``, ``brier``, ``brier_plus`` and ``nll``.
+
+    Most pixels are background, far from any organ and right, and hide the others in a mean. ``ece_plus`` and
+    ``brier_plus``, ECE⁺ and Brier⁺ of Larrazabal et al., MICCAI 2023, are the same numbers over the pixels
+    whose true label is an organ. Confidence is the largest probability in both: with the probability of the
+    foreground as confidence, which is always true there, ECE⁺ would be the mean of one minus that
+    probability, whatever the bins. NaN where there are no such pixels.
+
+    Args:
+        probabilities: (C, ...) of C >= 2 classes, background first.
+        labels: (...), 0 for background.
+        bins: number of bins of confidence.
+        ignore: mask (...) of pixels to leave out.
+
+    Raises:
+        ConfigError, DataError, GeometryError: as of `ece`.
+    """
+    behind = as_array(labels) == 0
+    strata = {"": ignore, "_plus": behind if ignore is None else behind | as_array(ignore)}
+    numbers = {}
+    for suffix, left_out in strata.items():
+        numbers[f"ece{suffix}"] = ece(probabilities, labels, bins=bins, ignore=left_out)
+        numbers[f"brier{suffix}"] = brier(probabilities, labels, ignore=left_out)
+    return numbers | {"nll": nll(probabilities, labels, ignore=ignore)}
 
 
 def _pixels(probabilities: ArrayLike, labels: ArrayLike, ignore: ArrayLike | None) -> _Pixels:

@@ -24,13 +24,15 @@ MAIN = (
     "mse_px2", "error_px", "error95_px", "error_mm", "error95_mm", "folding_percent", "similarity",
 )  # fmt: skip
 """Metrics in the order in which people look for them; those not named here follow."""
+CALIBRATION = ("ece", "ece_plus", "brier", "brier_plus", "nll")
+"""Metrics of probabilities, see `anatozoo.metrics.calibration.calibration_numbers`."""
 BARE = (
     "dice", "dice_before", "dice_clean", "dice_autoencoder", "similarity", "code_distance",
-    "psnr", "ssim", "psnr_gain", "ssim_gain", "disagreement",
+    "psnr", "ssim", "psnr_gain", "ssim_gain", "disagreement", *CALIBRATION,
 )  # fmt: skip
 """Metrics whose names have neither an organ nor a unit."""
 _UNITS = ("_px", "_px2", "_mm", "_percent")
-_FOUR_DECIMALS = ("dice", "dice_before", "dice_after", "nsd", "similarity", "ssim", "ssim_gain")
+_FOUR_DECIMALS = ("dice", "dice_before", "dice_after", "nsd", "similarity", "ssim", "ssim_gain", *CALIBRATION)
 _GIT_SECONDS = 10
 Row = Mapping[str, Any]
 

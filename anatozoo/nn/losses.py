@@ -1,11 +1,13 @@
 """Losses of several methods; all are means over the annotated items of the batch."""
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatozoo.errors import ConfigError
 from anatozoo.nn.contours import untangled
 from anatozoo.nn.graphs import chords
 
@@ -89,6 +91,40 @@ def uncrossing_loss(prediction: Tensor, contours: Iterable[slice], *, delta: flo
     for part in contours:
         target[:, part] = untangled(target[:, part])
     return landmark_huber(prediction, target, (target != prediction.detach()).any(-1).float(), delta=delta)
+
+
+def focal(entropy: Tensor, gamma: float) -> Tensor:
+    """The focal loss of pixels from their cross-entropy: ``(1 − p)^γ · (−log p)``.
+
+    Lin et al., "Focal loss for dense object detection", ICCV 2017, without the weights of classes; p is the
+    probability of the truth.
+
+    Args:
+        entropy: ``−log p``, at least 0, of any shape.
+        gamma: γ, 0 or at least 1; 0 gives the cross-entropy as it is.
+    """
+    return entropy if not gamma else (-torch.expm1(-entropy)) ** gamma * entropy
+
+
+def check_base_loss(ce_weight: float, dice_weight: float, focal_gamma: float) -> None:
+    """Refuse settings of a segmenter's loss that leave nothing to minimise.
+
+    Args:
+        ce_weight: weight of the cross-entropy.
+        dice_weight: weight of the soft Dice loss.
+        focal_gamma: exponent of `focal`.
+
+    Raises:
+        ConfigError: a weight is negative, both are 0, or the exponent is neither 0 nor at least 1.
+    """
+    if min(ce_weight, dice_weight) < 0 or not ce_weight + dice_weight:
+        raise ConfigError(
+            f"ce_weight={ce_weight} and dice_weight={dice_weight} must not be negative, and one above 0."
+        )
+    if focal_gamma != 0 and not 1 <= focal_gamma < math.inf:
+        raise ConfigError(
+            f"focal_gamma={focal_gamma} must be 0 for cross-entropy, or at least 1; 2 is usual."
+        )
 
 
 def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -7,3 +7,8 @@ from anatozoo.objectives.shape_prior import ShapePrior
 
 __all__ = ["MEEP", "Agreement", "ShapePrior"]
 __all__ = ["MEEP", "Orthogonal", "ShapePrior"]
+from anatozoo.objectives.calibration import Calibration
+from anatozoo.objectives.entropy import Entropy
+from anatozoo.objectives.shape_prior import ShapePrior
+
+__all__ = ["Calibration", "Entropy", "ShapePrior"]

@@ -17,18 +17,21 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import shown_box
 from anatozoo.nn.graphs import organ_names
 from anatozoo.nn.labels import one_hot
-from anatozoo.nn.losses import masked_dice_loss, weighted_mean
+from anatozoo.nn.losses import focal, masked_dice_loss, weighted_mean
 from anatozoo.organs import parts_of
 from anatozoo.tasks.base import FRAGMENT
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.images import ImageTask
+from anatozoo.tasks.temperature import Probabilities, checked_temperature, judged_too, softmax
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.frames.geometry import Geometry
     from anatozoo.io.images import Image
     from anatozoo.metrics.cases import Case
     from anatozoo.results.segmentation import SegmentationResult
+    from anatozoo.tasks.trials import Conditions, Judge
 
 DiceKind = Literal["paper", "organs"]
 """One soft Dice over all labels, background included, or the mean of the organs' soft Dice."""
@@ -54,12 +57,15 @@ class LabelTask(ImageTask):
         check_view: see `ImageTask`.
         output: what the network's channels are: ``"labels"`` (background, then the organs; a pixel has one
             of them) or ``"organs"`` (the organs, independent of one another).
+        temperature: what logits are divided by where `probabilities` are asked for, see
+            `anatozoo.tasks.temperature`; label maps and training do not depend on it.
 
     Raises:
         ConfigError: settings that are not possible.
     """
 
     offers: ClassVar = frozenset({"maps"})
+    conditions: ClassVar = ImageTask.conditions | {"calibration"}
 
     organs: list[str]
     network: nn.Module
@@ -70,8 +76,10 @@ class LabelTask(ImageTask):
         frame: FrameSpec | Mapping[str, Any],
         check_view: bool = False,
         output: Output = "labels",
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(frame, check_view)
+        self.temperature = checked_temperature(temperature)
         if output not in get_args(Output):
             raise ConfigError(f"output={output!r} is unknown; choose {' or '.join(get_args(Output))}.")
         self.organs, self.output = organ_names(organs), output
@@ -114,6 +122,36 @@ class LabelTask(ImageTask):
         else:
             probability = uncovered(output.float().sigmoid())
         return Maps(probability, one_hot(batch["labels"], probability.shape[1]), batch["known"] > 0)
+
+    @torch.inference_mode()
+    def probabilities(self, x: Any, *, precision: str | None = None) -> Probabilities:
+        """The probabilities of the labels of one image in the network's square frame.
+
+        Args:
+            x: an image, see `predict`.
+            precision: see `predict`.
+
+        Raises:
+            ImageError, ConfigError: see `predict`.
+        """
+        from anatozoo.frames.square import to_network
+        from anatozoo.io.images import read_image
+
+        pixels, geometry = to_network(read_image(x), self.side, self.frame.intensity)
+        with self.answering(precision):
+            scores = self(self.tensor(pixels)[None, None])[0].float().cpu()
+        link = softmax if self.output == "labels" else _of_organs
+        return Probabilities(scores, self.temperature, geometry.mask_to_target, link)
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Image, Judge]":
+        from anatozoo.io.grid import Grid
+
+        image, judge = super()._trial(case, how)
+        # Where an organ is not annotated, nobody knows what is right.
+        if how.calibration is None or not all(map(case.has, self.organs)):
+            return image, judge
+        labels, _ = case.read_labels(self.organs, Grid(image.size, image.spacing_mm))
+        return image, judged_too(judge, how.calibration, lambda: self.probabilities(image), labels)
 
     def _answers(self, batch: Tensor) -> Sequence[np.ndarray]:
         logits = self(batch).float()
@@ -195,8 +233,19 @@ def uncovered(probability: Tensor) -> Tensor:
     return torch.cat([free[:, :1], probability * free[:, 1:]], 1)
 
 
+def _of_organs(scores: Tensor) -> Tensor:
+    """Probabilities of labels (1 + C, ...) from logits (C, ...) of independent organs."""
+    flat = scores.sigmoid().flatten(1)
+    return uncovered(flat[None, :, None])[0, :, 0].unflatten(1, scores.shape[1:])
+
+
 def label_losses(
-    logits: Tensor, labels: Tensor, known: Tensor, dice: DiceKind, missing: Missing = "either"
+    logits: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    dice: DiceKind,
+    missing: Missing = "either",
+    focal_gamma: float = 0.0,
 ) -> dict[str, Tensor]:
     """Cross-entropy and a soft Dice loss, under partial annotation.
 
@@ -210,6 +259,7 @@ def label_losses(
             the label that is given), ``"background"`` (the label that is given, as if all organs were
             annotated: a network then learns that such images lack the organ), or ``"ignore"`` (nothing:
             pixels labelled as background do not count in images that lack an organ's annotation).
+        focal_gamma: see `anatozoo.nn.losses.focal`.
 
     Returns:
         ``cross_entropy`` and ``dice``, scalars.
@@ -231,10 +281,14 @@ def label_losses(
         probability = torch.where(truth > 0, right.exp()[:, None], log_probability[:, 1:].exp())
         weight = known[:, :, None, None].to(right.dtype) * counted[:, None]
         loss = masked_dice_loss(probability, truth, weight)
-    return {"cross_entropy": -weighted_mean(right, counted), "dice": loss}
+    # A logarithm of a sum of probabilities may round to above 0.
+    entropy = focal(-right.clamp_max(0), focal_gamma) if focal_gamma else -right
+    return {"cross_entropy": weighted_mean(entropy, counted), "dice": loss}
 
 
-def organ_losses(logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Tensor]:
+def organ_losses(
+    logits: Tensor, labels: Tensor, known: Tensor, focal_gamma: float = 0.0
+) -> dict[str, Tensor]:
     """Cross-entropy and soft Dice of organs that are decided separately, where they are annotated.
 
     The loss of UNet-HT, the baseline for heterogeneous labels of Gaggion et al., ISBI 2023: for each organ
@@ -249,6 +303,7 @@ def organ_losses(logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Ten
         logits: (B, C, H, W) of the organs.
         labels: (B, H, W) int64, 0 for background.
         known: (B, C) bool, whether each organ is annotated in the image.
+        focal_gamma: see `anatozoo.nn.losses.focal`.
 
     Returns:
         ``cross_entropy`` and ``dice``, scalars: means over the organs that have a pixel that counts.
@@ -258,6 +313,7 @@ def organ_losses(logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Ten
     truth = (given == values).to(torch.float32)
     weight = (known[:, :, None, None] & (given <= values)).to(truth.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    entropy = focal(entropy, focal_gamma)
     probability, where = logits.float().sigmoid() * weight, (0, 2, 3)
     counted, overlap = weight.sum(where), 2 * (probability * truth).sum(where)
     dice = (overlap + 1.0) / (probability.sum(where) + (truth * weight).sum(where) + 1.0)

@@ -24,6 +24,7 @@ from anatozoo.metrics.cases import Case, Measures, Row, case_numbers
 from anatozoo.metrics.tables import with_facts
 from anatozoo.organs import PAIRS, annotated
 from anatozoo.tasks.cases import label_dice
+from anatozoo.tasks.temperature import Calibrations
 
 Judge = Callable[[Any], Case]
 FAILURES = (ImageError, DataError, GeometryError)
@@ -46,6 +47,7 @@ class Conditions:
         side: pixels to which square images are brought before they are registered; None leaves them.
         degrade: strengths of the damage that is done to masks, empty for its defaults; None damages none.
         profile: of the thick slices that are made, see `anatozoo.nn.thick_slices.degrade_slices`.
+        calibration: measures the probabilities of segmenters too, and collects them; None does not.
     """
 
     measures: Measures = field(default_factory=Measures)
@@ -56,6 +58,7 @@ class Conditions:
     side: int | None = None
     degrade: Mapping[str, float] | None = None
     profile: str = "gaussian"
+    calibration: Calibrations | None = None
 
 
 @dataclass(frozen=True, eq=False)

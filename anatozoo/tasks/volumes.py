@@ -21,6 +21,7 @@ from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.windows import in_windows
 from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.temperature import Probabilities, checked_temperature, judged_too
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class VolumeTask(Predictor):
         frame: three-dimensional input of the network.
         one_part: keep only the largest connected component of all organs together, for organs that touch one
             another as those of the heart do.
+        temperature: what logits are divided by where `probabilities` are asked for, see
+            `anatozoo.tasks.temperature`; label maps and training do not depend on it.
 
     Attributes:
         sees_parts: whether the network may process a volume in windows; else it sees one frame of it.
@@ -74,10 +77,15 @@ class VolumeTask(Predictor):
     """
 
     offers: ClassVar = frozenset({"maps"})
+    conditions: ClassVar = frozenset({"calibration"})
     sees_parts: ClassVar[bool] = True
 
     def __init__(
-        self, organs: Sequence[str], frame: FrameSpec | Mapping[str, Any], one_part: bool = False
+        self,
+        organs: Sequence[str],
+        frame: FrameSpec | Mapping[str, Any],
+        one_part: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(frame)
         self.frame.require(3)
@@ -85,6 +93,7 @@ class VolumeTask(Predictor):
         if not 1 <= len(self.organs) <= 254:
             raise ConfigError(f"organs={self.organs} must be 1 to 254 names.")
         self.one_part = one_part
+        self.temperature = checked_temperature(temperature)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + organs, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
@@ -144,11 +153,39 @@ class VolumeTask(Predictor):
             GeometryError: the model works in millimetres and the spacing is unknown.
             ConfigError: `whole` of a network that sees one frame alone, or a precision that is not possible.
         """
-        if whole and not self.sees_parts:
-            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
         stack = read_stack(x, spacing_mm=spacing_mm, slices=self.frame.fit == "slices")
         with self.answering(precision):
             return self._segment(stack, whole)
+
+    @torch.inference_mode()
+    def probabilities(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        whole: bool | None = None,
+        precision: str | None = None,
+    ) -> Probabilities:
+        """The probabilities of the labels of one volume, in the view of it that `predict` decides by.
+
+        Of several views that are averaged, the temperature changes the mean. Parts that `one_part` takes away
+        are still in it.
+
+        Args:
+            x: a volume, see `predict`.
+            spacing_mm: see `predict`.
+            whole: see `predict`.
+            precision: see `predict`.
+
+        Raises:
+            ImageError, GeometryError, ConfigError: see `predict`.
+        """
+        stack = read_stack(x, spacing_mm=spacing_mm, slices=self.frame.fit == "slices")
+        with self.answering(precision):
+            look = self._view(stack, whole)
+        tiny = torch.finfo(torch.float32).tiny
+        scores = torch.from_numpy(look.probability).clamp_min(tiny).log()
+        return Probabilities(scores, self.temperature, look.frame.labels)
 
     def predict_batch(
         self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
@@ -182,7 +219,9 @@ class VolumeTask(Predictor):
             found = organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
             return replace(found, numbers={**found.numbers, **result.votes_row()})
 
-        return image, judge
+        if how.calibration is None:
+            return image, judge
+        return image, judged_too(judge, how.calibration, lambda: self.probabilities(image), truth)
 
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """A volume that is free to share, for the golden test: the one with the most segmented voxels."""
@@ -212,6 +251,8 @@ class VolumeTask(Predictor):
 
     def _view(self, stack: "GridImage", whole: bool | None) -> Look:
         """The view that the anatomy needs, see `predict`."""
+        if whole and not self.sees_parts:
+            raise ConfigError("this model sees one frame of a volume and nothing beside it; leave whole out.")
         look = self._look(stack, None if whole else 1.0)
         if whole is None and self._reaches_border(look.frame, look.probability):
             if not self.sees_parts:

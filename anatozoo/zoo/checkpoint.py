@@ -5,8 +5,10 @@ Weights are safetensors and settings JSON, so reading a folder runs no code of w
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from anatozoo.zoo.files import (
 )
 from anatozoo.zoo.registry import check_prefix, find_method, methods
 from anatozoo.zoo.reproducible import sort_metadata
-from anatozoo.zoo.spec import is_name
+from anatozoo.zoo.spec import GOLDEN, is_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +41,9 @@ _LARGEST_CONFIG = 2**20
 START_SETTINGS = ("init_weights", "encoder_weights")
 """Settings that fill a fresh network. The weights of a checkpoint are there already, and fitting a loaded one
 must go on from them: a run that is measured or resumed has them empty."""
+
+OF_WEIGHTS = ("temperature",)
+"""Settings that were found for these weights: a fit that begins from them finds its own."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,32 @@ def write_checkpoint_folder(
     write_atomically(folder / WEIGHTS, write)
     write_text(folder / CONFIG, text)
     return folder
+
+
+def copy_with_settings(folder: Path, directory: str | os.PathLike[str], changed: Mapping[str, Any]) -> Path:
+    """Copy a checkpoint with its golden test, and change settings of its model that need no other weights.
+
+    Args:
+        folder: the checkpoint's folder.
+        directory: the copy's folder, made where missing; may be the same.
+        changed: settings by name.
+
+    Returns:
+        The copy's folder.
+
+    Raises:
+        WeightsError: the folder is not a checkpoint.
+        OutputError: the copy cannot be written.
+    """
+    read_config(folder)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["settings"] |= changed
+    target = Path(directory)
+    for name in (WEIGHTS, GOLDEN):
+        if (folder / name).is_file() and (target / name).resolve() != (folder / name).resolve():
+            write_atomically(target / name, partial(shutil.copyfile, folder / name))
+    write_text(target / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    return target
 
 
 def settings_of(module: "Module") -> dict[str, Any]:

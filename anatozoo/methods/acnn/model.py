@@ -26,6 +26,8 @@ class AcnnModel(VolumeTask):
         widths: channels of each level; None takes the default of the architecture.
         one_part: keep only the largest connected component of all organs together, for organs that touch one
             another as those of the heart do.
+        temperature: what logits are divided by where probabilities are asked for; `anatozoo calibrate` fits
+            it. Label maps and training do not depend on it.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -40,8 +42,9 @@ class AcnnModel(VolumeTask):
         architecture: Architecture = "seg",
         widths: list[int] | None = None,
         one_part: bool = False,
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(organs, frame, one_part)
+        super().__init__(organs, frame, one_part, temperature)
         self.architecture, self.widths = architecture, widths
         network = build_network(architecture, self.shape, len(self.organs) + 1, widths=widths)
         # DynUNet's instance normalisation would copy every map back.

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anatozoo.errors import ConfigError
 from anatozoo.methods.acnn.model import AcnnModel
 from anatozoo.nn.dynunet import weighted_levels
 from anatozoo.nn.labels import one_hot
+from anatozoo.nn.losses import check_base_loss, focal
 from anatozoo.nn.registration_losses import label_dice_loss
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim
@@ -24,6 +24,8 @@ class AcnnModule(ZooModule, AcnnModel):
     Args:
         ce_weight: weight of the cross-entropy, 1 in the paper.
         dice_weight: weight of a soft Dice loss, which the paper does not have.
+        focal_gamma: γ of the focal loss (`anatozoo.nn.losses.focal`) in place of the cross-entropy; 0 keeps
+            the cross-entropy, 2 is usual.
         optim: see `anatozoo.training.optim.Optim`.
         **settings: see `AcnnModel` and `anatozoo.training.module.ZooModule`.
 
@@ -36,15 +38,13 @@ class AcnnModule(ZooModule, AcnnModel):
         *,
         ce_weight: float = 1.0,
         dice_weight: float = 0.0,
+        focal_gamma: float = 0.0,
         optim: Optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=100),
         **settings: Any,
     ) -> None:
         super().__init__(optim=optim, **settings)
-        if min(ce_weight, dice_weight) < 0 or not ce_weight + dice_weight:
-            raise ConfigError(
-                f"ce_weight={ce_weight} and dice_weight={dice_weight} must not be negative, and one above 0."
-            )
-        self.ce_weight, self.dice_weight = ce_weight, dice_weight
+        check_base_loss(ce_weight, dice_weight, focal_gamma)
+        self.ce_weight, self.dice_weight, self.focal_gamma = ce_weight, dice_weight, focal_gamma
 
     @property
     def encoder_part(self) -> nn.Module:
@@ -69,7 +69,8 @@ class AcnnModule(ZooModule, AcnnModel):
         truth = one_hot(labels, len(self.organs) + 1)
         terms = {}
         if self.ce_weight:
-            values = [F.cross_entropy(logits.float(), labels) for logits in levels]
+            pixels = [F.cross_entropy(logits.float(), labels, reduction="none") for logits in levels]
+            values = [focal(entropy, self.focal_gamma).mean() for entropy in pixels]
             terms["cross_entropy"] = self.ce_weight * weighted_levels(values)
         if self.dice_weight:
             values = [label_dice_loss(logits.float().softmax(1), truth) for logits in levels]

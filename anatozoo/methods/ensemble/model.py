@@ -33,6 +33,8 @@ class EnsembleModel(LabelTask):
     Args:
         members: of each member ``method`` and ``settings``, and where it comes from: ``name``, ``version``,
             ``sha256``.
+        temperature: what logits of the mean are divided by where `probabilities` are asked for; `anatozoo
+            calibrate` fits it. The members' own temperatures do not count.
 
     Raises:
         ConfigError: fewer than two members, or members that do not go together.
@@ -40,10 +42,11 @@ class EnsembleModel(LabelTask):
 
     votes: ClassVar[bool] = True
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], temperature: float = 1.0) -> None:
         models = build_members(members, LabelTask)
         first = models[0]
-        super().__init__(first.organs, first.frame, any(model.check_view for model in models), first.output)
+        check_view = any(model.check_view for model in models)
+        super().__init__(first.organs, first.frame, check_view, first.output, temperature)
         self.members = [dict(member) for member in members]
         self.network = MeanOfMembers(models, independent=self.output == "organs")
 
@@ -78,6 +81,7 @@ class VolumeEnsembleModel(VolumeTask):
 
     Args:
         members: see `EnsembleModel`.
+        temperature: see `EnsembleModel`.
 
     Raises:
         ConfigError: see `EnsembleModel`.
@@ -85,10 +89,11 @@ class VolumeEnsembleModel(VolumeTask):
 
     votes: ClassVar[bool] = True
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], temperature: float = 1.0) -> None:
         models = build_members(members, VolumeTask)
         first = models[0]
-        super().__init__(first.organs, first.frame, any(model.one_part for model in models))
+        one_part = any(model.one_part for model in models)
+        super().__init__(first.organs, first.frame, one_part, temperature)
         self.members = [dict(member) for member in members]
         self.sees_parts = first.sees_parts  # type: ignore[misc]
         self.network = MeanOfMembers(models)

@@ -24,6 +24,8 @@ class UNetModel(LabelTask):
             `anatozoo.tasks.chest_view`.
         output: ``"labels"`` (each pixel has one label), or ``"organs"`` (a yes or no for each organ, as
             UNet-HT of Gaggion et al., ISBI 2023; later organs cover earlier ones).
+        temperature: what logits are divided by where probabilities are asked for; `anatozoo calibrate` fits
+            it. Label maps and training do not depend on it.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -39,8 +41,9 @@ class UNetModel(LabelTask):
         decoder_widths: list[int] = [8, 16, 32, 64, 128],  # noqa: B006 - jsonargparse shows it
         check_view: bool = False,
         output: Output = "labels",
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(organs, frame, check_view, output)
+        super().__init__(organs, frame, check_view, output, temperature)
         check_size(self.side)
         self.encoder, self.decoder_widths = encoder, list(decoder_widths)
         if encoder == DYNUNET:

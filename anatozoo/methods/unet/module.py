@@ -10,6 +10,7 @@ from anatozoo.errors import ConfigError
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.nn.dynunet import DynUNet, weighted_levels
 from anatozoo.nn.graphs import organ_names
+from anatozoo.nn.losses import check_base_loss
 from anatozoo.tasks.labels import DiceKind, Missing, label_losses, organ_losses
 from anatozoo.tasks.views import Maps
 from anatozoo.training.encoders import EncoderModule
@@ -29,6 +30,8 @@ class UNetModule(EncoderModule, UNetModel):
             `anatozoo.tasks.labels.organ_losses` instead.
         dice_weight: weight of the Dice term.
         ce_weight: weight of the cross-entropy.
+        focal_gamma: γ of the focal loss (`anatozoo.nn.losses.focal`) in place of the cross-entropy; 0 keeps
+            the cross-entropy, 2 is usual.
         missing: what organs without annotation count as: ``"either"`` (unknown), ``"background"`` (absent,
             the naive baseline of Gaggion et al., ISBI 2023) or ``"ignore"`` (pixels without a label are left
             out of such images), see `anatozoo.tasks.labels.label_losses`.
@@ -45,6 +48,7 @@ class UNetModule(EncoderModule, UNetModel):
         loss: DiceKind = "paper",
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
+        focal_gamma: float = 0.0,
         missing: Missing = "either",
         optim: Optim = Optim("adam", 1e-4, 1e-5, schedule="step", lr_step=50, lr_gamma=0.9, warmup_steps=200),
         **settings: Any,
@@ -57,12 +61,9 @@ class UNetModule(EncoderModule, UNetModel):
                 "missing='ignore' leaves out pixels without a label, which output='organs' does not have; "
                 "choose either or background."
             )
-        if min(ce_weight, dice_weight) < 0 or not ce_weight + dice_weight:
-            raise ConfigError(
-                f"ce_weight={ce_weight} and dice_weight={dice_weight} must not be negative, and one above 0."
-            )
+        check_base_loss(ce_weight, dice_weight, focal_gamma)
         self.loss, self.missing = loss, missing
-        self.ce_weight, self.dice_weight = ce_weight, dice_weight
+        self.ce_weight, self.dice_weight, self.focal_gamma = ce_weight, dice_weight, focal_gamma
 
     @property
     def encoder_part(self) -> nn.Module:
@@ -100,8 +101,9 @@ class UNetModule(EncoderModule, UNetModel):
 
     def _level_losses(self, logits: Tensor, labels: Tensor, known: Tensor) -> dict[str, Tensor]:
         if self.output == "labels":
-            return label_losses(logits, labels, known, self.loss, self.missing)
-        return organ_losses(logits, labels, torch.ones_like(known) if self.missing == "background" else known)
+            return label_losses(logits, labels, known, self.loss, self.missing, self.focal_gamma)
+        judged = torch.ones_like(known) if self.missing == "background" else known
+        return organ_losses(logits, labels, judged, self.focal_gamma)
 
     def adapted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Starting weights from a network for other organs; shared organs keep their channel."""

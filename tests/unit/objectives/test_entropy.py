@@ -10,7 +10,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.acnnsr.module import AcnnSRModule
 from anatozoo.methods.unet.module import UNetModule
-from anatozoo.objectives.entropy import MEEP
+from anatozoo.objectives.entropy import Entropy
 from anatozoo.training.step import Step
 
 
@@ -29,7 +29,7 @@ def term(probability: Tensor, labels: Tensor, known: Tensor | None = None, **set
 
     maps = Maps(probability, one_hot(labels, probability.shape[1]), known)
     step = Step(Given(maps), {}, None)  # type: ignore[arg-type]
-    return MEEP(**settings).terms(step)["meep"]
+    return Entropy(**settings).terms(step)["entropy"]
 
 
 def case() -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def test_it_is_the_mean_entropy_of_what_is_wrong() -> None:
     expected = -0.3 * (entropy(0.6, 0.3, 0.1) + entropy(0.1, 0.5, 0.4) + entropy(0.2, 0.3, 0.5)) / 3
     assert float(term(probability, labels)) == pytest.approx(expected, rel=1e-5)
     every = -0.5 * (entropy(0.7, 0.2, 0.1) / 4 - expected * 3 / 4 / 0.3)
-    assert float(term(probability, labels, weight=0.5, pixels="all")) == pytest.approx(every, rel=1e-5)
+    assert float(term(probability, labels, weight=0.5, form="me")) == pytest.approx(every, rel=1e-5)
 
 
 def test_the_other_form_is_the_divergence_from_the_uniform_distribution() -> None:
@@ -70,7 +70,7 @@ def test_items_without_a_whole_truth_do_not_count_and_nothing_wrong_is_nothing()
 
 def test_what_is_impossible_has_a_finite_gradient() -> None:
     logits = torch.tensor([[[200.0], [0.0], [-200.0]]], requires_grad=True)
-    for form in ("entropy", "kl"):
+    for form in ("me", "meep", "kl"):
         loss = term(logits.softmax(1), torch.tensor([[2]]), form=form)
         [gradient] = torch.autograd.grad(loss, logits)
         assert torch.isfinite(gradient).all()
@@ -98,7 +98,7 @@ def test_planes_and_volumes_take_it() -> None:
     cube = {"image": torch.rand(1, 1, 8, 16, 16), "labels": torch.randint(0, 3, (1, 8, 16, 16))}
     for module, given in ((flat, batch), (deep, cube)):
         step = Step(module, given, module.answer(given))
-        found = MEEP().terms(step)["meep"]
+        found = Entropy().terms(step)["entropy"]
         assert -0.3 * math.log(3) <= float(found.detach()) < 0
         found.backward()
         assert any(p.grad is not None for p in module.parameters())
@@ -106,8 +106,8 @@ def test_planes_and_volumes_take_it() -> None:
 
 def test_what_it_cannot_do_is_said_before_the_fit() -> None:
     module = AcnnSRModule(width=4, depth=1, frame=FrameSpec([16, 16, 16], "spacing", [1.0, 1.0, 1.0]))
-    with pytest.raises(ConfigError, match="MEEP needs maps, which AcnnSRModule does not give"):
-        MEEP().setup(None, module, "fit")  # type: ignore[arg-type]
-    for settings in ({"weight": -1.0}, {"form": "x"}, {"pixels": "some"}):
-        with pytest.raises(ConfigError, match="MEEP"):
-            MEEP(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="Entropy needs maps, which AcnnSRModule does not give"):
+        Entropy().setup(None, module, "fit")  # type: ignore[arg-type]
+    for settings in ({"weight": -1.0}, {"weight": math.inf}, {"form": "x"}):
+        with pytest.raises(ConfigError, match="Entropy"):
+            Entropy(**settings)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ trainer:
 objectives:
   - class_path: ShapePrior
     init_args: {source: PRIOR, weight: 0.1}
-  - class_path: MEEP
+  - class_path: Entropy
   - class_path: tests.support.objectives.Remembered
     init_args: {folder: FOLDER, weight: 10.0}
 model:
@@ -102,7 +102,7 @@ def test_a_fit_in_bfloat16_goes_on_with_its_objectives_bit_for_bit(
     assert main(options) == 0
     assert len(terms) == 6
     for each in terms:
-        assert set(each) == {"cross_entropy", "dice", "shape", "meep", "remembered"}
+        assert set(each) == {"cross_entropy", "dice", "shape", "entropy", "remembered"}
         assert all(value.dtype == torch.float32 and bool(value.isfinite()) for value in each.values())
     assert seen[-1].dtypes == {torch.float32}  # what objectives see of answers
 

@@ -1,0 +1,308 @@
+"""Calibrated probabilities of the left atrium: base losses, entropy terms, mL1-ACE, temperature, an ensemble.
+
+    python experiments/meep_evidence.py --root DIR --work WORK [--only meep ...] [--seed 1 ...]
+    python experiments/meep_evidence.py --work WORK --report --out docs/evidence
+
+`--root` holds the left atria of the 2018 challenge as ``images/``, ``labels/`` (1 is the atrium) and
+``splits.json``, in the voxels of their files. A small DynUNet sees crops of 40 x 64 x 64 voxels of twice the
+side. Every arm has the same steps, crops and weights to begin with, for each seed; the average of the weights
+of the last steps is measured, and nothing is chosen on what is measured. Of the training list, in the order
+of a hash of their names, 8 cases are kept for the temperature and 12 are measured beside the validation list.
+
+Measured are the probabilities of the whole volume, in windows, at the resolution of the network: Dice and
+Hausdorff distance in its voxels, and the numbers of `anatozoo.metrics.calibration.calibration_numbers`.
+``temperature`` divides the logits of each CE network by the number that fits the 8 cases; ``ensemble`` is the
+mean of the probabilities of all five CE networks, so that there is one of it.
+
+A run is kept in a file of `--work`, and done once. Several commands may share the folder: a run that another
+one has begun is left to it.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from comparing import averaged, options_of, write
+from fitting import keep_quiet, trainer_of
+from meep_report import record_of, report
+
+from anatozoo.data.case import Case
+from anatozoo.data.layouts.registry import find_cases
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.splits import refuse_dealt
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnn.module import AcnnModule
+from anatozoo.metrics.calibration import calibration_numbers
+from anatozoo.metrics.tables import provenance
+from anatozoo.objectives import Calibration, Entropy
+from anatozoo.tasks.temperature import Probabilities, TemperatureFit
+from anatozoo.tasks.trials import labels_beside
+from anatozoo.training.objective import Objective
+from anatozoo.training.optim import Optim
+from anatozoo.zoo.files import write_text
+
+ORGANS = ["left_atrium"]
+CROP, SPACING, MARGIN, WIDTHS = [40, 64, 64], [2.0, 2.0, 2.0], 14, [12, 24, 48, 96]
+FOR_TEMPERATURE, MORE = 8, 12
+AUGMENT = {"rotation_deg": 15.0, "scale": 0.1, "gamma": 0.2, "contrast": 0.2, "noise": 0.02, "bias": 0.0}
+CE = {"ce_weight": 1.0, "dice_weight": 0.0}
+Array = np.ndarray
+
+
+class Arm(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        base: settings of the base loss.
+        objective: class and settings of the objective beside it, none for None.
+        seeds: its runs.
+    """
+
+    base: Mapping[str, float]
+    objective: tuple[type[Objective], Mapping[str, Any]] | None = None
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+ARMS = {
+    "ce": Arm(CE, seeds=(1, 2, 3, 4, 5)),
+    "focal": Arm(CE | {"focal_gamma": 2.0}),
+    "dice": Arm({"ce_weight": 0.0, "dice_weight": 1.0}),
+    "me": Arm(CE, (Entropy, {"form": "me", "weight": 0.3})),
+    "meep": Arm(CE, (Entropy, {"form": "meep", "weight": 0.3})),
+    "meep-kl": Arm(CE, (Entropy, {"form": "kl", "weight": 0.3})),
+    "ml1-ace": Arm(CE, (Calibration, {"weight": 1.0})),
+}
+
+
+class Parts(NamedTuple):
+    """The cases: trained on, kept for the temperature, measured."""
+
+    train: list[Case]
+    temperature: list[Case]
+    measured: list[Case]
+
+
+def parts_of(root: Path) -> Parts:
+    """Deal the cases.
+
+    Raises:
+        DataError: there are too few, or no list names their splits.
+    """
+    cases = find_cases(root, "folder", ORGANS, dims=3, label_values=[1])
+    train, val = (cases.complete(ORGANS, split) for split in ("train", "val"))
+    refuse_dealt([*train, *val])
+    held = FOR_TEMPERATURE + MORE
+    if len(train) <= held or not val:
+        raise DataError(f"{root} has {len(train)} training cases; more than {held} are needed.")
+    ordered = by_name(train)
+    return Parts(ordered[held:], ordered[:FOR_TEMPERATURE], [*by_name(val), *ordered[FOR_TEMPERATURE:held]])
+
+
+def data_of(parts: Parts, options: argparse.Namespace) -> AcnnDataModule:
+    """The training data, which stay in memory for all runs of a command."""
+    data = AcnnDataModule(
+        root=str(options.root),
+        layout="folder",
+        organs=ORGANS,
+        frame=FrameSpec(CROP, "spacing", SPACING),
+        label_values=[1],
+        margin=MARGIN,
+        foreground=0.5,
+        batch_size=options.batch,
+        augment=AUGMENT,
+    )
+    data.sets = {split: data.dataset(parts.train, "train") for split in ("train", "val")}
+    return data
+
+
+def train(arm: Arm, seed: int, data: AcnnDataModule, options: argparse.Namespace) -> Any:
+    """Train a network."""
+    L.seed_everything(seed, verbose=False)
+    optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=30)
+    network: dict[str, Any] = {"frame": data.frame, "architecture": "dynunet", "widths": WIDTHS}
+    module = AcnnModule(organs=ORGANS, optim=optim, **network, **arm.base)
+    beside = [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
+    trainer = trainer_of(options.steps, *beside, precision=options.precision, enable_checkpointing=False)
+    trainer.fit(module, data)
+    return module.eval()
+
+
+def seen(model: Any, case: Case) -> tuple[Probabilities, Array]:
+    """What a model says of a whole volume, and the truth on the volume's grid."""
+    image, labels = case.read(ORGANS, 3)
+    if labels is None:
+        raise DataError(f"case {case.id} has no label map.")
+    return model.probabilities(image, whole=True), labels
+
+
+def row_of(p: Array, truth: Array, beyond: Array) -> dict[str, float]:
+    """The numbers of one case from its probabilities (2, D, H, W), in the voxels of the network."""
+    found = np.where(beyond, 0, p.argmax(0)).astype(np.uint8)
+    case = labels_beside(found, np.where(beyond, 0, truth).astype(np.uint8), ORGANS, None)
+    return averaged(case, ORGANS, ("dice", "hd_px")) | calibration_numbers(p, truth, ignore=beyond)
+
+
+def measure(
+    model: Any, parts: Parts, tempered: bool
+) -> tuple[dict[str, list[dict[str, Any]]], float | None, dict[str, Array]]:
+    """Rows of each case by kind of probability, the temperature, and margins of the logits with the truth.
+
+    Args:
+        model: the network.
+        parts: the cases.
+        tempered: also fit a temperature, and measure with it.
+    """
+    temperature, margins = None, {}
+    if tempered:
+        fit = TemperatureFit()
+        for case in parts.temperature:
+            fit.add(case.id, *seen(model, case))
+        temperature = fit.fit().temperature
+    rows: dict[str, list[dict[str, Any]]] = {"own": []} | ({"tempered": []} if tempered else {})
+    for case in parts.measured:
+        found, labels = seen(model, case)
+        truth, beyond = found.truth(labels)
+        who = {"id": case.id, "list": case.split}
+        for kind in rows:
+            p = found.at(1.0 if kind == "own" else temperature)
+            rows[kind].append(who | row_of(p, truth, beyond))
+        margins[f"{case.id} margin"] = (found.scores[1] - found.scores[0]).numpy().astype(np.float16)
+        margins[f"{case.id} truth"] = np.where(beyond, 255, truth).astype(np.uint8)
+    return rows, temperature, margins
+
+
+def ensemble_rows(files: Sequence[Path], whose: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the mean probability of several networks, of which `measure` kept the margins."""
+    members = [np.load(file) for file in files]
+    rows = []
+    for row in whose:
+        margins = [member[f"{row['id']} margin"].astype(np.float32) for member in members]
+        atrium = np.mean([1 / (1 + np.exp(-margin)) for margin in margins], 0)
+        stored = members[0][f"{row['id']} truth"]
+        p = np.stack([1 - atrium, atrium])
+        rows.append(
+            {"id": row["id"], "list": row["list"]}
+            | row_of(p, np.where(stored == 255, 0, stored).astype(int), stored == 255)
+        )
+    return rows
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether a run is this process's to do: no other has begun it."""
+    lock = path.with_suffix(".lock")
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.unlink()
+
+
+def do(name: str, seed: int, parts: Parts, data: AcnnDataModule, options: argparse.Namespace) -> None:
+    """Train and measure a network, unless its file is there or another process is at it.
+
+    Raises:
+        ConfigError: the file is of a run with other settings.
+    """
+    path = options.work / f"{name}_{seed}.json"
+    settings = {key: getattr(options, key) for key in ("steps", "batch", "precision")}
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
+            raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
+        return
+    with claimed(path) as mine:
+        if not mine:
+            print(f"{path.with_suffix('.lock')} is there: another command does this run.", flush=True)
+            return
+        print(f"{name}, seed {seed}", flush=True)
+        start = time.process_time()
+        model = train(ARMS[name], seed, data, options)
+        trained = time.process_time() - start
+        rows, temperature, margins = measure(model, parts, name == "ce")
+        if name == "ce":
+            np.savez_compressed(path.with_suffix(".npz"), **margins)
+        record = {
+            "arm": name,
+            "seed": seed,
+            "settings": settings,
+            **provenance(("torch", "monai", "numpy")),
+            "parameters": sum(p.numel() for p in model.network.parameters()),
+            "cases": {part: len(cases) for part, cases in parts._asdict().items()},
+            "train_cpu_s": round(trained, 1),
+            "temperature": temperature,
+            "rows": rows,
+        }
+        write_text(path, json.dumps(record) + "\n")
+        means = {key: np.mean([row[key] for row in rows["own"]]) for key in ("dice", "ece_plus", "nll")}
+        words = ", ".join(f"{key} {value:.4f}" for key, value in means.items())
+        print(
+            f"  {words}; {time.process_time() - start:.0f} s of CPU, {trained:.0f} s of training", flush=True
+        )
+
+
+def by_name(cases: Sequence[Case]) -> list[Case]:
+    """The cases in the order of a hash of their names."""
+    import hashlib
+
+    return sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = options_of(__doc__, threads=1, on_split=False)
+    next(action for action in parser._actions if action.dest == "root").required = False
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
+    parser.add_argument("--seed", nargs="+", type=int, help="runs (default: 1 2 3, of ce 1 2 3 4 5)")
+    parser.add_argument("--steps", type=int, default=400, help="of each network (default: 400)")
+    parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
+    parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
+    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
+    options = parser.parse_args()
+    if not options.report and options.root is None:
+        parser.error("--root DIR is needed, the folder of the left atria.")
+    return options
+
+
+def main() -> None:
+    """Parse the options, then do the runs that are missing, or write the report."""
+    options = _arguments()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    if not options.report:
+        keep_quiet()
+        parts = parts_of(options.root)
+        data = data_of(parts, options)
+        # Seeds first, so that there are pairs of all arms as early as possible.
+        every = itertools.product(options.seed or range(1, 6), options.only)
+        for seed, name in ((seed, name) for seed, name in every if seed in ARMS[name].seeds):
+            do(name, seed, parts, data, options)
+        return
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.work.glob("*_*.json"))]
+    members = [options.work / f"ce_{seed}.npz" for seed in ARMS["ce"].seeds]
+    together = []
+    if all(member.is_file() for member in members):
+        first = next(run for run in runs if run["arm"] == "ce")
+        together = ensemble_rows(members, first["rows"]["own"])
+    record = record_of(runs, together)
+    text = report(record)
+    print(text)
+    if options.out is not None:
+        write(options.out, "meep_experiment", record, text)
+
+
+if __name__ == "__main__":
+    main()
