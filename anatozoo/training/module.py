@@ -128,6 +128,11 @@ class ZooModule(Predictor, L.LightningModule):
         self._last = step, terms
         return self.total(terms, _size(batch))
 
+    @property
+    def current_terms(self) -> Mapping[str, Tensor]:
+        """The terms of the loss by name, with their graph, from a training step to its backpropagation."""
+        return self._last[1]
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
         step, terms = self._last
