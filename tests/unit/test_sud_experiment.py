@@ -15,7 +15,7 @@ EXPERIMENT = "sud_evidence"
 
 
 def run(arm: str, seed: int, gain: float) -> dict[str, Any]:
-    """A run in which every number is `gain` better than that of supervised training, give or take a little."""
+    """A run in which every number is about `gain` better than that of supervised training."""
     draw = np.random.default_rng(seed)
     rows = []
     for case in range(6):

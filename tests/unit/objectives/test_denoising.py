@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.grid import Grid, GridImage
+from anatozoo.methods.acnn.data import AcnnDataModule
+from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.hybridgnet.data import HybridGNetDataModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.postdae.module import PostDAEModule
@@ -222,6 +227,38 @@ def test_unlabelled_images_keep_their_place(chests: Path) -> None:
     assert float(torch.cosine_similarity(one, other).min()) > 0.8
     moved = module.prepare(batch, training=True)["image"].flatten(1)
     assert float(torch.cosine_similarity(moved - moved.mean(1, keepdim=True), other).min()) < 0.8
+
+
+def test_volumes_are_remembered_in_the_frame(tmp_path: Path) -> None:
+    """Volumes of two sizes, seen in the middle, without motion or turns."""
+    frame, organs = FrameSpec([8, 32, 32], "spacing", [1.0, 1.0, 1.0]), ["a", "b"]
+    small: dict[str, Any] = {"widths": [4, 8], "code": 8, "skips": [2], "one_part": {}}
+    shapes = stored(PostDAEModule(organs=organs, frame=frame, **small).eval(), tmp_path)
+    data: Any = AcnnDataModule(str(tmp_path), "folder", organs, frame, unlabelled=2, augment={"noise": 0.1})
+    cases = [volume_case(n, (32 + 4 * n, 40, 8 + n)) for n in range(4)]
+    bare = [replace(case, draw=None, organs=frozenset()) for case in cases[2:]]
+    data.sets = {"train": data.dataset(cases[:2], "train"), "val": data.dataset(cases, "val")}
+    data.sets["unlabelled"] = data.dataset(bare, "unlabelled")
+    sud = Denoising(shapes, ramp=0.0)
+    trainer = L.Trainer(max_epochs=2, callbacks=[sud], limit_val_batches=0, **QUIET)
+    trainer.fit(AcnnModule(organs=organs, frame=frame, widths=[4, 8]), data)
+    assert float(trainer.callback_metrics["train/denoising"]) > 0
+    assert sud.state_dict()["memory"]["organs"].shape == (2, 2, 8, 32, 32)
+
+
+def volume_case(number: int, size: tuple[int, int, int]) -> Case:
+    grid = Grid(size, (1.0, 1.0, 1.0))
+    pixels = np.random.default_rng(number).random(grid.shape, np.float32)
+    masks = {"a": pixels > 0.5, "b": pixels > 0.8}
+    return Case(
+        f"v{number}",
+        f"v{number}",
+        "train",
+        "site",
+        frozenset(masks),
+        lambda: GridImage(pixels, grid, f"v{number}"),
+        lambda organs, _: Drawn(grid, masks=masks),
+    )
 
 
 def test_contours_are_drawn_and_denoised(chests: Path, tmp_path: Path) -> None:
