@@ -150,14 +150,15 @@ class Denoising(Objective):
         if not self.weight:
             return {}
         assert self._memory is not None  # `setup` has made it
-        module, batch = step.module, step.batch[UNLABELLED]
-        seen = Step(module, batch, module.answer(batch), step.number)  # type: ignore[operator]
+        module: Any = step.module
+        batch: Any = step.batch[UNLABELLED]  # a batch within the batch
+        seen = Step(module, batch, module.answer(batch), step.number)
         probability = seen.maps.probability
         target, known = self.target(batch["index"], probability)
         loss = soft_label_loss(probability, target) * known
         # All processes remember the visits of all, in one order.
         found = [batch["index"], probability.detach()[:, 1:].half()]
-        index, organs = module.all_gather(found)  # type: ignore[operator]
+        index, organs = module.all_gather(found)
         self._memory.take(index.flatten(), organs.reshape(-1, *found[1].shape[1:]))
         return {"denoising": self.gamma(step.number) * loss}
 
