@@ -6,6 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
@@ -37,7 +38,7 @@ class ZooDataModule(L.LightningDataModule):
     Subclasses pass on their settings, make data sets in `dataset` and finish batches in `prepare`. Batches
     hold the items of the data set, ``index``, ``domain`` (B,) int64, a position in `domains`, and
     ``labelled`` (B,) bool. With `unlabelled`, training batches also hold ``"unlabelled"``, a batch of images
-    without annotation.
+    without annotation, see `prepare_unlabelled`.
 
     Args:
         root: folder with the data, or a manifest.
@@ -119,6 +120,14 @@ class ZooDataModule(L.LightningDataModule):
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
         """Finish a batch on the device: augmentation in training, then the inputs of the losses."""
         return batch
+
+    def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Finish a training batch without annotation; its images stay in place, grey values may change.
+
+        What an objective remembers of a pixel is then true of it at the next visit. By default nothing
+        changes.
+        """
+        return self.prepare(batch, training=False)
 
     def usable(self, case: Case) -> bool:
         """Whether a case can be used: by default, if it has an image and all organs."""
@@ -376,4 +385,5 @@ class ZooDataModule(L.LightningDataModule):
         if UNLABELLED not in batch:
             return self.prepare(batch, training=training)
         labelled = self.prepare(batch["train"], training=training)
-        return {**labelled, UNLABELLED: self.prepare(batch[UNLABELLED], training=training)}
+        finish = self.prepare_unlabelled if training else partial(self.prepare, training=False)
+        return {**labelled, UNLABELLED: finish(batch[UNLABELLED])}

@@ -22,7 +22,6 @@ checkpoints if it is among its callbacks::
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -36,8 +35,7 @@ from anatozoo.nn.registration_losses import code_distances
 from anatozoo.organs import parts_of
 from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
-from anatozoo.training.weights import frozen
-from anatozoo.zoo.checkpoint import build, method_of
+from anatozoo.training.weights import frozen, restored, stored
 
 
 class ShapeCode(nn.Module):
@@ -208,19 +206,12 @@ class ShapePrior(Objective):
 
     def state_dict(self) -> dict[str, Any]:
         """The frozen model, so that a resumed fit does not depend on its source."""
-        if self._model is None:
-            return {}
-        state = {key: value.cpu() for key, value in self._model.state_dict().items()}
-        return {"method": method_of(self._model), "settings": self._model.settings(), "state": state}
+        return {} if self._model is None else stored(self._model)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the model of the checkpoint."""
         if state_dict:
-            settings, state = state_dict["settings"], state_dict["state"]
-            where = ("the shape prior of the checkpoint", Path(self.source or ""))
-            self._model = build(state_dict["method"], settings, state, trainable=False, where=where)
-            self._model.requires_grad_(False)
-            self._code = None
+            self._model, self._code = restored(state_dict, "the shape prior"), None
 
 
 def merging(organs: Sequence[str], wanted: Sequence[str]) -> Tensor:

@@ -141,6 +141,11 @@ class ZooModule(Predictor, L.LightningModule):
                 terms[name] = value.mean()
         return terms
 
+    @property
+    def current_terms(self) -> Mapping[str, Tensor]:
+        """The terms of the loss by name, with their graph, from a training step to its backpropagation."""
+        return self._last[1]
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
         steps, terms = self._last

@@ -1,12 +1,13 @@
 """Weights that a fit starts from or holds fixed: of a checkpoint's name, its folder or a run's file."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.zoo.checkpoint import WEIGHTS, read_config, read_tensors
+from anatozoo.zoo.checkpoint import WEIGHTS, build, method_of, read_config, read_tensors
 from anatozoo.zoo.hub import load, resolve
 from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.runs import is_run, read_run
@@ -73,6 +74,29 @@ def frozen(source: str, needs: str) -> Any:
     model = load(source, trainable=False)
     if not callable(getattr(model, needs, None)):
         raise ConfigError(f"{source} is a {type(model).__name__}, which cannot {needs.replace('_', ' ')}.")
+    return model.requires_grad_(False)
+
+
+def stored(model: Any) -> dict[str, Any]:
+    """A frozen model as a training checkpoint holds it, in what files without pickle may hold.
+
+    Args:
+        model: of `frozen`.
+    """
+    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    return {"method": method_of(model), "settings": model.settings(), "state": state}
+
+
+def restored(state: Mapping[str, Any], what: str) -> Any:
+    """The frozen model of `stored`.
+
+    Args:
+        state: what it gave.
+        what: the model in words, for messages.
+    """
+    where = f"{what} of the checkpoint"
+    settings, weights = state["settings"], state["state"]
+    model = build(state["method"], settings, weights, trainable=False, where=(where, Path(where)))
     return model.requires_grad_(False)
 
 

@@ -61,7 +61,7 @@ class AcnnDataModule(ZooDataModule):
     """Volumes with label maps, for the segmentation network and for the shape prior.
 
     Training volumes are read with a margin within slices, augmented in batches on the device, and cropped to
-    the frame at random. Validation and test volumes show the centre.
+    the frame at random. Volumes of validation and test, and those without annotation, show the centre.
 
     Args:
         root: folder with the data, or a manifest; see `anatozoo.data.layouts.registry`.
@@ -117,7 +117,7 @@ class AcnnDataModule(ZooDataModule):
 
     def dataset(self, cases: Sequence[Case], split: str) -> StackDataset:
         """Volumes; for training, with the margin."""
-        shape = self.frame.shape if split in ("val", "test") else self.padded_shape
+        shape = self.padded_shape if split == "train" else self.frame.shape
         return StackDataset(cases, self.organs, replace(self.frame, size=list(shape)))
 
     @property
@@ -139,6 +139,13 @@ class AcnnDataModule(ZooDataModule):
         if self.frame.dims == 3:
             image, labels = move(image, labels, self.motion)
         return batch | {"image": image, "labels": labels}
+
+    def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Augment the grey values alone; such volumes show the middle."""
+        if self.augment_config is None:
+            return batch
+        still = replace(self.augment_config, rotation_deg=0.0, scale=0.0, reorder_p=0.0)
+        return batch | {"image": augment(batch["image"], batch["labels"], still)[0]}
 
 
 def first_subjects(cases: Sequence[Case], count: int) -> list[Case]:

@@ -132,3 +132,7 @@ class AcRegNetDataModule(ZooDataModule):
             if labels is not None:
                 found[f"{role}_labels"] = labels
         return found
+
+    def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As any training batch: a pair is found anew each time, so that nothing need stay in place."""
+        return self.prepare(batch, training=True)

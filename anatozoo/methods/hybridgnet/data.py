@@ -15,7 +15,7 @@ from anatozoo.data.module import ZooDataModule
 from anatozoo.data.radiographs import RadiographDataset, mask_coverage
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.nn.augment import AugmentConfig
+from anatozoo.nn.augment import AugmentConfig, recolour
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_counts, organ_slices
 
@@ -126,3 +126,10 @@ class HybridGNetDataModule(ZooDataModule):
         if not bool(batch["known"].any()):
             batch = {k: v for k, v in batch.items() if k not in ("masks", "known")}
         return batch
+
+    def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Augment the grey values alone."""
+        batch = self.prepare(batch, training=False)
+        if self.augment_config is None:
+            return batch
+        return batch | {"image": recolour(batch["image"], self.augment_config)}

@@ -15,7 +15,7 @@ from anatozoo.data.radiographs import RadiographDataset, mask_coverage
 from anatozoo.frames.geometry import Geometry
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.landmarks import draw_organ_mask
-from anatozoo.nn.augment import AugmentConfig
+from anatozoo.nn.augment import AugmentConfig, recolour
 from anatozoo.nn.augment import augment as augment_batch
 from anatozoo.nn.graphs import organ_names
 
@@ -97,3 +97,9 @@ class UNetDataModule(ZooDataModule):
         assert moved is not None
         background = 1 - moved.sum(1, keepdim=True)
         return batch | {"image": image, "labels": torch.cat([background, moved], 1).argmax(1)}
+
+    def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Augment the grey values alone."""
+        if self.augment_config is None:
+            return batch
+        return batch | {"image": recolour(batch["image"], self.augment_config)}

@@ -1,0 +1,145 @@
+"""The report of the experiment on supervision by denoising: means over runs, and two kinds of p."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from comparing import paired, table_lines
+from sud_design import ARMS, LOOKS
+
+from anatozoo.errors import DataError
+
+METRICS = ("dice", "hd_px")
+THEN = {
+    "none": "",
+    "parts": "largest part, holes filled",
+    "few": "repaired, few masks",
+    "pool": "repaired, all masks",
+}
+REFERENCE = ("supervised", "none")
+REPAIRED = ("supervised", "damaged", "sud-pool")
+"""Arms whose repaired masks the table shows; the JSON has those of all."""
+
+
+def read_runs(work: Path) -> list[dict[str, Any]]:
+    """The runs of a folder.
+
+    Raises:
+        DataError: there are none, none is supervised, or their settings differ.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*_*.json"))]
+    if not any(run["arm"] == REFERENCE[0] for run in found):
+        raise DataError(f"{work} holds no supervised run, with which the others are compared.")
+    if any(run["settings"] != found[0]["settings"] for run in found):
+        raise DataError(f"{work} holds runs with different settings; give each setting a folder.")
+    return found
+
+
+def compared(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    """Mean, and difference to the reference in the runs that both have, for each metric.
+
+    ``p_runs`` is the paired t-test over runs, ``p_cases`` Wilcoxon's over cases, each case's differences
+    averaged over the runs: that one says nothing about how another training would have turned out.
+    """
+    result: dict[str, Any] = {}
+    for metric in METRICS:
+        ours, theirs = (
+            each.pivot(index="case", columns="seed", values=metric) for each in (table, reference)
+        )
+        runs = ours.mean()
+        result[metric] = {"mean": float(runs.mean()), "runs": runs.round(5).tolist()}
+        both = ours.columns.intersection(theirs.columns)
+        difference = (ours[both] - theirs[both]).dropna()
+        by_run = difference.mean()
+        if table is reference or not len(both) or not difference.to_numpy().any():
+            continue
+        result[metric] |= {
+            "difference": float(by_run.mean()),
+            "relative": float(by_run.mean() / theirs[both].mean().mean()),
+            "better": int(((by_run > 0) if metric == "dice" else (by_run < 0)).sum()),
+            "p_runs": _t_test(by_run.to_numpy()),
+            "p_cases": paired(difference.mean(axis=1))["p"],
+        }
+    return result
+
+
+def _t_test(differences: np.ndarray) -> float | None:
+    """P of a t-test of the runs' differences against 0; None of fewer than two, or of equal ones."""
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return float(ttest_1samp(differences, 0).pvalue)
+
+
+def record_of(runs: Sequence[Mapping[str, Any]], label: str, command: str) -> dict[str, Any]:
+    """Everything that the report holds."""
+    rows = [row | {"arm": run["arm"], "seed": run["seed"]} for run in runs for row in run["rows"]]
+    groups = dict(list(pd.DataFrame(rows).groupby(["look", "arm", "then"], sort=False)))
+    results = []
+    for look, arm, then in itertools.product(LOOKS, ARMS, THEN):
+        if (look, arm, then) in groups:
+            numbers = compared(groups[look, arm, then], groups[look, *REFERENCE])
+            results.append({"look": look, "arm": arm, "then": then} | numbers)
+    seeds = {arm: sorted(run["seed"] for run in runs if run["arm"] == arm) for arm in ARMS}
+    seconds = {
+        arm: float(np.mean([run["train_cpu_s"] for run in runs if run["arm"] == arm]))
+        for arm in ARMS
+        if seeds[arm]
+    }
+    return {
+        "command": command,
+        "label": label,
+        "settings": runs[0]["settings"],
+        "cases": len({row["case"] for row in rows}),
+        "unlabelled": runs[0]["unlabelled"],
+        "seeds": seeds,
+        "train_cpu_s": seconds,
+        "results": results,
+    }
+
+
+def report(record: Mapping[str, Any]) -> str:
+    """The Markdown."""
+    runs = {len(seeds) for seeds in record["seeds"].values() if seeds}
+    lines = [
+        f"# Supervision by denoising: {record['label']}",
+        "",
+        f"Means over {'/'.join(map(str, sorted(runs)))} runs, each with other annotated subjects, and the "
+        f"{record['cases']} validation cases; {record['unlabelled']} cases without annotation in a run. "
+        "Pixels of the network's frame. Differences to supervised training, as it is: in how many runs "
+        "better, p of the paired t-test over runs, then p of Wilcoxon's test over cases, which does not know "
+        "that another training would differ. Settings were fixed beforehand; nothing was chosen on these "
+        f"cases. `{record['command']}`",
+    ]
+    for look in LOOKS:
+        rows = [_row(each, record) for each in record["results"] if each["look"] == look and _shown(each)]
+        head = ["arm", "Dice", "difference", "HD px", "difference", "CPU s"]
+        lines += ["", f"## Test images: {look}", "", *table_lines(head, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(result: Mapping[str, Any]) -> bool:
+    return result["then"] == "none" or result["arm"] in REPAIRED
+
+
+def _row(result: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    name = ARMS[result["arm"]].label + (f", {THEN[result['then']]}" if result["then"] != "none" else "")
+    cells = [name]
+    for metric, digits in (("dice", 3), ("hd_px", 2)):
+        numbers = result[metric]
+        cells.append(f"{numbers['mean']:.{digits}f}")
+        if "difference" not in numbers:
+            cells.append("–")
+            continue
+        share = f" ({100 * numbers['relative']:+.0f} %)" if metric == "hd_px" else ""
+        p = "–" if numbers["p_runs"] is None else f"{numbers['p_runs']:.2g}"
+        cells.append(
+            f"{numbers['difference']:+.{digits}f}{share}, {numbers['better']}/{len(numbers['runs'])}, "
+            f"p {p}, cases {numbers['p_cases']:.1g}"
+        )
+    return [*cells, f"{record['train_cpu_s'][result['arm']]:.0f}"]
