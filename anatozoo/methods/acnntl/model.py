@@ -51,6 +51,16 @@ class AcnnTLModel(VolumeTask):
         """Codes (B, K) of one-hot or soft labels (B, 1 + organs, D, H, W)."""
         return self.network.autoencoder.encode(labels)
 
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...), finest first, for `anatozoo.objectives.shape_prior`."""
+        maps: list[Tensor] = self.network.autoencoder.levels(labels)
+        return maps
+
+    def rebuilt(self, labels: Tensor) -> Tensor:
+        """Logits (B, C, ...) of the shape that one-hot or soft labels (B, C, ...) stand for."""
+        logits: Tensor = self.network.autoencoder(labels)[1]
+        return logits
+
     def encode_image(self, image: Tensor) -> Tensor:
         """Codes (B, K) that the predictor gives for images (B, 1, D, H, W) in [0, 1]."""
         codes: Tensor = self.network.predictor(image)
