@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 
 CODE, LEVEL, RESIDUAL = "code", "level", "residual"
-SMALLEST = 1e-8
-"""Scales below this are those of maps without an organ."""
+SMALLEST = 1.0
+"""Squared distance from an empty map below which a map counts as empty: half a voxel of an organ."""
 
 
 def layer_weights(layers: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
@@ -94,8 +94,9 @@ def layer_distances(code: Any, answer: Tensor, truth: Tensor, layers: Mapping[st
         for name, values in features(code.model, found, layers).items():
             aim, nothing = wanted[name][:-1], wanted[name][-1:]
             scale = size if name == RESIDUAL else _squares(aim - nothing)
-            share = _squares(values - aim) / scale.clamp_min(SMALLEST)
-            total = total + layers[name] * torch.where(scale > SMALLEST, share, share * 0)
+            # An empty truth has no scale, and its layer's may be 0.
+            share = _squares(values - aim) / torch.where(size > SMALLEST, scale, torch.inf)
+            total = total + layers[name] * share
         return total
 
 
@@ -112,8 +113,7 @@ def implausibility(code: Any, answer: Tensor) -> Tensor:
         found = code.fitted(answer)
         rebuilt = found - features(code.model, found, (RESIDUAL,))[RESIDUAL]
         scale = _squares(rebuilt - _empty(rebuilt)).detach()
-        share = _squares(found - rebuilt.detach()) / scale.clamp_min(SMALLEST)
-        return torch.where(scale > SMALLEST, share, share * 0)
+        return _squares(found - rebuilt.detach()) / torch.where(scale > SMALLEST, scale, torch.inf)
 
 
 def features(model: Any, maps: Tensor, layers: Sequence[str] | Mapping[str, float]) -> dict[str, Tensor]:

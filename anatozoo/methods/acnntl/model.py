@@ -1,7 +1,5 @@
 """The T-L network: predicts the code of a shape from an image."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from anatozoo.data.layouts.acdc import HEART
@@ -27,7 +25,7 @@ class AcnnTLModel(VolumeTask):
         ConfigError: settings that are not possible.
     """
 
-    sees_parts: ClassVar[bool] = False
+    sees_parts: bool = False
 
     network: TLNetwork
 
