@@ -195,9 +195,9 @@ def main() -> None:
     )
     about = (
         "True label maps of the validation split, damaged in known ways in the frame of each source. Sizes "
-        "are those of a frame of 128 pixels and in proportion in others: a gap and a hole of 4 pixels, a blob "
-        "of 8 x 8 (x 3). Worth: the lowest cost per voxel of an opened ring or a cut, a hole and a blob over "
-        f"that of a shift by one pixel; above 1, implausible damage costs more. `{command}`"
+        "are those of a frame of 128 pixels and in proportion in others: a gap and a hole of 4 pixels, a "
+        "blob of 8 x 8 (x 3). Worth: the lowest cost per voxel of an opened ring or a cut, a hole and a blob "
+        f"over that of a shift by one pixel; above 1, implausible damage costs more. `{command}`"
     )
     record = {"command": command, "about": about, "sources": sources, **provenance(("torch", "numpy"))}
     text = markdown(record)

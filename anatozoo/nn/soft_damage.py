@@ -27,7 +27,7 @@ class SoftDamage:
         slices_p: share of the items of volumes in which one slice in ten lies elsewhere or is empty.
         noise: largest standard deviation of smooth noise on the logits, in units of their temperature.
         temperature: largest temperature of the softmax; 1 and less leaves it at 1.
-        blur: largest width of the border, in pixels, before the noise.
+        blur: largest share, up to 1, of a mean over 3 pixels along each axis, which softens borders.
     """
 
     clean_p: float = 0.15
@@ -112,6 +112,8 @@ def soften(maps: Tensor, config: SoftDamage) -> Tensor:
     random scale, σ uniform up to `SoftDamage.noise`, and log T uniform from 0 to that of
     `SoftDamage.temperature`.
     """
+    if not (config.blur or config.noise or config.temperature > 1):
+        return maps
     batch, classes, *shape = maps.shape
     dims = len(shape)
     share = _each(uniform((batch,), 0, min(config.blur, 1.0), maps), maps)

@@ -134,7 +134,7 @@ class AcnnDataModule(ZooDataModule):
 
     def dataset(self, cases: Sequence[Case], split: str) -> StackDataset:
         """Volumes; for training, with the margin."""
-        shape = self.frame.shape if split in ("val", "test") else self.padded_shape
+        shape = self.padded_shape if split == "train" else self.frame.shape
         return StackDataset(cases, self.organs, replace(self.frame, size=list(shape)))
 
     @property
