@@ -88,8 +88,9 @@ class AcnnModel(VolumeTask):
         if self.upsample == 1:
             return super()._look(stack, part)
         x, y, z = self.frame.spacing_mm or (1.0, 1.0, 1.0)
-        spec = replace(self.frame, size=list(self.thick_shape), spacing_mm=[x, y, z * self.upsample])
-        thick, factor = fit_frame(stack.grid, spec), self.upsample
+        factor = self.upsample
+        thick = fit_frame(stack.grid, replace(self.frame, spacing_mm=[x, y, z * factor]))
+        thick = type(thick)(thick.grid, self.thick_shape, thick.matrix)
         # Slices nearer to the fine ones than to the thick ones keep their grid.
         grid = stack.grid
         if factor * thick.scale[2] > factor**0.5:
