@@ -168,14 +168,18 @@ def largest_parts(labels: Labels, count: int) -> Labels:
     """Each organ without what hangs apart from its largest part, and without holes: what needs no prior."""
     from scipy.ndimage import binary_fill_holes, label
 
-    found = np.zeros_like(labels)
+    kept, filled = {}, {}
     for value in range(1, count + 1):
         parts, number = label(labels == value, np.ones((3, 3, 3)))
         if number:
-            kept = parts == np.bincount(parts[parts > 0]).argmax()
-            # Within slices: the left ventricle is no hole of the myocardium in three dimensions.
-            filled = np.stack([binary_fill_holes(plane) for plane in kept])
-            found[kept | (filled & (labels == 0) & (found == 0))] = value
+            kept[value] = parts == np.bincount(parts[parts > 0]).argmax()
+            filled[value] = np.stack([binary_fill_holes(plane) for plane in kept[value]])
+    found = np.zeros_like(labels)
+    # A hole in the ventricle is also within the ring around it: the innermost organ has it.
+    for value in sorted(filled, key=lambda each: -np.count_nonzero(filled[each])):
+        found[filled[value] & (labels == 0)] = value
+    for value, mask in kept.items():
+        found[mask] = value
     return found
 
 

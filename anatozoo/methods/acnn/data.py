@@ -99,7 +99,7 @@ class AcnnDataModule(ZooDataModule):
         foreground: float = 0.0,
         batch_size: int = 2,
         augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
-        motion: dict[str, float] | None = None,
+        motion: dict[str, float | bool] | None = None,
         upsample: int = 1,
         profile: Profile = "gaussian",
         **settings: Any,

@@ -31,9 +31,13 @@ def module(**settings: Any) -> AcnnModule:
 class _Repeats(nn.Module):
     """Bright thick slices are organ a, in all of their fine ones."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(20.0))
+
     def forward(self, image: Tensor) -> Tensor:
         fine = image.repeat_interleave(5, 2)
-        return 20 * torch.cat([0.5 - fine, fine - 0.5, torch.full_like(fine, -1)], 1)
+        return self.sharpness * torch.cat([0.5 - fine, fine - 0.5, torch.full_like(fine, -1)], 1)
 
 
 @pytest.mark.parametrize("architecture", ["seg", "unet", "fcn", "ae-seg"])

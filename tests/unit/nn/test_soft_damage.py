@@ -86,7 +86,7 @@ def test_an_autoencoder_damages_only_if_asked(kind: Any) -> None:
     assert torch.equal(plain, swap_neighbours(one_hot(labels, 3), 0.1))  # as ever, bit for bit
     module = kind(**settings, soft_damage={"clean_p": 0.0})
     assert float((module.corrupted(labels) - one_hot(labels, 3)).abs().amax()) > 0.1
-    with pytest.raises(ConfigError, match="model.soft_damage does not know boxs; it has clean_p, boxes"):
+    with pytest.raises(ConfigError, match=r"model.soft_damage does not know boxs; it has clean_p, boxes"):
         kind(**settings, soft_damage={"boxs": 3})
     with pytest.raises(ConfigError, match=r"model.soft_damage.clean_p=2 must not be negative"):
         kind(**settings, soft_damage={"clean_p": 2})
