@@ -88,11 +88,13 @@ def layer_distances(code: Any, answer: Tensor, truth: Tensor, layers: Mapping[st
         found = code.fitted(answer)
         with torch.no_grad():
             right = code.fitted(truth)
-            wanted = features(code.model, torch.cat([right, _empty(right[:1])]), layers)
             size = _squares(right - _empty(right))
+            # The scale of the residual needs no empty map.
+            scaled = set(layers) != {RESIDUAL}
+            wanted = features(code.model, torch.cat([right, _empty(right[:1])]) if scaled else right, layers)
         total = found.new_zeros(len(found))
         for name, values in features(code.model, found, layers).items():
-            aim, nothing = wanted[name][:-1], wanted[name][-1:]
+            aim, nothing = wanted[name][: len(found)], wanted[name][-1:]
             scale = size if name == RESIDUAL else _squares(aim - nothing)
             # An empty truth has no scale, and its layer's may be 0.
             share = _squares(values - aim) / torch.where(size > SMALLEST, scale, torch.inf)
