@@ -26,6 +26,8 @@ Labels = npt.NDArray[np.uint8]
 NONE, LARGEST = "none", "largest part"
 MOTION_PX = 2.0
 """Standard deviation of the shift of a thick slice, in millimetres, within each axis of its plane."""
+START = 0.4
+"""Share of the steps before a prior counts: of an empty prediction a denoiser makes an empty one."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,19 @@ SETTINGS = {
         layout="acdc",
         organs=HEART,
         frame=FrameSpec([16, 64, 64], "slices", long_side=104),
-        model={"architecture": "seg", "widths": [16, 24, 48, 88]},
+        model={"architecture": "seg", "widths": [8, 16, 32, 64]},
         data={"margin": 8, "augment": {"reorder_p": 1.0}, "motion": {"shift_px": 1.0}},
         priors={"denoiser": _DENOISER},
         arms={
             NONE: Arm("no prior"),
             "acnn": Arm("ACNN's loss, as shipped", "acnn-prior-acdc", 1e-5, 0.6),
-            "residual": Arm("residual of a denoiser", "denoiser", 1.0, 0.3, _RESIDUAL),
+            "residual": Arm("residual of a denoiser", "denoiser", 0.5, START, _RESIDUAL),
             "unlabelled": Arm(
-                "the same, and on unlabelled images", "denoiser", 1.0, 0.3, _RESIDUAL | {"unlabelled": 1.0}
+                "the same, and on unlabelled images", "denoiser", 0.5, START, _RESIDUAL | {"unlabelled": 1.0}
             ),
         },
         metrics=("dice", "hd_px", "assd_px", "open_slices", "extra_parts"),
-        steps=700,
+        steps=1200,
         prior_steps=700,
         runs=3,
         subjects=5,
@@ -119,7 +121,7 @@ SETTINGS = {
         layout="folder",
         organs=["anterior", "posterior"],
         frame=FrameSpec([40, 56, 32], "spacing", [1.0, 1.0, 1.0]),
-        model={"architecture": "seg", "widths": [16, 24, 48, 88], "upsample": 5},
+        model={"architecture": "seg", "widths": [12, 24, 48, 64], "upsample": 5},
         data={
             "margin": 4,
             "augment": {"rotation_deg": 15.0, "scale": 0.1},
@@ -129,8 +131,8 @@ SETTINGS = {
         priors={"code": {"widths": [16, 32, 64], "slice_shift": 0.5}, "denoiser": _DENOISER},
         arms={
             NONE: Arm("no prior"),
-            "acnn": Arm("ACNN's loss", "code", 1.0, 0.3, {"layers": ["code"]}),
-            "residual": Arm("residual of a denoiser", "denoiser", 1.0, 0.3, _RESIDUAL),
+            "acnn": Arm("ACNN's loss", "code", 1.0, START, {"layers": ["code"]}),
+            "residual": Arm("residual of a denoiser", "denoiser", 0.5, START, _RESIDUAL),
         },
         metrics=("dice", "hd_mm", "assd_mm", "extra_parts"),
         steps=700,

@@ -72,7 +72,7 @@ class FrameDataset(CaseDataset):
         """
         known = torch.full((len(self.organs),), case.labelled)
         if not case.labelled:
-            return {"labels": torch.zeros(frame.grid.shape, dtype=torch.uint8), "known": known}
+            return {"labels": torch.zeros(frame.shape, dtype=torch.uint8), "known": known}
         labels = filled(case, self.organs, grid)[0]
         return {"labels": torch.from_numpy(frame.labels(labels)), "known": known}
 
