@@ -182,7 +182,9 @@ def main() -> None:
         chosen = [layer for layer in layers if layer != INPUT]
         if chosen:
             check_layers(layer_weights(chosen), model)
-        name = f"{model.checkpoint_name} {model.checkpoint_version}"
+        # A folder of a fit may have any name within.
+        own = Path(source)
+        name = f"{own.name if own.is_dir() else model.checkpoint_name} {model.checkpoint_version}"
         if name in sources:
             raise ConfigError(f"two sources are called {name}, whose rows could not be told apart.")
         given = (options.root, options.layout, options.cases, options.allow_dealt_split)
