@@ -1,13 +1,16 @@
 """Speed and memory of ACNN: volumes per second, what the shape loss adds to a training step, peak memory.
 
-    python benchmarks/acnn.py [--networks seg dynunet] [--shape 16 256 256] [--threads 2] [--out FILE.json]
+    python benchmarks/acnn.py [--networks seg dynunet] [--shape 16 256 256] [--layers residual] [--threads 2]
+        [--out FILE.json]
 
 Volumes per second: `predict` from a stack in memory to the label map on its grid, flags included, and beside
 it the network alone with its input ready in its frame, which is that of acnn/acdc.yaml. A training step is
 forward, loss, backward and Adam on one batch that is ready; steps with and without the shape loss take turns,
 so that whatever else the machine does slows both. Memory is what a prediction and a training step at the size
 of --shape add at their peak, each measured in a process of its own, on Linux; on a GPU it is all that torch
-has allocated. The command ends with 1 where the shape loss costs more than the target. Weights are random:
+has allocated. --layers takes the shape loss in layers of a denoiser of half the network's resolution, as
+acnnprior/acdc_denoiser.yaml trains it for acnn/acdc.yaml. The command ends with 1 where the shape loss costs
+more than the target. Weights are random:
 time does not depend on them.
 """
 
@@ -27,6 +30,7 @@ from torch import Tensor
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.nn.registration_losses import code_distances
+from anatozoo.objectives.shape_layers import layer_distances, layer_weights
 from anatozoo.objectives.shape_prior import ShapeCode
 from anatozoo.zoo.files import write_text
 
@@ -60,8 +64,22 @@ def make_prior(frame: dict[str, Any] = FRAME) -> ShapeCode:
     return ShapeCode(AcnnPriorModule(**frame))
 
 
-def make_step(module: AcnnModule, batch_size: int, device: str, prior: ShapeCode | None = None) -> Step:
+def make_denoiser() -> ShapeCode:
+    """The prior of acnnprior/acdc_denoiser.yaml with random weights."""
+    torch.manual_seed(0)
+    frame: dict[str, Any] = {"frame": {"size": [16, 64, 64], "fit": "slices", "long_side": 104}}
+    return ShapeCode(AcnnPriorModule(**frame, widths=[16, 32, 64], skips=[1, 2, 3]))
+
+
+def make_step(
+    module: AcnnModule,
+    batch_size: int,
+    device: str,
+    prior: ShapeCode | None = None,
+    layers: Sequence[str] = (),
+) -> Step:
     """A training step on a batch of random numbers; with a prior, with its shape loss."""
+    weights = layer_weights(layers) if layers else {}
     module.to(device).train()
     draw = torch.Generator().manual_seed(1)
     size = (batch_size, *module.shape)
@@ -77,8 +95,11 @@ def make_step(module: AcnnModule, batch_size: int, device: str, prior: ShapeCode
         terms = list(module.losses(output, batch).values())
         if prior is not None:
             maps = module.maps(output, batch)
-            distance = code_distances(prior(maps.probability), prior(maps.truth)).mean()
-            terms.append(SHAPE_WEIGHT * distance)
+            if weights:
+                distance = layer_distances(prior, maps.probability, maps.truth, weights)
+            else:
+                distance = code_distances(prior(maps.probability), prior(maps.truth))
+            terms.append(SHAPE_WEIGHT * distance.mean())
         loss = torch.stack(terms).sum()
         loss.backward()
         optimizer.step()
@@ -122,11 +143,14 @@ def measure_prediction(network: str, seconds: float, device: str) -> dict[str, f
     return {f"{name}_per_s": 1 / float(np.median(values)) for name, values in times.items()}
 
 
-def measure_shape_loss(network: str, batch_size: int, seconds: float, device: str) -> dict[str, float]:
+def measure_shape_loss(
+    network: str, batch_size: int, seconds: float, device: str, layers: Sequence[str] = ()
+) -> dict[str, float]:
     """Seconds of a training step with and without the shape loss, and what it adds."""
+    shapes = (make_denoiser() if layers else make_prior()).to(device)
     runs = {
-        name: make_step(make_module(network), batch_size, device, prior)
-        for name, prior in (("plain", None), ("shaped", make_prior().to(device)))
+        name: make_step(make_module(network), batch_size, device, prior, layers)
+        for name, prior in (("plain", None), ("shaped", shapes))
     }
     times = in_turns(runs, seconds, device)
     # Each pair ran at nearly the same time; their ratio says more than that of two medians.
@@ -190,6 +214,7 @@ def main() -> int:
         "--shape", type=int, nargs=3, default=[16, 256, 256], help="D H W of the memory's row"
     )
     parser.add_argument("--batch", type=int, default=2, help="volumes of a training step")
+    parser.add_argument("--layers", nargs="+", default=[], help="of the shape loss (default: the code alone)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each network's times")
@@ -203,7 +228,7 @@ def main() -> int:
     met = True
     for network in options.networks:
         row = measure_prediction(network, options.seconds, options.device)
-        row |= measure_shape_loss(network, options.batch, options.seconds, options.device)
+        row |= measure_shape_loss(network, options.batch, options.seconds, options.device, options.layers)
         row |= measure_memory(network, options.shape, options.device, options.threads)
         results[network] = row
         met &= row["shape_loss_adds"] <= TARGET

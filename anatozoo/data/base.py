@@ -203,21 +203,20 @@ def strengths(kind: type[Strengths], name: str, given: Mapping[str, float]) -> S
 
     Args:
         kind: the dataclass; fields that end in ``_p``, and ``probability``, are probabilities.
-        name: name of the data module's setting.
+        name: name of the data module's setting; with a dot, of any setting.
         given: fields that differ from the defaults.
 
     Raises:
         ConfigError: a field is unknown, negative, or a probability above 1.
     """
+    name = name if "." in name else f"data.{name}"
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # it is a dataclass
     unknown = set(given) - set(known)
     if unknown:
-        raise ConfigError(
-            f"data.{name} does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}."
-        )
+        raise ConfigError(f"{name} does not know {', '.join(sorted(unknown))}; it has {', '.join(known)}.")
     defaults = kind()
     for key, value in given.items():
         if value < 0 or ((key.endswith("_p") or key == "probability") and value > 1):
-            raise ConfigError(f"data.{name}.{key}={value} must not be negative, a probability not above 1.")
+            raise ConfigError(f"{name}.{key}={value} must not be negative, a probability not above 1.")
     # Integers arrive from the command line as the user typed them.
     return kind(**{key: type(getattr(defaults, key))(value) for key, value in given.items()})

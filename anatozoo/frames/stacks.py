@@ -90,6 +90,43 @@ class VoxelFrame(Frame):
         return result
 
 
+@dataclass(frozen=True, eq=False)
+class FineFrame(Frame):
+    """The frame of the fine slices that a network gives for the thick slices of its own frame.
+
+    Attributes:
+        first: position of the image's first pixel, see `start`.
+    """
+
+    first: npt.NDArray[np.float64]
+
+    @classmethod
+    def of_thick(cls, thick: Frame, factor: int, grid: Grid) -> Self:
+        """Slice i of the thick frame becomes the fine slices ``factor * i`` and on.
+
+        Args:
+            thick: the frame of the thick slices.
+            factor: fine slices for each of them.
+            grid: what is asked for: the image's grid, or that with more slices in place of each, which is
+                `anatozoo.tasks.restore.fine_grid`.
+        """
+        across = thick.orientation.axes[2]
+        finer = grid.size[across] / thick.grid.size[across]
+        per_pixel = np.ones(3)
+        per_pixel[across] = finer
+        matrix = np.diag([1.0, 1.0, factor]) @ thick.matrix / per_pixel
+        # In thick slices, from the centre of the image's first slice to that of the first asked for.
+        first = thick.start.copy()
+        first[2] += thick.scale[2] * (1 / finer - 1) / 2
+        first[2] = factor * first[2] + (factor - 1) / 2
+        return cls(grid, (factor * thick.shape[0], *thick.shape[1:]), matrix, first)
+
+    @property
+    def start(self) -> npt.NDArray[np.float64]:
+        """Position in the frame of the image's first pixel, in the frame's order."""
+        return self.first
+
+
 def fit_frame(grid: Grid, spec: FrameSpec, *, whole: bool = False) -> Frame:
     """The frame of a stack or volume, aligned with its voxels and slices where possible.
 

@@ -7,6 +7,7 @@ network of Girdhar et al., ECCV 2016.
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
@@ -76,11 +77,22 @@ class CodeEncoder(nn.Module):
         self.squeeze = CONV[len(shape)](widths[-1], widths[0], 1)
         self.to_code = nn.Linear(widths[0] * math.prod(self.small), code)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, K)."""
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The maps (B, width, ...) at strides 2, 4, ..."""
+        maps = []
         for layer in self.layers:
             x = layer(x)
-        return self.to_code(self.squeeze(x).flatten(1))
+            maps.append(x)
+        return maps
+
+    def code(self, deepest: Tensor) -> Tensor:
+        """Codes (B, K) of the last of the `levels`."""
+        code: Tensor = self.to_code(self.squeeze(deepest).flatten(1))
+        return code
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, K)."""
+        return self.code(self.levels(x)[-1])
 
 
 class ShapeAutoencoder(nn.Module):
@@ -91,15 +103,27 @@ class ShapeAutoencoder(nn.Module):
         classes: channels of the one-hot labels, background included.
         code: length of the code, 64 in the paper.
         widths: channels at strides 2, 4, ...
+        skips: levels of the encoder, from 1, whose maps the decoder receives beside the code; 0 is the label
+            map itself. Without any, the code alone determines the shape. With some, details survive, and the
+            code says what is missing or superfluous: the network denoises, and its code is part of what it
+            knows.
 
     Raises:
-        ConfigError: see `CodeEncoder`.
+        ConfigError: see `CodeEncoder`; or a skip is not a level.
     """
 
     def __init__(
-        self, shape: Sequence[int], classes: int, code: int = CODE, widths: Sequence[int] = WIDTHS
+        self,
+        shape: Sequence[int],
+        classes: int,
+        code: int = CODE,
+        widths: Sequence[int] = WIDTHS,
+        skips: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if unknown := sorted(set(skips) - set(range(len(widths) + 1))):
+            raise ConfigError(f"skips={list(skips)}: {unknown} must be within 0 … {len(widths)}.")
+        self.skips = frozenset(skips)
         self.encoder = CodeEncoder(shape, classes, code, widths)
         self.sizes = _sizes(shape, self.encoder.strides)
         three, dims = (3,) * len(shape), len(shape)
@@ -107,27 +131,43 @@ class ShapeAutoencoder(nn.Module):
         self.expand = ConvBlock(widths[0], widths[-1], (1,) * dims, batch_norm=True)
         # The finest map is the most expensive one: it has only one layer, the head.
         self.decoder = nn.ModuleList(
-            ConvBlock(low, high, three, batch_norm=True)
-            for low, high in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True)
+            ConvBlock(low * (1 + (level in self.skips)), high, three, batch_norm=True)
+            for level, low, high in zip(
+                range(len(widths), 0, -1), widths[::-1], (*widths[-2::-1], widths[0]), strict=True
+            )
         )
-        self.head = CONV[dims](widths[0], classes, 3, padding=1)
+        self.head = CONV[dims](widths[0] + classes * (0 in self.skips), classes, 3, padding=1)
 
     def encode(self, labels: Tensor) -> Tensor:
         """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
         return self.encoder(labels)
 
-    def decode(self, code: Tensor) -> Tensor:
-        """Logits (B, C, ...) of codes (B, K)."""
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...) at strides 2, 4, ..."""
+        return self.encoder.levels(labels)
+
+    def decode(self, code: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        """Logits (B, C, ...) of codes (B, K).
+
+        Args:
+            code: the codes.
+            maps: with `skips`, the label maps and their `levels`.
+        """
         x = self.from_code(code).unflatten(1, (-1, *self.encoder.small))
         x = self.expand(x)
-        for layer, size in zip(self.decoder, self.sizes[-2::-1], strict=True):
-            x = resize_to(layer(x), size)
-        return self.head(x).float()
+        levels = range(len(self.decoder), 0, -1)
+        for level, layer, size in zip(levels, self.decoder, self.sizes[-2::-1], strict=True):
+            x = resize_to(layer(self._joined(x, maps, level)), size)
+        return self.head(self._joined(x, maps, 0)).float()
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (B, K) and logits (B, C, ...) of one-hot or soft labels (B, C, ...)."""
-        code = self.encode(labels)
-        return code, self.decode(code)
+        maps = self.levels(labels)
+        code = self.encoder.code(maps[-1])
+        return code, self.decode(code, (labels, *maps))
+
+    def _joined(self, x: Tensor, maps: Sequence[Tensor], level: int) -> Tensor:
+        return torch.cat([x, maps[level]], 1) if level in self.skips else x
 
 
 def _sizes(shape: Sequence[int], strides: Sequence[Sides]) -> list[Sides]:

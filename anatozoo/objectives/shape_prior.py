@@ -2,7 +2,8 @@ r"""The shape prior of ACNN, for any network whose output is label maps or image
 
 Oktay et al., IEEE TMI 2018, equation 5: ``weight * ||f(answer) - f(truth)||²``, where f is the encoder of an
 autoencoder of label maps or, for networks that give images, the predictor of a T-L network. The paper calls
-the weight λ1.
+the weight λ1. Beyond the paper, the distance may be taken in several layers of the autoencoder, and in what
+it would change; see `anatozoo.objectives.shape_layers`.
 
 With a fit of this package::
 
@@ -32,6 +33,13 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.registration_losses import code_distances
+from anatozoo.objectives.shape_layers import (
+    RESIDUAL,
+    check_layers,
+    implausibility,
+    layer_distances,
+    layer_weights,
+)
 from anatozoo.organs import parts_of
 from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
@@ -98,39 +106,68 @@ class ShapeCode(nn.Module):
         """
         # Codes are differences of many numbers: rounding in half precision would hide them.
         with torch.autocast(answer.device.type, enabled=False):
-            values = answer.float()
             if self.of_images:
-                codes: Tensor = self.model.encode_image(fit_to(values.clamp(0, 1), self.model.frame.shape))
+                values = answer.float().clamp(0, 1)
+                codes: Tensor = self.model.encode_image(fit_to(values, self.model.frame.shape))
                 return codes
-            if self.merge is not None:
-                values = torch.einsum("kc,bc...->bk...", self.merge, values)
-            codes = self.model.encode(fit_to(values, self.model.frame.shape))
+            codes = self.model.encode(self.fitted(answer))
             return codes
+
+    def fitted(self, answer: Tensor) -> Tensor:
+        """Label maps (B, 1 + organs, ...) with the organs and the resolution of the model, float32."""
+        values = answer.float()
+        if self.merge is not None:
+            values = torch.einsum("kc,bc...->bk...", self.merge, values)
+        return fit_to(values, self.model.frame.shape)
 
 
 class ShapePrior(Objective):
     """Penalises implausible shapes by the distance between the codes of prediction and reference.
 
-    Label maps are encoded by an autoencoder (a fit of ``acnnprior``, ``aenet`` or ``acnntl``), images of a
-    super-resolution network by a T-L network (a fit of ``acnntl``). Items whose annotation lacks an organ do
-    not count.
+    Label maps are encoded by an autoencoder (a fit of ``acnnprior``, ``aenet``, ``acnntl`` or ``postdae``),
+    images of a super-resolution network by a T-L network (a fit of ``acnntl``). Items whose annotation lacks
+    an organ do not count.
+
+    With `layers`, the distance is the weighted mean over layers, each in units of the truth's own distance
+    from an empty map; see `anatozoo.objectives.shape_layers.layer_distances` for the equation. `unlabelled`
+    adds what the autoencoder would change of the predictions for images without annotation, relative to the
+    anatomy that it finds there.
 
     Args:
         source: the shape model: checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
         weight: λ1, weight of the term; 0 switches it off.
         start: optimiser steps before the term counts. Early predictions are far from any shape; their codes
             say little and slow the training down.
+        layers: ``"code"``, ``"level1"`` (the finest map of the encoder), ``"level2"``, ..., ``"residual"``
+            (what the autoencoder would change), as a list, or as a mapping to weights. None is the code in
+            its own units, as in the paper.
+        unlabelled: weight of the predictions for images without annotation (``data.unlabelled``), in units of
+            `weight`; it needs ``"residual"`` among the layers.
 
     Raises:
-        ConfigError: the weight or the start is negative.
+        ConfigError: a weight or the start is negative, or a layer is unknown.
     """
 
     needs: ClassVar = frozenset()
 
-    def __init__(self, source: str | None = None, weight: float = 1.0, start: int = 0) -> None:
+    def __init__(
+        self,
+        source: str | None = None,
+        weight: float = 1.0,
+        start: int = 0,
+        layers: list[str] | dict[str, float] | None = None,
+        unlabelled: float = 0.0,
+    ) -> None:
         if weight < 0 or start < 0:
             raise ConfigError(f"weight={weight} and start={start} of the shape prior must not be negative.")
         self.source, self.weight, self.start = source, weight, start
+        self.layers = None if layers is None else layer_weights(layers)
+        self.unlabelled = unlabelled
+        if unlabelled < 0 or (unlabelled and RESIDUAL not in (self.layers or ())):
+            raise ConfigError(
+                f"unlabelled={unlabelled} of the shape prior must not be negative, and needs residual among "
+                "the layers: without a truth, nothing else says what is wrong."
+            )
         self._model: Any = None
         self._code: ShapeCode | None = None
         self._answers: dict[str, Any] = {}
@@ -161,6 +198,16 @@ class ShapePrior(Objective):
                 f"the shape prior compares label maps or images; {type(pl_module).__name__} gives none."
             )
         organs = getattr(pl_module, "organs", None)
+        if self.layers is not None and "maps" not in pl_module.offers:
+            raise ConfigError(
+                "layers of the shape prior are those of an autoencoder of label maps; leave layers out for "
+                f"{type(pl_module).__name__}, which gives images."
+            )
+        if self.unlabelled and not getattr(getattr(trainer, "datamodule", None), "unlabelled", None):
+            raise ConfigError(
+                f"unlabelled={self.unlabelled} of the shape prior needs images without annotation in each "
+                "batch; set data.unlabelled to their number."
+            )
         self._code = None
         self._answers = {
             "of_images": "maps" not in pl_module.offers,
@@ -176,14 +223,26 @@ class ShapePrior(Objective):
         """
         if self._answers:
             self._code = ShapeCode(self.model, **self._answers)
+            if self.layers is not None:
+                check_layers(self.layers, self.model)
 
     def terms(self, step: Step) -> dict[str, Tensor]:
-        """``shape``: the weighted distance of each item whose organs are all annotated."""
+        """``shape``: the weighted distance of each item whose organs are all annotated.
+
+        With `unlabelled`, ``shape_unlabelled`` of each image without annotation as well.
+        """
         if not self.weight or step.number < self.start:
             return {}
         if self._answers["of_images"]:
             return {"shape": self.on(step.images.found, step.images.truth)}
-        return {"shape": self.on(step.maps.probability, step.maps.truth, step.maps.complete)}
+        found = {"shape": self.on(step.maps.probability, step.maps.truth, step.maps.complete)}
+        if self.unlabelled and self._code is not None:
+            module: Any = step.module
+            batch: Any = step.batch["unlabelled"]
+            answer = module.maps(module.answer(batch), batch).probability
+            share = implausibility(self._code.to(answer.device), answer)
+            found["shape_unlabelled"] = self.weight * self.unlabelled * share
+        return found
 
     def on(self, answer: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
         """The weighted squared distance of the codes, (items,).
@@ -200,6 +259,8 @@ class ShapePrior(Objective):
             if not bool(known.any()):
                 return answer.sum()[None] * 0
             answer, truth = answer[known], truth[known]
+        if self.layers is not None:
+            return self.weight * layer_distances(code, answer, truth, self.layers)
         with torch.no_grad():
             target = code(truth)
         return self.weight * code_distances(code(answer), target)

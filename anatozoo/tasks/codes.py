@@ -75,6 +75,16 @@ class CodeTask(Predictor):
         found: Tensor = self.network.encode(labels)
         return found
 
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...), finest first, for `anatozoo.objectives.shape_prior`."""
+        maps: list[Tensor] = self.network.levels(labels)
+        return maps
+
+    def rebuilt(self, labels: Tensor) -> Tensor:
+        """Logits (B, C, ...) of the shape that one-hot or soft labels (B, C, ...) stand for."""
+        logits: Tensor = self.network(labels)[1]
+        return logits
+
     def reconstruct(
         self,
         mask: Any,

@@ -78,7 +78,7 @@ class VolumeTask(Predictor):
 
     offers: ClassVar = frozenset({"maps"})
     conditions: ClassVar = frozenset({"calibration"})
-    sees_parts: ClassVar[bool] = True
+    sees_parts: bool = True
 
     def __init__(
         self,
@@ -241,11 +241,11 @@ class VolumeTask(Predictor):
             checkpoint=self.checkpoint_name,
             version=self.checkpoint_version,
             image=stack.source or stack.name,
-            grid=stack.grid,
+            grid=look.frame.grid,
             classes=tuple(self.organs),
             label_map=labels,
             flags=(*stack.flags, *look.flags, *self._flags(labels)),
-            pixels=stack.pixels,
+            pixels=_repeated(stack.pixels, look.frame.grid.shape),
             **self._votes(look),
         )
 
@@ -332,6 +332,13 @@ class VolumeTask(Predictor):
                 if sizes[:-1].sum() > FRAGMENT * sizes.sum():
                     flags.append(f"fragmented_{organ}")
         return flags
+
+
+def _repeated(pixels: npt.NDArray[np.float32], shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Pixels on the grid of the labels, which may have several voxels for each along an axis."""
+    for axis, (side, wanted) in enumerate(zip(pixels.shape, shape, strict=True)):
+        pixels = pixels if side == wanted else np.repeat(pixels, wanted // side, axis)
+    return pixels
 
 
 def orders_agree(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:

@@ -169,7 +169,9 @@ def _shape_batch(module: Any) -> dict[str, Tensor]:
 
 
 def _framed(module: Any, count: int) -> tuple[Tensor, ...]:
-    return (torch.rand(count, 1, *module.shape, generator=torch.Generator().manual_seed(1)),)
+    # ACNN's networks may take thicker slices than they give.
+    shape = getattr(module, "thick_shape", module.shape)
+    return (torch.rand(count, 1, *shape, generator=torch.Generator().manual_seed(1)),)
 
 
 def _volume_batch(module: Any) -> dict[str, Tensor]:

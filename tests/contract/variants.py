@@ -145,6 +145,13 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             }
             | {"architecture": "seg", "widths": [4, 8]}
         ),
+        "thick slices": Variant(
+            {
+                "organs": ["a", "b"],
+                "frame": {"size": [16, 16, 16], "fit": "spacing", "spacing_mm": [2.0, 2.0, 2.0]},
+            }
+            | {"architecture": "seg", "widths": [4, 8], "upsample": 2}
+        ),
     },
     "acnntl": {
         "published": Variant({**_STACK, "widths": [4, 8], "code": 6}, quick=True),
@@ -203,7 +210,7 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             {"widths": [4, 8], "code": 6, "frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}},
             quick=True,
         ),
-        "plane": Variant({"organs": ["a"], "code": 8, "frame": {"size": 64, "fit": "pad"}}),
+        "plane": Variant({"organs": ["a"], "code": 8, "frame": {"size": 64, "fit": "pad"}, "skips": [0, 2]}),
     },
     "postdae": {
         "paper": Variant(

@@ -20,6 +20,8 @@ from anatozoo.frames.stacks import fit_frame
 from anatozoo.io.grid import Grid
 from anatozoo.metrics.tables import with_facts
 from anatozoo.nn.stack_augment import Motion, StackAugment, augment, crop, move
+from anatozoo.nn.thick_slices import Profile, degrade_slices, slice_profile
+from anatozoo.tasks.restore import check_slices
 
 
 class StackDataset(FrameDataset):
@@ -76,6 +78,10 @@ class AcnnDataModule(ZooDataModule):
         augment: strengths of the augmentation, fields of `anatozoo.nn.stack_augment.StackAugment`; ``{}``
             takes its defaults, None switches it off.
         motion: simulated motion between slices, fields of `anatozoo.nn.stack_augment.Motion`, or None.
+        upsample: fine slices of labels for each slice of the image, as in the module: images become thick
+            slices, as a scanner would have measured them, and labels stay as fine as they are. Motion is then
+            that of the thick slices, and labels cannot follow it. Validation images do not move.
+        profile: slice profile of the thick slices, see `anatozoo.nn.thick_slices.degrade_slices`.
         **settings: see `ZooDataModule`.
 
     Raises:
@@ -93,7 +99,9 @@ class AcnnDataModule(ZooDataModule):
         foreground: float = 0.0,
         batch_size: int = 2,
         augment: dict[str, float] | None = {},  # noqa: B006 - jsonargparse shows it, nothing changes it
-        motion: dict[str, float] | None = None,
+        motion: dict[str, float | bool] | None = None,
+        upsample: int = 1,
+        profile: Profile = "gaussian",
         **settings: Any,
     ) -> None:
         super().__init__(root, layout, organs=organs, frame=frame, batch_size=batch_size, **settings)
@@ -108,6 +116,15 @@ class AcnnDataModule(ZooDataModule):
             raise ConfigError("planes are not augmented; set data.augment and data.motion to null.")
         self.augment_config = None if augment is None else strengths(StackAugment, "augment", augment)
         self.motion = strengths(Motion, "motion", motion or {})
+        self.upsample, self.profile = upsample, profile
+        if upsample != 1:
+            check_slices(self.frame, upsample)
+            slice_profile(upsample, profile)
+            if self.motion.shift_px and self.motion.labels_follow:
+                raise ConfigError(
+                    "fine labels cannot follow the motion of thick slices; set data.motion.labels_follow to "
+                    "false, so that the network learns what lies there without motion."
+                )
 
     def choose(self, cases: list[Case], split: str) -> list[Case]:
         """The cases; for training, those of the first `subjects` only."""
@@ -129,14 +146,14 @@ class AcnnDataModule(ZooDataModule):
         return (*self.frame.shape[:-2], *(side + 2 * self.margin for side in self.frame.shape[-2:]))
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool) -> dict[str, Tensor]:
-        """A training batch, transformed, cropped, and with motion between slices."""
-        if not training:
-            return batch
+        """A training batch, transformed, cropped, thickened, and with motion between slices."""
         image, labels = batch["image"], batch["labels"]
-        if self.augment_config is not None:
+        if training and self.augment_config is not None:
             image, labels = augment(image, labels, self.augment_config)
             image, labels = crop(image, labels, self.frame.shape, random=True, foreground=self.foreground)
-        if self.frame.dims == 3:
+        if self.upsample > 1:
+            image = degrade_slices(image, self.upsample, self.profile)
+        if training and self.frame.dims == 3:
             image, labels = move(image, labels, self.motion)
         return batch | {"image": image, "labels": labels}
 

@@ -1,7 +1,7 @@
 """ACNN's networks in training; the shape prior is an objective, see `anatozoo.objectives.shape_prior`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +32,8 @@ class AcnnModule(ZooModule, AcnnModel):
     Raises:
         ConfigError: settings that are not possible.
     """
+
+    extra_links: ClassVar[Mapping[str, str]] = {"upsample": "upsample"}
 
     def __init__(
         self,

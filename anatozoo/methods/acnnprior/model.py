@@ -18,6 +18,8 @@ class AcnnPriorModel(CodeTask):
         frame: size and resolution of the label maps; see `anatozoo.frames.spec.FrameSpec`.
         code: length of the code, 64 in the paper.
         widths: channels at strides 2, 4, ...
+        skips: levels of the encoder whose maps the decoder receives beside the code, 0 for the label map; see
+            `anatozoo.nn.shape_autoencoder.ShapeAutoencoder`. The paper has none.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -29,10 +31,11 @@ class AcnnPriorModel(CodeTask):
         frame: FrameSpec = FrameSpec([16, 128, 128], "slices", long_side=208),
         code: int = 64,
         widths: list[int] = [16, 32, 48, 64],  # noqa: B006 - jsonargparse shows it, nothing changes it
+        skips: list[int] = [],  # noqa: B006
     ) -> None:
         super().__init__(organs, frame)
-        self.code, self.widths = code, list(widths)
-        network = ShapeAutoencoder(self.shape, len(self.organs) + 1, code, widths)
+        self.code, self.widths, self.skips = code, list(widths), list(skips)
+        network = ShapeAutoencoder(self.shape, len(self.organs) + 1, code, widths, skips)
         self.network = channels_last(network) if len(self.shape) == 3 else network
 
     def frame_of(self, grid: Grid) -> Frame:

@@ -1,7 +1,5 @@
 """The T-L network: predicts the code of a shape from an image."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from anatozoo.data.layouts.acdc import HEART
@@ -27,7 +25,7 @@ class AcnnTLModel(VolumeTask):
         ConfigError: settings that are not possible.
     """
 
-    sees_parts: ClassVar[bool] = False
+    sees_parts: bool = False
 
     network: TLNetwork
 
@@ -50,6 +48,16 @@ class AcnnTLModel(VolumeTask):
     def encode(self, labels: Tensor) -> Tensor:
         """Codes (B, K) of one-hot or soft labels (B, 1 + organs, D, H, W)."""
         return self.network.autoencoder.encode(labels)
+
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...), finest first, for `anatozoo.objectives.shape_prior`."""
+        maps: list[Tensor] = self.network.autoencoder.levels(labels)
+        return maps
+
+    def rebuilt(self, labels: Tensor) -> Tensor:
+        """Logits (B, C, ...) of the shape that one-hot or soft labels (B, C, ...) stand for."""
+        logits: Tensor = self.network.autoencoder(labels)[1]
+        return logits
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Codes (B, K) that the predictor gives for images (B, 1, D, H, W) in [0, 1]."""

@@ -48,11 +48,17 @@ class AENet(nn.Module):
         self.decoder = nn.ModuleList(ConvNorm(dims, before, after, normalize=True) for before, after in back)
         self.head = CONV[dims](16, classes, 3, padding=1)
 
-    def encode(self, labels: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The maps (B, width, ...) of the five layers of the encoder."""
+        maps = []
         for layer in self.encoder:
             labels = F.relu(layer(labels))
-        return self.to_code(labels.flatten(1))
+            maps.append(labels)
+        return maps
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
+        return self.to_code(self.levels(labels)[-1].flatten(1))
 
     def decode(self, code: Tensor) -> Tensor:
         """Logits (B, C, ...) of codes (B, K)."""

@@ -95,7 +95,7 @@ class VolumeEnsembleModel(VolumeTask):
         one_part = any(model.one_part for model in models)
         super().__init__(first.organs, first.frame, one_part, temperature)
         self.members = [dict(member) for member in members]
-        self.sees_parts = first.sees_parts  # type: ignore[misc]
+        self.sees_parts = first.sees_parts
         self.network = MeanOfMembers(models)
 
     @property

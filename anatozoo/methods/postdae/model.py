@@ -95,3 +95,17 @@ class PostDAEModel(RepairTask):
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""
         logits: Tensor = self.network(probability)
         return logits
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Codes (B, K) of one-hot or soft labels (B, 1 + organs, ...)."""
+        return self.network.encode(labels)
+
+    def levels(self, labels: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...), finest first, for `anatozoo.objectives.shape_prior`."""
+        maps: list[Tensor] = self.network.levels(labels)
+        return maps
+
+    def rebuilt(self, labels: Tensor) -> Tensor:
+        """Logits (B, C, ...) of the shape that one-hot or soft labels (B, C, ...) stand for."""
+        logits: Tensor = self.network(labels)
+        return logits

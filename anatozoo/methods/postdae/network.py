@@ -157,19 +157,23 @@ class ResidualDAE(nn.Module):
         self.head = CONV[dims](widths[0], classes, 3, padding=1)
         self.detail = CONV[dims](classes, classes, 3, padding=1) if 1 in self.skips else None
 
-    def encode(self, probability: Tensor) -> Tensor:
-        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
-        for block in self.encoder:
-            probability = block(probability)
-        return self.bottleneck.encode(probability)
-
-    def forward(self, probability: Tensor) -> Tensor:
-        """Logits (B, C, ...) float32 of one-hot or soft labels (B, C, ...)."""
+    def levels(self, probability: Tensor) -> list[Tensor]:
+        """The encoder's maps (B, width, ...) at strides 2, 4, ..."""
         maps, x = [], probability
         for block in self.encoder:
             x = block(x)
             maps.append(x)
-        x = self._join(self.bottleneck.decode(self.bottleneck.encode(x)), maps[-1], self.strides[-1])
+        return maps
+
+    def encode(self, probability: Tensor) -> Tensor:
+        """Codes (B, K) of one-hot or soft labels (B, C, ...)."""
+        return self.bottleneck.encode(self.levels(probability)[-1])
+
+    def forward(self, probability: Tensor) -> Tensor:
+        """Logits (B, C, ...) float32 of one-hot or soft labels (B, C, ...)."""
+        maps = self.levels(probability)
+        code = self.bottleneck.encode(maps[-1])
+        x = self._join(self.bottleneck.decode(code), maps[-1], self.strides[-1])
         x = self.bottom(x)
         for block, skip, stride in zip(self.decoder, maps[-2::-1], self.strides[-2::-1], strict=True):
             x = block(self._join(F.interpolate(x, scale_factor=2.0, mode="nearest"), skip, stride))
@@ -216,6 +220,7 @@ class PaperDAE(nn.Module):
             stages += [conv(before, width, 3, stride=2, padding=1), nn.ReLU()]
             stages += [conv(width, width, 3, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(*stages[:-3])  # the last stage has its strided convolution alone
+        self.ends = [*range(3, len(self.encoder), 4), len(self.encoder) - 1]
         size = widths[-1] * math.prod(self.small)
         self.to_code = nn.Linear(size, code)
         self.from_code = nn.Linear(code, size)
@@ -225,6 +230,15 @@ class PaperDAE(nn.Module):
             stages += [conv(back, back, 3, padding=1), nn.ReLU()]
         self.decoder = nn.Sequential(*stages[:-2])
         self.head = conv(back, classes, 3, padding=1)
+
+    def levels(self, probability: Tensor) -> list[Tensor]:
+        """The maps (B, width, ...) of the encoder's stages, at strides 2, 4, ..."""
+        maps = []
+        for number, layer in enumerate(self.encoder):
+            probability = layer(probability)
+            if number in self.ends:
+                maps.append(probability)
+        return maps
 
     def encode(self, probability: Tensor) -> Tensor:
         """Codes (B, K) of one-hot or soft labels (B, C, ...)."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anatozoo.cli.settings import METHODS_FOLDER
+from anatozoo.cli.settings import METHODS_FOLDER, with_bases
 from anatozoo.methods.acnn.network import trainable_parameters
 from anatozoo.zoo.registry import METHODS
 
@@ -23,12 +23,17 @@ def stated() -> dict[str, int]:
 
 
 def shipped() -> dict[str, dict[str, Any]]:
-    """Configuration of ACNN's methods -> its content."""
-    return {
-        f"{method}/{path.name}": yaml.safe_load(path.read_text("utf-8"))
-        for method in FAMILY
-        for path in sorted((METHODS_FOLDER / method / "configs").glob("*.yaml"))
-    }
+    """Configuration of ACNN's methods -> its content, with what its bases give the model."""
+    found = {}
+    for method in FAMILY:
+        for path in sorted((METHODS_FOLDER / method / "configs").glob("*.yaml")):
+            contents = [yaml.safe_load(Path(file).read_text("utf-8")) for file in with_bases(str(path))]
+            model: dict[str, Any] = {}
+            for content in contents:
+                frame = model.get("frame", {}) | content["model"].get("frame", {})
+                model |= content["model"] | {"frame": frame}
+            found[f"{method}/{path.name}"] = contents[-1] | {"model": model}
+    return found
 
 
 def test_every_configuration_is_in_a_table() -> None:

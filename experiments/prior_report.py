@@ -1,0 +1,129 @@
+"""The report of the experiment on shape priors: means of runs, differences, p over runs and over cases."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from comparing import paired, write
+from prior_design import LARGEST, NONE, Setting
+
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.metrics.tables import markdown_table
+
+Run = Mapping[str, Any]
+Table = dict[str, dict[int, dict[str, dict[str, float]]]]
+"""Arm, seed, case, metric -> number."""
+
+
+def read_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The records in the folder of the runs.
+
+    Raises:
+        DataError: there are none without a prior.
+        ConfigError: they are of several settings.
+    """
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.work.glob("*-*.json"))]
+    runs = [run for run in runs if run.get("setting") == options.setting]
+    if not any(run["arm"] == NONE for run in runs):
+        raise DataError(f"{options.work} holds no run of {options.setting} without a prior yet.")
+    if any(run["settings"] != runs[0]["settings"] for run in runs):
+        raise ConfigError(f"{options.work} holds runs of several settings; each needs a folder of its own.")
+    return runs
+
+
+def table_of(runs: Sequence[Run], metrics: Sequence[str]) -> Table:
+    """The numbers of all runs."""
+    table: Table = {}
+    for run in runs:
+        for row in run["rows"]:
+            by_case = table.setdefault(row["arm"], {}).setdefault(run["seed"], {})
+            by_case[row["case"]] = {metric: row[metric] for metric in metrics}
+    return table
+
+
+def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
+    """An arm's mean, its spread over runs, and its difference from no prior on the runs that both have."""
+    means = {seed: _mean(cases, metric) for seed, cases in table[arm].items()}
+    values = list(means.values())
+    found: dict[str, Any] = {
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "runs": values,
+    }
+    both = sorted(set(means) & set(table[NONE])) if arm != NONE else []
+    if both:
+        differences = [means[seed] - _mean(table[NONE][seed], metric) for seed in both]
+        found |= {"difference": float(np.mean(differences)), "p_runs": _p(differences)}
+        cases = [case for case in table[arm][both[0]] if case in table[NONE][both[0]]]
+        found["p_cases"] = paired(
+            [np.nanmean([table[arm][s][c][metric] - table[NONE][s][c][metric] for s in both]) for c in cases]
+        )["p"]
+    return found
+
+
+def _mean(cases: Mapping[str, Mapping[str, float]], metric: str) -> float:
+    return float(np.nanmean([row[metric] for row in cases.values()]))
+
+
+def _p(differences: Sequence[float]) -> float | None:
+    """Of the paired t-test over runs; None with fewer than two, or where all are equal."""
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return float(ttest_1samp(differences, 0).pvalue)
+
+
+def _shown(number: Mapping[str, Any], metric: str) -> str:
+    digits = 3 if metric == "dice" else 2
+    text = f"{number['mean']:.{digits}f}"
+    if number["sd"] is not None:
+        text += f" ± {number['sd']:.{digits}f}"
+    if "difference" in number:
+        runs = "–" if number["p_runs"] is None else f"{number['p_runs']:.2g}"
+        text += f" ({number['difference']:+.{digits}f}; p {runs}, {number['p_cases']:.1g})"
+    return text
+
+
+def report(options: argparse.Namespace, setting: Setting) -> None:
+    """Print the report, and write it with ``--out``."""
+    runs = read_runs(options)
+    table = table_of(runs, setting.metrics)
+    arms = [arm for arm in (NONE, LARGEST, *setting.arms) if arm in table]
+    arms = list(dict.fromkeys(arms))
+    found = {arm: {metric: compared(table, arm, metric) for metric in setting.metrics} for arm in arms}
+    labels = {
+        arm: setting.arms[arm].label if arm in setting.arms else "no prior, largest part" for arm in arms
+    }
+    cost = {arm: [run["train_cpu_s"] for run in runs if run["arm"] == arm] for arm in setting.arms}
+    command = f"python experiments/prior_evidence.py --setting {options.setting} --root DIR --work WORK"
+    used = runs[0]["settings"]
+    seen = "all" if used["subjects"] is None else used["subjects"]
+    about = (
+        f"{used['steps']} steps of {used['batch']} volumes, {seen} labelled subjects, validation split, "
+        "averaged weights of the last steps; nothing was chosen on it. Mean over runs ± standard deviation, "
+        "and in brackets the difference from no prior, p of the paired t-test over runs and of the Wilcoxon "
+        f"test over cases, whose differences are averaged over runs first. `{command}`"
+    )
+    rows = [
+        [
+            labels[arm],
+            str(len(table[arm])),
+            *(_shown(found[arm][metric], metric) for metric in setting.metrics),
+        ]
+        + [f"{np.mean(cost[arm]):.0f}" if cost.get(arm) else "–"]
+        for arm in arms
+    ]
+    lines = [f"# Shape priors: {options.setting}", "", about, ""]
+    lines += markdown_table(["arm", "runs", *setting.metrics, "s of CPU"], rows)
+    record = {"command": command, "about": about, "settings": used, "arms": found, "train_cpu_s": cost}
+    if "truth" in runs[0]:
+        record["truth"] = runs[0]["truth"]
+        words = ", ".join(f"{k.replace('_', ' ')} {v:.2f}" for k, v in runs[0]["truth"].items())
+        lines += ["", f"The label maps themselves have, a stack: {words}."]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.out is not None:
+        write(options.out, f"prior-{options.setting}_experiment", record, text)
