@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "segment images, or volumes, and have the same organs and the same frame. The\n"
         "result predicts by the mean of their probabilities, and tells where they differ.\n\n"
         "example:\n"
-        "  anatozoo ensemble a.ckpt b.ckpt c.ckpt --name unet-clinic-oen --to unet-clinic-oen\n"
-        "  anatozoo predict unet-clinic-oen scans/ --format png,json,variance --out out"
+        "  anatozoo ensemble a.ckpt b.ckpt c.ckpt --name unet-clinic-oen --to oen\n"
+        "  anatozoo predict ./oen scans/ --format png,json,variance --out out"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn.filters import filter_layers, squared_cosines, unit_filters
@@ -85,7 +85,7 @@ class Orthogonal(Objective):
         Raises:
             ConfigError: a member is of another architecture, or the fit that goes on had others.
         """
-        own = {name: pl_module.get_submodule(name).weight for name in self._names}
+        own = {name: _weight_of(pl_module, name) for name in self._names}
         if self.inter_weight and self.members and not self._filters:
             states = {source: read_state(source) for source in self.members}
             self._filters = {
@@ -106,7 +106,7 @@ class Orthogonal(Objective):
         if not any(weights.values()):
             return {}
         found = [
-            squared_cosines(unit_filters(step.module.get_submodule(name).weight), self._filters.get(name))
+            squared_cosines(unit_filters(_weight_of(step.module, name)), self._filters.get(name))
             for name in self._names
         ]
         sums = [torch.stack(values).sum() for values in zip(*found, strict=True)]
@@ -134,6 +134,12 @@ class Orthogonal(Objective):
                 f"{len(self.members)} are named here; a fit with others begins anew."
             )
         self._filters = dict(filters)
+
+
+def _weight_of(module: nn.Module, name: str) -> Tensor:
+    weight: Any = module.get_submodule(name).weight
+    found: Tensor = weight
+    return found
 
 
 def _filters_of(state: Mapping[str, Tensor], source: str, name: str, like: Tensor) -> Tensor:

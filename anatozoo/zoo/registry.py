@@ -98,7 +98,10 @@ class MethodEntry:
             ConfigError: the method names none.
         """
         if self.data is None:
-            raise ConfigError(f"method {self.name} names no data module; write your own LightningDataModule.")
+            raise ConfigError(
+                f"method {self.name} names no data module, so that no command trains or validates it; write "
+                "your own LightningDataModule."
+            )
         return import_class(self.data)
 
 

@@ -151,7 +151,7 @@ def configurable() -> dict[str, list[type]]:
     objectives = [getattr(anatozoo.objectives, name) for name in anatozoo.objectives.__all__]
     return {
         "model": [entry.module_class() for entry in METHODS.values()],
-        "data": [entry.data_class() for entry in METHODS.values()],
+        "data": [entry.data_class() for entry in METHODS.values() if entry.data is not None],
         "objectives": [each for each in objectives if issubclass(each, Objective)],
         "trainer": [L.Trainer],
     }

@@ -61,16 +61,17 @@ class EnsembleModel(LabelTask):
         return list(np.stack(each, axis=1))
 
     def _result(self, image: "Image", geometry: "Geometry", answer: Floats) -> "SegmentationResult":
-        result = super()._result(image, geometry, answer.mean(0))
+        result: Any = super()._result(image, geometry, answer.mean(0))
         apart = self.output == "organs"
         variance = geometry.image_to_source(vote_variance(answer if apart else answer[:, 1:]))
         labels = painted(torch.from_numpy(answer > 0.5)).numpy() if apart else answer.argmax(1)
-        return replace(
+        voted: SegmentationResult = replace(
             result,
             variance=variance.clip(0, None),
             disagreement=disagreement(labels),
             members=len(self.members),
         )
+        return voted
 
 
 class VolumeEnsembleModel(VolumeTask):

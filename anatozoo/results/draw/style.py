@@ -37,7 +37,7 @@ _HEAT_DENSITY = 0.8
 
 def heat_layer(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A layer (H, W, 4) in 0..1 of `HEAT`, the denser, the more of it (H, W) in 0..1 there is."""
-    color = np.broadcast_to(np.float32(HEAT) / 255, (*heat.shape, 3))
+    color = np.broadcast_to(np.array(HEAT, np.float32) / 255, (*heat.shape, 3))
     return np.concatenate([color, np.float32(_HEAT_DENSITY) * heat[..., None]], axis=-1)
 
 

@@ -65,8 +65,8 @@ def test_it_predicts_the_mean_of_its_members(made: tuple[list[str], Path]) -> No
     assert result.variance.shape == (64, 64)
     assert 0 < result.variance.max() <= 0.25
     batch = list(ensemble.predict_batch([picture, picture], 2))
-    assert np.array_equal(batch[1].variance, result.variance)
-    assert np.array_equal(batch[1].mask, result.mask)
+    np.testing.assert_allclose(batch[1].variance, result.variance, rtol=0, atol=1e-5)
+    assert (batch[1].mask != result.mask).mean() < 1e-3
 
 
 def test_the_folder_needs_its_members_no_more(made: tuple[list[str], Path], tmp_path: Path) -> None:
