@@ -267,7 +267,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
     parser.add_argument("--seed", nargs="+", type=int, help="runs (default: 1 2 3, of ce 1 2 3 4 5)")
-    parser.add_argument("--steps", type=int, default=400, help="of each network (default: 400)")
+    parser.add_argument("--steps", type=int, default=300, help="of each network (default: 300)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
     parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
     parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")

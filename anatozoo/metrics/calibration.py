@@ -95,8 +95,11 @@ def reliability(
     else:
         confidence, right = pixels.probabilities.max(0), pixels.labels == pixels.probabilities.argmax(0)
     index = np.minimum((confidence * bins).astype(np.intp), bins - 1)
-    sums = [np.bincount(index, weights=values, minlength=bins) for values in (confidence, right)]
-    return Reliability(np.bincount(index, minlength=bins).astype(np.float64), *sums)
+    counts, sure, true = (
+        np.bincount(index, weights=values, minlength=bins).astype(np.float64)
+        for values in (None, confidence, right)
+    )
+    return Reliability(counts, sure, true)
 
 
 def ece(

@@ -103,7 +103,7 @@ class Calibrations:
                 bins = reliability(values, truth, bins=BINS, ignore=left_out)
                 key = stratum, temperature
                 self.sums[key] = self.sums[key] + bins if key in self.sums else bins
-        return calibration_numbers(values, truth, ignore=beyond)
+        return calibration_numbers(found.at(), truth, ignore=beyond)
 
     def record(self) -> dict[str, Any]:
         """The bins of all cases together, as JSON values."""

@@ -28,7 +28,13 @@ def runs_of() -> list[dict[str, Any]]:
             ]
             kinds = {"own": rows} | ({"tempered": rows} if arm == "ce" else {})
             runs.append(
-                {"arm": arm, "seed": seed, "settings": {"steps": 4}, "rows": kinds, "train_cpu_s": 60.0}
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    "settings": {"steps": 4, "batch": 2},
+                    "rows": kinds,
+                    "train_cpu_s": 60.0,
+                }
                 | {"cases": {"train": 9, "temperature": 2, "measured": 6}, "parameters": 7}
                 | {"temperature": 1.5 if arm == "ce" else None, "commit": "x"}
             )

@@ -92,7 +92,7 @@ def test_what_it_cannot_do_is_said() -> None:
             Calibration(**settings)  # type: ignore[arg-type]
 
 
-# --- the losses beside which the objectives stand -------------------------------------------------------------
+# --- the losses beside which the objectives stand ---
 
 BASES: dict[str, dict[str, float]] = {
     "ce": {"dice_weight": 0.0},
