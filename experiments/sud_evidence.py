@@ -46,7 +46,7 @@ import anatozoo
 from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
 from anatozoo.metrics.tables import provenance
-from anatozoo.objectives.denoising import Denoiser
+from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.files import write_text

@@ -22,7 +22,8 @@ from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.module import UNetModule
-from anatozoo.objectives.denoising import Denoiser, Denoising, soft_label_loss
+from anatozoo.objectives.denoiser import Denoiser
+from anatozoo.objectives.denoising import Denoising, soft_label_loss
 from anatozoo.objectives.memory import Memory
 from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
