@@ -105,8 +105,9 @@ def layer_distances(code: Any, answer: Tensor, truth: Tensor, layers: Mapping[st
 def implausibility(code: Any, answer: Tensor, truth: Tensor) -> Tensor:
     """What the autoencoder would change of predictions without a truth, (B,).
 
-    ``||x - g(f(x))||² / mean ||y - ∅||²``, without a gradient through g(f(x)), where y are the truths of other
-    images. The anatomy that g(f(x)) finds is no scale: it may be next to nothing. 0 if no y has an organ.
+    ``||x - g(f(x))||² / mean ||y - ∅||²``, without a gradient through g(f(x)), where y are the truths of
+    other images. The anatomy that g(f(x)) finds is no scale: it may be next to nothing. 0 if no y has an
+    organ.
 
     Args:
         code: a `anatozoo.objectives.shape_prior.ShapeCode` of label maps.
