@@ -102,20 +102,23 @@ def layer_distances(code: Any, answer: Tensor, truth: Tensor, layers: Mapping[st
         return total
 
 
-def implausibility(code: Any, answer: Tensor) -> Tensor:
+def implausibility(code: Any, answer: Tensor, truth: Tensor) -> Tensor:
     """What the autoencoder would change of predictions without a truth, (B,).
 
-    ``||x - g(f(x))||² / ||g(f(x)) - ∅||²``, without a gradient through g(f(x)); 0 where it finds no organ.
+    ``||x - g(f(x))||² / mean ||y - ∅||²``, without a gradient through g(f(x)), where y are the truths of
+    other images. The anatomy that g(f(x)) finds is no scale: it may be next to nothing. 0 if no y has an
+    organ.
 
     Args:
         code: a `anatozoo.objectives.shape_prior.ShapeCode` of label maps.
         answer: (B, 1 + organs, ...) after the softmax, with a gradient.
+        truth: (N, 1 + organs, ...), one-hot, of the images with annotation.
     """
     with torch.autocast(answer.device.type, enabled=False):
-        found = code.fitted(answer)
-        rebuilt = found - features(code.model, found, (RESIDUAL,))[RESIDUAL]
-        scale = _squares(rebuilt - _empty(rebuilt)).detach()
-        return _squares(found - rebuilt.detach()) / torch.where(scale > SMALLEST, scale, torch.inf)
+        found, right = code.fitted(answer), code.fitted(truth)
+        changes = features(code.model, found, (RESIDUAL,))[RESIDUAL]
+        scale = _squares(right - _empty(right)).mean()
+        return _squares(changes) / torch.where(scale > SMALLEST, scale, torch.inf)
 
 
 def features(model: Any, maps: Tensor, layers: Sequence[str] | Mapping[str, float]) -> dict[str, Tensor]:

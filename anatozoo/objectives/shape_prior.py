@@ -131,7 +131,7 @@ class ShapePrior(Objective):
     With `layers`, the distance is the weighted mean over layers, each in units of the truth's own distance
     from an empty map; see `anatozoo.objectives.shape_layers.layer_distances` for the equation. `unlabelled`
     adds what the autoencoder would change of the predictions for images without annotation, relative to the
-    anatomy that it finds there.
+    size of the anatomy of those with one.
 
     Args:
         source: the shape model: checkpoint name, folder or ``.ckpt`` file; read when a fit begins.
@@ -240,7 +240,7 @@ class ShapePrior(Objective):
             module: Any = step.module
             batch: Any = step.batch["unlabelled"]
             answer = module.maps(module.answer(batch), batch).probability
-            share = implausibility(self._code.to(answer.device), answer)
+            share = implausibility(self._code.to(answer.device), answer, step.maps.truth)
             found["shape_unlabelled"] = self.weight * self.unlabelled * share
         return found
 

@@ -118,7 +118,7 @@ def test_a_denoiser_of_masks_is_a_source_for_a_segmenter() -> None:
     }
     prior.terms(Step(unet, batch, unet.answer(batch)))["shape"].mean().backward()
     assert all(p.grad is not None for p in unet.network.blocks.parameters())
-    # Without a truth: what the denoiser would change, relative to what it leaves.
+    # Without a truth: what the denoiser would change, relative to the anatomy of those with one.
     prior.unlabelled = 0.5
     bare = {"image": batch["image"], "labels": torch.zeros_like(batch["labels"]), "known": torch.zeros(2, 3)}
     step = Step(unet.eval(), {**batch, "unlabelled": bare}, unet.answer(batch))
@@ -126,7 +126,9 @@ def test_a_denoiser_of_masks_is_a_source_for_a_segmenter() -> None:
     assert prior._code is not None
     seen = prior._code.fitted(unet(bare["image"]).softmax(1))
     back = model_of("postdae").rebuilt(seen).softmax(1)
-    expected = (seen - back).flatten(1).square().sum(1) / (back - empty(back)).flatten(1).square().sum(1)
+    truth = prior._code.fitted(one_hot(batch["labels"], 4))
+    size = (truth - empty(truth)).flatten(1).square().sum(1).mean()
+    expected = (seen - back).flatten(1).square().sum(1) / size
     torch.testing.assert_close(found, 0.5 * expected)
 
 
