@@ -118,7 +118,7 @@ class ZooModule(Predictor, L.LightningModule):
         steps = [Step(self, part, self.answer(part), self.global_step) for part in self._parts(batch)]
         terms = [self._terms(step) for step in steps]
         self._last = steps, terms
-        return self.total(_together(terms, [_size(step.batch) for step in steps]), _size(batch))
+        return self.total(self.current_terms, _size(batch))
 
     def _parts(self, batch: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]]:
         """The batch, or its parts if an objective divides it."""
@@ -144,7 +144,8 @@ class ZooModule(Predictor, L.LightningModule):
     @property
     def current_terms(self) -> Mapping[str, Tensor]:
         """The terms of the loss by name, with their graph, from a training step to its backpropagation."""
-        return self._last[1]
+        steps, terms = self._last
+        return _together(terms, [_size(step.batch) for step in steps])
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backpropagate, unless an objective sets the gradients."""
