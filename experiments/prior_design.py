@@ -8,6 +8,7 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from acnn_evidence import SHIFT_PX, implausible, misaligned, row_of
 from comparing import averaged
 
@@ -16,6 +17,7 @@ from anatozoo.data.layouts.acdc import HEART
 from anatozoo.errors import DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import GridImage
+from anatozoo.methods.acnn.data import StackDataset
 from anatozoo.metrics.plausibility import components
 from anatozoo.objectives import ShapePrior
 from anatozoo.tasks.thick import thickened
@@ -101,7 +103,7 @@ SETTINGS = {
         organs=HEART,
         frame=FrameSpec([16, 64, 64], "slices", long_side=104),
         model={"architecture": "seg", "widths": [8, 16, 32, 64]},
-        data={"margin": 8, "augment": {"reorder_p": 1.0}, "motion": {"shift_px": 1.0}},
+        data={"margin": 8, "augment": {}, "motion": {"shift_px": 1.0}},
         priors={"denoiser": _DENOISER},
         arms={
             NONE: Arm("no prior"),
@@ -199,23 +201,34 @@ def measure(setting: Setting, arm: str, model: Any, cases: Sequence[Case]) -> It
             yield row | numbers | {"extra_parts": float(sum(max(0, count - 1) for count in parts))}
 
 
-def truth_row(cases: Sequence[Case]) -> Row:
+def truth_row(setting: Setting, cases: Sequence[Case]) -> Row:
     """What is implausible about the true hearts themselves, on average."""
-    rows = [implausible(case.read_labels(HEART)[0]) for case in cases]
+    rows = [implausible(item["labels"].numpy()) for item in StackDataset(cases, HEART, setting.frame)]
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
 def _answers(setting: Setting, arm: str, model: Any, case: Case) -> Iterator[tuple[str, Labels, Labels, Any]]:
+    found, truth, spacing = (_in_frame if setting.layout == "acdc" else _on_grid)(setting, model, case)
+    yield arm, found, truth, spacing
+    if arm == NONE:
+        yield LARGEST, largest_parts(found, len(setting.organs)), truth, spacing
+
+
+def _in_frame(setting: Setting, model: Any, case: Case) -> tuple[Labels, Labels, Any]:
+    """A stack in the order of its file, which is how the networks of this experiment have seen all."""
+    item = StackDataset([case], setting.organs, setting.frame)[0]
+    with torch.no_grad():
+        found = model(item["image"][None])[0].argmax(0)
+    return found.numpy().astype(np.uint8), item["labels"].numpy(), None
+
+
+def _on_grid(setting: Setting, model: Any, case: Case) -> tuple[Labels, Labels, Any]:
+    """A volume as thick slices that have moved, and fine labels on its own grid."""
     image = case.read_image(3)
     truth, grid = case.read_labels(setting.organs, image.grid)
-    if setting.layout == "acdc":
-        found = model.predict(image).label_map
-    else:
-        volume = thickened(image, model.upsample, "gaussian")
-        draw = np.random.default_rng(crc32(case.id.encode()))
-        given = volume.thick.pixels
-        moved = misaligned(given, given, draw, MOTION_PX / SHIFT_PX)[0]
-        found = volume.own(model.predict(GridImage(moved, volume.thick.grid, image.name)).label_map)
-    yield arm, found, truth, grid.spacing_mm
-    if arm == NONE:
-        yield LARGEST, largest_parts(found, len(setting.organs)), truth, grid.spacing_mm
+    volume = thickened(image, model.upsample, "gaussian")
+    draw = np.random.default_rng(crc32(case.id.encode()))
+    given = volume.thick.pixels
+    moved = misaligned(given, given, draw, MOTION_PX / SHIFT_PX)[0]
+    result = model.predict(GridImage(moved, volume.thick.grid, image.name))
+    return volume.own(result.label_map), truth, grid.spacing_mm

@@ -7,8 +7,8 @@
 ``acdc``: a few patients of ACDC are labelled, drawn anew for every run. ACNN's network is trained on them at
 half the resolution without a prior, with ACNN's loss as the zoo ships it, with the residual of a denoising
 autoencoder as the distance (see `anatozoo.objectives.shape_layers`), and with the same on the images of the
-other patients as well, which then have no label. Each network segments the validation stacks on their own
-grids; what is implausible is counted as in `acnn_evidence.py`. ``largest part`` keeps of each structure
+other patients as well, which then have no label. Each network segments the validation stacks in
+its frame; what is implausible is counted as in `acnn_evidence.py`. ``largest part`` keeps of each structure
 without a prior the largest part and fills its holes.
 
 ``hippocampus``, the task of ACNN's paper on data that can be had: slices of 5 mm with motion between them in,
@@ -109,7 +109,7 @@ def do_run(arm: str, seed: int, setting: Setting, splits: dict[str, list[Case]],
         **provenance(("torch", "monai", "numpy")),
     }
     if options.setting == "acdc":
-        record["truth"] = truth_row(splits["val"])
+        record["truth"] = truth_row(setting, splits["val"])
     write_text(options.work / f"{arm}-{seed}.json", json.dumps(record) + "\n")
 
 

@@ -13,10 +13,11 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def filter_layers(network: nn.Module, patterns: Sequence[str] = ()) -> list[str]:
     """Names of the convolutions whose filters are compared, in the order of their definition.
 
-    By default all but three: those of the image, which have as many input channels as the first one; the
-    heads, those that a network lists in its attribute ``heads``, or else the last one; and those in groups,
-    whose filters look at different channels. Transposed convolutions never count, as in Larrazabal et al.,
-    MICCAI 2021.
+    By default all but these: those of the image, which have as many input channels as the first one; the
+    heads, those that a network lists in its attribute ``heads``, or else the last one; and those with more
+    filters than a filter has numbers, as many of 1 x 1 have, which cannot be orthogonal. Convolutions in
+    groups, whose filters look at different channels, and transposed ones never count; nor did the latter in
+    Larrazabal et al., MICCAI 2021, where all layers have fewer filters than numbers.
 
     Args:
         network: any module.
@@ -37,7 +38,9 @@ def filter_layers(network: nn.Module, patterns: Sequence[str] = ()) -> list[str]
     return [
         name
         for name, layer in found.items()
-        if layer.in_channels != of_image and layer.out_channels > 1 and not f"{name}.".startswith(heads)
+        if layer.in_channels != of_image
+        and 1 < layer.out_channels <= layer.weight[0].numel()
+        and not f"{name}.".startswith(heads)
     ]
 
 

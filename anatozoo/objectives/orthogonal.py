@@ -31,7 +31,8 @@ class Orthogonal(Objective):
         inter_weight: λ_inter, 0.1 in the paper; 0 switches the term off.
         members: earlier members: checkpoint names, folders or ``.ckpt`` files of this architecture.
         layers: names of convolutions, or patterns such as ``"network.blocks.*"``; empty takes all but those
-            of the image, the heads and those in groups, see `anatozoo.nn.filters.filter_layers`.
+            of the image, the heads and those that cannot be orthogonal, see
+            `anatozoo.nn.filters.filter_layers`.
 
     Raises:
         ConfigError: a weight is negative.
