@@ -3,6 +3,7 @@
 import atexit
 import importlib
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -124,6 +125,12 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path} (set ANATOZOO_SHARED to the folder that holds them)")
     return path
+
+
+@pytest.fixture(autouse=True)
+def lightning_says_all() -> None:
+    """Let Lightning say what it has to say, which scripts of experiments forbid it."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
 
 
 @pytest.fixture

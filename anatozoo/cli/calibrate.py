@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from anatozoo.tasks.temperature import TemperatureFit
 
 _EXAMPLES = """\
-One number divides the logits of every pixel, so that probabilities mean what they
-say: the one that makes the true labels of the cases most likely. Label maps stay
-as they are. TO receives the checkpoint with the number as `temperature` among its
-settings; it may be the folder of the checkpoint itself.
+One number divides the logits of every pixel, so that probabilities mean what
+they say: the one that makes the true labels of the cases most likely. Label maps
+stay as they are. DIR receives the checkpoint with the number as `temperature`
+among its settings; it may be the folder of the checkpoint itself.
 
-Take cases that trained nothing: on its training cases a network looks surer and
-better than it is. What is measured here is measured on the cases of the fit; for
-numbers of others, see `anatozoo evaluate --calibration`.
+Take cases that trained nothing: on its training cases a network looks surer
+than it is elsewhere. What is measured here is measured on the cases of the fit;
+for numbers of others, see `anatozoo evaluate --calibration`.
 
 examples:
   anatozoo calibrate unet-clinic --data folder --root clinic --to unet-clinic
-  anatozoo evaluate unet-clinic --data folder --root clinic --split test --calibration --out results"""
+  anatozoo evaluate unet-clinic --data folder --root clinic --split test \\
+    --calibration --out results"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

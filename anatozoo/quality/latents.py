@@ -64,12 +64,14 @@ def latent_code(sample: Any, model: Any, classes: Sequence[str] | None = None) -
         GeometryError: the model works in millimetres and the spacing is unknown.
         ImageError: the sample cannot be read.
     """
+    from anatozoo.tasks.codes import CodeTask
+
     model = loaded(model)
     if isinstance(getattr(model, "network", None), CodesImages):
         batch, _ = _network_input(sample, model)
         with _evaluating(model):
             code = model.network.encode(model.network.encoder(batch))[0]
-    elif callable(getattr(model, "encode", None)) and hasattr(model, "organs"):
+    elif isinstance(model, CodeTask):
         planes = _planes(read_organs(sample, classes), model)
         with _evaluating(model):
             code = model.encode(planes)

@@ -20,7 +20,7 @@ from anatozoo.zoo.registry import find_method
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
 from tests.support.heart_data import write_hearts
-from tests.support.volume_data import write_volumes
+from tests.support.volume_data import write_slices, write_volumes
 
 pytestmark = pytest.mark.usefixtures("own_seed")
 
@@ -108,8 +108,13 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         }
     size: int | list[int] = 64
     if content["data"].get("layout") == "folder":
-        size, names = [16, 16, 16], ["a", "b", "c", "d"]
-        data = write_volumes(tmp_path, names, splits={"train": names[:2], "val": names[2:]})
+        names = ["a", "b", "c", "d"]
+        splits = {"train": names[:2], "val": names[2:]}
+        if content["method"] == "unet":
+            data = write_slices(tmp_path, names, splits)
+        else:
+            size = [4 * content["model"].get("upsample", 4), 16, 16]
+            data = write_volumes(tmp_path, names, splits=splits)
     with_images = content.get("method") in ("acnn", "acnnprior", "acnntl")
     of_hearts = with_images and content["data"].get("layout") == "acdc"
     if of_hearts:

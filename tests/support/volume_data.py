@@ -1,10 +1,11 @@
-"""A small data set of labelled volumes in the layout of the Medical Segmentation Decathlon, generated."""
+"""Small data sets of labelled volumes, in the layout of the Medical Segmentation Decathlon, and of slices."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import SimpleITK as sitk
 
 from anatozoo.io.grid import Grid, itk_image
@@ -37,4 +38,17 @@ def write_volumes(
             sitk.WriteImage(itk_image(array, grid), str(root / folder / f"{name}.nii.gz"))
     if splits is not None:
         (root / "splits.json").write_text(json.dumps({k: list(v) for k, v in splits.items()}))
+    return root
+
+
+def write_slices(root: Path, names: Sequence[str], splits: Mapping[str, Sequence[str]]) -> Path:
+    """Write slices with one bright square in ``images`` and ``masks``, with ``splits.json``; returns `root`."""
+    for number, name in enumerate(names):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:20, 12 + number : 24] = 1
+        image = np.random.default_rng(number).integers(0, 90, mask.shape) + 120 * mask
+        for folder, array in (("images", image.astype(np.uint8)), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(array).save(root / folder / f"{name}.png")
+    (root / "splits.json").write_text(json.dumps({key: list(value) for key, value in splits.items()}))
     return root

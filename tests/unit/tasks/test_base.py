@@ -97,6 +97,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """Small networks of every method, with other settings than the defaults."""
+for ensemble, member in (("ensemble", "unet"), ("volumeensemble", "acnn")):
+    members = [{"name": name, "method": member, "settings": SETTINGS[member]} for name in ("a", "b")]
+    SETTINGS[ensemble] = {"members": members}
 
 BUNDLED = {
     "acregnet": "acregnet-jsrt",
@@ -152,7 +155,8 @@ print(json.dumps(report))
 
 def test_every_method_is_looked_at() -> None:
     # An atlas holds images that may not be passed on, and PCA and FC are evidence: none is bundled.
-    assert set(SETTINGS) == {*BUNDLED, "multiatlas", "landmarkvae"} == set(METHODS)
+    apart = {"multiatlas", "landmarkvae", "ensemble", "volumeensemble"}
+    assert set(SETTINGS) == {*BUNDLED, *apart} == set(METHODS)
 
 
 @pytest.mark.parametrize("method", list(SETTINGS))

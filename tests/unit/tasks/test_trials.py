@@ -61,7 +61,7 @@ def test_volumes_are_judged_on_their_own_grid(volumes: Path) -> None:
 
     def ask(image: Any) -> Any:
         given.append(image.pixels.shape)
-        return SimpleNamespace(label_map=np.roll(truth[image.name], 1, 0))
+        return SimpleNamespace(label_map=np.roll(truth[image.name], 1, 0), votes_row=dict)
 
     model.ask = ask  # type: ignore[method-assign]
     rows = rows_of(model, volumes, replace(QUICK, measures=Conditions().measures))
@@ -88,7 +88,7 @@ def test_what_fails_comes_last_and_stops_nothing(volumes: Path, tmp_path: Path) 
     def ask(image: Any) -> Any:
         if image.name == "v2":
             raise ImageError("v2 cannot be answered.")
-        return SimpleNamespace(label_map=np.zeros(image.pixels.shape, np.uint8))
+        return SimpleNamespace(label_map=np.zeros(image.pixels.shape, np.uint8), votes_row=dict)
 
     model.ask = ask  # type: ignore[method-assign]
     good, *bad = rows_of(model, root)
