@@ -75,7 +75,7 @@ _ACDC = Setting(
     _VOLUMES,
     _GENTLE,
     2,
-    400,
+    300,
     _DEEP_DAE,
     300,
     4,
@@ -111,6 +111,7 @@ SETTINGS = {
         organs=["anterior", "posterior"],
         frame=FrameSpec([40, 56, 40], "spacing", [1.0, 1.0, 1.0]),
         labelled=4,
+        steps=400,
     ),
 }
 DEGRADE = {"shapes_p": 0.0, "blobs_p": 0.0, "soft_p": 0.5}
