@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 One number divides the logits of every pixel, so that probabilities mean what
-they say: the one that makes the true labels of the cases most likely. Label maps
-stay as they are. DIR receives the checkpoint with the number as `temperature`
-among its settings; it may be the folder of the checkpoint itself.
+they say: the one that makes the true labels of the cases most likely. Label
+maps stay as they are. DIR receives the checkpoint with the number as
+`temperature` among its settings; it may be the folder of the checkpoint itself.
 
 Take cases that trained nothing: on its training cases a network looks surer
-than it is elsewhere. What is measured here is measured on the cases of the fit;
-for numbers of others, see `anatozoo evaluate --calibration`.
+than it is elsewhere. What is measured here is measured on the cases of the
+fit; for numbers of others, see `anatozoo evaluate --calibration`.
 
 examples:
   anatozoo calibrate unet-clinic --data folder --root clinic --to unet-clinic

@@ -113,7 +113,7 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         if content["method"] == "unet":
             data = write_slices(tmp_path, names, splits)
         else:
-            size = [4 * content["model"].get("upsample", 4), 16, 16]
+            size = [8 * content["model"].get("upsample", 2), 16, 16]
             data = write_volumes(tmp_path, names, splits=splits)
     with_images = content.get("method") in ("acnn", "acnnprior", "acnntl")
     of_hearts = with_images and content["data"].get("layout") == "acdc"

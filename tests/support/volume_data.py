@@ -42,7 +42,7 @@ def write_volumes(
 
 
 def write_slices(root: Path, names: Sequence[str], splits: Mapping[str, Sequence[str]]) -> Path:
-    """Write slices with one bright square in ``images`` and ``masks``, with ``splits.json``; returns `root`."""
+    """Write slices with a bright square, ``images`` and ``masks``, and ``splits.json``; returns `root`."""
     for number, name in enumerate(names):
         mask = np.zeros((40, 48), np.uint8)
         mask[10:20, 12 + number : 24] = 1
