@@ -226,7 +226,8 @@ def do(name: str, seed: int, parts: Parts, data: AcnnDataModule, options: argpar
         return
     with claimed(path) as mine:
         if not mine:
-            print(f"{path.with_suffix('.lock')} is there: another command does this run.", flush=True)
+            lock = path.with_suffix(".lock")
+            print(f"{lock} is there: another command does this run; delete it if none does.", flush=True)
             return
         print(f"{name}, seed {seed}", flush=True)
         start = time.process_time()
