@@ -186,15 +186,12 @@ def test_what_is_drawn_follows_from_seed_and_step(how: Any, tmp_path: Path) -> N
         torch.testing.assert_close(first, kept.where(kept != 0, noise))
 
 
-def as_one_of_two(root: Path, port: int, rank: int) -> dict[str, Tensor]:
-    """Fits of this process and another, which Lightning finds started: rule -> gradients."""
+def as_one_of_two(root: Path, port: int, rank: int) -> Tensor:
+    """Gradients of a fit of this process and another, which Lightning finds started."""
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     both: dict[str, Any] = {"devices": 2, "strategy": "ddp", "batch_size": 4, "steps": 2}
-    return {
-        how: torch.stack(fit(root, Agreement(how), **both)[0])  # type: ignore[arg-type]
-        for how in ("agr_sum", "agr_rand")
-    }
+    return torch.stack(fit(root, Agreement("agr_rand"), **both)[0])
 
 
 def test_two_processes_combine_what_one_would(tmp_path: Path) -> None:
@@ -203,11 +200,12 @@ def test_two_processes_combine_what_one_would(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     one, two = in_two_processes(partial(as_one_of_two, root, port), tmp_path)
-    for how in ("agr_sum", "agr_rand"):
-        assert torch.equal(one[how], two[how])
-    expected = torch.stack(fit(root, Agreement(), steps=2)[0])
-    torch.testing.assert_close(one["agr_sum"], expected, rtol=1e-3, atol=1e-5)
-    assert float(((one["agr_sum"] != 0) == (expected != 0)).float().mean()) > 0.995
+    assert torch.equal(one, two)
+    expected = torch.stack(fit(root, Agreement("agr_rand"), steps=2)[0])
+    assert expected.shape == one.shape
+    # Where a gradient is nearly zero, its sign depends on the order of a sum: there is noise then, or none.
+    near = torch.isclose(one, expected, rtol=1e-3, atol=1e-6)
+    assert float(near.float().mean()) > 0.995
 
 
 # --- a module of another package ---------------------------------------------------------------------------
