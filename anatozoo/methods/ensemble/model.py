@@ -33,8 +33,8 @@ class EnsembleModel(LabelTask):
     Args:
         members: of each member ``method`` and ``settings``, and where it comes from: ``name``, ``version``,
             ``sha256``.
-        temperature: what logits of the mean are divided by where `probabilities` are asked for; `anatozoo
-            calibrate` fits it. The members' own temperatures do not count.
+        temperature: what logits of the mean are divided by where probabilities are asked for;
+            `anatozoo calibrate` fits it. The members' own temperatures do not count.
 
     Raises:
         ConfigError: fewer than two members, or members that do not go together.

@@ -5,7 +5,7 @@ from anatozoo.methods.ensemble.model import EnsembleModel, VolumeEnsembleModel
 from anatozoo.training.module import ZooModule
 
 
-class _NotTrained(ZooModule):
+class NotTrained(ZooModule):
     """A module that no fit can begin with."""
 
     def start(self) -> None:
@@ -20,9 +20,9 @@ class _NotTrained(ZooModule):
         )
 
 
-class EnsembleModule(_NotTrained, EnsembleModel):
+class EnsembleModule(NotTrained, EnsembleModel):
     """An ensemble of images' segmenters as a LightningModule; see `EnsembleModel`."""
 
 
-class VolumeEnsembleModule(_NotTrained, VolumeEnsembleModel):
+class VolumeEnsembleModule(NotTrained, VolumeEnsembleModel):
     """An ensemble of volumes' segmenters as a LightningModule; see `VolumeEnsembleModel`."""
