@@ -158,11 +158,11 @@ class AcnnDataModule(ZooDataModule):
         return batch | {"image": image, "labels": labels}
 
     def prepare_unlabelled(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Augment the grey values alone; such volumes show the middle."""
-        if self.augment_config is None:
-            return batch
-        still = replace(self.augment_config, rotation_deg=0.0, scale=0.0, reorder_p=0.0)
-        return batch | {"image": augment(batch["image"], batch["labels"], still)[0]}
+        """Augment the grey values alone, and thicken; such volumes show the middle and do not move."""
+        if self.augment_config is not None:
+            still = replace(self.augment_config, rotation_deg=0.0, scale=0.0, reorder_p=0.0)
+            batch = batch | {"image": augment(batch["image"], batch["labels"], still)[0]}
+        return self.prepare(batch, training=False)
 
 
 def first_subjects(cases: Sequence[Case], count: int) -> list[Case]:

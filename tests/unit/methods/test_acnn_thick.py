@@ -113,3 +113,14 @@ def test_what_does_not_fit_is_refused() -> None:
         module(frame=FrameSpec([20, 16, 24], "slices", long_side=40))
     with pytest.raises(ConfigError, match="does not upsample across slices"):
         module(architecture="dynunet", widths=[4, 8, 8])
+
+
+def test_images_without_annotation_become_thick_slices_too(tmp_path: Path) -> None:
+    data = AcnnDataModule(
+        str(tmp_path), "folder", organs=ORGANS, frame=FRAME, upsample=5, augment=None, motion=STILL
+    )
+    batch = {"image": torch.rand(2, 1, 20, 16, 24), "labels": torch.zeros(2, 20, 16, 24, dtype=torch.uint8)}
+    found = data.prepare_unlabelled(batch)
+    torch.testing.assert_close(found["image"], degrade_slices(batch["image"], 5, "gaussian"))
+    changed = AcnnDataModule(str(tmp_path), "folder", organs=ORGANS, frame=FRAME, upsample=5)
+    assert changed.prepare_unlabelled(batch)["image"].shape == (2, 1, 4, 16, 24)
