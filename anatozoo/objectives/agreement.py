@@ -15,7 +15,7 @@ In a LightningModule of your own, which divides its batches and gives the loss o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -56,7 +56,7 @@ class Agreement(Objective):
         ConfigError: the rule is unknown.
     """
 
-    needs: ClassVar = frozenset({"domain"})
+    needs = frozenset({"domain"})
 
     def __init__(self, how: Rule = "agr_sum") -> None:
         if how not in get_args(Rule):

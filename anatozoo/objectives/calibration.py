@@ -9,7 +9,6 @@ where M_c counts the bins of the class that hold pixels, and y is the one-hot tr
 """
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ class Calibration(Objective):
         ConfigError: the weight is negative or not finite, or there is no bin.
     """
 
-    needs: ClassVar = frozenset({"maps"})
+    needs = frozenset({"maps"})
 
     def __init__(self, weight: float = 1.0, bins: int = 20) -> None:
         if not 0 <= weight < math.inf or bins < 1:

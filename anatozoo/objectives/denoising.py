@@ -5,7 +5,7 @@ the definition here is anatozoo's own, after the abstract: see docs/denoising.md
 """
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -49,7 +49,7 @@ class Denoising(Objective):
         ConfigError: a setting is out of range.
     """
 
-    needs: ClassVar = frozenset({"maps", "unlabelled"})
+    needs = frozenset({"maps", "unlabelled"})
 
     def __init__(
         self,
@@ -74,22 +74,17 @@ class Denoising(Objective):
         """Find the unlabelled cases.
 
         Raises:
-            ConfigError: the module gives no label maps, or the data have no unlabelled cases, or pairs.
+            ConfigError: the module gives no label maps, or the data have no unlabelled images, or pairs.
         """
         if stage != "fit" or not self.weight:
             return
         super().setup(trainer, pl_module, stage)
         data: Any = getattr(trainer, "datamodule", None)
         cases = getattr(data, "sets", {}).get(UNLABELLED)
-        if cases is None:
-            raise ConfigError(
-                "Denoising learns from unlabelled images, and this fit has none: say how many each step "
-                "takes, as --data.unlabelled 4, and put images without annotation into the training split."
-            )
         if not isinstance(cases, CaseDataset):
             raise ConfigError(
-                f"Denoising remembers single images; the unlabelled items of {type(data).__name__} are made "
-                "of several."
+                f"Denoising remembers single images of a data module of anatozoo; {type(data).__name__} has "
+                "none, or makes its unlabelled items of several."
             )
         self._memory = Memory([f"{case.domain}/{case.id}" for case in cases.cases], self.alpha)
 
@@ -129,16 +124,15 @@ class Denoising(Objective):
         if not self.weight:
             return {}
         assert self._memory is not None  # `setup` has made it
-        module: Any = step.module
-        batch: Any = step.batch[UNLABELLED]  # a batch within the batch
-        seen = Step(module, batch, module.answer(batch), step.number)
-        probability = seen.maps.probability
-        target, known = self.target(batch["index"], probability)
+        seen = step.unlabelled
+        index, probability = seen.batch["index"], seen.maps.probability
+        target, known = self.target(index, probability)
         loss = soft_label_loss(probability, target) * known
         # All processes remember the visits of all, in one order.
-        found = [batch["index"], probability.detach()[:, 1:].half()]
-        index, organs = module.all_gather(found)
-        self._memory.take(index.flatten(), organs.reshape(-1, *found[1].shape[1:]))
+        module: Any = step.module
+        organs = probability.detach()[:, 1:].half()
+        indices, maps = module.all_gather([index, organs])
+        self._memory.take(indices.flatten(), maps.reshape(-1, *organs.shape[1:]))
         return {"denoising": self.gamma(step.number) * loss}
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ Of the pixels i of a batch, with the probabilities p_i of C classes and the entr
 """
 
 import math
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Entropy(Objective):
         ConfigError: the weight is negative or not finite, or the form is unknown.
     """
 
-    needs: ClassVar = frozenset({"maps"})
+    needs = frozenset({"maps"})
 
     def __init__(self, weight: float = 0.3, form: Form = "meep") -> None:
         if not 0 <= weight < math.inf or form not in get_args(Form):

@@ -1,7 +1,7 @@
 """Orthogonal ensembles: filters that differ within a network, and from those of earlier members."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -38,7 +38,7 @@ class Orthogonal(Objective):
         ConfigError: a weight is negative.
     """
 
-    needs: ClassVar = frozenset()
+    needs = frozenset()
 
     def __init__(
         self,

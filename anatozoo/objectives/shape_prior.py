@@ -23,7 +23,7 @@ checkpoints if it is among its callbacks::
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -148,8 +148,6 @@ class ShapePrior(Objective):
         ConfigError: a weight or the start is negative, or a layer is unknown.
     """
 
-    needs: ClassVar = frozenset()
-
     def __init__(
         self,
         source: str | None = None,
@@ -163,6 +161,7 @@ class ShapePrior(Objective):
         self.source, self.weight, self.start = source, weight, start
         self.layers = None if layers is None else layer_weights(layers)
         self.unlabelled = unlabelled
+        self.needs = frozenset({"unlabelled"} if unlabelled else ())
         if unlabelled < 0 or (unlabelled and RESIDUAL not in (self.layers or ())):
             raise ConfigError(
                 f"unlabelled={unlabelled} of the shape prior must not be negative, and needs residual among "
@@ -203,11 +202,6 @@ class ShapePrior(Objective):
                 "layers of the shape prior are those of an autoencoder of label maps; leave layers out for "
                 f"{type(pl_module).__name__}, which gives images."
             )
-        if self.unlabelled and not getattr(getattr(trainer, "datamodule", None), "unlabelled", None):
-            raise ConfigError(
-                f"unlabelled={self.unlabelled} of the shape prior needs images without annotation in each "
-                "batch; set data.unlabelled to their number."
-            )
         self._code = None
         self._answers = {
             "of_images": "maps" not in pl_module.offers,
@@ -237,9 +231,7 @@ class ShapePrior(Objective):
             return {"shape": self.on(step.images.found, step.images.truth)}
         found = {"shape": self.on(step.maps.probability, step.maps.truth, step.maps.complete)}
         if self.unlabelled and self._code is not None:
-            module: Any = step.module
-            batch: Any = step.batch["unlabelled"]
-            answer = module.maps(module.answer(batch), batch).probability
+            answer = step.unlabelled.maps.probability
             share = implausibility(self._code.to(answer.device), answer, step.maps.truth)
             found["shape_unlabelled"] = self.weight * self.unlabelled * share
         return found

@@ -1,7 +1,7 @@
 """Objectives: callbacks that add terms to the loss of any method."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -31,13 +31,13 @@ class Objective(L.Callback):
         needs: of ``"maps"``, ``"points"``, ``"images"``, ``"domain"``, ``"unlabelled"``.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Check, before a fit, that the module offers what the objective needs.
+        """Check, before a fit, that module and data offer what the objective needs.
 
         Raises:
-            ConfigError: it does not; the message says what is missing.
+            ConfigError: they do not; the message says what is missing.
         """
         if stage != "fit":
             return
@@ -46,6 +46,12 @@ class Objective(L.Callback):
             raise ConfigError(
                 f"objective {type(self).__name__} needs {', '.join(missing)}, which "
                 f"{type(pl_module).__name__} does not give."
+            )
+        data = getattr(trainer, "datamodule", None)
+        if "unlabelled" in self.needs and data is not None and not getattr(data, "unlabelled", None):
+            raise ConfigError(
+                f"objective {type(self).__name__} needs images without annotation: say how many each step "
+                "takes, as --data.unlabelled 4, and put such images into the training split."
             )
 
     def terms(self, step: Step) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -72,6 +72,16 @@ class Step:
             ConfigError: the data does not say.
         """
         return self._of_batch("labelled")
+
+    @cached_property
+    def unlabelled(self) -> "Step":
+        """The images without annotation that came with the batch, answered when this is first asked for.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        module, batch = cast(Any, self.module), cast(Any, self._of_batch("unlabelled"))
+        return Step(module, batch, module.answer(batch), self.number)
 
     def _view(self, name: str) -> Any:
         if name not in self.module.offers:

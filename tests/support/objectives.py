@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -22,7 +22,7 @@ class Remembered(Objective):
         own_gradients: whether it sets the gradients itself, and remembers those of the last step.
     """
 
-    needs: ClassVar = frozenset({"maps"})
+    needs = frozenset({"maps"})
 
     def __init__(
         self, cases: int = 4, weight: float = 1.0, folder: str | None = None, own_gradients: bool = False

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -95,7 +95,7 @@ def assert_same(one: L.Trainer, other: L.Trainer) -> None:
 class TemporalEnsembling(Objective):
     """Written by itself: a mean for each case, kept in a mapping."""
 
-    needs: ClassVar = frozenset({"maps", "unlabelled"})
+    needs = frozenset({"maps", "unlabelled"})
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
@@ -316,7 +316,7 @@ def test_what_cannot_be_is_said_before_the_fit(chests: Path, tmp_path: Path) -> 
     for settings in ({"weight": -1.0}, {"alpha": 1.0}, {"ramp": 2.0}):
         with pytest.raises(ConfigError, match="Denoising's weight"):
             Denoising(**settings)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"this fit has none: .*--data\.unlabelled 4"):
+    with pytest.raises(ConfigError, match=r"Denoising needs images without annot.*--data\.unlabelled 4"):
         fitted(chests, Denoising(), unlabelled=None)
     unet = str(write_checkpoint_folder(network(), tmp_path / "u", name="unet-test", version="1.0.0"))
     with pytest.raises(ConfigError, match="is a UNetModel, no denoiser of label maps"):

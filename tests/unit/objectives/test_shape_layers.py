@@ -152,7 +152,7 @@ def test_settings_that_are_not_possible(settings: dict[str, Any], error: str) ->
 def test_what_a_fit_lacks_is_said_at_its_start() -> None:
     trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(unlabelled=None))
     unet = UNetModule(organs=["lungs", "heart"], frame=FrameSpec(64))
-    with pytest.raises(ConfigError, match=r"set data.unlabelled to their number"):
+    with pytest.raises(ConfigError, match=r"ShapePrior needs images without annot.*--data\.unlabelled 4"):
         ShapePrior("x", layers=["residual"], unlabelled=1.0).setup(trainer, unet, "fit")
     fine = AcnnSRModule(frame=FrameSpec([16, 16, 16], "spacing", [1.0, 1.0, 1.0]), width=8, depth=1)
     with pytest.raises(ConfigError, match="leave layers out for AcnnSRModule"):
