@@ -78,6 +78,18 @@ def paired(difference: Any, clusters: Sequence[object] | None = None) -> dict[st
     return {key: getattr(test, key) for key in ("n", "difference", "ci_low", "ci_high", "p")}
 
 
+def p_over_runs(differences: Sequence[float] | Any) -> float | None:
+    """P of the paired t-test over runs, from their differences; None of fewer than two, or of equal ones.
+
+    Label maps that are the same differ by rounding alone, which would make a tiny p of nothing.
+    """
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2 or np.ptp(differences) < 1e-9:
+        return None
+    return float(ttest_1samp(differences, 0).pvalue)
+
+
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]

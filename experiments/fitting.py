@@ -7,19 +7,21 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 from comparing import options_of
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from anatozoo.cli.train import NOT_FOR_USERS
+from anatozoo.data.case import Case
 from anatozoo.io.chest import ChestCase
 
+Named = TypeVar("Named", ChestCase, Case)
 EMA_DECAY, WARMUP_STEPS, SAY_STEPS = 0.99, 30, 25
 
 
-def by_hash(cases: Sequence[ChestCase]) -> list[ChestCase]:
+def by_hash(cases: Sequence[Named]) -> list[Named]:
     """The cases in the order of a hash of their names, which depends on nothing that the names may mean."""
     return sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
 

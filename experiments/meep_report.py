@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import paired
+from comparing import p_over_runs, paired
 
 from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
@@ -29,12 +29,10 @@ def by_arm(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, dict[
     """Arm -> seed -> rows, the temperature's and the ensemble's among them.
 
     Raises:
-        DataError: there are no runs of CE, or settings differ.
+        DataError: the runs are of different cases.
     """
-    if not any(run["arm"] == "ce" for run in runs):
-        raise DataError("there are no runs of CE, with which the others are compared.")
-    if any(run["settings"] != runs[0]["settings"] or run["cases"] != runs[0]["cases"] for run in runs):
-        raise DataError("the runs have different settings or cases; give each setting a folder.")
+    if any(run["cases"] != runs[0]["cases"] for run in runs):
+        raise DataError("the runs are of different cases; give each data set a folder.")
     found: dict[str, dict[int, Rows]] = {}
     for run in runs:
         found.setdefault(run["arm"], {})[run["seed"]] = run["rows"]["own"]
@@ -64,10 +62,10 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
             found["of cases"] = paired(own.mean(0) - theirs.mean(0))
             common = [seed for seed in mine if seed in reference]
             if len(common) > 1:
-                pairs = [
+                one, other = (
                     [table_of({s: e[s]}, column, which).mean() for s in common] for e in (mine, reference)
-                ]
-                found["of runs"] = {"n": len(common), "p": paired_t(*pairs)}
+                )
+                found["of runs"] = {"n": len(common), "p": p_over_runs(np.subtract(one, other))}
         entry[column] = found
     return entry
 
@@ -75,15 +73,6 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
 def table_of(rows: Mapping[int, Rows], column: str, which: str) -> np.ndarray:
     """(runs, cases) of a column."""
     return np.array([[r[column] for r in each if which in ("all", r["list"])] for each in rows.values()])
-
-
-def paired_t(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """P of the paired t-test over runs; None where the differences are all the same."""
-    from scipy.stats import ttest_rel
-
-    # Label maps that are the same differ by rounding alone, which would make a tiny p of nothing.
-    same = np.ptp(np.subtract(one, other)) < 1e-9
-    return None if same else float(ttest_rel(one, other).pvalue)
 
 
 def record_of(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, Any]:

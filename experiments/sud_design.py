@@ -1,7 +1,7 @@
 """The design of the experiment on supervision by denoising: settings, arms, damage of the images."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -230,8 +230,3 @@ def damaging(prepare: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
         return batch | {"image": torch.stack(images)}
 
     return prepared
-
-
-def runs_of(arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """Arms and seeds in the order in which they are run: all arms of a seed, then the next."""
-    return [(arm, seed) for seed in seeds for arm in arms]

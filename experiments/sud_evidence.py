@@ -21,15 +21,14 @@ denoiser, beside the largest part of each organ with filled holes. Everything is
 frame, distances in its pixels.
 
 Settings: jsrt, acdc3, acdc7, la, hippocampus. A run is a file of `--work`, done once; several processes may
-share the folder. `--only` and `--seed` choose runs.
+share the folder. `--only` chooses runs, such as ``sud`` or ``sud:1``.
 """
 
 import argparse
-import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,13 @@ import numpy as np
 import torch
 from comparing import averaged, write
 from fitting import keep_quiet, options_of_fits, trainer_of
-from sud_design import ARMS, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, runs_of, seen
-from sud_report import read_runs, record_of, report
+from kept import add_run_options, keep, locked, read_runs
+from sud_design import ARMS, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
+from sud_report import REFERENCE, record_of, report
 from torch import Tensor
 
 import anatozoo
 from anatozoo.data.case import Case
-from anatozoo.errors import ConfigError
-from anatozoo.metrics.tables import provenance
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
@@ -53,18 +51,6 @@ from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 
 SEEDS = (1, 2, 3, 4, 5)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock, which ends with the process; gives whether it could be had, without `wait` at once."""
-    with path.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def data_of(setting: Setting, root: Path, method: str, batch: int, **settings: Any) -> Any:
@@ -162,58 +148,35 @@ def measure(module: Any, data: Any, repairs: Mapping[str, Denoiser]) -> list[dic
     return rows
 
 
-def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> None:
-    """Train and measure a network, unless its file is there or another process is at it.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / f"{arm}_{seed}.json"
-    settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
-    with locked(path, wait=False) as mine:
-        if not mine:
-            return
-        if path.is_file():
-            if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-                raise ConfigError(
-                    f"{path} is of a run with other settings; choose another folder for --work."
-                )
-            return
-        print(f"{setting.label}: {ARMS[arm].label}, seed {seed}", flush=True)
-        split = find_split(options.root, setting, seed)
-        few = denoiser("few", split["train"], seed, setting, options)
-        pool = denoiser("pool", split["pool"], 0, setting, options)
-        start = time.process_time()
-        module, data = train(arm, split, seed, setting, {"few": few, "pool": pool}, options)
-        trained = time.process_time() - start
-        frame, organs = module.frame, list(module.organs)
-        repairs = {
-            name: Denoiser(anatozoo.load(source, trainable=False), organs=organs, frame=frame)
-            for name, source in (("few", few), ("pool", pool))
-        }
-        record = {
-            "arm": arm,
-            "seed": seed,
-            "settings": settings,
-            **provenance(("torch", "monai", "numpy")),
-            "labelled": sorted({case.subject for case in split["train"]}),
-            "unlabelled": len(split["unlabelled"]),
-            "train_cpu_s": round(trained, 1),
-            "rows": measure(module, data, repairs),
-        }
-        write_text(path, json.dumps(record) + "\n")
-        print(f"  {trained:.0f} s of CPU, {time.process_time() - start:.0f} s with measuring", flush=True)
+def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure a network; gives its record."""
+    split = find_split(options.root, setting, seed)
+    few = denoiser("few", split["train"], seed, setting, options)
+    pool = denoiser("pool", split["pool"], 0, setting, options)
+    start = time.process_time()
+    module, data = train(arm, split, seed, setting, {"few": few, "pool": pool}, options)
+    trained = time.process_time() - start
+    frame, organs = module.frame, list(module.organs)
+    repairs = {
+        name: Denoiser(anatozoo.load(source, trainable=False), organs=organs, frame=frame)
+        for name, source in (("few", few), ("pool", pool))
+    }
+    return {
+        "arm": arm,
+        "seed": seed,
+        "labelled": sorted({case.subject for case in split["train"]}),
+        "unlabelled": len(split["unlabelled"]),
+        "train_cpu_s": round(trained, 1),
+        "rows": measure(module, data, repairs),
+    }
 
 
 def _arguments() -> argparse.Namespace:
     parser = options_of_fits(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--setting", choices=SETTINGS, default="jsrt", help="data set (default: jsrt)")
-    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
-    parser.add_argument("--seed", nargs="+", type=int, default=list(SEEDS), help="runs (default: 1 to 5)")
+    add_run_options(parser, dict.fromkeys(ARMS, SEEDS))
     parser.add_argument("--steps", type=int, help="of each network (default: the setting's)")
     parser.add_argument("--denoiser-steps", type=int, help="of each denoiser (default: the setting's)")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
     return parser.parse_args()
 
 
@@ -224,17 +187,19 @@ def main() -> None:
     options.steps = options.steps or setting.steps
     options.denoiser_steps = options.denoiser_steps or setting.denoiser_steps
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
-        for arm, seed in runs_of(options.only, options.seed):
-            do(arm, seed, setting, options)
+        settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
+        for arm, seed in options.only:
+            title = f"{setting.label}: {ARMS[arm].label}, seed {seed}"
+            run = partial(do, arm, seed, setting, options)
+            keep(options.work / f"{arm}_{seed}.json", title, settings, run, "monai")
         return
     command = (
         f"python experiments/sud_evidence.py --root DIR --work WORK --setting {options.setting}; the same "
         "with --report --out docs/evidence"
     )
-    record = record_of(read_runs(options.work), setting.label, command)
+    record = record_of(read_runs(options.work, REFERENCE[0]), setting.label, command)
     text = report(record)
     print(text)
     if options.out is not None:

@@ -1,17 +1,13 @@
 """The report of the experiment on supervision by denoising: means over runs, and two kinds of p."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from comparing import paired, table_lines
+from comparing import p_over_runs, paired, table_lines
 from sud_design import ARMS, LOOKS
-
-from anatozoo.errors import DataError
 
 METRICS = ("dice", "hd_px")
 THEN = {
@@ -23,20 +19,6 @@ THEN = {
 REFERENCE = ("supervised", "none")
 REPAIRED = ("supervised", "damaged", "sud-pool")
 """Arms whose repaired masks the table shows; the JSON has those of all."""
-
-
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
-
-    Raises:
-        DataError: there are none, none is supervised, or their settings differ.
-    """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*_*.json"))]
-    if not any(run["arm"] == REFERENCE[0] for run in found):
-        raise DataError(f"{work} holds no supervised run, with which the others are compared.")
-    if any(run["settings"] != found[0]["settings"] for run in found):
-        raise DataError(f"{work} holds runs with different settings; give each setting a folder.")
-    return found
 
 
 def compared(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
@@ -61,19 +43,10 @@ def compared(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
             "difference": float(by_run.mean()),
             "relative": float(by_run.mean() / theirs[both].mean().mean()),
             "better": int(((by_run > 0) if metric == "dice" else (by_run < 0)).sum()),
-            "p_runs": _t_test(by_run.to_numpy()),
+            "p_runs": p_over_runs(by_run.to_numpy()),
             "p_cases": paired(difference.mean(axis=1))["p"],
         }
     return result
-
-
-def _t_test(differences: np.ndarray) -> float | None:
-    """P of a t-test of the runs' differences against 0; None of fewer than two, or of equal ones."""
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return None
-    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def record_of(runs: Sequence[Mapping[str, Any]], label: str, command: str) -> dict[str, Any]:

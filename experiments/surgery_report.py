@@ -1,16 +1,15 @@
 """The report of the experiment on gradient surgery: means, tests and the share in agreement."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparing import paired
+from comparing import p_over_runs, paired
+from kept import read_runs
 from surgery_settings import METHODS, SETTINGS
 
-from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
 
 REFERENCE, WINDOW = "deep_all", 10
@@ -19,19 +18,15 @@ HEADS = {"pacs": "PACS, accuracy", "lgg": "LGG, Dice of the tumour"}
 Runs = Sequence[Mapping[str, Any]]
 
 
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
+def find_runs(work: Path) -> list[dict[str, Any]]:
+    """The runs of a folder, of both settings.
 
     Raises:
         DataError: there are none, or those of a setting differ in their settings.
     """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("run_*.json"))]
-    if not found:
-        raise DataError(f"{work} holds no runs.")
-    for name in SETTINGS:
-        if len({json.dumps(run["settings"]) for run in found if run["setting"] == name}) > 1:
-            raise DataError(f"{work} holds runs of {name} with different settings; give each a folder.")
-    return found
+    patterns = [f"run_{name}_*.json" for name in SETTINGS]
+    there = [pattern for pattern in patterns if any(work.glob(pattern))] or patterns
+    return [run for pattern in there for run in read_runs(work, pattern=pattern)]
 
 
 def by_pair(runs: Runs, method: str, key: str = "score") -> dict[tuple[str, int], Any]:
@@ -82,14 +77,9 @@ def _p_of_trials(
     both: Sequence[tuple[str, int]],
 ) -> float | None:
     """P of the paired t-test over the trials' means over domains; trials that lack a domain do not count."""
-    from scipy.stats import ttest_rel
-
     domains = {domain for domain, _ in both}
     whole = [trial for trial in sorted({t for _, t in both}) if all((d, trial) in both for d in domains)]
-    means = [[np.mean([of[d, trial] for d in domains]) for trial in whole] for of in (mine, plain)]
-    if len(whole) < 2 or means[0] == means[1]:
-        return None
-    return float(ttest_rel(*means).pvalue)
+    return p_over_runs([np.mean([mine[d, trial] - plain[d, trial] for d in domains]) for trial in whole])
 
 
 def _stages(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel, wilcoxon
 
 from anatozoo.data.case import Case
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import DataError
 from tests.support.heart_data import heart
 
 EXPERIMENT = "prior_evidence"
@@ -46,15 +46,8 @@ def test_the_largest_parts_keep_the_ventricle_in_its_ring(evidence):
 def record(arm, seed, values):
     same = {"arm": arm, "subject": "s", "hd_mm": 1.0, "assd_mm": 1.0, "extra_parts": 0.0}
     rows = [same | {"case": str(number), "dice": value} for number, value in enumerate(values)]
-    settings = {"steps": 1, "prior_steps": 1, "subjects": None, "batch": 2}
-    return {
-        "setting": "hippocampus",
-        "arm": arm,
-        "seed": seed,
-        "settings": settings,
-        "train_cpu_s": 1.0,
-        "rows": rows,
-    }
+    settings = {"setting": "hippocampus", "steps": 1, "prior_steps": 1, "subjects": None, "batch": 2}
+    return {"arm": arm, "seed": seed, "settings": settings, "train_cpu_s": 1.0, "rows": rows}
 
 
 def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
@@ -64,7 +57,7 @@ def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
     base, other = draw.random((3, 7)), draw.random((3, 7))
     for arm, values in (("none", base), ("residual", other)):
         for seed, each in enumerate(values, 1):
-            path = tmp_path / f"{arm}-{seed}.json"
+            path = tmp_path / f"{arm}_{seed}.json"
             path.write_text(json.dumps(record(arm, seed, each.tolist())))
     options = argparse.Namespace(work=tmp_path, setting="hippocampus", out=tmp_path / "out")
     prior_report.report(options, evidence.SETTINGS["hippocampus"])
@@ -74,20 +67,6 @@ def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
     assert dice["p_runs"] == pytest.approx(ttest_rel(other.mean(1), base.mean(1)).pvalue)
     assert dice["p_cases"] == pytest.approx(wilcoxon((other - base).mean(0)).pvalue)
     assert "no prior" in capsys.readouterr().out
-    other_settings = record("none", 4, [0.5]) | {"settings": {"steps": 2}}
-    (tmp_path / "none-4.json").write_text(json.dumps(other_settings))
-    with pytest.raises(ConfigError, match="several settings"):
-        prior_report.report(options, evidence.SETTINGS["hippocampus"])
-
-
-def test_a_run_is_claimed_once(evidence, tmp_path):
-    done = tmp_path / "none-1.json"
-    with evidence.Claim(tmp_path, "none-1", done) as free:
-        assert free
-        with evidence.Claim(tmp_path, "none-1", done) as again:
-            assert not again
-        assert (tmp_path / "none-1.lock").is_file()  # the second does not take the first one's away
-        done.write_text("{}")
-    assert not (tmp_path / "none-1.lock").exists()
-    with evidence.Claim(tmp_path, "none-1", done) as free:
-        assert not free
+    options.setting = "acdc"
+    with pytest.raises(DataError, match="holds runs of hippocampus"):
+        prior_report.report(options, evidence.SETTINGS["acdc"])

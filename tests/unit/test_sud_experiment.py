@@ -59,20 +59,6 @@ def test_p_over_runs_is_that_of_the_runs_means() -> None:
 
 
 @pytest.mark.usefixtures("evidence")
-def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    import json
-
-    from sud_report import read_runs
-
-    (tmp_path / "sud_1.json").write_text(json.dumps(run("sud", 1, 0.1)))
-    with pytest.raises(DataError, match="no supervised run"):
-        read_runs(tmp_path)
-    (tmp_path / "supervised_1.json").write_text(json.dumps(run("supervised", 1, 0) | {"settings": {}}))
-    with pytest.raises(DataError, match="different settings"):
-        read_runs(tmp_path)
-
-
-@pytest.mark.usefixtures("evidence")
 @pytest.mark.parametrize("shape", [(64, 48), (12, 20, 24)])
 def test_damage_is_bright_and_always_the_same(shape: tuple[int, ...]) -> None:
     from sud_design import seen
