@@ -28,7 +28,14 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import anatozoo.objectives  # noqa: F401 - options name objectives by their class
-from anatozoo.cli.settings import configs_of, setting_of, shipped_config, split_options, without_base
+from anatozoo.cli.settings import (
+    configs_of,
+    differing,
+    setting_of,
+    shipped_config,
+    split_options,
+    without_base,
+)
 from anatozoo.errors import ConfigError, OutputError
 from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
@@ -232,6 +239,8 @@ def in_order(argv: list[str]) -> Plan:
                 )
             weights, options = resolve(checkpoint), [*others, "--ckpt_path=null"]
         found[f"--ckpt_path {checkpoint}"], strong = read_run_settings(checkpoint)
+        if argv[0] == "fit":
+            note_others(files, strong, checkpoint)
     method = _one_method(found, files, options)
     module = find_method(method).module_class()
     if strong:
@@ -241,6 +250,19 @@ def in_order(argv: list[str]) -> Plan:
     levels = [_as_config(weak), *map(without_base, files), _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
+
+
+def note_others(files: list[str], stored: Mapping[str, Any], checkpoint: str) -> None:
+    """Say on standard error which settings of the model a configuration has that the checkpoint overrules."""
+    stored = {name: value for name, value in stored.items() if name not in START_SETTINGS}
+    others = differing(files, "model", stored)
+    if others:
+        told = ", ".join(f"{name} is {there!r}, not {here!r}" for name, (here, there) in others.items())
+        print(
+            f"anatozoo: note: the fit goes on with the settings of {checkpoint}, not with those of the "
+            f"configuration: model.{told}. To begin another fit from its weights, use --model.init_weights.",
+            file=sys.stderr,
+        )
 
 
 def _shared_with(begun: str, told: set[str]) -> tuple[str, ...] | None:

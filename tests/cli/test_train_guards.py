@@ -147,6 +147,20 @@ def test_there_is_one_last_checkpoint_and_it_resumes(data: Path, tmp_path: Path,
     assert "max_epochs=1" in the_error(capsys)
 
 
+def test_going_on_by_another_configuration_is_told(data: Path, tmp_path: Path, capsys: Any) -> None:
+    own, other = tmp_path / "own.yaml", tmp_path / "other.yaml"
+    own.write_text("model: {optim: {lr: 1e-3, name: adam}, loss: paper, frame: {size: 64}}\n")
+    other.write_text("model: {optim: {lr: 0.01}, loss: organs}\n")
+    assert fit(data, tmp_path, f"--config={own}", "--trainer.max_epochs=1") == 0
+    [last] = tmp_path.rglob("*.ckpt")
+    again, base = [f"--ckpt_path={last}", "--trainer.max_epochs=1"], ["--method=unet", "--data.batch_size=2"]
+    capsys.readouterr()
+    assert fit(data, tmp_path, f"--config={own}", *again, base=base) == 0
+    assert "note" not in capsys.readouterr().err
+    assert fit(data, tmp_path, f"--config={other}", *again, base=base) == 0
+    assert "model.optim.lr is 0.001, not 0.01, loss is 'paper', not 'organs'" in capsys.readouterr().err
+
+
 def test_a_new_fit_leaves_the_checkpoints_of_another_alone(data: Path, tmp_path: Path, capsys: Any) -> None:
     kept = tmp_path / "kept"
     chosen = config(
