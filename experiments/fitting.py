@@ -33,9 +33,9 @@ def keep_quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def options_of_fits(description: str | None) -> argparse.ArgumentParser:
-    """A parser of the options that the scripts of trainings have."""
-    parser = options_of(description, threads=1, on_split=False)
+def options_of_fits(description: str | None, *, reports: bool = False) -> argparse.ArgumentParser:
+    """A parser of the options that the scripts of trainings have; `reports` as for `options_of`."""
+    parser = options_of(description, threads=1, on_split=False, reports=reports)
     parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
     parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")

@@ -1,7 +1,9 @@
 """Runs that are kept in a folder: each is done once, by one of the processes that share the folder."""
 
 import argparse
+import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +54,14 @@ def add_run_options(parser: argparse.ArgumentParser, arms: Mapping[str, Sequence
         help=f"these runs (default: all); arms: {', '.join(arms)}",
     )
     parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
+
+
+def parse_run_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options; without ``--report``, data are needed."""
+    options = parser.parse_args()
+    if options.root is None and not options.report:
+        parser.error("--root DIR is needed, the folder of the data; without, --report alone is possible.")
+    return options
 
 
 @contextmanager
@@ -110,6 +120,45 @@ def keep(
         about = {"settings": dict(settings), **provenance(("torch", "numpy", *packages)), "cpu_s": seconds}
         write_text(path, json.dumps({**about, **found}) + "\n")
         print(f"  done in {seconds:.0f} s of CPU", flush=True)
+
+
+def make_once(folder: Path, settings: Mapping[str, Any], make: Callable[[], object]) -> float:
+    """Make a folder that several runs use, unless it is there; other processes wait.
+
+    Args:
+        folder: that `make` fills; one that a killed process left unfinished is made anew.
+        settings: what it depends on.
+        make: fills it.
+
+    Returns:
+        Seconds of CPU that it took.
+
+    Raises:
+        ConfigError: it was made with other settings.
+    """
+    note = folder / "kept.json"
+    with locked(folder, wait=True):
+        if note.is_file():
+            found = json.loads(note.read_text(encoding="utf-8"))
+            if found["settings"] != settings:
+                raise ConfigError(f"{folder} is of other settings; choose another folder for --work.")
+            return float(found["cpu_s"])
+        shutil.rmtree(folder, ignore_errors=True)
+        start = time.process_time()
+        make()
+        seconds = round(time.process_time() - start, 1)
+        write_text(note, json.dumps({"settings": dict(settings), "cpu_s": seconds}) + "\n")
+    return seconds
+
+
+def design_of(*records: object) -> str:
+    """Twelve hexadecimal digits that tell these settings from others; part of what runs must share."""
+    return hashlib.sha256(repr(records).encode()).hexdigest()[:12]
+
+
+def commits_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commits of the source that did the runs."""
+    return sorted({str(run.get("commit")) for run in runs})
 
 
 def read_runs(work: Path, reference: str | None = None, key: str = "arm", pattern: str = "*.json") -> Runs:

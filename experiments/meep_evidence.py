@@ -28,8 +28,8 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, options_of, write
-from fitting import by_hash, keep_quiet, trainer_of
-from kept import add_run_options, keep, read_runs
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, parse_run_options, read_runs
 from meep_report import record_of, report
 
 from anatozoo.data.case import Case
@@ -123,7 +123,7 @@ def data_of(parts: Parts, options: argparse.Namespace) -> AcnnDataModule:
 def train(arm: Arm, seed: int, data: AcnnDataModule, options: argparse.Namespace) -> Any:
     """Train a network."""
     L.seed_everything(seed, verbose=False)
-    optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=30)
+    optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=WARMUP_STEPS)
     network: dict[str, Any] = {"frame": data.frame, "architecture": "dynunet", "widths": WIDTHS}
     module = AcnnModule(organs=ORGANS, optim=optim, **network, **arm.base)
     beside = [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
@@ -201,7 +201,9 @@ def do(
     trained = time.process_time() - start
     rows, temperature, margins = measure(model, parts, name == "ce")
     if name == "ce":
-        np.savez_compressed(options.work / f"{name}_{seed}.npz", **margins)
+        part = options.work / f"{name}_{seed}.part.npz"
+        np.savez_compressed(part, **margins)
+        part.replace(options.work / f"{name}_{seed}.npz")
     means = {key: np.mean([row[key] for row in rows["own"]]) for key in ("dice", "ece_plus", "nll")}
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in means.items()), flush=True)
     return {
@@ -216,16 +218,12 @@ def do(
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of(__doc__, threads=1, on_split=False)
-    next(action for action in parser._actions if action.dest == "root").required = False
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     add_run_options(parser, {name: arm.seeds for name, arm in ARMS.items()})
     parser.add_argument("--steps", type=int, default=300, help="of each network (default: 300)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
     parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
-    options = parser.parse_args()
-    if not options.report and options.root is None:
-        parser.error("--root DIR is needed, the folder of the left atria.")
-    return options
+    return parse_run_options(parser)
 
 
 def main() -> None:
@@ -237,6 +235,7 @@ def main() -> None:
         parts = parts_of(options.root)
         data = data_of(parts, options)
         settings = {key: getattr(options, key) for key in ("steps", "batch", "precision")}
+        settings["design"] = design_of(ARMS, CROP, SPACING, MARGIN, WIDTHS, AUGMENT, FOR_TEMPERATURE, MORE)
         for name, seed in options.only:
             path = options.work / f"{name}_{seed}.json"
             run = partial(do, name, seed, parts, data, options)
@@ -245,7 +244,7 @@ def main() -> None:
     runs = read_runs(options.work, "ce")
     members = [options.work / f"ce_{seed}.npz" for seed in ARMS["ce"].seeds]
     together = []
-    if all(member.is_file() for member in members):
+    if all(member.is_file() and member.with_suffix(".json").is_file() for member in members):
         first = next(run for run in runs if run["arm"] == "ce")
         together = ensemble_rows(members, first["rows"]["own"])
     record = record_of(runs, together)

@@ -53,19 +53,18 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
         which: cases of this list alone, or ``"all"``.
     """
     entry: dict[str, Any] = {"arm": arm, "cases of": which, "runs": len(mine)}
+    common = [seed for seed in mine if seed in reference]
+    # An ensemble is of no seed: it is compared with all runs of CE.
+    pairs = [{s: each[s] for s in common} for each in (mine, reference)] if common else [mine, reference]
     for column in COLUMNS:
-        own, theirs = (table_of(each, column, which) for each in (mine, reference))
-        values = own.mean(1)
+        values = table_of(mine, column, which).mean(1)
+        own, theirs = (table_of(each, column, which) for each in pairs)
         found: dict[str, Any] = {"mean": float(values.mean()), "values": values.tolist()}
         found["sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
         if arm != "ce":
             found["of cases"] = paired(own.mean(0) - theirs.mean(0))
-            common = [seed for seed in mine if seed in reference]
             if len(common) > 1:
-                one, other = (
-                    [table_of({s: e[s]}, column, which).mean() for s in common] for e in (mine, reference)
-                )
-                found["of runs"] = {"n": len(common), "p": p_over_runs(np.subtract(one, other))}
+                found["of runs"] = {"n": len(common), "p": p_over_runs(own.mean(1) - theirs.mean(1))}
         entry[column] = found
     return entry
 
@@ -83,7 +82,7 @@ def record_of(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, An
         together: rows of the ensemble, none where a member is missing.
     """
     arms, settings = by_arm(runs, together), runs[0]["settings"]
-    how = " ".join(f"--{name} {value}" for name, value in settings.items())
+    how = " ".join(f"--{name} {value}" for name, value in settings.items() if name != "design")
     script = "python experiments/meep_evidence.py"
     temperatures = {run["seed"]: run["temperature"] for run in runs if run["temperature"]}
     return {

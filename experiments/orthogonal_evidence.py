@@ -9,8 +9,9 @@ another data set: abnormal FLAIR signal of lower-grade gliomas in slices of 128 
 none. An arm is the U-Net of ``unet/lgg.yaml`` with the Dice loss alone (random), with 0.1 of
 self-orthogonality (self), or with 0.1 of inter-orthogonality besides (inter), where each member keeps away
 from those before it. A run trains five members one after another; members of one number have the same start
-and the same batches in all arms. Nothing is chosen on the validation patients: settings were fixed
-beforehand, and the averaged weights of the last steps are measured.
+and the same batches in all arms, and the first one of inter, with nobody to keep away from, is that of self.
+Nothing is chosen on the validation patients: settings were fixed beforehand, and the averaged weights of the
+last steps are measured.
 
 Ensembles of 1 and 3 are the mean over all choices of so many of the five members. Dice, Brier and the Brier
 score of the pixels of tumour alone (stratified) are of all pixels of a patient, in the frame of the network,
@@ -20,7 +21,6 @@ file.
 
 import argparse
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,9 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from comparing import p_over_runs, paired, table_lines, write
-from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
-from kept import add_run_options, keep, read_runs
+from comparing import options_of, p_over_runs, paired, table_lines, write
+from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
 import anatozoo
 from anatozoo.cli.settings import shipped_config
@@ -45,7 +45,7 @@ from anatozoo.metrics.functional import dice
 from anatozoo.nn.filters import filter_layers, mean_cosine
 from anatozoo.objectives import Orthogonal
 from anatozoo.training.optim import Optim
-from anatozoo.zoo.checkpoint import CONFIG, write_checkpoint_folder
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
 ARMS = {"random": (0.0, 0.0), "self": (0.1, 0.0), "inter": (0.1, 0.1)}
 """Weights of self- and inter-orthogonality."""
@@ -97,19 +97,34 @@ def fit(
     return module.eval()
 
 
-def members_of(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) -> list[Path]:
-    """The folders of a run's members; those that are missing are trained."""
+def members_of(
+    arm: str, run: int, data: UNetDataModule, options: argparse.Namespace
+) -> tuple[list[Path], float]:
+    """The folders of a run's members, trained unless they are there, and the seconds of CPU of them all.
+
+    The first one of inter has nobody to keep away from: it is that of self.
+    """
     folders: list[Path] = []
+    seconds = 0.0
     for number in range(MEMBERS):
-        folder = options.work / f"{arm}_{run}" / f"member{number}"
-        if not (folder / CONFIG).is_file():
-            start = time.process_time()
-            module = fit(arm, run, folders, data, options)
-            name = f"unet-lgg-{arm}{run}.{number}"
+        own = "self" if (arm, number) == ("inter", 0) else arm
+        folder = options.work / f"{own}_{run}" / f"member{number}"
+
+        def make(own: str = own, folder: Path = folder) -> None:
+            module = fit(own, run, folders, data, options)
+            name = f"unet-lgg-{own}{run}.{folder.name[-1]}"
             write_checkpoint_folder(module, folder, name=name, version="0.0.0", half=False)
-            print(f"{arm} {run}, member {number}: {time.process_time() - start:.0f} s of CPU", flush=True)
+
+        seconds += make_once(folder, settings_of(options), make)
+        print(f"{arm} {run}, member {number}", flush=True)
         folders.append(folder)
-    return folders
+    return folders, seconds
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What members and runs share."""
+    settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
+    return settings | {"design": design_of(ARMS, MEMBERS, shipped())}
 
 
 # --- measuring ---------------------------------------------------------------------------------------------
@@ -156,7 +171,8 @@ def diversity(votes: Array, truth: Array, patients: Array) -> dict[str, float]:
 
 def do(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) -> dict[str, Any]:
     """Train the members of a run and measure them; gives its record."""
-    models = [anatozoo.load(folder, trainable=False) for folder in members_of(arm, run, data, options)]
+    folders, seconds = members_of(arm, run, data, options)
+    models = [anatozoo.load(folder, trainable=False) for folder in folders]
     items = data.sets["val"]
     votes = np.stack([probabilities(model, items, options.batch) for model in models])
     truth = np.stack([items[index]["labels"].numpy() > 0 for index in range(len(items))])
@@ -167,6 +183,7 @@ def do(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) ->
         "arm": arm,
         "run": run,
         "train": len(data.sets["train"]),
+        "members_cpu_s": round(seconds, 1),
         "layers": len(layers),
         "rows": measure(votes, truth, patients),
         "diversity": {"cosine": float(np.mean(cosines))} | diversity(votes, truth, patients),
@@ -216,11 +233,12 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]
     patients = len({row["patient"] for row in runs[0]["rows"]})
     return {
         "command": command,
+        "commits": commits_of(runs),
         "settings": runs[0]["settings"],
         "slices_of_training": runs[0]["train"],
         "patients": patients,
         "members": MEMBERS,
-        "cpu_min": round(sum(run["cpu_s"] for run in runs) / 60, 1),
+        "cpu_min": round(sum(run["members_cpu_s"] for run in runs) / 60, 1),
         "means": means,
         "tests": tests,
     }
@@ -276,20 +294,20 @@ def report(record: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
-    parser = options_of_fits(__doc__)
-    parser.set_defaults(size=128, batch=8)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
+    parser.add_argument("--size", type=int, default=128, help="side of the input (default: 128)")
+    parser.add_argument("--batch", type=int, default=8, help="slices per step (default: 8)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each member (default: {STEPS})")
     parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
     add_run_options(parser, dict.fromkeys(ARMS, RUNS))
-    options = parser.parse_args()
+    options = parse_run_options(parser)
     torch.set_num_threads(options.threads)
     if not options.report:
         keep_quiet()
         data = data_of(options)
-        settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
         for arm, run in options.only:
             path, job = options.work / f"{arm}_{run}.json", partial(do, arm, run, data, options)
-            keep(path, f"{arm}, run {run}", settings, job)
+            keep(path, f"{arm}, run {run}", settings_of(options), job)
         return
     command = (
         "python experiments/orthogonal_evidence.py --root FOLDER --work WORK --report --out docs/evidence"

@@ -32,8 +32,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
-from kept import add_run_options, keep, locked
+from comparing import options_of
+from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, make_once, parse_run_options
 from prior_design import SETTINGS, Setting, dealt, measure, prior_data, truth_row
 from prior_report import report
 
@@ -74,31 +75,34 @@ def fit(
     return module.eval()
 
 
-def prior_of(name: str, setting: Setting, cases: Sequence[Case], options: argparse.Namespace) -> None:
-    """Train an autoencoder of the label maps, unless it is there."""
+def prior_of(name: str, setting: Setting, cases: Sequence[Case], options: argparse.Namespace) -> float:
+    """Train an autoencoder of the label maps, unless it is there; the seconds of CPU that it took."""
     folder = options.work / f"prior-{name}"
-    with locked(folder, wait=True):
-        if folder.is_dir():
-            return
+
+    def make() -> None:
         L.seed_everything(0, verbose=False)
         steps, model = options.prior_steps, dict(setting.priors[name])
         data = prior_data(setting) | {"batch_size": 4}
         module = fit("acnnprior", setting, options, model, data, {"train": cases}, steps)
         write_checkpoint_folder(module, folder, name=f"acnn-prior-{name}", version="1.0.0")
 
+    depends = {"steps": options.prior_steps, "design": design_of(setting.priors[name], prior_data(setting))}
+    return make_once(folder, depends, make)
+
 
 def do(
     arm: str, seed: int, setting: Setting, splits: dict[str, list[Case]], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Train a network and measure it; gives its record."""
-    chosen = setting.arms[arm]
+    chosen, spent = setting.arms[arm], 0.0
     if chosen.prior in setting.priors:
-        prior_of(chosen.prior, setting, splits["train"], options)
+        spent = prior_of(chosen.prior, setting, splits["train"], options)
     L.seed_everything(seed, verbose=False)
     begin = time.process_time()
     own, bare = dealt(splits["train"], seed, options.subjects)
     sets: dict[str, Sequence[Case]] = {"train": own}
-    data = {**setting.data, "batch_size": options.batch}
+    # An epoch is one of the other images in all arms, so that all see the labelled ones in the same order.
+    data = {**setting.data, "batch_size": options.batch, "repeat": max(1, -(-len(bare) // len(own)))}
     if chosen.unlabelled:
         sets["unlabelled"], data["unlabelled"] = bare, options.batch
     objectives = chosen.objectives(options.work, options.steps)
@@ -107,6 +111,7 @@ def do(
         "arm": arm,
         "seed": seed,
         "train_cpu_s": round(time.process_time() - begin, 1),
+        "prior_cpu_s": spent,
         "rows": list(measure(setting, arm, module, splits["val"])),
     }
     if options.setting == "acdc":
@@ -130,8 +135,8 @@ def splits_of(setting: Setting, options: argparse.Namespace) -> dict[str, list[C
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of_fits(__doc__)
-    parser.set_defaults(batch=2)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
+    parser.add_argument("--batch", type=int, default=2, help="volumes per step (default: 2)")
     parser.add_argument("--setting", choices=SETTINGS, required=True)
     every = {arm: range(1, each.runs + 1) for each in SETTINGS.values() for arm in each.arms}
     add_run_options(parser, every)
@@ -139,7 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prior-steps", type=int, help="of each autoencoder")
     parser.add_argument("--subjects", type=int, help="that are labelled")
     parser.add_argument("--cases", type=int, help="of the validation split that are measured (default: all)")
-    options = parser.parse_args()
+    options = parse_run_options(parser)
     for name in ("steps", "prior_steps", "subjects"):
         if getattr(options, name) is None:
             setattr(options, name, getattr(SETTINGS[options.setting], name))
@@ -156,9 +161,8 @@ def main() -> None:
         return
     keep_quiet()
     splits = splits_of(setting, options)
-    settings = {
-        name: getattr(options, name) for name in ("setting", "steps", "prior_steps", "subjects", "batch")
-    }
+    names = ("setting", "steps", "prior_steps", "subjects", "batch", "cases")
+    settings = {name: getattr(options, name) for name in names} | {"design": design_of(setting)}
     asked = [(arm, seed) for arm, seed in options.only if arm in setting.arms and seed <= setting.runs]
     if not asked:
         raise ConfigError(

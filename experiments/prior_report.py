@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from comparing import p_over_runs, paired, write
-from kept import read_runs
+from kept import commits_of, read_runs
 from prior_design import LARGEST, NONE, Setting
 
 from anatozoo.errors import DataError
@@ -14,17 +14,26 @@ from anatozoo.metrics.tables import markdown_table
 
 Run = Mapping[str, Any]
 Table = dict[str, dict[int, dict[str, dict[str, float]]]]
-"""Arm, seed, case, metric -> number."""
+"""Arm, seed, subject, metric -> number."""
 
 
 def table_of(runs: Sequence[Run], metrics: Sequence[str]) -> Table:
-    """The numbers of all runs."""
-    table: Table = {}
+    """The numbers of all runs, of each subject on average over its cases."""
+    table: dict[str, dict[int, dict[str, list[list[float]]]]] = {}
     for run in runs:
         for row in run["rows"]:
             by_case = table.setdefault(row["arm"], {}).setdefault(run["seed"], {})
-            by_case[row["case"]] = {metric: row[metric] for metric in metrics}
-    return table
+            by_case.setdefault(row["subject"], []).append([row[metric] for metric in metrics])
+    return {
+        arm: {
+            seed: {
+                subject: dict(zip(metrics, np.nanmean(cases, 0).tolist(), strict=True))
+                for subject, cases in subjects.items()
+            }
+            for seed, subjects in seeds.items()
+        }
+        for arm, seeds in table.items()
+    }
 
 
 def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
@@ -82,7 +91,9 @@ def report(options: argparse.Namespace, setting: Setting) -> None:
         f"{used['steps']} steps of {used['batch']} volumes, {seen} labelled subjects, validation split, "
         "averaged weights of the last steps; nothing was chosen on it. Mean over runs ± standard deviation, "
         "and in brackets the difference from no prior, p of the paired t-test over runs and of the Wilcoxon "
-        f"test over cases, whose differences are averaged over runs first. `{command}`"
+        "test over subjects, whose differences are averaged over runs first. All runs of an arm share one "
+        "autoencoder, so that p over runs does not know how another one would have turned out. "
+        f"`{command}`; commits {', '.join(commits_of(runs))}."
     )
     rows = [
         [

@@ -25,7 +25,6 @@ share the folder. `--only` chooses runs, such as ``sud`` or ``sud:1``.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -35,10 +34,10 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from comparing import averaged, write
-from fitting import keep_quiet, options_of_fits, trainer_of
-from kept import add_run_options, keep, locked, read_runs
-from sud_design import ARMS, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
+from comparing import averaged, largest_parts, options_of, write
+from fitting import keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, make_once, parse_run_options, read_runs
+from sud_design import ARMS, DAMAGED, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
 from sud_report import REFERENCE, record_of, report
 from torch import Tensor
 
@@ -47,7 +46,6 @@ from anatozoo.data.case import Case
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -67,13 +65,11 @@ def data_of(setting: Setting, root: Path, method: str, batch: int, **settings: A
 
 def denoiser(
     masks: str, cases: Sequence[Case], seed: int, setting: Setting, options: argparse.Namespace
-) -> str:
-    """The folder of a denoiser, trained unless it is there."""
-    folder = options.work / (f"postdae-pool-{seed}" if masks == "pool" else f"postdae-few-{seed}")
-    with locked(folder, wait=True):
-        if folder.is_dir():
-            return str(folder)
-        start = time.process_time()
+) -> tuple[str, float]:
+    """The folder of a denoiser, trained unless it is there, and the seconds of CPU that it took."""
+    folder = options.work / f"postdae-{masks}-{seed}"
+
+    def make() -> None:
         L.seed_everything(seed, verbose=False)
         settings: dict[str, Any] = {"organs": setting.organs, "frame": setting.frame, "optim": OPTIM}
         module = find_method("postdae").module_class()(**settings, **setting.denoiser)
@@ -83,9 +79,10 @@ def denoiser(
         data.repeat = -(-setting.denoiser_batch // len(masks_alone))
         data.sets = {"train": masks_alone, "val": masks_alone}
         trainer_of(options.denoiser_steps, enable_checkpointing=False).fit(module, data)
-        write_checkpoint_folder(module.eval(), folder, name=f"{folder.name}", version="1.0.0", half=False)
-        write_text(folder / "cpu_s.json", json.dumps(round(time.process_time() - start, 1)) + "\n")
-    return str(folder)
+        write_checkpoint_folder(module.eval(), folder, name=folder.name, version="1.0.0", half=False)
+
+    depends = {"steps": options.denoiser_steps, "design": design_of(setting, DEGRADE, OPTIM)}
+    return str(folder), make_once(folder, depends, make)
 
 
 def train(
@@ -114,19 +111,6 @@ def train(
     return module.eval(), data
 
 
-def in_parts(labels: np.ndarray, count: int) -> np.ndarray:
-    """The largest part of each organ, with its holes filled."""
-    from scipy.ndimage import binary_fill_holes, label
-
-    result = np.zeros_like(labels)
-    for value in range(1, count + 1):
-        parts, found = label(labels == value)
-        if found:
-            largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-            result[binary_fill_holes(largest)] = value
-    return result
-
-
 @torch.inference_mode()
 def measure(module: Any, data: Any, repairs: Mapping[str, Denoiser]) -> list[dict[str, Any]]:
     """A row for each validation case, look and repair."""
@@ -138,21 +122,22 @@ def measure(module: Any, data: Any, repairs: Mapping[str, Denoiser]) -> list[dic
             image: Tensor = seen(item["image"], case.id, look)
             shares = module(image[None]).float().softmax(1)
             bare = shares.argmax(1)[0].numpy().astype(np.uint8)
-            found = {"none": bare, "parts": in_parts(bare, len(organs))}
+            found = {"none": bare, "parts": largest_parts(bare, len(organs))}
             found |= {
                 name: repair(shares).argmax(1)[0].numpy().astype(np.uint8) for name, repair in repairs.items()
             }
             for then, labels in found.items():
                 numbers = averaged(labels_beside(labels, truth, organs, None), organs, ("dice", "hd_px"))
-                rows.append({"case": case.id, "look": look, "then": then} | numbers)
+                who = {"case": case.id, "subject": case.subject, "look": look, "then": then}
+                rows.append(who | numbers)
     return rows
 
 
 def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
     """Train and measure a network; gives its record."""
     split = find_split(options.root, setting, seed)
-    few = denoiser("few", split["train"], seed, setting, options)
-    pool = denoiser("pool", split["pool"], 0, setting, options)
+    few, few_s = denoiser("few", split["train"], seed, setting, options)
+    pool, pool_s = denoiser("pool", split["pool"], 0, setting, options)
     start = time.process_time()
     module, data = train(arm, split, seed, setting, {"few": few, "pool": pool}, options)
     trained = time.process_time() - start
@@ -167,17 +152,18 @@ def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> di
         "labelled": sorted({case.subject for case in split["train"]}),
         "unlabelled": len(split["unlabelled"]),
         "train_cpu_s": round(trained, 1),
+        "denoiser_cpu_s": {"few": few_s, "pool": pool_s},
         "rows": measure(module, data, repairs),
     }
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of_fits(__doc__)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     parser.add_argument("--setting", choices=SETTINGS, default="jsrt", help="data set (default: jsrt)")
     add_run_options(parser, dict.fromkeys(ARMS, SEEDS))
     parser.add_argument("--steps", type=int, help="of each network (default: the setting's)")
     parser.add_argument("--denoiser-steps", type=int, help="of each denoiser (default: the setting's)")
-    return parser.parse_args()
+    return parse_run_options(parser)
 
 
 def main() -> None:
@@ -190,6 +176,7 @@ def main() -> None:
     if not options.report:
         keep_quiet()
         settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
+        settings["design"] = design_of(setting, ARMS, DEGRADE, DAMAGED, OPTIM)
         for arm, seed in options.only:
             title = f"{setting.label}: {ARMS[arm].label}, seed {seed}"
             run = partial(do, arm, seed, setting, options)

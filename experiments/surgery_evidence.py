@@ -2,7 +2,7 @@
 
     python experiments/surgery_evidence.py --setting pacs --root PACS --work WORK [--only deep_all:1 pcgrad]
     python experiments/surgery_evidence.py --setting lgg --root LGG --work WORK
-    python experiments/surgery_evidence.py --root PACS --work WORK --report --out docs/evidence
+    python experiments/surgery_evidence.py --work WORK --report --out docs/evidence
 
 After Mansilla et al., "Domain Generalization via Gradient Surgery", ICCV 2021: networks learn from all
 domains but one, with equal shares of each in every batch, and are measured on the one that is held out.
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from comparing import options_of, write
 from fitting import Steps, keep_quiet
-from kept import add_run_options, keep
+from kept import add_run_options, keep, parse_run_options
 from lightning.pytorch.callbacks import Callback
 from surgery_report import draw, find_runs, record_of, report
 from surgery_settings import METHODS, SETTINGS, Batches, Items, domains_of
@@ -147,7 +147,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of(__doc__, threads=1, on_split=False)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     parser.add_argument("--setting", choices=SETTINGS, default="pacs", help="(default: pacs)")
     trials = range(1, 1 + max(setting.trials for setting in SETTINGS.values()))
     add_run_options(parser, dict.fromkeys(METHODS, trials))
@@ -157,7 +157,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--per-domain", type=int, help="images of a batch (default: 16 of pacs, 8 of lgg)")
     parser.add_argument("--lr", type=float, help="learning rate (default: 3e-4 of pacs, 1e-3 of lgg)")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
-    options = parser.parse_args()
+    options = parse_run_options(parser)
     setting = SETTINGS[options.setting]
     options.held_out = options.held_out or list(setting.domains)
     if unknown := set(options.held_out) - set(setting.domains):
@@ -172,6 +172,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if not options.report:
         keep_quiet()
+        options.work.mkdir(parents=True, exist_ok=True)
         items = SETTINGS[options.setting].items(options.root, options.size, options.work)
         settings = {name: getattr(options, name) for name in ("size", "steps", "per_domain", "lr")}
         for run in runs_of(options):

@@ -63,6 +63,13 @@ def summary(runs: Runs, method: str) -> dict[str, Any]:
     return entry
 
 
+def _shared(runs: Runs) -> Runs:
+    """The runs of the pairs of domain and trial that all methods here have, which alone can be compared."""
+    pairs = [set(by_pair(runs, method)) for method in {run["method"] for run in runs}]
+    both = set.intersection(*pairs) if pairs else set()
+    return [run for run in runs if (run["held_out"], run["trial"]) in both]
+
+
 def _of(mine: Mapping[tuple[str, int], float], domain: str) -> list[float]:
     return [value for (where, _), value in mine.items() if where == domain]
 
@@ -95,7 +102,7 @@ def record_of(runs: Runs) -> dict[str, Any]:
     """Everything that the report says, with the commands that did the runs."""
     script, commands, settings = "python experiments/surgery_evidence.py", [], {}
     for name in SETTINGS:
-        mine = [run for run in runs if run["setting"] == name]
+        mine = _shared([run for run in runs if run["setting"] == name])
         if not mine:
             continue
         values = mine[0]["settings"]
@@ -133,8 +140,8 @@ def report(record: Mapping[str, Any], picture: str) -> str:
         lines += ["", f"## {HEADS[name]}", "", _how(found), "", *_scores_table(found), ""]
         lines += [
             "Mean ± standard deviation over the trials. Difference from Deep-All over pairs of domain and "
-            "trial with the 95 % interval; p of Wilcoxon's signed-rank test over these pairs, of the paired "
-            "t-test over the trials' means"
+            "trial with the 95 % interval; p of the paired t-test over the trials' means and of Wilcoxon's "
+            "signed-rank test over these pairs, which takes the domains of a trial as independent"
             + (", and of Wilcoxon's over patients." if name == "lgg" else "."),
             "",
             "Share of the components of the gradient whose sign is that of all domains, first and last "
@@ -168,7 +175,7 @@ def _scores_table(found: Mapping[str, Any]) -> list[str]:
             row += ["–", "–"]
         else:
             row.append(f"{test['difference']:+.3f} ({test['ci_low']:+.3f} to {test['ci_high']:+.3f})")
-            ps = [test["p"], test["p_trials"], *([test["cases"]["p"]] if "cases" in test else [])]
+            ps = [test["p_trials"], test["p"], *([test["cases"]["p"]] if "cases" in test else [])]
             row.append(", ".join("–" if p is None else f"{p:.2g}" for p in ps))
         rows.append([*row, f"{entry['train_cpu_s']:.0f}"])
     head = ["method", "trials", *domains, "mean", "at home", "difference", "p", "s of CPU"]

@@ -5,7 +5,7 @@ the definition here is anatozoo's own, after the abstract: see docs/denoising.md
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -50,6 +50,7 @@ class Denoising(Objective):
     """
 
     needs = frozenset({"maps", "unlabelled"})
+    sources: ClassVar[frozenset[str]] = frozenset({"source"})
 
     def __init__(
         self,

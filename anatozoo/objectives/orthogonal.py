@@ -1,7 +1,7 @@
 """Orthogonal ensembles: filters that differ within a network, and from those of earlier members."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -39,6 +39,7 @@ class Orthogonal(Objective):
     """
 
     needs = frozenset()
+    sources: ClassVar[frozenset[str]] = frozenset({"members"})
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ checkpoints if it is among its callbacks::
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -147,6 +147,8 @@ class ShapePrior(Objective):
     Raises:
         ConfigError: a weight or the start is negative, or a layer is unknown.
     """
+
+    sources: ClassVar[frozenset[str]] = frozenset({"source"})
 
     def __init__(
         self,

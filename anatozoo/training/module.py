@@ -225,7 +225,7 @@ class ZooModule(Predictor, L.LightningModule):
         refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that is not registered has no name
             checkpoint[METHOD_KEY] = self._method()
-        checkpoint[OBJECTIVES_KEY] = [type(each).__name__ for each in self.objectives]
+        checkpoint[OBJECTIVES_KEY] = [[type(each).__name__, each.settings()] for each in self.objectives]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of a model with other settings, and a resume from weights alone or with a new loss.
@@ -249,13 +249,31 @@ class ZooModule(Predictor, L.LightningModule):
         if self._trainer.state.fn != "fit":
             return
         refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
-        missing = Counter(checkpoint.get(OBJECTIVES_KEY, ()))
-        missing -= Counter(type(each).__name__ for each in self.objectives)
+        self._check_objectives(checkpoint.get(OBJECTIVES_KEY, ()))
+
+    def _check_objectives(self, stored: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Refuse to go on without an objective of that fit, or with other settings of one."""
+        mine = [(type(each).__name__, each.settings()) for each in self.objectives]
+        missing = Counter(name for name, _ in stored)
+        missing -= Counter(name for name, _ in mine)
         if missing:
             raise ConfigError(
                 f"the fit that is to go on had the objectives {', '.join(sorted(missing))} too: give them "
                 "and their settings again, as --objectives or in the configuration; without them it is "
                 "another fit, which --model.init_weights begins."
+            )
+        for name, theirs in stored:
+            own = [settings for other, settings in mine if other == name]
+            if theirs in own:
+                continue
+            told = ", ".join(
+                f"{key} {theirs[key]!r}, not {own[0].get(key)!r}"
+                for key in theirs
+                if theirs[key] != own[0].get(key)
+            )
+            raise ConfigError(
+                f"the fit that is to go on had objective {name} with {told}: give its settings again; with "
+                "others it is another fit, which --model.init_weights begins."
             )
 
     def _method(self) -> str:

@@ -71,6 +71,24 @@ def test_a_run_of_a_process_that_was_killed_is_free_again(evidence: Any, tmp_pat
         assert mine
 
 
+def test_what_runs_share_is_made_once_and_anew_if_half_made(evidence: Any, tmp_path: Path) -> None:
+    folder, made = tmp_path / "denoiser", []
+
+    def make() -> None:
+        folder.mkdir()
+        (folder / "weights").write_text(str(len(made)))
+        made.append(1)
+
+    (folder).mkdir()
+    (folder / "weights").write_text("half of them")  # by a process that was killed
+    for _ in range(2):
+        evidence.make_once(folder, {"steps": 5}, make)
+    assert (folder / "weights").read_text() == "0"
+    with pytest.raises(ConfigError, match="other settings"):
+        evidence.make_once(folder, {"steps": 600}, make)
+    assert evidence.design_of({"a": 1}) != evidence.design_of({"a": 2})
+
+
 def test_runs_are_read_if_they_belong_together(evidence: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run yet"):
         evidence.read_runs(tmp_path)

@@ -33,19 +33,22 @@ def test_patients_are_drawn_by_the_seed_and_the_others_have_no_label(evidence):
 
 
 def test_the_largest_parts_keep_the_ventricle_in_its_ring(evidence):
-    import prior_design
+    import comparing
 
     _, labels = heart(6, 48, 48)
     torn = labels.copy()
     torn[2, :3, :3] = 3
     y, x = np.argwhere(labels[3] == 3).mean(0).round().astype(int)
     torn[3, y, x] = 0
-    np.testing.assert_array_equal(prior_design.largest_parts(torn, 3), labels)
+    np.testing.assert_array_equal(comparing.largest_parts(torn, 3), labels)
 
 
 def record(arm, seed, values):
-    same = {"arm": arm, "subject": "s", "hd_mm": 1.0, "assd_mm": 1.0, "extra_parts": 0.0}
-    rows = [same | {"case": str(number), "dice": value} for number, value in enumerate(values)]
+    same = {"arm": arm, "hd_mm": 1.0, "assd_mm": 1.0, "extra_parts": 0.0}
+    rows = [
+        same | {"case": str(number), "subject": str(number), "dice": value}
+        for number, value in enumerate(values)
+    ]
     settings = {"setting": "hippocampus", "steps": 1, "prior_steps": 1, "subjects": None, "batch": 2}
     return {"arm": arm, "seed": seed, "settings": settings, "train_cpu_s": 1.0, "rows": rows}
 

@@ -23,7 +23,8 @@ def run(arm: str, seed: int, gain: float) -> dict[str, Any]:
             base = 0.7 + 0.01 * case + 0.005 * seed
             more = gain * (1 + 0.1 * draw.normal()) if gain else 0.0
             rows += [
-                {"case": str(case), "look": look, "then": then, "dice": base + more, "hd_px": 5 - 10 * more}
+                {"case": str(case), "subject": str(case), "look": look, "then": then}
+                | {"dice": base + more, "hd_px": 5 - 10 * more}
                 for then in ("none", "parts", "few", "pool")
             ]
     return {
@@ -32,6 +33,7 @@ def run(arm: str, seed: int, gain: float) -> dict[str, Any]:
         "settings": {"steps": 1},
         "unlabelled": 3,
         "train_cpu_s": 1.0,
+        "denoiser_cpu_s": {"few": 2.0, "pool": 3.0},
         "rows": rows,
     }
 
@@ -75,13 +77,15 @@ def test_damage_is_bright_and_always_the_same(shape: tuple[int, ...]) -> None:
 
 
 def test_the_largest_part_stays_and_its_holes_are_filled(evidence: Any) -> None:
+    from comparing import largest_parts
+
     labels = np.zeros((12, 12), np.uint8)
     labels[1:6, 1:6], labels[3, 3], labels[9, 9], labels[8:11, 2:5] = 1, 0, 1, 2
-    found = evidence.in_parts(labels, 2)
+    found = largest_parts(labels, 2)
     assert found[3, 3] == 1
     assert found[9, 9] == 0
     assert (found[8:11, 2:5] == 2).all()
-    assert not evidence.in_parts(np.zeros((4, 4), np.uint8), 2).any()
+    assert not largest_parts(np.zeros((4, 4), np.uint8), 2).any()
 
 
 @pytest.mark.usefixtures("evidence")

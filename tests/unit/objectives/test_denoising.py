@@ -299,7 +299,7 @@ def test_a_fit_goes_on_bit_for_bit_without_the_source(chests: Path, tmp_path: Pa
     assert memory["organs"].dtype == torch.float16
     assert memory["visits"].tolist() == [2, 2, 2]
 
-    other = L.Trainer(max_epochs=3, callbacks=[Denoising(alpha=0.6)], limit_val_batches=0, **QUIET)
+    other = L.Trainer(max_epochs=3, callbacks=[Denoising("moved", alpha=0.6)], limit_val_batches=0, **QUIET)
     with pytest.raises(ConfigError, match="remembers 3 unlabelled cases that are not the 2 of this data set"):
         other.fit(network(), data(chests, 2), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
 

@@ -392,6 +392,11 @@ def test_a_resumed_fit_needs_no_source(tmp_path: Path) -> None:
         without.fit(
             volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
         )
+    others = L.Trainer(max_epochs=3, callbacks=[ShapePrior(weight=0.25, start=1)], **QUIET)
+    with pytest.raises(ConfigError, match=r"with source 1, not 0, weight 0\.5, not 0\.25, start 0, not 1"):
+        others.fit(
+            volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
+        )
     with pytest.raises(WeightsError, match="not a checkpoint folder"):  # a fresh fit does
         L.Trainer(max_epochs=1, callbacks=[ShapePrior(str(folder))], **QUIET).fit(
             volume_module(), batches(volume_batch())
