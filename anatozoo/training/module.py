@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
@@ -193,6 +194,14 @@ class ZooModule(Predictor, L.LightningModule):
             raise ConfigError(f"settings must be JSON values: {error}.") from error
         if stage != "fit":
             return
+        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        if getattr(data, "unlabelled", None) and not any(
+            "unlabelled" in each.needs for each in self.objectives
+        ):
+            rank_zero_info(
+                "anatozoo: data.unlabelled is given, but no objective learns from images without annotation: "
+                "add one, such as Denoising, or leave the setting out."
+            )
         if self.fast_layout:
             # Before processes are joined: they exchange gradients in the memory layout that they find.
             for part in self.children():
@@ -256,6 +265,13 @@ class ZooModule(Predictor, L.LightningModule):
         mine = [(type(each).__name__, each.settings()) for each in self.objectives]
         missing = Counter(name for name, _ in stored)
         missing -= Counter(name for name, _ in mine)
+        added = Counter(name for name, _ in mine)
+        added -= Counter(name for name, _ in stored)
+        if added:
+            raise ConfigError(
+                f"the fit that is to go on had no objective {', '.join(sorted(added))}: leave it out; with "
+                "it, it is another fit, which --model.init_weights begins."
+            )
         if missing:
             raise ConfigError(
                 f"the fit that is to go on had the objectives {', '.join(sorted(missing))} too: give them "

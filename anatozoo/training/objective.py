@@ -105,6 +105,26 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, list) else int(bool(value))
 
 
+def flat_gradient(loss: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The gradient of a loss, whose graph is kept.
+
+    Args:
+        loss: a scalar.
+        weights: with respect to which.
+
+    Returns:
+        (P,) of all weights one after another, in float32 or more, 0 where the loss does not depend on one;
+        and, for each weight, (N,) 1 where it does, else 0.
+    """
+    exact = torch.promote_types(torch.float32, weights[0].dtype)
+    found: Sequence[Tensor | None] = [None] * len(weights)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, list(weights), retain_graph=True, allow_unused=True)
+    pairs = zip(found, weights, strict=True)
+    flat = torch.cat([(torch.zeros_like(w) if g is None else g).to(exact).flatten() for g, w in pairs])
+    return flat, torch.tensor([float(g is not None) for g in found], dtype=exact, device=flat.device)
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over the processes of a fit, which DDP does in backpropagation alone.
 

@@ -161,6 +161,28 @@ def test_going_on_by_another_configuration_is_told(data: Path, tmp_path: Path, c
     assert "model.optim.lr is 0.001, not 0.01, loss is 'paper', not 'organs'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--objectives+=Entropy", "--objectives.weight=-1"], "Entropy's weight=-1.0 must be finite"),
+        (["--objectives+=Entropi"], "no objective Entropi; there are Agreement, Calibration"),
+        (["--config=YAML:objectives: {class_path: Entropy}"], "objectives is a list"),
+        (["--config=YAML:objectives: [{class_path: MEEP}]"], "no objective MEEP"),
+        (["--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05", "--model.optim.schedule=cosine"], "which has no end"),
+    ],
+)
+def test_wrong_objectives_and_fits_without_an_end_are_a_sentence(
+    options: list[str], words: str, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "c.yaml").write_text(options[0].partition("YAML:")[2])
+    given = [
+        option.partition("YAML:")[0] + str(tmp_path / "c.yaml") if "YAML:" in option else option
+        for option in options
+    ]
+    assert fit(data, tmp_path, *given) == 1
+    assert words in the_error(capsys)
+
+
 def test_a_new_fit_leaves_the_checkpoints_of_another_alone(data: Path, tmp_path: Path, capsys: Any) -> None:
     kept = tmp_path / "kept"
     chosen = config(

@@ -1,5 +1,6 @@
 """SUD as an objective: what its labels are, what it equals in its limits, and what it refuses."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,7 +314,7 @@ class _Stop(L.Callback):
 
 
 def test_what_cannot_be_is_said_before_the_fit(chests: Path, tmp_path: Path) -> None:
-    for settings in ({"weight": -1.0}, {"alpha": 1.0}, {"ramp": 2.0}):
+    for settings in ({"weight": -1.0}, {"weight": math.nan}, {"alpha": 1.0}, {"ramp": 2.0}):
         with pytest.raises(ConfigError, match="Denoising's weight"):
             Denoising(**settings)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"Denoising needs images without annot.*--data\.unlabelled 4"):

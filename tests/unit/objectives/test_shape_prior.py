@@ -21,7 +21,8 @@ from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.labels import one_hot
-from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior, fit_to, merging
+from anatozoo.objectives.shape_code import ShapeCode, fit_to, merging
+from anatozoo.objectives.shape_prior import ShapePrior
 from anatozoo.training.step import Step
 from anatozoo.training.weights import frozen
 from anatozoo.zoo.checkpoint import method_of, write_checkpoint_folder
@@ -177,7 +178,7 @@ def test_without_a_weight_nothing_is_read() -> None:
     with pytest.raises(ConfigError, match="needs a source"):
         L.Trainer(max_steps=1, callbacks=[ShapePrior(weight=0.1)], **QUIET).fit(module, batches(batch))
     for wrong in ({"weight": -1.0}, {"start": -1}):
-        with pytest.raises(ConfigError, match="must not be negative"):
+        with pytest.raises(ConfigError, match="finite and not negative"):
             ShapePrior("aenet-jsrt", **wrong)  # type: ignore[arg-type]  # one float, one int
 
 
