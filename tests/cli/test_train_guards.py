@@ -24,6 +24,7 @@ SMALL = [
     "--model.decoder_widths=[2,2,4,4,8]",
     "--data.batch_size=2",
 ]
+LATER = "--trainer.max_time=00:00:00:05"
 SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
 
 
@@ -168,7 +169,7 @@ def test_going_on_by_another_configuration_is_told(data: Path, tmp_path: Path, c
         (["--objectives+=Entropi"], "no objective Entropi; there are Agreement, Calibration"),
         (["--config=YAML:objectives: {class_path: Entropy}"], "objectives is a list"),
         (["--config=YAML:objectives: [{class_path: MEEP}]"], "no objective MEEP"),
-        (["--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05", "--model.optim.schedule=cosine"], "which has no end"),
+        (["--trainer.max_epochs=-1", LATER, "--model.optim.schedule=cosine"], "which has no end"),
     ],
 )
 def test_wrong_objectives_and_fits_without_an_end_are_a_sentence(
