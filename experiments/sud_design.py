@@ -41,6 +41,8 @@ class Setting(NamedTuple):
         denoiser: its channels, and by what strides it passes maps on.
         denoiser_steps: of each denoiser.
         denoiser_batch: masks of a step of it.
+        runs: of each arm.
+        arms: names of those that are asked for; the first is the one with which the others are compared.
     """
 
     label: str
@@ -56,6 +58,8 @@ class Setting(NamedTuple):
     denoiser: Mapping[str, Any]
     denoiser_steps: int
     denoiser_batch: int
+    runs: int = 3
+    arms: tuple[str, ...] = ("supervised", "self", "temporal", "spatial", "sud")
 
 
 _PLANES = {"encoder": "dynunet", "decoder_widths": [8, 16, 32, 64], "loss": "organs"}
@@ -95,6 +99,8 @@ SETTINGS = {
         _FLAT_DAE,
         600,
         8,
+        5,
+        ("supervised", "damaged", "self", "temporal", "spatial", "sud", "spatial-pool", "sud-pool"),
     ),
     "acdc3": _ACDC,
     "acdc7": _ACDC._replace(label="ACDC, 7 of 65 patients", labelled=7),

@@ -11,7 +11,7 @@ the validation split: nothing was chosen.
 
 Arms: supervised; temporal alone (a memory and no denoiser); spatial alone (a denoiser and no memory);
 self-training (neither, with hard labels); SUD; and supervised on images half of which have the damage of the
-test. Denoisers know the masks of the annotated images (few), or of the whole training split without their
+test (that arm, and those with all masks, on JSRT alone). Denoisers know the masks of the annotated images (few), or of the whole training split without their
 images (all masks), which is more than supervised training knows. They learn to undo blurred noise of logits,
 missing and cut organs, frayed borders and the like, and no shapes or patches. Test images are as they are and
 with bright ellipsoids and their stripes (metal), which no denoiser and no network has seen but that one arm.
@@ -43,12 +43,11 @@ from torch import Tensor
 
 import anatozoo
 from anatozoo.data.case import Case
+from anatozoo.errors import ConfigError
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
-
-SEEDS = (1, 2, 3, 4, 5)
 
 
 def data_of(setting: Setting, root: Path, method: str, batch: int, **settings: Any) -> Any:
@@ -160,7 +159,7 @@ def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> di
 def _arguments() -> argparse.Namespace:
     parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     parser.add_argument("--setting", choices=SETTINGS, default="jsrt", help="data set (default: jsrt)")
-    add_run_options(parser, dict.fromkeys(ARMS, SEEDS))
+    add_run_options(parser, dict.fromkeys(ARMS, range(1, 1 + SETTINGS["jsrt"].runs)))
     parser.add_argument("--steps", type=int, help="of each network (default: the setting's)")
     parser.add_argument("--denoiser-steps", type=int, help="of each denoiser (default: the setting's)")
     return parse_run_options(parser)
@@ -177,7 +176,10 @@ def main() -> None:
         keep_quiet()
         settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
         settings["design"] = design_of(setting, ARMS, DEGRADE, DAMAGED, OPTIM)
-        for arm, seed in options.only:
+        asked = [(arm, seed) for arm, seed in options.only if arm in setting.arms and seed <= setting.runs]
+        if not asked:
+            raise ConfigError(f"{options.setting} has {setting.runs} runs of {', '.join(setting.arms)}.")
+        for arm, seed in asked:
             title = f"{setting.label}: {ARMS[arm].label}, seed {seed}"
             run = partial(do, arm, seed, setting, options)
             keep(options.work / f"{arm}_{seed}.json", title, settings, run, "monai")
