@@ -9,12 +9,13 @@ alone. All arms take equally many steps with equally many annotated images, in t
 same augmentation; settings were fixed beforehand, and the averaged weights of the last step are measured on
 the validation split: nothing was chosen.
 
-Arms: supervised; temporal alone (a memory and no denoiser); spatial alone (a denoiser and no memory);
-self-training (neither, with hard labels); SUD; and supervised on images half of which have the damage of the
-test (that arm, and those with all masks, on JSRT alone). Denoisers know the masks of the annotated images (few), or of the whole training split without their
-images (all masks), which is more than supervised training knows. They learn to undo blurred noise of logits,
-missing and cut organs, frayed borders and the like, and no shapes or patches. Test images are as they are and
-with bright ellipsoids and their stripes (metal), which no denoiser and no network has seen but that one arm.
+Arms: supervised; temporal alone (a memory and no denoiser); spatial alone (a denoiser and no memory); self-
+training (neither, with hard labels); SUD; and, on JSRT alone, supervised on images half of which have the
+damage of the test. Denoisers know the masks of the annotated images (few) or, in arms of JSRT, of the whole
+training split without their images (all masks), which is more than supervised training knows. They learn to
+undo smooth noise of logits, missing and cut organs, frayed borders and the like, and no shapes or patches.
+Test images are as they are and with bright ellipsoids and their stripes (metal), which no denoiser and no
+network has seen but that one arm.
 
 Every network is measured as it is, and repaired at test time, as `anatozoo predict --then` does it, by either
 denoiser, beside the largest part of each organ with filled holes. Everything is measured in the network's
