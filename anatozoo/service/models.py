@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
+from anatozoo.io.untrusted import GZIP_MAGIC
 from anatozoo.results.base import write_labels
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.options import ReadOptions
@@ -126,9 +127,10 @@ class Model:
                 return _refused(500, f"{self.name} failed on this file ({_place(error)}); please report it.")
 
     def _given(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not the default, as arguments of ``predict``."""
         task: Any = self.task(options)
-        values = {option.name: (getattr(task.options, option.name), option) for option in fields(ReadOptions)}
-        return {name: value for name, (value, option) in values.items() if value != option.default}
+        values = {option: getattr(task.options, option.name) for option in fields(ReadOptions)}
+        return {option.name: value for option, value in values.items() if value != option.default}
 
 
 def load_models(names: Sequence[str], device: str, load: Callable[..., Any]) -> dict[str, Model]:
@@ -160,12 +162,14 @@ def _scratch() -> Iterator[Path]:
 
 def _lay_out(folder: Path, content: Any, ends: Sequence[int]) -> Path:
     """Write the files; of several, the folder of a series."""
-    source, start = folder / UPLOAD, 0
-    view = memoryview(content)
+    view, start = memoryview(content), 0
+    # Of all formats that are read, gzipped NIfTI alone is told by its name.
+    source = folder / (f"{UPLOAD}.nii.gz" if view[:2] == GZIP_MAGIC and len(ends) == 1 else UPLOAD)
     if len(ends) > 1:
         source.mkdir()
     for number, end in enumerate(ends, start=1):
-        path = source if len(ends) == 1 else source / f"{number:05d}"
+        # By this suffix a series takes each of them, so that what is no DICOM is not passed over.
+        path = source if len(ends) == 1 else source / f"{number:05d}.dcm"
         path.write_bytes(view[start:end])
         start = end
     return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.io.children import Child, DecodeError
@@ -43,7 +43,7 @@ class Computer(Protocol):
 
 
 class Worker:
-    """A process with models; asked by one thread at a time.
+    """A process with models, `program`; asked by one thread at a time.
 
     Args:
         settings: models, device, threads and time limit.
@@ -55,6 +55,8 @@ class Worker:
     Raises:
         AnatozooError: the models cannot be loaded.
     """
+
+    program: ClassVar[str] = "anatozoo.service.worker"
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder = settings, folder
@@ -124,7 +126,7 @@ class Worker:
         with self._closing:
             if self._closed:
                 raise Died("the service ends.")
-            child = self._child = Child("anatozoo.service.worker", environment)
+            child = self._child = Child(self.program, environment)
         request = {
             "load": list(self.settings.models),
             "device": self.settings.device,
