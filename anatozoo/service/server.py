@@ -25,7 +25,7 @@ HEAD_SECONDS = 10.0
 """How long a client may take to send the head of a request."""
 _MOST_CONNECTIONS = 256
 _IDLE_SECONDS = 15
-_EXIT_INTERRUPTED = 130
+_EXIT_INTERRUPTED, _EXIT_TERMINATED = 130, 143
 
 
 class Protocol(H11Protocol):
@@ -107,6 +107,15 @@ def serve(settings: Settings, about: list[dict[str, Any]]) -> int:
         AnatozooError: a model cannot be loaded.
     """
     _log_to_stderr()
+    # While weights are loaded, too; and the first process of a container no signal ends by itself.
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        return _serve(settings, about)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
     # Taken first: that it is in use is said before weights are loaded.
     with listen(settings.host, settings.port) as socket, private_folder() as folder:
         desk = Desk(Worker(settings, folder), settings.queue)
@@ -136,6 +145,10 @@ def serve(settings: Settings, about: list[dict[str, Any]]) -> int:
         finally:
             desk.close()
     return _EXIT_INTERRUPTED if server.signal == signal.SIGINT else 0
+
+
+def _leave(sig: int, frame: FrameType | None) -> None:
+    raise SystemExit(_EXIT_TERMINATED)
 
 
 def _log_to_stderr() -> None:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from anatozoo.service.app import make_app

@@ -16,15 +16,7 @@ from anatozoo.io.read import read_stack
 from anatozoo.results.volume import VolumeResult
 from anatozoo.service.models import Model, load_models
 from tests.support.dicom_data import write_scan, write_series
-from tests.support.fake_worker import FAILS, LEAVES, Misbehaving
-from tests.support.phantoms import make_chest_phantom
-
-
-def png(width: int = 60) -> bytes:
-    """A phantom as PNG."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(make_chest_phantom(width, 64).image).save(file, "PNG")
-    return file.getvalue()
+from tests.support.fake_worker import FAILS, LEAVES, Misbehaving, png
 
 
 class FakeVolumes:
