@@ -13,10 +13,11 @@ ARG TORCH_INDEX=""
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE NOTICE checkpoints_manifest.yaml ./
 COPY anatozoo ./anatozoo
-RUN python -m venv /opt/anatozoo
-RUN /opt/anatozoo/bin/python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-RUN if [ -n "$TORCH_INDEX" ]; then /opt/anatozoo/bin/python -m pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.10"; fi
-RUN /opt/anatozoo/bin/python -m pip install --no-cache-dir "$(ls /wheels/anatozoo-*.whl)[serve,dicom]"
+RUN python -m venv /opt/anatozoo \
+    && pip="/opt/anatozoo/bin/python -m pip" \
+    && $pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && if [ -n "$TORCH_INDEX" ]; then $pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.10"; fi \
+    && $pip install --no-cache-dir "$(ls /wheels/anatozoo-*.whl)[serve,dicom]"
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin anatozoo

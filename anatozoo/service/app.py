@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from anatozoo.service.bodies import check_length, read_upload
+from anatozoo.service.bodies import read_upload
 from anatozoo.service.desk import Desk, Refusal
 from anatozoo.service.models import JSON, MASK, OVERLAY, Answer
 from anatozoo.service.page import POLICY, page
@@ -111,7 +111,6 @@ def make_app(desk: Desk, settings: Settings, about: list[dict[str, Any]]) -> Fas
             "invert": invert,
             "allow_any_modality": allow_any_modality,
         }
-        check_length(request.headers.get("content-length"), settings.max_bytes)
         with desk.place():
             upload = await read_upload(request, settings.max_bytes, settings.timeout_s)
             if len(upload.ends) > 1 and models[model]["axes"] != 3:

