@@ -125,17 +125,18 @@ def make_app(desk: Desk, settings: Settings, about: list[dict[str, Any]]) -> Fas
         """What is served: names, versions, organs, formats of answers, licence and intended use."""
         return list(models.values())
 
-    @app.get("/health", responses={503: {"description": "The service is shutting down."}})
+    @app.get("/health", responses={503: {"description": "It is shutting down, or loads its models again."}})
     async def health() -> JSONResponse:
         """Whether requests are taken, how many are in hand, and how many were answered; needs no token."""
+        status = "stopping" if desk.stopping else "ready" if desk.computer.ready else "loading"
         found = {
-            "status": "stopping" if desk.stopping else "ready",
+            "status": status,
             "version": __version__,
             "in_hand": desk.in_hand,
             "queue": desk.places,
             "counts": {name: desk.counts[name] for name in ("answered", "refused", "failed")},
         }
-        return JSONResponse(found, 503 if desk.stopping else 200)
+        return JSONResponse(found, 200 if status == "ready" else 503)
 
     @app.get("/openapi.json", dependencies=known, include_in_schema=False)
     async def description() -> JSONResponse:

@@ -28,6 +28,7 @@ class Computer(Protocol):
     """What answers requests, one at a time."""
 
     models: list[dict[str, Any]]
+    ready: bool
 
     def ask(self, message: dict[str, Any], content: Any) -> Answer:
         """Answer a request."""
@@ -51,6 +52,7 @@ class Worker:
 
     Attributes:
         models: what each model is, see `anatozoo.service.models.Model.describe`.
+        ready: whether a process has loaded them; if not, the next request waits for that.
 
     Raises:
         AnatozooError: the models cannot be loaded.
@@ -62,7 +64,7 @@ class Worker:
         self.settings, self.folder = settings, folder
         self._child: Child | None = None
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = self.ready = False
         self.models = self._start()
 
     def ask(self, message: dict[str, Any], content: Any) -> Answer:
@@ -77,6 +79,8 @@ class Worker:
             Died: the process ended; the next request gets a new one.
             AnatozooError: there is no process, and none can be started.
         """
+        if self._child is not None and self._child.process.poll() is not None:
+            self._end()  # while nothing was computed: this request is not to blame
         if self._child is None:
             self._start()
         child, patience = self._child, self.settings.timeout_s
@@ -147,11 +151,12 @@ class Worker:
             self._end()
             raise
         models: list[dict[str, Any]] = answer["models"]
+        self.ready = True
         return models
 
     def _end(self) -> int:
         with self._closing:
-            child, self._child = self._child, None
+            child, self._child, self.ready = self._child, None, False
             status = 0 if child is None else child.end()
             if self.folder.is_dir():
                 empty(self.folder)

@@ -33,7 +33,7 @@ class Echo:
         ]
         self.asked: list[tuple[dict[str, Any], bytes]] = []
         self.error: Exception | None = None
-        self.restarts = 0
+        self.restarts, self.ready = 0, True
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -238,6 +238,9 @@ def test_a_full_queue_says_when_to_come_back(make: Any) -> None:
 
 
 def test_a_service_that_stops_takes_nothing_more(service: Service) -> None:
+    service.echo.ready = False
+    assert service.client.get("/health").json()["status"] == "loading"
+    assert service.client.post(URL, content=b"x").status_code == 200
     service.desk.stopping = True
     assert "shutting down" in sentence(service.client.post(URL, content=b"x"), 503)
     assert service.client.get("/health").status_code == 503

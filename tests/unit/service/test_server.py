@@ -33,6 +33,7 @@ from anatozoo.cli.main import main
 sys.exit(main(["serve", "--models", "unet-jsrt", *sys.argv[1:]]))
 """
 PATH = "/predict/unet-jsrt"
+REAL = "anatozoo.service.worker"
 
 
 class Running:
@@ -118,6 +119,15 @@ def test_a_file_that_ends_or_stops_the_computation_leaves_the_service_alive(serv
         assert (answer.status_code, words in answer.json()["error"]) == (status, True)
         assert server.post().status_code == 200
         assert not server.files()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_a_process_that_ended_while_nothing_was_asked_blames_no_file(server: Running) -> None:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == server.process.pid:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+    assert server.post().status_code == 200
 
 
 def test_an_upload_of_two_gigabytes_is_refused_at_once(server: Running) -> None:
@@ -312,33 +322,43 @@ def test_tokens_are_read_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not any(Settings(("a",), host=host).is_open for host in ("127.0.0.1", "::1", "localhost"))
 
 
-def test_a_service_for_everybody_warns_and_needs_the_token(tmp_path: Path) -> None:
+def test_the_token_of_a_file_is_asked_for(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("a-token-for-this-test")
-    with private_folder(tmp_path):
-        server = Running(tmp_path / "t", "--host", "0.0.0.0", "--token-file", str(token))
-        server.url = f"http://127.0.0.1:{server.address[1]}"
-        assert server.post().status_code == 401
-        allowed = {"authorization": "Bearer a-token-for-this-test"}
-        assert server.post(headers=allowed).status_code == 200
-        assert "warning" not in server.end(signal.SIGTERM)[2]
-    server = Running(tmp_path / "t", "--host", "0.0.0.0")
-    assert "whoever reaches 0.0.0.0" in server.end(signal.SIGTERM)[2]
+    token.write_text("a-token-for-this-test\n")
+    server = Running(tmp_path / "t", "--token-file", str(token))
+    assert server.post().status_code == 401
+    assert server.post(headers={"authorization": "Bearer a-token-for-this-test"}).status_code == 200
+    assert "a-token-for-this-test" not in server.end(signal.SIGTERM)[2]
+
+
+def test_a_service_for_everybody_without_a_token_warns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anatozoo.cli.main import main
+    from anatozoo.service import server
+
+    asked: list[Settings] = []
+    monkeypatch.setattr(server, "serve", lambda settings, about: asked.append(settings) or 0)
+    assert main(["serve", "--models", "unet-jsrt", "--host", "0.0.0.0"]) == 0
+    assert "warning: whoever reaches 0.0.0.0" in capsys.readouterr().err
+    monkeypatch.setenv("ANATOZOO_TOKEN", "a-token-for-this-test")
+    assert main(["serve", "--models", "unet-jsrt", "--host", "0.0.0.0"]) == 0
+    assert capsys.readouterr().err == ""
+    assert [settings.token for settings in asked] == [None, "a-token-for-this-test"]
 
 
 @pytest.mark.slow
-def test_answers_of_a_real_model_are_those_of_predict(tmp_path: Path) -> None:
+def test_answers_of_a_real_model_are_those_of_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import anatozoo
 
     (tmp_path / "scan.png").write_bytes(png(240))
     expected = anatozoo.load("unet-jsrt", trainable=False).predict(tmp_path / "scan.png").to_dict()
-    code = START.replace("Worker.program, ", "_, ")
-    process = Running.__new__(Running)
-    globals()["START"] = code
-    process.__init__(tmp_path / "t")  # type: ignore[misc]
-    found = process.post(240).json()
-    assert found == json.loads(json.dumps(expected | {"image": "upload"}))
-    assert process.end(signal.SIGTERM)[0] == 0
+    monkeypatch.setattr(sys.modules[__name__], "START", START.replace("tests.support.fake_worker", REAL))
+    server = Running(tmp_path / "t")
+    assert server.post(240).json() == json.loads(json.dumps(expected | {"image": "upload"}))
+    assert server.end(signal.SIGTERM)[0] == 0
 
 
 def test_exit_of_the_computing_process_is_told(server: Running) -> None:

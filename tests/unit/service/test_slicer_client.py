@@ -81,7 +81,7 @@ def test_what_does_not_answer_is_said(tmp_path: Path) -> None:
 
 
 def test_the_command_is_asked(tmp_path: Path) -> None:
-    program = tmp_path / "anatozoo"
+    program = tmp_path / "program"
     program.write_text(
         f"#!{sys.executable}\nimport sys, pathlib\n"
         "if sys.argv[1] == 'list':\n"
