@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -14,7 +15,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto
 code, pre { font: 14px/1.4 ui-monospace, monospace }
 pre { overflow-x: auto; padding: .6rem; border: 1px solid #8884 }
 h2 { margin-top: 2.2rem; font-size: 1.1rem }
-table { border-collapse: collapse; display: block; overflow-x: auto }
+h2 code { font-size: 1rem }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0 }
 td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 .quiet { opacity: .7 }
 form { border: 1px solid #8884; padding: .8rem; display: flex; gap: .8rem; flex-wrap: wrap }
@@ -80,7 +82,7 @@ def _form(model: Mapping[str, Any]) -> str:
 def _operation(path: str, method: str, found: Mapping[str, Any]) -> str:
     parts = [
         f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2>",
-        *(f"<p>{escape(text)}</p>" for text in found.get("description", "").split("\n\n")),
+        *(f"<p>{_text(text)}</p>" for text in found.get("description", "").split("\n\n")),
     ]
     if "requestBody" in found:
         kinds = ", ".join(found["requestBody"]["content"])
@@ -92,8 +94,13 @@ def _operation(path: str, method: str, found: Mapping[str, Any]) -> str:
     ]
     if rows:
         parts.append(_table(("parameter", "in", "meaning"), rows))
-    answers = [(escape(status), escape(each["description"])) for status, each in found["responses"].items()]
+    answers = [(escape(status), _text(each["description"])) for status, each in found["responses"].items()]
     return "\n".join([*parts, _table(("answer", "meaning"), answers)])
+
+
+def _text(text: str) -> str:
+    """Text as HTML, what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
