@@ -17,7 +17,7 @@ from anatozoo.errors import OutputError
 from anatozoo.io.writers import explain
 
 PREFIX = "anatozoo-serve-"
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def private_folder(place: Path | None = None) -> Iterator[Path]:
     root = Path(tempfile.gettempdir()) if place is None else place
     remove_leftovers(root)
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
-    lock = filelock.FileLock(f"{folder}{_LOCK}")
+    lock = filelock.FileLock(f"{folder}{LOCK}")
     try:
         # The lock first: a folder without one belongs to nobody.
         lock.acquire()
@@ -54,9 +54,9 @@ def private_folder(place: Path | None = None) -> Iterator[Path]:
 def remove_leftovers(root: Path) -> None:
     """Remove the folders of this user's services that do not run any more."""
     for folder in root.glob(f"{PREFIX}*"):
-        if folder.name.endswith(_LOCK) or not _is_ours(folder):
+        if folder.name.endswith(LOCK) or not _is_ours(folder):
             continue
-        lock = filelock.FileLock(f"{folder}{_LOCK}", timeout=0)
+        lock = filelock.FileLock(f"{folder}{LOCK}", timeout=0)
         try:
             with lock:
                 shutil.rmtree(folder, ignore_errors=True)

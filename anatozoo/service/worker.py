@@ -18,7 +18,7 @@ from typing import Any
 
 from anatozoo.errors import AnatozooError
 from anatozoo.io.child import own_streams, receive, send, take
-from anatozoo.service.folder import PREFIX
+from anatozoo.service.folder import LOCK, PREFIX
 from anatozoo.service.models import Model, load_models
 
 
@@ -55,6 +55,7 @@ def _end_with(service: int, folder: Path) -> None:
         time.sleep(1)
     if folder.name.startswith(PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
+        Path(f"{folder}{LOCK}").unlink(missing_ok=True)
     os._exit(0)
 
 

@@ -223,7 +223,7 @@ def test_a_killed_service_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(httpx.TransportError):
             lost.result()
     server.process.communicate()
-    until(lambda: not server.files())
+    until(lambda: not list(tmp_path.iterdir()))
     # What a whole machine that went down leaves, the next service removes.
     old = tmp_path / "anatozoo-serve-0123456789abcdef"
     old.mkdir()
