@@ -166,8 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--uids",
         action="store_true",
-        help="add the UIDs of study, series and instances of DICOM files to manifest.csv and JSON; an archive "
-        "finds the patient by them (default: write none)",
+        help="add the UIDs of study, series and instances of DICOM files to manifest.csv and JSON; by them "
+        "an archive finds the patient (default: write none)",
     )
     add_overwrite(output)
     add_report_options(output)

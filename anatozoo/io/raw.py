@@ -106,7 +106,7 @@ def _read_picture_values(path: Path) -> npt.NDArray[Any]:
 
 
 def read_raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...], DicomSource | None]:
-    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W); flags and source."""
+    """The same of what may be a volume, also DICOM, of which a single slice is (H, W); flags and source."""
     if not isinstance(x, str | os.PathLike):
         return *read_raw(x), (), None
     path = Path(os.fsdecode(x))

@@ -39,8 +39,8 @@ def _referred(result: Any) -> tuple[Reference, Maker]:
 
     if result.dicom is None:
         raise GeometryError(
-            f"{result.image!r} was not read from DICOM, so there are no instances that a DICOM object could refer "
-            "to; give the DICOM file, or save 'nifti' or 'png'."
+            f"{result.image!r} was not read from DICOM, so there are no instances that a DICOM object could "
+            "refer to; give the DICOM file, or save 'nifti' or 'png'."
         )
     needs_highdicom()
     reference = read_reference(result.dicom, (1, *result.mask.shape)[-3:])

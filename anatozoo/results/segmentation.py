@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.results.dicom_files import PLANE
 from anatozoo.results.base import Formats, Names, Result, read_only, write_json, write_labels, write_picture
+from anatozoo.results.dicom_files import PLANE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

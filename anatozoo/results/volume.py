@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
-from anatozoo.results.dicom_files import VOLUME
 from anatozoo.results.base import Formats, GridResult, Names, write_grid, write_json, write_picture
+from anatozoo.results.dicom_files import VOLUME
 from anatozoo.results.labels import LabelMap, Labels, checked_labels
 from anatozoo.results.votes import Votes, spread, with_variance
 

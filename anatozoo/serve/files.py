@@ -26,7 +26,6 @@ from anatozoo.serve.sources import (
 )
 from anatozoo.serve.tasks import Item, Model, Result, Task, facts_of, names_of
 
-
 UIDS = ("study_uid", "series_uid", "instance_uids")
 """Columns of UIDs."""
 

@@ -218,7 +218,9 @@ class ContourTask(Contours, ImageTask):
             deviation = answer.std(0, ddof=1) / geometry.scale
             sigma = {organ: deviation[part] for organ, part in self.parts.items()}
             drawn = geometry.points_to_source(answer).astype(np.float32)
-            shares = SampledContours({organ: drawn[:, part] for organ, part in self.parts.items()}, image.size)
+            shares = SampledContours(
+                {organ: drawn[:, part] for organ, part in self.parts.items()}, image.size
+            )
         mean = answer if sigma is None else answer.mean(0)
         contours, untangled = self._contours(mean, geometry)
         result = ContourResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ def planar_contours(mask: npt.NDArray[Any]) -> list[Line]:
     lines = contourpy.contour_generator(z=padded, fill_type="OuterOffset").filled(0.5, 2.0)
     found = []
     for points, offsets in zip(*lines, strict=True):
-        ends = list(zip(offsets[:-1], offsets[1:], strict=True))
-        rings = [_corners(points[a : b - 1] + (x - 1, y - 1)) for a, b in ends]
+        rings = [_corners(points[a : b - 1] + (x - 1, y - 1)) for a, b in pairwise(offsets)]
         found.append(with_keyholes(rings[0], rings[1:]))
     return found
 

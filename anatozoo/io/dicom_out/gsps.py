@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anatozoo.io.dicom_out.reference import Reference, carried_over, decimals
+from anatozoo.io.dicom_out.reference import Reference, carried_over
 from anatozoo.io.dicom_out.stamp import Maker, finished
 from anatozoo.io.quiet import quiet
 
@@ -142,6 +142,8 @@ def _settle_area(dataset: Any, header: Any) -> None:
     """Say how wide a pixel is beside its height, where that is known."""
     for area in dataset.DisplayedAreaSelectionSequence:
         area.pop("PixelOriginInterpretation", None)  # of tiled images alone
-        if "PixelSpacing" in header:
+        if "PresentationPixelSpacing" in header:
             area.pop("PresentationPixelAspectRatio", None)
-            area.PresentationPixelSpacing = decimals(header.PixelSpacing)
+            area.PresentationPixelSpacing = header.PresentationPixelSpacing
+        elif "PixelAspectRatio" in header:
+            area.PresentationPixelAspectRatio = header.PixelAspectRatio

@@ -41,6 +41,7 @@ _KEPT = (
 )
 """The other plain attributes of the patient, study, patient study and clinical trial modules."""
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_RESCALE, _WINDOWS = "PixelValueTransformationSequence", "FrameVOILUTSequence"
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _SEXES = ("M", "F", "O")
 _DATES = ("Content", "Acquisition", "Series", "Study")
@@ -160,8 +161,8 @@ def read_reference(source: DicomSource, shape: tuple[int, int, int]) -> Referenc
         several = any(frames_of(header) > 1 for header in each)
         if several and len(whole) > 1:
             raise GeometryError(
-                f"{label} is one of {len(whole)} files of several frames each; give one such file, or a series "
-                "of single frames."
+                f"{label} is one of {len(whole)} files of several frames each; give one such file, or a "
+                "series of single frames."
             )
         places = [_place(header, frame.number - 1) for header, frame in zip(each, source.frames, strict=True)]
         bare = {key: _bare(header, source.keep_patient) for key, header in whole.items()}
@@ -251,12 +252,61 @@ def _bare(header: Dataset, keep_patient: bool) -> Dataset:
         bare.PatientOrientation = ""
     bare.Rows, bare.Columns, bare.SamplesPerPixel = int(header.Rows), int(header.Columns), 1
     bare.PhotometricInterpretation = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    for keyword in ("PresentationLUTShape", "PixelAspectRatio"):
+        _copy(header, bare, keyword)
+    spacing = numbers_in(header, "PixelSpacing", 2)
+    if spacing is not None and min(spacing) > 0:
+        # Under this name it is no claim about a plane in the patient.
+        bare.PresentationPixelSpacing = decimals(spacing)
     count = frames_of(header)
     if count > 1:
         bare.NumberOfFrames = count
         bare.SharedFunctionalGroupsSequence = [Dataset()]
         bare.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(count)]
+        _copy_grey(group_of(header, 0, _RESCALE), bare.SharedFunctionalGroupsSequence[0], _RESCALE)
+        for number, group in enumerate(bare.PerFrameFunctionalGroupsSequence):
+            _copy_grey(group_of(header, number, _WINDOWS), group, _WINDOWS)
+    else:
+        _copy_grey(header, bare)
     return bare
+
+
+def _copy_grey(header: Dataset, bare: Dataset, sequence: str = "") -> None:
+    """Copy how stored values become grey ones: rescaling, tables and the first window, where they are valid.
+
+    Args:
+        header: what has the attributes.
+        bare: what gets them.
+        sequence: of one item that holds them there; empty for `bare` itself.
+    """
+    item = Dataset()
+    slope, intercept = numbers_in(header, "RescaleSlope", 1), numbers_in(header, "RescaleIntercept", 1)
+    if sequence != _WINDOWS and slope is not None and intercept is not None and slope[0]:
+        item.RescaleSlope, item.RescaleIntercept = decimals([slope[0], intercept[0]])
+        _copy(header, item, "RescaleType")
+        item.RescaleType = item.get("RescaleType") or "US"
+    windows = [_floats(values_of(header, keyword)[:1]) for keyword in ("WindowCenter", "WindowWidth")]
+    if sequence != _RESCALE and all(windows) and windows[1][0] >= 1:
+        item.WindowCenter, item.WindowWidth = (decimals(window)[0] for window in windows)
+        if header.get("VOILUTFunction") in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+            item.VOILUTFunction = header.VOILUTFunction
+    if sequence:
+        if len(item):
+            setattr(bare, sequence, [item])
+        return
+    bare.update(item)
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        if header.get(keyword):
+            bare[keyword] = header[keyword]
+
+
+def _floats(values: Sequence[Any]) -> list[float]:
+    """Finite numbers; empty where one is none."""
+    try:
+        found = [float(value) for value in values]
+    except (TypeError, ValueError):
+        return []
+    return found if np.isfinite(found).all() else []
 
 
 def _copy(header: Dataset, bare: Dataset, keyword: str) -> None:
@@ -269,7 +319,7 @@ def _copy(header: Dataset, bare: Dataset, keyword: str) -> None:
         if element.VR == "PN":
             values = [PersonName(str(value)) for value in values]
         for value in values:
-            validate_value(element.VR, value, config.RAISE)
+            validate_value(element.VR, value if element.VR == "PN" else str(value), config.RAISE)
         setattr(bare, keyword, values[0] if len(values) == 1 else values)
     except Exception:  # as many ways to fail as there are kinds of values
         bare.pop(keyword, None)
@@ -307,7 +357,8 @@ def _put_places(
         position = Dataset()
         position.ImagePositionPatient = decimals(place.origin)
         if "NumberOfFrames" not in header:
-            header.update(measures), header.update(plane), header.update(position)
+            for part in (measures, plane, position):
+                header.update(part)
             continue
         shared = header.SharedFunctionalGroupsSequence[0]
         shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]

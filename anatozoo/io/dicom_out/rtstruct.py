@@ -54,7 +54,10 @@ def structure_set(
             setattr(found, keyword, reference.headers[0].get(keyword))
     found.SOPClassUID, found.Modality = RTStructureSetStorage, "RTSTRUCT"
     found.SeriesInstanceUID, found.SeriesNumber = identity["series_instance_uid"], identity["series_number"]
-    found.SeriesDescription, found.InstanceNumber = identity["series_description"], identity["instance_number"]
+    found.SeriesDescription, found.InstanceNumber = (
+        identity["series_description"],
+        identity["instance_number"],
+    )
     equipment = maker.equipment()
     found.Manufacturer, found.ManufacturerModelName = MANUFACTURER, equipment["manufacturer_model_name"]
     found.SoftwareVersions = list(equipment["software_versions"])

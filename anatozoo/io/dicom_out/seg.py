@@ -92,4 +92,3 @@ def _segment(number: int, organ: str, maker: Maker, reference: Reference, color:
             concept(code.modifier)
         ]
     return described
-
