@@ -34,7 +34,7 @@ class SampledContours:
             count = np.zeros(self.size[::-1], np.float32)
             for points in samples:
                 count += draw_organ_mask(points, self.size)
-            found[organ] = count / np.float32(len(samples))
+            found[organ] = (count / len(samples)).astype(np.float32)
         return found
 
 

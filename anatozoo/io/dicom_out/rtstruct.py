@@ -124,7 +124,7 @@ def _region(number: int, organ: str, reference: Reference, maker: Maker) -> Data
 def _contours(
     number: int, mask: npt.NDArray[np.bool_], reference: Reference, places: Any, color: Color
 ) -> Dataset:
-    lines = []
+    lines: list[Dataset] = []
     for index, (header, _) in enumerate(reference.of_slice):
         for line in planar_contours(mask[index]):
             points = places[index].points(line)
