@@ -46,7 +46,8 @@ def test_a_picture_among_dicom_files_fails_alone(tmp_path: Path, model: FakeSegm
     write_scan(scans / "c.dcm", NumberOfFrames=2, **WITH_UIDS)
     write_scan(scans / "d.dcm")
     PILImage.fromarray(make_chest_phantom(64, 64).image).save(scans / "e.png")
-    call = ("predict", "fake-phantom", scans, "--out", out, "--format", "dicomseg,sr,gsps,json,png", "--quiet")
+    formats = "dicomseg,sr,gsps,json,png"
+    call = ("predict", "fake-phantom", scans, "--out", out, "--format", formats, "--quiet")
     assert run(*call) == 3
     rows = rows_of(out)
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "failed", "failed"]
@@ -92,8 +93,8 @@ def test_estimated_quality_stands_in_the_report(
     root, atlas = write_chest_data(tmp_path / "chest", {"train": 2}, side=64), tmp_path / "atlas"
     assert run("quality", "build-atlas", root, "--organs", "heart", "--layout", "jsrt", "--atlas", atlas) == 0
     scan, out = write_scan(tmp_path / "a.dcm", **WITH_UIDS), tmp_path / "out"
-    call = ("predict", "fake-phantom", scan, "--out", out, "--quality", atlas, "--format", "sr", "--quiet", "--uids")
-    assert run(*call) == 0
+    judged = ("--quality", atlas, "--format", "sr", "--uids", "--quiet")
+    assert run("predict", "fake-phantom", scan, "--out", out, *judged) == 0
     [row] = rows_of(out)
     groups = hd.sr.srread(out / "a_sr.dcm").content.get_image_measurement_groups()
     [heart] = [group for group in groups if group.tracking_identifier == "heart"]
@@ -120,7 +121,8 @@ def test_results_within_a_series_are_no_slices(tmp_path: Path, monkeypatch: pyte
 
 
 def test_uids_are_of_single_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("predict", "x", "--pairs", tmp_path / "p.csv", "--out", tmp_path / "out", "--uids") == 2
+    call = ("predict", "x", "--pairs", tmp_path / "p.csv", "--out", tmp_path / "out")
+    assert run(*call, "--uids") == 2
     assert "x takes pairs" in capsys.readouterr().err
-    assert run("predict", "x", "--pairs", tmp_path / "p.csv", "--out", tmp_path / "o", "--no-keep-patient") == 2
+    assert run(*call, "--no-keep-patient") == 2
     assert "--keep-patient is about" in capsys.readouterr().err

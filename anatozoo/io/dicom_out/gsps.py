@@ -57,8 +57,7 @@ def presentation(reference: Reference, maker: Maker, layers: Sequence[Layer]) ->
     import highdicom
     from highdicom import pr
 
-    label = str(reference.source.frames[0].path)
-    with quiet(), carried_over(label):
+    with quiet(), carried_over(reference.label):
         named = dict(zip(_names([layer.name for layer in layers]), layers, strict=True))
         declared = {
             name: pr.GraphicLayer(

@@ -92,6 +92,11 @@ class Reference:
     time: str
 
     @property
+    def label(self) -> str:
+        """What messages call the source."""
+        return _label(self.source.frames[0])
+
+    @property
     def frames(self) -> int:
         """Frames of its only file, where that has several; 0 else."""
         first = self.headers[0]
@@ -120,7 +125,7 @@ class Reference:
         """
         if self.places is None or not self.frame_of_reference:
             raise GeometryError(
-                f"{_label(self.source.frames[0])} does not say where its slices lie in the patient "
+                f"{self.label} does not say where its slices lie in the patient "
                 f"(FrameOfReferenceUID, ImagePositionPatient, ImageOrientationPatient, PixelSpacing), which "
                 f"{what} needs; save NIfTI, or export the files again with these attributes."
             )

@@ -45,8 +45,7 @@ def segmentation(
     is_binary = all(mask.dtype == np.bool_ for mask in masks.values())
     what = BINARY if is_binary else FRACTIONAL
     stack = reference.stack(list(masks.values()))
-    label = str(reference.source.frames[0].path)
-    with quiet(), carried_over(label):
+    with quiet(), carried_over(reference.label):
         dataset = highdicom.seg.Segmentation(
             source_images=list(reference.headers),
             pixel_array=stack.astype(np.uint8) if is_binary else stack.astype(np.float32),

@@ -30,8 +30,7 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
     """
     from highdicom import sr
 
-    label = str(reference.source.frames[0].path)
-    with quiet(), carried_over(label):
+    with quiet(), carried_over(reference.label):
         groups = [_group(reference, maker, organ, measures) for organ in ("", *organs)]
         device = sr.ObserverContext(
             observer_type=sr.CodedConcept("121007", "DCM", "Device"),
