@@ -64,7 +64,7 @@ def read_grid_image(
     flat = read_image(x, spacing_mm=given, invert=invert, allow_any_modality=allow_any_modality)
     origin, direction = place_2d(x)
     grid = Grid(flat.size, flat.spacing_mm, origin, direction, aspect=flat.aspect)
-    return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white)
+    return GridImage(flat.pixels, grid, flat.name, flat.source, flat.flags, flat.black_white, flat.dicom)
 
 
 def read_stack(
@@ -142,7 +142,7 @@ def _of_dims(image: GridImage, dims: int) -> GridImage:
 
 def _read_volume(x: Any, *, one_slice: bool = False) -> GridImage:
     """A volume, values as stored; a single slice (H, W) as a volume of one, where that may be."""
-    name, values, grid, flags = read_raw_volume(x)
+    name, values, grid, flags, dicom = read_raw_volume(x)
     values = np.asarray(values)
     if values.ndim == 2 and one_slice:
         # How far the next slice would be is unknown, and so is any volume.
@@ -154,7 +154,7 @@ def _read_volume(x: Any, *, one_slice: bool = False) -> GridImage:
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
     pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
-    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks))
+    return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks), dicom=dicom)
 
 
 def _name_of(source: str | None) -> str:

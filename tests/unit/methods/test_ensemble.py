@@ -62,6 +62,12 @@ def test_it_predicts_the_mean_of_its_members(made: tuple[list[str], Path]) -> No
     labels = np.stack([single.predict(picture).mask for single in singles])
     assert result.members == 3
     assert result.disagreement == pytest.approx(disagreement(labels), abs=0.02)
+    assert result.shares is not None
+    shares = result.shares()
+    assert list(shares) == list(result.organs)
+    for organ, share in shares.items():
+        assert result.masks[organ][share > 0.51].all()
+        assert share.shape == result.mask.shape
     assert result.variance.shape == (64, 64)
     assert 0 < result.variance.max() <= 0.25
     batch = list(ensemble.predict_batch([picture, picture], 2))
