@@ -51,13 +51,6 @@ class MaskContourResult(ContourResult):
             labels[drawn] = self.labels[organ]
         return read_only(labels)
 
-    @property
-    def cardiothoracic_ratio(self) -> float | None:
-        """Width of the heart over width of the thorax; None without a heart or one of the lungs."""
-        if not {"heart", "lung_right", "lung_left"} <= set(self.landmarks):
-            return None
-        return super().cardiothoracic_ratio
-
     @cached_property
     def reproduced(self) -> dict[str, tuple[Mask, Mask]]:
         """What was given -> the mask drawn from its landmarks, and the given one, both ``(H, W)`` bool.

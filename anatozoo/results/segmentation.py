@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.plausibility import CardiothoracicLines
+
 Outlines = dict[str, list[npt.NDArray[np.float64]]]
 
 
@@ -159,6 +161,17 @@ class SegmentationResult(Result):
             return None
         return {organ: area * math.prod(self.spacing_mm) for organ, area in self.areas_px.items()}
 
+    @cached_property
+    def cardiothoracic_lines(self) -> CardiothoracicLines | None:
+        """Where heart and thorax are widest, in pixels of the source; None without heart and both lungs."""
+        from anatozoo.metrics.plausibility import cardiothoracic_lines
+
+        known = self.landmarks or self.masks
+        lungs = ("lungs",) if "lungs" in known else ("lung_right", "lung_left")
+        if not {"heart", *lungs} <= set(known):
+            return None
+        return cardiothoracic_lines(landmarks=known) if self.landmarks else cardiothoracic_lines(known)
+
     @property
     def cardiothoracic_ratio(self) -> float | None:
         """Width of the heart over width of the thorax, from the outermost points of heart and lungs.
@@ -166,14 +179,7 @@ class SegmentationResult(Result):
         None without a heart or one of the lungs. On supine and anteroposterior images the heart is magnified,
         and the usual limit of 0.5 does not hold.
         """
-        from anatozoo.metrics.plausibility import cardiothoracic_ratio
-
-        lungs = ("lungs",) if "lungs" in self.organs else ("lung_right", "lung_left")
-        if not {"heart", *lungs} <= set(self.organs):
-            return None
-        known = {"landmarks": self.landmarks} if self.landmarks else {"masks": self.masks}
-        ratio = cardiothoracic_ratio(**known)
-        return None if math.isnan(ratio) else ratio
+        return None if self.cardiothoracic_lines is None else self.cardiothoracic_lines.ratio
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the image and the organs with matplotlib.
