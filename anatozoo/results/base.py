@@ -96,9 +96,9 @@ class Result(ABC):
     @property
     def stem(self) -> str:
         """Default start of its file names: the name of the image without suffix."""
-        from anatozoo.io.files import stem_of
+        from anatozoo.io.files import without_suffix
 
-        return stem_of(Path(getattr(self, "image", "")))
+        return without_suffix(Path(getattr(self, "image", "")).name)
 
     @property
     def default_formats(self) -> tuple[str, ...]:
