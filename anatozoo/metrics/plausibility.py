@@ -293,6 +293,15 @@ def cardiothoracic_lines(
     return lines if lines.widths_px[1] > 0 else None
 
 
+def chest_lines(
+    masks: Masks | None = None, *, landmarks: Mapping[str, npt.ArrayLike] | None = None
+) -> CardiothoracicLines | None:
+    """`cardiothoracic_lines` of any organs; None where the heart or a lung is not among them either."""
+    given = masks if masks is not None else landmarks or {}
+    lungs = {"lungs"} if "lungs" in given else {"lung_right", "lung_left"}
+    return cardiothoracic_lines(masks, landmarks=landmarks) if {"heart", *lungs} <= set(given) else None
+
+
 def cardiothoracic_ratio(
     masks: Masks | None = None, *, landmarks: Mapping[str, npt.ArrayLike] | None = None
 ) -> float:

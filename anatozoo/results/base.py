@@ -19,6 +19,8 @@ from anatozoo.io.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 Names = tuple[str, ...]
 Writer = Callable[[Any, Path], Path]
@@ -104,6 +106,11 @@ class Result(ABC):
     def default_formats(self) -> tuple[str, ...]:
         """Default formats of `save`."""
         return self.formats.default
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """What is measured of it, with units; empty for kinds of results of which nothing is."""
+        return []
 
     @abstractmethod
     def plot(self) -> Figure:

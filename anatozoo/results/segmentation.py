@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
     from anatozoo.metrics.plausibility import CardiothoracicLines
 
 Outlines = dict[str, list[npt.NDArray[np.float64]]]
@@ -164,13 +165,9 @@ class SegmentationResult(Result):
     @cached_property
     def cardiothoracic_lines(self) -> CardiothoracicLines | None:
         """Where heart and thorax are widest, in pixels of the source; None without heart and both lungs."""
-        from anatozoo.metrics.plausibility import cardiothoracic_lines
+        from anatozoo.metrics.plausibility import chest_lines
 
-        known = self.landmarks or self.masks
-        lungs = ("lungs",) if "lungs" in known else ("lung_right", "lung_left")
-        if not {"heart", *lungs} <= set(known):
-            return None
-        return cardiothoracic_lines(landmarks=known) if self.landmarks else cardiothoracic_lines(known)
+        return chest_lines(landmarks=self.landmarks) if self.landmarks else chest_lines(self.masks)
 
     @property
     def cardiothoracic_ratio(self) -> float | None:
@@ -180,6 +177,14 @@ class SegmentationResult(Result):
         and the usual limit of 0.5 does not hold.
         """
         return None if self.cardiothoracic_lines is None else self.cardiothoracic_lines.ratio
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Area of each organ, and of chests the cardiothoracic ratio with both widths; px without spacing."""
+        from anatozoo.metrics.measurements import cardiothoracic, sizes
+
+        areas = sizes(self.areas_px, self.spacing_mm, dims=2)
+        return areas + cardiothoracic(self.cardiothoracic_lines, self.spacing_mm)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the image and the organs with matplotlib.
@@ -206,6 +211,7 @@ class SegmentationResult(Result):
             "areas_px": self.areas_px,
             "areas_mm2": areas_mm2 and {organ: round(area, 3) for organ, area in areas_mm2.items()},
             "cardiothoracic_ratio": None if ratio is None else round(ratio, 4),
+            "measurements": [each.to_dict() for each in self.measurements],
             "landmarks": {organ: rounded(points) for organ, points in self.landmarks.items()},
             "landmarks_mm": rounded_mm,
         }

@@ -19,6 +19,7 @@ from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
@@ -199,6 +200,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
 
     one: ClassVar[str] = "image"
     done: ClassVar[tuple[str, ...]] = ("segmented", "judged")
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
@@ -245,6 +247,11 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
             return JudgedSegmentation(result, self.judge(read_grid_image(image, 2), masks))
         except AnatozooError as error:
             return JudgedSegmentation(result, None, " ".join(str(error).split()))
+
+    def measure(self, result: JudgedSegmentation) -> Sequence[Measurement]:
+        """What is measured of the segmentation, and its estimated Dice."""
+        estimated = [] if result.quality is None else result.quality.measurements
+        return [*result.result.measurements, *estimated]
 
     def lacks(self, result: JudgedSegmentation) -> str:
         """Why the quality could not be estimated."""

@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, VOLUME, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -30,6 +30,7 @@ def check_request(
     groups: bool = False,
     judged: bool = False,
     sampled: bool = False,
+    phases: bool = False,
 ) -> None:
     """Refuse what a kind of run cannot do, before anything is loaded.
 
@@ -42,6 +43,7 @@ def check_request(
         groups: whether the table is to say groups of patients.
         judged: whether the quality of the results is to be estimated.
         sampled: whether samples of the latent code are to be drawn.
+        phases: whether a table says which volumes are which phase of a heart.
 
     Raises:
         ConfigError: files are given to what registers pairs, or pairs to anything else.
@@ -64,6 +66,8 @@ def check_request(
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
     if then is not None and job.alone:
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
+    if phases and kind is not VOLUME:
+        raise OptionError("phases", f"pairs volumes of hearts; {name} takes {job.one}s.")
     if groups:
         check_groups(job.one, name)
     if judged and kind.takes == REPAIR.takes:
