@@ -151,14 +151,33 @@ class Result(ABC):
             for ending, write in self.formats.writers[name].items()
         ]
 
+    @property
+    def about(self) -> str:
+        """One line on what it lies on, such as size and spacing."""
+        from anatozoo.results.words import size_words
+
+        size = getattr(self, "size", None)
+        return "" if size is None else size_words(size, getattr(self, "spacing_mm", None))
+
+    def __repr__(self) -> str:
+        from anatozoo.results.words import lines_of
+
+        return "\n  ".join(lines_of(self))
+
+    def _repr_html_(self) -> str:
+        """Picture and measurements for notebooks."""
+        from anatozoo.results.words import html_of
+
+        return html_of(self)
+
     def _repr_png_(self) -> bytes:
-        """Picture for notebooks."""
+        """Picture for files, and for what shows no HTML."""
         from anatozoo.io.figures import figure_bytes
 
         return figure_bytes(self.plot(), self.dpi)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridResult(Result):
     """A result whose pixels or voxels lie on a grid.
 

@@ -67,7 +67,7 @@ def checked_samples(samples: Any) -> int:
     return count
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ContourResult(SegmentationResult):
     """Organs on one image by their contours, in pixels of the image as it was given.
 

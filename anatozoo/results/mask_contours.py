@@ -20,7 +20,7 @@ Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskContourResult(ContourResult):
     """Landmarks of the organs that a mask shows, in pixels of the mask, and how well they reproduce it.
 

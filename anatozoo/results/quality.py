@@ -82,7 +82,7 @@ class Judging:
     count: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QualityResult(Result):
     """Estimated quality of a segmentation: its agreement with atlas images after registration.
 

@@ -57,7 +57,7 @@ class Plausibility:
     holes: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RepairResult(LabelMap, GridResult):
     """A mask before and after the repair by a model, both on the grid of the given mask.
 

@@ -45,7 +45,7 @@ def _write_chexmask(result: SegmentationResult, path: Path) -> Path:
     return write_chexmask(path, {Path(result.image).name: row})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentationResult(Result):
     """Organs on one image, in pixels of the given image.
 

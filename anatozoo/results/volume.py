@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anatozoo.metrics.measurements import Measurement
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VolumeResult(LabelMap, Votes, GridResult):
     """Organs in a volume as a label map, on the grid of the given volume.
 

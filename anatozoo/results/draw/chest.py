@@ -73,13 +73,14 @@ def draw_lines(
 
 def plot_lines(ax: Axes, lines: CardiothoracicLines, size: tuple[int, int]) -> None:
     """Draw the same with matplotlib, in the coordinates of the source of this size (width, height)."""
+    from matplotlib.collections import LineCollection
     from matplotlib.patheffects import withStroke
 
     rim = [withStroke(linewidth=2.2, foreground=shares(_RIM))]
     for line, color in ((lines.thorax, THORAX), (lines.heart, HEART)):
-        for stroke in _strokes(line, 1.0, _TICK * max(size)):
-            xs, ys = zip(*stroke, strict=True)
-            ax.plot(xs, ys, color=shares(color), linewidth=1.0, path_effects=rim)
+        strokes = _strokes(line, 1.0, _TICK * max(size))
+        drawn = LineCollection(strokes, colors=[shares(color)], linewidths=1.0, path_effects=rim, zorder=3)
+        ax.add_collection(drawn, autolim=False)
     (x, y), below = _place(lines)
     ax.annotate(
         ratio_words(lines),
