@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from anatozoo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from anatozoo.cli.main import Command
 
 SHELLS = ("bash", "zsh", "tcsh")
 _FOLDERS = ("DIR",)
@@ -20,12 +17,12 @@ _FREE_NAMES = ("export", "publish", "landmarks")
 """Commands whose NAME is a new one, or none of a checkpoint of the zoo."""
 
 
-def script(shell: str, commands: Mapping[str, Command], forwarded: Collection[str]) -> str:
+def script(shell: str, commands: Mapping[str, Any], forwarded: Collection[str]) -> str:
     """The completion script of a shell.
 
     Args:
         shell: one of `SHELLS`.
-        commands: name -> command.
+        commands: name -> `anatozoo.cli.main.Command`.
         forwarded: commands whose options Lightning reads.
 
     Raises:

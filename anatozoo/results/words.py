@@ -6,20 +6,21 @@ import base64
 import html
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anatozoo.text import one_line, printable, some
-
-if TYPE_CHECKING:
-    from anatozoo.results.base import Result
 
 WIDTH = 110
 _MOST_ROWS = 24
 _FRAME = "border: 1px solid rgba(128, 128, 128, 0.4); padding: 2px 10px;"
 
 
-def lines_of(result: Result) -> list[str]:
-    """Kind and names, size, measurements (two lines), flags of a result, and no line without content."""
+def lines_of(result: Any) -> list[str]:
+    """Kind and names, size, measurements (two lines), flags of a result, and no line without content.
+
+    Args:
+        result: an `anatozoo.results.base.Result`.
+    """
     numbers = [each.words for each in result.measurements]
     rows = wrap("; ".join(numbers), WIDTH, max_lines=2, placeholder=" ...")
     flags = some(result.flags) if result.flags else ""
@@ -27,8 +28,12 @@ def lines_of(result: Result) -> list[str]:
     return [_cut(line) for line in (f"{type(result).__name__} {_title(result)}".strip(), *rest) if line]
 
 
-def html_of(result: Result) -> str:
-    """The picture and the measurements as HTML, in the colours of the page around it."""
+def html_of(result: Any) -> str:
+    """The picture and the measurements as HTML, in the colours of the page around it.
+
+    Args:
+        result: an `anatozoo.results.base.Result`.
+    """
     title, *_ = lines = lines_of(result)
     picture = base64.b64encode(result._repr_png_()).decode("ascii")
     numbers = result.measurements

@@ -13,7 +13,7 @@ from anatozoo.serve.files import FileTask
 from anatozoo.serve.hearts import Heart, find_hearts, functions, has_ventricle
 from anatozoo.serve.images import DIFFER
 from anatozoo.serve.inputs import Found
-from anatozoo.serve.measured import Measured
+from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor
@@ -105,7 +105,10 @@ class SegmentVolumes(VolumeTask):
             if len(parts) == 2 and own.isdisjoint(parts):
                 known[parts[0], parts[1]] = Heart(each.patient, *parts)
         found, more = functions(known.values(), measured)
-        self.notes = (*notes, *more)
+        done = (
+            f"{len(found)} heart{'s' * (len(found) != 1)} with both phases: function in {MEASUREMENTS_NAME}."
+        )
+        self.notes = (*([done] if found else []), *notes, *more)
         return found
 
 
