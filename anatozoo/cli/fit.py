@@ -1,10 +1,13 @@
-"""``anatozoo fit | validate | test``: Lightning's own command line, one fit or several in a row."""
+"""``anatozoo fit | validate | test``: Lightning's own command line, one fit or several in a row.
+
+A method may be named at once, ``anatozoo fit METHOD``, or by any of the options that tell it.
+"""
 
 import sys
 
 from anatozoo.cli.stages import fit_stages, stages_of
 from anatozoo.cli.train import in_order, run_plan
-from anatozoo.zoo.registry import METHODS, methods
+from anatozoo.zoo.registry import METHODS, find_method, methods
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,11 +17,13 @@ def main(argv: list[str] | None = None) -> int:
         AnatozooError: what the user can correct; the message says how.
     """
     given = list(sys.argv[1:] if argv is None else argv)
+    if len(given) > 1 and not given[1].startswith("-"):
+        given[1] = f"--method={find_method(given[1]).name}"
     if {"-h", "--help"} & set(given) and not _names_a_method(given):
         # Help needs a method; the first one is the example.
         given.append(f"--method={next(iter(METHODS))}")
         print(f"These are the options of {given[-1].partition('=')[2]}.")
-        print(f"--method NAME --help shows those of another method: {_others()}.\n")
+        print(f"`anatozoo {given[0]} METHOD --help` shows those of another method: {_others()}.\n")
     if stages := stages_of(given):
         fit_stages(stages)
     else:

@@ -127,7 +127,12 @@ def _dispatch(arguments: list[str]) -> int:
             close = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"did you mean {close[0]}?" if close else "see `anatozoo --help`."
             _top_parser().error(f"there is no command {name!r}; {hint}")
-        _top_parser().parse_args(arguments)
+        shell = _top_parser().parse_args(arguments).print_completion
+        if shell is not None:
+            from anatozoo.cli.completion import script
+
+            print(script(shell, COMMANDS, FORWARDED))
+            return 0
         _top_parser().error("write a command first; see `anatozoo --help`.")
     command = importlib.import_module(COMMANDS[name].module)
     if name in FORWARDED:
@@ -157,6 +162,11 @@ def _top_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        help="print what completes commands, options and names of checkpoints in this shell",
     )
     parser.add_argument("--version", action="version", version=f"anatozoo {anatozoo.__version__}")
     return parser

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _USAGE = """\
 anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
-       anatozoo predict NAME --pairs CSV --out DIR [options]"""
+       anatozoo predict NAME --pairs CSV --out DIR [options]
+       anatozoo predict NAME --phases CSV --out DIR [options]"""
 _DESCRIPTION = """\
 Run a checkpoint on one or many images. The checkpoint decides the kind of
 input:
@@ -38,7 +39,8 @@ input:
   restore    volumes with thick slices, in the formats of volumes above
   register   pairs of images, listed in the table of --pairs
 
-DIR receives the results and manifest.csv, a table with one row per input. A
+DIR receives the results, manifest.csv, a table with one row per input, and of
+segmentations and repairs measurements.csv, one row per number with its unit. A
 file that cannot be read does not stop the others. Run the same command again
 to compute only what is missing."""
 _EPILOG = """\
@@ -66,6 +68,15 @@ folder of the table):
 The moving mask is warped to the fixed image and written as NAME_mask.nii.gz.
 With a fixed mask, Dice is reported before and after registration. The column
 name gives the result files their names.
+
+hearts: measurements.csv also has ejection fraction, stroke volume and mass of
+patients with both phases. Which volume is which, ACDC's Info.cfg says beside
+NAME_frameNN.nii.gz, or a part ED or ES of two names that agree otherwise
+(p7_ED.nii.gz, p7_ES.nii.gz), or the table of --phases; it is never guessed.
+
+columns of phases.csv (all are required; paths as above):
+  patient,ed,es
+  p7,p7/phase00.nii.gz,p7/phase11.nii.gz
 
 examples:
   anatozoo predict hybridgnet-chexmask scans/ --out out
@@ -97,6 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--then", metavar="NAME", help="repair the masks with this checkpoint before they are saved"
     )
     parser.add_argument("--pairs", metavar="CSV", help="register the pairs of this table; replaces IN")
+    parser.add_argument(
+        "--phases",
+        metavar="CSV",
+        help="hearts: segment the volumes of this table, which says which is end-diastole and which "
+        "end-systole; replaces IN",
+    )
     reading = parser.add_argument_group("reading")
     add_spacing(reading, "x, y and, for volumes, z")
     reading.add_argument(
@@ -190,10 +207,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_together(args: argparse.Namespace) -> None:
     """Rules of the command line; those of runs are `check_request`'s."""
-    if args.pairs is None and not args.inputs:
-        args.usage_error("give files, folders or patterns (IN), or --pairs.")
-    if args.pairs is not None and args.inputs:
-        args.usage_error("--pairs names all images; leave IN out.")
+    tables = [option for option in ("pairs", "phases") if getattr(args, option) is not None]
+    if not tables and not args.inputs:
+        args.usage_error("give files, folders or patterns (IN), --pairs or --phases.")
+    if tables and (args.inputs or len(tables) > 1):
+        args.usage_error(f"--{tables[0]} names all images; leave IN and other tables out.")
     if args.quality is None:
         for option in ("selector", *JUDGING):
             if getattr(args, option) is not None:
@@ -202,6 +220,7 @@ def _check_together(args: argparse.Namespace) -> None:
 
 def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
     """Find the inputs, load the checkpoints and make of them what is to be run."""
+    from anatozoo.serve.hearts import read_phases
     from anatozoo.serve.options import OptionError, ReadOptions
     from anatozoo.serve.pairs import read_pairs
     from anatozoo.serve.runner import check_request, find_inputs, task_for
@@ -226,13 +245,15 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
                 sampled=args.samples is not None,
                 keep_patient=args.keep_patient,
                 uids=args.uids,
+                phases=args.phases is not None,
             )
-        inputs: Any = args.inputs
+        hearts = None if args.phases is None else read_phases(args.phases)
+        inputs: Any = args.inputs if hearts is None else [path for h in hearts for path in (h.ed, h.es)]
         if args.pairs is not None:
             inputs = read_pairs(args.pairs)
         elif kind is not None:
-            inputs = find_inputs(kind, args.inputs, args.out)
-        return task_for(
+            inputs = find_inputs(kind, inputs, args.out)
+        task = task_for(
             load_named(args.name, args.device, args.precision, args.samples),
             inputs,
             args.out,
@@ -243,6 +264,9 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             keep_patient=args.keep_patient,
             uids=args.uids,
         )
+        if hearts is not None:
+            task.set_hearts(hearts)
+        return task
     except OptionError as error:
         args.usage_error(f"--{error.option.replace('_', '-')} {error.reason}")
         raise AssertionError("argparse ends the program") from error

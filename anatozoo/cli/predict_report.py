@@ -115,6 +115,10 @@ def report(summary: RunSummary, task: Task[Any, Any, Any], *, as_json: bool, qui
         print(json.dumps(_as_json(summary, task), indent=2))
     elif not quiet:
         print(_sentence(summary, task))
+        for note in task.notes[:_MOST_REASONS]:
+            print(f"  {note}")
+        if len(task.notes) > _MOST_REASONS:
+            print(f"  and {len(task.notes) - _MOST_REASONS} more such remarks (--json has all).")
 
 
 def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
@@ -138,6 +142,8 @@ def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
         **({"then": others[0]} if others else {}),
         "out": str(summary.out),
         "manifest": str(summary.manifest),
+        **({"measurements": str(summary.measurements)} if task.measures else {}),
+        **({"notes": list(task.notes)} if task.notes else {}),
         "total": len(summary.rows),
         task.done[-1]: len(summary.rows) - failed - before - len(summary.partly),
         "already_done": before,

@@ -62,11 +62,16 @@ def shipped_config(name: str) -> str:
     path = METHODS_FOLDER / method / "configs" / rest
     if rest and path.is_file():
         return str(path)
-    found = (path.relative_to(METHODS_FOLDER).parts for path in METHODS_FOLDER.glob("*/configs/**/*.yaml"))
-    shipped = sorted("/".join([method, *rest]) for method, _, *rest in found)
     raise ConfigError(
-        f"--config {name}: no such file, and no shipped configuration; those are {', '.join(shipped)}."
+        f"--config {name}: no such file, and no shipped configuration; those are "
+        f"{', '.join(shipped_configs())}."
     )
+
+
+def shipped_configs() -> list[str]:
+    """Names of all shipped configurations, such as ``hybridgnet/jsrt.yaml``, sorted."""
+    found = (path.relative_to(METHODS_FOLDER).parts for path in METHODS_FOLDER.glob("*/configs/**/*.yaml"))
+    return sorted("/".join([method, *rest]) for method, _, *rest in found)
 
 
 def with_bases(name: str) -> list[str]:

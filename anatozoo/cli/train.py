@@ -149,6 +149,8 @@ class ZooCLI(LightningCLI):
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse `args` alone; Lightning warns where the process has arguments of its own, as notebooks do."""
+        for name, command in self._subcommand_parsers.items():
+            _own_settings_first(command, f"anatozoo {name} [METHOD] [--config CONFIG ...] [options]")
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -160,6 +162,18 @@ class ZooCLI(LightningCLI):
             state = read_tensors(self.weights / WEIGHTS)
             own = self.model.state_dict()
             self.model.load_state_dict({k: v.to(own[k].dtype) if k in own else v for k, v in state.items()})
+
+
+def _own_settings_first(parser: Any, usage: str) -> None:
+    """Let the help of a command begin with the settings of model and data; Lightning's are hundreds.
+
+    Args:
+        parser: of the command.
+        usage: its usage, in place of a list of all options.
+    """
+    parser.usage = usage
+    own = [parser.groups[name] for name in ("model", "data") if name in parser.groups]
+    parser._action_groups = own + [group for group in parser._action_groups if group not in own]
 
 
 def savers_of(trainer: L.Trainer) -> list[ModelCheckpoint]:

@@ -40,6 +40,7 @@ _MASKS = (*VOLUMES, *PICTURES, ".npy")
 _NO_ORGANS = (*IMAGE_FOLDERS, "imagestr", "imagests")
 _BESIDE_RESULTS = (
     "manifest.csv",
+    "measurements.csv",
     "_overlay.png",
     "_label_map.png",
     "_label_map.nii.gz",

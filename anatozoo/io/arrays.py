@@ -44,8 +44,8 @@ def is_a(x: Any, package: str, name: str) -> bool:
 def unreadable(x: Any) -> ImageError:
     """What to say of an object that holds no image."""
     return ImageError(
-        f"an image cannot be read from {type(x).__name__}; give a path, a numpy array, a torch tensor, a PIL "
-        "image or a SimpleITK image."
+        f"an image cannot be read from {type(x).__name__}; give a path, bytes, a binary file object, a "
+        "pydicom data set, a numpy array, a torch tensor, a PIL image or a SimpleITK image."
     )
 
 

@@ -18,6 +18,7 @@ from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.intensity import Range, full_scale
+from anatozoo.io.memory import on_disk
 
 if TYPE_CHECKING:
     from anatozoo.io.dicom_source import DicomSource
@@ -34,7 +35,7 @@ class Image:
     Attributes:
         pixels: ``(H, W)`` float32, finite, bone white and air dark, in the units of the source.
         spacing_mm: ``(x, y)`` millimetres per pixel, ``None`` where unknown.
-        name: the file name without its suffix, or ``"array"``.
+        name: the file name without its suffix, what `anatozoo.io.memory` calls it, or ``"array"``.
         source: the path as given, ``None`` for an image from memory.
         metadata: JSON values; for DICOM a few attributes that identify nobody, under their DICOM keywords,
             with `PatientAge` in years.
@@ -77,7 +78,8 @@ def read_image(
 
     Args:
         x: a path to PNG, JPEG, TIFF, BMP, JPEG 2000, WebP, PGM, DICOM, NIfTI, MetaImage or NRRD, told apart
-            by content; or an array, torch tensor, PIL or SimpleITK image of shape ``(H, W)``,
+            by content; bytes, a binary file object (read from where it stands) or a pydicom data set with
+            one of these; or an array, torch tensor, PIL or SimpleITK image of shape ``(H, W)``,
             ``(H, W, 1|3|4)`` or ``(1|3, H, W)``; or an `Image`, which is returned as it is.
             Colour becomes luminance (Rec. 601) and is flagged; an alpha channel is dropped.
         spacing_mm: ``(x, y)`` millimetres per pixel, in place of what the source says. The dpi of picture
@@ -97,6 +99,12 @@ def read_image(
         if invert is not None:
             raise ImageError(f"{x.name!r} is already read; give invert where the file is read.")
         return x if spacing_mm is None else replace(x, spacing_mm=_checked_spacing(spacing_mm))
+    with on_disk(x) as (given, called):
+        if called is not None:
+            found = read_image(
+                given, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
+            )
+            return replace(found, name=called, source=None)
     if isinstance(x, (str, os.PathLike)):
         path = Path(os.fsdecode(x))
         name, source, label = stem_of(path), str(path), repr(str(path))

@@ -15,6 +15,7 @@ from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, edge_values, soft_words
 from anatozoo.io.limits import MAX_VOXELS
+from anatozoo.io.memory import input_name, memory_name
 from anatozoo.io.raw import read_raw
 from anatozoo.organs import PAIRS
 
@@ -62,8 +63,8 @@ def read_mask(
     """Read a mask and bring its labels into the order of a model's organs.
 
     Args:
-        x: path, array, tensor, PIL or SimpleITK image, a result with organs and masks, or a `MaskInput`. As
-            numbers it is one of
+        x: path, bytes, binary file object, array, tensor, PIL or SimpleITK image, a result with organs and
+            masks, or a `MaskInput`. As numbers it is one of
 
             * a label map, (H, W) or (D, H, W): whole numbers, or numbers within 0.001 of whole ones. For a
               model of one organ also booleans, 0 and 255, or the organ's probability in [0, 1];
@@ -87,12 +88,9 @@ def read_mask(
         planes = None
     else:
         label, values, known = read_raw(x)
-        name = os.fspath(x) if isinstance(x, str | os.PathLike) else "array"
-        what = (
-            f"the mask {Path(name).name!r}"
-            if isinstance(x, str | os.PathLike)
-            else label.replace("image", "mask")
-        )
+        is_file = isinstance(x, str | os.PathLike) or memory_name(x) is not None
+        name = input_name(x) if is_file else "array"
+        what = f"the mask {Path(name).name!r}" if is_file else label.replace("image", "mask")
         values = np.asarray(values)
         check_kind(values, what, dims)
         table = _value_table(classes, organs, what)

@@ -17,6 +17,7 @@ from anatozoo.io.annotations import Entry
 from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import WHITE, LabelCodes, check_known, white_words
 from anatozoo.io.masks import MIN_SIDE, NEAR_WHOLE, Classes, check_kind
+from anatozoo.io.memory import memory_name
 from anatozoo.io.raw import read_raw
 from anatozoo.organs import PAIRS, parts_of, with_pairs
 
@@ -49,8 +50,9 @@ def read_organ_masks(
     """Read the masks of one image.
 
     Args:
-        x: path, array, tensor, PIL or SimpleITK image, a result with masks, or `OrganMasks`. As numbers it
-            is a label map (H, W), or one plane of 0 and 1 (or 255) per organ, first axis; planes may overlap.
+        x: path, bytes, binary file object, array, tensor, PIL or SimpleITK image, a result with masks, or
+            `OrganMasks`. As numbers it is a label map (H, W), or one plane of 0 and 1 (or 255) per organ,
+            first axis; planes may overlap.
         organs: those that the model knows.
         classes: names of the labels 1, 2, ..., or value -> name, of the planes in order; ``"lungs"`` and
             ``"clavicles"`` are both sides in one. None takes `organs`. Of results, their own names count.
@@ -71,10 +73,11 @@ def read_organ_masks(
         found = OrganMasks(dict(x.masks), grid, str(getattr(x, "image", "result")))
     else:
         label, values, known = read_raw(x)
-        what = label.replace("image", "mask")
+        what = label if memory_name(x) else label.replace("image", "mask")
         masks = _of_values(np.asarray(values), organs, classes, what)
         size = next(iter(masks.values())).shape[::-1]
-        found = OrganMasks(masks, known if known is not None and known.size == size else Grid(size))
+        grid = known if known is not None and known.size == size else Grid(size)
+        found = OrganMasks(masks, grid, memory_name(x) or "array")
     return checked(found, organs, spacing_mm)
 
 

@@ -14,6 +14,7 @@ from anatozoo.io.arrays import array_of_tensor, is_a, unreadable
 from anatozoo.io.decoded import check_largest
 from anatozoo.io.files import damaged, is_dicom
 from anatozoo.io.grid import Grid, grid_of_itk
+from anatozoo.io.memory import on_disk
 from anatozoo.io.untrusted import open_regular
 
 if TYPE_CHECKING:
@@ -44,10 +45,17 @@ def read_raw(x: Any) -> tuple[str, Any, Grid | None]:
     """Name, values as stored and, where it is known, the grid of anything."""
     import PIL.Image
 
+    with on_disk(x) as (given, name):
+        if name is not None:
+            return repr(name), *read_raw(given)[1:]
     if isinstance(x, str | os.PathLike):
         path = Path(os.fsdecode(x))
         if _is_volume_path(path):
             return _read_volume_file(path)
+        if is_dicom(path):
+            raise ImageError(
+                f"{str(path)!r} is DICOM, which label maps are not read from; save it as PNG or NIfTI."
+            )
         return repr(str(path)), _read_picture_values(path), None
     if is_a(x, "SimpleITK", "Image"):
         import SimpleITK as sitk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from anatozoo.errors import ImageError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import Grid, GridImage
+from anatozoo.io.memory import on_disk
 from anatozoo.io.orientation import Orientation, coarsest_axis
 from anatozoo.io.raw import place_2d, read_raw, read_raw_volume
 
@@ -34,7 +36,9 @@ def read_grid_image(
 
     Args:
         x: in 2-D whatever `anatozoo.io.images.read_image` takes; in 3-D a path to NIfTI, MetaImage or NRRD,
-            the folder of a DICOM series, a SimpleITK image, an array or tensor (D, H, W); or a `GridImage`.
+            the folder of a DICOM series, bytes or a binary file object with one of these files, a pydicom
+            data set or the list of those of one series, a SimpleITK image, an array or tensor (D, H, W); or a
+            `GridImage`.
         dims: 2 or 3, what is wanted.
         spacing_mm: one number or (x, y[, z]), in place of what the source says.
         invert: as for `read_image`; 2-D only.
@@ -57,6 +61,12 @@ def read_grid_image(
             )
         _check_values(image)
         return image if spacing_mm is None else image.with_spacing(spacing_mm)
+    with on_disk(x) as (path, name):
+        if name is not None:
+            image = read_grid_image(
+                path, dims, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
+            )
+            return replace(image, name=name, source=None)
     # Volumes need nothing of what reads radiographs.
     from anatozoo.io.images import read_image
 
@@ -73,9 +83,10 @@ def read_stack(
     """Read a volume with its place in space.
 
     Args:
-        x: path to NIfTI, MetaImage or NRRD; folder of one DICOM series, or a DICOM file; SimpleITK image;
-            array or tensor (D, H, W), or (H, W) for a single slice, which is flagged ``"single_slice"``; or
-            a `GridImage`.
+        x: path to NIfTI, MetaImage or NRRD; folder of one DICOM series, or a DICOM file; bytes or a binary
+            file object with one of these files; pydicom data set, or a list of those of one series; SimpleITK
+            image; array or tensor (D, H, W), or (H, W) for a single slice, which is flagged
+            ``"single_slice"``; or a `GridImage`.
         spacing_mm: one number or (x, y, z), in place of what the source says.
         slices: whether it is a stack of slices. They come first, unless spacing or directions tell across
             which axis they lie.
@@ -110,7 +121,8 @@ def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
 
     Args:
         x: a path to a PNG or other picture (2-D; palette pictures give their indices), NIfTI, MetaImage or
-            NRRD; or an array, tensor, PIL or SimpleITK image of integers or booleans.
+            NRRD; bytes or a binary file object with one of these; or an array, tensor, PIL or SimpleITK image
+            of integers or booleans.
         dims: 2 or 3, what is wanted.
 
     Returns:
@@ -142,6 +154,9 @@ def _of_dims(image: GridImage, dims: int) -> GridImage:
 
 def _read_volume(x: Any, *, one_slice: bool = False) -> GridImage:
     """A volume, values as stored; a single slice (H, W) as a volume of one, where that may be."""
+    with on_disk(x, series=True) as (path, called):
+        if called is not None:
+            return replace(_read_volume(path, one_slice=one_slice), name=called, source=None)
     name, values, grid, flags, dicom = read_raw_volume(x)
     values = np.asarray(values)
     if values.ndim == 2 and one_slice:
@@ -167,7 +182,9 @@ def _name_of(source: str | None) -> str:
 
 
 def _label(image: GridImage) -> str:
-    return repr(image.source) if image.source else "the volume"
+    if image.source or image.name != "array":
+        return repr(image.source or image.name)
+    return "the volume"
 
 
 def _dims_words(name: str, values: npt.NDArray[Any], dims: int, what: str) -> str:

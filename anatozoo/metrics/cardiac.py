@@ -1,10 +1,12 @@
 """Function of the heart from the label maps of end-diastole and end-systole."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.grid import Grid
+from anatozoo.metrics.measurements import Measurement
 
 MYOCARDIAL_DENSITY = 1.05
 """Grams per millilitre."""
@@ -64,6 +66,23 @@ class CardiacFunction:
     myocardial_mass_g: float | None
     flags: tuple[str, ...] = ()
 
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Volumes, stroke volume and ejection fraction of each ventricle, and the mass, where known."""
+        found = [
+            Measurement(name, ventricle, value, unit)
+            for ventricle, v in self.ventricles.items()
+            for name, value, unit in (
+                ("end_diastolic_volume", v.end_diastolic_ml, "ml"),
+                ("end_systolic_volume", v.end_systolic_ml, "ml"),
+                ("stroke_volume", v.stroke_ml, "ml"),
+                ("ejection_fraction", v.ejection_percent, "%"),
+            )
+            if value is not None
+        ]
+        mass = self.myocardial_mass_g
+        return found + ([] if mass is None else [Measurement("mass", "myocardium", mass, "g")])
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values, rounded to what can be measured."""
 
@@ -104,19 +123,37 @@ def cardiac_function(end_diastole: Segmented, end_systole: Segmented) -> Cardiac
             raise GeometryError("without spacings, both phases need slices of the same size in pixels.")
     elif None in spacings:
         raise GeometryError("the spacing of one phase is unknown and that of the other is known; give both.")
-    before, after = end_diastole.voxels, end_systole.voxels
+    volumes = [phase.volumes_ml for phase in (end_diastole, end_systole)]
+    if volumes[0] is not None and volumes[1] is not None:
+        return function_of_volumes(*volumes)
+    voxels = [{name: float(n) for name, n in phase.voxels.items()} for phase in (end_diastole, end_systole)]
+    return _function(*voxels, in_ml=False)
+
+
+def function_of_volumes(
+    end_diastole: Mapping[str, float], end_systole: Mapping[str, float]
+) -> CardiacFunction:
+    """The same as `cardiac_function`, of volumes by organ in millilitres.
+
+    Raises:
+        DataError: no ventricle was found at end-diastole.
+    """
+    return _function(end_diastole, end_systole, in_ml=True)
+
+
+def _function(before: Mapping[str, float], after: Mapping[str, float], *, in_ml: bool) -> CardiacFunction:
     found = [name for name in VENTRICLES if before.get(name) and name in after]
     if not found:
         raise DataError("no ventricle was found at end-diastole; look at the result's plot.")
-    volumes = [phase.volumes_ml for phase in (end_diastole, end_systole)]
     ventricles, flags = {}, []
     for name in found:
-        ed, es = (float(v[name]) if v is not None else None for v in volumes)
-        share = after[name] / before[name] if ed is None or es is None else es / ed
-        ventricles[name] = Ventricle(ed, es, 100 * (1 - share))
+        ed, es = before[name], after[name]
+        share = es / ed
+        ventricles[name] = Ventricle(ed if in_ml else None, es if in_ml else None, 100 * (1 - share))
         if share > 1:
             flags.append(f"negative_ejection_{name}")
-    return CardiacFunction(ventricles, myocardial_mass_g(end_diastole), tuple(flags))
+    muscle = before.get("myocardium") if in_ml else None
+    return CardiacFunction(ventricles, MYOCARDIAL_DENSITY * muscle if muscle else None, tuple(flags))
 
 
 def myocardial_mass_g(result: Segmented) -> float | None:

@@ -54,6 +54,7 @@ from anatozoo.metrics.overlap import (
 from anatozoo.metrics.plausibility import (
     area_ratio,
     border_px,
+    cardiothoracic_lines,
     cardiothoracic_ratio,
     centroid,
     components,
@@ -96,6 +97,7 @@ __all__ = [
     "assd_px",
     "border_px",
     "brier",
+    "cardiothoracic_lines",
     "cardiothoracic_ratio",
     "centroid",
     "components",

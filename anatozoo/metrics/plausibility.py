@@ -9,7 +9,8 @@ themselves are in `anatozoo.metrics.contours`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from anatozoo.io.annotation import shown_box
 from anatozoo.metrics.surface import Mask, Spacing, as_array, as_mask, axis_spacing
 
 Masks = Mapping[str, npt.ArrayLike]
+Line = tuple[tuple[float, float], tuple[float, float]]
 
 RELATIONS = {"left of": (-1, -1), "right of": (-1, 1), "above": (-2, -1), "below": (-2, 1)}
 """Relation -> axis of the array, and the sign of (organ - other) along it; as seen in the picture."""
@@ -229,6 +231,77 @@ def area_ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return above / below if below else float("nan")
 
 
+@dataclass(frozen=True)
+class CardiothoracicLines:
+    """The two widths that the cardiothoracic ratio compares, as horizontal lines for pictures.
+
+    A line runs between the outermost points, at the height midway between them.
+
+    Attributes:
+        heart: left and right end, (x, y) each, in pixels; pixel centres are whole numbers.
+        thorax: the same of both lungs together.
+    """
+
+    heart: Line
+    thorax: Line
+
+    @property
+    def widths_px(self) -> tuple[float, float]:
+        """Width of the heart and of the thorax in pixels."""
+        return self.heart[1][0] - self.heart[0][0], self.thorax[1][0] - self.thorax[0][0]
+
+    @property
+    def ratio(self) -> float:
+        """Width of the heart over width of the thorax."""
+        heart, thorax = self.widths_px
+        return heart / thorax
+
+
+def cardiothoracic_lines(
+    masks: Masks | None = None, *, landmarks: Mapping[str, npt.ArrayLike] | None = None
+) -> CardiothoracicLines | None:
+    """The outermost points of the heart and of the lungs, whose distances along x the ratio compares.
+
+    Args:
+        masks: organ -> mask (H, W); ``heart``, and ``lungs`` or ``lung_right`` and ``lung_left``. Widths run
+            between the centres of the outermost pixels.
+        landmarks: organ -> (N, 2) pixels (x, y), in place of masks.
+
+    Returns:
+        The two lines; None where the heart or a lung is empty, or the thorax has no width.
+
+    Raises:
+        ConfigError: both masks and landmarks are given, or neither.
+        DataError: an organ is not given.
+        GeometryError: the masks differ in shape, are not 2-D, or landmarks are not (N, 2) and finite.
+    """
+    if (masks is None) == (landmarks is None):
+        raise ConfigError("the cardiothoracic ratio takes masks or landmarks, one of the two.")
+    given: Masks = masks if masks is not None else landmarks or {}
+    lungs = ["lungs"] if "lungs" in given else ["lung_right", "lung_left"]
+    absent = [organ for organ in ("heart", *lungs) if organ not in given]
+    if absent:
+        raise DataError(f"the cardiothoracic ratio needs {absent[0]}; given are {', '.join(given)}.")
+    organs = [given[organ] for organ in ("heart", *lungs)]
+    if masks is not None:
+        points = [_side_pixels(mask) for mask in _same_shape(*organs, dims=(2,))]
+    else:
+        points = [_points(each) for each in organs]
+    if not all(len(each) for each in points):
+        return None
+    lines = CardiothoracicLines(_line(points[0]), _line(np.concatenate(points[1:])))
+    return lines if lines.widths_px[1] > 0 else None
+
+
+def chest_lines(
+    masks: Masks | None = None, *, landmarks: Mapping[str, npt.ArrayLike] | None = None
+) -> CardiothoracicLines | None:
+    """`cardiothoracic_lines` of any organs; None where the heart or a lung is not among them either."""
+    given = masks if masks is not None else landmarks or {}
+    lungs = {"lungs"} if "lungs" in given else {"lung_right", "lung_left"}
+    return cardiothoracic_lines(masks, landmarks=landmarks) if {"heart", *lungs} <= set(given) else None
+
+
 def cardiothoracic_ratio(
     masks: Masks | None = None, *, landmarks: Mapping[str, npt.ArrayLike] | None = None
 ) -> float:
@@ -237,35 +310,31 @@ def cardiothoracic_ratio(
     On supine and anteroposterior images the heart is magnified, and the usual limit of 0.5 does not hold.
 
     Args:
-        masks: organ -> mask (H, W); ``heart``, and ``lungs`` or ``lung_right`` and ``lung_left``. Widths run
-            between the centres of the outermost pixels.
-        landmarks: organ -> (N, 2) pixels (x, y), in place of masks.
+        masks: see `cardiothoracic_lines`, which also says where the widths lie.
+        landmarks: see there.
 
     Returns:
         The ratio; NaN where the heart or a lung is empty, or the thorax has no width.
 
     Raises:
-        ConfigError: both masks and landmarks are given, or neither.
-        DataError: an organ is not given.
-        GeometryError: the masks differ in shape, are not 2-D, or landmarks are not (N, 2) and finite.
+        ConfigError, DataError, GeometryError: see `cardiothoracic_lines`.
     """
-    if (masks is None) == (landmarks is None):
-        raise ConfigError("cardiothoracic_ratio takes masks or landmarks, one of the two.")
-    given: Masks = masks if masks is not None else landmarks or {}
-    lungs = ["lungs"] if "lungs" in given else ["lung_right", "lung_left"]
-    absent = [organ for organ in ("heart", *lungs) if organ not in given]
-    if absent:
-        raise DataError(f"the cardiothoracic ratio needs {absent[0]}; given are {', '.join(given)}.")
-    organs = [given[organ] for organ in ("heart", *lungs)]
-    columns: list[npt.NDArray[Any]]
-    if masks is not None:
-        columns = [np.flatnonzero(mask.any(0)) for mask in _same_shape(*organs, dims=(2,))]
-    else:
-        columns = [_points(points)[:, 0] for points in organs]
-    if not all(len(x) for x in columns):
-        return float("nan")
-    thorax = float(np.ptp(np.concatenate(columns[1:])))
-    return float(np.ptp(columns[0])) / thorax if thorax > 0 else float("nan")
+    lines = cardiothoracic_lines(masks, landmarks=landmarks)
+    return float("nan") if lines is None else lines.ratio
+
+
+def _side_pixels(mask: Mask) -> npt.NDArray[np.float64]:
+    """The pixels (x, y) in the first and in the last column of a mask; (0, 2) where it is empty."""
+    columns = np.flatnonzero(mask.any(0))[[0, -1]] if mask.any() else np.zeros(0, int)
+    sides = [(x, y) for x in columns for y in np.flatnonzero(mask[:, x])]
+    return np.array(sides, np.float64).reshape(-1, 2)
+
+
+def _line(points: npt.NDArray[np.float64]) -> Line:
+    """From the leftmost to the rightmost of points (N, 2); several at one side count by their mean height."""
+    ends = (points[:, 0].min(), points[:, 0].max())
+    height = float(np.mean([points[points[:, 0] == x, 1].mean() for x in ends]))
+    return (float(ends[0]), height), (float(ends[1]), height)
 
 
 def _mask(mask: npt.ArrayLike, dims: tuple[int, ...] = (2, 3)) -> Mask:

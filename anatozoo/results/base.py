@@ -19,8 +19,8 @@ from anatozoo.io.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from anatozoo.io.dicom_out.codes import Measure
     from anatozoo.io.dicom_source import DicomSource
+    from anatozoo.metrics.measurements import Measurement
     from anatozoo.results.shares import Shares
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -83,7 +83,7 @@ class Result(ABC):
         flags: remarks of reader and model, each once; empty is good.
         dicom: the DICOM instances that the image was read from, which DICOM files of the result refer to;
             None of anything else. The JSON has their UIDs if its `show_uids` says so.
-        measured: what else was measured, as estimated quality, for DICOM reports.
+        measured: what else was measured, as estimated quality or the function of a heart, for DICOM reports.
         shares: of samples and ensembles, gives how probable each organ is at each pixel, see
             `anatozoo.results.shares`; else None.
     """
@@ -94,7 +94,7 @@ class Result(ABC):
 
     flags: tuple[str, ...] = field(default=(), kw_only=True)
     dicom: DicomSource | None = field(default=None, repr=False, kw_only=True)
-    measured: tuple[Measure, ...] = field(default=(), repr=False, kw_only=True)
+    measured: tuple[Measurement, ...] = field(default=(), repr=False, kw_only=True)
     shares: Shares | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -108,14 +108,19 @@ class Result(ABC):
     @property
     def stem(self) -> str:
         """Default start of its file names: the name of the image without suffix."""
-        from anatozoo.io.files import stem_of
+        from anatozoo.io.files import without_suffix
 
-        return stem_of(Path(getattr(self, "image", "")))
+        return without_suffix(Path(getattr(self, "image", "")).name)
 
     @property
     def default_formats(self) -> tuple[str, ...]:
         """Default formats of `save`."""
         return self.formats.default
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """What is measured of it, with units; empty for kinds of results of which nothing is."""
+        return []
 
     @abstractmethod
     def plot(self) -> Figure:
@@ -158,14 +163,33 @@ class Result(ABC):
             for ending, write in self.formats.writers[name].items()
         ]
 
+    @property
+    def about(self) -> str:
+        """One line on what it lies on, such as size and spacing."""
+        from anatozoo.results.words import size_words
+
+        size = getattr(self, "size", None)
+        return "" if size is None else size_words(size, getattr(self, "spacing_mm", None))
+
+    def __repr__(self) -> str:
+        from anatozoo.results.words import lines_of
+
+        return "\n  ".join(lines_of(self))
+
+    def _repr_html_(self) -> str:
+        """Picture and measurements for notebooks."""
+        from anatozoo.results.words import html_of
+
+        return html_of(self)
+
     def _repr_png_(self) -> bytes:
-        """Picture for notebooks."""
+        """Picture for files, and for what shows no HTML."""
         from anatozoo.io.figures import figure_bytes
 
         return figure_bytes(self.plot(), self.dpi)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridResult(Result):
     """A result whose pixels or voxels lie on a grid.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from anatozoo.results.base import Formats, read_only, write_label_map
 from anatozoo.results.dicom_files import with_probability
 from anatozoo.results.labels import Labels, checked_labels
 from anatozoo.results.segmentation import Outlines, SegmentationResult
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.measurements import Measurement
 
 Bands = dict[str, npt.NDArray[np.float64]]
 MOST_SAMPLES = 1000
@@ -65,7 +68,7 @@ def checked_samples(samples: Any) -> int:
     return count
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ContourResult(SegmentationResult):
     """Organs on one image by their contours, in pixels of the image as it was given.
 
@@ -143,6 +146,16 @@ class ContourResult(SegmentationResult):
     def sigma_px(self) -> float | None:
         """Mean of `sigma` over all landmarks, x and y: one number for the image; None without samples."""
         return None if self.sigma is None else float(np.concatenate(list(self.sigma.values())).mean())
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """What `SegmentationResult.measurements` says; with samples also each organ's mean `sigma`."""
+        from anatozoo.metrics.measurements import Measurement
+
+        sigma, unit = (self.sigma, "px") if self.sigma_mm is None else (self.sigma_mm, "mm")
+        means = {organ: float(values.mean()) for organ, values in (sigma or {}).items()}
+        found = [Measurement("sigma", organ, value, unit) for organ, value in means.items()]
+        return super().measurements + found
 
     @cached_property
     def mask(self) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,9 @@ from anatozoo.errors import GeometryError
 from anatozoo.results.base import Formats, Writer
 
 if TYPE_CHECKING:
-    from anatozoo.io.dicom_out.codes import Measure
     from anatozoo.io.dicom_out.gsps import Layer
     from anatozoo.io.dicom_out.reference import Reference
     from anatozoo.io.dicom_out.stamp import Maker
-    from anatozoo.metrics.cardiac import CardiacFunction
-    from anatozoo.results.quality import QualityResult
 
 _CTR_COLOR = (255, 255, 255)
 DICOM_FORMATS = ("dicomseg", "dicomprob", "rtstruct", "sr", "gsps")
@@ -93,7 +89,8 @@ def write_sr(result: Any, path: Path) -> Path:
     from anatozoo.io.writers import write_bytes
 
     reference, maker = _referred(result)
-    return write_bytes(path, report(reference, maker, tuple(result.organs), measures_of(result)))
+    found = [*result.measurements, *result.measured]
+    return write_bytes(path, report(reference, maker, tuple(result.organs), found))
 
 
 def write_gsps(result: Any, path: Path) -> Path:
@@ -103,85 +100,6 @@ def write_gsps(result: Any, path: Path) -> Path:
 
     reference, maker = _referred(result)
     return write_bytes(path, presentation(reference, maker, _layers(result)))
-
-
-def measures_of(result: Any) -> list[Measure]:
-    """Sizes of the organs, the cardiothoracic ratio and what else the result was told, `measured`."""
-    from anatozoo.io.dicom_out import codes
-
-    is_volume = result.mask.ndim == 3
-    name = codes.VOLUME if is_volume else codes.AREA
-    size, unit = 1.0, codes.VOXELS if is_volume else codes.PIXELS
-    if result.spacing_mm is not None:
-        size = math.prod(result.spacing_mm) / (1000 if is_volume else 1)
-        unit = codes.ML if is_volume else codes.MM2
-    found = [
-        codes.Measure(name, round(np.count_nonzero(mask) * size, 3), unit, organ)
-        for organ, mask in result.masks.items()
-    ]
-    ratio = getattr(result, "cardiothoracic_ratio", None)
-    if ratio is not None:
-        found.append(codes.Measure(codes.CTR, round(ratio, 4), codes.RATIO))
-        if result.spacing_mm is not None:
-            for what, line in zip((codes.HEART_WIDTH, codes.THORAX_WIDTH), widths(result), strict=True):
-                width = float(np.ptp(line[:, 0])) * result.spacing_mm[0]
-                found.append(codes.Measure(what, round(width, 2), codes.MM))
-    return [*found, *result.measured]
-
-
-def quality_measures(quality: QualityResult) -> tuple[Measure, ...]:
-    """The estimated Dice of each organ, with its interval where the atlas is calibrated."""
-    from anatozoo.io.dicom_out import codes
-
-    found = []
-    for organ in quality.organs:
-        calibrated = quality.intervals.get(organ)
-        if calibrated is None:
-            values = {codes.ESTIMATED_DICE: quality.best("dice", organ)}
-        else:
-            values = {
-                codes.ESTIMATED_DICE: calibrated.dice,
-                codes.DICE_LOW: calibrated.dice_low,
-                codes.DICE_HIGH: calibrated.dice_high,
-            }
-        found += [codes.Measure(name, round(value, 4), codes.RATIO, organ) for name, value in values.items()]
-    return tuple(each for each in found if math.isfinite(each.value))
-
-
-def function_measures(function: CardiacFunction) -> tuple[Measure, ...]:
-    """Volumes, ejection fractions and myocardial mass of a heart, for `measured` of either phase's result."""
-    from anatozoo.io.dicom_out import codes
-
-    found = []
-    for name, ventricle in function.ventricles.items():
-        for code, value, unit in (
-            (codes.END_DIASTOLE[name], ventricle.end_diastolic_ml, codes.ML),
-            (codes.END_SYSTOLE[name], ventricle.end_systolic_ml, codes.ML),
-            (codes.EJECTION[name], ventricle.ejection_percent, codes.PERCENT),
-        ):
-            if value is not None:
-                found.append(codes.Measure(code, round(value, 2), unit, name))
-    if function.myocardial_mass_g is not None:
-        mass = round(function.myocardial_mass_g, 2)
-        found.append(codes.Measure(codes.MASS, mass, codes.GRAM, "myocardium"))
-    return tuple(found)
-
-
-def widths(result: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Two horizontal lines (2, 2), as long as heart and thorax are wide, of a result with a ratio of both.
-
-    Each runs from the column of the outermost point on one side to that of the other, half-way between both
-    in height.
-    """
-    outlines = result.outlines()
-    lungs = [outlines[organ] for organ in ("lungs", "lung_right", "lung_left") if organ in outlines]
-    both = []
-    for lines in (outlines["heart"], [line for each in lungs for line in each]):
-        points = np.concatenate(lines)
-        first, last = points[points[:, 0].argmin()], points[points[:, 0].argmax()]
-        height = (first[1] + last[1]) / 2
-        both.append(np.array([[first[0], height], [last[0], height]]))
-    return both[0], both[1]
 
 
 def _layers(result: Any) -> list[Layer]:
@@ -197,10 +115,11 @@ def _layers(result: Any) -> list[Layer]:
     if not hasattr(result, "outlines"):
         return [Layer(organ, colors[organ], [mask_outlines(mask)]) for organ, mask in result.masks.items()]
     layers = [Layer(organ, colors[organ], [lines]) for organ, lines in result.outlines().items()]
-    ratio = getattr(result, "cardiothoracic_ratio", None)
-    if ratio is None:
+    lines = getattr(result, "cardiothoracic_lines", None)
+    if lines is None:
         return layers
-    return [*layers, Layer("CTR", _CTR_COLOR, [list(widths(result))], closed=False, text=f"CTR {ratio:.3f}")]
+    both = [np.asarray(lines.heart), np.asarray(lines.thorax)]
+    return [*layers, Layer("CTR", _CTR_COLOR, [both], closed=False, text=f"CTR {lines.ratio:.3f}")]
 
 
 SEG: dict[str, Writer] = {"_seg.dcm": write_seg}

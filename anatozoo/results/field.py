@@ -35,7 +35,7 @@ def _write_warped(result: RegistrationResult, path: Path) -> Path:
     return write_itk(path, itk_image(result.warped, result.fixed_grid), units_known=result.is_metric)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegistrationResult(Result):
     """A field that maps positions of the fixed image to positions of the moving one.
 
@@ -114,6 +114,13 @@ class RegistrationResult(Result):
         from anatozoo.io.files import stem_of
 
         return "_to_".join(stem_of(Path(name)) or "array" for name in (self.moving, self.fixed))
+
+    @property
+    def about(self) -> str:
+        """Size and spacing of the fixed image."""
+        from anatozoo.results.words import size_words
+
+        return size_words(self.fixed_grid.size, self.fixed_grid.spacing_mm)
 
     @property
     def dims(self) -> int:

@@ -45,7 +45,7 @@ class LabelMap:
         return {organ: read_only(self.mask == value) for organ, value in self.labels.items()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelResult(LabelMap, Votes, SegmentationResult):
     """Organs on one image as a label map, on the grid of the given image.
 

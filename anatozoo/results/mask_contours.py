@@ -20,7 +20,7 @@ Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskContourResult(ContourResult):
     """Landmarks of the organs that a mask shows, in pixels of the mask, and how well they reproduce it.
 
@@ -50,13 +50,6 @@ class MaskContourResult(ContourResult):
         for organ, drawn in self.masks.items():
             labels[drawn] = self.labels[organ]
         return read_only(labels)
-
-    @property
-    def cardiothoracic_ratio(self) -> float | None:
-        """Width of the heart over width of the thorax; None without a heart or one of the lungs."""
-        if not {"heart", "lung_right", "lung_left"} <= set(self.landmarks):
-            return None
-        return super().cardiothoracic_ratio
 
     @cached_property
     def reproduced(self) -> dict[str, tuple[Mask, Mask]]:

@@ -15,6 +15,8 @@ from anatozoo.results.base import Formats, Names, Result, write_json, write_pict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
+
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Estimated metrics, and the function that gives the best of several values."""
 CALIBRATED = ("dice_rca_calibrated", "dice_low", "dice_high")
@@ -80,7 +82,7 @@ class Judging:
     count: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QualityResult(Result):
     """Estimated quality of a segmentation: its agreement with atlas images after registration.
 
@@ -177,6 +179,23 @@ class QualityResult(Result):
             values = (found.dice, found.dice_low, found.dice_high)
             columns |= {f"{name}/{organ}": value for name, value in zip(CALIBRATED, values, strict=True)}
         return columns
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Estimated Dice of each organ: the best, or calibrated with its interval where there is one."""
+        from anatozoo.metrics.measurements import Measurement
+
+        found = []
+        for organ in self.organs:
+            if organ in self.intervals:
+                each = self.intervals[organ]
+                values = {"": each.dice, "_low": each.dice_low, "_high": each.dice_high}
+            elif f"dice/{organ}" in self.matches[0].values:
+                values = {"": self.best("dice", organ)}
+            else:
+                continue
+            found += [Measurement(f"estimated_dice{end}", organ, value, "1") for end, value in values.items()]
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""

@@ -28,6 +28,8 @@ from anatozoo.results.labels import LabelMap, Labels, checked_labels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
+
 _FORMATS = Formats(
     "repaired masks",
     {
@@ -56,7 +58,7 @@ class Plausibility:
     holes: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RepairResult(LabelMap, GridResult):
     """A mask before and after the repair by a model, both on the grid of the given mask.
 
@@ -156,6 +158,15 @@ class RepairResult(LabelMap, GridResult):
             return None
         return {organ: count * math.prod(self.spacing_mm) for organ, count in self.areas_px.items()}
 
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Area or volume of each organ after the repair, and of chests the cardiothoracic ratio."""
+        from anatozoo.metrics.measurements import cardiothoracic, sizes
+        from anatozoo.metrics.plausibility import chest_lines
+
+        found = sizes(self.areas_px, self.spacing_mm, self.dims)
+        return found if self.dims == 3 else found + cardiothoracic(chest_lines(self.masks), self.spacing_mm)
+
     def as_sitk(self) -> Any:
         """A ``SimpleITK.Image`` of the repaired labels, with spacing, origin and directions."""
         return itk_image(self.after, self.grid)
@@ -179,6 +190,7 @@ class RepairResult(LabelMap, GridResult):
             "dice": {organ: None if math.isnan(d) else round(d, 6) for organ, d in self.dice.items()},
             "before": {organ: vars(found) for organ, found in before.items()},
             "after": {organ: vars(found) for organ, found in after.items()},
+            "measurements": [each.to_dict() for each in self.measurements],
             "areas_mm2" if self.dims == 2 else "volumes_mm3": sizes,
         }
 

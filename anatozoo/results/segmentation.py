@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
+    from anatozoo.metrics.plausibility import CardiothoracicLines
+
 Outlines = dict[str, list[npt.NDArray[np.float64]]]
 
 
@@ -43,7 +46,7 @@ def _write_chexmask(result: SegmentationResult, path: Path) -> Path:
     return write_chexmask(path, {Path(result.image).name: row})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentationResult(Result):
     """Organs on one image, in pixels of the given image.
 
@@ -161,6 +164,13 @@ class SegmentationResult(Result):
             return None
         return {organ: area * math.prod(self.spacing_mm) for organ, area in self.areas_px.items()}
 
+    @cached_property
+    def cardiothoracic_lines(self) -> CardiothoracicLines | None:
+        """Where heart and thorax are widest, in pixels of the source; None without heart and both lungs."""
+        from anatozoo.metrics.plausibility import chest_lines
+
+        return chest_lines(landmarks=self.landmarks) if self.landmarks else chest_lines(self.masks)
+
     @property
     def cardiothoracic_ratio(self) -> float | None:
         """Width of the heart over width of the thorax, from the outermost points of heart and lungs.
@@ -168,14 +178,15 @@ class SegmentationResult(Result):
         None without a heart or one of the lungs. On supine and anteroposterior images the heart is magnified,
         and the usual limit of 0.5 does not hold.
         """
-        from anatozoo.metrics.plausibility import cardiothoracic_ratio
+        return None if self.cardiothoracic_lines is None else self.cardiothoracic_lines.ratio
 
-        lungs = ("lungs",) if "lungs" in self.organs else ("lung_right", "lung_left")
-        if not {"heart", *lungs} <= set(self.organs):
-            return None
-        known = {"landmarks": self.landmarks} if self.landmarks else {"masks": self.masks}
-        ratio = cardiothoracic_ratio(**known)
-        return None if math.isnan(ratio) else ratio
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Area of each organ, and of chests the cardiothoracic ratio with both widths; px without spacing."""
+        from anatozoo.metrics.measurements import cardiothoracic, sizes
+
+        areas = sizes(self.areas_px, self.spacing_mm, dims=2)
+        return areas + cardiothoracic(self.cardiothoracic_lines, self.spacing_mm)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the image and the organs with matplotlib.
@@ -202,6 +213,7 @@ class SegmentationResult(Result):
             "areas_px": self.areas_px,
             "areas_mm2": areas_mm2 and {organ: round(area, 3) for organ, area in areas_mm2.items()},
             "cardiothoracic_ratio": None if ratio is None else round(ratio, 4),
+            "measurements": [each.to_dict() for each in self.measurements],
             "landmarks": {organ: rounded(points) for organ, points in self.landmarks.items()},
             "landmarks_mm": rounded_mm,
         }

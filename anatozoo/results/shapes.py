@@ -33,7 +33,7 @@ def _write_table(result: ShapeSet, path: Path) -> Path:
     return write_csv(path, CSV_HEADER, rows)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShapeSet(Result):
     """Several shapes; a sequence of mappings organ -> (N, 2) pixels.
 
@@ -68,6 +68,11 @@ class ShapeSet(Result):
     organs: Mapping[str, int]
     points: npt.NDArray[np.float64] = field(repr=False)
     captions: tuple[str, ...] = field(repr=False)
+
+    @property
+    def about(self) -> str:
+        """Number of shapes, and their organs."""
+        return f"{len(self)} shapes of {', '.join(self.organs)} in {self.size[0]} x {self.size[1]} px"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,8 +20,10 @@ from anatozoo.results.votes import Votes, spread, with_variance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anatozoo.metrics.measurements import Measurement
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class VolumeResult(LabelMap, Votes, GridResult):
     """Organs in a volume as a label map, on the grid of the given volume.
 
@@ -88,6 +90,13 @@ class VolumeResult(LabelMap, Votes, GridResult):
         voxel = math.prod(self.spacing_mm) / 1000
         return {organ: count * voxel for organ, count in self.voxels.items()}
 
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Volume of each organ in millilitres; in voxels where the spacing is unknown."""
+        from anatozoo.metrics.measurements import sizes
+
+        return sizes(self.voxels, self.spacing_mm, dims=3)
+
     def as_sitk(self) -> Any:
         """A ``SimpleITK.Image`` of the labels in the volume's space."""
         return itk_image(self.label_map, self.grid)
@@ -104,5 +113,6 @@ class VolumeResult(LabelMap, Votes, GridResult):
         volumes = self.volumes_ml
         return super().to_dict() | {
             "volumes_ml": volumes and {organ: round(volume, 3) for organ, volume in volumes.items()},
+            "measurements": [each.to_dict() for each in self.measurements],
             **self.votes_dict(),
         }

@@ -18,7 +18,7 @@ LARGEST = 0.25
 """The variance of probabilities of which half are 0 and half are 1."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Votes:
     """Base class of results that may be an ensemble's.
 

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.io.writers import FULL_DISK, make_folder, remove_leftovers
 from anatozoo.serve.manifest import MANIFEST_NAME, ManifestWriter, Row, exclusive, read_manifest
+from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured, MeasuredWriter, read_measured
 from anatozoo.serve.plan import Job, check_names, is_done
-from anatozoo.serve.tasks import Task
+from anatozoo.serve.tasks import Task, names_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class RunSummary:
         return self.out / MANIFEST_NAME
 
     @property
+    def measurements(self) -> Path | None:
+        """The table of what was measured; None of runs that measure nothing."""
+        path = self.out / MEASUREMENTS_NAME
+        return path if path.is_file() else None
+
+    @property
     def failed(self) -> tuple[Row, ...]:
         """Rows of the inputs that failed."""
         return tuple(row for row in self.rows if row.status == "failed")
@@ -62,7 +69,7 @@ def run_task(
     on_start: Callable[[int, int], None] | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> RunSummary:
-    """Do a task into a folder, with one row per input in its ``manifest.csv``.
+    """Do a task into a folder, with one row per input in its ``manifest.csv``, and ``measurements.csv``.
 
     Files are read and results written by threads while the model computes; about three batches are in memory
     at once. Inputs that an earlier run finished with the same checkpoints and options, and that have not
@@ -93,7 +100,10 @@ def run_task(
         earlier = read_manifest(folder, task.layout)
         jobs = task.jobs(earlier or {}, chosen)
         check_names(jobs, folder, may_replace=overwrite or earlier is not None)
-        todo = [job for job in jobs if overwrite or not is_done(job, folder)]
+        measured = read_measured(folder) if task.measures else {}
+        # Results without the table were written by a version that measured nothing.
+        redo = overwrite or measured is None
+        todo = [job for job in jobs if redo or not is_done(job, folder)]
         redone = {job.key for job in todo} | set(task.refused)
         kept = {
             key: row
@@ -110,9 +120,11 @@ def run_task(
         already_done = len(rows)
         if on_start is not None:
             on_start(len(jobs) + len(task.refused), already_done)
+        numbers = _Numbers(task, folder, measured or {}, kept)
         with ManifestWriter(folder, kept.values(), task.layout) as table:
             size = min(batch_size, task.largest_batch or batch_size)
             for row in _Run(task, folder, chosen, size, workers, table.check).rows(todo):
+                numbers.append(row)
                 table.append(row)
                 rows.append(row)
                 if on_row is not None:
@@ -120,9 +132,44 @@ def run_task(
             table.check()
             _check_outputs(folder, rows)
             table.sort()
+            numbers.finish()
         task.finish(folder, sorted(rows, key=lambda row: row.file))
     rows.sort(key=lambda row: row.file)
     return RunSummary(folder, tuple(rows), already_done, time.perf_counter() - start)
+
+
+class _Numbers:
+    """The table of measurements of a run; nothing where it measures nothing.
+
+    Args:
+        task: the run.
+        folder: of the results.
+        earlier: what earlier runs measured.
+        kept: rows of earlier runs that stay.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any, Any, Any],
+        folder: Path,
+        earlier: Mapping[str, Measured],
+        kept: Mapping[str, Row],
+    ) -> None:
+        self._task = task
+        self._together = [each for each in earlier.values() if each.patient]
+        own = [each for key, each in earlier.items() if key in kept]
+        self._table = MeasuredWriter(folder, own) if task.measures else None
+
+    def append(self, row: Row) -> None:
+        """Add what was measured of an input."""
+        if self._table is not None and row.measured:
+            name = names_of(self._task.models)
+            self._table.append(Measured(row.file, name, row.measured, row.flags))
+
+    def finish(self) -> None:
+        """Add what follows from several inputs, and sort."""
+        if self._table is not None:
+            self._table.finish(self._task.relate(self._table.rows, self._together))
 
 
 @dataclass(frozen=True)
@@ -207,6 +254,7 @@ class _Run:
         self.check()
         new = [name for name in job.names if not (self.folder / name).exists()]
         try:
+            measured = tuple(self.task.measure(outcome)) if self.task.measures else ()
             more = self.task.save(outcome, job, self.folder, self.formats)
             # A folder that was removed meanwhile is made anew by whoever writes into it.
             self.check()
@@ -218,7 +266,8 @@ class _Run:
             return job.failure(_reason(error), seconds + time.perf_counter() - start)
         seconds += time.perf_counter() - start
         outputs = job.names + self._settle_earlier(job)
-        return job.success(seconds, self.task.flags(outcome), outputs, more, self.task.lacks(outcome))
+        row = job.success(seconds, self.task.flags(outcome), outputs, more, self.task.lacks(outcome))
+        return replace(row, measured=measured)
 
     def _settle_earlier(self, job: Job[Any]) -> tuple[str, ...]:
         """Outputs of an earlier run in other formats: keep them if they still hold, else remove them."""

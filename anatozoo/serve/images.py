@@ -42,6 +42,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
 
     one: ClassVar[str] = "image"
     done: ClassVar[tuple[str, ...]] = ("segmented",)
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = SegmentationResult.formats

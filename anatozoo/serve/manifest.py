@@ -17,6 +17,7 @@ import filelock
 
 from anatozoo.errors import OutputError
 from anatozoo.io.writers import csv_text, explain, write_bytes
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.serve.outputs import ENDINGS
 from anatozoo.text import from_cell
 
@@ -71,6 +72,7 @@ class Row:
         stem: start of these names.
         fingerprint: of the source files, the checkpoints and the options; the same one means the same result.
         more: further columns, see `Layout`.
+        measured: what this run measured of the result; it is no column, but in ``measurements.csv``.
     """
 
     file: str
@@ -82,6 +84,7 @@ class Row:
     stem: str = ""
     fingerprint: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
+    measured: tuple[Measurement, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def partly(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.images import Image
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
@@ -35,6 +36,7 @@ class RepairMasks(FileTask[Path, RepairResult]):
 
     one: ClassVar[str] = "mask"
     done: ClassVar[tuple[str, ...]] = ("repaired",)
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "repairing"
     accepts: ClassVar[tuple[str, ...]] = ("spacing_mm", "classes")
     ending: ClassVar[str] = MASK_ENDING
@@ -107,6 +109,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
 
     one: ClassVar[str] = "image"
     done: ClassVar[tuple[str, ...]] = ("segmented", "repaired")
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = RepairResult.formats
@@ -132,6 +135,10 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
         """Segment and repair one image."""
         drawn = _named(self.model.predict(item))
         return Repaired(item, drawn, self.then.predict(drawn))
+
+    def measure(self, result: Repaired) -> Sequence[Measurement]:
+        """What is measured of the repaired mask."""
+        return result.result.measurements
 
     def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the repaired mask; its JSON says who drew it."""

@@ -19,11 +19,11 @@ from anatozoo.io.images import Image
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image
 from anatozoo.io.tables import composed
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
-from anatozoo.results.dicom_files import quality_measures
 from anatozoo.results.quality import CALIBRATED, QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
@@ -200,6 +200,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
 
     one: ClassVar[str] = "image"
     done: ClassVar[tuple[str, ...]] = ("segmented", "judged")
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
@@ -252,6 +253,11 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         except AnatozooError as error:
             return JudgedSegmentation(result, None, " ".join(str(error).split()))
 
+    def measure(self, result: JudgedSegmentation) -> Sequence[Measurement]:
+        """What is measured of the segmentation, and its estimated Dice."""
+        estimated = [] if result.quality is None else result.quality.measurements
+        return [*result.result.measurements, *estimated]
+
     def lacks(self, result: JudgedSegmentation) -> str:
         """Why the quality could not be estimated."""
         return result.reason
@@ -263,7 +269,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         quality = result.quality
         found = result.result
         if quality is not None:
-            found = replace(found, measured=(*found.measured, *quality_measures(quality)))
+            found = replace(found, measured=(*found.measured, *quality.measurements))
         own = self.segment.save(found, job, folder, formats)
         if "json" in formats:
             told = {"error": result.reason} if quality is None else quality.to_dict()

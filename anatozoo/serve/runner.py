@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, VOLUME, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -32,6 +32,7 @@ def check_request(
     sampled: bool = False,
     keep_patient: bool = True,
     uids: bool = False,
+    phases: bool = False,
 ) -> None:
     """Refuse what a kind of run cannot do, before anything is loaded.
 
@@ -46,6 +47,7 @@ def check_request(
         sampled: whether samples of the latent code are to be drawn.
         keep_patient: whether DICOM objects hold the patient and the study.
         uids: whether table and JSON hold the UIDs of DICOM files.
+        phases: whether a table says which volumes are which phase of a heart.
 
     Raises:
         ConfigError: files are given to what registers pairs, or pairs to anything else.
@@ -68,6 +70,8 @@ def check_request(
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
     if then is not None and job.alone:
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
+    if phases and kind is not VOLUME:
+        raise OptionError("phases", f"pairs volumes of hearts; {name} takes {job.one}s.")
     if groups:
         check_groups(job.one, name)
     if pairs and (uids or not keep_patient):

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from anatozoo.errors import ConfigError
 from anatozoo.io.writers import write_json
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.results.base import Formats
 from anatozoo.serve.manifest import Layout, Row
+from anatozoo.serve.measured import Measured
+from anatozoo.serve.options import OptionError
 from anatozoo.serve.plan import Job, Source
 
 if TYPE_CHECKING:
+    from anatozoo.serve.hearts import Heart
     from anatozoo.zoo.kinds import Kind
 
 Item = TypeVar("Item")
@@ -61,6 +65,8 @@ class Task(ABC, Generic[Source, Item, Result]):
         plotting: held while pictures are drawn, for Matplotlib promises nothing to threads.
         formats: of the results.
         models: the checkpoints that compute, in this order.
+        measures: whether ``measurements.csv`` is written.
+        notes: lines on what became of several inputs together; after `relate`.
     """
 
     one: ClassVar[str]
@@ -71,6 +77,8 @@ class Task(ABC, Generic[Source, Item, Result]):
     alone: ClassVar[str] = ""
     largest_batch: ClassVar[int | None] = None
     plotting: ClassVar = threading.Lock()
+    measures: ClassVar[bool] = False
+    notes: tuple[str, ...] = ()
     formats: Formats
     models: tuple[Model, ...]
 
@@ -116,6 +124,28 @@ class Task(ABC, Generic[Source, Item, Result]):
     def lacks(self, result: Result) -> str:
         """Why the last part of `done` could not be done with a result that is kept; empty where it was."""
         return ""
+
+    def measure(self, result: Result) -> Sequence[Measurement]:
+        """What is measured of a result, where the run `measures`."""
+        measured: Sequence[Measurement] = getattr(result, "measurements", ())
+        return measured
+
+    def relate(self, measured: Mapping[str, Measured], earlier: Sequence[Measured]) -> list[Measured]:
+        """What follows from the measurements of several inputs, at the end of a run.
+
+        Args:
+            measured: of all inputs, those of earlier runs included, by key.
+            earlier: what earlier runs made of several inputs, see `Measured.parts`.
+        """
+        return [each for each in earlier if each.parts(measured)]
+
+    def set_hearts(self, hearts: Sequence[Heart]) -> None:
+        """Say which volumes are which phase of a heart.
+
+        Raises:
+            OptionError: the run is over something else.
+        """
+        raise OptionError("phases", f"pairs volumes of hearts; {names_of(self.models)} takes {self.one}s.")
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Write what is of all inputs together, at the end of a run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
+from anatozoo.serve.hearts import Heart, find_hearts, functions, has_ventricle
 from anatozoo.serve.images import DIFFER
 from anatozoo.serve.inputs import Found
-from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
+from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured
+from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor
 
@@ -56,6 +58,7 @@ class SegmentVolumes(VolumeTask):
     """Segment volumes."""
 
     done: ClassVar[tuple[str, ...]] = ("segmented",)
+    measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
     alone: ClassVar[str] = (
         "{name} segments volumes, which are repaired in a run of their own: give the folder of these "
@@ -65,6 +68,7 @@ class SegmentVolumes(VolumeTask):
 
     def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(model, found, options)
+        self.hearts: Sequence[Heart] | None = None
         if getattr(model, "votes", False):
             self.formats = VolumeResult.voted_formats
             self.layout = replace(self.layout, numbers=DIFFER)  # type: ignore[misc]
@@ -73,6 +77,39 @@ class SegmentVolumes(VolumeTask):
         """Write labels, picture and JSON; of ensembles the row also says how far the members differ."""
         row = super().save(result, job, folder, formats)
         return row | {name: f"{value:.6g}" for name, value in result.votes_row().items()}
+
+    def set_hearts(self, hearts: Sequence[Heart]) -> None:
+        """Say which volumes are which phase of a heart, where names and ``Info.cfg`` do not.
+
+        Raises:
+            OptionError: the model finds no ventricle.
+        """
+        if not has_ventricle(self.model.organs):
+            raise OptionError("phases", f"is for hearts; {self.model.checkpoint_name} finds no ventricle.")
+        self.hearts = hearts
+
+    def relate(self, measured: Mapping[str, Measured], earlier: Sequence[Measured]) -> list[Measured]:
+        """Ejection fraction, stroke volume and mass of hearts with both phases."""
+        if not has_ventricle(getattr(self.model, "organs", ())):
+            return super().relate(measured, earlier)
+        hearts, notes = find_hearts(self.found.images) if self.hearts is None else (self.hearts, [])
+        keys = {str(path): key for path, key in self._keys.items()}
+        known = {
+            (heart.ed, heart.es): heart
+            for heart in (Heart(h.patient, keys.get(h.ed, h.ed), keys.get(h.es, h.es)) for h in hearts)
+        }
+        own = {key for pair in known for key in pair}
+        # A run over one of the two phases of an earlier heart changes what follows from both.
+        for each in earlier:
+            parts = each.parts(measured)
+            if len(parts) == 2 and own.isdisjoint(parts):
+                known[parts[0], parts[1]] = Heart(each.patient, *parts)
+        found, more = functions(known.values(), measured)
+        done = (
+            f"{len(found)} heart{'s' * (len(found) != 1)} with both phases: function in {MEASUREMENTS_NAME}."
+        )
+        self.notes = (*([done] if found else []), *notes, *more)
+        return found
 
 
 class RestoreVolumes(VolumeTask):

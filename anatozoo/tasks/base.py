@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.memory import input_name, is_series, memory_name
 from anatozoo.nn.half_precision import full_where_small
 from anatozoo.tasks.precision import autocast_type, warn_of_half
 
@@ -199,20 +201,60 @@ class Predictor(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define cases.")
 
 
+@dataclass(frozen=True)
+class FailedInput:
+    """What ``predict_batch(..., on_error="record")`` gives for an input that fails; false, as no result is.
+
+    Attributes:
+        image: path or name of the input, or ``"array"``.
+        error: why it failed.
+    """
+
+    image: str
+    error: AnatozooError
+
+    def __bool__(self) -> bool:
+        return False
+
+
 def in_batches(
     xs: Iterable[Any],
     batch_size: int,
     read: Callable[[Any], Given],
     answer: Callable[[Sequence[Given]], Iterable[Answer]],
+    on_error: str = "raise",
 ) -> Iterator[Answer]:
     """Read and predict many inputs, `batch_size` at a time; yields results in order.
 
+    Args:
+        xs: the inputs.
+        batch_size: how many are predicted together.
+        read: reads one.
+        answer: predicts those that were read.
+        on_error: ``"raise"``, or ``"record"`` to yield a `FailedInput` for an input that fails, and go on.
+            What is wrong with the call rather than with an input (`ConfigError`) is raised either way.
+
     Raises:
-        ConfigError: `batch_size` is below 1.
+        ConfigError: `batch_size` is below 1, `on_error` is neither, or `xs` is a single input.
         AnatozooError: an input cannot be read; the results of those before it have been yielded.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1.")
+    if on_error not in ("raise", "record"):
+        raise ConfigError(f"on_error={on_error!r} must be 'raise' or 'record'.")
+    if isinstance(xs, str | os.PathLike) or (memory_name(xs) is not None and not is_series(xs)):
+        raise ConfigError("predict_batch takes several inputs; put a single one into a list, or use predict.")
+    if on_error == "record":
+        return _recorded(xs, batch_size, read, answer)
+    return _raised(xs, batch_size, read, answer)
+
+
+def _raised(
+    xs: Iterable[Any],
+    batch_size: int,
+    read: Callable[[Any], Given],
+    answer: Callable[[Sequence[Given]], Iterable[Answer]],
+) -> Iterator[Answer]:
     batch: list[Given] = []
     for x in xs:
         try:
@@ -226,6 +268,37 @@ def in_batches(
             batch = []
     if batch:
         yield from answer(batch)
+
+
+def _recorded(
+    xs: Iterable[Any],
+    batch_size: int,
+    read: Callable[[Any], Given],
+    answer: Callable[[Sequence[Given]], Iterable[Answer]],
+) -> Iterator[Any]:
+    inputs = iter(xs)
+    while batch := list(islice(inputs, batch_size)):
+        given = [_result_or_error(read, x) for x in batch]
+        good = [each for each in given if not isinstance(each, AnatozooError)]
+        found = _result_or_error(lambda several: list(answer(several)), good) if good else []
+        if isinstance(found, AnatozooError):
+            # One fails the whole batch; one by one, the others have their results.
+            found = [_result_or_error(lambda one: next(iter(answer([one]))), each) for each in good]
+        answers = iter(found)
+        for x, each in zip(batch, given, strict=True):
+            outcome = each if isinstance(each, AnatozooError) else next(answers)
+            is_failure = isinstance(outcome, AnatozooError)
+            yield FailedInput(input_name(x), outcome) if is_failure else outcome
+
+
+def _result_or_error(function: Callable[[Any], Any], x: Any) -> Any:
+    """What a function gives, or the error of the input that it raises."""
+    try:
+        return function(x)
+    except ConfigError:
+        raise
+    except AnatozooError as error:
+        return error
 
 
 def model_class(cls: type) -> type[Predictor]:

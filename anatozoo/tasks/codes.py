@@ -1,6 +1,5 @@
 """Autoencoders of label maps: codes, reconstructions, and their evaluation."""
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,7 @@ from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
+from anatozoo.io.memory import input_name
 from anatozoo.io.read import read_labels
 from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.tasks.base import Predictor
@@ -125,7 +125,7 @@ class CodeTask(Predictor):
         values, grid = self._read(mask, spacing_mm)
         labels, classes = self._reconstruct(values, grid, precision), tuple(self.organs)
         name, version = self.checkpoint_name, self.checkpoint_version
-        image = os.fspath(mask) if isinstance(mask, str | os.PathLike) else "array"
+        image = input_name(mask)
         if grid.dims == 3:
             return VolumeResult(name, version, image, grid, classes, labels)
         return LabelResult(

@@ -75,7 +75,8 @@ class ImageTask(SquareTask):
         """Segment one image of any size.
 
         Args:
-            x: path, array (H, W), tensor, PIL or SimpleITK image, or an `anatozoo.io.images.Image`.
+            x: path, bytes, binary file object, pydicom data set, array (H, W), tensor, PIL or SimpleITK
+                image, or an `anatozoo.io.images.Image`; see `anatozoo.io.images.read_image`.
             spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
             invert: whether to flip the polarity; None follows the file.
             allow_any_modality: accept DICOM files that are not declared as chest radiographs.
@@ -108,11 +109,21 @@ class ImageTask(SquareTask):
         allow_any_modality: bool = False,
         precision: str | None = None,
         samples: int | None = None,
+        on_error: str = "raise",
     ) -> Iterator["SegmentationResult"]:
         """Segment many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
 
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: how many are computed together.
+            allow_any_modality: see `predict`.
+            precision: see `predict`.
+            samples: see `predict`.
+            on_error: ``"raise"``, or ``"record"``: an image that fails gives an
+                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
+
         Raises:
-            ConfigError: `batch_size` is below 1, or precision or samples are not possible.
+            ConfigError: `batch_size` is below 1, or precision, samples or on_error are not possible.
             ImageError: an image cannot be read; the ones before it have been yielded.
         """
         from anatozoo.io.images import read_image
@@ -123,6 +134,7 @@ class ImageTask(SquareTask):
             batch_size,
             lambda x: read_image(x, allow_any_modality=allow_any_modality),
             lambda images: self._segment(images, precision, count),
+            on_error,
         )
 
     def sampled(self, samples: Any) -> int | None:

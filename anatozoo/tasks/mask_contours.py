@@ -87,8 +87,9 @@ class MaskContourTask(Contours):
         """Find the landmarks of one mask of any size.
 
         Args:
-            x: path, array, tensor, PIL or SimpleITK image, the result of a segmenter, or
-                `anatozoo.io.organ_masks.OrganMasks`: a label map (H, W) or one plane per organ (C, H, W).
+            x: path, bytes, binary file object, array, tensor, PIL or SimpleITK image, the result of a
+                segmenter, or `anatozoo.io.organ_masks.OrganMasks`: a label map (H, W) or one plane per organ
+                (C, H, W).
             classes: names of its labels 1, 2, ... or of its planes, or value -> name; None takes the model's
                 organs. ``"lungs"`` and ``"clavicles"`` are both sides in one.
             spacing_mm: millimetres per pixel, one number or (x, y), in place of what the source says.
@@ -111,11 +112,21 @@ class MaskContourTask(Contours):
         classes: Classes | LabelCodes = None,
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
+        on_error: str = "raise",
     ) -> Iterator["MaskContourResult"]:
         """Find the landmarks of many masks, `batch_size` at a time, in order; each as `predict` gives it.
 
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: how many are computed together.
+            classes: see `predict`.
+            spacing_mm: see `predict`.
+            precision: see `predict`.
+            on_error: ``"raise"``, or ``"record"``: a mask that fails gives an
+                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
+
         Raises:
-            ConfigError: `batch_size` is below 1.
+            ConfigError: `batch_size` is below 1, or on_error is neither of the two.
             ImageError, DataError: a mask cannot be taken; the ones before it have been yielded.
         """
         return in_batches(
@@ -123,6 +134,7 @@ class MaskContourTask(Contours):
             batch_size,
             lambda x: self._read(x, classes, spacing_mm),
             lambda masks: self._trace(masks, precision),
+            on_error,
         )
 
     def usable(self, case: "DataCase") -> bool:

@@ -90,8 +90,9 @@ class RepairTask(Predictor):
         """Repair one mask of any size.
 
         Args:
-            x: path, array, tensor, PIL or SimpleITK image, or the result of a segmenter: a label map, one
-                plane per organ, or probabilities; see `anatozoo.io.masks.read_mask`.
+            x: path, bytes, binary file object, array, tensor, PIL or SimpleITK image, or the result of
+                a segmenter: a label map, one plane per organ, or probabilities; see
+                `anatozoo.io.masks.read_mask`.
             classes: names of its labels 1, 2, ..., or value -> name; None takes the model's organs. The
                 result of a segmenter has its own names.
             spacing_mm: millimetres per pixel, one number or (x, y[, z]), if the source has none.
@@ -115,11 +116,21 @@ class RepairTask(Predictor):
         classes: Classes = None,
         spacing_mm: float | Sequence[float] | None = None,
         precision: str | None = None,
+        on_error: str = "raise",
     ) -> Iterator["RepairResult"]:
         """Repair many masks, `batch_size` at a time; yields results in order, the same as `predict`'s.
 
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: how many are computed together.
+            classes: see `predict`.
+            spacing_mm: see `predict`.
+            precision: see `predict`.
+            on_error: ``"raise"``, or ``"record"``: a mask that fails gives an
+                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
+
         Raises:
-            ConfigError: `batch_size` is below 1.
+            ConfigError: `batch_size` is below 1, or on_error is neither of the two.
             ImageError: a mask cannot be repaired; the ones before it have been yielded.
             GeometryError: the model works in millimetres and the spacing of a mask is unknown.
         """
@@ -128,6 +139,7 @@ class RepairTask(Predictor):
             batch_size,
             lambda x: self._read(x, classes, spacing_mm),
             lambda masks: self._repair(masks, precision),
+            on_error,
         )
 
     def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":

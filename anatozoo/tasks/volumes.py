@@ -138,7 +138,8 @@ class VolumeTask(Predictor):
         flagged where the two orders do not agree.
 
         Args:
-            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, array or tensor
+            x: path to NIfTI, MetaImage or NRRD, folder of a DICOM series, DICOM file, bytes or binary file
+                object of such a file, pydicom data set or list of those of one series, array or tensor
                 (D, H, W) or (H, W), or SimpleITK image; see `anatozoo.io.read.read_stack`.
             spacing_mm: millimetres per voxel, one number or (x, y, z), where the source has none.
             whole: look at whole slices (True) or their middle alone (False); None decides as above. A network
@@ -188,7 +189,12 @@ class VolumeTask(Predictor):
         return Probabilities(scores, self.temperature, look.frame.labels)
 
     def predict_batch(
-        self, xs: Iterable[Any], batch_size: int = 1, *, precision: str | None = None
+        self,
+        xs: Iterable[Any],
+        batch_size: int = 1,
+        *,
+        precision: str | None = None,
+        on_error: str = "raise",
     ) -> Iterator["VolumeResult"]:
         """Segment many volumes, one after another; yields results in order.
 
@@ -196,12 +202,16 @@ class VolumeTask(Predictor):
             xs: whatever `predict` takes.
             batch_size: of no effect on volumes, which fill a device one by one; at least 1.
             precision: see `predict`.
+            on_error: ``"raise"``, or ``"record"``: a volume that fails gives an
+                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
 
         Raises:
-            ConfigError: `batch_size` is below 1.
+            ConfigError: `batch_size` is below 1, or on_error is neither of the two.
             ImageError: a volume cannot be read; the ones before it have been yielded.
         """
-        return in_batches(xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list)
+        return in_batches(
+            xs, min(batch_size, 1), lambda x: self.predict(x, precision=precision), list, on_error
+        )
 
     def trials(self, cases: Sequence["DataCase"], how: "Conditions") -> "list[Trial]":
         """Each volume, its label map judged on the volume's own grid."""

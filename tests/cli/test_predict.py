@@ -54,6 +54,7 @@ def test_a_folder_is_segmented_and_summed_up(model, folder, tmp_path, capsys):
         "b_overlay.png",
         "b.json",
         "manifest.csv",
+        "measurements.csv",
     }
     assert predict(folder, "--out", tmp_path / "out") == 0
     assert "0 segmented, 2 done already" in capsys.readouterr().out

@@ -58,6 +58,7 @@ def test_masks_are_repaired_and_summed_up(models, folder, capsys):
     assert captured.err == ""
     assert visible(out) == {
         "manifest.csv",
+        "measurements.csv",
         *(f"{name}{ending}" for name in "ab" for ending in ("_mask.png", "_repair.png", ".json")),
     }
     assert predict("fakedae-phantom", folder / "masks", "--out", out) == 0

@@ -546,3 +546,8 @@ def test_predictions_have_intervals_too(
     content = json.loads((tmp_path / "out" / "JPCLN004.json").read_text())["quality"]
     assert content["interval_coverage"] == 0.9
     assert content["estimates"]["dice_low/heart"] == pytest.approx(float(row["dice_low/heart"]), abs=1e-5)
+    with (tmp_path / "out" / "measurements.csv").open() as file:
+        lines = {(x["quantity"], x["organ"]): float(x["value"]) for x in csv.DictReader(file)}
+    for name, column in (("", "rca_calibrated"), ("_low", "low"), ("_high", "high")):
+        value = float(row[f"dice_{column}/heart"])
+        assert lines[f"estimated_dice{name}", "heart"] == pytest.approx(value, abs=1e-4)

@@ -457,7 +457,7 @@ def test_help_of_another_method_shows_its_options(capsys: Any) -> None:
     assert "--model.decoder_widths" in text
     assert "--model.skips" not in text
     assert main(["fit", "--help"]) == 0
-    assert "--method NAME --help shows those of another method: unet, " in capsys.readouterr().out
+    assert "METHOD --help` shows those of another method: unet, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])

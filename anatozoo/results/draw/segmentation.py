@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from anatozoo.io.figures import WARNING, flag_words, shares
+from anatozoo.results.draw.chest import draw_lines, plot_lines
 from anatozoo.results.draw.style import HEAT, Color, display_grey, display_name, heat_layer, organ_colors
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _SWATCH, _GAP = 26, 24
 def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     """Draw the image with translucent organs, their contours, and a legend below.
 
+    Of chests also the widths of heart and thorax, with the cardiothoracic ratio.
+
     Args:
         result: a result; without its pixels, the organs are drawn on black.
 
@@ -55,6 +58,8 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     canvas = _fill_bands(canvas, result, scale, colors)
     canvas = _fill_heat(canvas, result)
     _draw_contours(canvas, contours, colors)
+    if (lines := result.cardiothoracic_lines) is not None:
+        canvas = draw_lines(canvas, lines, scale)
     return _add_legend(canvas, result, colors)
 
 
@@ -240,6 +245,8 @@ def plot_segmentation(result: SegmentationResult, ax: Axes | None = None) -> Fig
     if (heat := result.heat()) is not None:
         ax.imshow(heat_layer(heat))
         ax.fill([], [], color=shares(HEAT), label=_DIFFER)
+    if (lines_of_ratio := result.cardiothoracic_lines) is not None:
+        plot_lines(ax, lines_of_ratio, result.size)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     if result.flags:

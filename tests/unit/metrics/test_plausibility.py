@@ -13,6 +13,7 @@ from anatozoo.metrics.plausibility import (
     Order,
     area_ratio,
     border_px,
+    cardiothoracic_lines,
     cardiothoracic_ratio,
     centroid,
     components,
@@ -306,6 +307,26 @@ def test_cardiothoracic_ratio_of_masks_and_of_landmarks() -> None:
     for organ in masks:
         assert math.isnan(cardiothoracic_ratio(masks | {organ: EMPTY}))
         assert math.isnan(cardiothoracic_ratio(landmarks=points | {organ: np.empty((0, 2))}))
+
+
+def test_cardiothoracic_lines_run_between_the_outermost_points() -> None:
+    masks = {
+        "lung_right": box(slice(2, 20), slice(2, 10)),
+        "lung_left": box(slice(6, 23), slice(25, 43)),
+        "heart": box(slice(10, 21), slice(12, 33)),
+    }
+    lines = cardiothoracic_lines(masks)
+    assert lines is not None
+    assert lines.heart == ((12, 15), (32, 15))
+    # Lungs end at the heights (2..19) and (6..22): their line lies midway.
+    assert lines.thorax == ((2, 12.25), (42, 12.25))
+    assert lines.widths_px == (20, 40)
+    assert lines.ratio == 0.5
+    points = {"heart": [[5, 8], [9, 2], [7, 0]], "lungs": [[0, 3], [20, 7], [20, 9], [4, 4]]}
+    assert cardiothoracic_lines(landmarks=points).heart == ((5, 5), (9, 5))
+    assert cardiothoracic_lines(landmarks=points).thorax == ((0, 5.5), (20, 5.5))
+    assert cardiothoracic_lines(masks | {"heart": EMPTY}) is None
+    assert cardiothoracic_lines(landmarks={**points, "lungs": [[3, 3], [3, 9]]}) is None
 
 
 def test_cardiothoracic_ratio_of_a_result_is_the_same() -> None:

@@ -30,6 +30,7 @@ def test_every_mask_gets_its_files_and_its_row(masks, tmp_path):
     assert not summary.failed
     assert visible(out) == {
         "manifest.csv",
+        "measurements.csv",
         *(f"scan{i}{ending}" for i in range(5) for ending in ("_mask.png", "_repair.png", ".json")),
     }
     row = table_of(out)["scan3_mask.png"]
@@ -107,7 +108,7 @@ def test_volumes_keep_their_space(tmp_path):
     out, model = tmp_path / "out", FakeRepairer(["x", "y"], (8, 32, 32))
     summary = run_folder(model, [tmp_path / "in"], out)
     assert [Path(row.file).name for row in summary.failed] == ["flat.png"]
-    assert visible(out) == {"manifest.csv", "a_mask.nii.gz", "a_repair.png", "a.json"}
+    assert visible(out) == {"manifest.csv", "measurements.csv", "a_mask.nii.gz", "a_repair.png", "a.json"}
     image = sitk.ReadImage(str(out / "a_mask.nii.gz"))
     assert image.GetSpacing() == (1.0, 1.5, 2.0)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values[:, ::-1])

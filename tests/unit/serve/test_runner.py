@@ -43,7 +43,7 @@ def test_every_image_gets_its_files_and_its_row(folder, tmp_path):
     summary = run_folder(model, [folder], out, batch_size=2)
     assert model.batches == [2, 2, 1]
     expected = {f"scan{i}{end}" for i in range(5) for end in ("_mask.png", "_overlay.png", ".json")}
-    assert visible(out) == expected | {"manifest.csv"}
+    assert visible(out) == expected | {"manifest.csv", "measurements.csv"}
     rows = table_of(out)
     assert list(rows) == [f"scan{i}.png" for i in range(5)]
     assert {row["status"] for row in rows.values()} == {"ok"}
@@ -170,7 +170,7 @@ def test_outputs_in_other_formats_stay_if_they_still_hold_and_go_if_not(folder, 
     assert len(model.seen) == 10  # all there already
     model.checkpoint_version = "2"
     run_folder(model, [folder], out, formats=("json",))
-    assert visible(out) == {"manifest.csv", *(f"scan{i}.json" for i in range(5))}
+    assert visible(out) == {"manifest.csv", "measurements.csv", *(f"scan{i}.json" for i in range(5))}
 
 
 def test_runs_on_other_images_keep_the_earlier_rows(folder, tmp_path):
@@ -187,7 +187,11 @@ def test_images_of_the_same_name_do_not_collide(tmp_path):
     stems = {row.stem for row in summary.rows}
     assert len(stems) == 5
     assert {"a_jpg", "new\nline ü 心臓"} < stems
-    assert visible(tmp_path / "out") == {"manifest.csv", *(f"{stem}.json" for stem in stems)}
+    assert visible(tmp_path / "out") == {
+        "manifest.csv",
+        "measurements.csv",
+        *(f"{stem}.json" for stem in stems),
+    }
     model = FakeSegmenter()
     run_folder(model, [tmp_path / "in"], tmp_path / "out", formats=("json",))
     assert model.seen == []

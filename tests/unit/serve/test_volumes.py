@@ -64,6 +64,7 @@ def test_every_volume_gets_its_files_and_its_row(scans, tmp_path):
     summary = run_folder(model, [scans], out)
     assert visible(out) == {
         "manifest.csv",
+        "measurements.csv",
         *(f"{stem}{end}" for stem in "abc" for end in ("_mask.nii.gz", "_slices.png", ".json")),
     }
     rows = table_of(out)

@@ -56,7 +56,7 @@ def test_overlay_colours_each_organ_where_it_is():
     with_organs = draw_overlay(result).astype(int)
     scale = 1000 / 256
     for organ in ("lung_right", "lung_left", "heart"):
-        x, y = result.landmarks[organ].mean(axis=0) * scale
+        x, y = (result.landmarks[organ].mean(axis=0) - (0, 8)) * scale  # off the lines of the widths
         pixel = with_organs[round(y), round(x)]
         # A translucent fill pulls grey towards the colour of the organ: the channels keep their order.
         color = np.array(ORGAN_COLORS[organ])
@@ -197,3 +197,23 @@ def test_bands_are_drawn_around_contours_with_their_width():
     assert len(changed) > 5000
     figure = result.plot()
     assert len(figure.axes[0].patches) == len(plain.plot().axes[0].patches) + len(sigma)
+
+
+def test_widths_of_heart_and_thorax_are_drawn_where_they_are():
+    lines = make().cardiothoracic_lines
+    bare, scale = make(pixels=None), 1000 / 256
+    picture = draw_overlay(bare).astype(int)
+    row = picture[round((lines.thorax[0][1] + 0.5) * scale - 0.5)]
+    white = np.flatnonzero((row > 235).all(axis=1))
+    ends = [(x + 0.5) * scale - 0.5 for x, _ in lines.thorax]
+    assert white.min() == pytest.approx(ends[0], abs=2)
+    assert white.max() == pytest.approx(ends[1], abs=2)
+    (ax,) = bare.plot().axes
+    segments = [segment for each in ax.collections for segment in each.get_segments()]
+    for line in (lines.heart, lines.thorax):
+        assert any(np.allclose(segment, line) for segment in segments)
+    assert [text.get_text() for text in ax.texts] == [f"CTR {lines.ratio:.2f}"]
+    alone = {organ: points for organ, points in bare.landmarks.items() if organ != "heart"}
+    (ax,) = make(landmarks=alone, pixels=None).plot().axes
+    assert not ax.texts
+    assert not ax.collections
