@@ -30,8 +30,8 @@ from torch import Tensor
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.nn.registration_losses import code_distances
+from anatozoo.objectives.shape_code import ShapeCode
 from anatozoo.objectives.shape_layers import layer_distances, layer_weights
-from anatozoo.objectives.shape_prior import ShapeCode
 from anatozoo.zoo.files import write_text
 
 TARGET = 0.35

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from anatozoo.data.case import Case as DataCase
 from anatozoo.data.layouts.registry import find_cases
@@ -17,14 +18,24 @@ from anatozoo.metrics.statistics import paired_test
 from anatozoo.zoo.files import write_text
 
 Row = dict[str, Any]
+Labels = npt.NDArray[np.uint8]
 
 
-def options_of(description: str | None, *, threads: int, on_split: bool = True) -> argparse.ArgumentParser:
-    """A parser of the options that scripts share; those that measure `on_split` may allow a dealt one."""
+def options_of(
+    description: str | None, *, threads: int, on_split: bool = True, reports: bool = False
+) -> argparse.ArgumentParser:
+    """A parser of the options that scripts share.
+
+    Args:
+        description: of the script.
+        threads: of torch.
+        on_split: it measures a split, and may be allowed to measure a dealt one.
+        reports: it may report what there is, without data.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=not reports, help="folder of the data")
     parser.add_argument("--threads", type=int, default=threads, help=f"of torch (default: {threads})")
     parser.add_argument("--out", type=Path, help="folder for the tables")
     if on_split:
@@ -45,6 +56,33 @@ def validation_cases(
         raise DataError(f"{root}: the validation split has {len(cases)} cases; {fewest} are needed.")
     refuse_dealt(cases, allow_dealt)
     return cases
+
+
+def largest_parts(labels: Labels, count: int) -> Labels:
+    """Each organ of a label map without what hangs apart from its largest part, and without holes.
+
+    What needs no prior. Parts touch by corners too; holes of volumes are filled slice by slice.
+
+    Args:
+        labels: (H, W) or (D, H, W), 0 for background.
+        count: of the organs.
+    """
+    from scipy.ndimage import binary_fill_holes, label
+
+    kept, filled = {}, {}
+    for value in range(1, count + 1):
+        parts, number = label(labels == value, np.ones((3,) * labels.ndim))
+        if number:
+            kept[value] = parts == np.bincount(parts[parts > 0]).argmax()
+            planes = kept[value] if labels.ndim == 3 else kept[value][None]
+            filled[value] = np.stack([binary_fill_holes(plane) for plane in planes]).reshape(labels.shape)
+    found = np.zeros_like(labels)
+    # A hole in the ventricle is also within the ring around it: the innermost organ has it.
+    for value in sorted(filled, key=lambda each: -np.count_nonzero(filled[each])):
+        found[filled[value] & (labels == 0)] = value
+    for value, mask in kept.items():
+        found[mask] = value
+    return found
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -76,6 +114,18 @@ def paired(difference: Any, clusters: Sequence[object] | None = None) -> dict[st
     """The paired Wilcoxon signed-rank test of differences, and their mean with its interval."""
     test = paired_test(np.asarray(difference), clusters)
     return {key: getattr(test, key) for key in ("n", "difference", "ci_low", "ci_high", "p")}
+
+
+def p_over_runs(differences: Sequence[float] | Any) -> float | None:
+    """P of the paired t-test over runs, from their differences; None of fewer than two, or of equal ones.
+
+    Label maps that are the same differ by rounding alone, which would make a tiny p of nothing.
+    """
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2 or np.ptp(differences) < 1e-9:
+        return None
+    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,19 +7,21 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 from comparing import options_of
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from anatozoo.cli.train import NOT_FOR_USERS
+from anatozoo.data.case import Case
 from anatozoo.io.chest import ChestCase
 
+Named = TypeVar("Named", ChestCase, Case)
 EMA_DECAY, WARMUP_STEPS, SAY_STEPS = 0.99, 30, 25
 
 
-def by_hash(cases: Sequence[ChestCase]) -> list[ChestCase]:
+def by_hash(cases: Sequence[Named]) -> list[Named]:
     """The cases in the order of a hash of their names, which depends on nothing that the names may mean."""
     return sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
 
@@ -31,9 +33,9 @@ def keep_quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def options_of_fits(description: str | None) -> argparse.ArgumentParser:
-    """A parser of the options that the scripts of trainings have."""
-    parser = options_of(description, threads=1, on_split=False)
+def options_of_fits(description: str | None, *, reports: bool = False) -> argparse.ArgumentParser:
+    """A parser of the options that the scripts of trainings have; `reports` as for `options_of`."""
+    parser = options_of(description, threads=1, on_split=False, reports=reports)
     parser.add_argument("--size", type=int, default=256, help="side of the input (default: 256)")
     parser.add_argument("--batch", type=int, default=8, help="images per step (default: 8)")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")

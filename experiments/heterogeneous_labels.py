@@ -25,11 +25,10 @@ all organs and hospitals.
 """
 
 import argparse
-import itertools
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +40,15 @@ from comparing import write
 from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
 from heterogeneous_codes import apart, codes_of
 from heterogeneous_design import ARMS, DOMAINS, ORGANS, Run, as_seen, deal, find_patients
-from heterogeneous_report import draw, read_runs, record_of, report
+from heterogeneous_report import draw, record_of, report
+from kept import add_run_options, keep, read_runs
 
 from anatozoo.cli.settings import shipped_config
-from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase
 from anatozoo.metrics.cases import Measures
-from anatozoo.metrics.tables import provenance
 from anatozoo.tasks.trials import Conditions, measured
 from anatozoo.training.optim import Optim
-from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 
 SEEDS = (1, 2, 3)
@@ -92,19 +89,8 @@ def train(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argpar
     return module.eval(), data
 
 
-def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.Namespace) -> None:
-    """Train and measure a network, unless its file is there.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / run.file
-    settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-            raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
-        return
-    print(f"{ARMS[run.arm].label}, no {run.organ} in {run.domain}, seed {run.seed}", flush=True)
+def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure a network; gives its record."""
     start = time.process_time()
     module, data = train(run, patients, options)
     trained = time.process_time() - start
@@ -121,8 +107,6 @@ def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.
     of_own = np.asarray([case.domain == "B" for case in data.sets["train"].cases]).astype(int)
     record = {
         **run._asdict(),
-        "settings": settings,
-        **provenance(("torch", "monai", "numpy")),
         "parameters": sum(p.numel() for p in module.network.parameters()),
         "train_cpu_s": round(trained, 1),
         "rows": rows,
@@ -130,22 +114,17 @@ def do(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argparse.
         "trained": apart(own, of_own),
         "codes": np.round(codes, 5).tolist(),
     }
-    write_text(path, json.dumps(record) + "\n")
-    where = [row for row in rows if row["look"] == run.domain]
-    print(
-        f"  {run.organ} in {run.domain}: Dice {np.mean([row[run.organ] for row in where]):.3f}; hospitals "
-        f"told apart {record['unseen']['logistic']:.2f}; {time.process_time() - start:.0f} s of CPU",
-        flush=True,
-    )
+    there = np.mean([row[run.organ] for row in rows if row["look"] == run.domain])
+    told = record["unseen"]["logistic"]
+    print(f"  {run.organ} in {run.domain}: Dice {there:.3f}; hospitals told apart {told:.2f}", flush=True)
+    return record
 
 
 def _arguments() -> argparse.Namespace:
     parser = options_of_fits(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--organ", choices=("lungs", "heart"), default="heart", help="that is not drawn")
     parser.add_argument("--remove-from", choices=DOMAINS, default="B", help="where it is not (default: B)")
-    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
-    parser.add_argument("--seed", nargs="+", type=int, default=list(SEEDS), help="runs (default: 1 2 3)")
+    add_run_options(parser, dict.fromkeys(ARMS, SEEDS))
     parser.add_argument(
         "--steps",
         type=int,
@@ -153,7 +132,6 @@ def _arguments() -> argparse.Namespace:
         help="of each U-Net; HybridGNet does 1.5 times as many (default: 400)",
     )
     parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
     return parser.parse_args()
 
 
@@ -161,12 +139,14 @@ def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
     options = _arguments()
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
         patients = find_patients(options.root)
-        for seed, arm in itertools.product(options.seed, options.only):
-            do(Run(arm, options.organ, options.remove_from, seed), patients, options)
+        settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
+        for arm, seed in options.only:
+            run = Run(arm, options.organ, options.remove_from, seed)
+            title = f"{ARMS[run.arm].label}, no {run.organ} in {run.domain}, seed {run.seed}"
+            keep(options.work / run.file, title, settings, partial(do, run, patients, options), "monai")
         return
     runs = read_runs(options.work)
     record = record_of(runs)

@@ -1,7 +1,6 @@
 """The report of the experiment on heterogeneous labels: means over its runs, tables and figure."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,9 @@ import numpy as np
 from heterogeneous_codes import FOLDS
 from heterogeneous_design import ARMS, BORDER, CLIP_LIMIT, DOMAINS, GAMMA, ORGANS
 
-from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
 
 LATENT = ("logistic", "neighbours", "silhouette", "mmd2", "mmd_p")
-
-
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
-
-    Raises:
-        DataError: there are none, or their settings differ.
-    """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*_*_*_*.json"))]
-    if not found:
-        raise DataError(f"{work} holds no runs.")
-    if any(run["settings"] != found[0]["settings"] for run in found):
-        raise DataError(f"{work} holds runs with different settings; give each setting a folder.")
-    return found
 
 
 def summaries(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Calibrated probabilities of the left atrium: base losses, entropy terms, mL1-ACE, temperature, an ensemble.
 
-    python experiments/meep_evidence.py --root DIR --work WORK [--only meep ...] [--seed 1 ...]
+    python experiments/meep_evidence.py --root DIR --work WORK [--only ce:1 meep ...]
     python experiments/meep_evidence.py --work WORK --report --out docs/evidence
 
 `--root` holds the left atria of the 2018 challenge as ``images/``, ``labels/`` (1 is the atrium) and
@@ -14,17 +14,13 @@ Hausdorff distance in its voxels, and the numbers of `anatozoo.metrics.calibrati
 ``temperature`` divides the logits of each CE network by the number that fits the 8 cases; ``ensemble`` is the
 mean of the probabilities of all five CE networks, so that there is one of it.
 
-A run is kept in a file of `--work`, and done once. Several commands may share the folder: a run that another
-one has begun is left to it.
+A run is kept in a file of `--work`, and done once; several processes may share the folder.
 """
 
 import argparse
-import itertools
-import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,24 +28,23 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, options_of, write
-from fitting import keep_quiet, trainer_of
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, parse_run_options, read_runs
 from meep_report import record_of, report
 
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.registry import find_cases
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.splits import refuse_dealt
 from anatozoo.methods.acnn.data import AcnnDataModule
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.metrics.calibration import calibration_numbers
-from anatozoo.metrics.tables import provenance
 from anatozoo.objectives import Calibration, Entropy
 from anatozoo.tasks.temperature import Probabilities, TemperatureFit
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.training.objective import Objective
 from anatozoo.training.optim import Optim
-from anatozoo.zoo.files import write_text
 
 ORGANS = ["left_atrium"]
 CROP, SPACING, MARGIN, WIDTHS = [40, 64, 64], [2.0, 2.0, 2.0], 14, [12, 24, 48, 96]
@@ -104,8 +99,8 @@ def parts_of(root: Path) -> Parts:
     held = FOR_TEMPERATURE + MORE
     if len(train) <= held or not val:
         raise DataError(f"{root} has {len(train)} training cases; more than {held} are needed.")
-    ordered = by_name(train)
-    return Parts(ordered[held:], ordered[:FOR_TEMPERATURE], [*by_name(val), *ordered[FOR_TEMPERATURE:held]])
+    ordered = by_hash(train)
+    return Parts(ordered[held:], ordered[:FOR_TEMPERATURE], [*by_hash(val), *ordered[FOR_TEMPERATURE:held]])
 
 
 def data_of(parts: Parts, options: argparse.Namespace) -> AcnnDataModule:
@@ -128,7 +123,7 @@ def data_of(parts: Parts, options: argparse.Namespace) -> AcnnDataModule:
 def train(arm: Arm, seed: int, data: AcnnDataModule, options: argparse.Namespace) -> Any:
     """Train a network."""
     L.seed_everything(seed, verbose=False)
-    optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=30)
+    optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=WARMUP_STEPS)
     network: dict[str, Any] = {"frame": data.frame, "architecture": "dynunet", "widths": WIDTHS}
     module = AcnnModule(organs=ORGANS, optim=optim, **network, **arm.base)
     beside = [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
@@ -197,105 +192,59 @@ def ensemble_rows(files: Sequence[Path], whose: Sequence[Mapping[str, Any]]) -> 
     return rows
 
 
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Whether a run is this process's to do: no other has begun it."""
-    lock = path.with_suffix(".lock")
-    try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.unlink()
-
-
-def do(name: str, seed: int, parts: Parts, data: AcnnDataModule, options: argparse.Namespace) -> None:
-    """Train and measure a network, unless its file is there or another process is at it.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / f"{name}_{seed}.json"
-    settings = {key: getattr(options, key) for key in ("steps", "batch", "precision")}
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-            raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
-        return
-    with claimed(path) as mine:
-        if not mine:
-            lock = path.with_suffix(".lock")
-            print(f"{lock} is there: another command does this run; delete it if none does.", flush=True)
-            return
-        print(f"{name}, seed {seed}", flush=True)
-        start = time.process_time()
-        model = train(ARMS[name], seed, data, options)
-        trained = time.process_time() - start
-        rows, temperature, margins = measure(model, parts, name == "ce")
-        if name == "ce":
-            np.savez_compressed(path.with_suffix(".npz"), **margins)
-        record = {
-            "arm": name,
-            "seed": seed,
-            "settings": settings,
-            **provenance(("torch", "monai", "numpy")),
-            "parameters": sum(p.numel() for p in model.network.parameters()),
-            "cases": {part: len(cases) for part, cases in parts._asdict().items()},
-            "train_cpu_s": round(trained, 1),
-            "temperature": temperature,
-            "rows": rows,
-        }
-        write_text(path, json.dumps(record) + "\n")
-        means = {key: np.mean([row[key] for row in rows["own"]]) for key in ("dice", "ece_plus", "nll")}
-        words = ", ".join(f"{key} {value:.4f}" for key, value in means.items())
-        print(
-            f"  {words}; {time.process_time() - start:.0f} s of CPU, {trained:.0f} s of training", flush=True
-        )
-
-
-def by_name(cases: Sequence[Case]) -> list[Case]:
-    """The cases in the order of a hash of their names."""
-    import hashlib
-
-    return sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
+def do(
+    name: str, seed: int, parts: Parts, data: AcnnDataModule, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Train and measure a network; gives its record."""
+    start = time.process_time()
+    model = train(ARMS[name], seed, data, options)
+    trained = time.process_time() - start
+    rows, temperature, margins = measure(model, parts, name == "ce")
+    if name == "ce":
+        part = options.work / f"{name}_{seed}.part.npz"
+        np.savez_compressed(part, **margins)
+        part.replace(options.work / f"{name}_{seed}.npz")
+    means = {key: np.mean([row[key] for row in rows["own"]]) for key in ("dice", "ece_plus", "nll")}
+    print("  " + ", ".join(f"{key} {value:.4f}" for key, value in means.items()), flush=True)
+    return {
+        "arm": name,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "cases": {part: len(cases) for part, cases in parts._asdict().items()},
+        "train_cpu_s": round(trained, 1),
+        "temperature": temperature,
+        "rows": rows,
+    }
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of(__doc__, threads=1, on_split=False)
-    next(action for action in parser._actions if action.dest == "root").required = False
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
-    parser.add_argument("--seed", nargs="+", type=int, help="runs (default: 1 2 3, of ce 1 2 3 4 5)")
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
+    add_run_options(parser, {name: arm.seeds for name, arm in ARMS.items()})
     parser.add_argument("--steps", type=int, default=300, help="of each network (default: 300)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
     parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    options = parser.parse_args()
-    if not options.report and options.root is None:
-        parser.error("--root DIR is needed, the folder of the left atria.")
-    return options
+    return parse_run_options(parser)
 
 
 def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
     options = _arguments()
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
         parts = parts_of(options.root)
         data = data_of(parts, options)
-        # Seeds first, so that there are pairs of all arms as early as possible.
-        every = itertools.product(options.seed or range(1, 6), options.only)
-        for seed, name in ((seed, name) for seed, name in every if seed in ARMS[name].seeds):
-            do(name, seed, parts, data, options)
+        settings = {key: getattr(options, key) for key in ("steps", "batch", "precision")}
+        settings["design"] = design_of(ARMS, CROP, SPACING, MARGIN, WIDTHS, AUGMENT, FOR_TEMPERATURE, MORE)
+        for name, seed in options.only:
+            path = options.work / f"{name}_{seed}.json"
+            run = partial(do, name, seed, parts, data, options)
+            keep(path, f"{name}, seed {seed}", settings, run, "monai")
         return
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.work.glob("*_*.json"))]
+    runs = read_runs(options.work, "ce")
     members = [options.work / f"ce_{seed}.npz" for seed in ARMS["ce"].seeds]
     together = []
-    if all(member.is_file() for member in members):
+    if all(member.is_file() and member.with_suffix(".json").is_file() for member in members):
         first = next(run for run in runs if run["arm"] == "ce")
         together = ensemble_rows(members, first["rows"]["own"])
     record = record_of(runs, together)

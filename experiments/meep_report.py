@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import paired
+from comparing import p_over_runs, paired
 
 from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
@@ -29,12 +29,10 @@ def by_arm(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, dict[
     """Arm -> seed -> rows, the temperature's and the ensemble's among them.
 
     Raises:
-        DataError: there are no runs of CE, or settings differ.
+        DataError: the runs are of different cases.
     """
-    if not any(run["arm"] == "ce" for run in runs):
-        raise DataError("there are no runs of CE, with which the others are compared.")
-    if any(run["settings"] != runs[0]["settings"] or run["cases"] != runs[0]["cases"] for run in runs):
-        raise DataError("the runs have different settings or cases; give each setting a folder.")
+    if any(run["cases"] != runs[0]["cases"] for run in runs):
+        raise DataError("the runs are of different cases; give each data set a folder.")
     found: dict[str, dict[int, Rows]] = {}
     for run in runs:
         found.setdefault(run["arm"], {})[run["seed"]] = run["rows"]["own"]
@@ -55,19 +53,18 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
         which: cases of this list alone, or ``"all"``.
     """
     entry: dict[str, Any] = {"arm": arm, "cases of": which, "runs": len(mine)}
+    common = [seed for seed in mine if seed in reference]
+    # An ensemble is of no seed: it is compared with all runs of CE.
+    pairs = [{s: each[s] for s in common} for each in (mine, reference)] if common else [mine, reference]
     for column in COLUMNS:
-        own, theirs = (table_of(each, column, which) for each in (mine, reference))
-        values = own.mean(1)
+        values = table_of(mine, column, which).mean(1)
+        own, theirs = (table_of(each, column, which) for each in pairs)
         found: dict[str, Any] = {"mean": float(values.mean()), "values": values.tolist()}
         found["sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
         if arm != "ce":
             found["of cases"] = paired(own.mean(0) - theirs.mean(0))
-            common = [seed for seed in mine if seed in reference]
             if len(common) > 1:
-                pairs = [
-                    [table_of({s: e[s]}, column, which).mean() for s in common] for e in (mine, reference)
-                ]
-                found["of runs"] = {"n": len(common), "p": paired_t(*pairs)}
+                found["of runs"] = {"n": len(common), "p": p_over_runs(own.mean(1) - theirs.mean(1))}
         entry[column] = found
     return entry
 
@@ -75,15 +72,6 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
 def table_of(rows: Mapping[int, Rows], column: str, which: str) -> np.ndarray:
     """(runs, cases) of a column."""
     return np.array([[r[column] for r in each if which in ("all", r["list"])] for each in rows.values()])
-
-
-def paired_t(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """P of the paired t-test over runs; None where the differences are all the same."""
-    from scipy.stats import ttest_rel
-
-    # Label maps that are the same differ by rounding alone, which would make a tiny p of nothing.
-    same = np.ptp(np.subtract(one, other)) < 1e-9
-    return None if same else float(ttest_rel(one, other).pvalue)
 
 
 def record_of(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, Any]:
@@ -94,7 +82,7 @@ def record_of(runs: Sequence[Mapping[str, Any]], together: Rows) -> dict[str, An
         together: rows of the ensemble, none where a member is missing.
     """
     arms, settings = by_arm(runs, together), runs[0]["settings"]
-    how = " ".join(f"--{name} {value}" for name, value in settings.items())
+    how = " ".join(f"--{name} {value}" for name, value in settings.items() if name != "design")
     script = "python experiments/meep_evidence.py"
     temperatures = {run["seed"]: run["temperature"] for run in runs if run["temperature"]}
     return {

@@ -9,8 +9,9 @@ another data set: abnormal FLAIR signal of lower-grade gliomas in slices of 128 
 none. An arm is the U-Net of ``unet/lgg.yaml`` with the Dice loss alone (random), with 0.1 of
 self-orthogonality (self), or with 0.1 of inter-orthogonality besides (inter), where each member keeps away
 from those before it. A run trains five members one after another; members of one number have the same start
-and the same batches in all arms. Nothing is chosen on the validation patients: settings were fixed
-beforehand, and the averaged weights of the last steps are measured.
+and the same batches in all arms, and the first one of inter, with nobody to keep away from, is that of self.
+Nothing is chosen on the validation patients: settings were fixed beforehand, and the averaged weights of the
+last steps are measured.
 
 Ensembles of 1 and 3 are the mean over all choices of so many of the five members. Dice, Brier and the Brier
 score of the pixels of tumour alone (stratified) are of all pixels of a patient, in the frame of the network,
@@ -20,9 +21,8 @@ file.
 
 import argparse
 import itertools
-import json
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,22 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from comparing import paired, table_lines, write
-from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
+from comparing import options_of, p_over_runs, paired, table_lines, write
+from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
 import anatozoo
 from anatozoo.cli.settings import shipped_config
-from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.metrics.calibration import brier
 from anatozoo.metrics.ensembles import disagreement, variance_on_errors, vote_variance
 from anatozoo.metrics.functional import dice
-from anatozoo.metrics.tables import provenance
 from anatozoo.nn.filters import filter_layers, mean_cosine
 from anatozoo.objectives import Orthogonal
 from anatozoo.training.optim import Optim
-from anatozoo.zoo.checkpoint import CONFIG, write_checkpoint_folder
-from anatozoo.zoo.files import write_text
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
 
 ARMS = {"random": (0.0, 0.0), "self": (0.1, 0.0), "inter": (0.1, 0.1)}
 """Weights of self- and inter-orthogonality."""
@@ -99,19 +97,34 @@ def fit(
     return module.eval()
 
 
-def members_of(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) -> list[Path]:
-    """The folders of a run's members; those that are missing are trained."""
+def members_of(
+    arm: str, run: int, data: UNetDataModule, options: argparse.Namespace
+) -> tuple[list[Path], float]:
+    """The folders of a run's members, trained unless they are there, and the seconds of CPU of them all.
+
+    The first one of inter has nobody to keep away from: it is that of self.
+    """
     folders: list[Path] = []
+    seconds = 0.0
     for number in range(MEMBERS):
-        folder = options.work / f"{arm}_{run}" / f"member{number}"
-        if not (folder / CONFIG).is_file():
-            start = time.process_time()
-            module = fit(arm, run, folders, data, options)
-            name = f"unet-lgg-{arm}{run}.{number}"
+        own = "self" if (arm, number) == ("inter", 0) else arm
+        folder = options.work / f"{own}_{run}" / f"member{number}"
+
+        def make(own: str = own, folder: Path = folder) -> None:
+            module = fit(own, run, folders, data, options)
+            name = f"unet-lgg-{own}{run}.{folder.name[-1]}"
             write_checkpoint_folder(module, folder, name=name, version="0.0.0", half=False)
-            print(f"{arm} {run}, member {number}: {time.process_time() - start:.0f} s of CPU", flush=True)
+
+        seconds += make_once(folder, settings_of(options), make)
+        print(f"{arm} {run}, member {number}", flush=True)
         folders.append(folder)
-    return folders
+    return folders, seconds
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What members and runs share."""
+    settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
+    return settings | {"design": design_of(ARMS, MEMBERS, shipped())}
 
 
 # --- measuring ---------------------------------------------------------------------------------------------
@@ -156,54 +169,28 @@ def diversity(votes: Array, truth: Array, patients: Array) -> dict[str, float]:
     return {"disagreement": float(np.mean(apart)), "variance_on_errors": wrong}
 
 
-def do(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) -> None:
-    """Train and measure a run, unless its file is there.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / f"{arm}_{run}.json"
-    settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-            raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
-        return
-    start = time.process_time()
-    models = [anatozoo.load(folder, trainable=False) for folder in members_of(arm, run, data, options)]
+def do(arm: str, run: int, data: UNetDataModule, options: argparse.Namespace) -> dict[str, Any]:
+    """Train the members of a run and measure them; gives its record."""
+    folders, seconds = members_of(arm, run, data, options)
+    models = [anatozoo.load(folder, trainable=False) for folder in folders]
     items = data.sets["val"]
     votes = np.stack([probabilities(model, items, options.batch) for model in models])
     truth = np.stack([items[index]["labels"].numpy() > 0 for index in range(len(items))])
     patients = np.array([case.subject for case in items.cases])
     layers, states = filter_layers(models[0]), [model.state_dict() for model in models]
     cosines = [mean_cosine(a, b, layers) for a, b in itertools.combinations(states, 2)]
-    record = {
+    return {
         "arm": arm,
         "run": run,
-        "settings": settings,
-        **provenance(("torch", "numpy")),
         "train": len(data.sets["train"]),
-        "cpu_s": round(time.process_time() - start, 1),
+        "members_cpu_s": round(seconds, 1),
         "layers": len(layers),
         "rows": measure(votes, truth, patients),
         "diversity": {"cosine": float(np.mean(cosines))} | diversity(votes, truth, patients),
     }
-    write_text(path, json.dumps(record) + "\n")
 
 
 # --- report ------------------------------------------------------------------------------------------------
-
-
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
-
-    Raises:
-        DataError: there are none, or their settings differ.
-    """
-    paths = [path for arm in ARMS for path in sorted(work.glob(f"{arm}_*.json"))]
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    if not runs or any(run["settings"] != runs[0]["settings"] for run in runs):
-        raise DataError(f"{work} holds no runs, or runs with different settings.")
-    return runs
 
 
 def of_patients(runs: Sequence[Mapping[str, Any]], arm: str, size: int, metric: str) -> Array:
@@ -216,15 +203,13 @@ def compared(
     runs: Sequence[Mapping[str, Any]], pair: tuple[str, str], size: int, metric: str
 ) -> dict[str, Any]:
     """The first arm minus the second: mean, p over runs (paired t) and over patients (Wilcoxon)."""
-    from scipy.stats import ttest_rel
-
     by_run = [{run["run"]: run for run in runs if run["arm"] == arm} for arm in pair]
     shared = sorted(set(by_run[0]) & set(by_run[1]))
     one, other = (
         of_patients([each[n] for n in shared], arm, size, metric)
         for each, arm in zip(by_run, pair, strict=True)
     )
-    p = float(ttest_rel(one.mean(1), other.mean(1)).pvalue) if len(shared) > 1 else None
+    p = p_over_runs(one.mean(1) - other.mean(1))
     cases = paired(one.mean(0) - other.mean(0))
     return {"runs": len(shared), "difference": cases["difference"], "p_runs": p, "p_cases": cases["p"]}
 
@@ -248,11 +233,12 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]
     patients = len({row["patient"] for row in runs[0]["rows"]})
     return {
         "command": command,
+        "commits": commits_of(runs),
         "settings": runs[0]["settings"],
         "slices_of_training": runs[0]["train"],
         "patients": patients,
         "members": MEMBERS,
-        "cpu_min": round(sum(run["cpu_s"] for run in runs) / 60, 1),
+        "cpu_min": round(sum(run["members_cpu_s"] for run in runs) / 60, 1),
         "means": means,
         "tests": tests,
     }
@@ -306,33 +292,22 @@ def report(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _run(text: str) -> tuple[str, int]:
-    arm, _, number = text.partition(":")
-    if arm not in ARMS or not number.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be ARM:RUN, such as inter:1; arms: {', '.join(ARMS)}."
-        )
-    return arm, int(number)
-
-
 def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
-    parser = options_of_fits(__doc__)
-    parser.set_defaults(size=128, batch=8)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
+    parser.add_argument("--size", type=int, default=128, help="side of the input (default: 128)")
+    parser.add_argument("--batch", type=int, default=8, help="slices per step (default: 8)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each member (default: {STEPS})")
     parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
-    every = [(arm, run) for run in RUNS for arm in ARMS]
-    parser.add_argument("--only", nargs="+", type=_run, default=every, metavar="ARM:RUN", help="these runs")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    options = parser.parse_args()
+    add_run_options(parser, dict.fromkeys(ARMS, RUNS))
+    options = parse_run_options(parser)
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
         data = data_of(options)
         for arm, run in options.only:
-            do(arm, run, data, options)
+            path, job = options.work / f"{arm}_{run}.json", partial(do, arm, run, data, options)
+            keep(path, f"{arm}, run {run}", settings_of(options), job)
         return
     command = (
         "python experiments/orthogonal_evidence.py --root FOLDER --work WORK --report --out docs/evidence"

@@ -20,21 +20,21 @@ differ in their seed (order of the data, first weights and, on ACDC, the labelle
 chosen on the validation split: settings were fixed beforehand, and the averaged weights of the last steps are
 measured.
 
-A run is kept in a file of ``--work`` and done once; ``--only denoiser none:1 residual:2`` chooses
-autoencoders and runs. Several processes may work in one folder: each takes what no other has begun.
+A run is kept in a file of ``--work`` and done once; ``--only none:1 residual:2`` chooses runs. Several
+processes may share the folder. An autoencoder is trained by the first run that needs it.
 """
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
-from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
+from comparing import options_of
+from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, make_once, parse_run_options
 from prior_design import SETTINGS, Setting, dealt, measure, prior_data, truth_row
 from prior_report import report
 
@@ -42,11 +42,9 @@ from anatozoo.data.case import Case
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.splits import refuse_dealt
-from anatozoo.metrics.tables import provenance
 from anatozoo.objectives import ShapePrior
 from anatozoo.training.optim import Optim
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
 
 
@@ -77,67 +75,48 @@ def fit(
     return module.eval()
 
 
-def do_prior(name: str, setting: Setting, cases: Sequence[Case], options: argparse.Namespace) -> None:
-    """Train an autoencoder of the label maps."""
-    L.seed_everything(0, verbose=False)
-    steps, model = options.prior_steps, dict(setting.priors[name])
-    data = prior_data(setting) | {"batch_size": 4}
-    module = fit("acnnprior", setting, options, model, data, {"train": cases}, steps)
+def prior_of(name: str, setting: Setting, cases: Sequence[Case], options: argparse.Namespace) -> float:
+    """Train an autoencoder of the label maps, unless it is there; the seconds of CPU that it took."""
     folder = options.work / f"prior-{name}"
-    write_checkpoint_folder(module, folder, name=f"acnn-prior-{name}", version="1.0.0")
+
+    def make() -> None:
+        L.seed_everything(0, verbose=False)
+        steps, model = options.prior_steps, dict(setting.priors[name])
+        data = prior_data(setting) | {"batch_size": 4}
+        module = fit("acnnprior", setting, options, model, data, {"train": cases}, steps)
+        write_checkpoint_folder(module, folder, name=f"acnn-prior-{name}", version="1.0.0")
+
+    depends = {"steps": options.prior_steps, "design": design_of(setting.priors[name], prior_data(setting))}
+    return make_once(folder, depends, make)
 
 
-def do_run(arm: str, seed: int, setting: Setting, splits: dict[str, list[Case]], options: Any) -> None:
-    """Train a network and measure it."""
+def do(
+    arm: str, seed: int, setting: Setting, splits: dict[str, list[Case]], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Train a network and measure it; gives its record."""
+    chosen, spent = setting.arms[arm], 0.0
+    if chosen.prior in setting.priors:
+        spent = prior_of(chosen.prior, setting, splits["train"], options)
     L.seed_everything(seed, verbose=False)
-    begin, chosen = time.process_time(), setting.arms[arm]
+    begin = time.process_time()
     own, bare = dealt(splits["train"], seed, options.subjects)
     sets: dict[str, Sequence[Case]] = {"train": own}
-    data = {**setting.data, "batch_size": options.batch}
+    # An epoch is one of the other images in all arms, so that all see the labelled ones in the same order.
+    data = {**setting.data, "batch_size": options.batch, "repeat": max(1, -(-len(bare) // len(own)))}
     if chosen.unlabelled:
         sets["unlabelled"], data["unlabelled"] = bare, options.batch
     objectives = chosen.objectives(options.work, options.steps)
     module = fit("acnn", setting, options, dict(setting.model), data, sets, options.steps, objectives)
-    trained = time.process_time() - begin
     record = {
-        "setting": options.setting,
         "arm": arm,
         "seed": seed,
-        "settings": settings_of(options),
-        "train_cpu_s": round(trained, 1),
+        "train_cpu_s": round(time.process_time() - begin, 1),
+        "prior_cpu_s": spent,
         "rows": list(measure(setting, arm, module, splits["val"])),
-        **provenance(("torch", "monai", "numpy")),
     }
     if options.setting == "acdc":
         record["truth"] = truth_row(setting, splits["val"])
-    write_text(options.work / f"{arm}-{seed}.json", json.dumps(record) + "\n")
-
-
-def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that all runs of a folder share."""
-    return {name: getattr(options, name) for name in ("steps", "prior_steps", "subjects", "batch")}
-
-
-class Claim:
-    """A file that says that a process is at work on something; false where another is, or it is done."""
-
-    def __init__(self, work: Path, name: str, done: Path) -> None:
-        self.path, self.done, self.mine = work / f"{name}.lock", done, False
-
-    def __enter__(self) -> bool:
-        if self.done.exists():
-            return False
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            print(f"{self.path} is there: another process is at it; remove it if none is.", flush=True)
-            return False
-        self.mine = True
-        return True
-
-    def __exit__(self, *error: object) -> None:
-        if self.mine:
-            self.path.unlink()
+    return record
 
 
 def splits_of(setting: Setting, options: argparse.Namespace) -> dict[str, list[Case]]:
@@ -156,19 +135,17 @@ def splits_of(setting: Setting, options: argparse.Namespace) -> dict[str, list[C
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of_fits(__doc__)
-    parser.set_defaults(batch=2)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
+    parser.add_argument("--batch", type=int, default=2, help="volumes per step (default: 2)")
     parser.add_argument("--setting", choices=SETTINGS, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs of this setting")
-    parser.add_argument("--only", nargs="+", help="autoencoders and ARM:SEED (default: all)")
-    parser.add_argument("--runs", type=int, help="of each arm")
+    every = {arm: range(1, each.runs + 1) for each in SETTINGS.values() for arm in each.arms}
+    add_run_options(parser, every)
     parser.add_argument("--steps", type=int, help="of each network")
     parser.add_argument("--prior-steps", type=int, help="of each autoencoder")
     parser.add_argument("--subjects", type=int, help="that are labelled")
     parser.add_argument("--cases", type=int, help="of the validation split that are measured (default: all)")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    options = parser.parse_args()
-    for name in ("runs", "steps", "prior_steps", "subjects"):
+    options = parse_run_options(parser)
+    for name in ("steps", "prior_steps", "subjects"):
         if getattr(options, name) is None:
             setattr(options, name, getattr(SETTINGS[options.setting], name))
     return options
@@ -183,27 +160,17 @@ def main() -> None:
         report(options, setting)
         return
     keep_quiet()
-    options.work.mkdir(parents=True, exist_ok=True)
-    runs = [f"{arm}:{seed}" for seed in range(1, options.runs + 1) for arm in setting.arms]
-    asked = options.only or [*setting.priors, *runs]
-    if unknown := [name for name in asked if name not in (*setting.priors, *runs)]:
-        raise ConfigError(f"--only {' '.join(unknown)}: there are {', '.join([*setting.priors, *runs])}.")
     splits = splits_of(setting, options)
-    for name in asked:
-        arm, _, seed = name.partition(":")
-        done = options.work / (f"{arm}-{seed}.json" if seed else f"prior-{name}")
-        needed = setting.arms[arm].prior if seed else None
-        if needed in setting.priors and not (options.work / f"prior-{needed}").is_dir():
-            print(f"{name} waits for the autoencoder {needed}; run the command again.", flush=True)
-            continue
-        with Claim(options.work, name.replace(":", "-"), done) as free:
-            if not free:
-                continue
-            print(name, flush=True)
-            if seed:
-                do_run(arm, int(seed), setting, splits, options)
-            else:
-                do_prior(name, setting, splits["train"], options)
+    names = ("setting", "steps", "prior_steps", "subjects", "batch", "cases")
+    settings = {name: getattr(options, name) for name in names} | {"design": design_of(setting)}
+    asked = [(arm, seed) for arm, seed in options.only if arm in setting.arms and seed <= setting.runs]
+    if not asked:
+        raise ConfigError(
+            f"{options.setting} has the arms {', '.join(setting.arms)}, {setting.runs} runs each."
+        )
+    for arm, seed in asked:
+        run = partial(do, arm, seed, setting, splits, options)
+        keep(options.work / f"{arm}_{seed}.json", f"{arm}, seed {seed}", settings, run, "monai")
 
 
 if __name__ == "__main__":

@@ -1,46 +1,39 @@
 """The report of the experiment on shape priors: means of runs, differences, p over runs and over cases."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import paired, write
+from comparing import p_over_runs, paired, write
+from kept import commits_of, read_runs
 from prior_design import LARGEST, NONE, Setting
 
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
 
 Run = Mapping[str, Any]
 Table = dict[str, dict[int, dict[str, dict[str, float]]]]
-"""Arm, seed, case, metric -> number."""
-
-
-def read_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The records in the folder of the runs.
-
-    Raises:
-        DataError: there are none without a prior.
-        ConfigError: they are of several settings.
-    """
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.work.glob("*-*.json"))]
-    runs = [run for run in runs if run.get("setting") == options.setting]
-    if not any(run["arm"] == NONE for run in runs):
-        raise DataError(f"{options.work} holds no run of {options.setting} without a prior yet.")
-    if any(run["settings"] != runs[0]["settings"] for run in runs):
-        raise ConfigError(f"{options.work} holds runs of several settings; each needs a folder of its own.")
-    return runs
+"""Arm, seed, subject, metric -> number."""
 
 
 def table_of(runs: Sequence[Run], metrics: Sequence[str]) -> Table:
-    """The numbers of all runs."""
-    table: Table = {}
+    """The numbers of all runs, of each subject on average over its cases."""
+    table: dict[str, dict[int, dict[str, list[list[float]]]]] = {}
     for run in runs:
         for row in run["rows"]:
             by_case = table.setdefault(row["arm"], {}).setdefault(run["seed"], {})
-            by_case[row["case"]] = {metric: row[metric] for metric in metrics}
-    return table
+            by_case.setdefault(row["subject"], []).append([row[metric] for metric in metrics])
+    return {
+        arm: {
+            seed: {
+                subject: dict(zip(metrics, np.nanmean(cases, 0).tolist(), strict=True))
+                for subject, cases in subjects.items()
+            }
+            for seed, subjects in seeds.items()
+        }
+        for arm, seeds in table.items()
+    }
 
 
 def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
@@ -55,7 +48,7 @@ def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
     both = sorted(set(means) & set(table[NONE])) if arm != NONE else []
     if both:
         differences = [means[seed] - _mean(table[NONE][seed], metric) for seed in both]
-        found |= {"difference": float(np.mean(differences)), "p_runs": _p(differences)}
+        found |= {"difference": float(np.mean(differences)), "p_runs": p_over_runs(differences)}
         cases = [case for case in table[arm][both[0]] if case in table[NONE][both[0]]]
         found["p_cases"] = paired(
             [np.nanmean([table[arm][s][c][metric] - table[NONE][s][c][metric] for s in both]) for c in cases]
@@ -65,15 +58,6 @@ def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
 
 def _mean(cases: Mapping[str, Mapping[str, float]], metric: str) -> float:
     return float(np.nanmean([row[metric] for row in cases.values()]))
-
-
-def _p(differences: Sequence[float]) -> float | None:
-    """Of the paired t-test over runs; None with fewer than two, or where all are equal."""
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return None
-    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def _shown(number: Mapping[str, Any], metric: str) -> str:
@@ -89,7 +73,9 @@ def _shown(number: Mapping[str, Any], metric: str) -> str:
 
 def report(options: argparse.Namespace, setting: Setting) -> None:
     """Print the report, and write it with ``--out``."""
-    runs = read_runs(options)
+    runs = read_runs(options.work, NONE)
+    if runs[0]["settings"]["setting"] != options.setting:
+        raise DataError(f"{options.work} holds runs of {runs[0]['settings']['setting']}.")
     table = table_of(runs, setting.metrics)
     arms = [arm for arm in (NONE, LARGEST, *setting.arms) if arm in table]
     arms = list(dict.fromkeys(arms))
@@ -105,7 +91,9 @@ def report(options: argparse.Namespace, setting: Setting) -> None:
         f"{used['steps']} steps of {used['batch']} volumes, {seen} labelled subjects, validation split, "
         "averaged weights of the last steps; nothing was chosen on it. Mean over runs ± standard deviation, "
         "and in brackets the difference from no prior, p of the paired t-test over runs and of the Wilcoxon "
-        f"test over cases, whose differences are averaged over runs first. `{command}`"
+        "test over subjects, whose differences are averaged over runs first. All runs of an arm share one "
+        "autoencoder, so that p over runs does not know how another one would have turned out. "
+        f"`{command}`; commits {', '.join(commits_of(runs))}."
     )
     rows = [
         [

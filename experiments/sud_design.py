@@ -1,7 +1,7 @@
 """The design of the experiment on supervision by denoising: settings, arms, damage of the images."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -41,6 +41,8 @@ class Setting(NamedTuple):
         denoiser: its channels, and by what strides it passes maps on.
         denoiser_steps: of each denoiser.
         denoiser_batch: masks of a step of it.
+        runs: of each arm.
+        arms: names of those that are asked for; the first is the one with which the others are compared.
     """
 
     label: str
@@ -56,6 +58,8 @@ class Setting(NamedTuple):
     denoiser: Mapping[str, Any]
     denoiser_steps: int
     denoiser_batch: int
+    runs: int = 3
+    arms: tuple[str, ...] = ("supervised", "self", "temporal", "spatial", "sud")
 
 
 _PLANES = {"encoder": "dynunet", "decoder_widths": [8, 16, 32, 64], "loss": "organs"}
@@ -95,6 +99,8 @@ SETTINGS = {
         _FLAT_DAE,
         600,
         8,
+        5,
+        ("supervised", "damaged", "self", "temporal", "spatial", "sud", "spatial-pool", "sud-pool"),
     ),
     "acdc3": _ACDC,
     "acdc7": _ACDC._replace(label="ACDC, 7 of 65 patients", labelled=7),
@@ -230,8 +236,3 @@ def damaging(prepare: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
         return batch | {"image": torch.stack(images)}
 
     return prepared
-
-
-def runs_of(arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """Arms and seeds in the order in which they are run: all arms of a seed, then the next."""
-    return [(arm, seed) for seed in seeds for arm in arms]

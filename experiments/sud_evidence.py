@@ -9,62 +9,46 @@ alone. All arms take equally many steps with equally many annotated images, in t
 same augmentation; settings were fixed beforehand, and the averaged weights of the last step are measured on
 the validation split: nothing was chosen.
 
-Arms: supervised; temporal alone (a memory and no denoiser); spatial alone (a denoiser and no memory);
-self-training (neither, with hard labels); SUD; and supervised on images half of which have the damage of the
-test. Denoisers know the masks of the annotated images (few), or of the whole training split without their
-images (all masks), which is more than supervised training knows. They learn to undo blurred noise of logits,
-missing and cut organs, frayed borders and the like, and no shapes or patches. Test images are as they are and
-with bright ellipsoids and their stripes (metal), which no denoiser and no network has seen but that one arm.
+Arms: supervised; temporal alone (a memory and no denoiser); spatial alone (a denoiser and no memory); self-
+training (neither, with hard labels); SUD; and, on JSRT alone, supervised on images half of which have the
+damage of the test. Denoisers know the masks of the annotated images (few) or, in arms of JSRT, of the whole
+training split without their images (all masks), which is more than supervised training knows. They learn to
+undo smooth noise of logits, missing and cut organs, frayed borders and the like, and no shapes or patches.
+Test images are as they are and with bright ellipsoids and their stripes (metal), which no denoiser and no
+network has seen but that one arm.
 
 Every network is measured as it is, and repaired at test time, as `anatozoo predict --then` does it, by either
 denoiser, beside the largest part of each organ with filled holes. Everything is measured in the network's
 frame, distances in its pixels.
 
 Settings: jsrt, acdc3, acdc7, la, hippocampus. A run is a file of `--work`, done once; several processes may
-share the folder. `--only` and `--seed` choose runs.
+share the folder. `--only` chooses runs, such as ``sud`` or ``sud:1``.
 """
 
 import argparse
-import fcntl
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from comparing import averaged, write
-from fitting import keep_quiet, options_of_fits, trainer_of
-from sud_design import ARMS, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, runs_of, seen
-from sud_report import read_runs, record_of, report
+from comparing import averaged, largest_parts, options_of, write
+from fitting import keep_quiet, trainer_of
+from kept import add_run_options, design_of, keep, make_once, parse_run_options, read_runs
+from sud_design import ARMS, DAMAGED, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
+from sud_report import REFERENCE, record_of, report
 from torch import Tensor
 
 import anatozoo
 from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
-from anatozoo.metrics.tables import provenance
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
-from anatozoo.zoo.files import write_text
 from anatozoo.zoo.registry import find_method
-
-SEEDS = (1, 2, 3, 4, 5)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock, which ends with the process; gives whether it could be had, without `wait` at once."""
-    with path.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def data_of(setting: Setting, root: Path, method: str, batch: int, **settings: Any) -> Any:
@@ -81,13 +65,11 @@ def data_of(setting: Setting, root: Path, method: str, batch: int, **settings: A
 
 def denoiser(
     masks: str, cases: Sequence[Case], seed: int, setting: Setting, options: argparse.Namespace
-) -> str:
-    """The folder of a denoiser, trained unless it is there."""
-    folder = options.work / (f"postdae-pool-{seed}" if masks == "pool" else f"postdae-few-{seed}")
-    with locked(folder, wait=True):
-        if folder.is_dir():
-            return str(folder)
-        start = time.process_time()
+) -> tuple[str, float]:
+    """The folder of a denoiser, trained unless it is there, and the seconds of CPU that it took."""
+    folder = options.work / f"postdae-{masks}-{seed}"
+
+    def make() -> None:
         L.seed_everything(seed, verbose=False)
         settings: dict[str, Any] = {"organs": setting.organs, "frame": setting.frame, "optim": OPTIM}
         module = find_method("postdae").module_class()(**settings, **setting.denoiser)
@@ -97,9 +79,10 @@ def denoiser(
         data.repeat = -(-setting.denoiser_batch // len(masks_alone))
         data.sets = {"train": masks_alone, "val": masks_alone}
         trainer_of(options.denoiser_steps, enable_checkpointing=False).fit(module, data)
-        write_checkpoint_folder(module.eval(), folder, name=f"{folder.name}", version="1.0.0", half=False)
-        write_text(folder / "cpu_s.json", json.dumps(round(time.process_time() - start, 1)) + "\n")
-    return str(folder)
+        write_checkpoint_folder(module.eval(), folder, name=folder.name, version="1.0.0", half=False)
+
+    depends = {"steps": options.denoiser_steps, "design": design_of(setting, DEGRADE, OPTIM)}
+    return str(folder), make_once(folder, depends, make)
 
 
 def train(
@@ -128,19 +111,6 @@ def train(
     return module.eval(), data
 
 
-def in_parts(labels: np.ndarray, count: int) -> np.ndarray:
-    """The largest part of each organ, with its holes filled."""
-    from scipy.ndimage import binary_fill_holes, label
-
-    result = np.zeros_like(labels)
-    for value in range(1, count + 1):
-        parts, found = label(labels == value)
-        if found:
-            largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-            result[binary_fill_holes(largest)] = value
-    return result
-
-
 @torch.inference_mode()
 def measure(module: Any, data: Any, repairs: Mapping[str, Denoiser]) -> list[dict[str, Any]]:
     """A row for each validation case, look and repair."""
@@ -152,69 +122,48 @@ def measure(module: Any, data: Any, repairs: Mapping[str, Denoiser]) -> list[dic
             image: Tensor = seen(item["image"], case.id, look)
             shares = module(image[None]).float().softmax(1)
             bare = shares.argmax(1)[0].numpy().astype(np.uint8)
-            found = {"none": bare, "parts": in_parts(bare, len(organs))}
+            found = {"none": bare, "parts": largest_parts(bare, len(organs))}
             found |= {
                 name: repair(shares).argmax(1)[0].numpy().astype(np.uint8) for name, repair in repairs.items()
             }
             for then, labels in found.items():
                 numbers = averaged(labels_beside(labels, truth, organs, None), organs, ("dice", "hd_px"))
-                rows.append({"case": case.id, "look": look, "then": then} | numbers)
+                who = {"case": case.id, "subject": case.subject, "look": look, "then": then}
+                rows.append(who | numbers)
     return rows
 
 
-def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> None:
-    """Train and measure a network, unless its file is there or another process is at it.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / f"{arm}_{seed}.json"
-    settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
-    with locked(path, wait=False) as mine:
-        if not mine:
-            return
-        if path.is_file():
-            if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-                raise ConfigError(
-                    f"{path} is of a run with other settings; choose another folder for --work."
-                )
-            return
-        print(f"{setting.label}: {ARMS[arm].label}, seed {seed}", flush=True)
-        split = find_split(options.root, setting, seed)
-        few = denoiser("few", split["train"], seed, setting, options)
-        pool = denoiser("pool", split["pool"], 0, setting, options)
-        start = time.process_time()
-        module, data = train(arm, split, seed, setting, {"few": few, "pool": pool}, options)
-        trained = time.process_time() - start
-        frame, organs = module.frame, list(module.organs)
-        repairs = {
-            name: Denoiser(anatozoo.load(source, trainable=False), organs=organs, frame=frame)
-            for name, source in (("few", few), ("pool", pool))
-        }
-        record = {
-            "arm": arm,
-            "seed": seed,
-            "settings": settings,
-            **provenance(("torch", "monai", "numpy")),
-            "labelled": sorted({case.subject for case in split["train"]}),
-            "unlabelled": len(split["unlabelled"]),
-            "train_cpu_s": round(trained, 1),
-            "rows": measure(module, data, repairs),
-        }
-        write_text(path, json.dumps(record) + "\n")
-        print(f"  {trained:.0f} s of CPU, {time.process_time() - start:.0f} s with measuring", flush=True)
+def do(arm: str, seed: int, setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure a network; gives its record."""
+    split = find_split(options.root, setting, seed)
+    few, few_s = denoiser("few", split["train"], seed, setting, options)
+    pool, pool_s = denoiser("pool", split["pool"], 0, setting, options)
+    start = time.process_time()
+    module, data = train(arm, split, seed, setting, {"few": few, "pool": pool}, options)
+    trained = time.process_time() - start
+    frame, organs = module.frame, list(module.organs)
+    repairs = {
+        name: Denoiser(anatozoo.load(source, trainable=False), organs=organs, frame=frame)
+        for name, source in (("few", few), ("pool", pool))
+    }
+    return {
+        "arm": arm,
+        "seed": seed,
+        "labelled": sorted({case.subject for case in split["train"]}),
+        "unlabelled": len(split["unlabelled"]),
+        "train_cpu_s": round(trained, 1),
+        "denoiser_cpu_s": {"few": few_s, "pool": pool_s},
+        "rows": measure(module, data, repairs),
+    }
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of_fits(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     parser.add_argument("--setting", choices=SETTINGS, default="jsrt", help="data set (default: jsrt)")
-    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms (default: all)")
-    parser.add_argument("--seed", nargs="+", type=int, default=list(SEEDS), help="runs (default: 1 to 5)")
+    add_run_options(parser, dict.fromkeys(ARMS, range(1, 1 + SETTINGS["jsrt"].runs)))
     parser.add_argument("--steps", type=int, help="of each network (default: the setting's)")
     parser.add_argument("--denoiser-steps", type=int, help="of each denoiser (default: the setting's)")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    return parser.parse_args()
+    return parse_run_options(parser)
 
 
 def main() -> None:
@@ -224,17 +173,23 @@ def main() -> None:
     options.steps = options.steps or setting.steps
     options.denoiser_steps = options.denoiser_steps or setting.denoiser_steps
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
-        for arm, seed in runs_of(options.only, options.seed):
-            do(arm, seed, setting, options)
+        settings = {name: getattr(options, name) for name in ("setting", "steps", "denoiser_steps")}
+        settings["design"] = design_of(setting, ARMS, DEGRADE, DAMAGED, OPTIM)
+        asked = [(arm, seed) for arm, seed in options.only if arm in setting.arms and seed <= setting.runs]
+        if not asked:
+            raise ConfigError(f"{options.setting} has {setting.runs} runs of {', '.join(setting.arms)}.")
+        for arm, seed in asked:
+            title = f"{setting.label}: {ARMS[arm].label}, seed {seed}"
+            run = partial(do, arm, seed, setting, options)
+            keep(options.work / f"{arm}_{seed}.json", title, settings, run, "monai")
         return
     command = (
         f"python experiments/sud_evidence.py --root DIR --work WORK --setting {options.setting}; the same "
         "with --report --out docs/evidence"
     )
-    record = record_of(read_runs(options.work), setting.label, command)
+    record = record_of(read_runs(options.work, REFERENCE[0]), setting.label, command)
     text = report(record)
     print(text)
     if options.out is not None:

@@ -1,17 +1,14 @@
 """The report of the experiment on supervision by denoising: means over runs, and two kinds of p."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from comparing import paired, table_lines
+from comparing import p_over_runs, paired, table_lines
+from kept import commits_of
 from sud_design import ARMS, LOOKS
-
-from anatozoo.errors import DataError
 
 METRICS = ("dice", "hd_px")
 THEN = {
@@ -25,30 +22,18 @@ REPAIRED = ("supervised", "damaged", "sud-pool")
 """Arms whose repaired masks the table shows; the JSON has those of all."""
 
 
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
-
-    Raises:
-        DataError: there are none, none is supervised, or their settings differ.
-    """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*_*.json"))]
-    if not any(run["arm"] == REFERENCE[0] for run in found):
-        raise DataError(f"{work} holds no supervised run, with which the others are compared.")
-    if any(run["settings"] != found[0]["settings"] for run in found):
-        raise DataError(f"{work} holds runs with different settings; give each setting a folder.")
-    return found
-
-
 def compared(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     """Mean, and difference to the reference in the runs that both have, for each metric.
 
-    ``p_runs`` is the paired t-test over runs, ``p_cases`` Wilcoxon's over cases, each case's differences
-    averaged over the runs: that one says nothing about how another training would have turned out.
+    ``p_runs`` is the paired t-test over runs, ``p_cases`` Wilcoxon's over subjects, whose differences are
+    averaged over their cases and the runs: that one says nothing about how another training would have turned
+    out.
     """
     result: dict[str, Any] = {}
     for metric in METRICS:
         ours, theirs = (
-            each.pivot(index="case", columns="seed", values=metric) for each in (table, reference)
+            each.pivot(index=["subject", "case"], columns="seed", values=metric)
+            for each in (table, reference)
         )
         runs = ours.mean()
         result[metric] = {"mean": float(runs.mean()), "runs": runs.round(5).tolist()}
@@ -61,19 +46,10 @@ def compared(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
             "difference": float(by_run.mean()),
             "relative": float(by_run.mean() / theirs[both].mean().mean()),
             "better": int(((by_run > 0) if metric == "dice" else (by_run < 0)).sum()),
-            "p_runs": _t_test(by_run.to_numpy()),
-            "p_cases": paired(difference.mean(axis=1))["p"],
+            "p_runs": p_over_runs(by_run.to_numpy()),
+            "p_cases": paired(difference.mean(axis=1).groupby("subject").mean())["p"],
         }
     return result
-
-
-def _t_test(differences: np.ndarray) -> float | None:
-    """P of a t-test of the runs' differences against 0; None of fewer than two, or of equal ones."""
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return None
-    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def record_of(runs: Sequence[Mapping[str, Any]], label: str, command: str) -> dict[str, Any]:
@@ -94,11 +70,15 @@ def record_of(runs: Sequence[Mapping[str, Any]], label: str, command: str) -> di
     return {
         "command": command,
         "label": label,
+        "commits": commits_of(runs),
         "settings": runs[0]["settings"],
         "cases": len({row["case"] for row in rows}),
         "unlabelled": runs[0]["unlabelled"],
         "seeds": seeds,
         "train_cpu_s": seconds,
+        "denoiser_cpu_s": {
+            masks: float(np.mean([run["denoiser_cpu_s"][masks] for run in runs])) for masks in ("few", "pool")
+        },
         "results": results,
     }
 
@@ -112,9 +92,12 @@ def report(record: Mapping[str, Any]) -> str:
         f"Means over {'/'.join(map(str, sorted(runs)))} runs, each with other annotated subjects, and the "
         f"{record['cases']} validation cases; {record['unlabelled']} cases without annotation in a run. "
         "Pixels of the network's frame. Differences to supervised training, as it is: in how many runs "
-        "better, p of the paired t-test over runs, then p of Wilcoxon's test over cases, which does not know "
-        "that another training would differ. Settings were fixed beforehand; nothing was chosen on these "
-        f"cases. `{record['command']}`",
+        "better, p of the paired t-test over runs, then p of Wilcoxon's test over subjects, which does not "
+        "know that another training would differ. A denoiser of few masks is trained anew for each run "
+        f"({record['denoiser_cpu_s']['few']:.0f} s of CPU), that of all masks once for all runs "
+        f"({record['denoiser_cpu_s']['pool']:.0f} s), so that p over runs of its arms does not know how "
+        "another denoiser would have turned out. Settings were fixed beforehand; nothing was chosen on these "
+        f"cases. `{record['command']}`; commits {', '.join(record['commits'])}.",
     ]
     for look in LOOKS:
         rows = [_row(each, record) for each in record["results"] if each["look"] == look and _shown(each)]
@@ -140,6 +123,6 @@ def _row(result: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
         p = "–" if numbers["p_runs"] is None else f"{numbers['p_runs']:.2g}"
         cells.append(
             f"{numbers['difference']:+.{digits}f}{share}, {numbers['better']}/{len(numbers['runs'])}, "
-            f"p {p}, cases {numbers['p_cases']:.1g}"
+            f"p {p}, subjects {numbers['p_cases']:.1g}"
         )
     return [*cells, f"{record['train_cpu_s'][result['arm']]:.0f}"]

@@ -1,8 +1,8 @@
 """Gradient surgery: does a network work better where it has never been, if it learns what domains agree on?
 
-    python experiments/surgery_evidence.py --setting pacs --root PACS --work WORK [--part 1/2]
+    python experiments/surgery_evidence.py --setting pacs --root PACS --work WORK [--only deep_all:1 pcgrad]
     python experiments/surgery_evidence.py --setting lgg --root LGG --work WORK
-    python experiments/surgery_evidence.py --root PACS --work WORK --report --out docs/evidence
+    python experiments/surgery_evidence.py --work WORK --report --out docs/evidence
 
 After Mansilla et al., "Domain Generalization via Gradient Surgery", ICCV 2021: networks learn from all
 domains but one, with equal shares of each in every batch, and are measured on the one that is held out.
@@ -17,15 +17,13 @@ A fit sees the training split of three domains. The fourth is measured as a whol
 of it is unseen; the validation split of the three says how well the network does at home. Nothing is chosen
 on any of these: settings were fixed beforehand, and the weights of the last step are measured.
 
-`--root` holds the images and `splits.json`. A run is kept in a file of `--work`, and done once; `--part 1/2`
-does every other one. `--report` puts together whatever runs there are, of both settings.
+`--root` holds the images and `splits.json`. A run is kept in a file of `--work`, and done once; several
+processes may share the folder. `--report` puts together whatever runs there are, of both settings.
 """
 
 import argparse
-import itertools
-import json
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +32,15 @@ import numpy as np
 import torch
 from comparing import options_of, write
 from fitting import Steps, keep_quiet
+from kept import add_run_options, keep, parse_run_options
 from lightning.pytorch.callbacks import Callback
-from surgery_report import draw, read_runs, record_of, report
+from surgery_report import draw, find_runs, record_of, report
 from surgery_settings import METHODS, SETTINGS, Batches, Items, domains_of
 from torch.utils.data import DataLoader
 
 from anatozoo.data.base import EachSampler
-from anatozoo.errors import ConfigError
-from anatozoo.metrics.tables import provenance
 from anatozoo.objectives import Agreement
 from anatozoo.training.freezing import FrozenStatistics
-from anatozoo.zoo.files import write_text
 
 STEM = "surgery"
 
@@ -111,19 +107,8 @@ def train(run: Run, items: Items, options: argparse.Namespace) -> tuple[L.Lightn
     return module.eval(), shares
 
 
-def do(run: Run, items: Items, options: argparse.Namespace) -> None:
-    """Train and measure a network, unless its file is there.
-
-    Raises:
-        ConfigError: the file is of a run with other settings.
-    """
-    path = options.work / run.file
-    settings = {name: getattr(options, name) for name in ("size", "steps", "per_domain", "lr")}
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["settings"] != settings:
-            raise ConfigError(f"{path} is of a run with other settings; choose another folder for --work.")
-        return
-    print(f"{run.setting}: {METHODS[run.method][1]} without {run.held_out}, trial {run.trial}", flush=True)
+def do(run: Run, items: Items, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure a network; gives its record."""
     start = time.process_time()
     module, shares = train(run, items, options)
     trained, setting = time.process_time() - start, SETTINGS[run.setting]
@@ -132,8 +117,6 @@ def do(run: Run, items: Items, options: argparse.Namespace) -> None:
     at_home = setting.scores(module, items.chosen(~unseen & ~items.train))
     record = {
         **run._asdict(),
-        "settings": settings,
-        **provenance(("torch", "timm", "numpy")),
         "train_cpu_s": round(trained, 1),
         "score": float(np.mean(list(scores.values()))),
         "cases": len(scores),
@@ -143,50 +126,42 @@ def do(run: Run, items: Items, options: argparse.Namespace) -> None:
         "share": shares.curve,
         "layers": shares.means(),
     }
-    write_text(path, json.dumps(record) + "\n")
     print(
         f"  {record['score']:.3f} of {len(scores)} unseen, {record['at_home']:.3f} at home, share in "
-        f"agreement {np.mean(shares.curve):.3f}; {time.process_time() - start:.0f} s of CPU",
+        f"agreement {np.mean(shares.curve):.3f}",
         flush=True,
     )
+    return record
 
 
-def chosen(options: argparse.Namespace) -> Iterator[Run]:
-    """The runs that this process does."""
-    every = itertools.product(range(1, options.trials + 1), options.held_out, options.only)
-    mine, parts = options.part
-    for number, (trial, held_out, method) in enumerate(every):
-        if number % parts == mine - 1:
-            yield Run(options.setting, method, held_out, trial)
-
-
-def _part(text: str) -> tuple[int, int]:
-    mine, parts = map(int, text.split("/"))
-    if not 1 <= mine <= parts:
-        raise ValueError
-    return mine, parts
+def runs_of(options: argparse.Namespace) -> list[Run]:
+    """The runs that are asked for, trials first."""
+    trials = SETTINGS[options.setting].trials
+    return [
+        Run(options.setting, method, held_out, trial)
+        for trial in range(1, 1 + trials)
+        for held_out in options.held_out
+        for method, number in options.only
+        if number == trial
+    ]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = options_of(__doc__, threads=1, on_split=False)
+    parser = options_of(__doc__, threads=1, on_split=False, reports=True)
     parser.add_argument("--setting", choices=SETTINGS, default="pacs", help="(default: pacs)")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    trials = range(1, 1 + max(setting.trials for setting in SETTINGS.values()))
+    add_run_options(parser, dict.fromkeys(METHODS, trials))
     parser.add_argument("--held-out", nargs="+", help="domains (default: each once)")
-    parser.add_argument("--trials", type=int, help="(default: 5 of pacs, 3 of lgg)")
-    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="each N-th run alone")
     parser.add_argument("--steps", type=int, default=150, help="of each run (default: 150)")
     parser.add_argument("--size", type=int, default=96, help="side of the input (default: 96)")
     parser.add_argument("--per-domain", type=int, help="images of a batch (default: 16 of pacs, 8 of lgg)")
     parser.add_argument("--lr", type=float, help="learning rate (default: 3e-4 of pacs, 1e-3 of lgg)")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
-    parser.add_argument("--report", action="store_true", help="write the report of the runs that there are")
-    options = parser.parse_args()
+    options = parse_run_options(parser)
     setting = SETTINGS[options.setting]
     options.held_out = options.held_out or list(setting.domains)
     if unknown := set(options.held_out) - set(setting.domains):
         parser.error(f"--held-out {' '.join(sorted(unknown))}: choose from {', '.join(setting.domains)}")
-    options.trials = options.trials or setting.trials
     options.per_domain, options.lr = options.per_domain or setting.per_domain, options.lr or setting.lr
     return options
 
@@ -195,14 +170,16 @@ def main() -> None:
     """Parse the options, then do the runs that are missing, or write the report."""
     options = _arguments()
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
         keep_quiet()
+        options.work.mkdir(parents=True, exist_ok=True)
         items = SETTINGS[options.setting].items(options.root, options.size, options.work)
-        for run in chosen(options):
-            do(run, items, options)
+        settings = {name: getattr(options, name) for name in ("size", "steps", "per_domain", "lr")}
+        for run in runs_of(options):
+            title = f"{run.setting}: {METHODS[run.method][1]} without {run.held_out}, trial {run.trial}"
+            keep(options.work / run.file, title, settings, partial(do, run, items, options), "timm")
         return
-    runs = read_runs(options.work)
+    runs = find_runs(options.work)
     record = record_of(runs)
     text = report(record, f"../images/{STEM}-agreement.png")
     print(text)

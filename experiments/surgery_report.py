@@ -1,16 +1,15 @@
 """The report of the experiment on gradient surgery: means, tests and the share in agreement."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparing import paired
+from comparing import p_over_runs, paired
+from kept import read_runs
 from surgery_settings import METHODS, SETTINGS
 
-from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
 
 REFERENCE, WINDOW = "deep_all", 10
@@ -19,19 +18,15 @@ HEADS = {"pacs": "PACS, accuracy", "lgg": "LGG, Dice of the tumour"}
 Runs = Sequence[Mapping[str, Any]]
 
 
-def read_runs(work: Path) -> list[dict[str, Any]]:
-    """The runs of a folder.
+def find_runs(work: Path) -> list[dict[str, Any]]:
+    """The runs of a folder, of both settings.
 
     Raises:
         DataError: there are none, or those of a setting differ in their settings.
     """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("run_*.json"))]
-    if not found:
-        raise DataError(f"{work} holds no runs.")
-    for name in SETTINGS:
-        if len({json.dumps(run["settings"]) for run in found if run["setting"] == name}) > 1:
-            raise DataError(f"{work} holds runs of {name} with different settings; give each a folder.")
-    return found
+    patterns = [f"run_{name}_*.json" for name in SETTINGS]
+    there = [pattern for pattern in patterns if any(work.glob(pattern))] or patterns
+    return [run for pattern in there for run in read_runs(work, pattern=pattern)]
 
 
 def by_pair(runs: Runs, method: str, key: str = "score") -> dict[tuple[str, int], Any]:
@@ -68,6 +63,13 @@ def summary(runs: Runs, method: str) -> dict[str, Any]:
     return entry
 
 
+def _shared(runs: Runs) -> Runs:
+    """The runs of the pairs of domain and trial that all methods here have, which alone can be compared."""
+    pairs = [set(by_pair(runs, method)) for method in {run["method"] for run in runs}]
+    both = set.intersection(*pairs) if pairs else set()
+    return [run for run in runs if (run["held_out"], run["trial"]) in both]
+
+
 def _of(mine: Mapping[tuple[str, int], float], domain: str) -> list[float]:
     return [value for (where, _), value in mine.items() if where == domain]
 
@@ -82,14 +84,9 @@ def _p_of_trials(
     both: Sequence[tuple[str, int]],
 ) -> float | None:
     """P of the paired t-test over the trials' means over domains; trials that lack a domain do not count."""
-    from scipy.stats import ttest_rel
-
     domains = {domain for domain, _ in both}
     whole = [trial for trial in sorted({t for _, t in both}) if all((d, trial) in both for d in domains)]
-    means = [[np.mean([of[d, trial] for d in domains]) for trial in whole] for of in (mine, plain)]
-    if len(whole) < 2 or means[0] == means[1]:
-        return None
-    return float(ttest_rel(*means).pvalue)
+    return p_over_runs([np.mean([mine[d, trial] - plain[d, trial] for d in domains]) for trial in whole])
 
 
 def _stages(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -105,7 +102,7 @@ def record_of(runs: Runs) -> dict[str, Any]:
     """Everything that the report says, with the commands that did the runs."""
     script, commands, settings = "python experiments/surgery_evidence.py", [], {}
     for name in SETTINGS:
-        mine = [run for run in runs if run["setting"] == name]
+        mine = _shared([run for run in runs if run["setting"] == name])
         if not mine:
             continue
         values = mine[0]["settings"]
@@ -143,8 +140,8 @@ def report(record: Mapping[str, Any], picture: str) -> str:
         lines += ["", f"## {HEADS[name]}", "", _how(found), "", *_scores_table(found), ""]
         lines += [
             "Mean ± standard deviation over the trials. Difference from Deep-All over pairs of domain and "
-            "trial with the 95 % interval; p of Wilcoxon's signed-rank test over these pairs, of the paired "
-            "t-test over the trials' means"
+            "trial with the 95 % interval; p of the paired t-test over the trials' means and of Wilcoxon's "
+            "signed-rank test over these pairs, which takes the domains of a trial as independent"
             + (", and of Wilcoxon's over patients." if name == "lgg" else "."),
             "",
             "Share of the components of the gradient whose sign is that of all domains, first and last "
@@ -178,7 +175,7 @@ def _scores_table(found: Mapping[str, Any]) -> list[str]:
             row += ["–", "–"]
         else:
             row.append(f"{test['difference']:+.3f} ({test['ci_low']:+.3f} to {test['ci_high']:+.3f})")
-            ps = [test["p"], test["p_trials"], *([test["cases"]["p"]] if "cases" in test else [])]
+            ps = [test["p_trials"], test["p"], *([test["cases"]["p"]] if "cases" in test else [])]
             row.append(", ".join("–" if p is None else f"{p:.2g}" for p in ps))
         rows.append([*row, f"{entry['train_cpu_s']:.0f}"])
     head = ["method", "trials", *domains, "mean", "at home", "difference", "p", "s of CPU"]

@@ -146,7 +146,8 @@ class Setting:
 
     def items(self, root: Path, size: int, work: Path) -> Items:
         """All images, from `work` if they have been read before."""
-        path = work / f"{self.name}-{size}.npz"
+        digest = hashlib.sha256(str(root.resolve()).encode() + json.dumps(_splits(root)).encode())
+        path = work / f"{self.name}-{size}-{digest.hexdigest()[:8]}.npz"
         if not path.is_file():
             found = self.read(root, size)
             part = path.with_name(f"{path.stem}.{np.random.default_rng().integers(2**31)}.npz")
@@ -251,7 +252,7 @@ class Lgg(Setting):
         found, scores = _answers(module, items), {}
         for patient in np.unique(items.subject).tolist():
             a, b = (values[items.subject == patient] > 0 for values in (found, items.truth))
-            if a.any() or b.any():
+            if b.any():  # the truth decides who counts, so that all methods have the same patients
                 scores[patient] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
         return scores
 

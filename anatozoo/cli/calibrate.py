@@ -68,12 +68,14 @@ def run(args: argparse.Namespace) -> int:
     from anatozoo.io.splits import describe
     from anatozoo.tasks.temperature import TemperatureFit
     from anatozoo.tasks.trials import choose_cases
-    from anatozoo.zoo.checkpoint import copy_with_settings
+    from anatozoo.zoo.checkpoint import check_target, copy_with_settings, read_config
     from anatozoo.zoo.hub import resolve
 
     if args.name.endswith(".ckpt"):
         raise ConfigError(f"{args.name} is a run; turn it into a checkpoint first, by `anatozoo export`.")
-    folder, model = resolve(args.name), load_named(args.name, args.device)
+    folder = resolve(args.name)
+    check_target(args.to, read_config(folder).name)
+    model = load_named(args.name, args.device)
     if "temperature" not in getattr(type(model), "setting_names", tuple)():
         raise ConfigError(
             f"{args.name} has no temperature: {type(model).__name__} gives no probabilities of labels, or "
@@ -82,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     root, layout = place_of(args)
     split = None if args.split == "all" else args.split
     cases, _ = choose_cases(model, root, layout, split, label_values=args.labels)
+    if all(not any(case.has(organ) for case in cases) for organ in model.organs):
+        raise DataError(f"{root}: none of {len(cases)} cases has {', '.join(model.organs)} annotated.")
     if not args.allow_train and any(case.split == "train" for case in cases):
         raise DataError(
             f"{root}: cases of the training split would make the network look surer than it may be; take "

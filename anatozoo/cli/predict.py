@@ -49,7 +49,10 @@ formats (* marks the defaults):
                  csv (landmarks), chexmask (run lengths of lungs and heart of
                  all images, in chexmask.csv)
   of a volume    nifti*, mha (label mask), picture* (slices), json*
-  of ensembles   variance too (where members differ)
+  of DICOM files dicomseg (DICOM SEG), sr (measurements), gsps (contours for
+                 viewers), of a volume also rtstruct (contours)
+  of ensembles   variance (where members differ) and dicomprob (DICOM SEG of
+                 probabilities) too; dicomprob also with --samples
   landmarks      json*, and as of a segmentation
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
@@ -79,6 +82,7 @@ examples:
   anatozoo predict hybridgnet-chexmask scans/ --out out
   anatozoo predict hybridgnet-jsrt 'scans/*.dcm' --then postdae-jsrt --out out
   anatozoo predict postdae-jsrt masks/ --format nifti,json --out repaired
+  anatozoo predict hybridgnet-chexmask 'scans/*.dcm' --out out --format dicomseg,sr
   anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
 
 exit codes: 0 all inputs done, 1 error, 2 wrong usage, 3 some inputs failed
@@ -170,6 +174,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM radiographs: add sex, age, view, modality and manufacturer to manifest.csv, for "
         "`anatozoo audit` (default: write nothing about patients)",
     )
+    output.add_argument(
+        "--keep-patient",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="DICOM formats: hold patient and study as the source does (default), or leave them empty",
+    )
+    output.add_argument(
+        "--uids",
+        action="store_true",
+        help="add the UIDs of study, series and instances of DICOM files to manifest.csv and JSON; by them "
+        "an archive finds the patient (default: write none)",
+    )
     add_overwrite(output)
     add_report_options(output)
 
@@ -228,6 +244,8 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
                 judged=args.quality is not None,
                 sampled=args.samples is not None,
                 phases=args.phases is not None,
+                keep_patient=args.keep_patient,
+                uids=args.uids,
             )
         hearts = None if args.phases is None else read_phases(args.phases)
         inputs: Any = args.inputs if hearts is None else [path for h in hearts for path in (h.ed, h.es)]
@@ -243,6 +261,8 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             options=options,
             groups=args.groups,
             judge=_judge(args),
+            keep_patient=args.keep_patient,
+            uids=args.uids,
         )
         if hearts is not None:
             task.set_hearts(hearts)

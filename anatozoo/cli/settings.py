@@ -6,6 +6,7 @@ What is wrong with one is a sentence with its line.
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,42 @@ def setting_of(files: list[str], *keys: str) -> Any:
             value = _inside(value, key)
         found = value if value is not None else found
     return found
+
+
+def differing(files: list[str], section: str, stored: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings of a section of configuration files that are not those of a checkpoint.
+
+    Args:
+        files: weak before strong; a later one replaces single settings.
+        section: such as ``"model"``.
+        stored: the checkpoint's.
+
+    Returns:
+        Name, such as ``"optim.lr"`` -> value in the files and in the checkpoint. Values that may be written
+        in several ways, such as a size as one number and as a mapping, are not compared.
+
+    Raises:
+        ConfigError: a file is not YAML, see `read_settings`.
+    """
+    given: dict[str, Any] = {}
+    for file in files:
+        given |= _leaves(read_settings(file).get(section))
+    kept = _leaves(stored)
+    return {n: (given[n], kept[n]) for n in given if n in kept and _differ(given[n], kept[n])}
+
+
+def _leaves(value: Any, start: str = "") -> dict[str, Any]:
+    """Names and values of what a nested mapping holds, names with dots."""
+    if not isinstance(value, Mapping):
+        return {start: value} if start else {}
+    nested = [_leaves(item, f"{start}.{key}" if start else str(key)) for key, item in value.items()]
+    return {name: item for each in nested for name, item in each.items()}
+
+
+def _differ(a: Any, b: Any) -> bool:
+    with suppress(TypeError, ValueError):  # of words, lists of words, or nothing
+        a, b = ([float(x) for x in (v if isinstance(v, list) else [v])] for v in (a, b))
+    return type(a) is type(b) and a != b
 
 
 def _inside(value: Any, key: str) -> Any:

@@ -27,9 +27,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import anatozoo.objectives  # noqa: F401 - options name objectives by their class
-from anatozoo.cli.settings import configs_of, setting_of, shipped_config, split_options, without_base
-from anatozoo.errors import ConfigError, OutputError
+import anatozoo.objectives
+from anatozoo.cli.settings import (
+    configs_of,
+    differing,
+    read_settings,
+    setting_of,
+    shipped_config,
+    split_options,
+    without_base,
+)
+from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
 from anatozoo.training.module import links_of
@@ -246,6 +254,9 @@ def in_order(argv: list[str]) -> Plan:
                 )
             weights, options = resolve(checkpoint), [*others, "--ckpt_path=null"]
         found[f"--ckpt_path {checkpoint}"], strong = read_run_settings(checkpoint)
+        if argv[0] == "fit":
+            note_others(files, strong, checkpoint)
+    check_objectives(files, options)
     method = _one_method(found, files, options)
     module = find_method(method).module_class()
     if strong:
@@ -255,6 +266,19 @@ def in_order(argv: list[str]) -> Plan:
     levels = [_as_config(weak), *map(without_base, files), _as_config(strong)]
     options = [*options, f"--method={method}"]
     return Plan(method, [*argv[:1], *(f"--config={level}" for level in levels if level), *options], weights)
+
+
+def note_others(files: list[str], stored: Mapping[str, Any], checkpoint: str) -> None:
+    """Say on standard error which settings of the model a configuration has that the checkpoint overrules."""
+    stored = {name: value for name, value in stored.items() if name not in START_SETTINGS}
+    others = differing(files, "model", stored)
+    if others:
+        told = ", ".join(f"{name} is {there!r}, not {here!r}" for name, (here, there) in others.items())
+        print(
+            f"anatozoo: note: the fit goes on with the settings of {checkpoint}, not with those of the "
+            f"configuration: model.{told}. To begin another fit from its weights, use --model.init_weights.",
+            file=sys.stderr,
+        )
 
 
 def _shared_with(begun: str, told: set[str]) -> tuple[str, ...] | None:
@@ -310,6 +334,41 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
 
 
+def own_error(error: BaseException | None) -> AnatozooError | None:
+    """The error of anatozoo that another one was raised for, as jsonargparse does where a class refuses."""
+    while error is not None and not isinstance(error, AnatozooError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def check_objectives(files: list[str], options: list[str]) -> None:
+    """Refuse a block of objectives that is no list, and names that no objective has.
+
+    Raises:
+        ConfigError: it is wrong; the message lists the names.
+    """
+    known = anatozoo.objectives.__all__
+    named = [
+        value for option in ("--objectives", "--objectives+") for value in split_options(options, option)[0]
+    ]
+    for file in files:
+        given = read_settings(file).get("objectives")
+        if given is None:
+            continue
+        if not isinstance(given, list):
+            raise ConfigError(
+                f"{file}: objectives is a list, each with class_path and init_args: begin each with a hyphen."
+            )
+        named += [each.get("class_path") if isinstance(each, Mapping) else each for each in given]
+    for name in named:
+        plain = isinstance(name, str) and name.isidentifier()
+        if plain and name not in known and name not in ("null", "None"):
+            raise ConfigError(
+                f"there is no objective {name}; there are {', '.join(known)}, and your own by their path, "
+                "such as mypackage.losses.MyTerm."
+            )
+
+
 def _as_config(hparams: Mapping[str, Any]) -> str:
     return json.dumps({"model": dict(hparams)}) if hparams else ""
 
@@ -349,6 +408,10 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
         ) from error
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except ValueError as error:
+        if (own := own_error(error)) is not None:
+            raise own from error
+        raise
     except SIGTERMException as stop:
         print("anatozoo: ended by SIGTERM; go on with --ckpt_path and the newest last.ckpt.", file=sys.stderr)
         raise SystemExit(EXIT_TERMINATED) from stop

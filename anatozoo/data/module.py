@@ -174,7 +174,12 @@ class ZooDataModule(L.LightningDataModule):
                 self._look(numbered)
             self.sets[split] = self.items(numbered, split)
             if split == "train" and self.unlabelled is not None:
-                bare = [case for case in cases if case.image is not None and not case.labelled]
+                bare = [case for case in cases if self._is_bare(case)]
+                if 0 < len(bare) < self.unlabelled:
+                    raise DataError(
+                        f"{self.root}: data.unlabelled={self.unlabelled}, but the training split has "
+                        f"{len(bare)} images without annotation; take {len(bare)} or fewer."
+                    )
                 if not bare:
                     raise DataError(
                         f"{self.root}: data.unlabelled={self.unlabelled}, but every image of the training "
@@ -199,10 +204,17 @@ class ZooDataModule(L.LightningDataModule):
         self._announce(listing)
         return listing.cases
 
+    def _is_bare(self, case: Case) -> bool:
+        """Whether a case is an image of the training split without annotation."""
+        return case.split == "train" and case.image is not None and not case.labelled
+
     def _announce(self, listing: Listing) -> None:
         """Print once, in one process, where the splits come from and which files are left out."""
         usable = [case for case in listing.cases if self.usable(case)]
-        left_out = unused(listing.cases, usable, self.organs) | dict(listing.left_out)
+        bare = [] if self.unlabelled is None else [each for each in listing.cases if self._is_bare(each)]
+        left_out = unused(listing.cases, [*usable, *bare], self.organs) | dict(listing.left_out)
+        if bare:
+            left_out["images without annotation are learnt from"] = [case.id for case in bare]
         lines = [f"{self.root}: {len(names)} {why}: {shown(names)}." for why, names in left_out.items()]
         self._say([*describe(usable), *lines])
 

@@ -192,20 +192,28 @@ def _answer(message: dict[str, Any], content: bytearray, output: BinaryIO) -> No
         send(output, {"error": name, "text": str(error)[:2000]})
 
 
-def main() -> None:
-    """Answer until the input ends."""
+def own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Streams of requests and of answers, which nothing else reads or writes.
+
+    Libraries print to the standard streams: these lead nowhere afterwards.
+    """
     warnings.simplefilter("ignore")
-    for name in ("SIGALRM", "SIGPROF"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
     # Ctrl+C reaches every process of a terminal; the one that asks decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Libraries print to the standard streams: requests and answers go by others.
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
+    return requests, answers
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    for name in ("SIGALRM", "SIGPROF"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    requests, answers = own_streams()
     try:
         while (message := receive(requests)) is not None:
             content = take(requests, bytearray(message["bytes"]))

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +45,39 @@ class DecodeError(Exception):
         self.name = name
 
 
-class _Child:
-    """One process; used by one thread at a time."""
+class Child:
+    """A process that answers requests, see `anatozoo.io.child`; used by one thread at a time.
 
-    def __init__(self) -> None:
+    Args:
+        module: the program.
+        environment: variables that it gets beside those of this process.
+
+    Raises:
+        ImageError: it cannot be started.
+    """
+
+    def __init__(
+        self, module: str = "anatozoo.io.child", environment: Mapping[str, str] | None = None
+    ) -> None:
         # The same packages as here, but nothing that lies in the working folder: files of others do.
         paths = [*(os.path.abspath(path) for path in sys.path if path), str(_HOME)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-            environment[name] = "1"
+            variables[name] = "1"
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "anatozoo.io.child"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=environment,
+                env=variables | dict(environment or {}),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except (OSError, ValueError) as error:
             raise ImageError(
-                f"the process that decodes images cannot be started ({error}); check that {sys.executable!r} "
-                "is Python and that the system lets it start processes."
+                f"the process {module} cannot be started ({error}); check that {sys.executable!r} is Python, "
+                "and that the system lets it start processes."
             ) from error
         self.loaded: set[str] = set()
         if sys.platform == "linux":
@@ -76,8 +87,16 @@ class _Child:
                 with contextlib.suppress(OSError):  # the system's quota of pipe memory: only slower
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]  # both are pipes
 
-    def ask(self, message: dict[str, Any], content: Any, seconds: float) -> Answer:
+    def ask(
+        self, message: dict[str, Any], content: Any, seconds: float, patience: float | None = None
+    ) -> Answer:
         """Send one request and wait for its answer.
+
+        Args:
+            message: the request.
+            content: bytes that belong to it.
+            seconds: how long the process may compute; it is told.
+            patience: how long to wait for the answer; None waits 10 times as long as it may compute.
 
         Raises:
             EOFError, OSError: the process ended; see `end` for how.
@@ -90,7 +109,7 @@ class _Child:
             late.set()
             self.process.kill()
 
-        timer = threading.Timer(WAITING * seconds, stop)
+        timer = threading.Timer(WAITING * seconds if patience is None else patience, stop)
         timer.daemon = True
         timer.start()
         pipes: Any = self.process
@@ -136,11 +155,11 @@ class _Child:
 class _Pool:
     def __init__(self) -> None:
         self.free = threading.Condition()
-        self.idle: list[_Child] = []
-        self.all: list[_Child] = []
+        self.idle: list[Child] = []
+        self.all: list[Child] = []
         self.starting = 0
 
-    def borrow(self) -> _Child:
+    def borrow(self) -> Child:
         with self.free:
             while True:
                 while self.idle:
@@ -153,7 +172,7 @@ class _Pool:
                     break
                 self.free.wait()
         try:
-            child = _Child()
+            child = Child()
         except BaseException:
             with self.free:
                 self.starting -= 1
@@ -164,19 +183,19 @@ class _Pool:
             self.all.append(child)
         return child
 
-    def give_back(self, child: _Child) -> None:
+    def give_back(self, child: Child) -> None:
         with self.free:
             self.idle.append(child)
             self.free.notify()
 
-    def drop(self, child: _Child) -> int:
+    def drop(self, child: Child) -> int:
         """End a process; give its exit status."""
         with self.free:
             status = self._drop(child)
             self.free.notify()
         return status
 
-    def _drop(self, child: _Child) -> int:
+    def _drop(self, child: Child) -> int:
         if child in self.all:
             self.all.remove(child)
         return child.end()
@@ -256,7 +275,7 @@ def decode(
     return answer
 
 
-def _load(child: _Child, operation: str) -> None:
+def _load(child: Child, operation: str) -> None:
     """Let a process import what it needs, which takes long where disks are slow, before its time is taken."""
     try:
         child.ask({"operation": operation, "load": True}, b"", _LOADING_SECONDS)

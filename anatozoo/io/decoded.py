@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
 from anatozoo.io.limits import MAX_PIXELS, MAX_SIDE
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 Metadata = dict[str, str | float | int | bool | None]
 
@@ -33,6 +36,7 @@ class Decoded:
         inverted: the source says that air is bright.
         background: bool ``(H, W)``, pixels that the source calls padding.
         aspect: height over width of a pixel, where the source states no spacing.
+        dicom: the DICOM instance that it was read from.
     """
 
     pixels: npt.NDArray[Any]
@@ -42,6 +46,7 @@ class Decoded:
     inverted: bool = False
     background: npt.NDArray[np.bool_] | None = None
     aspect: float = 1.0
+    dicom: DicomSource | None = None
 
 
 def check_size(width: int, height: int, label: str) -> None:

@@ -24,6 +24,7 @@ from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_grey import Grey, grey_values, is_palette, palette_colours
 from anatozoo.io.dicom_header import check_is_chest_xray, flags_of, frames_of, metadata_of
 from anatozoo.io.dicom_itk import decompressed_pixels
+from anatozoo.io.dicom_source import DicomFrame, source_of, uid_of
 from anatozoo.io.dicom_spacing import pixel_size
 from anatozoo.io.limits import check_volume_size
 from anatozoo.io.quiet import quiet
@@ -61,6 +62,7 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
                 inverted=grey.inverted,
                 background=grey.background,
                 aspect=pixel.aspect,
+                dicom=source_of([(dataset, DicomFrame(path, uid_of(dataset, "SOPInstanceUID")))]),
             )
 
 

@@ -62,9 +62,12 @@ def flags_of(header: Dataset) -> tuple[str, ...]:
     """Remarks that the header alone calls for.
 
     ``"lateral_view"``; ``"mirrored"`` and ``"upside_down"`` where PatientOrientation says that the patient's
-    right is not on the image's left or the head not up; ``"modality_unknown"`` where it is not stated.
+    right is not on the image's left or the head not up; ``"modality_unknown"`` where it is not stated;
+    ``"burned_in_annotation"`` where the file says that its pixels hold words, which may name the patient.
     """
     flags = []
+    if _text(header, "BurnedInAnnotation").upper() == "YES":
+        flags.append("burned_in_annotation")
     if not _text(header, "Modality"):
         flags.append("modality_unknown")
     orientation = [str(direction).upper() for direction in values_of(header, "PatientOrientation")]

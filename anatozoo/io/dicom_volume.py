@@ -17,6 +17,7 @@ from anatozoo.io.dicom_bits import mend_bits
 from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_grey import is_palette, modality_values, polarity_of, stored_numbers
 from anatozoo.io.dicom_header import frames_of, values_of
+from anatozoo.io.dicom_source import DicomFrame, DicomSource, source_of, uid_of
 from anatozoo.io.dicom_spacing import spacing_of
 from anatozoo.io.files import dicom_files, is_dicom
 from anatozoo.io.grid import Grid
@@ -39,8 +40,10 @@ _OFF_AXIS = 1e-3
 
 @dataclass(frozen=True)
 class _Slice:
-    """One slice: its pixels (H, W) in the units of the file, and its place where that is known."""
+    """One slice: where it was read, its pixels (H, W) in the units of the file, and its place if known."""
 
+    header: Dataset
+    frame: DicomFrame
     pixels: npt.NDArray[Any]
     origin: npt.NDArray[np.float64] | None
     axes: npt.NDArray[np.float64] | None  # (2, 3): direction of x and y
@@ -49,8 +52,9 @@ class _Slice:
 
 @dataclass(frozen=True)
 class _Stored:
-    """One file: its header, its frames (N, H, W) as stored, its name for messages, and flags."""
+    """One file: its path, its header, its frames (N, H, W) as stored, its name for messages, and flags."""
 
+    path: Path
     header: Dataset
     words: npt.NDArray[Any]
     label: str
@@ -65,7 +69,7 @@ class _Stored:
 
 def read_dicom_volume(
     path: Path,
-) -> tuple[str, npt.NDArray[np.float32], Grid | None, tuple[str, ...]]:
+) -> tuple[str, npt.NDArray[np.float32], Grid | None, tuple[str, ...], DicomSource]:
     """Read a volume from DICOM, its slices in the order of their places.
 
     Args:
@@ -74,8 +78,8 @@ def read_dicom_volume(
 
     Returns:
         What it is, for messages; (D, H, W) after the Modality LUT, MONOCHROME1 turned round; its grid, None
-        where the files do not say how large their pixels are, or of a single slice; and flags, see
-        `anatozoo.io.dicom_grey`.
+        where the files do not say how large their pixels are, or of a single slice; flags, see
+        `anatozoo.io.dicom_grey`; and what was read for each slice.
 
     Raises:
         ImageError: no DICOM or several series; files that are damaged, in colour or of different sizes;
@@ -93,7 +97,7 @@ def read_dicom_volume(
         raise ImageError(f"{label} holds slices of different sizes; give the files of exactly one volume.")
     slices, grid = _in_order(slices, label)
     pixels = np.stack([each.pixels for each in slices]).astype(np.float32, copy=False)
-    return label, pixels, grid, flags
+    return label, pixels, grid, flags, source_of([(each.header, each.frame) for each in slices])
 
 
 def _check_one_series(files: Sequence[Path], label: str) -> None:
@@ -134,7 +138,7 @@ def _stored(file: Path) -> _Stored:
     colours = is_palette(dataset) or int(dataset.get("SamplesPerPixel") or 1) != 1
     if colours or words.ndim != 2 + (count > 1):
         raise ImageError(f"{label} is in colour; an image with one value per pixel is needed.")
-    return _Stored(dataset, words if count > 1 else words[None], label, flags)
+    return _Stored(file, dataset, words if count > 1 else words[None], label, flags)
 
 
 def _slices(files: Sequence[_Stored]) -> tuple[list[_Slice], tuple[str, ...]]:
@@ -170,18 +174,20 @@ def _without_padding(slices: list[_Slice], hidden: Sequence[npt.NDArray[np.bool_
 
 def _slice_of(file: _Stored, number: int, numbers: npt.NDArray[Any]) -> tuple[_Slice, tuple[str, ...]]:
     dataset = file.header
-    transformation = _group(dataset, number, "PixelValueTransformationSequence")
+    transformation = group_of(dataset, number, "PixelValueTransformationSequence")
     values, flags = modality_values(numbers, transformation, file.label, dataset)
     inverted, polarity_flags = polarity_of(dataset)
     if inverted:
         values = -values.astype(np.float32)
-    place = _group(dataset, number, "PlanePositionSequence")
-    plane = _group(dataset, number, "PlaneOrientationSequence")
-    measures = _group(dataset, number, "PixelMeasuresSequence")
-    axes = _numbers(plane, "ImageOrientationPatient", 6)
+    place = group_of(dataset, number, "PlanePositionSequence")
+    plane = group_of(dataset, number, "PlaneOrientationSequence")
+    measures = group_of(dataset, number, "PixelMeasuresSequence")
+    axes = numbers_in(plane, "ImageOrientationPatient", 6)
     found = _Slice(
+        dataset,
+        DicomFrame(file.path, uid_of(dataset, "SOPInstanceUID"), number + 1),
         values,
-        _numbers(place, "ImagePositionPatient", 3),
+        numbers_in(place, "ImagePositionPatient", 3),
         None if axes is None else axes.reshape(2, 3),
         spacing_of(measures),
     )
@@ -226,7 +232,7 @@ def _in_order(slices: list[_Slice], label: str) -> tuple[list[_Slice], Grid | No
     return slices, Grid((width, height, len(slices)), spacing, tuple(origin), tuple(directions.ravel()))
 
 
-def _group(dataset: Dataset, frame: int, name: str) -> Dataset:
+def group_of(dataset: Dataset, frame: int, name: str) -> Dataset:
     """What holds a group of attributes of a frame: its functional group, that of all, or the data set."""
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
@@ -237,7 +243,8 @@ def _group(dataset: Dataset, frame: int, name: str) -> Dataset:
     return dataset
 
 
-def _numbers(group: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
+def numbers_in(group: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
+    """The numbers of an attribute; None where they are not so many finite ones."""
     try:
         values = np.asarray([float(value) for value in values_of(group, keyword)])
     except ValueError:

@@ -25,6 +25,12 @@ _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 # Without the preamble, DICOM begins with an element of group 2 or 8, little endian, or of 8, big endian.
 _DICOM_BARE = (b"\x02\0\0\0", b"\x02\0\x01\0", b"\x02\0\x10\0", b"\x08\0", b"\0\x08\0")
 _HEAD_BYTES = 512
+_MEDIA_CLASS = b"\x02\0\x02\0UI"
+_ABOUT_IMAGES = tuple(
+    b"1.2.840.10008.5.1.4.1.1." + end
+    # Segmentations, structure sets, reports of all kinds and presentation states.
+    for end in (b"66.4", b"66.7", b"481.3", b"88.", b"11.")
+)
 _DOUBLE_SUFFIXES = (".nii.gz", ".img.gz")
 IMAGES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm"),
@@ -101,13 +107,28 @@ def dicom_files(folder: Path) -> list[Path]:
     """The DICOM files right in a folder, sorted by name: by what they hold, or by a suffix that says so.
 
     Where such files have no suffix, empty ones without a suffix are among them, for they may have been
-    slices. Hidden files and a DICOMDIR are not.
+    slices. Hidden files and a DICOMDIR are not, nor are segmentations, structure sets, reports and
+    presentation states, which are about images.
     """
     files = [path for path in sorted(folder.iterdir()) if not is_hidden(path.name) and path.is_file()]
+    files = [path for path in files if not _is_about_images(path)]
     found = {path for path in files if path.name.lower().endswith(_DICOM_SUFFIXES) or is_dicom(path)}
     if any(has_no_suffix(path.name) for path in found):
         found |= {path for path in files if has_no_suffix(path.name) and not path.stat().st_size}
     return sorted(found)
+
+
+def _is_about_images(path: Path) -> bool:
+    """Whether a file says by its first elements that it is a DICOM object about images, and none itself."""
+    try:
+        head = _read_head(path, repr(str(path)))
+    except ImageError:
+        return False
+    if not head[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC):
+        return False
+    _, found, rest = head.partition(_MEDIA_CLASS)
+    length = int.from_bytes(rest[:2], "little")
+    return bool(found) and rest[2 : 2 + length].rstrip(b"\0").startswith(_ABOUT_IMAGES)
 
 
 def has_no_suffix(name: str) -> bool:

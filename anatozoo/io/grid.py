@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.nifti_space import UNIT_ASSUMED
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class GridImage:
         flags: remarks of the reader.
         black_white: what stands for black and white in `pixels`; None finds it from them, see
             `anatozoo.io.intensity.full_scale`.
+        dicom: the DICOM instances that it was read from; None of anything else.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -154,6 +158,7 @@ class GridImage:
     source: str | None = None
     flags: tuple[str, ...] = ()
     black_white: tuple[float, float] | None = None
+    dicom: DicomSource | None = None
 
     def with_spacing(self, spacing_mm: float | Sequence[float]) -> GridImage:
         """The same image with another spacing, one number or (x, y[, z]), which nobody assumed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,10 @@ from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.intensity import Range, full_scale
-from anatozoo.io.memory import on_disk
+from anatozoo.io.memory import on_disk, without_files
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 _MAX_NON_FINITE = 0.05
 # No X-ray has such values; files use them for "no data", and float32 arithmetic overflows beyond.
@@ -41,6 +44,7 @@ class Image:
             None finds it from them.
         aspect: height over width of a pixel: of the spacing where that is known, else what the source says
             without one, else 1.
+        dicom: the DICOM instance that it was read from; None of anything else.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -51,6 +55,7 @@ class Image:
     flags: tuple[str, ...] = ()
     black_white: Range | None = None
     aspect: float = 1.0
+    dicom: DicomSource | None = None
 
     def __post_init__(self) -> None:
         if self.spacing_mm is not None:
@@ -99,7 +104,7 @@ def read_image(
             found = read_image(
                 given, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
             )
-            return replace(found, name=called, source=None)
+            return replace(found, name=called, source=None, dicom=without_files(found.dicom))
     if isinstance(x, (str, os.PathLike)):
         path = Path(os.fsdecode(x))
         name, source, label = stem_of(path), str(path), repr(str(path))
@@ -109,7 +114,9 @@ def read_image(
         decoded = decode_object(x)
     pixels, flags, black_white = _finish(decoded, invert, label)
     given = _checked_spacing(spacing_mm) if spacing_mm is not None else decoded.spacing_mm
-    return Image(pixels, given, name, source, decoded.metadata, flags, black_white, decoded.aspect)
+    return Image(
+        pixels, given, name, source, decoded.metadata, flags, black_white, decoded.aspect, decoded.dicom
+    )
 
 
 def _finish(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from anatozoo.io.limits import MAX_VOXELS
 from anatozoo.io.memory import input_name, memory_name
 from anatozoo.io.raw import read_raw
 from anatozoo.organs import PAIRS
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 MIN_SIDE = 4
 NEAR_WHOLE = 1e-3
@@ -39,12 +42,14 @@ class MaskInput:
         grid: where its pixels lie.
         name: path or name of the source, or ``"array"``.
         planes: ``(organs, ...)`` float32 in [0, 1], where it was given as probabilities.
+        dicom: of a result, the DICOM instances that it was found in.
     """
 
     labels: Labels
     grid: Grid
     name: str
     planes: Planes | None = None
+    dicom: DicomSource | None = None
 
 
 def read_mask(
@@ -97,7 +102,7 @@ def read_mask(
     if spacing_mm is not None:
         grid = grid.with_spacing(spacing_mm)
     _check_content(labels, organs, name)
-    return MaskInput(labels, grid, name, planes)
+    return MaskInput(labels, grid, name, planes, getattr(x, "dicom", None))
 
 
 def _of_result(result: Any, organs: Sequence[str], dims: int) -> tuple[Labels, Grid, str]:

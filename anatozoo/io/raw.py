@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from anatozoo.io.files import damaged, is_dicom
 from anatozoo.io.grid import Grid, grid_of_itk
 from anatozoo.io.memory import on_disk
 from anatozoo.io.untrusted import open_regular
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 
 def _is_volume_path(path: Path) -> bool:
@@ -110,19 +113,19 @@ def _read_picture_values(path: Path) -> npt.NDArray[Any]:
         ) from error
 
 
-def read_raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...]]:
-    """The same of what may be a volume, also in DICOM, of which a single slice is (H, W), and flags."""
+def read_raw_volume(x: Any) -> tuple[str, Any, Grid | None, tuple[str, ...], DicomSource | None]:
+    """The same of what may be a volume, also DICOM, of which a single slice is (H, W); flags and source."""
     if not isinstance(x, str | os.PathLike):
-        return *read_raw(x), ()
+        return *read_raw(x), (), None
     path = Path(os.fsdecode(x))
     if not path.is_dir() and not is_dicom(path):
-        return *read_raw(x), ()
+        return *read_raw(x), (), None
     # pydicom takes a while to import.
     from anatozoo.io.dicom_volume import read_dicom_volume
 
     with damaged(repr(str(path))):
-        name, values, grid, flags = read_dicom_volume(path)
-    return name, values[0] if len(values) == 1 else values, grid, flags
+        name, values, grid, flags, source = read_dicom_volume(path)
+    return name, values[0] if len(values) == 1 else values, grid, flags, source
 
 
 def _picture_values(picture: Any) -> npt.NDArray[Any]:

@@ -127,6 +127,17 @@ def check_base_loss(ce_weight: float, dice_weight: float, focal_gamma: float) ->
         )
 
 
+def organ_dice(probability: Tensor, truth: Tensor) -> Tensor:
+    """Soft Dice of each organ in each image, with 1 added to both sums of pixels: (B, organs).
+
+    Args:
+        probability: (B, 1 + organs, ...), background first.
+        truth: shares of that shape.
+    """
+    organs, target = probability[:, 1:].flatten(2), truth[:, 1:].flatten(2)
+    return (2 * (organs * target).sum(2) + 1) / (organs.sum(2) + target.sum(2) + 1)
+
+
 def masked_dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """One minus soft Dice per channel over the weighted pixels.
 

@@ -41,7 +41,7 @@ class SoftDamage:
 
 
 def damage(clean: Tensor, config: SoftDamage) -> Tensor:
-    """Damage label maps, each in its own way: elastic, boxes, slices, then soft.
+    """Damage label maps: elastic, boxes, slices, then soft, each item with strengths of its own.
 
     Args:
         clean: (B, C, ...) one-hot or soft.
@@ -108,9 +108,9 @@ def damage_slices(maps: Tensor, share: float) -> Tensor:
 def soften(maps: Tensor, config: SoftDamage) -> Tensor:
     r"""Softmax of noisy logits at a random temperature.
 
-    ``softmax((log p + σ n) / T)`` with p the map after a small blur, n smooth noise of variance 1 and of
-    random scale, σ uniform up to `SoftDamage.noise`, and log T uniform from 0 to that of
-    `SoftDamage.temperature`.
+    ``softmax((log p + σ n) / T)`` with p the map after a small blur, n smooth noise of variance 1 in each
+    item and channel, whose scale all items share, σ the product of `SoftDamage.noise` and the square of a
+    uniform number, and log T uniform from 0 to that of `SoftDamage.temperature`.
     """
     if not (config.blur or config.noise or config.temperature > 1):
         return maps
@@ -126,7 +126,9 @@ def soften(maps: Tensor, config: SoftDamage) -> Tensor:
         coarse = [max(2, -(-side // 2**level)) for side in shape]
         drawn = torch.randn(batch, classes, *coarse, device=maps.device)
         strength = _each(config.noise * uniform((batch,), 0, 1, maps).square(), maps)
-        logits = logits + strength * F.interpolate(drawn, tuple(shape), mode=LINEAR[dims])
+        noise = F.interpolate(drawn, tuple(shape), mode=LINEAR[dims])
+        spread = noise.flatten(2).std(2).clamp_min(1e-6)
+        logits = logits + strength * noise / _each(spread, maps)
     warmth = torch.tensor(max(config.temperature, 1.0)).log().item()
     return (logits / _each(torch.exp(warmth * uniform((batch,), 0, 1, maps)), maps)).softmax(1)
 

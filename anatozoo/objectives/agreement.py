@@ -25,7 +25,7 @@ from anatozoo.data.base import derived_seed, global_seed
 from anatozoo.data.module import UNLABELLED, ZooDataModule
 from anatozoo.errors import ConfigError
 from anatozoo.nn.surgery import agreed_or_random, agreed_sum, agreeing, projected
-from anatozoo.training.objective import Objective
+from anatozoo.training.objective import Objective, flat_gradient
 from anatozoo.training.step import Step
 
 Rule = Literal["agr_sum", "agr_rand", "pcgrad", "sum"]
@@ -245,21 +245,9 @@ def _listed(domains: Sequence[int]) -> str:
 
 
 def _gradients(losses: Sequence[Tensor], learnt: Sequence[Tensor]) -> Tensor:
-    """Gradients (D, P) of losses, in float32 or more; beside them, a 1 for each parameter that is reached."""
-    exact = torch.promote_types(torch.float32, learnt[0].dtype)
-    rows = []
-    for number, loss in enumerate(losses, 1):
-        # Losses may share a graph, as of one answer to the whole batch.
-        found = torch.autograd.grad(loss, list(learnt), retain_graph=number < len(losses), allow_unused=True)
-        pieces = [
-            torch.zeros(parameter.numel(), dtype=exact, device=parameter.device)
-            if gradient is None
-            else gradient.to(exact).flatten()
-            for parameter, gradient in zip(learnt, found, strict=True)
-        ]
-        reached = torch.tensor([float(g is not None) for g in found], dtype=exact, device=pieces[0].device)
-        rows.append(torch.cat([*pieces, reached]))
-    return torch.stack(rows)
+    """Gradients (D, P) of losses; beside them, a 1 for each parameter that is reached."""
+    # Losses may share a graph, as of one answer to the whole batch.
+    return torch.stack([torch.cat(flat_gradient(loss, learnt)) for loss in losses])
 
 
 def _averaged(rows: Tensor) -> Tensor:

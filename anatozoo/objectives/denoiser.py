@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from anatozoo.objectives.shape_prior import ShapeCode, fit_to
+from anatozoo.objectives.shape_code import ShapeCode, fit_to
 
 
 class Denoiser(ShapeCode):

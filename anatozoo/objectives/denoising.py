@@ -5,7 +5,7 @@ the definition here is anatozoo's own, after the abstract: see docs/denoising.md
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from anatozoo.data.base import CaseDataset
 from anatozoo.data.module import UNLABELLED
 from anatozoo.errors import ConfigError
+from anatozoo.nn.losses import organ_dice
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.objectives.memory import Memory
 from anatozoo.tasks.repair import RepairTask
@@ -50,6 +51,7 @@ class Denoising(Objective):
     """
 
     needs = frozenset({"maps", "unlabelled"})
+    sources: ClassVar[frozenset[str]] = frozenset({"source"})
 
     def __init__(
         self,
@@ -59,10 +61,10 @@ class Denoising(Objective):
         ramp: float = 0.4,
         hard: bool = False,
     ) -> None:
-        if weight < 0 or not 0 <= alpha < 1 or not 0 <= ramp <= 1:
+        if not 0 <= weight < math.inf or not 0 <= alpha < 1 or not 0 <= ramp <= 1:
             raise ConfigError(
-                f"Denoising's weight={weight} must not be negative, alpha={alpha} at least 0 and below 1, "
-                f"ramp={ramp} within 0 … 1."
+                f"Denoising's weight={weight} must be finite and not negative, alpha={alpha} at least 0 and "
+                f"below 1, ramp={ramp} within 0 … 1."
             )
         self.source, self.weight, self.alpha, self.ramp, self.hard = source, weight, alpha, ramp, hard
         self._model: Any = None
@@ -183,6 +185,4 @@ def soft_label_loss(probability: Tensor, target: Tensor) -> Tensor:
     p = probability.float()
     log_p = p.clamp_min(torch.finfo(torch.float32).tiny).log()
     entropy = -(target * log_p).sum(1).flatten(1).mean(1)
-    organs, truth = p[:, 1:].flatten(2), target[:, 1:].flatten(2)
-    dice = (2 * (organs * truth).sum(2) + 1) / (organs.sum(2) + truth.sum(2) + 1)
-    return entropy + (1 - dice).mean(1)
+    return entropy + (1 - organ_dice(p, target)).mean(1)

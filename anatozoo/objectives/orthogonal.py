@@ -1,13 +1,14 @@
 """Orthogonal ensembles: filters that differ within a network, and from those of earlier members."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.nn.filters import filter_layers, squared_cosines, unit_filters
 from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
@@ -39,6 +40,7 @@ class Orthogonal(Objective):
     """
 
     needs = frozenset()
+    sources: ClassVar[frozenset[str]] = frozenset({"members"})
 
     def __init__(
         self,
@@ -47,10 +49,10 @@ class Orthogonal(Objective):
         members: list[str] = [],  # noqa: B006 - jsonargparse shows it, nothing changes it
         layers: list[str] = [],  # noqa: B006
     ) -> None:
-        if self_weight < 0 or inter_weight < 0:
+        if not (0 <= self_weight < math.inf and 0 <= inter_weight < math.inf):
             raise ConfigError(
-                f"self_weight={self_weight} and inter_weight={inter_weight} of Orthogonal must not be "
-                "negative."
+                f"self_weight={self_weight} and inter_weight={inter_weight} of Orthogonal must be "
+                "finite and not negative."
             )
         self.self_weight, self.inter_weight = self_weight, inter_weight
         self.members, self.layers = list(members), list(layers)
@@ -84,20 +86,48 @@ class Orthogonal(Objective):
         """Read the members, unless they came with the checkpoint of a resumed fit.
 
         Raises:
-            ConfigError: a member is of another architecture, or the fit that goes on had others.
+            ConfigError: a member is of another architecture or named twice, or the fit that goes on had
+                others.
         """
         own = {name: _weight_of(pl_module, name) for name in self._names}
-        if self.inter_weight and self.members and not self._filters:
-            states = {source: read_state(source) for source in self.members}
-            self._filters = {
-                name: torch.stack([_filters_of(states[source], source, name, own[name]) for source in states])
-                for name in self._names
-            }
-        elif self._filters and set(self._filters) != set(self._names):
+        if self._filters and set(self._filters) != set(self._names):
             raise ConfigError(
                 "Orthogonal: the fit that is to go on compared other layers; give its --objectives.layers."
             )
+        if self.inter_weight and self.members:
+            self._filters = self._read(own)
         self._filters = {name: value.to(own[name].device) for name, value in self._filters.items()}
+
+    def _read(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The members' filters by layer; those of a fit that goes on where the members are no longer there.
+
+        Raises:
+            ConfigError: see `on_fit_start`.
+        """
+        try:
+            states = [(source, read_state(source)) for source in self.members]
+        except AnatozooError:
+            if self._filters:
+                return self._filters
+            raise
+        found = {
+            name: torch.stack([_filters_of(state, source, name, own[name]) for source, state in states])
+            for name in self._names
+        }
+        first = found[self._names[0]]
+        for later in range(1, len(first)):
+            for earlier in range(later):
+                if all(torch.equal(each[earlier], each[later]) for each in found.values()):
+                    raise ConfigError(
+                        f"Orthogonal: {self.members[earlier]} and {self.members[later]} are the same "
+                        "network; name each earlier member once."
+                    )
+        if self._filters and any(not torch.equal(found[n].cpu(), self._filters[n].cpu()) for n in found):
+            raise ConfigError(
+                "Orthogonal: the fit that is to go on had other earlier members; name those of before, or "
+                "begin a fit of its own."
+            )
+        return found
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """``self_orthogonality`` and, with earlier members, ``inter_orthogonality``, weighted scalars."""

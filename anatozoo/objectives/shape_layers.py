@@ -79,7 +79,7 @@ def layer_distances(code: Any, answer: Tensor, truth: Tensor, layers: Mapping[st
     """The distance d of the module's equation, (B,), 0 for items without an organ.
 
     Args:
-        code: a `anatozoo.objectives.shape_prior.ShapeCode` of label maps.
+        code: a `anatozoo.objectives.shape_code.ShapeCode` of label maps.
         answer: (B, 1 + organs, ...) after the softmax, with a gradient.
         truth: one-hot of that shape.
         layers: weights by name, see `layer_weights`.
@@ -110,7 +110,7 @@ def implausibility(code: Any, answer: Tensor, truth: Tensor) -> Tensor:
     organ.
 
     Args:
-        code: a `anatozoo.objectives.shape_prior.ShapeCode` of label maps.
+        code: a `anatozoo.objectives.shape_code.ShapeCode` of label maps.
         answer: (B, 1 + organs, ...) after the softmax, with a gradient.
         truth: (N, 1 + organs, ...), one-hot, of the images with annotation.
     """

@@ -19,7 +19,10 @@ from anatozoo.io.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anatozoo.io.dicom_out.codes import Measure
+    from anatozoo.io.dicom_source import DicomSource
     from anatozoo.metrics.measurements import Measurement
+    from anatozoo.results.shares import Shares
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Names = tuple[str, ...]
@@ -79,6 +82,11 @@ class Result(ABC):
         head: names of the first attributes in its JSON, in order.
         dpi: resolution of its picture.
         flags: remarks of reader and model, each once; empty is good.
+        dicom: the DICOM instances that the image was read from, which DICOM files of the result refer to;
+            None of anything else. The JSON has their UIDs if its `show_uids` says so.
+        measured: what else was measured, as estimated quality, for DICOM reports.
+        shares: of samples and ensembles, gives how probable each organ is at each pixel, see
+            `anatozoo.results.shares`; else None.
     """
 
     formats: ClassVar[Formats]
@@ -86,6 +94,9 @@ class Result(ABC):
     dpi: ClassVar[int] = DPI
 
     flags: tuple[str, ...] = field(default=(), kw_only=True)
+    dicom: DicomSource | None = field(default=None, repr=False, kw_only=True)
+    measured: tuple[Measure, ...] = field(default=(), repr=False, kw_only=True)
+    shares: Shares | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._put(flags=tuple(dict.fromkeys(self.flags)))
@@ -118,7 +129,9 @@ class Result(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the pixels as JSON values; null where millimetres are unknown."""
-        return {"schema_version": 1} | {name: _json_value(getattr(self, name)) for name in self.head}
+        named = {name: _json_value(getattr(self, name)) for name in self.head}
+        told = self.dicom is not None and self.dicom.show_uids
+        return {"schema_version": 1} | named | ({"dicom": self.dicom.to_dict()} if told else {})  # type: ignore[union-attr]
 
     def save(
         self,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.results.base import Formats, read_only, write_label_map
+from anatozoo.results.dicom_files import with_probability
 from anatozoo.results.labels import Labels, checked_labels
 from anatozoo.results.segmentation import Outlines, SegmentationResult
 
@@ -119,6 +120,8 @@ class ContourResult(SegmentationResult):
         if self.label_map is not None:
             labels = checked_labels(self.label_map, self.size[::-1], self.organs)
             self._put(label_map=labels, formats=self.dual_formats)
+        if self.shares is not None:
+            self._put(formats=with_probability(self.formats))
 
     @property
     def organs(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +22,7 @@ from anatozoo.results.base import (
     write_labels,
     write_picture,
 )
+from anatozoo.results.dicom_files import PLANE, VOLUME
 from anatozoo.results.labels import LabelMap, Labels, checked_labels
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class RepairResult(LabelMap, GridResult):
         GeometryError: the label maps do not lie on the grid, or a label has no class.
     """
 
-    formats: ClassVar[Formats] = _FORMATS
+    formats: ClassVar[Formats] = replace(_FORMATS, writers={**_FORMATS.writers, **PLANE})
     volume_formats: ClassVar[Formats] = Formats(
         "repaired volumes",
-        {name: files for name, files in _FORMATS.writers.items() if name != "png"},
+        {name: files for name, files in _FORMATS.writers.items() if name != "png"} | VOLUME,
         default=("nifti", "picture", "json"),
     )
     head: ClassVar[Names] = (*GridResult.head, "labels")

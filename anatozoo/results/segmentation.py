@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.results.base import Formats, Names, Result, read_only, write_json, write_labels, write_picture
+from anatozoo.results.dicom_files import PLANE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,6 +80,7 @@ class SegmentationResult(Result):
             "mha": {"_mask.mha": _write_volume},
             "csv": {"_landmarks.csv": _write_landmarks},
             "chexmask": {"_chexmask.csv": _write_chexmask},
+            **PLANE,
         },
         default=("png", "json"),
     )

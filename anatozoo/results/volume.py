@@ -13,6 +13,7 @@ import numpy.typing as npt
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import itk_image
 from anatozoo.results.base import Formats, GridResult, Names, write_grid, write_json, write_picture
+from anatozoo.results.dicom_files import VOLUME
 from anatozoo.results.labels import LabelMap, Labels, checked_labels
 from anatozoo.results.votes import Votes, spread, with_variance
 
@@ -48,6 +49,7 @@ class VolumeResult(LabelMap, Votes, GridResult):
             "mha": {"_mask.mha": write_grid},
             "picture": {"_slices.png": write_picture},
             "json": {".json": write_json},
+            **VOLUME,
         },
         default=("nifti", "picture", "json"),
     )

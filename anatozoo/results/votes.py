@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
 from anatozoo.results.base import Formats, read_only
+from anatozoo.results.dicom_files import with_probability
 
 Variance = npt.NDArray[np.float32]
 LARGEST = 0.25
@@ -91,6 +92,6 @@ def _write_variance(result: Any, path: Path) -> Path:
 
 
 def with_variance(formats: Formats) -> Formats:
-    """The formats of a result of one network, and ``"variance"`` (``_variance.nii.gz``, float32)."""
+    """The formats of a result of one network, ``"variance"`` (``_variance.nii.gz``) and ``"dicomprob"``."""
     files = {"_variance.nii.gz": _write_variance}
-    return replace(formats, writers={**formats.writers, "variance": files})
+    return with_probability(replace(formats, writers={**formats.writers, "variance": files}))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from anatozoo.io.dicom_groups import read_uids
+from anatozoo.results.dicom_files import DICOM_FORMATS
 from anatozoo.serve.groups import group_texts, with_groups
 from anatozoo.serve.inputs import Found, parts_of, root_of
 from anatozoo.serve.manifest import Layout, Row
@@ -22,6 +25,9 @@ from anatozoo.serve.sources import (
     source_text,
 )
 from anatozoo.serve.tasks import Item, Model, Result, Task, facts_of, names_of
+
+UIDS = ("study_uid", "series_uid", "instance_uids")
+"""Columns of UIDs."""
 
 
 class FileTask(Task[Path, Item, Result]):
@@ -46,6 +52,7 @@ class FileTask(Task[Path, Item, Result]):
         self.models, self.found, self.options = tuple(models), found, options.for_axes(axes)
         self._keys: dict[Path, str] = {}
         self._about: Callable[[Path], Mapping[str, str]] = lambda path: {}
+        self._keep_patient, self._uids = True, False
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         """The files that an input is made of: itself, or those of a DICOM series."""
@@ -58,6 +65,25 @@ class FileTask(Task[Path, Item, Result]):
         groups by. They do not belong to what makes an image done.
         """
         self.layout, self._about = with_groups(self.layout), group_texts  # type: ignore[misc]
+
+    def tell(self, *, keep_patient: bool = True, uids: bool = False) -> None:
+        """Settle what results say of where their images came from.
+
+        Args:
+            keep_patient: whether DICOM objects hold the patient and the study as the source does.
+            uids: whether the table and the JSON hold the UIDs of study, series and instances.
+        """
+        self._keep_patient, self._uids = keep_patient, uids
+        if uids:
+            layout = self.layout
+            self.layout = replace(layout, details=(*layout.details, *UIDS))  # type: ignore[misc]
+
+    def told(self, result: Any, job: Job[Path]) -> Any:
+        """A result as it is saved: with its image's name alone for a path, and what `tell` settled."""
+        dicom = result.dicom
+        if dicom is not None:
+            dicom = replace(dicom, keep_patient=self._keep_patient, show_uids=self._uids)
+        return replace(result, image=job.source.name, dicom=dicom)
 
     @property
     def more(self) -> dict[str, str]:
@@ -75,12 +101,23 @@ class FileTask(Task[Path, Item, Result]):
         return rows
 
     def identify(self, job: Job[Path]) -> dict[str, str]:
-        """Digests of path and content."""
-        content = content_digest(self.parts(job.source))
-        return {SOURCE: source_text(path_digest(job.source), content)}
+        """Digests of path and content, and UIDs where they are asked for."""
+        files = self.parts(job.source)
+        found = {SOURCE: source_text(path_digest(job.source), content_digest(files))}
+        if self._uids:
+            found |= {name: ";".join(uids) for name, uids in zip(UIDS, read_uids(files), strict=True)}
+        return found
 
     def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
-        """A job for each file."""
+        """A job for each file.
+
+        Raises:
+            ConfigError: a format needs a package that is not installed.
+        """
+        if set(formats) & set(DICOM_FORMATS):
+            from anatozoo.io.dicom_out.stamp import needs_highdicom
+
+            needs_highdicom()
         roots, missing = self.found.roots, map(Path, self.found.missing)
         parts = {path: self.parts(path) for path in self.found.images}
         inputs = [Input(path, roots.get(path, path.parent), files) for path, files in parts.items()]
@@ -93,6 +130,8 @@ class FileTask(Task[Path, Item, Result]):
             *facts_of(first),
             *self.options.facts(self.accepts),
             *(fact for m in rest for fact in facts_of(m)),
+            *([] if self._keep_patient else ["without patient"]),
+            *(["uids"] if self._uids else []),
         ]
         return [
             Job(

@@ -11,6 +11,7 @@ from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.rle import ChexmaskRow, read_chexmask, write_chexmask
 from anatozoo.results.contours import ContourResult
+from anatozoo.results.dicom_files import with_probability
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
@@ -52,6 +53,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
         if getattr(model, "has_masks", False):
             self.formats = ContourResult.dual_formats
         if getattr(model, "samples", None) is not None:
+            self.formats = with_probability(self.formats)
             self.layout = replace(self.layout, numbers=SPREAD)  # type: ignore[misc]
         if getattr(model, "votes", False):
             self.formats = LabelResult.voted_formats
@@ -74,7 +76,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
         self, result: SegmentationResult, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write mask, overlay, landmarks and JSON, with the image's name alone for its path."""
-        replace(result, image=job.source.name).save(folder, formats, job.stem)
+        self.told(result, job).save(folder, formats, job.stem)
         numbers = spread_numbers(result).items()
         return {name: f"{value:.6g}" for name, value in numbers if name in self.layout.numbers}
 

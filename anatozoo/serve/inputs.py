@@ -38,7 +38,9 @@ MASK_ENDING = "_mask"
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
 # Pictures, label maps and fields; restored and warped images may well be inputs.
-_NO_IMAGES = tuple(e for e in _OUTPUT_ENDINGS if e.endswith(".png") or e.startswith(("_mask", "_displac")))
+_NO_IMAGES = tuple(
+    e for e in _OUTPUT_ENDINGS if e.endswith((".png", ".dcm")) or e.startswith(("_mask", "_displac"))
+)
 # In the order of preference: volumes know their spacing.
 _MASK_OUTPUTS = tuple(MASK_ENDING + suffix for suffix in (".nii.gz", ".mha", ".png"))
 

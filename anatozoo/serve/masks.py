@@ -69,7 +69,7 @@ class RepairMasks(FileTask[Path, RepairResult]):
     ) -> dict[str, str]:
         """Write the repaired mask and what changed, with the mask's name alone for its path."""
         with self.plotting:
-            replace(result, image=job.source.name).save(folder, formats, job.stem)
+            self.told(result, job).save(folder, formats, job.stem)
         return {}
 
 
@@ -143,7 +143,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the repaired mask; its JSON says who drew it."""
         with self.plotting:
-            result.result.save(folder, formats, job.stem)
+            self.told(result.result, job).save(folder, formats, job.stem)
         if "json" in formats:
             drawn = result.drawn
             add_to_json(

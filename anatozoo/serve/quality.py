@@ -24,6 +24,7 @@ from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
+from anatozoo.results.dicom_files import quality_measures
 from anatozoo.results.quality import CALIBRATED, QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
@@ -215,6 +216,11 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
             numbers=(*segment.layout.numbers, *judge.columns),
         )
 
+    def tell(self, *, keep_patient: bool = True, uids: bool = False) -> None:
+        """Settle it for the segmentations too, which `segment` saves."""
+        super().tell(keep_patient=keep_patient, uids=uids)
+        self.segment.tell(keep_patient=keep_patient, uids=uids)
+
     @property
     def more(self) -> dict[str, str]:
         """Details of every row."""
@@ -261,11 +267,14 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         self, result: JudgedSegmentation, job: Job[Path], folder: Path, formats: Sequence[str]
     ) -> dict[str, str]:
         """Write the segmentation; its JSON and its row have the estimates."""
-        own = self.segment.save(result.result, job, folder, formats)
         quality = result.quality
+        found = result.result
+        if quality is not None:
+            found = replace(found, measured=(*found.measured, *quality_measures(quality)))
+        own = self.segment.save(found, job, folder, formats)
         if "json" in formats:
-            found = {"error": result.reason} if quality is None else quality.to_dict()
-            add_to_json(folder / f"{job.stem}.json", {"quality": found, "flags": list(result.flags)})
+            told = {"error": result.reason} if quality is None else quality.to_dict()
+            add_to_json(folder / f"{job.stem}.json", {"quality": told, "flags": list(result.flags)})
         if quality is None:
             return own
         return own | {"atlas_images": ";".join(quality.chosen)} | self.judge.numbers(quality)

@@ -31,6 +31,8 @@ def check_request(
     judged: bool = False,
     sampled: bool = False,
     phases: bool = False,
+    keep_patient: bool = True,
+    uids: bool = False,
 ) -> None:
     """Refuse what a kind of run cannot do, before anything is loaded.
 
@@ -44,6 +46,8 @@ def check_request(
         judged: whether the quality of the results is to be estimated.
         sampled: whether samples of the latent code are to be drawn.
         phases: whether a table says which volumes are which phase of a heart.
+        keep_patient: whether DICOM objects hold the patient and the study.
+        uids: whether table and JSON hold the UIDs of DICOM files.
 
     Raises:
         ConfigError: files are given to what registers pairs, or pairs to anything else.
@@ -70,6 +74,9 @@ def check_request(
         raise OptionError("phases", f"pairs volumes of hearts; {name} takes {job.one}s.")
     if groups:
         check_groups(job.one, name)
+    if pairs and (uids or not keep_patient):
+        option = "uids" if uids else "keep_patient"
+        raise OptionError(option, f"is about single images in DICOM; {name} takes pairs.")
     if judged and kind.takes == REPAIR.takes:
         raise OptionError(
             "quality",
@@ -99,6 +106,8 @@ def task_for(
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
     judge: Judge | None = None,
+    keep_patient: bool = True,
+    uids: bool = False,
 ) -> Task[Any, Any, Any]:
     """What `anatozoo.serve.engine.run_task` is to do with these inputs.
 
@@ -110,6 +119,8 @@ def task_for(
         options: how files are read.
         groups: of radiographs in DICOM, also write sex, age, view, modality and manufacturer to the table.
         judge: what estimates the quality of each segmentation.
+        keep_patient: whether DICOM objects hold the patient and the study as the source does.
+        uids: whether table and JSON hold the UIDs of study, series and instances.
 
     Raises:
         ConfigError: nothing can be run over files by the model, the two models do not go together, or as for
@@ -126,6 +137,8 @@ def task_for(
         groups=groups,
         judged=judge is not None,
         sampled=getattr(model, "samples", None) is not None,
+        keep_patient=keep_patient,
+        uids=uids,
     )
     job = kind.job_class()
     if isinstance(inputs, PairList):
@@ -151,5 +164,6 @@ def task_for(
         task = SegmentAndJudge(task, judge)
     if groups:
         task.add_groups()
+    task.tell(keep_patient=keep_patient, uids=uids)
     done: Task[Any, Any, Any] = task
     return done

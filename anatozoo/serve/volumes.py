@@ -50,7 +50,7 @@ class VolumeTask(FileTask[Path, Any]):
     def save(self, result: Any, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write volume, picture and JSON, with the volume's name alone for its path."""
         with self.plotting:
-            replace(result, image=job.source.name).save(folder, formats, job.stem)
+            self.told(result, job).save(folder, formats, job.stem)
         return {}
 
 

@@ -210,12 +210,17 @@ class ContourTask(Contours, ImageTask):
 
     def _result(self, image: "Image", geometry: "Geometry", answer: Any) -> "SegmentationResult":
         from anatozoo.results.contours import ContourResult
+        from anatozoo.results.shares import SampledContours
 
         answer, planes = answer
-        sigma = None
+        sigma = shares = None
         if answer.ndim == 3:
             deviation = answer.std(0, ddof=1) / geometry.scale
             sigma = {organ: deviation[part] for organ, part in self.parts.items()}
+            drawn = geometry.points_to_source(answer).astype(np.float32)
+            shares = SampledContours(
+                {organ: drawn[:, part] for organ, part in self.parts.items()}, image.size
+            )
         mean = answer if sigma is None else answer.mean(0)
         contours, untangled = self._contours(mean, geometry)
         result = ContourResult(
@@ -226,6 +231,8 @@ class ContourTask(Contours, ImageTask):
             spacing_mm=image.spacing_mm,
             landmarks=contours,
             flags=(*image.flags, *self._flags(contours, image.size), *untangled),
+            dicom=image.dicom,
+            shares=shares,
             pixels=image.pixels,
             sigma=sigma,
             samples=None if sigma is None else len(answer),

@@ -170,6 +170,7 @@ class LabelTask(ImageTask):
             size=image.size,
             spacing_mm=image.spacing_mm,
             flags=(*image.flags, *self._flags(labels)),
+            dicom=image.dicom,
             pixels=image.pixels,
             label_map=labels,
             classes=tuple(self.organs),

@@ -236,6 +236,7 @@ class RepairTask(Predictor):
             version=self.checkpoint_version,
             image=mask.name,
             grid=mask.grid,
+            dicom=mask.dicom,
             classes=tuple(self.organs),
             before=mask.labels,
             after=after,

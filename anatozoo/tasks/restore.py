@@ -162,6 +162,7 @@ class RestoreTask(Predictor):
             version=self.checkpoint_version,
             image=stack.source or stack.name,
             grid=fine_grid(stack.grid, self.factor, turn.axes[2]),
+            dicom=stack.dicom,
             volume=fine * np.float32(high - low) + np.float32(low),
             given=stack.pixels,
             flags=(*stack.flags, *self._flags(stack.grid)),

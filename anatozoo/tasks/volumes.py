@@ -255,6 +255,7 @@ class VolumeTask(Predictor):
             classes=tuple(self.organs),
             label_map=labels,
             flags=(*stack.flags, *look.flags, *self._flags(labels)),
+            dicom=stack.dicom,
             pixels=_repeated(stack.pixels, look.frame.grid.shape),
             **self._votes(look),
         )

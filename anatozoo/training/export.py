@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anatozoo.errors import ConfigError
-from anatozoo.zoo.checkpoint import build_module, method_of, settings_of, write_checkpoint_folder
+from anatozoo.zoo.checkpoint import (
+    CONFIG,
+    build_module,
+    check_target,
+    check_version,
+    method_of,
+    settings_of,
+    write_checkpoint_folder,
+)
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
-from anatozoo.zoo.hub import load, load_run
+from anatozoo.zoo.hub import is_run, load, load_run
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
 from anatozoo.zoo.spec import is_name
 
@@ -84,6 +92,12 @@ def export_run(
         OutputError: the folder cannot be written.
     """
     method = method_of_name(name)
+    check_version(version)
+    check_target(folder, name)
+    if Path(ckpt).is_dir():
+        raise ConfigError(
+            f"{ckpt} is a folder: a checkpoint already, if it holds {CONFIG}; export the .ckpt of a run."
+        )
     module = read_run(ckpt, method, averaged=averaged)
     if organs is not None:
         module = _restricted(module, method, organs)
@@ -119,11 +133,18 @@ def export_ensemble(
     """
     from anatozoo.tasks.volumes import VolumeTask
 
-    parts = [pair for source in sources for pair in _members_of(load(source, trainable=False))]
+    check_version(version)
+    check_target(folder, name)
+    loaded = [(source, load(source, trainable=False)) for source in sources]
+    parts = [pair for source, model in loaded for pair in _members_of(model, source)]
+    origins = [str(source) for source, model in loaded for _ in _members_of(model, source)]
     members = [member for member, _ in parts]
-    digests = [member["sha256"] for member in members]
-    if twice := [member["name"] for i, member in enumerate(members) if digests[i] in digests[:i]]:
-        raise ConfigError(f"{twice[0]} is a member twice; name each member once.")
+    for later in range(1, len(parts)):
+        for earlier in range(later):
+            if _same_weights(parts[earlier][1], parts[later][1]):
+                raise ConfigError(
+                    f"{origins[earlier]} and {origins[later]} hold the same network; name each member once."
+                )
     method = "volumeensemble" if parts and isinstance(parts[0][1], VolumeTask) else "ensemble"
     ensemble = find_method(method).model_class()(members=members)
     for own, (_, part) in zip(ensemble.network.members, parts, strict=True):
@@ -133,18 +154,32 @@ def export_ensemble(
     return folder
 
 
-def _members_of(model: Any) -> "list[tuple[dict[str, Any], Any]]":
+def _same_weights(one: Any, other: Any) -> bool:
+    """Whether two models have the same weights, as far as half precision tells."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(
+        a[name].shape == b[name].shape and bool((a[name].half() == b[name].half()).all()) for name in a
+    )
+
+
+def _members_of(model: Any, source: str | Path) -> "list[tuple[dict[str, Any], Any]]":
     """A model as a member of an ensemble, how it is built and itself; those of an ensemble one by one."""
     if getattr(model, "votes", False):
         return list(zip(model.members, model.network.members, strict=True))
     member = {
-        "name": model.checkpoint_name,
+        "name": _called(Path(source)) if is_run(source) else model.checkpoint_name,
         "version": model.checkpoint_version,
         "sha256": model.weights_digest,
         "method": method_of(model),
         "settings": settings_of(model),
     }
     return [(member, model)]
+
+
+def _called(ckpt: Path) -> str:
+    """What tells a run's file from those of other runs: its folder, as the user named it, and its stem."""
+    plain = [part for part in ckpt.parent.parts if part not in ("checkpoints", "lightning_logs", "version_0")]
+    return f"{plain[-1]}/{ckpt.stem}" if plain and plain[-1] not in ("/", "..") else ckpt.stem
 
 
 def _write_golden(folder: Path, name: str, images: Sequence[Path]) -> None:

@@ -1,6 +1,5 @@
 """A callback that logs how much each term of the loss pulls at the weights."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -9,6 +8,7 @@ from torch import Tensor, distributed
 
 from anatozoo.errors import ConfigError
 from anatozoo.training.module import ZooModule
+from anatozoo.training.objective import flat_gradient
 
 
 class GradientShare(L.Callback):
@@ -52,7 +52,7 @@ class GradientShare(L.Callback):
             return
         weights = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
         for name, term in pl_module.current_terms.items():
-            found = gradient(term, weights) / trainer.accumulate_grad_batches
+            found = flat_gradient(term, weights)[0] / trainer.accumulate_grad_batches
             self._sums[name] = self._sums[name] + found if name in self._sums else found
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
@@ -67,17 +67,3 @@ class GradientShare(L.Callback):
         shares = norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
         pl_module.log_dict({f"train/share/{name}": s for name, s in zip(names, shares, strict=True)})
         self._sums = {}
-
-
-def gradient(term: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """The gradient of a term with respect to all weights, as one vector in float32.
-
-    Args:
-        term: a scalar whose graph is kept.
-        weights: where it has none, the vector is 0.
-    """
-    if not term.requires_grad:
-        return torch.cat([torch.zeros(w.numel(), device=w.device) for w in weights])
-    found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-    pairs = zip(found, weights, strict=True)
-    return torch.cat([(torch.zeros_like(w) if g is None else g).float().flatten() for g, w in pairs])

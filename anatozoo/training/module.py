@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
@@ -193,6 +194,14 @@ class ZooModule(Predictor, L.LightningModule):
             raise ConfigError(f"settings must be JSON values: {error}.") from error
         if stage != "fit":
             return
+        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        if getattr(data, "unlabelled", None) and not any(
+            "unlabelled" in each.needs for each in self.objectives
+        ):
+            rank_zero_info(
+                "anatozoo: data.unlabelled is given, but no objective learns from images without annotation: "
+                "add one, such as Denoising, or leave the setting out."
+            )
         if self.fast_layout:
             # Before processes are joined: they exchange gradients in the memory layout that they find.
             for part in self.children():
@@ -225,7 +234,7 @@ class ZooModule(Predictor, L.LightningModule):
         refuse_diverged(checkpoint)
         with suppress(ConfigError):  # a module that is not registered has no name
             checkpoint[METHOD_KEY] = self._method()
-        checkpoint[OBJECTIVES_KEY] = [type(each).__name__ for each in self.objectives]
+        checkpoint[OBJECTIVES_KEY] = [[type(each).__name__, each.settings()] for each in self.objectives]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of a model with other settings, and a resume from weights alone or with a new loss.
@@ -249,13 +258,38 @@ class ZooModule(Predictor, L.LightningModule):
         if self._trainer.state.fn != "fit":
             return
         refuse_weights_alone(checkpoint, self._trainer.ckpt_path)
-        missing = Counter(checkpoint.get(OBJECTIVES_KEY, ()))
-        missing -= Counter(type(each).__name__ for each in self.objectives)
+        self._check_objectives(checkpoint.get(OBJECTIVES_KEY, ()))
+
+    def _check_objectives(self, stored: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Refuse to go on without an objective of that fit, or with other settings of one."""
+        mine = [(type(each).__name__, each.settings()) for each in self.objectives]
+        missing = Counter(name for name, _ in stored)
+        missing -= Counter(name for name, _ in mine)
+        added = Counter(name for name, _ in mine)
+        added -= Counter(name for name, _ in stored)
+        if added:
+            raise ConfigError(
+                f"the fit that is to go on had no objective {', '.join(sorted(added))}: leave it out; with "
+                "it, it is another fit, which --model.init_weights begins."
+            )
         if missing:
             raise ConfigError(
                 f"the fit that is to go on had the objectives {', '.join(sorted(missing))} too: give them "
                 "and their settings again, as --objectives or in the configuration; without them it is "
                 "another fit, which --model.init_weights begins."
+            )
+        for name, theirs in stored:
+            own = [settings for other, settings in mine if other == name]
+            if theirs in own:
+                continue
+            told = ", ".join(
+                f"{key} {theirs[key]!r}, not {own[0].get(key)!r}"
+                for key in theirs
+                if theirs[key] != own[0].get(key)
+            )
+            raise ConfigError(
+                f"the fit that is to go on had objective {name} with {told}: give its settings again; with "
+                "others it is another fit, which --model.init_weights begins."
             )
 
     def _method(self) -> str:

@@ -1,13 +1,15 @@
 """Objectives: callbacks that add terms to the loss of any method."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, distributed, nn
 
 from anatozoo.errors import ConfigError
+from anatozoo.tasks.base import plain
 from anatozoo.training.step import Step
 
 VIEWS = frozenset({"maps", "points", "images"})
@@ -27,11 +29,23 @@ class Objective(L.Callback):
     gives. A state is made of tensors, numbers, texts, lists and mappings, because files are read
     without pickle. Two objectives of a class that remembers something need a `state_key` each.
 
+    Arguments that are kept in attributes of the same name are its `settings`, which a fit that goes on must
+    give again.
+
     Attributes:
         needs: of ``"maps"``, ``"points"``, ``"images"``, ``"domain"``, ``"unlabelled"``.
+        sources: settings that name checkpoints, files or folders. A fit that goes on may name others, but as
+            many, because what was read of them is in the state.
     """
 
     needs: frozenset[str] = frozenset()
+    sources: ClassVar[frozenset[str]] = frozenset()
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON values; of `sources` only how many are named."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if hasattr(self, name)]
+        found = {name: plain(getattr(self, name)) for name in names}
+        return {name: _count(value) if name in self.sources else value for name, value in found.items()}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Check, before a fit, that module and data offer what the objective needs.
@@ -85,6 +99,30 @@ class Objective(L.Callback):
             term would make DDP exchange them as well.
         """
         return False
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(bool(value))
+
+
+def flat_gradient(loss: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The gradient of a loss, whose graph is kept.
+
+    Args:
+        loss: a scalar.
+        weights: with respect to which.
+
+    Returns:
+        (P,) of all weights one after another, in float32 or more, 0 where the loss does not depend on one;
+        and, for each weight, (N,) 1 where it does, else 0.
+    """
+    exact = torch.promote_types(torch.float32, weights[0].dtype)
+    found: Sequence[Tensor | None] = [None] * len(weights)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, list(weights), retain_graph=True, allow_unused=True)
+    pairs = zip(found, weights, strict=True)
+    flat = torch.cat([(torch.zeros_like(w) if g is None else g).to(exact).flatten() for g, w in pairs])
+    return flat, torch.tensor([float(g is not None) for g in found], dtype=exact, device=flat.device)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

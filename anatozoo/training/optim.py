@@ -1,5 +1,6 @@
 """The optimiser and the learning-rate schedule of a fit."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,7 +95,13 @@ class Optim:
 
     def _cosine(self, module: L.LightningModule, optimizer: torch.optim.Optimizer) -> Any:
         schedules = torch.optim.lr_scheduler
-        total = max(int(module.trainer.estimated_stepping_batches), 1)
+        steps = module.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError(
+                "the cosine schedule ends with the fit, which has no end: give trainer.max_steps or "
+                "trainer.max_epochs, or --model.optim.schedule constant."
+            )
+        total = max(int(steps), 1)
         warmup = min(self.warmup_steps, max(total // 4, 1))
         length, floor = max(total - warmup, 1), self.lr * FLOOR
         decay = schedules.CosineAnnealingLR(optimizer, length, eta_min=floor)

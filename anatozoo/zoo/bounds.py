@@ -66,7 +66,9 @@ def check_hparams(hparams: Mapping[str, Any], where: str) -> None:
             if isinstance(value, int) and not _NO_SIZES.search(key):
                 most = LARGEST_SIZE if _SIZES.search(key) else LARGEST_COUNT
             # Whole numbers first: one of thousands of digits is not a float.
-            if (not isinstance(value, int) and not math.isfinite(value)) or not -most <= value <= most:
+            if not isinstance(value, int) and not math.isfinite(value):
+                raise WeightsError(f"{where}: {key} = {value} is no finite number. Get the checkpoint again.")
+            if not -most <= value <= most:
                 _refuse(where, key, value, f"{most:.0f}")
 
 

@@ -5,6 +5,7 @@ Weights are safetensors and settings JSON, so reading a folder runs no code of w
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,32 @@ def read_config(folder: Path) -> CheckpointConfig:
         raise WeightsError(f"{path}: name {values['name']!r} is not <method>-<data>[-<variant>].")
     check_hparams(values["settings"], str(path))
     return CheckpointConfig(**{key: values[key] for key in kinds})
+
+
+def check_version(version: str) -> None:
+    """Refuse what is no version of a checkpoint.
+
+    Raises:
+        ConfigError: it is not three numbers.
+    """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise ConfigError(f"version {version!r} must be three numbers, such as 1.0.0.")
+
+
+def check_target(folder: str | os.PathLike[str], name: str) -> None:
+    """Refuse to write a checkpoint where something else lies.
+
+    Raises:
+        ConfigError: the folder holds another checkpoint, or files that are none.
+    """
+    target = Path(folder)
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not (target / CONFIG).is_file():
+        raise ConfigError(f"{target} holds other files; name a new folder, or an empty one.")
+    found = read_config(target).name
+    if found != name:
+        raise ConfigError(f"{target} holds the checkpoint {found}, not {name}; name another folder.")
 
 
 def write_checkpoint_folder(

@@ -129,6 +129,9 @@ def test_what_cannot_be_calibrated_is_said(tmp_path: Path, capsys: pytest.Captur
     assert "anatozoo export" in refused("run.ckpt")
     other = stored(AcRegNetModel(["lungs", "heart"], FrameSpec(64)), tmp_path, "acregnet-toy")
     assert "no temperature" in refused(other)
+    third = stored(UNetModel(organs=["x", "y"], frame=FrameSpec(64)), tmp_path, "unet-third")
+    assert main(["calibrate", str(folder), *data, "--to", str(third)]) == 1
+    assert "holds the checkpoint unet-third" in capsys.readouterr().err
     assert main(["calibrate", str(folder), *data, "--to", str(to), "--split", "train", "--allow-train"]) == 0
     for wrong in (0, -1.0, float("nan"), float("inf"), "2", True):
         with pytest.raises(ConfigError, match="temperature="):

@@ -24,6 +24,7 @@ SMALL = [
     "--model.decoder_widths=[2,2,4,4,8]",
     "--data.batch_size=2",
 ]
+LATER = "--trainer.max_time=00:00:00:05"
 SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
 
 
@@ -145,6 +146,42 @@ def test_there_is_one_last_checkpoint_and_it_resumes(data: Path, tmp_path: Path,
     # A fit that would have to go back says so.
     assert fit(data, tmp_path, chosen, f"--ckpt_path={last}", "--trainer.max_epochs=1") == 1
     assert "max_epochs=1" in the_error(capsys)
+
+
+def test_going_on_by_another_configuration_is_told(data: Path, tmp_path: Path, capsys: Any) -> None:
+    own, other = tmp_path / "own.yaml", tmp_path / "other.yaml"
+    own.write_text("model: {optim: {lr: 1e-3, name: adam}, loss: paper, frame: {size: 64}}\n")
+    other.write_text("model: {optim: {lr: 0.01}, loss: organs}\n")
+    assert fit(data, tmp_path, f"--config={own}", "--trainer.max_epochs=1") == 0
+    [last] = tmp_path.rglob("*.ckpt")
+    again, base = [f"--ckpt_path={last}", "--trainer.max_epochs=1"], ["--method=unet", "--data.batch_size=2"]
+    capsys.readouterr()
+    assert fit(data, tmp_path, f"--config={own}", *again, base=base) == 0
+    assert "note" not in capsys.readouterr().err
+    assert fit(data, tmp_path, f"--config={other}", *again, base=base) == 0
+    assert "model.optim.lr is 0.001, not 0.01, loss is 'paper', not 'organs'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--objectives+=Entropy", "--objectives.weight=-1"], "Entropy's weight=-1.0 must be finite"),
+        (["--objectives+=Entropi"], "no objective Entropi; there are Agreement, Calibration"),
+        (["--config=YAML:objectives: {class_path: Entropy}"], "objectives is a list"),
+        (["--config=YAML:objectives: [{class_path: MEEP}]"], "no objective MEEP"),
+        (["--trainer.max_epochs=-1", LATER, "--model.optim.schedule=cosine"], "which has no end"),
+    ],
+)
+def test_wrong_objectives_and_fits_without_an_end_are_a_sentence(
+    options: list[str], words: str, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "c.yaml").write_text(options[0].partition("YAML:")[2])
+    given = [
+        option.partition("YAML:")[0] + str(tmp_path / "c.yaml") if "YAML:" in option else option
+        for option in options
+    ]
+    assert fit(data, tmp_path, *given) == 1
+    assert words in the_error(capsys)
 
 
 def test_a_new_fit_leaves_the_checkpoints_of_another_alone(data: Path, tmp_path: Path, capsys: Any) -> None:

@@ -162,10 +162,10 @@ def test_a_fit_by_two_processes_is_that_of_one(tmp_path: Path) -> None:
     # Whoever goes on has the memory of all cases, whichever process had seen them, and needs no source.
     (prior / "model.safetensors").unlink()
     again = []
-    for out in (one, two):
+    for out, objectives in ((one, backprop), (two, own)):
         resumed = tmp_path / f"resumed-{out.name}"
         options = [f"--ckpt_path={out / 'kept' / 'last.ckpt'}", "--trainer.max_epochs=2", plain]
-        assert main([*command("fit", "unet", data, resumed, backprop), *options]) == 0
+        assert main([*command("fit", "unet", data, resumed, objectives), *options]) == 0
         again.append(logged(resumed))
     assert again[0]["train/remembered"] != logged(one)["train/remembered"]
     for name in ("train/loss", "train/shape", "train/remembered"):

@@ -229,6 +229,6 @@ def test_an_objective_from_outside_is_a_file_a_test_and_a_block(site: Path, tmp_
     config.write_text(CONFIGURATION + OBJECTIVE_BLOCK)
     code, last = fit(config, tmp_path / "run", data)
     assert code == 0
-    assert torch.load(last, weights_only=True)["anatozoo_objectives"] == ["Confidence"]
+    assert torch.load(last, weights_only=True)["anatozoo_objectives"][0][0] == "Confidence"
     [log] = (tmp_path / "run").rglob("metrics.csv")
     assert "train/confidence" in log.read_text().splitlines()[0]

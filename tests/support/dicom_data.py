@@ -33,6 +33,15 @@ def write_scan(path: Path, **attributes: Any) -> Path:
 
 
 SERIES = "1.2.826.0.1.3680043.2.1125.1"
+STUDY = {
+    "StudyInstanceUID": "1.2.826.0.1.3680043.2.1125.2",
+    "SeriesInstanceUID": SERIES,
+    "FrameOfReferenceUID": "1.2.826.0.1.3680043.2.1125.3",
+    "StudyDate": "20240131",
+    "StudyTime": "101500.5",
+    "AccessionNumber": "A 17",
+}
+"""What files need so that DICOM objects can refer to them."""
 
 
 def write_slice(path: Path, pixels: np.ndarray, z: float, **attributes: Any) -> Path:

@@ -48,4 +48,5 @@ class FakeSegmenter:
             landmarks,
             flags=image.flags,
             pixels=image.pixels,
+            dicom=image.dicom,
         )

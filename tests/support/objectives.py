@@ -23,6 +23,7 @@ class Remembered(Objective):
     """
 
     needs = frozenset({"maps"})
+    sources = frozenset({"folder"})
 
     def __init__(
         self, cases: int = 4, weight: float = 1.0, folder: str | None = None, own_gradients: bool = False

@@ -20,6 +20,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "anatozoo"
 FLOORS = (
     ("cli",),
+    ("service",),
     ("serve",),
     ("quality", "fairness"),
     ("methods",),
@@ -33,7 +34,7 @@ FLOORS = (
     ("organs", "text", "version"),
 )
 """From top to bottom. Parts of one floor do not import one another."""
-ASK_THE_ZOO = ("cli", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks")
+ASK_THE_ZOO = ("cli", "service", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks")
 ZOO_NEEDS = ("io", "errors", "text", "version")
 UNDER_THE_ROOF = ("cli", "__main__")
 

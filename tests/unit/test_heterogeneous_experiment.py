@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anatozoo.errors import DataError
 from anatozoo.io.images import Image
 
 EXPERIMENT = "heterogeneous_labels"
@@ -117,12 +116,3 @@ def test_the_report_has_means_over_runs_and_tests_against_hybridgnet(
     text = (tmp_path / "out" / "heterogeneous-labels_experiment.md").read_text()
     assert "0.920 ± 0.020" in text
     assert (tmp_path / "heterogeneous-labels.png").stat().st_size > 5000
-
-
-def test_runs_of_different_settings_are_not_put_together(evidence: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no runs"):
-        evidence.read_runs(tmp_path)
-    a_run(evidence, tmp_path, "unet", 1, 0.1)
-    a_run(evidence, tmp_path, "unet", 2, 0.1, steps=5)
-    with pytest.raises(DataError, match="different settings"):
-        evidence.read_runs(tmp_path)

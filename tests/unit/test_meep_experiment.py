@@ -56,8 +56,8 @@ def test_tests_are_over_runs_and_over_cases(evidence: Any) -> None:
     assert "4 cases: few" in text
     assert "CE + MEEP" in text
     assert "1.50, 1.50, 1.50" in text
-    with pytest.raises(DataError, match="no runs of CE"):
-        evidence.record_of([run for run in runs_of() if run["arm"] != "ce"], [])
+    with pytest.raises(DataError, match="different cases"):
+        evidence.record_of([run | {"cases": run["seed"]} for run in runs_of()], [])
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(evidence: Any, tmp_path: Path) -> None:
@@ -73,13 +73,3 @@ def test_an_ensemble_is_the_mean_of_probabilities(evidence: Any, tmp_path: Path)
     p = np.mean(sides, 0)
     assert row["brier_plus"] == pytest.approx(2 * np.mean((1 - p[truth == 1]) ** 2), rel=1e-3)
     assert row["dice"] == 1
-
-
-def test_a_run_that_another_command_has_begun_is_left_to_it(evidence: Any, tmp_path: Path) -> None:
-    with (
-        evidence.claimed(tmp_path / "ce_1.json") as first,
-        evidence.claimed(tmp_path / "ce_1.json") as second,
-    ):
-        assert (first, second) == (True, False)
-    with evidence.claimed(tmp_path / "ce_1.json") as again:
-        assert again

@@ -64,7 +64,8 @@ def test_a_run_leaves_members_and_numbers_and_facts_reach_evaluations(
     assert told["tests"]["inter - random"]["dice/2"]["runs"] == 1
     assert "| inter |" in (tmp_path / "out" / f"{evidence.NAME}.md").read_text()
 
-    both = [str(work / "inter_1" / f"member{number}") for number in range(2)]
+    # The first member has nobody to keep away from: it is that of self-orthogonality.
+    both = [str(work / "self_1" / "member0"), str(work / "inter_1" / "member1")]
     assert main(["ensemble", *both, "--name", "unet-lgg-oen", "--to", str(tmp_path / "oen")]) == 0
     given = ["evaluate", str(tmp_path / "oen"), "--data", "folder", "--root", str(slices), "--split", "val"]
     assert main([*given, "--out", str(tmp_path / "rows")]) == 0

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel, wilcoxon
 
 from anatozoo.data.case import Case
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import DataError
 from tests.support.heart_data import heart
 
 EXPERIMENT = "prior_evidence"
@@ -33,28 +33,24 @@ def test_patients_are_drawn_by_the_seed_and_the_others_have_no_label(evidence):
 
 
 def test_the_largest_parts_keep_the_ventricle_in_its_ring(evidence):
-    import prior_design
+    import comparing
 
     _, labels = heart(6, 48, 48)
     torn = labels.copy()
     torn[2, :3, :3] = 3
     y, x = np.argwhere(labels[3] == 3).mean(0).round().astype(int)
     torn[3, y, x] = 0
-    np.testing.assert_array_equal(prior_design.largest_parts(torn, 3), labels)
+    np.testing.assert_array_equal(comparing.largest_parts(torn, 3), labels)
 
 
 def record(arm, seed, values):
-    same = {"arm": arm, "subject": "s", "hd_mm": 1.0, "assd_mm": 1.0, "extra_parts": 0.0}
-    rows = [same | {"case": str(number), "dice": value} for number, value in enumerate(values)]
-    settings = {"steps": 1, "prior_steps": 1, "subjects": None, "batch": 2}
-    return {
-        "setting": "hippocampus",
-        "arm": arm,
-        "seed": seed,
-        "settings": settings,
-        "train_cpu_s": 1.0,
-        "rows": rows,
-    }
+    same = {"arm": arm, "hd_mm": 1.0, "assd_mm": 1.0, "extra_parts": 0.0}
+    rows = [
+        same | {"case": str(number), "subject": str(number), "dice": value}
+        for number, value in enumerate(values)
+    ]
+    settings = {"setting": "hippocampus", "steps": 1, "prior_steps": 1, "subjects": None, "batch": 2}
+    return {"arm": arm, "seed": seed, "settings": settings, "train_cpu_s": 1.0, "rows": rows}
 
 
 def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
@@ -64,7 +60,7 @@ def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
     base, other = draw.random((3, 7)), draw.random((3, 7))
     for arm, values in (("none", base), ("residual", other)):
         for seed, each in enumerate(values, 1):
-            path = tmp_path / f"{arm}-{seed}.json"
+            path = tmp_path / f"{arm}_{seed}.json"
             path.write_text(json.dumps(record(arm, seed, each.tolist())))
     options = argparse.Namespace(work=tmp_path, setting="hippocampus", out=tmp_path / "out")
     prior_report.report(options, evidence.SETTINGS["hippocampus"])
@@ -74,20 +70,6 @@ def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
     assert dice["p_runs"] == pytest.approx(ttest_rel(other.mean(1), base.mean(1)).pvalue)
     assert dice["p_cases"] == pytest.approx(wilcoxon((other - base).mean(0)).pvalue)
     assert "no prior" in capsys.readouterr().out
-    other_settings = record("none", 4, [0.5]) | {"settings": {"steps": 2}}
-    (tmp_path / "none-4.json").write_text(json.dumps(other_settings))
-    with pytest.raises(ConfigError, match="several settings"):
-        prior_report.report(options, evidence.SETTINGS["hippocampus"])
-
-
-def test_a_run_is_claimed_once(evidence, tmp_path):
-    done = tmp_path / "none-1.json"
-    with evidence.Claim(tmp_path, "none-1", done) as free:
-        assert free
-        with evidence.Claim(tmp_path, "none-1", done) as again:
-            assert not again
-        assert (tmp_path / "none-1.lock").is_file()  # the second does not take the first one's away
-        done.write_text("{}")
-    assert not (tmp_path / "none-1.lock").exists()
-    with evidence.Claim(tmp_path, "none-1", done) as free:
-        assert not free
+    options.setting = "acdc"
+    with pytest.raises(DataError, match="holds runs of hippocampus"):
+        prior_report.report(options, evidence.SETTINGS["acdc"])

@@ -23,7 +23,8 @@ def run(arm: str, seed: int, gain: float) -> dict[str, Any]:
             base = 0.7 + 0.01 * case + 0.005 * seed
             more = gain * (1 + 0.1 * draw.normal()) if gain else 0.0
             rows += [
-                {"case": str(case), "look": look, "then": then, "dice": base + more, "hd_px": 5 - 10 * more}
+                {"case": str(case), "subject": str(case), "look": look, "then": then}
+                | {"dice": base + more, "hd_px": 5 - 10 * more}
                 for then in ("none", "parts", "few", "pool")
             ]
     return {
@@ -32,6 +33,7 @@ def run(arm: str, seed: int, gain: float) -> dict[str, Any]:
         "settings": {"steps": 1},
         "unlabelled": 3,
         "train_cpu_s": 1.0,
+        "denoiser_cpu_s": {"few": 2.0, "pool": 3.0},
         "rows": rows,
     }
 
@@ -59,20 +61,6 @@ def test_p_over_runs_is_that_of_the_runs_means() -> None:
 
 
 @pytest.mark.usefixtures("evidence")
-def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    import json
-
-    from sud_report import read_runs
-
-    (tmp_path / "sud_1.json").write_text(json.dumps(run("sud", 1, 0.1)))
-    with pytest.raises(DataError, match="no supervised run"):
-        read_runs(tmp_path)
-    (tmp_path / "supervised_1.json").write_text(json.dumps(run("supervised", 1, 0) | {"settings": {}}))
-    with pytest.raises(DataError, match="different settings"):
-        read_runs(tmp_path)
-
-
-@pytest.mark.usefixtures("evidence")
 @pytest.mark.parametrize("shape", [(64, 48), (12, 20, 24)])
 def test_damage_is_bright_and_always_the_same(shape: tuple[int, ...]) -> None:
     from sud_design import seen
@@ -89,13 +77,15 @@ def test_damage_is_bright_and_always_the_same(shape: tuple[int, ...]) -> None:
 
 
 def test_the_largest_part_stays_and_its_holes_are_filled(evidence: Any) -> None:
+    from comparing import largest_parts
+
     labels = np.zeros((12, 12), np.uint8)
     labels[1:6, 1:6], labels[3, 3], labels[9, 9], labels[8:11, 2:5] = 1, 0, 1, 2
-    found = evidence.in_parts(labels, 2)
+    found = largest_parts(labels, 2)
     assert found[3, 3] == 1
     assert found[9, 9] == 0
     assert (found[8:11, 2:5] == 2).all()
-    assert not evidence.in_parts(np.zeros((4, 4), np.uint8), 2).any()
+    assert not largest_parts(np.zeros((4, 4), np.uint8), 2).any()
 
 
 @pytest.mark.usefixtures("evidence")

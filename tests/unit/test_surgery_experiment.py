@@ -57,13 +57,11 @@ def test_slices_are_dealt_by_institution_and_dice_is_that_of_a_patient(evidence:
         setting.read(tmp_path / "images", 8)
 
 
-def test_the_parts_of_the_work_are_all_of_it(evidence: Any) -> None:
-    every = {"setting": "pacs", "trials": 2, "held_out": ["photo", "sketch"], "only": list(evidence.METHODS)}
-    whole = list(evidence.chosen(Namespace(**every, part=(1, 1))))
-    halves = [list(evidence.chosen(Namespace(**every, part=(n, 2)))) for n in (1, 2)]
-    assert len(whole) == 16
-    assert sorted(halves[0] + halves[1]) == sorted(whole)
-    assert len({run.file for run in whole}) == 16
+def test_runs_are_of_every_domain_trials_first(evidence: Any) -> None:
+    only = [(method, trial) for method in ("deep_all", "pcgrad") for trial in (1, 2, 9)]
+    runs = evidence.runs_of(Namespace(setting="pacs", held_out=["photo", "sketch"], only=only))
+    assert [run.trial for run in runs] == [1] * 4 + [2] * 4  # PACS has five trials
+    assert len({run.file for run in runs}) == 8
     assert evidence.domains_of(evidence.SETTINGS["pacs"], "cartoon") == [0, 2, 3]
 
 
@@ -88,7 +86,7 @@ def write_runs(work: Path, gains: np.ndarray) -> None:
 def test_differences_are_tested_over_pairs_and_over_trials(evidence: Any, tmp_path: Path) -> None:
     gains = np.array([[0.01, 0.05, 0.02], [0.03, -0.04, 0.11]])
     write_runs(tmp_path, gains)
-    runs = evidence.read_runs(tmp_path)
+    runs = evidence.find_runs(tmp_path)
     record = evidence.record_of(runs)
     found = record["settings"]["lgg"]["methods"]["agr_sum"]
     assert found["trials"] == 3
@@ -108,4 +106,4 @@ def test_differences_are_tested_over_pairs_and_over_trials(evidence: Any, tmp_pa
     other["settings"]["steps"] = 3
     (tmp_path / "run_lgg_agr_sum_0_0.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="different settings"):
-        evidence.read_runs(tmp_path)
+        evidence.find_runs(tmp_path)

@@ -12,7 +12,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnntl.model import AcnnTLModel
 from anatozoo.nn.labels import one_hot
 from anatozoo.nn.registration_losses import code_distances
-from anatozoo.objectives.shape_prior import field_of_view
+from anatozoo.objectives.shape_code import field_of_view
 from anatozoo.tasks.cases import label_cases, label_dices, with_numbers
 from anatozoo.training.module import ZooModule
 from anatozoo.training.optim import Optim

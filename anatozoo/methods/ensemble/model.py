@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anatozoo.methods.ensemble.members import MeanOfMembers, Member, build_members
 from anatozoo.metrics.ensembles import disagreement, vote_variance
+from anatozoo.results.shares import FrameProbabilities
 from anatozoo.tasks.labels import LabelTask, painted
 from anatozoo.tasks.volumes import Look, VolumeTask
 
@@ -70,6 +71,7 @@ class EnsembleModel(LabelTask):
             variance=variance.clip(0, None),
             disagreement=disagreement(labels),
             members=len(self.members),
+            shares=FrameProbabilities.of(self.organs, answer.mean(0)[not apart :], geometry.image_to_source),
         )
         return voted
 
@@ -123,4 +125,5 @@ class VolumeEnsembleModel(VolumeTask):
             "variance": variance.clip(0, None),
             "disagreement": disagreement(look.votes.argmax(1)),
             "members": len(self.members),
+            "shares": FrameProbabilities.of(self.organs, look.probability[1:], look.frame.to_source),
         }

@@ -8,9 +8,7 @@ from torch import Tensor
 from anatozoo.methods.postdae.corruptions import KINDS, Degradation, box_blur, indicator, largest
 from anatozoo.methods.postdae.strengths import DegradeConfig
 from anatozoo.nn.deform import uniform
-
-SURE = 6.0
-"""Logit of the right label where a network is as sure as it can be; that of the others is 0."""
+from anatozoo.nn.soft_damage import SoftDamage, soften
 
 
 def confusion_table(classes: int, rates: Tensor | None = None) -> Tensor:
@@ -64,7 +62,8 @@ def degrade(
 def render(probability: Tensor, config: DegradeConfig) -> Tensor:
     """Make the borders of some label maps hard and of others soft, (B, C, ...) to (B, C, ...).
 
-    With `DegradeConfig.soft_p`, some become what a network finds that is not sure, see `unsure`.
+    With `DegradeConfig.soft_p`, some become what a network finds that is not sure, see
+    `anatozoo.nn.soft_damage.soften`; Young et al., arXiv 2202.02952.
     """
     draw = uniform((len(probability),), 0, 1, probability)
     each = [-1, *[1] * (probability.ndim - 1)]
@@ -79,21 +78,5 @@ def render(probability: Tensor, config: DegradeConfig) -> Tensor:
     if not config.soft_p:  # no random number is drawn, so that fits without it stay what they were
         return probability
     soft = uniform((len(probability),), 0, 1, probability) < config.soft_p
-    return torch.where(soft.view(each), unsure(probability, config), probability)
-
-
-def unsure(probability: Tensor, config: DegradeConfig) -> Tensor:
-    """Shares (B, C, ...) as a half-trained network gives them: ``softmax(SURE · p / T + noise)``.
-
-    Each item has its own temperature T and strength of the noise, which is Gaussian and blurred, so that
-    neighbouring pixels err alike. After Young et al., arXiv 2202.02952.
-    """
-    each = [-1, *[1] * (probability.ndim - 1)]
-    heat = uniform((len(probability),), 0, config.soft_temperature, probability).exp().view(each)
-    strength = uniform((len(probability),), config.soft_noise / 4, config.soft_noise, probability).view(each)
-    noise = torch.randn_like(probability)
-    most = round(config.soft_blur * sum(probability.shape[2:]) / (probability.ndim - 2))
-    radius = int(torch.randint(0, most + 1, ()))
-    for _ in range(3 if radius else 0):  # three boxes are nearly a Gaussian of this standard deviation
-        noise = box_blur(noise.flatten(0, 1), radius).view_as(probability)
-    return (SURE * probability / heat + strength * noise / noise.std().clamp_min(1e-6)).softmax(1)
+    unsure = SoftDamage(noise=config.soft_noise, temperature=config.soft_temperature)
+    return torch.where(soft.view(each), soften(probability, unsure), probability)

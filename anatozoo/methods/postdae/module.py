@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from anatozoo.errors import ConfigError
 from anatozoo.methods.postdae.corruptions import KINDS, largest
 from anatozoo.methods.postdae.model import PostDAEModel
-from anatozoo.nn.losses import weighted_mean
+from anatozoo.nn.losses import organ_dice, weighted_mean
 from anatozoo.tasks.cases import label_cases, label_dices, with_numbers
 from anatozoo.tasks.views import Maps
 from anatozoo.training.module import ZooModule
@@ -86,8 +86,7 @@ class PostDAEModule(ZooModule, PostDAEModel):
         """
         clean = batch["clean"].float()
         log_probability = output.float().log_softmax(1)
-        organs, truth = log_probability[:, 1:].exp().flatten(2), clean[:, 1:].flatten(2)
-        dice = (2 * (organs * truth).sum(2) + 1) / (organs.sum(2) + truth.sum(2) + 1)
+        dice = organ_dice(log_probability.exp(), clean)
         weights = self.organ_weights or [1.0] * len(self.organs)
         terms = {"dice": weighted_mean(1 - dice, dice.new_tensor(weights))}
         if self.ce_weight:

@@ -39,9 +39,8 @@ class DegradeConfig:
         hard_p: borders are hard; those of other items are as soft as deforming the shapes made them.
         soft_p: shares become those of a network that is not sure: flatter, with smooth errors. Off by
             default; for denoisers of soft labels, see `anatozoo.objectives.denoising`.
-        soft_temperature: largest logarithm of the temperature that makes them flat.
-        soft_noise: largest standard deviation of the noise of their logits; the smallest is a quarter of it.
-        soft_blur: largest width of that noise's blur.
+        soft_temperature: largest temperature that makes them flat.
+        soft_noise: largest standard deviation of the noise of their logits.
     """
 
     clean_p: float = 0.15
@@ -70,6 +69,5 @@ class DegradeConfig:
     soften: float = 0.02
     hard_p: float = 0.25
     soft_p: float = 0.0
-    soft_temperature: float = 1.1
-    soft_noise: float = 2.0
-    soft_blur: float = 0.012
+    soft_temperature: float = 4.0
+    soft_noise: float = 3.0

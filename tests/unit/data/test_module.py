@@ -115,6 +115,10 @@ def test_unlabelled_images_come_beside_the_others(folder: Path) -> None:
     assert found["labelled"].all()
     everybody = {module.sets["unlabelled"].identity(i)["id"] for i in range(4)}
     assert everybody == {"north/p5", "north/p6", "south/p5", "south/p6"}
+    [said] = [line for line in module._said if "without annotation" in line]
+    assert "4 images without annotation are learnt from: " in said
+    with pytest.raises(DataError, match="has 4 images without annotation; take 4 or fewer"):
+        heart(folder, unlabelled=5).setup("fit")
     # What the annotated images look like does not depend on the others.
     alone = heart(folder)
     alone.setup("fit")

@@ -395,7 +395,7 @@ def test_volumes_are_judged_as_a_whole(write: Any, tmp_path: Path) -> None:
     volume = stack()
     volume[1] //= 8  # a slice that fits into the stated bits by itself
     path = write(tmp_path / "in", volume, **bits(10))
-    _, pixels, _, flags = read_dicom_volume(path)
+    _, pixels, _, flags, _ = read_dicom_volume(path)
     np.testing.assert_array_equal(pixels, volume)
     assert flags == ("bits_stored_ignored",)
 
@@ -404,7 +404,7 @@ def test_padding_of_a_volume_is_as_dark_as_the_darkest_of_the_rest(tmp_path: Pat
     volume = stack() + np.uint16(50)
     padded = volume.copy()
     padded[:, :10], padded[2] = 60000, 60000
-    _, pixels, _, flags = read_dicom_volume(write_series(tmp_path / "in", padded, PixelPaddingValue=60000))
+    _, pixels, _, flags, _ = read_dicom_volume(write_series(tmp_path / "in", padded, PixelPaddingValue=60000))
     darkest = volume[[0, 1, 3], 10:].min()
     assert (pixels[:, :10] == darkest).all()
     assert (pixels[2] == darkest).all()

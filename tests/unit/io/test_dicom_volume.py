@@ -24,7 +24,7 @@ def volume(depth: int = 5) -> np.ndarray:
 @pytest.mark.parametrize("write", [write_series, write_frames])
 def test_slices_come_in_the_order_of_their_places(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write(tmp_path / "in", volume(), step=8.0)
-    _, pixels, grid, flags = read_dicom_volume(path)
+    _, pixels, grid, flags, _ = read_dicom_volume(path)
     assert pixels.dtype == np.float32
     assert np.array_equal(pixels, volume())
     assert flags == ()
@@ -48,7 +48,7 @@ def test_an_oblique_series_lies_where_itk_puts_it(tmp_path: Path) -> None:
         )
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path))
     theirs = sitk.ReadImage(names)
-    _, pixels, grid, _ = read_dicom_volume(tmp_path)
+    _, pixels, grid, _, _ = read_dicom_volume(tmp_path)
     assert np.array_equal(pixels, sitk.GetArrayFromImage(theirs))
     assert grid is not None
     assert grid.differs_from(grid_of_itk(theirs)) is None
@@ -62,7 +62,7 @@ def test_values_are_those_of_the_modality_and_bright_is_bright(tmp_path: Path) -
 
 
 def test_a_single_slice_has_no_place_across(tmp_path: Path) -> None:
-    _, pixels, grid, _ = read_dicom_volume(write_slice(tmp_path / "a.dcm", volume()[0], 0))
+    _, pixels, grid, _, _ = read_dicom_volume(write_slice(tmp_path / "a.dcm", volume()[0], 0))
     assert (pixels.shape, grid) == ((1, 20, 18), None)
 
 
@@ -217,7 +217,7 @@ def test_real_files_of_several_frames(name: str, tmp_path: Path) -> None:
     data.save_as(buffer)
     path = tmp_path / name
     path.write_bytes(buffer.getvalue())
-    _, pixels, _, _ = read_dicom_volume(path)
+    _, pixels, *_ = read_dicom_volume(path)
     frames = plain.pixel_array
     assert np.array_equal(pixels, frames) or np.array_equal(pixels, frames[::-1])
 

@@ -15,7 +15,8 @@ from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.methods.acnntl.module import AcnnTLModule
 from anatozoo.methods.acnntl.network import TLNetwork
 from anatozoo.nn.labels import one_hot
-from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior
+from anatozoo.objectives.shape_code import ShapeCode
+from anatozoo.objectives.shape_prior import ShapePrior
 from anatozoo.training.weights import frozen
 from tests.support.heart_data import heart, write_hearts
 from tests.support.trainers import QUIET

@@ -62,6 +62,12 @@ def test_it_predicts_the_mean_of_its_members(made: tuple[list[str], Path]) -> No
     labels = np.stack([single.predict(picture).mask for single in singles])
     assert result.members == 3
     assert result.disagreement == pytest.approx(disagreement(labels), abs=0.02)
+    assert result.shares is not None
+    shares = result.shares()
+    assert list(shares) == list(result.organs)
+    for organ, share in shares.items():
+        assert result.masks[organ][share > 0.51].all()
+        assert share.shape == result.mask.shape
     assert result.variance.shape == (64, 64)
     assert 0 < result.variance.max() <= 0.25
     batch = list(ensemble.predict_batch([picture, picture], 2))
@@ -154,7 +160,16 @@ def test_what_cannot_be_members(made: tuple[list[str], Path], tmp_path: Path) ->
     refused("differ in their organs, a, b and b, a", unet(tmp_path, 4, organs=["b", "a"]))
     refused("differ in their frame", unet(tmp_path, 5, frame=FrameSpec(96), decoder_widths=[4] * 5))
     refused("differ in their output", unet(tmp_path, 6, output="organs", check_view=True, organs=["a", "b"]))
-    refused("is a member twice", one)
+    refused("hold the same network", one)
+    refused("hold the same network", str(made[1]))  # of which it is a member
+    with pytest.raises(ConfigError, match="version 'two' must be three numbers"):
+        export_ensemble([one, one], "ensemble-x", to, version="two")
+    with pytest.raises(ConfigError, match="holds the checkpoint unet-m0, not ensemble-x"):
+        export_ensemble([one, one], "ensemble-x", Path(one))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "image.png").touch()
+    with pytest.raises(ConfigError, match="holds other files"):
+        export_ensemble([one, one], "ensemble-x", tmp_path / "data")
     refused("2 to 100 members, not 1")
     refused("method acnn, which cannot be a member", "acnn-acdc")
     refused("must be|must start", unet(tmp_path, 8), name="nothing-x")

@@ -74,6 +74,17 @@ def test_temperature_alone_keeps_every_label() -> None:
     assert float(found.amax(1).min()) < 0.9
 
 
+def test_pixels_beside_one_another_err_alike() -> None:
+    torch.manual_seed(0)
+    config = SoftDamage(noise=3.0, temperature=1.0, blur=0.0)
+    logits = soften(torch.full((200, 2, 64, 64), 0.5), config).clamp_min(1e-30).log()
+    noise = logits[:, 0] - logits[:, 1]
+    # The difference of two channels; the square of a uniform number is 1/3 on average.
+    assert float(noise.flatten(1).std(1).mean()) == pytest.approx(3.0 * 2**0.5 / 3, rel=0.15)
+    pair = torch.stack([noise[..., 1:].flatten(), noise[..., :-1].flatten()])
+    assert float(torch.corrcoef(pair)[0, 1]) > 0.5
+
+
 @pytest.mark.parametrize("kind", [AeNetModule, AcnnPriorModule])
 def test_an_autoencoder_damages_only_if_asked(kind: Any) -> None:
     settings: dict[str, Any] = {"organs": ["a", "b"], "frame": FrameSpec([24, 32])}

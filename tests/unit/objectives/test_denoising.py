@@ -1,5 +1,6 @@
 """SUD as an objective: what its labels are, what it equals in its limits, and what it refuses."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,7 +300,7 @@ def test_a_fit_goes_on_bit_for_bit_without_the_source(chests: Path, tmp_path: Pa
     assert memory["organs"].dtype == torch.float16
     assert memory["visits"].tolist() == [2, 2, 2]
 
-    other = L.Trainer(max_epochs=3, callbacks=[Denoising(alpha=0.6)], limit_val_batches=0, **QUIET)
+    other = L.Trainer(max_epochs=3, callbacks=[Denoising("moved", alpha=0.6)], limit_val_batches=0, **QUIET)
     with pytest.raises(ConfigError, match="remembers 3 unlabelled cases that are not the 2 of this data set"):
         other.fit(network(), data(chests, 2), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
 
@@ -313,7 +314,7 @@ class _Stop(L.Callback):
 
 
 def test_what_cannot_be_is_said_before_the_fit(chests: Path, tmp_path: Path) -> None:
-    for settings in ({"weight": -1.0}, {"alpha": 1.0}, {"ramp": 2.0}):
+    for settings in ({"weight": -1.0}, {"weight": math.nan}, {"alpha": 1.0}, {"ramp": 2.0}):
         with pytest.raises(ConfigError, match="Denoising's weight"):
             Denoising(**settings)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"Denoising needs images without annot.*--data\.unlabelled 4"):

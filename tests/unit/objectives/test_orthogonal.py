@@ -145,6 +145,21 @@ def test_a_resumed_fit_does_not_need_the_members(tmp_path: Path) -> None:
         Orthogonal(members=["x", "y"]).load_state_dict(state)
 
 
+def test_members_are_others_and_those_of_before(tmp_path: Path) -> None:
+    a, b = (
+        str(write_checkpoint_folder(module_of(seed), tmp_path / str(seed), name="unet-test", version="1.0.0"))
+        for seed in (1, 2)
+    )
+    module = module_of(0)
+    with pytest.raises(ConfigError, match="are the same network"):
+        started(Orthogonal(members=[a, a]), module)
+    other = Orthogonal(members=[b])
+    other.setup(None, module, "fit")  # type: ignore[arg-type]
+    other.load_state_dict(started(Orthogonal(members=[a]), module).state_dict())
+    with pytest.raises(ConfigError, match="had other earlier members"):
+        other.on_fit_start(None, module)  # type: ignore[arg-type]
+
+
 def test_weights_of_zero_and_first_members_have_no_term() -> None:
     module = module_of(0)
     assert set(started(Orthogonal(), module).terms(Step(module, {}, None))) == {"self_orthogonality"}
@@ -159,8 +174,8 @@ def test_weights_of_zero_and_first_members_have_no_term() -> None:
 
 
 def test_what_cannot_be_is_said_before_the_first_step(tmp_path: Path) -> None:
-    for weights in ((-0.1, 0.1), (0.1, -0.1)):
-        with pytest.raises(ConfigError, match="must not be negative"):
+    for weights in ((-0.1, 0.1), (0.1, -0.1), (math.nan, 0.1), (0.1, math.inf)):
+        with pytest.raises(ConfigError, match="finite and not negative"):
             Orthogonal(*weights)
     module = module_of(0)
     wide = UNetModule(organs=["a"], frame=FrameSpec(64), decoder_widths=[8, 4, 8, 8, 8])

@@ -21,7 +21,8 @@ from anatozoo.methods.hybridgnet.module import HybridGNetModule
 from anatozoo.methods.unet.module import UNetModule
 from anatozoo.nn import graphs
 from anatozoo.nn.labels import one_hot
-from anatozoo.objectives.shape_prior import ShapeCode, ShapePrior, fit_to, merging
+from anatozoo.objectives.shape_code import ShapeCode, fit_to, merging
+from anatozoo.objectives.shape_prior import ShapePrior
 from anatozoo.training.step import Step
 from anatozoo.training.weights import frozen
 from anatozoo.zoo.checkpoint import method_of, write_checkpoint_folder
@@ -177,7 +178,7 @@ def test_without_a_weight_nothing_is_read() -> None:
     with pytest.raises(ConfigError, match="needs a source"):
         L.Trainer(max_steps=1, callbacks=[ShapePrior(weight=0.1)], **QUIET).fit(module, batches(batch))
     for wrong in ({"weight": -1.0}, {"start": -1}):
-        with pytest.raises(ConfigError, match="must not be negative"):
+        with pytest.raises(ConfigError, match="finite and not negative"):
             ShapePrior("aenet-jsrt", **wrong)  # type: ignore[arg-type]  # one float, one int
 
 
@@ -390,6 +391,11 @@ def test_a_resumed_fit_needs_no_source(tmp_path: Path) -> None:
     without = L.Trainer(max_epochs=3, **QUIET)
     with pytest.raises(ConfigError, match="had the objectives ShapePrior too: give them"):
         without.fit(
+            volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
+        )
+    others = L.Trainer(max_epochs=3, callbacks=[ShapePrior(weight=0.25, start=1)], **QUIET)
+    with pytest.raises(ConfigError, match=r"with source 1, not 0, weight 0\.5, not 0\.25, start 0, not 1"):
+        others.fit(
             volume_module(), batches(volume_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True
         )
     with pytest.raises(WeightsError, match="not a checkpoint folder"):  # a fresh fit does

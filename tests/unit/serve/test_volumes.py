@@ -39,6 +39,7 @@ class FakeVolumeSegmenter:
             ("heart",),
             labels,
             flags=("fragmented_heart",),
+            dicom=stack.dicom,
         )
 
     predict_batch = None

@@ -9,6 +9,7 @@ import torch
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image, read_image
+from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.methods.unet.model import UNetModel
 from anatozoo.nn.cheb import StaticChebConv
@@ -42,6 +43,10 @@ def test_landmarks_are_the_mean_and_sigma_the_deviation_of_single_decodings(
         np.testing.assert_allclose(found.sigma[organ], every.std(0, ddof=1)[part], atol=1e-3)
     assert found.sigma_px == pytest.approx(every.std(0, ddof=1).mean(), abs=1e-3)
     assert found.sigma_px > 0.01
+    assert found.shares is not None
+    drawn = [draw_organ_mask(points[44:94], found.size) for points in every]
+    assert np.abs(found.shares()["lung_left"] - np.mean(drawn, axis=0)).mean() < 0.01
+    assert "dicomprob" in found.formats.writers
 
 
 def test_an_image_gets_the_same_samples_alone_and_in_a_batch(

@@ -1,0 +1,151 @@
+"""``anatozoo serve``: answer images over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from anatozoo.cli.evaluate_options import at_least_one, names_list
+from anatozoo.cli.run_options import add_device
+from anatozoo.errors import ConfigError
+
+_DESCRIPTION = """\
+Answer images over HTTP: a client sends an image, a DICOM file or the files of
+one series, and gets JSON, an overlay, a mask or DICOM. Nothing of a request is
+kept. Needs the extra: pip install "anatozoo[serve]"."""
+_EPILOG = """\
+examples:
+  anatozoo serve --models hybridgnet-chexmask
+  anatozoo serve --models hybridgnet-chexmask,acnn-acdc --port 9000
+  curl -F file=@scan.dcm http://127.0.0.1:8000/predict/hybridgnet-chexmask
+  curl -F file=@scan.dcm "http://127.0.0.1:8000/predict/hybridgnet-chexmask?format=overlay" -o scan.png
+
+addresses: /predict/MODEL, /models, /health, /docs, /openapi.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``anatozoo serve``."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.add_argument(
+        "--models",
+        metavar="A,B,...",
+        type=names_list,
+        required=True,
+        help="checkpoints: names that `anatozoo list` shows, or folders",
+    )
+    parser.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s, which this machine alone reaches; 0.0.0.0 is all)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token that clients must send (default: the variable ANATOZOO_TOKEN, else none)",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--queue",
+        type=at_least_one,
+        default=16,
+        metavar="N",
+        help="requests in hand at once; more are told to come back (default: %(default)s)",
+    )
+    limits.add_argument(
+        "--max-mb",
+        type=float,
+        default=256,
+        metavar="MB",
+        help="largest request; up to --queue of them are in memory (default: %(default)s)",
+    )
+    limits.add_argument(
+        "--timeout",
+        type=float,
+        default=120,
+        metavar="S",
+        help="seconds that a request may take to arrive, and then to compute (default: %(default)s)",
+    )
+    computing = parser.add_argument_group("computing")
+    computing.add_argument(
+        "--threads", type=at_least_one, metavar="N", help="threads (default: OMP_NUM_THREADS, else all cores)"
+    )
+    add_device(computing)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anatozoo serve`` until a signal ends it.
+
+    Returns:
+        0, or 130 after Ctrl+C.
+
+    Raises:
+        ConfigError: the extra is missing, the port is in use, or an option is not possible.
+        AnatozooError: a checkpoint cannot be found or loaded.
+    """
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f'the service needs {", ".join(missing)}: python3 -m pip install "anatozoo[serve]".'
+        )
+    from anatozoo.service.settings import Settings, read_token
+
+    settings = Settings(
+        models=tuple(args.models),
+        host=args.host,
+        port=args.port,
+        token=read_token(args.token_file),
+        queue=args.queue,
+        max_mb=args.max_mb,
+        timeout_s=args.timeout,
+        threads=args.threads,
+        device=args.device,
+    )
+    about = [_about(name) for name in settings.models]
+    if settings.is_open:
+        print(
+            f"anatozoo: warning: whoever reaches {settings.host} can use this service; give --token-file, or "
+            "--host 127.0.0.1.",
+            file=sys.stderr,
+        )
+    from anatozoo.service.server import serve
+
+    return serve(settings, about)
+
+
+def _about(name: str) -> dict[str, Any]:
+    """What the manifest says of a checkpoint's use; finds it, but loads no weights.
+
+    Raises:
+        AnatozooError: there is none of this name, or its files are not those of the manifest.
+        ConfigError: it takes no single files.
+    """
+    from anatozoo.service.models import check_kind
+    from anatozoo.zoo.described import kind_of_name
+    from anatozoo.zoo.hub import locate
+    from anatozoo.zoo.runs import is_run
+    from anatozoo.zoo.tables import license_words
+
+    if is_run(name):
+        return {}
+    kind = kind_of_name(name)
+    if kind is not None:
+        check_kind(kind, name)
+    spec = locate(name).spec
+    if spec is None:
+        return {}
+    return {
+        "summary": spec.summary,
+        "license": license_words(spec),
+        "commercial_use": spec.license.commercial_use,
+        "intended_use": spec.intended_use,
+        "out_of_scope": list(spec.out_of_scope),
+        "limitations": list(spec.limitations),
+    }

@@ -1,0 +1,1 @@
+"""What the module AnatozooSegment needs beside Slicer."""
