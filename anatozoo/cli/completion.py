@@ -46,10 +46,8 @@ def script(shell: str, commands: Mapping[str, Any], forwarded: Collection[str]) 
             importlib.import_module(command.module).add_arguments(parser)
         for action in parser._actions:
             _complete(action, name, words)
-    preamble = {
-        each: "\n".join(_function(each, key, found) for key, found in words.items()) for each in SHELLS
-    }
-    text: str = shtab.complete(root, shell, preamble=preamble)
+    functions = "\n".join(_function(shell, key, found) for key, found in words.items())
+    text: str = shtab.complete(root, shell, preamble=functions)
     return text
 
 
@@ -92,7 +90,7 @@ def _function(shell: str, key: str, words: Sequence[str]) -> str:
     if shell == "bash":
         return f'_anatozoo_{key}() {{\n  compgen -W "{listed}" -- "$1"\n  compgen -f -- "$1"\n}}'
     if shell == "zsh":
-        return f"_anatozoo_{key}() {{\n  local -a words=({listed})\n  compadd -a words\n  _files\n}}"
+        return f"_anatozoo_{key}() {{\n  local -a known=({listed})\n  compadd -a known\n  _files\n}}"
     return ""
 
 

@@ -16,6 +16,7 @@ _WHAT = {
     "_landmarks.csv": "landmarks",
     ".json": "JSON",
     "manifest.csv": "table",
+    "measurements.csv": "numbers",
 }
 
 
@@ -51,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _where(out: Path) -> str:
     stem = Path(RADIOGRAPH).stem
-    files = {what: out / (end if end == "manifest.csv" else stem + end) for end, what in _WHAT.items()}
+    files = {what: out / (stem + end if end[0] in "._" else end) for end, what in _WHAT.items()}
     return "\n".join(f"  {what:<11}{path}" for what, path in files.items())

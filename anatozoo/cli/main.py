@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anatozoo
+from anatozoo.cli.completion import SHELLS, script
 from anatozoo.cli.output import safe_streams
 from anatozoo.errors import AnatozooError
 
@@ -129,8 +130,6 @@ def _dispatch(arguments: list[str]) -> int:
             _top_parser().error(f"there is no command {name!r}; {hint}")
         shell = _top_parser().parse_args(arguments).print_completion
         if shell is not None:
-            from anatozoo.cli.completion import script
-
             print(script(shell, COMMANDS, FORWARDED))
             return 0
         _top_parser().error("write a command first; see `anatozoo --help`.")
@@ -165,7 +164,7 @@ def _top_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--print-completion",
-        choices=("bash", "zsh", "tcsh"),
+        choices=SHELLS,
         help="print what completes commands, options and names of checkpoints in this shell",
     )
     parser.add_argument("--version", action="version", version=f"anatozoo {anatozoo.__version__}")

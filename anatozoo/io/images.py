@@ -18,7 +18,7 @@ from anatozoo.io.arrays import decode_object
 from anatozoo.io.decoded import Decoded, Metadata, check_size, height_over_width
 from anatozoo.io.files import decode_file, stem_of
 from anatozoo.io.intensity import Range, full_scale
-from anatozoo.io.memory import on_disk
+from anatozoo.io.memory import on_disk, without_files
 
 if TYPE_CHECKING:
     from anatozoo.io.dicom_source import DicomSource
@@ -104,7 +104,7 @@ def read_image(
             found = read_image(
                 given, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
             )
-            return replace(found, name=called, source=None)
+            return replace(found, name=called, source=None, dicom=without_files(found.dicom))
     if isinstance(x, (str, os.PathLike)):
         path = Path(os.fsdecode(x))
         name, source, label = stem_of(path), str(path), repr(str(path))

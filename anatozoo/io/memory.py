@@ -11,14 +11,18 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import AnatozooError, ImageError
 from anatozoo.io.arrays import is_a
 from anatozoo.io.limits import MAX_FILE_BYTES
 from anatozoo.io.untrusted import GZIP_MAGIC
 from anatozoo.text import one_line
+
+if TYPE_CHECKING:
+    from anatozoo.io.dicom_source import DicomSource
 
 BYTES = "bytes"
 """What bytes and file objects without a name are called."""
@@ -68,6 +72,21 @@ def _attribute(dataset: Any, keyword: str) -> str:
         return one_line(str(dataset.get(keyword) or ""))[:_LONGEST_NAME]
     except Exception:  # pydicom decodes attributes when they are first looked at
         return ""
+
+
+def without_files(source: DicomSource | None) -> DicomSource | None:
+    """The DICOM source of what is on disk for the time of reading, with the headers in place of the paths."""
+    from anatozoo.io.dicom_file import read_dicom
+
+    if source is None:
+        return None
+    paths = dict.fromkeys(frame.path for frame in source.frames if frame.path is not None)
+    headers = {path: read_dicom(path, stop_before_pixels=True) for path in paths}
+    frames = tuple(
+        frame if frame.path is None else replace(frame, path=None, header=headers[frame.path])
+        for frame in source.frames
+    )
+    return replace(source, frames=frames)
 
 
 def is_dataset(x: Any) -> bool:

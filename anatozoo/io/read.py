@@ -15,7 +15,7 @@ import numpy.typing as npt
 from anatozoo.errors import ImageError
 from anatozoo.io.files import stem_of
 from anatozoo.io.grid import Grid, GridImage
-from anatozoo.io.memory import on_disk
+from anatozoo.io.memory import on_disk, without_files
 from anatozoo.io.orientation import Orientation, coarsest_axis
 from anatozoo.io.raw import place_2d, read_raw, read_raw_volume
 
@@ -66,7 +66,7 @@ def read_grid_image(
             image = read_grid_image(
                 path, dims, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality
             )
-            return replace(image, name=name, source=None)
+            return replace(image, name=name, source=None, dicom=without_files(image.dicom))
     # Volumes need nothing of what reads radiographs.
     from anatozoo.io.images import read_image
 
@@ -156,7 +156,8 @@ def _read_volume(x: Any, *, one_slice: bool = False) -> GridImage:
     """A volume, values as stored; a single slice (H, W) as a volume of one, where that may be."""
     with on_disk(x, series=True) as (path, called):
         if called is not None:
-            return replace(_read_volume(path, one_slice=one_slice), name=called, source=None)
+            image = _read_volume(path, one_slice=one_slice)
+            return replace(image, name=called, source=None, dicom=without_files(image.dicom))
     name, values, grid, flags, dicom = read_raw_volume(x)
     values = np.asarray(values)
     if values.ndim == 2 and one_slice:

@@ -123,9 +123,9 @@ def cardiac_function(end_diastole: Segmented, end_systole: Segmented) -> Cardiac
             raise GeometryError("without spacings, both phases need slices of the same size in pixels.")
     elif None in spacings:
         raise GeometryError("the spacing of one phase is unknown and that of the other is known; give both.")
-    volumes = [phase.volumes_ml for phase in (end_diastole, end_systole)]
-    if volumes[0] is not None and volumes[1] is not None:
-        return function_of_volumes(*volumes)
+    ed, es = end_diastole.volumes_ml, end_systole.volumes_ml
+    if ed is not None and es is not None:
+        return function_of_volumes(ed, es)
     voxels = [{name: float(n) for name, n in phase.voxels.items()} for phase in (end_diastole, end_systole)]
     return _function(*voxels, in_ml=False)
 

@@ -124,6 +124,7 @@ def run_task(
         with ManifestWriter(folder, kept.values(), task.layout) as table:
             size = min(batch_size, task.largest_batch or batch_size)
             for row in _Run(task, folder, chosen, size, workers, table.check).rows(todo):
+                table.check()
                 numbers.append(row)
                 table.append(row)
                 rows.append(row)

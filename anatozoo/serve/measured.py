@@ -140,6 +140,11 @@ class MeasuredWriter:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
+        except FileNotFoundError as error:
+            raise OutputError(
+                f"{str(self._path)!r} was removed while this run wrote to it, so the run was stopped. Run "
+                "the same command again, and leave the folder alone."
+            ) from error
         except OSError as error:
             raise OutputError(explain(error, self._path)) from error
         self.rows[measured.file] = measured

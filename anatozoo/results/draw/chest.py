@@ -82,7 +82,7 @@ def plot_lines(ax: Axes, lines: CardiothoracicLines, size: tuple[int, int]) -> N
         drawn = LineCollection(strokes, colors=[shares(color)], linewidths=1.0, path_effects=rim, zorder=3)
         ax.add_collection(drawn, autolim=False)
     (x, y), below = _place(lines)
-    ax.annotate(
+    text = ax.annotate(
         ratio_words(lines),
         (x, y),
         (0, -3 if below else 3),
@@ -92,8 +92,9 @@ def plot_lines(ax: Axes, lines: CardiothoracicLines, size: tuple[int, int]) -> N
         color=shares(THORAX),
         fontsize=8,
         path_effects=rim,
-        annotation_clip=False,
     )
+    # Of landmarks far outside, it would make room for itself there.
+    text.set_in_layout(False)
 
 
 def _strokes(line: Line, scale: float, tick: float) -> list[Line]:

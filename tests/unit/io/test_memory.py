@@ -65,6 +65,10 @@ def test_a_radiograph_is_the_same_from_everywhere(scan: Path) -> None:
             known.metadata,
         )
         assert (image.name, image.source, input_name(x)) == (name, None, name)
+    for frame in (*read_image(content).dicom.frames, *read_image(dataset).dicom.frames):
+        # The file is gone, and DICOM objects of the result refer to its header.
+        assert (frame.path, frame.instance) == (None, dataset.SOPInstanceUID)
+        assert frame.header.PatientID == dataset.PatientID
     with scan.open("rb") as file:
         assert read_grid_image(file, 2).name == "scan.dcm"
     assert read_grid_image(content, 2).grid == read_grid_image(scan, 2).grid
