@@ -360,8 +360,8 @@ def main() -> None:
             "Parameters are what is learnt, without an atlas or principal components. A prediction goes from "
             "pixels in memory to contours on them, one thread, median of 9 images (multi-atlas 3). Minutes "
             "of training are 6,000 times the fastest of 12 steps on one thread, without augmentation and "
-            "validation. Times are of the processor, all in one run. Rows that are stored without the variance of their code count "
-            "without it."
+            "validation. Times are of the processor, all in one run. Rows that are stored without the "
+            "variance of their code count without it."
         ),
         "lines": lines,
         "missing": missing,
