@@ -25,7 +25,7 @@ COPY --from=build /opt/anatozoo /opt/anatozoo
 ENV PATH=/opt/anatozoo/bin:$PATH \
     HOME=/tmp \
     HF_HUB_OFFLINE=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
+    MPLCONFIGDIR=/tmp \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001
 WORKDIR /tmp

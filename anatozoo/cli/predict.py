@@ -82,7 +82,7 @@ examples:
   anatozoo predict hybridgnet-chexmask scans/ --out out
   anatozoo predict hybridgnet-jsrt 'scans/*.dcm' --then postdae-jsrt --out out
   anatozoo predict postdae-jsrt masks/ --format nifti,json --out repaired
-  anatozoo predict hybridgnet-chexmask 'scans/*.dcm' --out out --format dicomseg,sr
+  anatozoo predict hybridgnet-chexmask scan.dcm --out out --format dicomseg,sr
   anatozoo predict acregnet-jsrt --pairs pairs.csv --out registered
 
 exit codes: 0 all inputs done, 1 error, 2 wrong usage, 3 some inputs failed
@@ -211,7 +211,7 @@ def _check_together(args: argparse.Namespace) -> None:
     if not tables and not args.inputs:
         args.usage_error("give files, folders or patterns (IN), --pairs or --phases.")
     if tables and (args.inputs or len(tables) > 1):
-        args.usage_error(f"--{tables[0]} names all images; leave IN and other tables out.")
+        args.usage_error(f"--{tables[0]} names all images; leave IN out, and other tables.")
     if args.quality is None:
         for option in ("selector", *JUDGING):
             if getattr(args, option) is not None:

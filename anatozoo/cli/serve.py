@@ -20,8 +20,9 @@ _EPILOG = """\
 examples:
   anatozoo serve --models hybridgnet-chexmask
   anatozoo serve --models hybridgnet-chexmask,acnn-acdc --port 9000
-  curl -F file=@scan.dcm http://127.0.0.1:8000/predict/hybridgnet-chexmask
-  curl -F file=@scan.dcm "http://127.0.0.1:8000/predict/hybridgnet-chexmask?format=overlay" -o scan.png
+  curl -F file=@scan.dcm 127.0.0.1:8000/predict/hybridgnet-chexmask
+  curl -F file=@scan.dcm -H "Accept: image/png" -o scan.png \\
+    127.0.0.1:8000/predict/hybridgnet-chexmask
 
 addresses: /predict/MODEL, /models, /health, /docs, /openapi.json"""
 

@@ -52,6 +52,11 @@ _BESIDE_RESULTS = (
     "_warped.nii.gz",
     "_displacement.nii.gz",
     "_displacement.mha",
+    "_seg.dcm",
+    "_probability.dcm",
+    "_rtstruct.dcm",
+    "_sr.dcm",
+    "_gsps.dcm",
 )
 _OF_A_RESULT = (".json", "_landmarks.csv", "_mask.mha", "_mask.nii.gz", "_mask.png", "_overlay.png")
 """What the formats of one segmented radiograph append to its name: what says most comes first."""

@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint16]
         (np.zeros(30), "not one image"),
         (None, "cannot be read from NoneType"),
         ([[1, 2], [3, 4]], "cannot be read from list"),
-        (b"bytes", "cannot be read from bytes"),
+        (b"bytes", "is not an image of a known kind"),
         (torch.ones(30, 30, dtype=torch.bool), "mask"),
         (PILImage.new("1", (30, 30)), "mask"),
         (sitk.Image(30, 30, sitk.sitkComplexFloat32), "real numbers"),

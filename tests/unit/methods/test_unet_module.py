@@ -284,7 +284,7 @@ def test_a_shape_prior_adds_a_term_of_the_images_that_are_fully_annotated(tmp_pa
     assert float(same["shape"].mean()) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ConfigError, match="same organs"):
         begin(ShapePrior(source), module(organs=["heart"]), tmp_path)
-    with pytest.raises(ConfigError, match="not be negative"):
+    with pytest.raises(ConfigError, match="finite and not negative"):
         ShapePrior(source, weight=-1.0)
     trainer = quiet(tmp_path, prior, max_steps=1, limit_val_batches=0, log_every_n_steps=1)
     data = {"image": torch.rand(2, 1, 64, 64), **given}

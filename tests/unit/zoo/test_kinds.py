@@ -34,7 +34,10 @@ READERS = {PACKAGE / name for name in ("zoo", "serve", "cli", "training", "metri
 ALLOWED = {
     "cli/convert.py": {"labels"},  # a setting of networks
     "cli/evaluate.py": {"labels"},  # an attribute of models
+    "io/dicom_out/codes.py": {"volume"},  # what is measured
+    "io/dicom_out/gsps.py": {"contours"},  # what a file holds
     "io/labelme.py": {"shapes"},  # a key of LabelMe's files
+    "metrics/measurements.py": {"volume"},  # what is measured
     "serve/inputs.py": {"volume"},  # what files hold
     "serve/registrations.py": {"labels"},  # how label maps are warped
     "serve/volumes.py": {"volume", "restored"},  # words of a sentence about a run
