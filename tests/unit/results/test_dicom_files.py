@@ -17,7 +17,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.io.dicom_out import codes
 from anatozoo.results.base import Result
-from anatozoo.results.dicom_files import function_measures, widths
+from anatozoo.results.dicom_files import function_measures
 from anatozoo.results.shares import FrameProbabilities, SampledContours
 from anatozoo.results.volume import VolumeResult
 from tests.support.dicom_data import STUDY, write_scan
@@ -223,12 +223,6 @@ def test_points_outside_the_image_are_drawn_on_its_border_and_long_lines_in_piec
     assert min(p.min() for p in pieces) == 0
     assert max(p[:, 0].max() for p in pieces) == result.size[0]
     assert all(np.array_equal(a[-1], b[0]) for a, b in pairwise(pieces))
-
-
-def test_widths_of_masks_are_those_of_the_ratio(tmp_path: Path):
-    heart, thorax = widths(result_of("cr", tmp_path))
-    assert heart[0, 0] > thorax[0, 0]
-    assert heart[1, 0] < thorax[1, 0]
 
 
 @pytest.mark.parametrize("kind", ["dx", "enhanced"])
