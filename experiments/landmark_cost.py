@@ -23,18 +23,18 @@ def parameters(model: Any) -> int:
 
 
 def seconds_of_prediction(model: Any, images: Sequence[Image]) -> float:
-    """Median seconds of `predict`, from pixels in memory to the result on them; the first is not timed."""
+    """Median CPU seconds of `predict`, from pixels in memory to the result; the first is not timed."""
     model.predict(images[0])
     times = []
     for image in images:
-        start = time.perf_counter()
+        start = time.process_time()
         model.predict(image)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return float(torch.tensor(times).median())
 
 
 def minutes_of_training(config: str, module: Any) -> float | None:
-    """Minutes of all steps of a row's configuration here, by its fastest step; None without steps.
+    """Minutes of the processor for all steps of a configuration, by its fastest step; None without steps.
 
     Args:
         config: name of a shipped configuration.
@@ -53,14 +53,14 @@ def minutes_of_training(config: str, module: Any) -> float | None:
     optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
     times = []
     for _ in range(STEPS):
-        start = time.perf_counter()
+        start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
             terms = module.losses(module.answer(batch), batch)
             loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times) * steps / 60
 
 

@@ -277,7 +277,7 @@ def markdown(record: Mapping[str, Any]) -> str:
         *markdown_table(["row", *METRICS.values()], tests),
         "Not corrected for the number of tests; of one training each, so they speak of these weights.",
         "## Cost",
-        *markdown_table(["row", "parameters", "s a prediction", "min of training"], costs),
+        *markdown_table(["row", "parameters", "s of CPU a prediction", "min of CPU of training"], costs),
         record["cost"],
         "## As published, 51 test images",
         *markdown_table(["row", *METRICS.values()], beside),
@@ -360,8 +360,8 @@ def main() -> None:
             "Parameters are what is learnt, without an atlas or principal components. A prediction goes from "
             "pixels in memory to contours on them, one thread, median of 9 images (multi-atlas 3). Minutes "
             "of training are 6,000 times the fastest of 12 steps on one thread, without augmentation and "
-            "validation. All in one run. Rows that are stored without the variance of their code count "
-            "without it."
+            "validation. Times are of the processor, all in one run. Rows that are stored without the "
+            "variance of their code count without it."
         ),
         "lines": lines,
         "missing": missing,

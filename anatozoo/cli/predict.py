@@ -243,9 +243,9 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
                 groups=args.groups,
                 judged=args.quality is not None,
                 sampled=args.samples is not None,
-                phases=args.phases is not None,
                 keep_patient=args.keep_patient,
                 uids=args.uids,
+                phases=args.phases is not None,
             )
         hearts = None if args.phases is None else read_phases(args.phases)
         inputs: Any = args.inputs if hearts is None else [path for h in hearts for path in (h.ed, h.es)]

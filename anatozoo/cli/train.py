@@ -348,7 +348,7 @@ def check_objectives(files: list[str], options: list[str]) -> None:
         ConfigError: it is wrong; the message lists the names.
     """
     known = anatozoo.objectives.__all__
-    named = [
+    named: list[Any] = [
         value for option in ("--objectives", "--objectives+") for value in split_options(options, option)[0]
     ]
     for file in files:

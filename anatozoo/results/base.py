@@ -19,7 +19,6 @@ from anatozoo.io.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from anatozoo.io.dicom_out.codes import Measure
     from anatozoo.io.dicom_source import DicomSource
     from anatozoo.metrics.measurements import Measurement
     from anatozoo.results.shares import Shares
@@ -84,7 +83,7 @@ class Result(ABC):
         flags: remarks of reader and model, each once; empty is good.
         dicom: the DICOM instances that the image was read from, which DICOM files of the result refer to;
             None of anything else. The JSON has their UIDs if its `show_uids` says so.
-        measured: what else was measured, as estimated quality, for DICOM reports.
+        measured: what else was measured, as estimated quality or the function of a heart, for DICOM reports.
         shares: of samples and ensembles, gives how probable each organ is at each pixel, see
             `anatozoo.results.shares`; else None.
     """
@@ -95,7 +94,7 @@ class Result(ABC):
 
     flags: tuple[str, ...] = field(default=(), kw_only=True)
     dicom: DicomSource | None = field(default=None, repr=False, kw_only=True)
-    measured: tuple[Measure, ...] = field(default=(), repr=False, kw_only=True)
+    measured: tuple[Measurement, ...] = field(default=(), repr=False, kw_only=True)
     shares: Shares | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import GeometryError
-from anatozoo.metrics.measurements import RATIO, Measurement
 from anatozoo.results.base import Formats, Writer
 
 if TYPE_CHECKING:
-    from anatozoo.io.dicom_out.codes import Measure
     from anatozoo.io.dicom_out.gsps import Layer
     from anatozoo.io.dicom_out.reference import Reference
     from anatozoo.io.dicom_out.stamp import Maker
-    from anatozoo.metrics.cardiac import CardiacFunction
-    from anatozoo.results.quality import QualityResult
 
 _CTR_COLOR = (255, 255, 255)
 DICOM_FORMATS = ("dicomseg", "dicomprob", "rtstruct", "sr", "gsps")
@@ -94,7 +89,8 @@ def write_sr(result: Any, path: Path) -> Path:
     from anatozoo.io.writers import write_bytes
 
     reference, maker = _referred(result)
-    return write_bytes(path, report(reference, maker, tuple(result.organs), measures_of(result)))
+    found = [*result.measurements, *result.measured]
+    return write_bytes(path, report(reference, maker, tuple(result.organs), found))
 
 
 def write_gsps(result: Any, path: Path) -> Path:
@@ -104,51 +100,6 @@ def write_gsps(result: Any, path: Path) -> Path:
 
     reference, maker = _referred(result)
     return write_bytes(path, presentation(reference, maker, _layers(result)))
-
-
-def measures_of(result: Any) -> list[Measure]:
-    """What of a result's `measurements` has a code, and what else it was told, `measured`."""
-    return [*_coded(result.measurements), *result.measured]
-
-
-def quality_measures(quality: QualityResult) -> tuple[Measure, ...]:
-    """The estimated Dice of each organ, with its interval where the atlas is calibrated."""
-    return _coded(quality.measurements)
-
-
-def function_measures(function: CardiacFunction) -> tuple[Measure, ...]:
-    """Volumes, ejection fractions and myocardial mass of a heart, for `measured` of either phase's result."""
-    return _coded(function.measurements)
-
-
-def _coded(measurements: Sequence[Measurement]) -> tuple[Measure, ...]:
-    """The measurements that have a code: not sigma, stroke volumes, and widths in pixels."""
-    from anatozoo.io.dicom_out import codes
-
-    units = {
-        **{"mm": codes.MM, "mm2": codes.MM2, "ml": codes.ML, "g": codes.GRAM, "%": codes.PERCENT},
-        **{"1": codes.RATIO, "px": codes.PIXELS, "voxels": codes.VOXELS},
-    }
-    everywhere = {
-        **{"area": codes.AREA, "volume": codes.VOLUME, "mass": codes.MASS, RATIO: codes.CTR},
-        "estimated_dice": codes.ESTIMATED_DICE,
-        "estimated_dice_low": codes.DICE_LOW,
-        "estimated_dice_high": codes.DICE_HIGH,
-    }
-    of_organs = {
-        "width": {"heart": codes.HEART_WIDTH, "thorax": codes.THORAX_WIDTH},
-        "end_diastolic_volume": codes.END_DIASTOLE,
-        "end_systolic_volume": codes.END_SYSTOLE,
-        "ejection_fraction": codes.EJECTION,
-    }
-    found = []
-    for m in measurements:
-        code = everywhere.get(m.name) or of_organs.get(m.name, {}).get(m.organ)
-        if code is not None and (m.name, m.unit) != ("width", "px") and math.isfinite(m.value):
-            # The code of a width names what is wide.
-            organ = "" if m.name == "width" else m.organ
-            found.append(codes.Measure(code, float(m.text), units[m.unit], organ))
-    return tuple(found)
 
 
 def _layers(result: Any) -> list[Layer]:
@@ -167,8 +118,8 @@ def _layers(result: Any) -> list[Layer]:
     lines = getattr(result, "cardiothoracic_lines", None)
     if lines is None:
         return layers
-    widths = [np.array(line) for line in (lines.heart, lines.thorax)]
-    return [*layers, Layer("CTR", _CTR_COLOR, [widths], closed=False, text=f"CTR {lines.ratio:.3f}")]
+    both = [np.asarray(lines.heart), np.asarray(lines.thorax)]
+    return [*layers, Layer("CTR", _CTR_COLOR, [both], closed=False, text=f"CTR {lines.ratio:.3f}")]
 
 
 SEG: dict[str, Writer] = {"_seg.dcm": write_seg}

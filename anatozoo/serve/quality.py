@@ -24,7 +24,6 @@ from anatozoo.organs import with_pairs
 from anatozoo.quality.atlas import Atlas
 from anatozoo.quality.rca import COUNT, RegisteredImage, judging_of, register_to_atlas
 from anatozoo.quality.selectors import Selector
-from anatozoo.results.dicom_files import quality_measures
 from anatozoo.results.quality import CALIBRATED, QualityResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
@@ -270,7 +269,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         quality = result.quality
         found = result.result
         if quality is not None:
-            found = replace(found, measured=(*found.measured, *quality_measures(quality)))
+            found = replace(found, measured=(*found.measured, *quality.measurements))
         own = self.segment.save(found, job, folder, formats)
         if "json" in formats:
             told = {"error": result.reason} if quality is None else quality.to_dict()

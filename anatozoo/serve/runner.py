@@ -30,9 +30,9 @@ def check_request(
     groups: bool = False,
     judged: bool = False,
     sampled: bool = False,
-    phases: bool = False,
     keep_patient: bool = True,
     uids: bool = False,
+    phases: bool = False,
 ) -> None:
     """Refuse what a kind of run cannot do, before anything is loaded.
 
@@ -45,9 +45,9 @@ def check_request(
         groups: whether the table is to say groups of patients.
         judged: whether the quality of the results is to be estimated.
         sampled: whether samples of the latent code are to be drawn.
-        phases: whether a table says which volumes are which phase of a heart.
         keep_patient: whether DICOM objects hold the patient and the study.
         uids: whether table and JSON hold the UIDs of DICOM files.
+        phases: whether a table says which volumes are which phase of a heart.
 
     Raises:
         ConfigError: files are given to what registers pairs, or pairs to anything else.

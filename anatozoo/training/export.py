@@ -23,8 +23,9 @@ from anatozoo.zoo.checkpoint import (
 )
 from anatozoo.zoo.golden import write_golden
 from anatozoo.zoo.golden_pictures import golden_picture, golden_radiograph
-from anatozoo.zoo.hub import is_run, load, load_run
+from anatozoo.zoo.hub import load, load_run
 from anatozoo.zoo.registry import describe_method, find_method, find_method_of
+from anatozoo.zoo.runs import is_run
 from anatozoo.zoo.spec import is_name
 
 if TYPE_CHECKING:

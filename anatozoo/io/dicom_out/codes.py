@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 SCT, LN, UCUM, OURS = "SCT", "LN", "UCUM", "99ANATOZOO"
 """Designators of coding schemes."""
@@ -106,18 +107,56 @@ RATIO, PIXELS = Code("{ratio}", UCUM, "ratio"), Code("{pixels}", UCUM, "pixels")
 VOXELS = Code("{voxels}", UCUM, "voxels")
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A measurement.
+MEASURES: dict[tuple[str, str], Code] = {
+    ("area", ""): AREA,
+    ("volume", ""): VOLUME,
+    ("cardiothoracic_ratio", ""): CTR,
+    ("width", "heart"): HEART_WIDTH,
+    ("width", "thorax"): THORAX_WIDTH,
+    ("estimated_dice", ""): ESTIMATED_DICE,
+    ("estimated_dice_low", ""): DICE_LOW,
+    ("estimated_dice_high", ""): DICE_HIGH,
+    ("mass", "myocardium"): MASS,
+    **{("ejection_fraction", ventricle): code for ventricle, code in EJECTION.items()},
+    **{("end_diastolic_volume", ventricle): code for ventricle, code in END_DIASTOLE.items()},
+    **{("end_systolic_volume", ventricle): code for ventricle, code in END_SYSTOLE.items()},
+}
+"""Name and organ, empty for any, of what `anatozoo.metrics.measurements` measures."""
+UNITS = {
+    "mm": MM,
+    "mm2": MM2,
+    "ml": ML,
+    "g": GRAM,
+    "%": PERCENT,
+    "1": RATIO,
+    "px": PIXELS,
+    "voxels": VOXELS,
+}
 
-    Attributes:
-        name: what was measured.
-        value: the number.
-        unit: its unit.
-        organ: of which organ; empty for the image as a whole.
-    """
 
-    name: Code
-    value: float
-    unit: Code
-    organ: str = field(default="")
+class Measured(Protocol):
+    """A measurement, as `anatozoo.metrics.measurements.Measurement` is one."""
+
+    @property
+    def name(self) -> str:
+        """What was measured."""
+
+    @property
+    def organ(self) -> str:
+        """Of which organ; empty for the image as a whole."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+    @property
+    def unit(self) -> str:
+        """Its unit, a key of `UNITS`."""
+
+
+def measure_code(measure: Measured) -> Code:
+    """The code of what was measured; for a name without one, the name itself in our own scheme."""
+    found = MEASURES.get((measure.name, measure.organ)) or MEASURES.get((measure.name, ""))
+    return found or Code(
+        measure.name.upper()[:16], OURS, measure.name.replace("_", " ").capitalize()[:_LONGEST_MEANING]
+    )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anatozoo.io.dicom_out.codes import OURS, PROCEDURE, REMARK, Code, Measure, organ_code
+from anatozoo.io.dicom_out.codes import (
+    OURS,
+    PROCEDURE,
+    REMARK,
+    UNITS,
+    Code,
+    Measured,
+    measure_code,
+    organ_code,
+)
 from anatozoo.io.dicom_out.reference import Reference, carried_over
 from anatozoo.io.dicom_out.stamp import MANUFACTURER, Maker, concept, finished, own_scheme, uid_for
 from anatozoo.io.quiet import quiet
@@ -13,11 +22,11 @@ from anatozoo.io.quiet import quiet
 _SERIES = 9004
 
 
-def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: Sequence[Measure]) -> bytes:
+def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: Sequence[Measured]) -> bytes:
     """A measurement report: a group for the image as a whole, and one for each organ.
 
-    The group of the whole has the measures without an organ, and each flag of the result as a remark. Groups
-    name their source images, their algorithm and, by SNOMED CT, their organ.
+    The group of the whole has the measures of none of the organs, and each flag of the result as a remark.
+    Groups name their source images, their algorithm and, by SNOMED CT, their organ.
 
     Args:
         reference: the source.
@@ -31,7 +40,10 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
     from highdicom import sr
 
     with quiet(), carried_over(reference.label):
-        groups = [_group(reference, maker, organ, measures) for organ in ("", *organs)]
+        of_organ: dict[str, list[Measured]] = {organ: [] for organ in ("", *organs)}
+        for each in measures:
+            of_organ[each.organ if each.organ in of_organ else ""].append(each)
+        groups = [_group(reference, maker, organ, found) for organ, found in of_organ.items()]
         device = sr.ObserverContext(
             observer_type=sr.CodedConcept("121007", "DCM", "Device"),
             observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
@@ -58,7 +70,7 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
         return finished(dataset, reference)
 
 
-def _group(reference: Reference, maker: Maker, organ: str, measures: Sequence[Measure]) -> Any:
+def _group(reference: Reference, maker: Maker, organ: str, measures: Sequence[Measured]) -> Any:
     """The measures of one organ, or those of the whole and the remarks."""
     from highdicom import sr
 
@@ -71,9 +83,12 @@ def _group(reference: Reference, maker: Maker, organ: str, measures: Sequence[Me
         algorithm_id=sr.AlgorithmIdentification(name=maker.checkpoint, version=maker.version),
         finding_sites=[site] if site is not None else None,
         measurements=[
-            sr.Measurement(name=concept(each.name), value=float(each.value), unit=concept(each.unit))
+            sr.Measurement(
+                name=concept(measure_code(each)),
+                value=round(float(each.value), 4),
+                unit=concept(UNITS[each.unit]),
+            )
             for each in measures
-            if each.organ == organ
         ],
         qualitative_evaluations=[
             sr.QualitativeEvaluation(name=concept(REMARK), value=concept(Code(flag, OURS, flag[:64])))

@@ -15,9 +15,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from anatozoo.errors import ConfigError, GeometryError
-from anatozoo.io.dicom_out import codes
+from anatozoo.metrics.measurements import Measurement
 from anatozoo.results.base import Result
-from anatozoo.results.dicom_files import function_measures
 from anatozoo.results.shares import FrameProbabilities, SampledContours
 from anatozoo.results.volume import VolumeResult
 from tests.support.dicom_data import STUDY, write_scan
@@ -138,7 +137,7 @@ def test_contours_of_structure_sets_hold_the_voxels(kind: str, tmp_path: Path):
 
 def test_reports_hold_measurements_with_codes_and_units(tmp_path: Path):
     result = result_of("dx", tmp_path)
-    more = codes.Measure(codes.ESTIMATED_DICE, 0.91, codes.RATIO, "heart")
+    more = Measurement("estimated_dice", "heart", 0.91, "1")
     result = replace(result, measured=(more,))
     report = hd.sr.srread(result.save(tmp_path, ["sr"])[0])
     groups = report.content.get_image_measurement_groups()
@@ -151,9 +150,8 @@ def test_reports_hold_measurements_with_codes_and_units(tmp_path: Path):
     assert named["heart"]["Dice estimated without a reference"] == (0.91, "{ratio}")
     ratio, unit = named["image"]["Cardiothoracic ratio"]
     assert (ratio, unit) == (pytest.approx(result.cardiothoracic_ratio, abs=1e-4), "{ratio}")
-    heart, thorax = (
-        named["image"][f"Largest width of the {w}"][0] for w in ("heart", "thorax within the lungs")
-    )
+    heart, _ = named["heart"]["Largest width of the heart"]
+    thorax, _ = named["image"]["Largest width of the thorax within the lungs"]
     assert heart / thorax == pytest.approx(ratio, abs=1e-3)
     site = groups[1].finding_sites[0]
     assert (site.value.value, site.laterality.value) == ("39607008", "24028007")
@@ -169,7 +167,7 @@ def test_reports_of_volumes_are_in_millilitres_and_take_the_function_of_the_hear
     labels = np.where(heart_labels() == 3, 0, heart_labels()).astype(np.uint8)
     labels[1, 0, 0] = 3
     small = replace(result, label_map=labels)
-    function = function_measures(cardiac_function(result, small))
+    function = tuple(cardiac_function(result, small).measurements)
     report = hd.sr.srread(replace(result, measured=function).save(tmp_path, ["sr"])[0])
     groups = {g.tracking_identifier: g for g in report.content.get_image_measurement_groups()}
     found = {m.name.value: (m.value, m.unit.value) for m in groups["left_ventricle"].get_measurements()}
