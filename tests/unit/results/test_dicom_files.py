@@ -247,11 +247,17 @@ def test_the_same_result_gives_the_same_bytes(kind: str, tmp_path: Path):
 
 def test_the_patient_is_kept_or_left_out(tmp_path: Path):
     patient = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg", "PatientBirthDate": "1950"}
-    result = on_series(tmp_path / "in", **patient, PatientID="4711", PatientWeight="70", PatientSex="male")
+    result = on_series(
+        tmp_path / "in", **patient, PatientID="ward 4711", PatientWeight="70", PatientSex="male"
+    )
     blank = replace(result, dicom=replace(result.dicom, keep_patient=False))
     for path in save(result, tmp_path / "kept").values():
         header = pydicom.dcmread(path)
-        assert (header.PatientName, header.PatientID, header.PatientWeight) == ("Müller^Jörg", "4711", 70)
+        assert (header.PatientName, header.PatientID, header.PatientWeight) == (
+            "Müller^Jörg",
+            "ward 4711",
+            70,
+        )
         assert header.AccessionNumber == "A 17"
         # What breaks the standard is left empty; what the standard asks for is there.
         assert header.PatientBirthDate == header.PatientSex == header.StudyID == ""
@@ -260,7 +266,7 @@ def test_the_patient_is_kept_or_left_out(tmp_path: Path):
         assert header.PatientName == header.PatientID == header.AccessionNumber == header.StudyDate == ""
         assert header.PatientIdentityRemoved == "YES"
         assert header.StudyInstanceUID == STUDY["StudyInstanceUID"]
-        assert b"4711" not in path.read_bytes()
+        assert b"ward 4711" not in path.read_bytes()
         assert b"20240131" not in path.read_bytes()
 
 
