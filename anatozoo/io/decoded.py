@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ImageError
+from anatozoo.io.dicom_source import DicomSource
 from anatozoo.io.limits import MAX_PIXELS, MAX_SIDE
-
-if TYPE_CHECKING:
-    from anatozoo.io.dicom_source import DicomSource
 
 Metadata = dict[str, str | float | int | bool | None]
 
