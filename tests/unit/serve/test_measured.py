@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from anatozoo.cli.main import main
 from anatozoo.errors import DataError, OutputError
 from anatozoo.io.read import read_stack
 from anatozoo.metrics.measurements import Measurement
@@ -212,3 +213,35 @@ def test_a_table_names_the_phases(tmp_path: Path) -> None:
         table.write_text(text)
         with pytest.raises(DataError, match=words):
             read_phases(table)
+
+
+def test_the_command_takes_a_table_of_phases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = FakeHeart()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
+    heart(tmp_path / "late.nii.gz", 5)
+    heart(tmp_path / "sub" / "early.nii.gz", 10)
+    table = tmp_path / "phases.csv"
+    table.write_text("patient,ed,es\np7,sub/early.nii.gz,late.nii.gz\np8,gone.nii.gz,lost.nii.gz\n")
+    arguments = [
+        "predict",
+        "fake",
+        "--phases",
+        str(table),
+        "--out",
+        str(tmp_path / "out"),
+        "--format",
+        "json",
+    ]
+    assert main(arguments) == 3
+    told = capsys.readouterr()
+    assert "1 heart with both phases: function in measurements.csv." in told.out
+    assert "p8: ED was not segmented." in told.out
+    [function] = [x for x in lines(tmp_path / "out") if x["quantity"] == "ejection_fraction"]
+    assert (function["patient"], function["value"]) == ("p7", "75")
+    assert main([*arguments, str(tmp_path / "late.nii.gz")]) == 2
+    assert "leave IN out" in capsys.readouterr().err
+    monkeypatch.setattr(model, "organs", ("liver",), raising=False)
+    assert main(arguments) == 2
+    assert "--phases is for hearts; fakeheart-phantom finds no ventricle" in capsys.readouterr().err
