@@ -20,14 +20,26 @@ _SHOWN = 384
 
 
 def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Errors of all rows with 95 % intervals, and the published means as crosses."""
+    """Errors of all rows with 95 % intervals, and the published means as crosses.
+
+    A row that is far off all others would squeeze them: it is an arrow with its number.
+    """
     figure = Figure(figsize=(15, 0.26 * len(lines) + 1.3), layout="constrained")
     axes = figure.subplots(1, len(METRICS), sharey=True)
     places = np.arange(len(lines))[::-1]
     for axis, (column, title) in zip(axes, METRICS.items(), strict=True):
+        means = [line["metrics"][column]["mean"] for line in lines if column in line["metrics"]]
+        middle = np.median(means)
+        far = 12 * np.median(np.abs(np.array(means) - middle))
         for place, line in zip(places, lines, strict=True):
             colour = COLOURS["landmarks" if "mse_px2" in line["metrics"] else "masks"]
-            if (found := line["metrics"].get(column)) is not None:
+            found = line["metrics"].get(column)
+            if found is not None and abs(found["mean"] - middle) > far:
+                high = found["mean"] > middle
+                text = f"{found['mean']:.4g} →" if high else f"← {found['mean']:.3f}"
+                beside = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 8}
+                axis.text(float(high), place, text, color=colour, ha="right" if high else "left", **beside)
+            elif found is not None:
                 ends = [[found["mean"] - found["ci_low"]], [found["ci_high"] - found["mean"]]]
                 axis.errorbar(found["mean"], place, xerr=ends, fmt="o", ms=4, color=colour, lw=1.2)
             if (other := line.get("published", {}).get(column)) is not None:
