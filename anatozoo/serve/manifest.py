@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import errno
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ import filelock
 from anatozoo.errors import OutputError
 from anatozoo.io.writers import csv_text, explain, write_bytes
 from anatozoo.metrics.measurements import Measurement
+from anatozoo.serve.lines import append_lines, not_ours, read_lines
 from anatozoo.serve.outputs import ENDINGS
 from anatozoo.text import from_cell
 
@@ -177,30 +175,19 @@ def read_manifest(folder: Path, layout: Layout = PLAIN) -> dict[str, Row] | None
         OutputError: ``manifest.csv`` is somebody else's, of another kind of run, or cannot be read.
     """
     path = folder / MANIFEST_NAME
-    try:
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-    except FileNotFoundError:
+    lines = read_lines(path)
+    if lines is None:
         return None
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{str(path)!r} cannot be read: {reason}; choose another folder.") from error
-    # What follows the last end of line was being written when a run was killed.
-    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     key, *columns = next(lines, [""])
     common = len(COLUMNS) - 1
     if not _is_ours([key, *columns]):
-        raise OutputError(
-            f"{str(path)!r} is not a table of anatozoo and is left alone; choose another folder."
-        )
+        raise not_ours(path)
     if key != layout.key:
         raise OutputError(
             f"{str(path)!r} is the table of a run over {_INPUTS[key]}, and this one is over "
             f"{_INPUTS[layout.key]}; choose another folder."
         )
-    rows = (
-        Row.from_fields([from_cell(field) for field in fields], columns[common:])
-        for fields in _readable(lines)
-    )
+    rows = (Row.from_fields([from_cell(field) for field in fields], columns[common:]) for fields in lines)
     return {row.file: row for row in rows if row is not None}
 
 
@@ -215,13 +202,6 @@ def has_manifest(folder: Path) -> bool:
 
 def _is_ours(columns: Sequence[str]) -> bool:
     return columns[0] in _INPUTS and tuple(columns[1 : len(COLUMNS)]) == COLUMNS[1:]
-
-
-def _readable(lines: Iterator[list[str]]) -> Iterator[list[str]]:
-    try:
-        yield from lines
-    except csv.Error:
-        return
 
 
 class ManifestWriter:
@@ -262,11 +242,7 @@ class ManifestWriter:
         """
         line = csv_text([row.fields(self._layout)])
         self.check()
-        try:
-            if os.write(self._descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise OutputError(explain(error, self._path)) from error
+        append_lines(self._descriptor, line, self._path)
         self._rows[row.file] = row
 
     def check(self) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import errno
-import io
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from pathlib import Path
 from anatozoo.errors import OutputError
 from anatozoo.io.writers import csv_text, explain, write_bytes
 from anatozoo.metrics.measurements import Measurement
+from anatozoo.serve.lines import append_lines, not_ours, read_lines
 from anatozoo.text import from_cell
 
 MEASUREMENTS_NAME = "measurements.csv"
@@ -69,20 +67,13 @@ def read_measured(folder: Path) -> dict[str, Measured] | None:
         OutputError: ``measurements.csv`` is somebody else's, or cannot be read.
     """
     path = folder / MEASUREMENTS_NAME
-    try:
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-    except FileNotFoundError:
+    lines = read_lines(path)
+    if lines is None:
         return None
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{str(path)!r} cannot be read: {reason}; choose another folder.") from error
-    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     if tuple(next(lines, [])) != HEADER:
-        raise OutputError(
-            f"{str(path)!r} is not a table of anatozoo and is left alone; choose another folder."
-        )
+        raise not_ours(path)
     found: dict[str, Measured] = {}
-    for (file, patient), group in groupby(_readable(lines), key=lambda fields: (fields[0], fields[1])):
+    for (file, patient), group in groupby(_numbers(lines), key=lambda fields: (fields[0], fields[1])):
         fields = list(group)
         measured = tuple(Measurement(f[4], f[3], float(f[5]), f[6]) for f in fields)
         flags = tuple(flag for flag in fields[0][7].split(_SEPARATOR) if flag)
@@ -90,15 +81,12 @@ def read_measured(folder: Path) -> dict[str, Measured] | None:
     return found
 
 
-def _readable(lines: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Whole lines as texts; those of others are left out."""
-    try:
-        for line in lines:
-            fields = [from_cell(field) for field in line]
-            if len(fields) == len(HEADER) and _is_number(fields[5]):
-                yield fields
-    except csv.Error:
-        return
+def _numbers(lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Lines with a number, as texts; those of others are left out."""
+    for line in lines:
+        fields = [from_cell(field) for field in line]
+        if len(fields) == len(HEADER) and _is_number(fields[5]):
+            yield fields
 
 
 def _is_number(text: str) -> bool:
@@ -131,15 +119,9 @@ class MeasuredWriter:
         Raises:
             OutputError: it cannot be written.
         """
-        text = csv_text(measured.lines())
         try:
             # Without O_CREAT: a table that somebody removed meanwhile would have no header.
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-            try:
-                if os.write(descriptor, text) != len(text):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                os.close(descriptor)
         except FileNotFoundError as error:
             raise OutputError(
                 f"{str(self._path)!r} was removed while this run wrote to it, so the run was stopped. Run "
@@ -147,6 +129,10 @@ class MeasuredWriter:
             ) from error
         except OSError as error:
             raise OutputError(explain(error, self._path)) from error
+        try:
+            append_lines(descriptor, csv_text(measured.lines()), self._path)
+        finally:
+            os.close(descriptor)
         self.rows[measured.file] = measured
 
     def finish(self, together: Iterable[Measured]) -> None:
