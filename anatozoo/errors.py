@@ -1,5 +1,8 @@
 """Every error that anatozoo raises on purpose; the message says what to do next."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from anatozoo.text import printable
 
 
@@ -67,3 +70,22 @@ class OutputError(AnatozooError):
 
 class PublishError(AnatozooError):
     """The Hub did not take a checkpoint, or what it would replace is not ours to replace."""
+
+
+@contextmanager
+def turned_into(kind: type[AnatozooError], say: Callable[[str], str]) -> Iterator[None]:
+    """Give what a library raises within an error of ours: of hostile input it fails in any way it likes.
+
+    Args:
+        kind: class of the error.
+        say: its message, from the reason in one line.
+
+    Raises:
+        AnatozooError: of this class, for anything that is no `AnatozooError` yet.
+    """
+    try:
+        yield
+    except AnatozooError:
+        raise
+    except Exception as error:
+        raise kind(say(" ".join(str(error).split()) or type(error).__name__)) from error

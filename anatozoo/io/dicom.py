@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from anatozoo.errors import ImageError
+from anatozoo.errors import ImageError, turned_into
 from anatozoo.io.decoded import Decoded, check_size, grey_plane
 from anatozoo.io.dicom_bits import mend_bits, numbers_of
 from anatozoo.io.dicom_file import read_dicom
@@ -66,21 +65,14 @@ def decode_dicom(path: Path, *, allow_any_modality: bool = False) -> Decoded:
             )
 
 
-@contextmanager
-def header_of(label: str) -> Iterator[None]:
-    """Reading attributes of a header, each of which may be malformed in any way.
+def header_of(label: str) -> AbstractContextManager[None]:
+    """Reading attributes of a header, each of which may be malformed in any way; an `ImageError` if one is.
 
-    Raises:
-        ImageError: one was.
+    pydicom decodes attributes when they are first looked at.
     """
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:  # pydicom decodes attributes when they are first looked at
-        raise ImageError(
-            f"{label} is damaged: its header cannot be read; copy or export it again."
-        ) from error
+    return turned_into(
+        ImageError, lambda _: f"{label} is damaged: its header cannot be read; copy or export it again."
+    )
 
 
 def read_dataset(path: Path, label: str) -> FileDataset:

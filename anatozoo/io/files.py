@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from anatozoo.errors import AnatozooError, ImageError
+from anatozoo.errors import AnatozooError, ImageError, turned_into
 from anatozoo.io import tiff
 from anatozoo.io.decoded import Decoded
 from anatozoo.io.limits import MAX_PIXELS
@@ -80,19 +80,9 @@ def decode_file(path: Path, *, allow_any_modality: bool = False) -> Decoded:
     return _decode_picture_file(path, label)
 
 
-@contextmanager
-def damaged(label: str) -> Iterator[None]:
-    """Say of a file that it is damaged, whatever a parser raises that a hostile one made fail.
-
-    Raises:
-        ImageError: something else than an error of anatozoo was raised within.
-    """
-    try:
-        yield
-    except AnatozooError:
-        raise
-    except Exception as error:
-        raise ImageError(f"{label} is damaged ({error}); copy or export it again.") from error
+def damaged(label: str) -> AbstractContextManager[None]:
+    """Parsing of a file that a hostile hand may have made: an `ImageError` if the parser fails."""
+    return turned_into(ImageError, lambda reason: f"{label} is damaged ({reason}); copy or export it again.")
 
 
 def is_dicom(path: Path) -> bool:

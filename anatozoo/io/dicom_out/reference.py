@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName, validate_value
 
-from anatozoo.errors import AnatozooError, GeometryError
+from anatozoo.errors import GeometryError, turned_into
 from anatozoo.io.dicom_file import read_dicom
 from anatozoo.io.dicom_header import frames_of, values_of
 from anatozoo.io.dicom_source import DicomFrame, DicomSource, uid_of
@@ -191,22 +191,14 @@ def read_reference(source: DicomSource, shape: tuple[int, int, int]) -> Referenc
     return found
 
 
-@contextmanager
-def carried_over(label: str) -> Iterator[None]:
-    """Say of a header that it cannot be carried over, whatever a library raises that it made fail.
-
-    Raises:
-        GeometryError: something else than an error of anatozoo was raised within.
-    """
-    try:
-        yield
-    except AnatozooError:
-        raise
-    except Exception as error:  # headers break the standard in any way they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise GeometryError(
+def carried_over(label: str) -> AbstractContextManager[None]:
+    """Use of a header, which may break the standard at will; a `GeometryError` if a library fails by it."""
+    return turned_into(
+        GeometryError,
+        lambda reason: (
             f"no DICOM object can refer to {label} ({reason}). Mend its header, or save another format."
-        ) from error
+        ),
+    )
 
 
 def _label(frame: DicomFrame) -> str:
