@@ -34,6 +34,8 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 """Formats of `IMAGE_SUFFIXES` whose files hold whole volumes."""
 MASK_ENDING = "_mask"
 """What `anatozoo predict` appends to the stem of a mask."""
+TRUTH_ENDING = "_gt"
+"""What ACDC appends to the stem of a volume for its ground truth, which lies beside it."""
 
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
@@ -114,7 +116,7 @@ def find(
     A file that is named is always taken; folders are searched to the bottom. Folders and patterns give files
     whose names say what is wanted or, of images, files without a suffix whose contents say DICOM. Hidden
     files are left out, and so are the results in `out`. Pictures, label maps and displacements of a run into
-    any folder are neither images nor volumes.
+    any folder are neither images nor volumes, and ``a_gt.nii.gz`` beside ``a.nii.gz`` is no volume either.
 
     Where masks are wanted, a folder of results, which holds a ``manifest.csv``, gives the label maps among
     them and no other picture; of one that was saved in several formats, the first of NIfTI, MetaImage and
@@ -203,7 +205,12 @@ class _Search:
             return False
         if not self.wanted.masks and name.endswith(_NO_IMAGES) and has_manifest(path.parent):
             return False
-        if image_suffix(name).lower() in self.wanted.suffixes:
+        suffix = image_suffix(name)
+        if self.wanted.series and name.endswith(TRUTH_ENDING + suffix):
+            stem = name.removesuffix(TRUTH_ENDING + suffix)
+            if stem and path.with_name(stem + suffix).is_file():
+                return False
+        if suffix.lower() in self.wanted.suffixes:
             return True
         return self.wanted.dicom and has_no_suffix(name) and _says_dicom(path)
 

@@ -234,6 +234,15 @@ def test_a_folder_of_dicom_files_is_one_volume(tmp_path):
     assert "folders of DICOM files" in next(iter(reason.values()))
 
 
+def test_ground_truth_of_acdc_is_no_volume_but_may_be_named_or_be_a_mask(tmp_path):
+    names = ("p/a.nii.gz", "p/a_gt.nii.gz", "p/alone_gt.nii.gz", "p/_gt.nii.gz", "p/b_gt.nii.gz", "p/b.mha")
+    paths = [touch(tmp_path / name) for name in names]
+    every = [path.name for path in find([tmp_path / "p"], None, VOLUMES).images]
+    assert every == ["_gt.nii.gz", "a.nii.gz", "alone_gt.nii.gz", "b.mha", "b_gt.nii.gz"]
+    assert find([paths[1]], None, VOLUMES).images == (paths[1],)
+    assert len(find([tmp_path / "p"], None, MASKS).images) == 6
+
+
 def test_the_parts_of_a_series_are_its_files(tmp_path):
     dicom(tmp_path / "SE0" / "IM2")
     dicom(tmp_path / "SE0" / "IM1")
