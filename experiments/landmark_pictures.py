@@ -29,8 +29,9 @@ def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     places = np.arange(len(lines))[::-1]
     for axis, (column, title) in zip(axes, METRICS.items(), strict=True):
         means = [line["metrics"][column]["mean"] for line in lines if column in line["metrics"]]
-        middle = np.median(means)
-        far = 12 * np.median(np.abs(np.array(means) - middle))
+        # A few rows alone may have nothing in a column.
+        middle = np.median(means or [0.0])
+        far = 12 * np.median(np.abs(np.array(means or [0.0]) - middle))
         for place, line in zip(places, lines, strict=True):
             colour = COLOURS["landmarks" if "mse_px2" in line["metrics"] else "masks"]
             found = line["metrics"].get(column)

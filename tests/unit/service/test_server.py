@@ -24,8 +24,10 @@ from anatozoo.service.settings import Settings, listen, read_token
 from tests.support.fake_worker import CRASHES, EXITS, HANGS, SLOW, png
 
 PROJECT = Path(__file__).resolve().parents[3]
+# A suite that runs in the background hands down that Ctrl-C is ignored.
 START = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from anatozoo.service import server
 from anatozoo.service.process import Worker
 Worker.program, server.HEAD_SECONDS = "tests.support.fake_worker", 1.0
