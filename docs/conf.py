@@ -12,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 _pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
+from docs.example_pages import gallery_conf, stage  # noqa: E402 - found by the path above
+
 project = _pyproject["name"]
 author = "The anatozoo authors"
 copyright = f"2026, {author}"
@@ -25,6 +27,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "evidence"]
 templates_path = ["_templates"]
@@ -35,6 +38,10 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"anatozoo {release}"
+html_static_path = ["_static"]
+html_css_files = ["anatozoo.css"]
+
+sphinx_gallery_conf = gallery_conf(stage(HERE / "_build" / "examples"))
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
