@@ -1,4 +1,4 @@
-"""Model cards as pages of the documentation, each with a picture: written when it is built, one per checkpoint.
+"""Model cards as pages of the documentation, each with a picture, written when it is built.
 
 Pictures are made from the radiograph of pydicom-data and from the phantoms of `anatozoo.io.phantoms`, which
 anybody may have. `docs/cards` is not part of the repository: the cards are in `anatozoo/checkpoints`.
@@ -6,6 +6,7 @@ anybody may have. `docs/cards` is not part of the repository: the cards are in `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +17,25 @@ from anatozoo.zoo.card import card
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.manifest import FILE_NAME, read_manifest
 from anatozoo.zoo.spec import CheckpointSpec
+from docs.example_pages import FOLDER, page_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROJECT = Path(__file__).resolve().parents[1]
+CARDS = "../anatozoo/checkpoints"
+"""Where cards lie in the repository, seen from `docs`; built pages link to `docs/cards` instead."""
 _RADIOGRAPH = (
-    "The radiograph `RG1_UNCR` of the MIT-licensed package `pydicom-data`{more}. Nobody has drawn its organs, so "
-    "that nothing is measured here."
+    "The radiograph `RG1_UNCR` of the MIT-licensed package `pydicom-data`{more}. Nobody has drawn its "
+    "organs, so that nothing is measured here."
 )
 _HEART = (
-    "A generated heart, a phantom{more}. It is no patient, the network has not been trained on phantoms, and its "
-    "accuracy here says nothing about patients."
+    "A generated heart, a phantom{more}. It is no patient, the network has not been trained on phantoms, "
+    "and its accuracy here says nothing about patients."
 )
 _NONE = (
-    "*There is no picture: no image of a hippocampus comes with the package, because those of the data set are "
-    "passed on by its authors alone.*"
+    "*There is no picture: no image of a hippocampus comes with the package, because those of the data set "
+    "stay with it.*"
 )
 
 
@@ -45,7 +49,10 @@ def write_cards(folder: Path, *, pictures: bool = True) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     specs = read_manifest(PROJECT / FILE_NAME).checkpoints
-    return [write_text(folder / f"{spec.name}.md", page(spec, folder, pictures)) for spec in specs]
+    texts = {folder / f"{spec.name}.md": page(spec, folder, pictures) for spec in specs}
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
 
 
 def page(spec: CheckpointSpec, folder: Path, pictures: bool = True) -> str:
@@ -61,7 +68,25 @@ def page(spec: CheckpointSpec, folder: Path, pictures: bool = True) -> str:
         if pictures and not (folder / name).is_file():
             draw(spec.name).savefig(folder / name, dpi=90)
         shown = f"```{{figure}} {name}\n:alt: What {spec.name} gives\n:width: 100%\n\n{caption}\n```\n"
-    return f"{head}{sentence}\n{shown if pictures or found is None else ''}{rest}"
+    return f"{head}{sentence}\n{shown if pictures or found is None else ''}{_without_repeats(rest)}"
+
+
+def linked(text: str) -> str:
+    """A page of `docs` whose links to cards and examples in the repository lead to their pages."""
+    text = re.sub(rf"\]\({re.escape(CARDS)}/([a-z0-9-]+)/README\.md\)", r"](cards/\1.md)", text)
+    text = re.sub(r"\]\(\.\./examples/(plot_\w+)\.py\)", lambda m: f"](/{page_of(m[1])}.rst)", text)
+    return text.replace("](../examples)", f"](/{FOLDER}/index.rst)")
+
+
+def _without_repeats(text: str) -> str:
+    """The same with a source said once, where the rows of a table below have the same: pages are narrow."""
+    lines, before = [], ""
+    for line in text.split("\n"):
+        head, bar, source = line.removesuffix(" |").rpartition(" | ")
+        same = bar and line.startswith("| ") and source == before and source.startswith("`")
+        lines.append(f'{head} | " |' if same else line)
+        before = source if bar else ""
+    return "\n".join(lines)
 
 
 def _load(name: str) -> Any:
@@ -154,13 +179,28 @@ def _before_and_after(given: np.ndarray, found: np.ndarray) -> Figure:
 PICTURES: dict[tuple[str, str], tuple[Callable[[str], Figure], str]] = {
     ("contours", "chest"): (_segmented, _RADIOGRAPH.format(more="")),
     ("labels", "chest"): (_segmented, _RADIOGRAPH.format(more="")),
-    ("field", "chest"): (_registered, _RADIOGRAPH.format(more=", registered to a smaller, shifted copy of it")),
-    ("repair", "chest"): (_repaired, _RADIOGRAPH.format(more=": what `unet-jsrt` labels, damaged and repaired")),
-    ("mask-contours", "chest"): (_contoured, _RADIOGRAPH.format(more=": landmarks of what `unet-jsrt` labels")),
-    ("codes", "chest"): (_coded_chest, _RADIOGRAPH.format(more=": what `unet-jsrt` labels, and its reconstruction")),
+    ("field", "chest"): (
+        _registered,
+        _RADIOGRAPH.format(more=", registered to a smaller, shifted copy of it"),
+    ),
+    ("repair", "chest"): (
+        _repaired,
+        _RADIOGRAPH.format(more=": what `unet-jsrt` labels, damaged and repaired"),
+    ),
+    ("mask-contours", "chest"): (
+        _contoured,
+        _RADIOGRAPH.format(more=": landmarks of what `unet-jsrt` labels"),
+    ),
+    ("codes", "chest"): (
+        _coded_chest,
+        _RADIOGRAPH.format(more=": what `unet-jsrt` labels, and its reconstruction"),
+    ),
     ("shapes", "chest"): (_drawn_shapes, "Chests drawn from the model; they belong to nobody."),
     ("volume", "heart"): (_heart, _HEART.format(more="")),
     ("codes", "heart"): (_coded_heart, _HEART.format(more=": its labels, and their reconstruction")),
-    ("repair", "heart"): (_repaired_heart, _HEART.format(more=": a slice of its labels, damaged and repaired")),
+    ("repair", "heart"): (
+        _repaired_heart,
+        _HEART.format(more=": a slice of its labels, damaged and repaired"),
+    ),
 }
 """Kind of answer and anatomy -> what draws the picture, and the words below it."""

@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 _pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-from docs.example_pages import gallery_conf, stage  # noqa: E402 - found by the path above
+from docs.card_pages import linked, write_cards  # noqa: E402 - found by the path above
+from docs.example_pages import gallery_conf, stage  # noqa: E402
 
 project = _pyproject["name"]
 author = "The anatozoo authors"
@@ -82,5 +83,17 @@ def _skip_inherited_from_lightning(app, what, name, obj, skip, options):
     return True if re.match(r"(lightning|torch|torchmetrics)(\.|$)", module) else None
 
 
+def _write_cards(app):
+    """Make the pages of the cards."""
+    write_cards(HERE / "cards")
+
+
+def _lead_to_pages(app, name, source):
+    """Links to cards and examples in the repository become links to their pages."""
+    source[0] = linked(source[0])
+
+
 def setup(app):
+    app.connect("builder-inited", _write_cards)
+    app.connect("source-read", _lead_to_pages)
     app.connect("autodoc-skip-member", _skip_inherited_from_lightning)

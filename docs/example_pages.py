@@ -1,6 +1,7 @@
 """The gallery: `examples/plot_*.py` in groups, run by sphinx-gallery in the docs build, with their pictures.
 
 They are copied before they are run, so that what they write lies beside the copies, not in the source tree.
+``python -m docs.example_pages`` makes the small pictures of README and pages anew from those of a build.
 """
 
 import builtins
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[1]
+LARGEST = 60_000
+"""Bytes of a small picture, at most."""
 FOLDER = "gallery"
 """Where the pages lie, below `docs`."""
 
@@ -64,10 +67,32 @@ def page_of(example: str) -> str:
     return f"{FOLDER}/{group}/{example}"
 
 
-def thumbnail_of(example: str) -> str:
-    """The small picture of an example, relative to `docs`; it is there once the example has run."""
-    folder, _, name = page_of(example).rpartition("/")
-    return f"{folder}/images/thumb/sphx_glr_{name}_thumb.png"
+def small_pictures(docs: Path) -> list[Path]:
+    """Make `docs/images/examples` of the gallery's pictures, for pages that are read without building them.
+
+    Args:
+        docs: the folder of the documentation, in which the gallery has been built.
+
+    Returns:
+        The files, each below `LARGEST`.
+    """
+    from PIL import Image
+
+    written = []
+    for example in (name for group in GROUPS.values() for name in group.names):
+        folder, _, name = page_of(example).rpartition("/")
+        number = re.search(r"thumbnail_number = (\d+)", (PROJECT / f"examples/{name}.py").read_text("utf-8"))
+        source = docs / folder / f"images/sphx_glr_{name}_{int(number[1]) if number else 1:03}.png"
+        picture = Image.open(source).convert("RGB")
+        picture.thumbnail((480, 360), Image.Resampling.LANCZOS)
+        path = docs / "images/examples" / f"{name.removeprefix('plot_')}.png"
+        path.parent.mkdir(exist_ok=True)
+        for colors in (224, 128, 64):
+            picture.quantize(colors).save(path, optimize=True)
+            if path.stat().st_size < LARGEST:
+                break
+        written.append(path)
+    return written
 
 
 def stage(folder: Path) -> Path:
@@ -143,3 +168,8 @@ def gallery_conf(staged: Path) -> dict[str, Any]:
         "show_signature": False,
         "min_reported_time": 0,
     }
+
+
+if __name__ == "__main__":
+    for file in small_pictures(PROJECT / "docs"):
+        print("wrote", file.relative_to(PROJECT))

@@ -10,6 +10,7 @@ millimetres where the files do not, and ``--model`` another checkpoint or a fold
 a phantom of a heart, of which the truth is known.
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import argparse
 from pathlib import Path
 
@@ -53,7 +54,20 @@ for name, result in phases.items():
 phases["end-diastole"].plot()
 
 # %%
-phases["end-systole"].plot()
+# One slice below the base, close up, in both phases: the wall thickens while the cavity empties.
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+colors = ("#e69f00", "#0072b2", "#cc79a7")
+for ax, (name, result) in zip(axes, phases.items(), strict=True):
+    index = len(result.mask) // 3
+    rows, columns = (np.flatnonzero(result.mask[index].any(axis)) for axis in (1, 0))
+    ax.imshow(result.pixels[index], cmap="gray")
+    for organ, color in zip(result.masks, colors, strict=True):
+        if result.masks[organ][index].any():
+            ax.contour(result.masks[organ][index], levels=[0.5], colors=color, linewidths=2)
+        ax.plot([], color=color, label=organ.replace("_", " "))
+    ax.set(title=name, xticks=[], yticks=[])
+    ax.set(xlim=(columns[0] - 12, columns[-1] + 12), ylim=(rows[-1] + 12, rows[0] - 12))
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 # %%
 # How far the phantom's labels agree with the truth. Read nothing about patients into it: on the 40 stacks
@@ -85,7 +99,7 @@ if options.end_systole is None:
 
 # %%
 # Slice by slice, from base to apex: how much of each ventricle is left at end-systole.
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+curves, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
 for ax, organ in zip(axes, function.ventricles, strict=False):
     for (name, result), color in zip(phases.items(), ("#0072b2", "#d55e00"), strict=True):
         ax.plot(result.masks[organ].sum((1, 2)), color=color, marker="o", label=name)
@@ -103,4 +117,5 @@ for ax, organ in zip(axes, function.ventricles, strict=False):
 for name, result in phases.items():
     for file in result.save(options.out, stem=name):
         print("wrote", file)
-figure.savefig(options.out / "function.png", dpi=110)
+figure.savefig(options.out / "heart.png", dpi=110)
+curves.savefig(options.out / "function.png", dpi=110)

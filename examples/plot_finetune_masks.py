@@ -67,7 +67,7 @@ main(["fit", *(str(word) for pair in settings.items() for word in pair)])
 # The file of the fit loads like a checkpoint's name. A chest that neither has seen, before and after:
 before, after = anatozoo.load("unet-jsrt"), anatozoo.load(next(run.rglob("last.ckpt")))
 chest = chest_phantom(160, 160, seed=99, noise=8, move=True)
-figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.8), layout="constrained")
 for ax, model, title in zip(axes, (before, after), ("unet-jsrt", "fine-tuned"), strict=True):
     result = model.predict(chest.image)
     scores = {organ: dice(result.masks[organ], chest.label_map([organ]) == 1) for organ in organs}

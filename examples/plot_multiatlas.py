@@ -80,7 +80,7 @@ for organ, area in result.areas_px.items():
 if not sys.argv[1:]:
     for organ in organs:
         print(f"{organ}: Dice {dice(result.masks[organ], unseen.label_map([organ]) == 1):.3f}")
-figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.8), layout="constrained")
 for ax, labels, title in zip(axes, (result.mask, voted.label_map), ("mean", "vote"), strict=True):
     ax.imshow(result.pixels, cmap="gray")
     ax.imshow(np.ma.masked_equal(labels, 0), cmap="viridis", alpha=0.5, interpolation="nearest")

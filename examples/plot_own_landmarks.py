@@ -55,7 +55,7 @@ names = [f"p{number:02}" for number in range(16)]
 # network's number of landmarks, from a fixed corner and in a fixed direction. The numbers then mean the
 # same in every case, and the same as in the weights of the zoo.
 chest = chest_phantom(160, 160, seed=3, noise=8, move=True)
-figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.8), layout="constrained")
 for ax, title in zip(axes, ("clicked", "landmarks"), strict=True):
     ax.imshow(chest.image, cmap="gray")
     for organ, count in zip(organs, (44, 50, 26), strict=True):
@@ -98,7 +98,7 @@ main(["fit", "--config", "out/drawn.yaml", *options])
 # A chest that neither network has seen, before and after.
 before, after = anatozoo.load("hybridgnet-chexmask"), anatozoo.load(next(run.rglob("last.ckpt")))
 unseen = chest_phantom(160, 160, seed=99, noise=8, move=True)
-figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.8), layout="constrained")
 for ax, model, title in zip(axes, (before, after), ("hybridgnet-chexmask", "fine-tuned"), strict=True):
     result = model.predict(unseen.image)
     scores = {organ: dice(result.masks[organ], unseen.label_map([organ]) == 1) for organ in organs}

@@ -40,9 +40,8 @@ result.plot()
 
 # %%
 # How near is it to the mask before the damage? A repair knows what masks look like, not what this patient
-# looks like: a heart that nobody sees comes back at its usual place and size. And it may change what was
-# right: the right clavicle lies unusually here and is moved, which the flag ``large_change_clavicle_right``
-# says.
+# looks like: a heart that nobody sees comes back at its usual place and size, which the flag
+# ``restored_heart`` says. And it changes a little of what was right, here of the clavicles.
 for organ, value in result.labels.items():
     truth = labels == value
     was, now = dice(broken == value, truth), dice(result.masks[organ], truth)
