@@ -99,7 +99,7 @@ class HeartPhantom(NamedTuple):
 
 
 def heart_phantom(
-    *, radius_mm: float = 25.0, wall_mm: float = 9.0, noise: float = 4.0, seed: int = 0
+    *, radius_mm: float = 20.0, wall_mm: float = 8.0, noise: float = 4.0, seed: int = 0
 ) -> HeartPhantom:
     """Draw a heart in a chest: a left ventricle in its myocardium, and a right ventricle beside it.
 
