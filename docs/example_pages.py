@@ -5,6 +5,7 @@ They are copied before they are run, so that what they write lies beside the cop
 """
 
 import builtins
+import os
 import re
 import shutil
 import tomllib
@@ -49,6 +50,8 @@ GROUPS = {
         ("plot_quality", "plot_audit", "plot_calibration"),
     ),
 }
+SHOWN_CARDS = ("hybridgnet-jsrt", "unet-jsrt")
+"""Checkpoints whose cards' pictures are among the small ones."""
 _FILTERS: list[Any] = []
 """Python's filters of warnings outside of examples."""
 _HEAD = """\
@@ -68,24 +71,28 @@ def page_of(example: str) -> str:
 
 
 def small_pictures(docs: Path) -> list[Path]:
-    """Make `docs/images/examples` of the gallery's pictures, for pages that are read without building them.
+    """Make `docs/images/examples` of a build's pictures, for pages that are read without building them.
 
     Args:
-        docs: the folder of the documentation, in which the gallery has been built.
+        docs: the folder of the documentation, which has been built: its gallery, and its cards.
 
     Returns:
         The files, each below `LARGEST`.
     """
     from PIL import Image
 
-    written = []
+    sources, written = {}, []
     for example in (name for group in GROUPS.values() for name in group.names):
         folder, _, name = page_of(example).rpartition("/")
         number = re.search(r"thumbnail_number = (\d+)", (PROJECT / f"examples/{name}.py").read_text("utf-8"))
-        source = docs / folder / f"images/sphx_glr_{name}_{int(number[1]) if number else 1:03}.png"
+        file = f"images/sphx_glr_{name}_{int(number[1]) if number else 1:03}.png"
+        sources[name.removeprefix("plot_")] = docs / folder / file
+    for checkpoint in SHOWN_CARDS:
+        sources[checkpoint] = max((docs / "cards").glob(f"{checkpoint}-????????.png"), key=os.path.getmtime)
+    for name, source in sources.items():
         picture = Image.open(source).convert("RGB")
         picture.thumbnail((480, 360), Image.Resampling.LANCZOS)
-        path = docs / "images/examples" / f"{name.removeprefix('plot_')}.png"
+        path = docs / "images/examples" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         for colors in (224, 128, 64):
             picture.quantize(colors).save(path, optimize=True)
@@ -160,7 +167,7 @@ def gallery_conf(staged: Path) -> dict[str, Any]:
         "image_scrapers": ("docs.example_pages.figures_of_results", "matplotlib"),
         "reset_modules": ("matplotlib", "docs.example_pages.warnings_are_errors"),
         "reset_modules_order": "both",
-        "ignore_repr_types": r"matplotlib\.|anatozoo\.cli",
+        "ignore_repr_types": r"matplotlib\.|'int'",
         "abort_on_example_error": False,
         "write_computation_times": False,
         "download_all_examples": False,

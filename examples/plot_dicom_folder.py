@@ -43,7 +43,7 @@ copy("c.dcm", pixels=whole[:, ::-1].copy())
 # The command is ``anatozoo predict hybridgnet-chexmask out/scans --out out/segmented``; this is the same
 # from a program. Its exit code is 3, because one file could not be read: nothing stops, and nothing is
 # lost. Run again, it does only what is missing.
-code = main(["predict", "hybridgnet-chexmask", str(scans), "--out", str(out), "--format", "png,json"])
+code = main(["predict", "hybridgnet-chexmask", str(scans), "--out", str(out), "--quiet"])
 print("exit code", code)
 
 # %%
