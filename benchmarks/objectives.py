@@ -56,7 +56,7 @@ COSTS = {
     "Entropy": Cost(1.05),
     "Calibration": Cost(None),
     "ShapePrior": Cost(1.35, lambda folders: {"source": folders["shapes"], "weight": 0.01}),
-    "Orthogonal": Cost(1.1, lambda folders: {"members": [folders[f"earlier {n}"] for n in range(EARLIER)]}),
+    "Orthogonal": Cost(1.1, lambda folders: {"members": [folders[f"earlier{n}"] for n in range(EARLIER)]}),
     "Denoising": Cost(2.2, lambda folders: {"source": folders["denoiser"]}),
     "Agreement": Cost(DOMAINS + 0.3),
 }
@@ -166,10 +166,12 @@ def measure(network: str, names: list[str], options: argparse.Namespace) -> bool
     torch.manual_seed(0)
     models = NETWORKS[network](options.size)
     module = models.pop("member")
-    models |= {f"earlier {n}": NETWORKS[network](options.size)["member"] for n in range(EARLIER)}
+    models |= {f"earlier{n}": NETWORKS[network](options.size)["member"] for n in range(EARLIER)}
     batch, best = batch_of(module, options.batch), dict[str, float]()
     with tempfile.TemporaryDirectory() as work:
-        folders = {name: str(stored(model, Path(work) / name.replace(" ", "-"))) for name, model in models.items()}
+        folders = {
+            name: str(stored(model, Path(work) / name.replace(" ", "-"))) for name, model in models.items()
+        }
         # In turns, so that other work on the machine matters little.
         for name in ["none", *names] * options.rounds:
             objectives = []
