@@ -28,8 +28,9 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, options_of, write
-from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
+from fitting import WARMUP_STEPS, ChannelsLast, by_hash, keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, parse_run_options, read_runs
+from lightning.pytorch.callbacks import Callback
 from meep_report import record_of, report
 
 from anatozoo.data.case import Case
@@ -126,7 +127,8 @@ def train(arm: Arm, seed: int, data: AcnnDataModule, options: argparse.Namespace
     optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=WARMUP_STEPS)
     network: dict[str, Any] = {"frame": data.frame, "architecture": "dynunet", "widths": WIDTHS}
     module = AcnnModule(organs=ORGANS, optim=optim, **network, **arm.base)
-    beside = [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
+    beside: list[Callback] = [ChannelsLast()]
+    beside += [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
     trainer = trainer_of(options.steps, *beside, precision=options.precision, enable_checkpointing=False)
     trainer.fit(module, data)
     return module.eval()
@@ -222,7 +224,7 @@ def _arguments() -> argparse.Namespace:
     add_run_options(parser, {name: arm.seeds for name, arm in ARMS.items()})
     parser.add_argument("--steps", type=int, default=300, help="of each network (default: 300)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
-    parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
+    parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
     return parse_run_options(parser)
 
 

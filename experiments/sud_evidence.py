@@ -36,8 +36,9 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, largest_parts, options_of, write
-from fitting import keep_quiet, trainer_of
+from fitting import ChannelsLast, keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, make_once, parse_run_options, read_runs
+from lightning.pytorch.callbacks import Callback
 from sud_design import ARMS, DAMAGED, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
 from sud_report import REFERENCE, record_of, report
 from torch import Tensor
@@ -107,7 +108,12 @@ def train(
     data.sets = {name: data.dataset(split[name], name) for name in ("train", "val", "unlabelled")}
     # An epoch is one of the unlabelled images in all arms, so that all see the same annotated images.
     data.repeat = -(-len(split["unlabelled"]) // len(split["train"]))
-    trainer_of(options.steps, *how.objective(denoisers), enable_checkpointing=False).fit(module, data)
+    quick: dict[str, Any] = {"precision": "bf16-mixed"} if setting.frame.dims == 3 else {}
+    beside: list[Callback] = [ChannelsLast()] if quick else []
+    trainer = trainer_of(
+        options.steps, *how.objective(denoisers), *beside, enable_checkpointing=False, **quick
+    )
+    trainer.fit(module, data)
     return module.eval(), data
 
 
