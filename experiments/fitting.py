@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-import torch
 from comparing import options_of
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
@@ -59,14 +58,6 @@ class Steps(Callback):
                 f"  step {trainer.global_step}, loss {float(outputs['loss']):.4g}, {seconds:.0f} s of CPU",
                 flush=True,
             )
-
-
-class ChannelsLast(Callback):
-    """Keep the channels of a voxel together: with bfloat16 steps of volumes then take half the time."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Lay the weights out anew."""
-        pl_module.to(memory_format=torch.channels_last_3d)
 
 
 def trainer_of(steps: int, *callbacks: Callback, **settings: Any) -> L.Trainer:

@@ -28,7 +28,7 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, options_of, write
-from fitting import WARMUP_STEPS, ChannelsLast, by_hash, keep_quiet, trainer_of
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, parse_run_options, read_runs
 from lightning.pytorch.callbacks import Callback
 from meep_report import record_of, report
@@ -44,6 +44,7 @@ from anatozoo.metrics.calibration import calibration_numbers
 from anatozoo.objectives import Calibration, Entropy
 from anatozoo.tasks.temperature import Probabilities, TemperatureFit
 from anatozoo.tasks.trials import labels_beside
+from anatozoo.training.channels_last import ChannelsLast
 from anatozoo.training.objective import Objective
 from anatozoo.training.optim import Optim
 

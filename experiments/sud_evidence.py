@@ -36,7 +36,7 @@ import lightning as L
 import numpy as np
 import torch
 from comparing import averaged, largest_parts, options_of, write
-from fitting import ChannelsLast, keep_quiet, trainer_of
+from fitting import keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, make_once, parse_run_options, read_runs
 from lightning.pytorch.callbacks import Callback
 from sud_design import ARMS, DAMAGED, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
@@ -48,6 +48,7 @@ from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
+from anatozoo.training.channels_last import ChannelsLast
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 
