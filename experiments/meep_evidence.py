@@ -30,7 +30,6 @@ import torch
 from comparing import averaged, options_of, write
 from fitting import WARMUP_STEPS, by_hash, keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, parse_run_options, read_runs
-from lightning.pytorch.callbacks import Callback
 from meep_report import record_of, report
 
 from anatozoo.data.case import Case
@@ -44,7 +43,6 @@ from anatozoo.metrics.calibration import calibration_numbers
 from anatozoo.objectives import Calibration, Entropy
 from anatozoo.tasks.temperature import Probabilities, TemperatureFit
 from anatozoo.tasks.trials import labels_beside
-from anatozoo.training.channels_last import ChannelsLast
 from anatozoo.training.objective import Objective
 from anatozoo.training.optim import Optim
 
@@ -128,8 +126,7 @@ def train(arm: Arm, seed: int, data: AcnnDataModule, options: argparse.Namespace
     optim = Optim("adam", 1e-3, 1e-5, schedule="cosine", warmup_steps=WARMUP_STEPS)
     network: dict[str, Any] = {"frame": data.frame, "architecture": "dynunet", "widths": WIDTHS}
     module = AcnnModule(organs=ORGANS, optim=optim, **network, **arm.base)
-    beside: list[Callback] = [ChannelsLast()]
-    beside += [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
+    beside = [] if arm.objective is None else [arm.objective[0](**arm.objective[1])]
     trainer = trainer_of(options.steps, *beside, precision=options.precision, enable_checkpointing=False)
     trainer.fit(module, data)
     return module.eval()

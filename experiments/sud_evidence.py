@@ -38,7 +38,6 @@ import torch
 from comparing import averaged, largest_parts, options_of, write
 from fitting import keep_quiet, trainer_of
 from kept import add_run_options, design_of, keep, make_once, parse_run_options, read_runs
-from lightning.pytorch.callbacks import Callback
 from sud_design import ARMS, DAMAGED, DEGRADE, LOOKS, OPTIM, SETTINGS, Setting, damaging, find_split, seen
 from sud_report import REFERENCE, record_of, report
 from torch import Tensor
@@ -48,7 +47,6 @@ from anatozoo.data.case import Case
 from anatozoo.errors import ConfigError
 from anatozoo.objectives.denoiser import Denoiser
 from anatozoo.tasks.trials import labels_beside
-from anatozoo.training.channels_last import ChannelsLast
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 
@@ -110,10 +108,7 @@ def train(
     # An epoch is one of the unlabelled images in all arms, so that all see the same annotated images.
     data.repeat = -(-len(split["unlabelled"]) // len(split["train"]))
     quick: dict[str, Any] = {"precision": "bf16-mixed"} if setting.frame.dims == 3 else {}
-    beside: list[Callback] = [ChannelsLast()] if quick else []
-    trainer = trainer_of(
-        options.steps, *how.objective(denoisers), *beside, enable_checkpointing=False, **quick
-    )
+    trainer = trainer_of(options.steps, *how.objective(denoisers), enable_checkpointing=False, **quick)
     trainer.fit(module, data)
     return module.eval(), data
 
