@@ -4,11 +4,15 @@ import os
 import re
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+# torch-geometric still scripts a class while it is imported; nothing of ours is scripted.
+warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated")
 
 _pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
