@@ -1,0 +1,140 @@
+"""Show the page until a signal comes: take the port, load the models, keep temporary files apart."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from anatozoo.service.folder import private_folder
+from anatozoo.service.models import load_models
+from anatozoo.service.settings import Settings, listen
+
+if TYPE_CHECKING:
+    from anatozoo.serve.quality import Judge
+
+_EXIT_INTERRUPTED, _EXIT_TERMINATED = 130, 143
+_KEPT = 8
+"""How many of the largest uploads fit into the memory that is for visitors."""
+
+
+def serve(
+    settings: Settings,
+    about: Mapping[str, Mapping[str, Any]],
+    judge: Callable[[], Judge | None] = lambda: None,
+) -> int:
+    """Show the page until a signal ends it.
+
+    Args:
+        settings: models, address and limits.
+        about: what the manifest says of each model, by the name that was given.
+        judge: makes what estimates quality, or None.
+
+    Returns:
+        The exit code: 0, or 130 after an interrupt.
+
+    Raises:
+        ConfigError: the port is in use.
+        AnatozooError: a model or the atlas cannot be loaded.
+    """
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        # Taken first: that it is in use is said before anything is loaded.
+        with listen(settings.host, settings.port) as socket, private_folder() as folder, _inside(folder):
+            return _serve(settings, about, judge, socket)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(
+    settings: Settings,
+    about: Mapping[str, Mapping[str, Any]],
+    judge: Callable[[], Judge | None],
+    socket: Any,
+) -> int:
+    import torch
+    import uvicorn
+
+    from anatozoo.page.actions import Page
+    from anatozoo.zoo.hub import load
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    models = load_models(settings.models, settings.device, load)
+    named = {model: about[given] for model, given in zip(models, settings.models, strict=True)}
+    page = Page(models, named, _KEPT * settings.max_bytes, judge())
+
+    # Gradio takes a while to import, and reads the environment when it is.
+    import gradio as gr
+
+    from anatozoo.page.layout import Layout, css, theme
+    from anatozoo.page.routes import Guard, make_app
+
+    app = gr.mount_gradio_app(
+        make_app(page, settings),
+        Layout(page, settings.queue).blocks,
+        "/",
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        show_error=False,
+        theme=theme(),
+        css=css(),
+    )
+    config = uvicorn.Config(
+        Guard(app),
+        loop="asyncio",
+        ws="none",
+        log_config=None,
+        access_log=False,  # it would show addresses, which may hold names
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    host, port = socket.getsockname()[:2]
+    where = f"[{host}]" if ":" in host else host
+    print(f"anatozoo: the page is at http://{where}:{port} (Ctrl+C ends it)", flush=True)
+    try:
+        server.run(sockets=[socket])
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    finally:
+        print("anatozoo: the page has ended", flush=True)
+    return 0
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Let all temporary files lie in a folder, and Gradio tell nobody anything."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    values = {
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP", "GRADIO_TEMP_DIR"), str(folder)),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder)),
+    }
+    before = {name: os.environ.get(name) for name in values}, tempfile.tempdir
+    os.environ.update(values)
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before[1]
+        for name, value in before[0].items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _leave(sig: int, frame: FrameType | None) -> None:
+    raise SystemExit(_EXIT_TERMINATED)
