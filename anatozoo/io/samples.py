@@ -99,7 +99,7 @@ def sample_heart(depth: int = 9, side: int = 128) -> npt.NDArray[np.float32]:
 
     grey = np.full((depth, side, side), 12, np.float32)
     chest = ellipse((0.5, 0.48), 0.336, 0.42)
-    liver = chest & ellipse((0.3, 0.75), 0.18, 0.3)
+    liver = chest & ellipse((0.26, 0.8), 0.16, 0.26)
     left, right = (0.55, 0.52), (0.55 - 1.05 * radius, 0.52)
     tissues: tuple[tuple[Any, float], ...] = (
         (ellipse((0.5, 0.5), 0.4, 0.49), 110),

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from anatozoo.page.answers import Choices, Upload, answer, can_be_judged, can_sa
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visit, Visits
 from anatozoo.service.models import Model
+from anatozoo.zoo.kinds import CONTOURS, LABELS, MASK_CONTOURS, VOLUME
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -83,6 +84,10 @@ class Page:
     def can_judge(self, name: str) -> bool:
         """Whether the quality of a model's segmentations can be estimated here."""
         return self.judge is not None and can_be_judged(self.models[name])
+
+    def has_contours(self, name: str) -> bool:
+        """Whether contours are drawn on an image, which can be looked at without them."""
+        return self.models[name].kind in (CONTOURS, LABELS, VOLUME, MASK_CONTOURS)
 
     def has_ratio(self, name: str) -> bool:
         """Whether the cardiothoracic ratio may be among a model's measurements, and is drawn."""
@@ -153,9 +158,9 @@ class Page:
             return View(words.error(str(error)))
         visit = self.visits.put(session, upload, answers)
         depth = min(depth_of(each.result) for each in answers)
-        z = best_slice(answers[0].result) if look.slice is None else min(look.slice, depth - 1)
+        z = best_slice(answers[0].result)
         report = words.report(answers, visit.token, upload.about)
-        return View(self._figures(visit, Look(look.contours, look.ratio, z)), report, depth, z)
+        return View(self._figures(visit, replace(look, slice=z)), report, depth, z)
 
     def redraw(self, session: str, look: Look) -> str | None:
         """The pictures of what was answered, drawn in another way; None leaves what is shown."""

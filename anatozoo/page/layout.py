@@ -30,7 +30,7 @@ _DROP = """
 
 def theme() -> Any:
     """Gradio's theme in the fonts of the system: none comes from another machine."""
-    return gr.themes.Soft(
+    return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
@@ -58,13 +58,13 @@ class Layout:
     def __init__(self, page: Page, most: int) -> None:
         self.page = page
         with gr.Blocks(title="anatozoo", analytics_enabled=False, fill_width=True) as self.blocks:
-            gr.HTML(f"<h1>anatozoo <small>{__version__}</small></h1>", elem_classes="az-head")
+            _html(f"<h1>anatozoo <small>{__version__}</small></h1>", elem_classes="az-head")
             with gr.Row(elem_classes="az-columns"):
                 with gr.Column(scale=1, min_width=300, elem_classes="az-left"):
                     self._inputs()
-                with gr.Column(scale=3, min_width=300):
+                with gr.Column(scale=3, min_width=300, elem_classes="az-right"):
                     self._outputs()
-            gr.HTML(f'<p class="az-quiet">{words.NOTE}</p>', elem_classes="az-foot")
+            _html(f'<p class="az-quiet">{words.NOTE}</p>', elem_classes="az-foot")
             self._connect()
             self.blocks.unload(self.leave)
         self.blocks.queue(max_size=most, api_open=False)
@@ -73,15 +73,16 @@ class Layout:
         names = list(self.page.models)
         first = names[0]
         script = (_HERE / "drop.js").read_text(encoding="utf-8")
-        self.drop = gr.HTML(_DROP, js_on_load=script, elem_id="az-drop")
+        self.drop = _html(_DROP, js_on_load=script, elem_id="az-drop")
         with gr.Row(elem_classes="az-samples"):
-            gr.HTML("Samples:", elem_classes="az-label")
+            _html("Samples:", elem_classes="az-label")
             self.samples = {
                 kind: gr.Button(_SAMPLES[kind], size="sm", min_width=60, elem_id=f"az-sample-{kind}")
                 for kind in self.page.samples()
             }
-        self.model = gr.Dropdown(names, value=first, label="Model", elem_id="az-model")
-        self.about = gr.HTML(self.page.words[first])
+        self.model = gr.Dropdown(
+            names, value=first, label="Model", info=self.page.words[first], elem_id="az-model"
+        )
         rivals = self.page.rivals(first)
         self.rival = gr.Dropdown(
             [NOBODY, *rivals],
@@ -91,13 +92,15 @@ class Layout:
             elem_id="az-rival",
         )
         with gr.Group():
-            self.contours = gr.Checkbox(True, label="Contours", elem_id="az-contours")
+            self.contours = gr.Checkbox(
+                True, label="Contours", visible=self.page.has_contours(first), elem_id="az-contours"
+            )
             self.ratio = gr.Checkbox(
                 True, label="Cardiothoracic ratio", visible=self.page.has_ratio(first), elem_id="az-ratio"
             )
             self.band = gr.Checkbox(
                 False,
-                label="Band of uncertainty (± 2 standard deviations)",
+                label="Band of uncertainty",
                 visible=self.page.can_sample(first),
                 elem_id="az-band",
             )
@@ -106,6 +109,7 @@ class Layout:
             )
         with gr.Accordion("How the file is read", open=False):
             self.spacing = gr.Textbox(
+                "",
                 label="Spacing in mm",
                 placeholder="as the file says",
                 info="One number, or x,y[,z]; then Enter.",
@@ -114,6 +118,7 @@ class Layout:
             self.polarity = gr.Radio(list(POLARITY), value=next(iter(POLARITY)), label="Radiographs")
             self.anything = gr.Checkbox(False, label="Take DICOM that is not declared as a chest X-ray")
             self.classes = gr.Textbox(
+                "",
                 label="Labels of a mask",
                 placeholder="the organs of the model",
                 info="Names of the labels 1, 2, ..., with commas between them; then Enter.",
@@ -122,14 +127,14 @@ class Layout:
 
     def _outputs(self) -> None:
         self.slice = gr.Slider(0, 1, value=0, step=1, label="Slice", visible=False, elem_id="az-slice")
-        self.pictures = gr.HTML(words.EMPTY, elem_id="az-pictures", min_height=200)
-        self.report = gr.HTML("", elem_id="az-report")
+        self.pictures = _html(words.EMPTY, elem_id="az-pictures", min_height=200)
+        self.report = _html("", elem_id="az-report")
 
     def _connect(self) -> None:
         choices = [self.band, self.judged, self.spacing, self.polarity, self.anything, self.classes]
         asked = [self.model, self.rival, self.contours, self.ratio, *choices]
         shown = [self.slice, self.pictures, self.report]
-        chosen = [self.model, self.about, self.rival, self.ratio, self.band, self.judged]
+        chosen = [self.model, self.rival, self.contours, self.ratio, self.band, self.judged]
         slow: dict[str, Any] = {
             "concurrency_limit": 4,
             "concurrency_id": "compute",
@@ -214,13 +219,18 @@ class Layout:
             view = View(words.error(str(error)))
         return [
             *_shown(view),
-            name,
-            self.page.words[name],
+            gr.update(value=name, info=self.page.words[name]),
             gr.update(choices=[NOBODY, *rivals], value=rival, visible=bool(rivals)),
+            gr.update(visible=self.page.has_contours(name)),
             gr.update(visible=self.page.has_ratio(name)),
             gr.update(visible=self.page.can_sample(name)),
             gr.update(visible=self.page.can_judge(name)),
         ]
+
+
+def _html(text: str, **options: Any) -> Any:
+    """HTML in the page's own style."""
+    return gr.HTML(text, apply_default_css=False, padding=False, **options)
 
 
 def _shown(view: View) -> list[Any]:

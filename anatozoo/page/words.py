@@ -19,6 +19,7 @@ from anatozoo.results.quality import QualityResult
 from anatozoo.text import printable
 
 _UNITS = {"1": "", "mm2": "mm²", "px": "px", "voxels": "voxels"}
+_NAMES = {"sigma": "standard deviation of landmarks"}
 _ESTIMATES = ("estimated_dice", "estimated_dice_low", "estimated_dice_high")
 _WHAT = {
     "_overlay.png": "picture",
@@ -56,7 +57,7 @@ def error(words: str) -> str:
 
 
 def figures(answers: Sequence[Answered], pictures: Sequence[bytes], about: str) -> str:
-    """Pictures side by side, each with the name of its model.
+    """Pictures side by side; the name of its model stands in each.
 
     Args:
         answers: what the models said.
@@ -66,11 +67,8 @@ def figures(answers: Sequence[Answered], pictures: Sequence[bytes], about: str) 
     shown = []
     for answered, picture in zip(answers, pictures, strict=True):
         data = base64.b64encode(picture).decode("ascii")
-        name = safe(answered.model)
-        shown.append(
-            f'<figure><img alt="{safe(about)}, by {name}" src="data:image/webp;base64,{data}">'
-            f"<figcaption>{name}</figcaption></figure>"
-        )
+        named = f"{safe(about)}, by {safe(answered.model)}"
+        shown.append(f'<figure><img alt="{named}" src="data:image/webp;base64,{data}"></figure>')
     return f'<div class="az-figures">{"".join(shown)}</div>'
 
 
@@ -108,7 +106,7 @@ def _table(answers: Sequence[Answered]) -> str:
 
 
 def _quantity(name: str, organ: str) -> str:
-    what = name.replace("_", " ")
+    what = _NAMES.get(name, name).replace("_", " ")
     return safe(f"{display_name(organ)}, {what}" if organ else what.capitalize())
 
 
@@ -192,16 +190,16 @@ def _link(token: str, number: int, name: str, size: int) -> str:
 
 
 def model_words(about: Mapping[str, Any], described: Mapping[str, Any]) -> str:
-    """A line on a model: what it takes and finds, and on what terms.
+    """What a model takes and finds, and on what terms, as text.
 
     Args:
         about: of the manifest, see `anatozoo.service.about.about_checkpoint`; may be empty.
         described: see `anatozoo.service.models.Model.describe`.
     """
-    organs = ", ".join(organ.replace("_", " ") for organ in described["organs"])
+    organs = ", ".join(display_name(organ).lower() for organ in described["organs"])
     takes = {"image": "a radiograph", "mask": "a mask", "volume": "a volume"}[described["takes"]]
     if described["takes"] == "mask" and described["axes"] == 3:
         takes = "a mask of a volume"
     words = f"Takes {takes}" + (f"; finds {organs}." if organs else ".")
     terms = f" Licence: {about['license']}." if about.get("license") else ""
-    return f'<p class="az-quiet">{safe(words + terms)}</p>'
+    return printable(words + terms)
