@@ -16,7 +16,7 @@ from anatozoo.page import words
 from anatozoo.page.answers import Choices, Upload, answer, can_be_judged, can_sample, takes_of
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visit, Visits
-from anatozoo.service.models import Model
+from anatozoo.service.models import Model, excuse
 from anatozoo.zoo.kinds import CONTOURS, LABELS, MASK_CONTOURS, VOLUME
 
 if TYPE_CHECKING:
@@ -152,15 +152,18 @@ class Page:
         try:
             with self._computing:
                 answers = [answer(self.models[name], upload, choices, self.judge) for name in names]
+            visit = self.visits.put(session, upload, answers)
+            depth = min(depth_of(each.result) for each in answers)
+            z = best_slice(answers[0].result)
+            report = words.report(answers, visit.token, upload.about)
+            return View(self._figures(visit, replace(look, slice=z)), report, depth, z)
         except AnatozooError as error:
-            # The upload stays: another model may take it.
-            self.visits.put(session, upload, [])
-            return View(words.error(str(error)))
-        visit = self.visits.put(session, upload, answers)
-        depth = min(depth_of(each.result) for each in answers)
-        z = best_slice(answers[0].result)
-        report = words.report(answers, visit.token, upload.about)
-        return View(self._figures(visit, replace(look, slice=z)), report, depth, z)
+            sentence = str(error)
+        except Exception as error:  # of drawing; nothing that one user does stops the page
+            sentence = excuse(error, "the page", Path())[1]
+        # The upload stays: another model may take it.
+        self.visits.put(session, upload, [])
+        return View(words.error(sentence))
 
     def redraw(self, session: str, look: Look) -> str | None:
         """The pictures of what was answered, drawn in another way; None leaves what is shown."""

@@ -12,7 +12,12 @@ async function send(files) {
   if (!files.length) return;
   const form = new FormData();
   for (const file of files) form.append("file", file);
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  const most = Number(zone.dataset.most);
   const what = files.length === 1 ? files[0].name : `${files.length} files`;
+  if (size > most) {
+    return say(`${what} has ${Math.ceil(size / 1e6)} MB, and at most ${most / 1e6} MB are taken.`, true);
+  }
   say(`Sending ${what} ...`);
   try {
     const address = `page/upload?name=${encodeURIComponent(files[0].name)}`;

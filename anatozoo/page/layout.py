@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from anatozoo.page.actions import HEART, MASK, RADIOGRAPH, Page, View
 from anatozoo.page.answers import Choices, Upload
 from anatozoo.page.pictures import Look
 from anatozoo.serve.options import spacing_of
+from anatozoo.service.settings import Settings
 from anatozoo.version import __version__
 
 NOBODY = "no other model"
@@ -20,7 +22,7 @@ POLARITY = {"as the file says": None, "air is dark": False, "air is bright": Tru
 _SAMPLES = {RADIOGRAPH: "Radiograph", MASK: "Mask", HEART: "Heart"}
 _HERE = Path(__file__).parent
 _DROP = """
-<label class="az-drop" tabindex="0">
+<label class="az-drop" tabindex="0" data-most="{most}">
   <input type="file" multiple aria-label="image">
   <b>Drop a radiograph, a mask or a heart volume</b>
   <span>or click to choose; of a DICOM series all files</span>
@@ -49,14 +51,14 @@ class Layout:
 
     Args:
         page: what it does.
-        most: how many requests may wait.
+        settings: how large uploads may be, and how many requests may wait.
 
     Attributes:
         blocks: for Gradio.
     """
 
-    def __init__(self, page: Page, most: int) -> None:
-        self.page = page
+    def __init__(self, page: Page, settings: Settings) -> None:
+        self.page, self.settings = page, settings
         with gr.Blocks(title="anatozoo", analytics_enabled=False, fill_width=True) as self.blocks:
             _html(f"<h1>anatozoo <small>{__version__}</small></h1>", elem_classes="az-head")
             with gr.Row(elem_classes="az-columns"):
@@ -67,13 +69,13 @@ class Layout:
             _html(f'<p class="az-quiet">{words.NOTE}</p>', elem_classes="az-foot")
             self._connect()
             self.blocks.unload(self.leave)
-        self.blocks.queue(max_size=most, api_open=False)
+        self.blocks.queue(max_size=settings.queue, api_open=False)
 
     def _inputs(self) -> None:
         names = list(self.page.models)
         first = names[0]
         script = (_HERE / "drop.js").read_text(encoding="utf-8")
-        self.drop = _html(_DROP, js_on_load=script, elem_id="az-drop")
+        self.drop = _html(_DROP.format(most=self.settings.max_bytes), js_on_load=script, elem_id="az-drop")
         with gr.Row(elem_classes="az-samples"):
             _html("Samples:", elem_classes="az-label")
             self.samples = {
@@ -136,7 +138,7 @@ class Layout:
         shown = [self.slice, self.pictures, self.report]
         chosen = [self.model, self.rival, self.contours, self.ratio, self.band, self.judged]
         slow: dict[str, Any] = {
-            "concurrency_limit": 4,
+            "concurrency_limit": 1,
             "concurrency_id": "compute",
             "show_progress_on": self.pictures,
             "api_visibility": "private",
@@ -240,4 +242,5 @@ def _shown(view: View) -> list[Any]:
 
 
 def _session(request: gr.Request) -> str:
-    return str(request.session_hash)
+    """Whose page it is; who has no session is never known again."""
+    return request.session_hash or secrets.token_urlsafe()

@@ -93,8 +93,10 @@ class Guard:
         if path.startswith(_PREFIX) and not path.removeprefix(_PREFIX).startswith(_OPEN):
             await _refuse(scope, receive, send, 404, "there is no such address.")
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not own and (not length.isdigit() or int(length) > _LARGEST_EVENT):
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        is_long = b"transfer-encoding" in headers or not length.isdigit() or int(length) > _LARGEST_EVENT
+        if is_long and not own:
             await _refuse(scope, receive, send, 413, "the request is too large.")
             return
 

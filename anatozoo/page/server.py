@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.service.folder import private_folder
+from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
 from anatozoo.service.settings import Settings, listen
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
 
 _EXIT_INTERRUPTED, _EXIT_TERMINATED = 130, 143
+_SWEEP = """
+import os, shutil, sys
+sys.stdin.read()
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+os.unlink(sys.argv[2])
+"""
 _KEPT = 8
 """How many of the largest uploads fit into the memory that is for visitors."""
 
@@ -46,7 +54,12 @@ def serve(
     before = signal.signal(signal.SIGTERM, _leave)
     try:
         # Taken first: that it is in use is said before anything is loaded.
-        with listen(settings.host, settings.port) as socket, private_folder() as folder, _inside(folder):
+        with (
+            listen(settings.host, settings.port) as socket,
+            private_folder() as folder,
+            _swept(folder),
+            _inside(folder),
+        ):
             return _serve(settings, about, judge, socket)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -58,13 +71,14 @@ def _serve(
     judge: Callable[[], Judge | None],
     socket: Any,
 ) -> int:
-    import torch
     import uvicorn
 
     from anatozoo.page.actions import Page
     from anatozoo.zoo.hub import load
 
     if settings.threads is not None:
+        import torch
+
         torch.set_num_threads(settings.threads)
     models = load_models(settings.models, settings.device, load)
     named = {model: about[given] for model, given in zip(models, settings.models, strict=True)}
@@ -78,7 +92,7 @@ def _serve(
 
     app = gr.mount_gradio_app(
         make_app(page, settings),
-        Layout(page, settings.queue).blocks,
+        Layout(page, settings).blocks,
         "/",
         footer_links=[],
         run_history=False,
@@ -107,9 +121,24 @@ def _serve(
         server.run(sockets=[socket])
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+    except SystemExit:
+        if not server.started:
+            raise
     finally:
         print("anatozoo: the page has ended", flush=True)
     return 0
+
+
+@contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """Let another process remove a folder where this one is killed."""
+    command = [sys.executable, "-I", "-c", _SWEEP, str(folder), f"{folder}{LOCK}"]
+    # Its input ends with this process, however that ends; signals of the terminal do not reach it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as sweeper:
+        try:
+            yield
+        finally:
+            sweeper.kill()
 
 
 @contextmanager
@@ -120,7 +149,6 @@ def _inside(folder: Path) -> Iterator[None]:
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP", "GRADIO_TEMP_DIR"), str(folder)),
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder)),
     }
     before = {name: os.environ.get(name) for name in values}, tempfile.tempdir
     os.environ.update(values)
