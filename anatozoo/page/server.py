@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
+
 from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
 from anatozoo.service.settings import Settings, listen
@@ -71,8 +73,6 @@ def _serve(
     judge: Callable[[], Judge | None],
     socket: Any,
 ) -> int:
-    import uvicorn
-
     from anatozoo.page.actions import Page
     from anatozoo.zoo.hub import load
 
@@ -113,10 +113,7 @@ def _serve(
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
-    host, port = socket.getsockname()[:2]
-    where = f"[{host}]" if ":" in host else host
-    print(f"anatozoo: the page is at http://{where}:{port} (Ctrl+C ends it)", flush=True)
+    server = Server(config)
     try:
         server.run(sockets=[socket])
     except KeyboardInterrupt:
@@ -127,6 +124,17 @@ def _serve(
     finally:
         print("anatozoo: the page has ended", flush=True)
     return 0
+
+
+class Server(uvicorn.Server):
+    """A server that says where it is as soon as it answers, and signals end it as they should."""
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        host, port = sockets[0].getsockname()[:2]
+        where = f"[{host}]" if ":" in host else host
+        print(f"anatozoo: the page is at http://{where}:{port} (Ctrl+C ends it)", flush=True)
 
 
 @contextmanager

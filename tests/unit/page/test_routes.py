@@ -1,6 +1,11 @@
 """The page's addresses without a browser, and the command that starts it."""
 
+import os
 import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from anatozoo.page.actions import Page
 from anatozoo.page.answers import Choices
 from anatozoo.page.pictures import Look
 from anatozoo.page.routes import Guard, make_app
+from anatozoo.page.server import _inside
 from anatozoo.service.settings import Settings
 from tests.support.page_models import models, radiograph, upload
 
@@ -133,12 +139,32 @@ def test_options_of_estimates_need_an_atlas(capsys: pytest.CaptureFixture[str]) 
     assert "--quality" in capsys.readouterr().err
 
 
-def test_temporary_files_of_the_page_lie_apart_and_go(tmp_path: Path) -> None:
-    import tempfile
-
-    from anatozoo.page.server import _inside
-
+def test_temporary_files_of_the_page_lie_apart(tmp_path: Path) -> None:
     before = tempfile.gettempdir()
     with _inside(tmp_path):
-        assert tempfile.gettempdir() == str(tmp_path)
+        assert tempfile.gettempdir() == os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
     assert tempfile.gettempdir() == before
+
+
+def test_a_page_that_is_killed_leaves_no_file(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from anatozoo.page.server import _swept
+from anatozoo.service.folder import private_folder
+with private_folder(Path(sys.argv[1])) as folder, _swept(folder):
+    (folder / "upload").write_bytes(b"x")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert list(tmp_path.glob("*/upload"))
+        process.kill()
+    end = time.monotonic() + 30
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < end, "files of a killed page stay"
+        time.sleep(0.05)
