@@ -112,4 +112,5 @@ def sample_heart(depth: int = 9, side: int = 128) -> npt.NDArray[np.float32]:
     for where, value in tissues:
         grey[np.broadcast_to(where, grey.shape)] = value
     blurred = np.stack([cv2.GaussianBlur(plane, (0, 0), 1.3) for plane in grey])
-    return blurred + np.random.default_rng(0).normal(0, 9, grey.shape).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 9, grey.shape)
+    return (blurred + noise).astype(np.float32)

@@ -56,7 +56,7 @@ class Upload:
     def about(self) -> str:
         """Name and size in a few words."""
         files = f"{len(self.ends)} files, " if len(self.ends) > 1 else ""
-        return f"{self.name} ({files}{len(self.content) / 1e6:.1f} MB)"
+        return f"{self.name} ({files}{size_words(len(self.content))})"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ class Answered:
         """Memory that it takes, roughly."""
         arrays = (value for value in vars(self.result).values() if isinstance(value, np.ndarray))
         return sum(map(len, self.files.values())) + sum(array.nbytes for array in arrays)
+
+
+def size_words(count: int) -> str:
+    """Bytes in kB or MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
 
 def clean_name(name: str) -> str:
@@ -217,7 +222,8 @@ def _do(task: Task[Any, Any, Any], out: Path) -> Answered:
         name = names_of(task.models)
         table = MeasuredWriter(out, [Measured(job.key, name, measured, tuple(task.flags(outcome)))])
         table.finish([])
-    notes = [reason] if (reason := task.lacks(outcome)) else []
+    reason = task.lacks(outcome)
+    notes = [f"There is no estimate of the quality: {reason}"] if reason else []
     if result.dicom is not None and _DICOM in formats.writers:
         try:
             task.save(outcome, job, out, [_DICOM])

@@ -93,7 +93,7 @@ class Layout:
             visible=bool(rivals),
             elem_id="az-rival",
         )
-        with gr.Group():
+        with gr.Group(elem_classes="az-show"):
             self.contours = gr.Checkbox(
                 True, label="Contours", visible=self.page.has_contours(first), elem_id="az-contours"
             )
@@ -147,11 +147,13 @@ class Layout:
         for kind, button in self.samples.items():
             button.click(self.taker(kind), asked, [*shown, *chosen], **slow)
         self.model.input(self.choose, asked, [*shown, *chosen], **slow)
-        for control in (self.rival, self.band, self.judged, self.polarity, self.anything):
+        renewing: tuple[Any, ...] = (self.rival, self.band, self.judged, self.polarity, self.anything)
+        for control in renewing:
             control.input(self.again, asked, shown, **slow)
         for box in (self.spacing, self.classes):
             box.submit(self.again, asked, shown, **slow)
-        for control in (self.slice, self.contours, self.ratio):
+        redrawing: tuple[Any, ...] = (self.slice, self.contours, self.ratio)
+        for control in redrawing:
             control.input(
                 self.redraw,
                 [self.contours, self.ratio, self.slice],
@@ -218,6 +220,8 @@ class Layout:
             names = [name] if rival == NOBODY else [name, rival]
             view = self.page.answer(_session(request), upload, names, choices, Look(contours, ratio))
         except AnatozooError as error:
+            if upload is not None:
+                self.page.visits.put(_session(request), upload, [])
             view = View(words.error(str(error)))
         return [
             *_shown(view),

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from anatozoo.metrics.measurements import Measurement
-from anatozoo.page.answers import Answered
+from anatozoo.page.answers import Answered, size_words
 from anatozoo.page.flags import sentence
 from anatozoo.results.draw.style import display_name
 from anatozoo.results.quality import QualityResult
@@ -180,13 +180,9 @@ def _files(answers: Sequence[Answered], token: str) -> str:
 
 def _link(token: str, number: int, name: str, size: int) -> str:
     kind = next((what for end, what in _WHAT.items() if name.endswith(end)), "")
-    amount = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"
+    words = ", ".join(filter(None, [kind, size_words(size)]))
     address = f"page/files/{token}/{number}/{quote(name)}"
-    return (
-        f'<li><a href="{address}" download>{safe(name)}</a> <small>{safe(kind)}, {amount}</small></li>'
-        if kind
-        else f'<li><a href="{address}" download>{safe(name)}</a> <small>{amount}</small></li>'
-    )
+    return f'<li><a href="{address}" download>{safe(name)}</a> <small>{words}</small></li>'
 
 
 def model_words(about: Mapping[str, Any], described: Mapping[str, Any]) -> str:

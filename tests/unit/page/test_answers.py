@@ -5,19 +5,25 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from anatozoo.errors import DataError
+from anatozoo.io.grid import GridImage
 from anatozoo.page import words
 from anatozoo.page.actions import HEART, MASK, RADIOGRAPH, Page
 from anatozoo.page.answers import SAMPLES, Answered, Choices, Upload, answer, clean_name, takes_of
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visits
-from tests.support.dicom_data import write_scan, write_series
+from anatozoo.quality import build_atlas
+from anatozoo.serve.quality import Judge
+from tests.support.chest_data import write_chest_data
+from tests.support.dicom_data import STUDY, write_scan, write_series
 from tests.support.page_models import heart, models, radiograph, upload
+from tests.unit.quality.test_rca import Shift
 
 NAMES = ("hybridgnet-a", "hybridgnet-b", "postdae-a", "acnn-a")
 
@@ -57,12 +63,50 @@ def test_a_radiograph_gives_what_predict_writes(page: Page, place: Path) -> None
     assert not list(place.iterdir())
 
 
-def test_a_dicom_source_gives_a_dicom_segmentation(page: Page, tmp_path: Path) -> None:
+def test_a_dicom_source_gives_a_dicom_segmentation_or_a_note(page: Page, place: Path, tmp_path: Path) -> None:
     pytest.importorskip("highdicom")
-    scan = write_scan(tmp_path / "scan.dcm").read_bytes()
-    found = answer(page.models["hybridgnet-a"], upload(scan, "scan.dcm"), Choices())
-    assert "scan_seg.dcm" in found.files or found.notes
-    assert not any(str(tmp_path) in note for note in found.notes)
+    model = page.models["hybridgnet-a"]
+    scan = write_scan(tmp_path / "scan.dcm", **STUDY).read_bytes()
+    found = answer(model, upload(scan, "scan.dcm"), Choices())
+    assert "scan_seg.dcm" in found.files
+    assert found.notes == ()
+    bare = write_scan(tmp_path / "scan.dcm").read_bytes()
+    found = answer(model, upload(bare, "scan.dcm"), Choices())
+    assert "scan_mask.png" in found.files
+    [note] = found.notes
+    assert note.startswith("There is no DICOM segmentation: ")
+    assert str(place) not in note
+
+
+class Unmoved(Shift):
+    """An engine that leaves images where they are, until it is lost."""
+
+    lost = False
+
+    def register(self, moving: GridImage, fixed: GridImage) -> Any:
+        if self.lost:
+            raise DataError("no likeness.")
+        return super().register(moving, fixed)
+
+
+def test_the_quality_is_estimated_where_that_is_possible(page: Page, tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path / "chest", {"train": 2}, side=48)
+    atlas = build_atlas(root, ("lungs", "heart"), name="small", layout="jsrt", image_size=48)
+    engine = Unmoved()
+    judge = Judge(atlas, engine, count=2)
+    model = page.models["hybridgnet-a"]
+    found = answer(model, upload(radiograph()), Choices(judged=True), judge)
+    assert found.quality is not None
+    assert {m.name for m in found.measurements} > {"estimated_dice"}
+    assert b'"quality"' in found.files["scan.json"]
+    assert b"estimated_dice" in found.files["measurements.csv"]
+    assert answer(model, upload(radiograph()), Choices(), judge).quality is None
+    assert answer(page.models["acnn-a"], page.sample(HEART), Choices(judged=True), judge).quality is None
+    engine.lost = True
+    failed = answer(model, upload(radiograph()), Choices(judged=True), judge)
+    assert failed.quality is None
+    assert failed.flags == ("quality_not_estimated",)
+    assert "no likeness." in failed.notes[0]
 
 
 def test_samples_are_drawn_where_they_are_asked_for(page: Page) -> None:

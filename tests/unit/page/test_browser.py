@@ -83,7 +83,8 @@ def chromium() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
+        # One for all, so that it has Gradio's files.
+        yield browser.new_context(viewport={"width": 1300, "height": 900})
         browser.close()
 
 
@@ -92,12 +93,11 @@ def opened(server: Running, chromium: Any) -> Iterator[Callable[[], Any]]:
     """Opens the page for a visitor of its own; no request may have left this machine in the end."""
     requests: list[str] = []
     problems: list[str] = []
-    contexts = []
+    pages = []
 
-    def open_page(**options: Any) -> Any:
-        context = chromium.new_context(viewport={"width": 1300, "height": 900}, **options)
-        contexts.append(context)
+    def open_page(context: Any = chromium) -> Any:
         page = context.new_page()
+        pages.append(page)
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -106,8 +106,8 @@ def opened(server: Running, chromium: Any) -> Iterator[Callable[[], Any]]:
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert requests
     assert [url for url in requests if not url.startswith((f"{server.url}/", "data:", "blob:"))] == []
     assert problems == []
@@ -200,8 +200,10 @@ def test_bad_files_get_a_sentence_and_nothing_else_breaks(opened: Any, server: R
         page.wait_for_selector(appears)
 
 
-def test_two_visitors_do_not_see_each_other_and_leave_nothing(opened: Any, server: Running) -> None:
-    ada, bob = opened(), opened(color_scheme="dark")
+def test_two_visitors_do_not_see_each_other_and_leave_nothing(
+    opened: Any, server: Running, chromium: Any
+) -> None:
+    ada, bob = opened(), opened(chromium.browser.new_context(color_scheme="dark"))
     drop(ada, "ada.png", radiograph(96))
     drop(bob, "bob.png", radiograph(140))
     pictures = picture(ada), picture(bob)
@@ -210,7 +212,7 @@ def test_two_visitors_do_not_see_each_other_and_leave_nothing(opened: Any, serve
     assert "ada" not in bob.inner_text("#az-report")
     addresses = [f"{server.url}/{page.get_attribute('#az-report .az-all', 'href')}" for page in (ada, bob)]
     assert [httpx.get(address, trust_env=False).status_code for address in addresses] == [200, 200]
-    ada.context.close()
+    ada.close()
     end = time.monotonic() + 60
     while httpx.get(addresses[0], trust_env=False).status_code == 200:
         assert time.monotonic() < end, "a visit is kept after its page was closed"
