@@ -146,6 +146,7 @@ class Page:
             choices: how they predict.
             look: what is drawn.
         """
+        self.visits.enter(session)
         upload = upload or self.visits.get(session).upload
         if upload is None:
             return View(words.EMPTY)
@@ -164,6 +165,11 @@ class Page:
         # The upload stays: another model may take it.
         self.visits.put(session, upload, [])
         return View(words.error(sentence))
+
+    def keep(self, session: str, upload: Upload) -> None:
+        """Keep an upload that cannot be answered yet."""
+        self.visits.enter(session)
+        self.visits.put(session, upload, [])
 
     def redraw(self, session: str, look: Look) -> str | None:
         """The pictures of what was answered, drawn in another way; None leaves what is shown."""

@@ -221,7 +221,7 @@ class Layout:
             view = self.page.answer(_session(request), upload, names, choices, Look(contours, ratio))
         except AnatozooError as error:
             if upload is not None:
-                self.page.visits.put(_session(request), upload, [])
+                self.page.keep(_session(request), upload)
             view = View(words.error(str(error)))
         return [
             *_shown(view),

@@ -45,6 +45,7 @@ class Visits:
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._here: set[str] = set()
         self._waiting: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -71,10 +72,17 @@ class Visits:
                 self._visits.move_to_end(session)
             return self._visits.get(session) or Visit()
 
+    def enter(self, session: str) -> None:
+        """Say that a page is open; what is put before, or after it was closed, is not kept."""
+        with self._lock:
+            self._here.add(session)
+
     def put(self, session: str, upload: Upload, answers: Sequence[Answered]) -> Visit:
         """Keep an upload and what was said of it, in place of what was kept before."""
         visit = Visit(upload, tuple(answers))
         with self._lock:
+            if session not in self._here:
+                return visit
             self._visits[session] = visit
             self._visits.move_to_end(session)
             while len(self._visits) > 1 and self._bytes_kept() > self.most_bytes:
@@ -85,6 +93,7 @@ class Visits:
         """Forget a session, when its page is closed."""
         with self._lock:
             self._visits.pop(session, None)
+            self._here.discard(session)
 
     def of_token(self, token: str) -> Visit | None:
         """The visit whose files have this token in their address."""

@@ -229,11 +229,16 @@ def test_memory_is_bounded_and_the_newest_stays(page: Page) -> None:
     sent = upload(b"x" * 1000)
     visits = Visits(2 * (found.nbytes + 1000))
     for session in ("a", "b", "c"):
+        visits.enter(session)
         visits.put(session, sent, [found])
         if session == "b":
             visits.get("a")
     assert [visits.get(session).upload is None for session in ("a", "b", "c")] == [False, True, False]
+    visits.forget("c")
+    visits.put("c", sent, [found])  # computed when the page was closed already
+    assert visits.get("c").upload is None
     small = Visits(1)
+    small.enter("a")
     small.put("a", sent, [found])
     assert small.get("a").answers == (found,)
     keys = [small.leave(sent) for _ in range(3)]
