@@ -37,7 +37,7 @@ from anatozoo.methods.unet.module import UNetModule
 from anatozoo.zoo.checkpoint import method_of, write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 
-ORGANS, DOMAINS = ["lungs", "heart"], 2
+ORGANS, DOMAINS, EARLIER = ["lungs", "heart"], 2, 4
 
 
 class Cost(NamedTuple):
@@ -56,7 +56,7 @@ COSTS = {
     "Entropy": Cost(1.05),
     "Calibration": Cost(None),
     "ShapePrior": Cost(1.35, lambda folders: {"source": folders["shapes"], "weight": 0.01}),
-    "Orthogonal": Cost(1.1, lambda folders: {"members": [folders["member"]] * 4}),
+    "Orthogonal": Cost(1.1, lambda folders: {"members": [folders[f"earlier{n}"] for n in range(EARLIER)]}),
     "Denoising": Cost(2.2, lambda folders: {"source": folders["denoiser"]}),
     "Agreement": Cost(DOMAINS + 0.3),
 }
@@ -75,8 +75,8 @@ def unet(size: int) -> dict[str, Any]:
 
 
 def dynunet3d(size: int) -> dict[str, Any]:
-    """DynUNet for volumes with a quarter of `size` a side, and its models of shapes."""
-    settings: dict[str, Any] = {"organs": ORGANS, "frame": FrameSpec([size // 4] * 3, "stretch")}
+    """DynUNet for volumes with an eighth of `size` a side, and its models of shapes."""
+    settings: dict[str, Any] = {"organs": ORGANS, "frame": FrameSpec([size // 8] * 3, "stretch")}
     return {
         "member": AcnnModule(**settings, architecture="dynunet", widths=[16, 32, 64, 96]),
         "shapes": AcnnPriorModule(**settings),
@@ -134,6 +134,7 @@ def keep_quiet() -> None:
     """Leave out what Lightning tells those who write trainings."""
     for pattern in NOT_FOR_USERS:
         warnings.filterwarnings("ignore", pattern)
+    warnings.filterwarnings("ignore", "You defined a `validation_step`")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
@@ -164,10 +165,13 @@ def measure(network: str, names: list[str], options: argparse.Namespace) -> bool
     """Print a line for each objective; whether all are within their goals."""
     torch.manual_seed(0)
     models = NETWORKS[network](options.size)
-    module = models["member"]
+    module = models.pop("member")
+    models |= {f"earlier{n}": NETWORKS[network](options.size)["member"] for n in range(EARLIER)}
     batch, best = batch_of(module, options.batch), dict[str, float]()
     with tempfile.TemporaryDirectory() as work:
-        folders = {name: str(stored(model, Path(work) / name)) for name, model in models.items()}
+        folders = {
+            name: str(stored(model, Path(work) / name.replace(" ", "-"))) for name, model in models.items()
+        }
         # In turns, so that other work on the machine matters little.
         for name in ["none", *names] * options.rounds:
             objectives = []
@@ -194,8 +198,8 @@ def main() -> None:
     )
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--only", nargs="+", choices=COSTS, default=list(COSTS), help="objectives")
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=256, help="side of a radiograph (default: 256)")
+    parser.add_argument("--batch", type=int, default=4, help="images of a step (default: 4)")
     parser.add_argument("--rounds", type=int, default=3, help="fits of each (default: 3)")
     parser.add_argument("--steps", type=int, default=4, help="of a fit (default: 4)")
     parser.add_argument("--threads", type=int, default=1)

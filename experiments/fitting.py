@@ -28,7 +28,7 @@ def by_hash(cases: Sequence[Named]) -> list[Named]:
 
 def keep_quiet() -> None:
     """Leave out what Lightning and its like tell those who write trainings."""
-    for pattern in NOT_FOR_USERS:
+    for pattern in (*NOT_FOR_USERS, "You defined a `validation_step`"):
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

@@ -222,7 +222,7 @@ def _arguments() -> argparse.Namespace:
     add_run_options(parser, {name: arm.seeds for name, arm in ARMS.items()})
     parser.add_argument("--steps", type=int, default=300, help="of each network (default: 300)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step (default: 2)")
-    parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
+    parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
     return parse_run_options(parser)
 
 

@@ -107,7 +107,9 @@ def train(
     data.sets = {name: data.dataset(split[name], name) for name in ("train", "val", "unlabelled")}
     # An epoch is one of the unlabelled images in all arms, so that all see the same annotated images.
     data.repeat = -(-len(split["unlabelled"]) // len(split["train"]))
-    trainer_of(options.steps, *how.objective(denoisers), enable_checkpointing=False).fit(module, data)
+    quick: dict[str, Any] = {"precision": "bf16-mixed"} if setting.frame.dims == 3 else {}
+    trainer = trainer_of(options.steps, *how.objective(denoisers), enable_checkpointing=False, **quick)
+    trainer.fit(module, data)
     return module.eval(), data
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.cli.evaluate_files import add_file_arguments, run_files
+from anatozoo.cli.evaluate_files import add_file_arguments, run_files, say_failures
 from anatozoo.cli.evaluate_options import (
     EXIT_FAILED_IMAGES,
     EXIT_OK,
@@ -197,9 +197,10 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     if lacking:
         print(f"{lacking} of {len(cases) + lacking} cases lack image or annotation.", file=sys.stderr)
     rows = list(evaluate(model, cases, how, args))
-    unread = [row for row in rows if row.get("error")]
+    unread = {row["id"]: row["error"] for row in rows if row.get("error")}
+    say_failures(unread)
     if len(unread) == len(rows):
-        raise ImageError(f"none of the {len(rows)} images could be read; the first: {unread[0]['error']}")
+        raise ImageError(f"none of the {len(rows)} images could be measured; see above.")
     numbers = summarise([row for row in rows if not row.get("error")])
     if lost and all(name.partition("/")[0] in COUNTS for name in numbers["metrics"]):
         raise DataError(f"{root}: nothing could be measured in {len(rows)} {model.unit}s: {' '.join(lost)}")
@@ -212,7 +213,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
         "split_origin": origin_record(cases),
         "command": command_line(args),
         **provenance(("torch", "numpy")),
-        "unread": {row["id"]: row["error"] for row in unread},
+        "unread": unread,
     } | numbers
     if args.occlusion:
         summary["occlusion"] = _occlusion_curve(rows, args)

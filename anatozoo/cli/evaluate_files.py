@@ -101,7 +101,7 @@ def run_files(args: argparse.Namespace) -> int:
     remarks.values += check_values(readings, args.classes)
     rows = list(_compare_pairs(readings, args, remarks))
     unread = {row["id"]: row["error"] for row in rows if row.get("error")}
-    _say_failures(unread)
+    say_failures(unread)
     if len(unread) == len(rows):
         raise DataError(f"none of the {len(rows)} pairs could be compared; see above.")
     for remark in remarks.sentences():
@@ -328,7 +328,7 @@ def _name(path: Path) -> str:
     return full.name if full.is_dir() else stem_of(full)
 
 
-def _say_failures(unread: Mapping[str, str]) -> None:
+def say_failures(unread: Mapping[str, str]) -> None:
     """Each reason once, with the names that it is about."""
     names: dict[str, list[str]] = {}
     for name, error in unread.items():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, GeometryError
 from anatozoo.frames.frame import Frame
 from anatozoo.frames.planes import labels_on_grid, largest_plane
 from anatozoo.frames.spec import FrameSpec
@@ -226,6 +226,12 @@ class VolumeTask(Predictor):
         truth, grid = case.read_labels(self.organs, image.grid)
 
         def judge(result: "VolumeResult") -> "Case":
+            if result.label_map.shape != truth.shape:
+                raise GeometryError(
+                    f"the model answers on {result.label_map.shape} voxels, finer slices than the "
+                    f"{truth.shape} of the annotation; give annotations and images with fine slices, whose "
+                    "answers are on their own grid."
+                )
             found = organs_beside(result.label_map, truth, self.organs, grid.spacing_mm)
             return replace(found, numbers={**found.numbers, **result.votes_row()})
 

@@ -204,8 +204,9 @@ class ZooModule(Predictor, L.LightningModule):
             )
         if self.fast_layout:
             # Before processes are joined: they exchange gradients in the memory layout that they find.
+            volumes = len(self.shape) == 3
             for part in self.children():
-                part.to(memory_format=torch.channels_last)
+                part.to(memory_format=torch.channels_last_3d if volumes else torch.channels_last)
         if self._trainer is None or not self.trainer.ckpt_path:
             self.start()
 

@@ -194,8 +194,10 @@ def test_an_unreadable_image_does_not_stop_the_others(
     path.write_bytes(path.read_bytes()[:2000])
     command = ["evaluate", "shifted", "--data", "jsrt", "--root", str(jsrt), "--out", str(tmp_path / "out")]
     assert main([*command, "--json"]) == 3
-    summary = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
     assert list(summary["unread"]) == ["JPCLN002"]
+    assert f"failed: JPCLN002: {summary['unread']['JPCLN002']}" in err
     assert summary["images"] == summary["metrics"]["mse_px2"]["n"] == 2
     rows = list(csv.DictReader((tmp_path / "out/shifted_jsrt_val.csv").read_text().splitlines()))
     assert [row["id"] for row in rows if row["error"]] == ["JPCLN002"]

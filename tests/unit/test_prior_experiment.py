@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.stats import ttest_rel, wilcoxon
 
 from anatozoo.data.case import Case
 from anatozoo.errors import DataError
-from tests.support.heart_data import heart
+from tests.support.heart_data import heart, write_hearts
 
 EXPERIMENT = "prior_evidence"
 
@@ -73,3 +74,24 @@ def test_p_is_over_runs_and_over_cases(evidence, tmp_path, capsys):
     options.setting = "acdc"
     with pytest.raises(DataError, match="holds runs of hippocampus"):
         prior_report.report(options, evidence.SETTINGS["acdc"])
+
+
+@pytest.mark.usefixtures("own_seed")
+def test_runs_from_data_to_report(evidence, tmp_path, monkeypatch):
+    root = write_hearts(tmp_path / "data", {"train": [1, 2, 3], "val": [4]})
+    setting = evidence.SETTINGS["acdc"]
+    priors = {"denoiser": {**setting.priors["denoiser"], "widths": [4, 4, 4]}}
+    small = replace(setting, model={"architecture": "seg", "widths": [2, 2, 2, 2]}, priors=priors)
+    monkeypatch.setitem(evidence.SETTINGS, "acdc", small)
+    words = ["x", "--setting", "acdc", "--work", str(tmp_path / "work"), "--steps", "2", "--prior-steps", "1"]
+    words += ["--subjects", "1"]
+    monkeypatch.setattr("sys.argv", [*words, "--root", str(root), "--only", "none:1", "unlabelled:1"])
+    evidence.main()
+    found = json.loads((tmp_path / "work" / "unlabelled_1.json").read_text())
+    assert len(found["rows"]) == 2
+    assert found["prior_cpu_s"] > 0
+    assert found["truth"]["extra_parts"] == 0
+    monkeypatch.setattr("sys.argv", [*words, "--report", "--out", str(tmp_path / "out")])
+    evidence.main()
+    [text] = (tmp_path / "out").glob("*.md")
+    assert "the same, and on unlabelled images" in text.read_text()

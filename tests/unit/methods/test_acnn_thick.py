@@ -1,6 +1,7 @@
 """ACNN from thick slices to fine labels: data, geometry, and what is refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from anatozoo.methods.acnn.data import AcnnDataModule
 from anatozoo.methods.acnn.module import AcnnModule
 from anatozoo.nn.thick_slices import degrade_slices
 from anatozoo.tasks.thick import thickened
+from anatozoo.tasks.trials import Conditions, measured
 from tests.support.volume_data import write_volumes
 
 FRAME = FrameSpec([20, 16, 24], "spacing", [1.0, 1.0, 1.0])
@@ -124,3 +126,15 @@ def test_images_without_annotation_become_thick_slices_too(tmp_path: Path) -> No
     torch.testing.assert_close(found["image"], degrade_slices(batch["image"], 5, "gaussian"))
     changed = AcnnDataModule(str(tmp_path), "folder", organs=ORGANS, frame=FRAME, upsample=5)
     assert changed.prepare_unlabelled(batch)["image"].shape == (2, 1, 4, 16, 24)
+
+
+def test_labels_of_thick_slices_are_no_truth_of_fine_ones() -> None:
+    fine = np.zeros((20, 16, 24), np.float32)
+    fine[5:15, 4:12, 6:18] = 1
+    thick = thickened(GridImage(fine, Grid((24, 16, 20), (1.0, 1.0, 1.0))), 5, "box").thick
+    labels = (thick.pixels > 0.5).astype(np.uint8)
+    held = {"read_image": lambda dims: thick, "read_labels": lambda organs, grid: (labels, thick.grid)}
+    case = SimpleNamespace(id="x", subject="x", split="val", domain="d", facts={}, **held)
+    model = module()
+    [row] = measured(model, model.trials([case], Conditions()))  # type: ignore[list-item]
+    assert "finer slices than the (4, 16, 24) of the annotation" in row["error"]

@@ -1,7 +1,10 @@
 """SUD as an objective: what its labels are, what it equals in its limits, and what it refuses."""
 
 import math
+import os
+import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from anatozoo.training.objective import Objective
 from anatozoo.training.step import Step
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.chest_data import write_chest_data
+from tests.support.ranks import in_two_processes
 from tests.support.trainers import QUIET
 
 pytestmark = [
@@ -311,6 +315,32 @@ class _Stop(L.Callback):
 
 
 # ----------------------------------------------------------------------------------------- what it refuses
+
+
+def remembered_by_one_of_two(root: Path, port: int, rank: int) -> dict[str, Tensor]:
+    """What a process remembers of a fit with another, which Lightning finds started."""
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    objective = Denoising(None, ramp=0)
+    both = {**QUIET, "devices": 2, "strategy": "ddp"}
+    trainer = L.Trainer(max_epochs=2, callbacks=[objective], limit_val_batches=0, **both)
+    L.seed_everything(3, verbose=False)
+    trainer.fit(network(), data(root, bare=4, unlabelled=1, batch_size=1))
+    assert objective._memory is not None
+    assert objective._memory.organs is not None
+    return {"organs": objective._memory.organs, "visits": objective._memory.visits}
+
+
+def test_two_processes_remember_the_visits_of_both(tmp_path: Path) -> None:
+    root = write_chest_data(tmp_path / "chests", {"train": 6, "val": 1}, side=64)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    one, two = in_two_processes(partial(remembered_by_one_of_two, root, port), tmp_path)
+    # An epoch gives each process a half of the four images.
+    assert one["visits"].tolist() == two["visits"].tolist() == [2, 2, 2, 2]
+    assert torch.equal(one["organs"], two["organs"])
+    assert len({float(each.float().sum()) for each in one["organs"]}) == 4
 
 
 def test_what_cannot_be_is_said_before_the_fit(chests: Path, tmp_path: Path) -> None:
