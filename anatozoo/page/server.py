@@ -18,6 +18,7 @@ import uvicorn
 
 from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
+from anatozoo.service.server import Announcing
 from anatozoo.service.settings import Settings, listen
 
 if TYPE_CHECKING:
@@ -95,7 +96,6 @@ def _serve(
         Layout(page, settings).blocks,
         "/",
         footer_links=[],
-        run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
@@ -113,7 +113,7 @@ def _serve(
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    server = Server(config)
+    server = Announcing(config, "the page is")
     try:
         server.run(sockets=[socket])
     except KeyboardInterrupt:
@@ -124,17 +124,6 @@ def _serve(
     finally:
         print("anatozoo: the page has ended", flush=True)
     return 0
-
-
-class Server(uvicorn.Server):
-    """A server that says where it is as soon as it answers, and signals end it as they should."""
-
-    async def startup(self, sockets: Any = None) -> None:
-        """Begin to answer."""
-        await super().startup(sockets)
-        host, port = sockets[0].getsockname()[:2]
-        where = f"[{host}]" if ":" in host else host
-        print(f"anatozoo: the page is at http://{where}:{port} (Ctrl+C ends it)", flush=True)
 
 
 @contextmanager
@@ -156,6 +145,7 @@ def _inside(folder: Path) -> Iterator[None]:
     values = {
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP", "GRADIO_TEMP_DIR"), str(folder)),
         "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_RUN_HISTORY": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     before = {name: os.environ.get(name) for name in values}, tempfile.tempdir
