@@ -12,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 _pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
+from docs.card_pages import linked, write_cards  # noqa: E402 - found by the path above
+from docs.example_pages import gallery_conf, stage  # noqa: E402
+
 project = _pyproject["name"]
 author = "The anatozoo authors"
 copyright = f"2026, {author}"
@@ -25,6 +28,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "evidence"]
 templates_path = ["_templates"]
@@ -35,6 +39,10 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"anatozoo {release}"
+html_static_path = ["_static"]
+html_css_files = ["anatozoo.css"]
+
+sphinx_gallery_conf = gallery_conf(stage(HERE / "_build" / "examples"))
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
@@ -75,5 +83,17 @@ def _skip_inherited_from_lightning(app, what, name, obj, skip, options):
     return True if re.match(r"(lightning|torch|torchmetrics)(\.|$)", module) else None
 
 
+def _write_cards(app):
+    """Make the pages of the cards."""
+    write_cards(HERE / "cards")
+
+
+def _lead_to_pages(app, name, source):
+    """Links to cards and examples in the repository become links to their pages."""
+    source[0] = linked(source[0])
+
+
 def setup(app):
+    app.connect("builder-inited", _write_cards)
+    app.connect("source-read", _lead_to_pages)
     app.connect("autodoc-skip-member", _skip_inherited_from_lightning)

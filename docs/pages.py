@@ -1,7 +1,8 @@
 """The pages that are generated from the manifest: ``python -m docs.pages`` in a source checkout writes them.
 
-They are the table of the README, `docs/checkpoints.md`, and `docs/results.md` with the evidence. ``--check``
-tells what differs and writes nothing. Hashes and cards are written by `anatozoo.zoo.maintain`.
+They are the short table of the README, `docs/checkpoints.md`, `docs/cite.md`, and `docs/results.md` with the
+evidence. ``--check`` tells what differs and writes nothing. Hashes and cards are written by
+`anatozoo.zoo.maintain`, cards as pages by `docs.card_pages` when the documentation is built.
 """
 
 import argparse
@@ -20,17 +21,34 @@ from anatozoo.zoo.tables import (
     license_words,
     markdown_table,
     megabytes,
-    metrics_table,
     organ_words,
     other_version,
     split_words,
     value_words,
 )
+from docs.card_pages import CARDS
+from docs.cite_page import CITATION, cite_page
 from docs.results_page import results_page
 
 README_BEGIN = "<!-- checkpoints:begin -->"
 README_END = "<!-- checkpoints:end -->"
 
+README_ROWS = {
+    "hybridgnet-chexmask": "contours of lungs and heart in frontal chest radiographs",
+    "hybridgnet-jsrt": "the same with clavicles, for images like JSRT",
+    "unet-jsrt": "labels of lungs, heart and clavicles, pixel by pixel",
+    "seg2graph-jsrt": "landmarks from masks of a chest",
+    "postdae-jsrt": "repair of masks of a chest",
+    "acregnet-jsrt": "registration of two radiographs",
+    "acnn-dynunet-acdc": "ventricles and myocardium in cardiac MR",
+    "acnn-hippocampus": "both parts of the hippocampus in MR",
+}
+"""What most people look for, each with what it is for; all others are in `docs/checkpoints.md`."""
+_README_LEGEND = """\
+\\* The weights that were best on these images were kept, or settings were compared there, so that the numbers
+are optimistic. *Withheld*: nobody who trained or chose anything has had these cases. Every model was trained
+with one seed. The other {others} are in [Checkpoints](docs/checkpoints.md), with all numbers in their cards.
+"""
 _LEGEND = """\
 *Chosen on this split*: the weights that were best on these images were kept, and settings were compared
 there, so that the numbers are optimistic. *Settings chosen on this split*: the weights are the last of the
@@ -43,7 +61,8 @@ _DOCS_HEAD = """\
 # Checkpoints
 
 Generated from `checkpoints_manifest.yaml` by `python -m docs.pages`: edit the manifest, not this page.
-`anatozoo card NAME` prints training data, terms, limitations and the commands behind the numbers.
+Names lead to their cards, which `anatozoo card NAME` prints too: all numbers with the commands behind them,
+training data, terms and limitations. [Which model?](which-model.md) helps to choose.
 
 A source checkout has more weights, those of the rows of experiments: evidence that anybody can run again,
 not models for use. They lie in `experiments/checkpoints`, are listed in
@@ -52,6 +71,15 @@ not models for use. They lie in `experiments/checkpoints`, are listed in
 `anatozoo list --experiments` and `anatozoo.list_models(experiments=True)` show them. For another machine,
 `anatozoo download NAME --to DIR` copies one, and `anatozoo.load("DIR/NAME")` reads it.
 
+"""
+
+_DOCS_TAIL = """
+```{toctree}
+:hidden:
+:glob:
+
+cards/*
+```
 """
 
 
@@ -66,19 +94,44 @@ def pages(project: Path = PROJECT) -> dict[Path, str]:
     text = insert_between_markers(readme.read_text(encoding="utf-8"), readme_table(specs))
     if text is None:
         raise ManifestError(f"{readme} needs the lines {README_BEGIN} and {README_END} around its table.")
-    return {
+    texts = {
         docs / "checkpoints.md": docs_page(specs),
         docs / "results.md": results_page(docs, specs),
         readme: text,
     }
+    if (project / CITATION).is_file():
+        texts[docs / "cite.md"] = cite_page(project / CITATION, specs)
+    return texts
 
 
 def readme_table(specs: Sequence[CheckpointSpec]) -> str:
-    """The table of the README: name, input, organs, size, main metrics, those of a withheld test, licence."""
+    """The table of the README: of `README_ROWS`, or of all where none of these is there, what people need.
+
+    That is name, what for, main number, that of a withheld test, licence.
+    """
+    if not specs:
+        return "No checkpoint is part of this release.\n"
+    chosen = [spec for spec in specs if spec.name in README_ROWS] or specs
+    rows = [
+        (
+            f"`{spec.name}`",
+            README_ROWS.get(spec.name, spec.summary),
+            short_metrics(spec, withheld=False),
+            short_metrics(spec, withheld=True),
+            spec.license.weights,
+        )
+        for spec in chosen
+    ]
+    header = ("checkpoint", "for", "validation*", "test, withheld", "licence")
+    return f"{markdown_table(header, rows)}\n{_README_LEGEND.format(others=len(specs) - len(chosen))}"
+
+
+def checkpoint_table(specs: Sequence[CheckpointSpec]) -> str:
+    """The wide table: name, input, organs, size, main metrics, those of a withheld test, licence."""
     if not specs:
         return "No checkpoint is part of this release.\n"
     header = (
-        "checkpoint",
+        "checkpoint, its card",
         "input",
         "organs",
         "size",
@@ -88,7 +141,7 @@ def readme_table(specs: Sequence[CheckpointSpec]) -> str:
     )
     rows = [
         (
-            f"`{spec.name}`",
+            f"[`{spec.name}`]({CARDS}/{spec.name}/README.md)",
             input_words(spec),
             organ_words(spec),
             f"{megabytes(spec)} MB",
@@ -102,11 +155,8 @@ def readme_table(specs: Sequence[CheckpointSpec]) -> str:
 
 
 def docs_page(specs: Sequence[CheckpointSpec]) -> str:
-    """The page `docs/checkpoints.md`: the README's table, then every number of every checkpoint."""
-    parts = [_DOCS_HEAD, readme_table(specs)]
-    for spec in specs:
-        parts += [f"\n## {spec.name}\n\n{spec.summary}\n\n", metrics_table(spec)]
-    return "".join(parts)
+    """The page `docs/checkpoints.md`: the wide table. The cards have every number of every checkpoint."""
+    return f"{_DOCS_HEAD}{checkpoint_table(specs)}{_DOCS_TAIL}"
 
 
 def insert_between_markers(text: str, table: str) -> str | None:
@@ -136,6 +186,15 @@ def withheld_metrics(spec: CheckpointSpec) -> str:
         f"{_values(measured, m)} ({m.dataset}{_count(m)}){other_version(spec, m)}"
         for m in reversed(firsts.values())
     )
+
+
+def short_metrics(spec: CheckpointSpec, *, withheld: bool) -> str:
+    """What the README shows: as `main_metrics` and `withheld_metrics`, without the words about data sets."""
+    measured = [m for m in spec.metrics if m.value is not None and m.withheld == withheld]
+    if not measured:
+        return "" if withheld else NOT_MEASURED
+    first = measured[0]
+    return f"{_values(measured, first)}{_count(first).replace(';', ',')}{other_version(spec, first)}"
 
 
 def _values(measured: Sequence[Metric], first: Metric) -> str:

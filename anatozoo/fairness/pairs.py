@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from anatozoo.metrics.statistics import holm
 
 SMALL = 10
-"""Groups of fewer patients are flagged: no interval and no test makes up for them."""
+"""Groups of fewer patients are flagged, as no interval and no test makes up for them."""
 Correction = Literal["holm", "fdr", "none"]
 
 

@@ -47,10 +47,4 @@ def write_case(root: Path, name: str, image: np.ndarray, landmarks: Mapping[str,
 
 def moved_chest(side: int, seed: int) -> ChestPhantom:
     """The phantom of `side` x `side` pixels, moved and scaled in a way that follows from the seed."""
-    draw = np.random.default_rng(seed)
-    scale, shift = draw.uniform(0.85, 1.0), draw.uniform(-0.04, 0.04, 2) * side
-    phantom = make_chest_phantom(side, side, seed=seed)
-    offset = (1 - scale) * (side - 1) / 2 + shift
-    move = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
-    image = cv2.warpAffine(phantom.image, move, (side, side))
-    return ChestPhantom(image, {o: points * scale + offset for o, points in phantom.landmarks.items()})
+    return make_chest_phantom(side, side, seed=seed, move=True)

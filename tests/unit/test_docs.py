@@ -19,6 +19,9 @@ import yaml
 from anatozoo.cli.main import COMMANDS, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, FORWARDED
 from anatozoo.cli.predict_report import EXIT_SOME_FAILED
 from anatozoo.zoo.catalogue import list_models, manifest
+from docs.card_pages import linked, write_cards
+from docs.example_pages import GROUPS, LARGEST, stage
+from docs.pages import README_ROWS
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -204,18 +207,57 @@ def test_every_extra_in_the_pages_is_declared() -> None:
     assert used <= declared
 
 
-def test_api_page_lists_every_top_module() -> None:
-    listed = set(re.findall(r"^   (anatozoo\.\w+)$", TEXTS["docs/api.md"], flags=re.MULTILINE))
-    package = PROJECT / "anatozoo"
-    modules = {f"anatozoo.{p.stem}" for p in package.glob("*.py") if not p.stem.startswith("_")}
-    folders = {f"anatozoo.{p.parent.name}" for p in package.glob("*/__init__.py")}
-    assert listed == modules | folders
-
-
-def test_readme_shows_every_checkpoint_and_nothing_else() -> None:
+def test_the_readme_shows_eight_checkpoints_and_their_page_all() -> None:
     table = TEXTS["README.md"].split("<!-- checkpoints:begin -->")[1].split("<!-- checkpoints:end -->")[0]
-    shown = set(re.findall(r"`([a-z0-9]+-[a-z0-9-]+)`", table))
-    assert shown >= {spec.name for spec in manifest().checkpoints}
+    assert re.findall(r"^\| `([^`]+)`", table, re.MULTILINE) == [
+        spec.name for spec in manifest().checkpoints if spec.name in README_ROWS
+    ]
+    assert len(README_ROWS) == 8
+    rows = re.findall(r"^\| \[`([^`]+)`\]", TEXTS["docs/checkpoints.md"], re.MULTILINE)
+    assert rows == [spec.name for spec in manifest().checkpoints]
+
+
+def test_every_example_is_in_the_gallery_and_has_a_small_picture() -> None:
+    names = [name for group in GROUPS.values() for name in group.names]
+    assert sorted(names) == sorted(path.stem for path in (PROJECT / "examples").glob("plot_*.py"))
+    assert len(names) >= 12
+    for name in names:
+        picture = PROJECT / "docs/images/examples" / f"{name.removeprefix('plot_')}.png"
+        assert picture.stat().st_size < LARGEST
+
+
+def test_examples_are_staged_by_group(tmp_path: Path) -> None:
+    staged = stage(tmp_path / "staged")
+    for group, each in GROUPS.items():
+        assert sorted(path.stem for path in (staged / group).glob("*.py")) == sorted(each.names)
+        assert (staged / group / "GALLERY_HEADER.rst").read_text("utf-8").startswith(each.title)
+
+
+def test_every_card_becomes_a_page_and_links_lead_to_it(tmp_path: Path) -> None:
+    written = write_cards(tmp_path / "cards", pictures=False)
+    names = [spec.name for spec in manifest().checkpoints]
+    assert [path.stem for path in written] == names
+    page = linked(TEXTS["docs/checkpoints.md"])
+    assert re.findall(r"^\| \[`[^`]+`\]\(cards/([^)]+)\.md\)", page, re.MULTILINE) == names
+    for path in written:
+        text = path.read_text("utf-8")
+        assert text.startswith(f"\n# {path.stem}\n")
+        assert "## Limitations" in text
+
+
+def test_every_module_of_the_package_has_a_page() -> None:
+    listing = re.search(r"autosummary::\n((?: +:.*\n)+)\n +anatozoo\n", TEXTS["docs/api.md"])
+    assert listing
+    assert ":recursive:" in listing[1]
+    template = (PROJECT / "docs/_templates/autosummary/module.rst").read_text("utf-8")
+    # `modules` would leave out what packages with an `__all__` do not name there.
+    assert "in all_modules" in template
+
+
+def test_every_page_of_the_docs_is_in_the_table_of_contents() -> None:
+    entries = re.findall(r"^([a-z0-9-]+)$", TEXTS["docs/index.md"], re.MULTILINE)
+    pages = {path.stem for path in (PROJECT / "docs").glob("*.md")} - {"index"}
+    assert sorted(entries) == sorted(pages)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ from anatozoo.zoo.card import card
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.spec import WITHHELD, CheckpointSpec
 from anatozoo.zoo.tables import limitations, markdown_table, organ_words
-from docs.pages import docs_page, insert_between_markers, main_metrics, readme_table, withheld_metrics
+from docs import pages
+from docs.card_pages import page
+from docs.pages import (
+    checkpoint_table,
+    docs_page,
+    insert_between_markers,
+    main_metrics,
+    readme_table,
+    withheld_metrics,
+)
 from docs.results_page import training_words
 from tests.support.zoo_fixtures import entry, number, write_manifest
 
@@ -74,10 +84,11 @@ def test_a_published_card_names_its_commit(tmp_path: Path) -> None:
     assert f"Published as `toys/tiny` at commit `{'a' * 40}`" in card(spec_of(tmp_path, values))
 
 
-def test_the_readme_row_holds_name_input_organs_size_metrics_and_licence(tmp_path: Path) -> None:
-    table = readme_table([spec_of(tmp_path, entry())])
+def test_the_row_of_a_checkpoint_holds_name_input_organs_size_metrics_and_licence(tmp_path: Path) -> None:
+    table = checkpoint_table([spec_of(tmp_path, entry())])
     assert table.splitlines()[2] == (
-        "| `tiny-toy` | chest x-ray (PA), 30×20 | heart | 0.0 MB | dice heart 0.912 (Toy set; val; n = 3) "
+        "| [`tiny-toy`](../anatozoo/checkpoints/tiny-toy/README.md) "
+        "| chest x-ray (PA), 30×20 | heart | 0.0 MB | dice heart 0.912 (Toy set; val; n = 3) "
         "|  | CC-BY-NC-4.0, non-commercial |"
     )
 
@@ -105,7 +116,7 @@ def test_numbers_on_the_split_that_chose_are_marked_everywhere(
         "Toy set",
     ]
     assert main_metrics(spec) == f"dice heart 0.912 (Toy set; {mark}; n = 3)"
-    assert f"| {mark} |" in docs_page([spec])
+    assert f"{mark}; n = 3)" in docs_page([spec])
 
 
 def test_without_a_known_choice_nothing_is_claimed(tmp_path: Path) -> None:
@@ -180,7 +191,21 @@ def test_a_readme_without_markers_is_not_touched(text: str) -> None:
     assert insert_between_markers(text, "new\n") is None
 
 
-def test_the_docs_page_shows_every_number(tmp_path: Path) -> None:
-    page = docs_page([spec_of(tmp_path, entry())])
-    assert "## tiny-toy" in page
-    assert page.count("`anatozoo evaluate tiny-toy --data toy`") == 2
+def test_the_readme_keeps_what_people_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    withheld = number(0.8, split=WITHHELD, n=9, version="0.9.0")
+    spec = spec_of(tmp_path, entry(measured=[*entry()["measured"], withheld]))
+    assert f"| `tiny-toy` | {spec.summary} |" in readme_table([spec])
+    monkeypatch.setattr(pages, "README_ROWS", {"tiny-toy": "toys"})
+    rows = [line for line in readme_table([spec]).splitlines() if line.startswith("| `")]
+    assert rows == [
+        "| `tiny-toy` | toys | dice heart 0.912, n = 3 | dice heart 0.800, n = 9 (version 0.9.0) "
+        "| CC-BY-NC-4.0 |"
+    ]
+
+
+def test_a_cards_page_shows_every_number_and_says_a_source_once(tmp_path: Path) -> None:
+    text = page(spec_of(tmp_path, entry()), tmp_path, pictures=False)
+    assert text.startswith("\n# tiny-toy\n")
+    assert "pipeline_tag" not in text
+    assert text.count("`anatozoo evaluate tiny-toy --data toy`") == 1
+    assert re.search(r"\| 0\.912 \| `anatozoo evaluate.*\n.*\| not measured \| \" \|", text)

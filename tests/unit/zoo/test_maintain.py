@@ -92,8 +92,8 @@ def test_pages_are_written_and_check_is_then_content(
     assert not (project / "docs" / "checkpoints.md").exists()
     assert pages.main([], project) == 0
     assert pages.main(["--check"], project) == 0
-    assert "`tiny-toy`" in (project / "README.md").read_text("utf-8")
-    assert "Grüße, 日本." in (project / "docs" / "checkpoints.md").read_text("utf-8")
+    assert "| `tiny-toy` | Grüße, 日本. |" in (project / "README.md").read_text("utf-8")
+    assert "tiny-toy/README.md)" in (project / "docs" / "checkpoints.md").read_text("utf-8")
 
 
 def test_an_edit_of_the_manifest_makes_the_card_stale(

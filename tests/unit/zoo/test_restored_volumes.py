@@ -19,7 +19,7 @@ from anatozoo.zoo.maintain import cards
 from anatozoo.zoo.manifest import read_manifest
 from anatozoo.zoo.published_entry import Release, new_entry
 from anatozoo.zoo.verification import verify
-from docs.pages import docs_page, readme_table
+from docs.pages import docs_page
 from tests.support.zoo_fixtures import entry, write_manifest
 
 NAME = "acnn-sr-toy"
@@ -95,8 +95,7 @@ def test_cards_and_pages_say_what_comes_out(tmp_path: Path) -> None:
         assert words in text
     assert "organs" not in text
     assert list(cards(manifest, tmp_path, private=True).values()) == [card(spec, private=True)]
-    assert f"| `{NAME}` | hippocampus mri, 16×16×16 | volume |" in readme_table([spec])
-    assert f"## {NAME}" in docs_page([spec])
+    assert f"{NAME}/README.md) | hippocampus mri, 16×16×16 | volume |" in docs_page([spec])
 
 
 def test_only_a_volume_may_name_no_classes(tmp_path: Path, tiny_method: None) -> None:
