@@ -6,10 +6,9 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from anatozoo.cli.evaluate_options import at_least_one, names_list
-from anatozoo.cli.run_options import add_device
+from anatozoo.cli.evaluate_options import at_least_one
+from anatozoo.cli.run_options import add_address, add_device
 from anatozoo.errors import ConfigError
 
 _DESCRIPTION = """\
@@ -30,22 +29,7 @@ addresses: /predict/MODEL, /models, /health, /docs, /openapi.json"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``anatozoo serve``."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument(
-        "--models",
-        metavar="A,B,...",
-        type=names_list,
-        required=True,
-        help="checkpoints: names that `anatozoo list` shows, or folders",
-    )
-    parser.add_argument(
-        "--host",
-        metavar="ADDRESS",
-        default="127.0.0.1",
-        help="address to listen on (default: %(default)s, which this machine alone reaches; 0.0.0.0 is all)",
-    )
-    parser.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)"
-    )
+    add_address(parser, port=8000)
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -96,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f'the service needs {", ".join(missing)}: python3 -m pip install "anatozoo[serve]".'
         )
+    from anatozoo.service.about import about_checkpoint
     from anatozoo.service.settings import Settings, read_token
 
     settings = Settings(
@@ -109,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         device=args.device,
     )
-    about = [_about(name) for name in settings.models]
+    about = [about_checkpoint(name) for name in settings.models]
     if settings.is_open:
         print(
             f"anatozoo: warning: whoever reaches {settings.host} can use this service; give --token-file, or "
@@ -119,34 +104,3 @@ def run(args: argparse.Namespace) -> int:
     from anatozoo.service.server import serve
 
     return serve(settings, about)
-
-
-def _about(name: str) -> dict[str, Any]:
-    """What the manifest says of a checkpoint's use; finds it, but loads no weights.
-
-    Raises:
-        AnatozooError: there is none of this name, or its files are not those of the manifest.
-        ConfigError: it takes no single files.
-    """
-    from anatozoo.service.models import check_kind
-    from anatozoo.zoo.described import kind_of_name
-    from anatozoo.zoo.hub import locate
-    from anatozoo.zoo.runs import is_run
-    from anatozoo.zoo.tables import license_words
-
-    if is_run(name):
-        return {}
-    kind = kind_of_name(name)
-    if kind is not None:
-        check_kind(kind, name)
-    spec = locate(name).spec
-    if spec is None:
-        return {}
-    return {
-        "summary": spec.summary,
-        "license": license_words(spec),
-        "commercial_use": spec.license.commercial_use,
-        "intended_use": spec.intended_use,
-        "out_of_scope": list(spec.out_of_scope),
-        "limitations": list(spec.limitations),
-    }

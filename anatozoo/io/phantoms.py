@@ -52,9 +52,10 @@ class ChestPhantom(NamedTuple):
 
     def label_map(self, organs: Sequence[str]) -> Picture:
         """(H, W) uint8 with 1 for the first of the organs, and so on; later ones cover earlier ones."""
-        labels = np.zeros(self.image.shape, np.uint8)
+        height, width = self.image.shape
+        labels = np.zeros((height, width), np.uint8)
         for value, organ in enumerate(organs, start=1):
-            labels[draw_organ_mask(self.landmarks[organ], labels.shape[::-1])] = value
+            labels[draw_organ_mask(self.landmarks[organ], (width, height))] = value
         return labels
 
 
@@ -80,9 +81,9 @@ def chest_phantom(
     _draw_ribs(image)
     for organ in ("clavicle_right", "clavicle_left"):
         _fill(image, landmarks[organ], _BONE)
-    image = cv2.GaussianBlur(image, (0, 0), sigmaX=max(0.5, 0.003 * max(width, height)))
-    image += np.random.default_rng(seed).normal(0.0, noise, image.shape).astype(np.float32)
-    found = ChestPhantom(np.clip(np.rint(image), 0, 255).astype(np.uint8), landmarks)
+    smooth = cv2.GaussianBlur(image, (0, 0), sigmaX=max(0.5, 0.003 * max(width, height)))
+    noisy = smooth + np.random.default_rng(seed).normal(0.0, noise, image.shape).astype(np.float32)
+    found = ChestPhantom(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), landmarks)
     return _moved(found, seed) if move else found
 
 

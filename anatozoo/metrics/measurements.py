@@ -38,11 +38,16 @@ class Measurement:
         return "0" if text == "-0" else text
 
     @property
+    def short(self) -> str:
+        """The value for people: of small ones three decimals, of large ones none."""
+        digits = 0 if abs(self.value) >= 1000 else 1 if abs(self.value) >= 10 else 3
+        return f"{self.value:.{digits}f}"
+
+    @property
     def words(self) -> str:
         """The measurement in a few words, such as ``heart area 9800 mm2``; of large values no decimals."""
-        digits = 0 if abs(self.value) >= 1000 else 1 if abs(self.value) >= 10 else 3
         name = f"{self.organ} {self.name}".strip().replace("_", " ")
-        return f"{name} {self.value:.{digits}f}" + (f" {self.unit}" if self.unit != "1" else "")
+        return f"{name} {self.short}" + (f" {self.unit}" if self.unit != "1" else "")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the organ is null where there is none."""

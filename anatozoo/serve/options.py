@@ -78,3 +78,20 @@ class ReadOptions:
 
 
 DEFAULT_OPTIONS = ReadOptions()
+
+
+def spacing_of(text: str) -> tuple[float, ...]:
+    """The spacing that a text says: one number, or two or three with commas between them.
+
+    Raises:
+        OptionError: it says something else.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not 1 <= len(values) <= 3 or not all(0 < value < 1e6 for value in values):
+        raise OptionError(
+            "spacing_mm", "must be one positive number, or two or three with commas between them."
+        )
+    return values

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from anatozoo.serve.options import OptionError, spacing_of
 from anatozoo.service.bodies import read_upload
 from anatozoo.service.desk import Desk, Refusal
 from anatozoo.service.models import JSON, MASK, OVERLAY, Answer
@@ -204,17 +205,10 @@ def _format(given: str | None, request: Request, model: dict[str, Any]) -> str:
 
 
 def _spacing(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
     try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not 1 <= len(values) <= 3 or not all(0 < value < 1e6 for value in values):
-        raise Refusal(
-            422, "spacing_mm must be one positive number, or two or three with commas between them."
-        )
-    return values
+        return None if text is None else spacing_of(text)
+    except OptionError as error:
+        raise Refusal(422, str(error)) from error
 
 
 def _response(answer: Answer) -> Response:

@@ -113,18 +113,13 @@ class Model:
             options: of `ReadOptions`.
         """
         with _scratch() as folder:
-            source = _lay_out(folder, content, ends)
+            source = lay_out(folder, content, ends)
             try:
                 result = self.model.predict(source, **self._given(options))
                 name, body = _render(result, form, folder)
                 return Answer(200, name, body)
-            except AnatozooError as error:
-                # A full disk is not the client's fault.
-                return _refused(500 if isinstance(error, OutputError) else 422, _anonymous(error, source))
-            except MemoryError:
-                return _refused(500, "there is not enough memory for this file; shrink it first.")
             except Exception as error:  # one bad file never stops the service, whatever is wrong with it
-                return _refused(500, f"{self.name} failed on this file ({_place(error)}); please report it.")
+                return _refused(*excuse(error, self.name, source))
 
     def _given(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that are not the default, as arguments of ``predict``."""
@@ -160,11 +155,21 @@ def _scratch() -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _lay_out(folder: Path, content: Any, ends: Sequence[int]) -> Path:
-    """Write the files; of several, the folder of a series."""
+def lay_out(folder: Path, content: Any, ends: Sequence[int], name: str = UPLOAD) -> Path:
+    """Write the files of a request.
+
+    Args:
+        folder: where.
+        content: their bytes, one after another.
+        ends: where each of them ends.
+        name: what the file is to be called, without the suffix of gzipped NIfTI.
+
+    Returns:
+        The file; of several, the folder of a series.
+    """
     view, start = memoryview(content), 0
     # Of all formats that are read, gzipped NIfTI alone is told by its name.
-    source = folder / (f"{UPLOAD}.nii.gz" if view[:2] == GZIP_MAGIC and len(ends) == 1 else UPLOAD)
+    source = folder / (f"{name}.nii.gz" if view[:2] == GZIP_MAGIC and len(ends) == 1 else name)
     if len(ends) > 1:
         source.mkdir()
     for number, end in enumerate(ends, start=1):
@@ -195,6 +200,25 @@ def _render(result: Any, form: str, folder: Path) -> tuple[str, bytes]:
 
 def _refused(status: int, sentence: str) -> Answer:
     return Answer(status, "error.json", json.dumps({"error": sentence}).encode("ascii"))
+
+
+def excuse(error: Exception, name: str, source: Path) -> tuple[int, str]:
+    """What to say of a file that could not be answered.
+
+    Args:
+        error: what happened.
+        name: of the model.
+        source: the file or folder that `lay_out` made, of which nothing is said.
+
+    Returns:
+        The status of HTTP, and one sentence.
+    """
+    if isinstance(error, AnatozooError):
+        # A full disk is not the client's fault.
+        return 500 if isinstance(error, OutputError) else 422, _anonymous(error, source)
+    if isinstance(error, MemoryError):
+        return 500, "there is not enough memory for this file; shrink it first."
+    return 500, f"{name} failed on this file ({_place(error)}); please report it."
 
 
 def _anonymous(error: AnatozooError, source: Path) -> str:

@@ -60,7 +60,27 @@ class Protocol(H11Protocol):
             self._head = None
 
 
-class Server(uvicorn.Server):
+class Announcing(uvicorn.Server):
+    """A server that says where it is as soon as it answers, when signals end it as they should.
+
+    Args:
+        config: of uvicorn.
+        words: what to say, before the address.
+    """
+
+    def __init__(self, config: uvicorn.Config, words: str) -> None:
+        super().__init__(config)
+        self.words = words
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        host, port = sockets[0].getsockname()[:2]
+        where = f"[{host}]" if ":" in host else host
+        print(f"anatozoo: {self.words} at http://{where}:{port} (Ctrl+C ends it)", flush=True)
+
+
+class Server(Announcing):
     """A server that, told to end, first finishes what is in hand, and refuses what comes meanwhile.
 
     Args:
@@ -73,7 +93,8 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, config: uvicorn.Config, desk: Desk, patience: float) -> None:
-        super().__init__(config)
+        names = ", ".join(model["name"] for model in desk.computer.models)
+        super().__init__(config, f"serving {names}")
         self.desk, self.patience = desk, patience
         self.signal: int | None = None
         self._deadline = 0.0
@@ -136,10 +157,6 @@ def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
                 timeout_graceful_shutdown=5,
             )
             server = Server(config, desk, 2 * settings.timeout_s)
-            host, port = socket.getsockname()[:2]
-            where = f"[{host}]" if ":" in host else host
-            names = ", ".join(model["name"] for model in desk.computer.models)
-            print(f"anatozoo: serving {names} at http://{where}:{port} (Ctrl+C ends it)", flush=True)
             server.run(sockets=[socket])
             print("anatozoo: the service has ended", flush=True)
         finally:

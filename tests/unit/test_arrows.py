@@ -20,6 +20,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "anatozoo"
 FLOORS = (
     ("cli",),
+    ("page",),
     ("service",),
     ("serve",),
     ("quality", "fairness"),
@@ -34,7 +35,9 @@ FLOORS = (
     ("organs", "text", "version"),
 )
 """From top to bottom. Parts of one floor do not import one another."""
-ASK_THE_ZOO = ("cli", "service", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks")
+ASK_THE_ZOO = (
+    *("cli", "page", "service", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks"),
+)
 ZOO_NEEDS = ("io", "errors", "text", "version")
 UNDER_THE_ROOF = ("cli", "__main__")
 

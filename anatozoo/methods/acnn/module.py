@@ -55,7 +55,7 @@ class AcnnModule(ZooModule, AcnnModel):
         That is so of DynUNet on CPUs, by a fifth, where widths do not fill the blocks of 16 channels in which
         oneDNN orders them else.
         """
-        return self.architecture == "dynunet" and any(width % 16 for width in self.widths)
+        return self.architecture == "dynunet" and any(width % 16 for width in self.widths or ())
 
     @property
     def encoder_part(self) -> nn.Module:

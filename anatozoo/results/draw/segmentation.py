@@ -34,13 +34,17 @@ _SUBPIXEL_BITS = 4
 _SWATCH, _GAP = 26, 24
 
 
-def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
+def draw_overlay(
+    result: SegmentationResult, *, contours: bool = True, ratio: bool = True
+) -> npt.NDArray[np.uint8]:
     """Draw the image with translucent organs, their contours, and a legend below.
 
     Of chests also the widths of heart and thorax, with the cardiothoracic ratio.
 
     Args:
         result: a result; without its pixels, the organs are drawn on black.
+        contours: whether organs are drawn, with what is known of their uncertainty.
+        ratio: whether the cardiothoracic ratio is drawn.
 
     Returns:
         ``(H, W, 3)`` uint8, red green blue, the image's long side between 1000 and 1400 pixels. The legend
@@ -49,16 +53,17 @@ def draw_overlay(result: SegmentationResult) -> npt.NDArray[np.uint8]:
     scale = _drawing_scale(result.size)
     canvas = _grey_canvas(result, scale)
     colors = organ_colors(result.organs)
-    # Points are pixel centres: the half pixel keeps them in place when the grid changes.
-    contours = {
-        organ: [(points + 0.5) * scale - 0.5 for points in lines]
-        for organ, lines in result.outlines().items()
-    }
-    canvas = _fill_organs(canvas, contours, colors)
-    canvas = _fill_bands(canvas, result, scale, colors)
-    canvas = _fill_heat(canvas, result)
-    _draw_contours(canvas, contours, colors)
-    if (lines := result.cardiothoracic_lines) is not None:
+    if contours:
+        # Points are pixel centres: the half pixel keeps them in place when the grid changes.
+        closed = {
+            organ: [(points + 0.5) * scale - 0.5 for points in lines]
+            for organ, lines in result.outlines().items()
+        }
+        canvas = _fill_organs(canvas, closed, colors)
+        canvas = _fill_bands(canvas, result, scale, colors)
+        canvas = _fill_heat(canvas, result)
+        _draw_contours(canvas, closed, colors)
+    if ratio and (lines := result.cardiothoracic_lines) is not None:
         canvas = draw_lines(canvas, lines, scale)
     return _add_legend(canvas, result, colors)
 
