@@ -51,6 +51,7 @@ class Page:
         about: what the manifest says of each, by name.
         most_bytes: memory for what visitors have sent, and what was said of it.
         judge: what estimates quality; None where no atlas was given.
+        most_waiting: how many uploads may wait.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Page:
         about: Mapping[str, Mapping[str, Any]],
         most_bytes: int,
         judge: Judge | None = None,
+        most_waiting: int = 16,
     ) -> None:
         self.models, self.judge = models, judge
-        self.visits = Visits(most_bytes)
+        self.visits = Visits(most_bytes, most_waiting)
         self.words = {
             name: words.model_words(about.get(name, {}), model.describe()) for name, model in models.items()
         }

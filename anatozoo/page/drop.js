@@ -24,7 +24,7 @@ async function send(files) {
     const answer = await fetch(address, { method: "POST", body: form, headers: { "X-Anatozoo": "page" } });
     const found = await answer.json();
     if (!answer.ok) return say(found.error, true);
-    say(what);
+    say(""); // what is shown, the answer says
     trigger("upload", { key: found.key });
   } catch (error) {
     say(`${what} could not be sent. Drop files, not folders, and see whether anatozoo still runs.`, true);

@@ -20,6 +20,8 @@ from anatozoo.version import __version__
 NOBODY = "no other model"
 POLARITY = {"as the file says": None, "air is dark": False, "air is bright": True}
 _SAMPLES = {RADIOGRAPH: "Radiograph", MASK: "Mask", HEART: "Heart"}
+_CONTROLS = 6
+"""Controls that change with the model."""
 _HERE = Path(__file__).parent
 _DROP = """
 <label class="az-drop" tabindex="0" data-most="{most}">
@@ -76,6 +78,7 @@ class Layout:
         first = names[0]
         script = (_HERE / "drop.js").read_text(encoding="utf-8")
         self.drop = _html(_DROP.format(most=self.settings.max_bytes), js_on_load=script, elem_id="az-drop")
+        self.sent = _html("", elem_id="az-sent", elem_classes="az-quiet")
         with gr.Row(elem_classes="az-samples"):
             _html("Samples:", elem_classes="az-label")
             self.samples = {
@@ -135,15 +138,18 @@ class Layout:
     def _connect(self) -> None:
         choices = [self.band, self.judged, self.spacing, self.polarity, self.anything, self.classes]
         asked = [self.model, self.rival, self.contours, self.ratio, *choices]
-        shown = [self.slice, self.pictures, self.report]
+        shown = [self.slice, self.pictures, self.report, self.sent]
         chosen = [self.model, self.rival, self.contours, self.ratio, self.band, self.judged]
         slow: dict[str, Any] = {
             "concurrency_limit": 1,
             "concurrency_id": "compute",
             "show_progress_on": self.pictures,
             "api_visibility": "private",
+            # By default Gradio loses what is done while something is computed.
+            "trigger_mode": "always_last",
         }
-        self.drop.upload(self.receive, asked, [*shown, *chosen], **slow)
+        # Each of them, as one that is put off comes without its key.
+        self.drop.upload(self.receive, asked, [*shown, *chosen], **{**slow, "trigger_mode": "multiple"})
         for kind, button in self.samples.items():
             button.click(self.taker(kind), asked, [*shown, *chosen], **slow)
         self.model.input(self.choose, asked, [*shown, *chosen], **slow)
@@ -168,6 +174,9 @@ class Layout:
     def receive(self, event: gr.EventData, request: gr.Request, *asked: Any) -> list[Any]:
         """Answer what was dropped."""
         upload = self.page.visits.collect(str(event._data.get("key", "")))
+        if upload is None:
+            # Never what was there before: it may be of another patient.
+            return self._nothing(request, "this upload is not kept any more; drop it again.")
         return self._taken(upload, request, asked)
 
     def taker(self, kind: str) -> Any:
@@ -177,7 +186,7 @@ class Layout:
             try:
                 return self._taken(self.page.sample(kind), request, asked)
             except AnatozooError as error:
-                return [*_shown(View(words.error(str(error)))), *(gr.skip() for _ in range(6))]
+                return self._nothing(request, str(error))
 
         return take
 
@@ -187,7 +196,7 @@ class Layout:
 
     def again(self, request: gr.Request, *asked: Any) -> list[Any]:
         """Answer again in another way."""
-        return self._answered(None, asked[0], request, asked)[:3]
+        return self._answered(None, asked[0], request, asked)[:-_CONTROLS]
 
     def redraw(self, request: gr.Request, contours: bool, ratio: bool, z: int) -> Any:
         """Draw again."""
@@ -198,9 +207,13 @@ class Layout:
         """Forget what was sent and answered."""
         self.page.visits.forget(_session(request))
 
-    def _taken(self, upload: Upload | None, request: gr.Request, asked: tuple[Any, ...]) -> list[Any]:
-        name = asked[0] if upload is None else self.page.best_model(upload, asked[0])
-        return self._answered(upload, name, request, asked)
+    def _taken(self, upload: Upload, request: gr.Request, asked: tuple[Any, ...]) -> list[Any]:
+        return self._answered(upload, self.page.best_model(upload, asked[0]), request, asked)
+
+    def _nothing(self, request: gr.Request, sentence: str) -> list[Any]:
+        """Say why there is nothing to look at, and forget what was there, so that no control shows it."""
+        self.page.visits.forget(_session(request))
+        return [*self._shown(View(words.error(sentence)), request), *(gr.skip() for _ in range(_CONTROLS))]
 
     def _answered(
         self, upload: Upload | None, name: str, request: gr.Request, asked: tuple[Any, ...]
@@ -224,7 +237,7 @@ class Layout:
                 self.page.keep(_session(request), upload)
             view = View(words.error(str(error)))
         return [
-            *_shown(view),
+            *self._shown(view, request),
             gr.update(value=name, info=self.page.words[name]),
             gr.update(choices=[NOBODY, *rivals], value=rival, visible=bool(rivals)),
             gr.update(visible=self.page.has_contours(name)),
@@ -233,16 +246,16 @@ class Layout:
             gr.update(visible=self.page.can_judge(name)),
         ]
 
+    def _shown(self, view: View, request: gr.Request) -> list[Any]:
+        """The slider, the pictures, what stands below them, and what they are of."""
+        slider = gr.update(maximum=max(1, view.depth - 1), value=view.slice, visible=view.depth > 1)
+        upload = self.page.visits.get(_session(request)).upload
+        return [slider, view.pictures, view.report, "" if upload is None else words.safe(upload.about)]
+
 
 def _html(text: str, **options: Any) -> Any:
     """HTML in the page's own style."""
     return gr.HTML(text, apply_default_css=False, padding=False, **options)
-
-
-def _shown(view: View) -> list[Any]:
-    """The slider, the pictures and what stands below them."""
-    slider = gr.update(maximum=max(1, view.depth - 1), value=view.slice, visible=view.depth > 1)
-    return [slider, view.pictures, view.report]
 
 
 def _session(request: gr.Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mimetypes
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +13,7 @@ from anatozoo.page.answers import Upload, clean_name
 from anatozoo.page.words import ALL
 from anatozoo.service.bodies import read_upload
 from anatozoo.service.desk import Refusal
+from anatozoo.service.models import MEDIA_TYPES
 from anatozoo.service.settings import Settings
 
 SERIES = "series"
@@ -43,13 +44,18 @@ def make_app(page: Page, settings: Settings) -> FastAPI:
     async def upload(request: Request, name: str = "") -> JSONResponse:
         if request.headers.get(_MARK) is None:
             raise Refusal(403, "uploads are taken from the page itself alone.")
-        found = await read_upload(request, settings.max_bytes, settings.timeout_s)
+        stated = request.headers.get("content-length", "")
+        size = int(stated) if stated.isdecimal() and len(stated) < 18 else settings.max_bytes
+        with page.visits.arriving(min(size, settings.max_bytes)) as has_room:
+            if not has_room:
+                raise Refusal(429, "too many uploads arrive already; drop it again in a minute.")
+            found = await read_upload(request, settings.max_bytes, settings.timeout_s, "page")
         called = SERIES if len(found.ends) > 1 else clean_name(name)
         return JSONResponse({"key": page.visits.leave(Upload(called, found.content, tuple(found.ends)))})
 
     @app.get(f"/page/files/{{token}}/{ALL}")
     def archive(token: str) -> Response:
-        return _file(page.archive(token), "anatozoo.zip")
+        return _file(page.archive(token), "anatozoo.zip", "application/zip")
 
     @app.get("/page/files/{token}/{number}/{name}")
     def file(token: str, number: int, name: str) -> Response:
@@ -62,10 +68,10 @@ def make_app(page: Page, settings: Settings) -> FastAPI:
     return app
 
 
-def _file(content: bytes | None, name: str) -> Response:
+def _file(content: bytes | None, name: str, kind: str | None = None) -> Response:
     if content is None:
         raise Refusal(404, "this file is not kept any more; drop the image again.")
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    kind = kind or MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
     # Names are those of uploads, which have no quotes; see `clean_name`.
     named = name.encode("ascii", "replace").decode().replace("?", "_")
     return Response(

@@ -11,20 +11,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
-from anatozoo.service.server import Announcing
+from anatozoo.service.server import EXIT_INTERRUPTED, IDLE_SECONDS, MOST_CONNECTIONS, Announcing, Protocol, leave
 from anatozoo.service.settings import Settings, listen
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
 
-_EXIT_INTERRUPTED, _EXIT_TERMINATED = 130, 143
 _SWEEP = """
 import os, shutil, sys
 sys.stdin.read()
@@ -32,7 +30,7 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 os.unlink(sys.argv[2])
 """
 _KEPT = 8
-"""How many of the largest uploads fit into the memory that is for visitors."""
+"""How many of the largest uploads fit into the memory that is for visitors, with those that arrive."""
 
 
 def serve(
@@ -54,7 +52,7 @@ def serve(
         ConfigError: the port is in use.
         AnatozooError: a model or the atlas cannot be loaded.
     """
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         # Taken first: that it is in use is said before anything is loaded.
         with (
@@ -83,7 +81,7 @@ def _serve(
         torch.set_num_threads(settings.threads)
     models = load_models(settings.models, settings.device, load)
     named = {model: about[given] for model, given in zip(models, settings.models, strict=True)}
-    page = Page(models, named, _KEPT * settings.max_bytes, judge())
+    page = Page(models, named, _KEPT * settings.max_bytes, judge(), settings.queue)
 
     # Gradio takes a while to import, and reads the environment when it is.
     import gradio as gr
@@ -107,17 +105,20 @@ def _serve(
     config = uvicorn.Config(
         Guard(app),
         loop="asyncio",
+        http=Protocol,
         ws="none",
         log_config=None,
         access_log=False,  # it would show addresses, which may hold names
         server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=2,
     )
     server = Announcing(config, "the page is")
     try:
         server.run(sockets=[socket])
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     except SystemExit:
         if not server.started:
             raise
@@ -160,7 +161,3 @@ def _inside(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _leave(sig: int, frame: FrameType | None) -> None:
-    raise SystemExit(_EXIT_TERMINATED)

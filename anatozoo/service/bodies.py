@@ -36,13 +36,16 @@ class Upload:
     ends: list[int] = field(default_factory=list)
 
 
-async def read_upload(request: Request, max_bytes: int, timeout_s: float) -> Upload:
+async def read_upload(
+    request: Request, max_bytes: int, timeout_s: float, what: str = "service"
+) -> Upload:
     """Read the files of a request.
 
     Args:
         request: the request; its body is a form, ``multipart/related`` or the bytes of one file.
         max_bytes: the largest body.
         timeout_s: how long the body may take to arrive.
+        what: what takes it, in words.
 
     Raises:
         Refusal: it is too large or too slow, of another content type, damaged, or holds no file.
@@ -51,13 +54,13 @@ async def read_upload(request: Request, max_bytes: int, timeout_s: float) -> Upl
     take, finish = _reader(request.headers.get("content-type", ""), upload)
     stated, received = request.headers.get("content-length", ""), 0
     if stated.isdecimal() and (len(stated) > 18 or int(stated) > max_bytes):
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, what)
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
                 received += len(chunk)
                 if received > max_bytes:
-                    raise _too_large(max_bytes)
+                    raise _too_large(max_bytes, what)
                 take(chunk)
     except TimeoutError as error:
         raise Refusal(
@@ -69,12 +72,12 @@ async def read_upload(request: Request, max_bytes: int, timeout_s: float) -> Upl
     return upload
 
 
-def _too_large(max_bytes: int) -> Refusal:
+def _too_large(max_bytes: int, what: str) -> Refusal:
     """What to say of a body that is too large."""
     return Refusal(
         413,
-        f"the request is larger than {max_bytes / 1e6:g} MB, the limit here; shrink the image, or start the "
-        "service with a larger --max-mb.",
+        f"the request is larger than {max_bytes / 1e6:g} MB, the limit here; shrink the image, or "
+        f"start the {what} with a larger --max-mb.",
     )
 
 

@@ -227,7 +227,7 @@ def _anonymous(error: AnatozooError, source: Path) -> str:
     paths = {str(path): f"file {number}" for number, path in enumerate(sorted(source.glob("*")), start=1)}
     for path, name in {**paths, str(source): "the series" if paths else "the file"}.items():
         words = words.replace(repr(path), name).replace(path, name)
-    return words.replace(str(source.parent), "the service's folder")
+    return words.replace(str(source.parent), "a temporary folder")
 
 
 def _place(error: Exception) -> str:

@@ -23,9 +23,10 @@ from anatozoo.service.settings import Settings, listen
 
 HEAD_SECONDS = 10.0
 """How long a client may take to send the head of a request."""
-_MOST_CONNECTIONS = 256
-_IDLE_SECONDS = 15
-_EXIT_INTERRUPTED, _EXIT_TERMINATED = 130, 143
+MOST_CONNECTIONS = 256
+IDLE_SECONDS = 15
+"""How long a connection without a request stays."""
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 class Protocol(H11Protocol):
@@ -129,7 +130,7 @@ def serve(settings: Settings, about: list[dict[str, Any]]) -> int:
     """
     _log_to_stderr()
     # While weights are loaded, too; and the first process of a container no signal ends by itself.
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         return _serve(settings, about)
     finally:
@@ -152,8 +153,8 @@ def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
                 access_log=False,  # it would show addresses, which may hold names
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_keep_alive=_IDLE_SECONDS,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=5,
             )
             server = Server(config, desk, 2 * settings.timeout_s)
@@ -161,11 +162,12 @@ def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
             print("anatozoo: the service has ended", flush=True)
         finally:
             desk.close()
-    return _EXIT_INTERRUPTED if server.signal == signal.SIGINT else 0
+    return EXIT_INTERRUPTED if server.signal == signal.SIGINT else 0
 
 
-def _leave(sig: int, frame: FrameType | None) -> None:
-    raise SystemExit(_EXIT_TERMINATED)
+def leave(sig: int, frame: FrameType | None) -> None:
+    """End by a signal as programs do that nobody told otherwise."""
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _log_to_stderr() -> None:

@@ -227,7 +227,7 @@ def test_visitors_see_their_own_results(page: Page) -> None:
 def test_memory_is_bounded_and_the_newest_stays(page: Page) -> None:
     found = answer(page.models["hybridgnet-a"], upload(radiograph()), Choices())
     sent = upload(b"x" * 1000)
-    visits = Visits(2 * (found.nbytes + 1000))
+    visits = Visits(2 * (found.nbytes + 1000), 8)
     for session in ("a", "b", "c"):
         visits.enter(session)
         visits.put(session, sent, [found])
@@ -237,7 +237,7 @@ def test_memory_is_bounded_and_the_newest_stays(page: Page) -> None:
     visits.forget("c")
     visits.put("c", sent, [found])  # computed when the page was closed already
     assert visits.get("c").upload is None
-    small = Visits(1)
+    small = Visits(1, 8)
     small.enter("a")
     small.put("a", sent, [found])
     assert small.get("a").answers == (found,)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
+for needed in ("fastapi", "uvicorn", "h11"):
+    pytest.importorskip(needed)
 from starlette.testclient import TestClient
 
 from anatozoo.cli import app as command
@@ -52,9 +54,24 @@ def test_uploads_wait_in_memory_under_a_key(client: Any, page: Page) -> None:
     assert (several.name, several.ends) == ("series", (3, 6))
 
 
+def test_uploads_that_arrive_count_before_they_are_read(client: Any, page: Page) -> None:
+    with ExitStack() as others:
+        assert others.enter_context(page.visits.arriving(10**9 - 150_000))
+        assert send(client, b"x" * 10).status_code == 200
+        others.enter_context(page.visits.arriving(100_000))
+        refused = send(client, b"x" * 60_000)
+        assert (refused.status_code, "again" in refused.json()["error"]) == (429, True)
+    with ExitStack() as others:
+        assert all(others.enter_context(page.visits.arriving(1)) for _ in range(page.visits.most_waiting))
+        assert send(client, b"x").status_code == 429
+    assert send(client, b"x").status_code == 200
+
+
 def test_bad_uploads_get_a_sentence(client: Any) -> None:
     assert send(client, b"x", headers={}).status_code == 403  # as from another site
-    assert "larger than 0.1 MB" in send(client, b"x" * 200_000).json()["error"]
+    sentence = send(client, b"x" * 200_000).json()["error"]
+    assert "larger than 0.1 MB" in sentence
+    assert "start the page with" in sentence
     answer = client.post(
         "/page/upload", content=b"x", headers={**MARK, "content-type": "multipart/form-data"}
     )
