@@ -1,8 +1,7 @@
-"""A radiograph, label maps and a heart that anyone may have, for demonstrations and golden results."""
+"""A radiograph and label maps that anyone may have, for demonstrations and golden results."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,41 +75,3 @@ def sample_chest_map(organs: Sequence[str], shape: tuple[int, int] = (240, 256))
         (cx, cy), (rx, ry) = _CHEST.get(organ, (tuple(place), (0.1, 0.1)))
         labels[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = value
     return labels
-
-
-def sample_heart(depth: int = 9, side: int = 128) -> npt.NDArray[np.float32]:
-    """A short-axis stack of a chest made of ellipses, from base to apex, with both ventricles and noise.
-
-    Args:
-        depth: slices, some 8 mm apart.
-        side: rows and columns, some 1.5 mm each.
-
-    Returns:
-        (D, H, W) float32, always the same.
-    """
-    import cv2
-
-    z, y, x = np.ogrid[:depth, :side, :side]
-    y, x = y / side, x / side
-    radius = 0.17 * np.sqrt(1 - 0.93 * (z / (depth - 1)) ** 2.2)
-
-    def ellipse(middle: tuple[Any, float], tall: float, wide: float, size: Any = 1.0) -> Any:
-        return np.hypot((x - middle[0]) / wide, (y - middle[1]) / tall) < size
-
-    grey = np.full((depth, side, side), 12, np.float32)
-    chest = ellipse((0.5, 0.48), 0.336, 0.42)
-    liver = chest & ellipse((0.26, 0.8), 0.16, 0.26)
-    left, right = (0.55, 0.52), (0.55 - 1.05 * radius, 0.52)
-    tissues: tuple[tuple[Any, float], ...] = (
-        (ellipse((0.5, 0.5), 0.4, 0.49), 110),
-        (chest, 30),
-        (liver, 85),
-        (ellipse(right, 1.25, 0.75, radius), 200),
-        (ellipse(left, 1, 1, radius), 75),
-        (ellipse(left, 1, 1, 0.64 * radius), 200),
-    )
-    for where, value in tissues:
-        grey[np.broadcast_to(where, grey.shape)] = value
-    blurred = np.stack([cv2.GaussianBlur(plane, (0, 0), 1.3) for plane in grey])
-    noise = np.random.default_rng(0).normal(0, 9, grey.shape)
-    return (blurred + noise).astype(np.float32)

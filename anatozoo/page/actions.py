@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import AnatozooError, DataError
 from anatozoo.page import words
-from anatozoo.page.answers import Choices, Upload, answer, can_be_judged, can_sample, takes_of
+from anatozoo.page.answers import Answered, Choices, Upload, answer, can_be_judged, can_sample, takes_of
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visit, Visits
 from anatozoo.service.models import Model, excuse
@@ -152,21 +152,28 @@ class Page:
         upload = upload or self.visits.get(session).upload
         if upload is None:
             return View(words.EMPTY)
+        answers: list[Answered] = []
+        failed: dict[str, str] = {}
+        with self._computing:
+            for name in names:
+                try:
+                    answers.append(answer(self.models[name], upload, choices, self.judge))
+                except AnatozooError as error:
+                    failed[name] = str(error)
+        if not answers:
+            # The upload stays: another model may take it.
+            self.visits.put(session, upload, [])
+            return View(words.failed(failed, all_of_them=True))
         try:
-            with self._computing:
-                answers = [answer(self.models[name], upload, choices, self.judge) for name in names]
             visit = self.visits.put(session, upload, answers)
             depth = min(depth_of(each.result) for each in answers)
             z = best_slice(answers[0].result)
-            report = words.report(answers, visit.token, upload.about)
+            report = words.failed(failed, all_of_them=False)
+            report += words.report(answers, visit.token, upload.about)
             return View(self._figures(visit, replace(look, slice=z)), report, depth, z)
-        except AnatozooError as error:
-            sentence = str(error)
         except Exception as error:  # of drawing; nothing that one user does stops the page
-            sentence = excuse(error, "the page", Path())[1]
-        # The upload stays: another model may take it.
-        self.visits.put(session, upload, [])
-        return View(words.error(sentence))
+            self.visits.put(session, upload, [])
+            return View(_excused(error))
 
     def keep(self, session: str, upload: Upload) -> None:
         """Keep an upload that cannot be answered yet."""
@@ -178,7 +185,10 @@ class Page:
         visit = self.visits.get(session)
         if visit.upload is None:
             return words.EMPTY
-        return self._figures(visit, look) if visit.answers else None
+        try:
+            return self._figures(visit, look) if visit.answers else None
+        except Exception as error:  # as above
+            return _excused(error)
 
     def _figures(self, visit: Visit, look: Look) -> str:
         assert visit.upload is not None
@@ -206,18 +216,20 @@ class Page:
         return buffer.getvalue()
 
 
+def _excused(error: Exception) -> str:
+    """HTML of what to say of a failure of drawing."""
+    return words.error(excuse(error, "the page", Path())[1])
+
+
 def _upload(name: str, content: bytes) -> Upload:
     return Upload(name, content, (len(content),))
 
 
 def _generated_heart(folder: Path) -> Upload:
-    from anatozoo.io.grid import Grid, itk_image
-    from anatozoo.io.samples import sample_heart
+    from anatozoo.io.phantoms import heart_phantom
     from anatozoo.io.writers import write_itk
 
-    pixels = sample_heart()
-    image = itk_image(pixels.astype("int16"), Grid(pixels.shape[::-1], (1.5, 1.5, 8.0)))
-    path = write_itk(folder / "heart.nii.gz", image, units_known=True)
+    path = write_itk(folder / "heart.nii.gz", heart_phantom().image, units_known=True)
     return _upload("generated_heart", path.read_bytes())
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anatozoo.errors import AnatozooError, DataError
+from anatozoo.errors import AnatozooError, DataError, OutputError
 from anatozoo.io.files import is_dicom
 from anatozoo.metrics.measurements import Measurement
+from anatozoo.page.pictures import PLOTTING
 from anatozoo.results.base import Result
 from anatozoo.results.quality import QualityResult
 from anatozoo.serve.inputs import Found
@@ -32,7 +34,8 @@ SAMPLES = 50
 _BESIDE = ("png", "csv")
 """Formats beside the default ones; landmarks where a result has some."""
 _DICOM = "dicomseg"
-_LONGEST_NAME = 80
+_LONGEST_NAME, _MOST_NAME_BYTES = 80, 160
+"""Systems take names of 255 bytes; files of an answer add to it."""
 _GZIPPED = re.compile(r"(\.nii)?\.gz$", re.IGNORECASE)
 _MOST_LABELS = 12
 """More values than that are grey levels."""
@@ -109,8 +112,20 @@ class Answered:
     @property
     def nbytes(self) -> int:
         """Memory that it takes, roughly."""
-        arrays = (value for value in vars(self.result).values() if isinstance(value, np.ndarray))
-        return sum(map(len, self.files.values())) + sum(array.nbytes for array in arrays)
+        parts: list[Any] = [self.result]
+        if self.quality is not None:
+            parts += [self.quality, *self.quality.matches]
+        return sum(map(len, self.files.values())) + sum(
+            _nbytes(v) for part in parts for v in vars(part).values()
+        )
+
+
+def _nbytes(value: Any) -> int:
+    """Memory of an array, or of those in a dictionary or tuple."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    each = value if isinstance(value, tuple) else (value,)
+    return sum(array.nbytes for array in each if isinstance(array, np.ndarray))
 
 
 def size_words(count: int) -> str:
@@ -122,7 +137,8 @@ def clean_name(name: str) -> str:
     """A name of a file without folders, without characters that mean something elsewhere, not hidden."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = re.sub(r"[^\w.\- ]+", "_", last).strip(" ._-")
-    return kept[:_LONGEST_NAME] or "upload"
+    short = kept[:_LONGEST_NAME].encode("utf-8", "ignore")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
+    return short or "upload"
 
 
 def takes_of(upload: Upload) -> tuple[str, int]:
@@ -182,13 +198,10 @@ def answer(model: Model, upload: Upload, choices: Choices, judge: Judge | None =
 
     Raises:
         DataError: the upload cannot be answered; one sentence says why, without any path.
+        OutputError: no file can be written.
     """
     network = model.model
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name).resolve()
-        place = folder / "in"
-        place.mkdir()
-        source = lay_out(place, upload.content, upload.ends, _GZIPPED.sub("", upload.name) or "upload")
+    with _laid_out(upload) as (folder, source):
         if choices.band and can_sample(model):
             network.samples = SAMPLES
         try:
@@ -201,10 +214,33 @@ def answer(model: Model, upload: Upload, choices: Choices, judge: Judge | None =
             )
             return _do(task, folder / "out")
         except Exception as error:  # one bad file never stops the page, whatever is wrong with it
-            raise DataError(excuse(error, model.name, source)[1]) from error
+            raise DataError(_without(folder, excuse(error, model.name, source)[1])) from error
         finally:
             if can_sample(model):
                 network.samples = None
+
+
+@contextmanager
+def _laid_out(upload: Upload) -> Iterator[tuple[Path, Path]]:
+    """A folder, removed in the end, and in it what was sent.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            name = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            folder = Path(name).resolve()
+            place = folder / "in"
+            place.mkdir()
+            source = lay_out(place, upload.content, upload.ends, _GZIPPED.sub("", upload.name) or "upload")
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise OutputError(
+                f"the upload cannot be written to the folder for temporary files ({reason}); make room "
+                "there, or start the page with another TMPDIR."
+            ) from error
+        yield folder, source
 
 
 def _do(task: Task[Any, Any, Any], out: Path) -> Answered:
@@ -216,7 +252,8 @@ def _do(task: Task[Any, Any, Any], out: Path) -> Answered:
     result: Result = getattr(outcome, "result", outcome)
     if not getattr(result, "landmarks", {}):
         chosen = tuple(name for name in chosen if name != "csv")
-    task.save(outcome, job, out, chosen)
+    with PLOTTING:
+        task.save(outcome, job, out, chosen)
     measured = tuple(task.measure(outcome))
     if task.measures and measured:
         name = names_of(task.models)
@@ -226,9 +263,10 @@ def _do(task: Task[Any, Any, Any], out: Path) -> Answered:
     notes = [f"There is no estimate of the quality: {reason}"] if reason else []
     if result.dicom is not None and _DICOM in formats.writers:
         try:
-            task.save(outcome, job, out, [_DICOM])
+            with PLOTTING:
+                task.save(outcome, job, out, [_DICOM])
         except AnatozooError as error:
-            notes.append(f"There is no DICOM segmentation: {_without(out, str(error))}")
+            notes.append(f"There is no DICOM segmentation: {_without(out.parent, str(error))}")
     files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file()}
     quality = getattr(outcome, "quality", None)
     return Answered(
@@ -237,5 +275,5 @@ def _do(task: Task[Any, Any, Any], out: Path) -> Answered:
 
 
 def _without(folder: Path, words: str) -> str:
-    """A sentence on one line without the folder."""
-    return " ".join(words.split()).replace(f"{folder.parent}/", "")
+    """A sentence on one line without the path of a folder."""
+    return " ".join(words.split()).replace(f"{folder}/", "").replace(str(folder), "a temporary folder")

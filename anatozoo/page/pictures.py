@@ -18,7 +18,8 @@ from anatozoo.results.volume import VolumeResult
 if TYPE_CHECKING:
     from anatozoo.results.base import Result
 
-_PLOTTING = threading.Lock()
+PLOTTING = threading.Lock()
+"""Held where Matplotlib draws, which is not made for several threads."""
 _QUALITY = 90
 """Of WebP; files have the picture without loss."""
 
@@ -66,7 +67,7 @@ def draw(result: Result, look: Look) -> bytes:
         from anatozoo.results.draw.segmentation import draw_overlay
 
         return _webp(PILImage.fromarray(draw_overlay(result, contours=look.contours, ratio=look.ratio)))
-    with _PLOTTING:
+    with PLOTTING:
         if isinstance(result, RepairResult) and result.dims == 3:
             return _figure(_repaired(result, z))
         return _figure(result._repr_png_())

@@ -17,7 +17,14 @@ import uvicorn
 
 from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
-from anatozoo.service.server import EXIT_INTERRUPTED, IDLE_SECONDS, MOST_CONNECTIONS, Announcing, Protocol, leave
+from anatozoo.service.server import (
+    EXIT_INTERRUPTED,
+    IDLE_SECONDS,
+    MOST_CONNECTIONS,
+    Announcing,
+    Protocol,
+    leave,
+)
 from anatozoo.service.settings import Settings, listen
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ EMPTY = (
 )
 NOTE = (
     "Research software: not a medical device, and not to be used to diagnose or treat anybody. "
-    "What you drop stays in the memory of the computer that shows this page, until you close it."
+    "What you drop stays in the memory of the computer that shows this page, until you close it; while it is "
+    "computed, it also lies in a temporary folder there."
 )
 
 
@@ -54,6 +55,19 @@ def error(words: str) -> str:
     """A sentence on what went wrong."""
     words = words[:1].upper() + words[1:]
     return f'<div class="az-error" role="alert"><b>This did not work.</b> {safe(words)}</div>'
+
+
+def failed(sentences: Mapping[str, str], *, all_of_them: bool) -> str:
+    """What went wrong with models; each is named, but where all of them say the same.
+
+    Args:
+        sentences: by the name of the model.
+        all_of_them: whether no model has answered.
+    """
+    said = list(sentences.values())
+    if all_of_them and len(set(said)) == 1:
+        return error(said[0])
+    return "".join(error(f"by {name}: {words}") for name, words in sentences.items())
 
 
 def figures(answers: Sequence[Answered], pictures: Sequence[bytes], about: str) -> str:

@@ -36,9 +36,7 @@ class Upload:
     ends: list[int] = field(default_factory=list)
 
 
-async def read_upload(
-    request: Request, max_bytes: int, timeout_s: float, what: str = "service"
-) -> Upload:
+async def read_upload(request: Request, max_bytes: int, timeout_s: float, what: str = "service") -> Upload:
     """Read the files of a request.
 
     Args:

@@ -5,20 +5,23 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from anatozoo.errors import DataError
+from anatozoo.errors import DataError, OutputError
 from anatozoo.io.grid import GridImage
+from anatozoo.page import visits as visiting
 from anatozoo.page import words
 from anatozoo.page.actions import HEART, MASK, RADIOGRAPH, Page
 from anatozoo.page.answers import SAMPLES, Answered, Choices, Upload, answer, clean_name, takes_of
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visits
 from anatozoo.quality import build_atlas
+from anatozoo.results.quality import AtlasMatch
 from anatozoo.serve.quality import Judge
 from tests.support.chest_data import write_chest_data
 from tests.support.dicom_data import STUDY, write_scan, write_series
@@ -192,7 +195,7 @@ def test_samples_are_those_that_the_models_take(page: Page) -> None:
     assert page.sample(RADIOGRAPH).name == "RG1_UNCR.dcm"
     assert Page(models("acnn-a"), {}, 1).samples() == [HEART]
     view = page.answer("s", page.sample(HEART), ["acnn-a"], Choices(), Look())
-    assert view.depth == 9
+    assert view.depth == 10
     assert "mm" in view.report
     assert "<img" in page.answer("s", page.sample(MASK), ["postdae-a"], Choices(), Look()).pictures
 
@@ -210,6 +213,37 @@ def test_two_models_stand_side_by_side(page: Page) -> None:
     assert page.file(token, 2, "scan_mask.png") is page.file(token, 0, "other") is None
 
 
+def test_one_model_fails_and_the_other_is_shown(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(x: Any) -> None:
+        raise DataError("no lungs.")
+
+    monkeypatch.setattr(page.models["hybridgnet-a"].model, "predict", fail)
+    view = page.answer("s", upload(radiograph()), ["hybridgnet-a", "hybridgnet-b"], Choices(), Look())
+    assert view.pictures.count("<img") == 1
+    assert "By hybridgnet-a: no lungs." in view.report
+    assert "hybridgnet-b 1.0.0" in view.pictures
+    monkeypatch.setattr(page.models["hybridgnet-b"].model, "predict", fail)
+    view = page.answer("s", None, ["hybridgnet-a", "hybridgnet-b"], Choices(), Look())
+    assert view.pictures == words.error("no lungs.")
+
+
+def test_what_cannot_be_written_is_said_without_a_path(page: Page, place: Path) -> None:
+    model = page.models["hybridgnet-a"]
+    with pytest.raises(OutputError, match=r"\(File name too long\)") as error:
+        answer(model, upload(radiograph(), "x" * 300), Choices())
+    assert str(place) not in str(error.value)
+    answer(model, upload(radiograph(), clean_name("\U00020000" * 300)), Choices())
+
+    def full(self: Any, out: Path, *_: object) -> None:
+        raise OutputError(f"cannot write {out / 'scan.json'} in {out.parent}.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.task()), "save", lambda self, outcome, job, out, names: full(self, out))
+        with pytest.raises(DataError, match=r"cannot write out/scan\.json in a temporary folder"):
+            answer(model, upload(radiograph()), Choices())
+    assert not list(place.iterdir())
+
+
 def test_visitors_see_their_own_results(page: Page) -> None:
     for session, width in (("ada", 96), ("bob", 120)):
         page.answer(session, upload(radiograph(width)), ["hybridgnet-a"], Choices(), Look())
@@ -222,6 +256,28 @@ def test_visitors_see_their_own_results(page: Page) -> None:
     assert page.archive(tokens["bob"]) is not None
     assert page.redraw("ada", Look()) == words.EMPTY
     assert page.answer("ada", None, ["hybridgnet-a"], Choices(), Look()).pictures == words.EMPTY
+
+
+def test_memory_counts_landmarks_and_estimates(page: Page) -> None:
+    found = answer(page.models["hybridgnet-a"], upload(radiograph()), Choices(band=True))
+    result: Any = found.result
+    points = sum(array.nbytes for array in (*result.landmarks.values(), *result.sigma.values()))
+    files = sum(map(len, found.files.values()))
+    assert found.nbytes >= files + points > files
+    match = AtlasMatch("a", *(np.zeros((9, 9), np.uint8) for _ in range(4)), values={})  # type: ignore[arg-type]
+    judged = SimpleNamespace(pixels=np.zeros(100), labels=np.zeros(3), matches=(match, match))
+    judged_too: Any = replace(found, quality=judged)  # type: ignore[arg-type]
+    assert judged_too.nbytes == found.nbytes + 8 * 103 + 2 * 4 * 81
+
+
+def test_open_pages_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visiting, "MOST_VISITS", 2)
+    visits = Visits(10**6, 8)
+    for session in ("a", "b", "c"):
+        visits.enter(session)
+    for session in ("a", "b", "c"):
+        visits.put(session, upload(b"x"), [])
+    assert [visits.get(session).upload is None for session in ("a", "b", "c")] == [True, False, False]
 
 
 def test_memory_is_bounded_and_the_newest_stays(page: Page) -> None:
@@ -254,6 +310,7 @@ def test_memory_is_bounded_and_the_newest_stays(page: Page) -> None:
         ("...", "upload"),
         ("a\nb\u202e.png", "a_b_.png"),
         ("x" * 300, "x" * 80),
+        ("\U00020000" * 80, "\U00020000" * 40),
     ],
 )
 def test_names_are_harmless(name: str, clean: str) -> None:
@@ -270,6 +327,10 @@ def test_a_failure_of_drawing_is_a_sentence_too(page: Page, monkeypatch: pytest.
     view = page.answer("s", upload(radiograph()), ["hybridgnet-a"], Choices(), Look())
     assert "the page failed on this file (RuntimeError" in view.pictures.replace("The page", "the page")
     assert "Doe" not in view.pictures
+    monkeypatch.undo()
+    page.answer("s", None, ["hybridgnet-a"], Choices(), Look())
+    monkeypatch.setattr(actions, "draw", fail)
+    assert "(RuntimeError" in (page.redraw("s", Look()) or "")
 
 
 def test_reports_hold_no_markup_of_files(page: Page) -> None:

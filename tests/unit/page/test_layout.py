@@ -1,5 +1,6 @@
 """What the page's controls do, without a browser."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,13 @@ ADA: Any = SimpleNamespace(session_hash="ada")
 @pytest.fixture
 def layout() -> Layout:
     settings = Settings(("hybridgnet-a",), queue=2)
-    return Layout(Page(models("hybridgnet-a"), {}, 10**9, None, settings.queue), settings)
+    page = Page(models("hybridgnet-a"), {}, 10**9, None, settings.queue)
+
+    async def make() -> Layout:
+        return Layout(page, settings)
+
+    # Without a loop, Gradio makes one that nobody closes.
+    return asyncio.run(make())
 
 
 def drop(layout: Layout, key: str) -> list[Any]:
@@ -43,7 +50,12 @@ def test_a_lost_upload_never_shows_the_one_before(layout: Layout) -> None:
 def test_no_drop_and_no_choice_is_lost_while_something_is_computed(layout: Layout) -> None:
     slow = [fn for fn in layout.blocks.fns.values() if fn.concurrency_id == "compute"]
     modes = {fn.fn.__name__: fn.trigger_mode for fn in slow if fn.fn is not None}
-    assert modes == {"receive": "multiple", "take": "always_last", "choose": "always_last", "again": "always_last"}
+    assert modes == {
+        "receive": "multiple",
+        "take": "always_last",
+        "choose": "always_last",
+        "again": "always_last",
+    }
 
 
 def test_uploads_of_closed_pages_go(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

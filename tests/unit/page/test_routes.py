@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-for needed in ("fastapi", "uvicorn", "h11"):
-    pytest.importorskip(needed)
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("h11")
 from starlette.testclient import TestClient
 
 from anatozoo.cli import app as command
