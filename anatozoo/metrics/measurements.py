@@ -63,7 +63,7 @@ def sizes(counts: Mapping[str, int], spacing_mm: Sequence[float] | None, dims: i
         spacing_mm: (x, y[, z]), None where unknown.
         dims: 2 or 3.
     """
-    name, known, unknown = ("area", "mm2", "px") if dims == 2 else ("volume", "ml", "voxels")
+    name, known, unknown = ("area", "mm2", "px2") if dims == 2 else ("volume", "ml", "voxels")
     if spacing_mm is None:
         return [Measurement(name, organ, float(count), unknown) for organ, count in counts.items()]
     each = math.prod(spacing_mm) / (1 if dims == 2 else 1000)

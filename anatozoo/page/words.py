@@ -18,7 +18,7 @@ from anatozoo.results.draw.style import display_name
 from anatozoo.results.quality import QualityResult
 from anatozoo.text import printable
 
-_UNITS = {"1": "", "mm2": "mm²", "px": "px", "voxels": "voxels"}
+_UNITS = {"1": "", "mm2": "mm²", "px": "px", "px2": "px²", "voxels": "voxels"}
 _NAMES = {"sigma": "standard deviation of landmarks"}
 _ESTIMATES = ("estimated_dice", "estimated_dice_low", "estimated_dice_high")
 _WHAT = {

@@ -105,6 +105,7 @@ MM, MM2, ML = (
 GRAM, PERCENT = Code("g", UCUM, "gram"), Code("%", UCUM, "percent")
 RATIO, PIXELS = Code("{ratio}", UCUM, "ratio"), Code("{pixels}", UCUM, "pixels")
 VOXELS = Code("{voxels}", UCUM, "voxels")
+SQUARE_PIXELS = Code("{square_pixels}", UCUM, "square pixels")
 
 
 MEASURES: dict[tuple[str, str], Code] = {
@@ -130,6 +131,7 @@ UNITS = {
     "%": PERCENT,
     "1": RATIO,
     "px": PIXELS,
+    "px2": SQUARE_PIXELS,
     "voxels": VOXELS,
 }
 
