@@ -169,7 +169,8 @@ def _takes_of(source: Path) -> tuple[str, int]:
     dims = 3 if values.ndim == 3 else 2
     # A few values are enough to tell grey levels.
     some = np.unique(values.ravel()[:: max(1, values.size // 200_000)])
-    if len(some) <= _MOST_LABELS and (some == np.rint(some)).all() and some.min() == 0:
+    # What is all alike, as an exposure that failed, is an image.
+    if 1 < len(some) <= _MOST_LABELS and (some == np.rint(some)).all() and some.min() == 0:
         return "mask", dims
     return ("volume", 3) if dims == 3 else ("image", 2)
 
@@ -202,6 +203,7 @@ def answer(model: Model, upload: Upload, choices: Choices, judge: Judge | None =
     """
     network = model.model
     with _laid_out(upload) as (folder, source):
+        _check_series(source, model)
         if choices.band and can_sample(model):
             network.samples = SAMPLES
         try:
@@ -218,6 +220,25 @@ def answer(model: Model, upload: Upload, choices: Choices, judge: Judge | None =
         finally:
             if can_sample(model):
                 network.samples = None
+
+
+def _check_series(source: Path, model: Model) -> None:
+    """Refuse several files that are no slices of one volume.
+
+    Raises:
+        DataError: one is no DICOM, or the model takes one image.
+    """
+    if not source.is_dir():
+        return
+    files = sorted(source.iterdir())
+    other = [number for number, file in enumerate(files, start=1) if not is_dicom(file)]
+    if other:
+        raise DataError(
+            f"several files are taken as the slices of one DICOM series, and number {other[0]} of these "
+            f"{len(files)} is no DICOM; drop one picture at a time."
+        )
+    if "volume" not in model.kind.takes:
+        raise DataError(f"{model.name} takes one image, and these are {len(files)} files; drop one.")
 
 
 @contextmanager

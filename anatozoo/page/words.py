@@ -14,7 +14,7 @@ from urllib.parse import quote
 from anatozoo.metrics.measurements import Measurement
 from anatozoo.page.answers import Answered, size_words
 from anatozoo.page.flags import sentence
-from anatozoo.results.draw.style import display_name
+from anatozoo.results.draw.style import display_name, organ_colors
 from anatozoo.results.quality import QualityResult
 from anatozoo.text import printable
 
@@ -35,6 +35,15 @@ _WHAT = {
 """What a file is, by the end of its name."""
 ALL = "all.zip"
 
+_ON_THE_PAGE = {
+    "pass allow_any_modality=True (--allow-any-modality)": (
+        "tick “Take DICOM that is not declared as a chest X-ray” under “How the file is read”"
+    ),
+    "spacing_mm must": "“Spacing in mm” must",
+    "spacing_mm takes": "“Spacing in mm” takes",
+}
+"""What sentences for programs and command lines call things -> what the page calls them."""
+
 EMPTY = (
     '<div class="az-empty"><p>Drop an image on the left, or take a sample.</p>'
     "<p>Its segmentation, measurements and files appear here.</p></div>"
@@ -52,7 +61,9 @@ def safe(text: str) -> str:
 
 
 def error(words: str) -> str:
-    """A sentence on what went wrong."""
+    """A sentence on what went wrong, in the page's own terms."""
+    for name, own in _ON_THE_PAGE.items():
+        words = words.replace(name, own)
     words = words[:1].upper() + words[1:]
     return f'<div class="az-error" role="alert"><b>This did not work.</b> {safe(words)}</div>'
 
@@ -115,8 +126,17 @@ def _table(answers: Sequence[Answered]) -> str:
     body = []
     for key in rows:
         cells = "".join(f'<td class="az-number">{_value(column.get(key))}</td>' for column in columns)
-        body.append(f"<tr><th>{_quantity(*key)}</th>{cells}</tr>")
+        body.append(f"<tr><th>{_chip(key[1], answers)}{_quantity(*key)}</th>{cells}</tr>")
     return f'<h3>Measurements</h3><table class="az-table"><tr><th></th>{head}</tr>{"".join(body)}</table>'
+
+
+def _chip(organ: str, answers: Sequence[Answered]) -> str:
+    """The colour that an organ has in the picture, where the legend may be too small to be read."""
+    for each in answers:
+        colors = organ_colors(getattr(each.result, "organs", ()))
+        if organ in colors:
+            return f'<i class="az-chip" style="background:rgb({",".join(map(str, colors[organ]))})"></i>'
+    return ""
 
 
 def _quantity(name: str, organ: str) -> str:

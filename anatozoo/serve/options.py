@@ -92,6 +92,8 @@ def spacing_of(text: str) -> tuple[float, ...]:
         values = ()
     if not 1 <= len(values) <= 3 or not all(0 < value < 1e6 for value in values):
         raise OptionError(
-            "spacing_mm", "must be one positive number, or two or three with commas between them."
+            "spacing_mm",
+            "must be one positive number below a million, or two or three with commas between them; the "
+            "decimal sign is a point.",
         )
     return values

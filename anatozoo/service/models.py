@@ -59,8 +59,8 @@ def check_kind(kind: Kind, name: str) -> None:
     """
     if kind.job is None or len(kind.takes) != 1:
         raise ConfigError(
-            f"{name} takes {' and '.join(kind.takes)}; a service answers single images, volumes and masks. "
-            "Leave it out of --models."
+            f"{name} takes {' and '.join(kind.takes)}; only models of single images, volumes and masks "
+            "answer here. Leave it out of --models."
         )
 
 

@@ -342,3 +342,19 @@ def test_reports_hold_no_markup_of_files(page: Page) -> None:
     )
     assert "<script" not in text
     assert isinstance(hostile, Answered)
+
+
+def test_several_files_are_a_series_or_too_many(page: Page, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.dcm", **STUDY).read_bytes()
+    model = page.models["hybridgnet-a"]
+    mixed = Upload("series", scan + b"text", (len(scan), len(scan) + 4))
+    with pytest.raises(DataError, match="number 2 of these 2 is no DICOM; drop one picture at a time"):
+        answer(model, mixed, Choices())
+    with pytest.raises(DataError, match="hybridgnet-a takes one image, and these are 2 files"):
+        answer(model, Upload("series", scan + scan, (len(scan), 2 * len(scan))), Choices())
+
+
+def test_a_picture_of_one_value_is_no_mask() -> None:
+    black = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((40, 40), np.uint8)).save(black, "png")
+    assert takes_of(upload(black.getvalue(), "black.png")) == ("image", 2)

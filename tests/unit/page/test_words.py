@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from anatozoo.metrics.measurements import Measurement
 from anatozoo.page import words
 from anatozoo.page.flags import OF_ORGANS, WHOLE, sentence
 from anatozoo.results.quality import AtlasMatch, DiceInterval, QualityResult
+from anatozoo.serve.options import OptionError, spacing_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -81,3 +83,14 @@ def test_estimates_without_intervals_say_why() -> None:
     text = words.report([answered(quality(no_intervals="another engine"))], "t", "scan")
     assert "0.80</td>" in text
     assert "No intervals: another engine." in text
+
+
+def test_errors_name_the_controls_of_the_page() -> None:
+    with pytest.raises(OptionError) as wrong:
+        spacing_of("0,14")
+    assert "“Spacing in mm” must be one positive number below a million" in words.error(str(wrong.value))
+    said = words.error(
+        "if it is a chest X-ray all the same, pass allow_any_modality=True (--allow-any-modality)."
+    )
+    assert "--" not in said
+    assert "tick “Take DICOM that is not declared as a chest X-ray”" in said
