@@ -17,7 +17,7 @@ from anatozoo.page.answers import Answered, Choices, Upload, answer, can_be_judg
 from anatozoo.page.pictures import Look, best_slice, depth_of, draw
 from anatozoo.page.visits import Visit, Visits
 from anatozoo.service.models import Model, excuse
-from anatozoo.zoo.kinds import CONTOURS, LABELS, MASK_CONTOURS, VOLUME
+from anatozoo.zoo.kinds import CONTOURS, LABELS, MASK_CONTOURS, REPAIR, VOLUME
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -94,16 +94,14 @@ class Page:
     def has_ratio(self, name: str) -> bool:
         """Whether the cardiothoracic ratio may be among a model's measurements, and is drawn."""
         model = self.models[name]
-        return (
-            model.axes == 2 and model.kind.name != "repair" and "heart" in getattr(model.model, "organs", ())
-        )
+        return model.axes == 2 and model.kind is not REPAIR and "heart" in getattr(model.model, "organs", ())
 
     def samples(self) -> list[str]:
         """The samples that one of the models takes."""
         return [kind for kind in (RADIOGRAPH, MASK, HEART) if self._sampler(kind) is not None]
 
     def _sampler(self, kind: str) -> Model | None:
-        wanted = {RADIOGRAPH: ("image", 2), MASK: ("mask", 2), HEART: ("volume", 3)}[kind]
+        wanted = {RADIOGRAPH: ("image", 2), MASK: ("mask", 2), HEART: (*VOLUME.takes, 3)}[kind]
         for model in self.models.values():
             organs = getattr(model.model, "organs", ())
             knows = "left_ventricle" in organs if kind == HEART else "heart" in organs

@@ -24,7 +24,7 @@ from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.runner import task_for
 from anatozoo.serve.tasks import Task, names_of
 from anatozoo.service.models import Model, excuse, lay_out
-from anatozoo.zoo.kinds import CONTOURS
+from anatozoo.zoo.kinds import CONTOURS, VOLUME
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -37,6 +37,7 @@ _DICOM = "dicomseg"
 _LONGEST_NAME, _MOST_NAME_BYTES = 80, 160
 """Systems take names of 255 bytes; files of an answer add to it."""
 _GZIPPED = re.compile(r"(\.nii)?\.gz$", re.IGNORECASE)
+_VOLUME = (VOLUME.takes[0], 3)
 _MOST_LABELS = 12
 """More values than that are grey levels."""
 
@@ -147,7 +148,7 @@ def takes_of(upload: Upload) -> tuple[str, int]:
     A file that cannot be read counts as an image; the model's own reader then says why.
     """
     if len(upload.ends) > 1:
-        return "volume", 3
+        return _VOLUME
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             return _takes_of(lay_out(Path(folder), upload.content, upload.ends))
@@ -162,7 +163,7 @@ def _takes_of(source: Path) -> tuple[str, int]:
         from anatozoo.io.dicom_file import read_dicom
         from anatozoo.io.dicom_header import frames_of
 
-        return ("volume", 3) if frames_of(read_dicom(source, stop_before_pixels=True)) > 1 else ("image", 2)
+        return _VOLUME if frames_of(read_dicom(source, stop_before_pixels=True)) > 1 else ("image", 2)
     values = np.asarray(read_raw(source)[1])
     if values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype == np.uint8:
         return "image", 2  # in colour
@@ -172,7 +173,7 @@ def _takes_of(source: Path) -> tuple[str, int]:
     # What is all alike, as an exposure that failed, is an image.
     if 1 < len(some) <= _MOST_LABELS and (some == np.rint(some)).all() and some.min() == 0:
         return "mask", dims
-    return ("volume", 3) if dims == 3 else ("image", 2)
+    return _VOLUME if dims == 3 else ("image", 2)
 
 
 def can_sample(model: Model) -> bool:
@@ -237,7 +238,7 @@ def _check_series(source: Path, model: Model) -> None:
             f"several files are taken as the slices of one DICOM series, and number {other[0]} of these "
             f"{len(files)} is no DICOM; drop one picture at a time."
         )
-    if "volume" not in model.kind.takes:
+    if _VOLUME[0] not in model.kind.takes:
         raise DataError(f"{model.name} takes one image, and these are {len(files)} files; drop one.")
 
 

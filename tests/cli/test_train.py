@@ -114,7 +114,8 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
             data = write_slices(tmp_path, names, splits)
         else:
             size = [8 * content["model"].get("upsample", 2), 16, 16]
-            data = write_volumes(tmp_path, names, splits=splits)
+            values = (1, len(content["model"]["organs"]))
+            data = write_volumes(tmp_path, names, values=values, splits=splits)
     with_images = content.get("method") in ("acnn", "acnnprior", "acnntl")
     of_hearts = with_images and content["data"].get("layout") == "acdc"
     if of_hearts:

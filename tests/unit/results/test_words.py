@@ -77,7 +77,7 @@ def test_units_are_those_that_are_known() -> None:
     names = {(m.name, m.unit) for m in contours().measurements}
     assert names == {("area", "mm2"), ("cardiothoracic_ratio", "1"), ("width", "mm")}
     known, unknown = contours(), contours(spacing=None)
-    assert {m.unit for m in unknown.measurements} == {"px", "1"}
+    assert {m.unit for m in unknown.measurements} == {"px", "px2", "1"}
     for a, b in zip(known.measurements, unknown.measurements, strict=True):
         assert a.value == pytest.approx(b.value * {"mm2": 0.25, "mm": 0.5, "1": 1}[a.unit])
     assert known.to_dict()["measurements"] == [m.to_dict() for m in known.measurements]

@@ -50,7 +50,7 @@ def test_every_number_has_a_line(folder: Path, tmp_path: Path) -> None:
     assert [
         (x["organ"], x["quantity"], x["value"], x["unit"]) for x in lines(out) if x["file"] == "a.png"
     ] == [(m.organ, m.name, m.text, m.unit) for m in result.measurements]
-    assert values(out, "a.png")["heart area"] == f"{result.areas_px['heart']} px"
+    assert values(out, "a.png")["heart area"] == f"{result.areas_px['heart']} px2"
     assert float(values(out, "a.png")["cardiothoracic_ratio"].split()[0]) == pytest.approx(
         result.cardiothoracic_ratio, abs=1e-4
     )
