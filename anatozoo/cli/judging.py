@@ -37,6 +37,21 @@ def add_selector(options: Options) -> None:
     )
 
 
+def add_quality(parser: argparse.ArgumentParser, effect: str) -> None:
+    """Declare ``--quality`` and the options above, for commands that segment.
+
+    Args:
+        parser: where.
+        effect: what the command does with the atlas.
+    """
+    quality = parser.add_argument_group("estimated quality of each segmentation")
+    quality.add_argument(
+        "--quality", metavar="ATLAS", help=f"{effect} by this atlas of `anatozoo quality build-atlas`"
+    )
+    add_selector(quality)
+    add_judging(quality)
+
+
 def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | None = None) -> Judge:
     """The judge of segmentations that the options above describe.
 

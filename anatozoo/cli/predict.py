@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
-from anatozoo.cli.judging import JUDGING, add_judging, add_selector, judge_of
+from anatozoo.cli.judging import JUDGING, add_quality, judge_of
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import (
     add_device,
@@ -154,12 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "coordinates in float32; 16 does so in float16, on CUDA only",
     )
     add_samples(computing, "sigma_px in manifest.csv, sigma in JSON and CSV, bands in the picture")
-    quality = parser.add_argument_group("estimated quality of each segmentation")
-    quality.add_argument(
-        "--quality", metavar="ATLAS", help="estimate Dice by this atlas of `anatozoo quality build-atlas`"
-    )
-    add_selector(quality)
-    add_judging(quality)
+    add_quality(parser, "estimate Dice")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--format",

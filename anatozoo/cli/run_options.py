@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
-from anatozoo.cli.evaluate_options import names_list, positive
+from anatozoo.cli.evaluate_options import positive
 from anatozoo.errors import ConfigError
 
 
@@ -42,34 +41,6 @@ def add_overwrite(
 def add_device(parser: argparse._ActionsContainer) -> None:
     """Declare ``--device``."""
     parser.add_argument("--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)")
-
-
-def add_address(parser: argparse._ActionsContainer, port: int, models: Sequence[str] | None = None) -> None:
-    """Declare ``--models``, ``--host`` and ``--port``.
-
-    Args:
-        parser: where.
-        port: the default one.
-        models: the default ones; None makes the user name some.
-    """
-    default = "" if models is None else f" (default: {','.join(models)})"
-    parser.add_argument(
-        "--models",
-        metavar="A,B,...",
-        type=names_list,
-        required=models is None,
-        default=models,
-        help=f"checkpoints: names that `anatozoo list` shows, or folders{default}",
-    )
-    parser.add_argument(
-        "--host",
-        metavar="ADDRESS",
-        default="127.0.0.1",
-        help="address to listen on (default: %(default)s, which this machine alone reaches; 0.0.0.0 is all)",
-    )
-    parser.add_argument(
-        "--port", type=int, default=port, metavar="N", help="port; 0 takes a free one (default: %(default)s)"
-    )
 
 
 def add_samples(parser: argparse._ActionsContainer, effect: str) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from anatozoo.cli.evaluate_options import at_least_one
-from anatozoo.cli.run_options import add_address, add_device
-from anatozoo.errors import ConfigError
+from anatozoo.cli.serving import add_address, add_computing, add_max_mb, need_packages, settings_of
 
 _DESCRIPTION = """\
 Answer images over HTTP: a client sends an image, a DICOM file or the files of
@@ -44,13 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="requests in hand at once; more are told to come back (default: %(default)s)",
     )
-    limits.add_argument(
-        "--max-mb",
-        type=float,
-        default=256,
-        metavar="MB",
-        help="largest request; up to --queue of them are in memory (default: %(default)s)",
-    )
+    add_max_mb(limits, "largest request; up to --queue of them are in memory")
     limits.add_argument(
         "--timeout",
         type=float,
@@ -58,11 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds that a request may take to arrive, and then to compute (default: %(default)s)",
     )
-    computing = parser.add_argument_group("computing")
-    computing.add_argument(
-        "--threads", type=at_least_one, metavar="N", help="threads (default: OMP_NUM_THREADS, else all cores)"
-    )
-    add_device(computing)
+    add_computing(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,32 +62,18 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the extra is missing, the port is in use, or an option is not possible.
         AnatozooError: a checkpoint cannot be found or loaded.
     """
-    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f'the service needs {", ".join(missing)}: python3 -m pip install "anatozoo[serve]".'
-        )
+    need_packages("the service", "serve")
     from anatozoo.service.about import about_checkpoint
-    from anatozoo.service.settings import Settings, read_token
+    from anatozoo.service.settings import read_token
 
-    settings = Settings(
-        models=tuple(args.models),
-        host=args.host,
-        port=args.port,
+    settings = settings_of(
+        args,
+        "can use this service; give --token-file, or --host 127.0.0.1.",
         token=read_token(args.token_file),
         queue=args.queue,
-        max_mb=args.max_mb,
         timeout_s=args.timeout,
-        threads=args.threads,
-        device=args.device,
     )
     about = [about_checkpoint(name) for name in settings.models]
-    if settings.is_open:
-        print(
-            f"anatozoo: warning: whoever reaches {settings.host} can use this service; give --token-file, or "
-            "--host 127.0.0.1.",
-            file=sys.stderr,
-        )
     from anatozoo.service.server import serve
 
     return serve(settings, about)

@@ -13,18 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from anatozoo.service.folder import LOCK, private_folder
 from anatozoo.service.models import load_models
-from anatozoo.service.server import (
-    EXIT_INTERRUPTED,
-    IDLE_SECONDS,
-    MOST_CONNECTIONS,
-    Announcing,
-    Protocol,
-    leave,
-)
+from anatozoo.service.server import EXIT_INTERRUPTED, Announcing, config_of, leave
 from anatozoo.service.settings import Settings, listen
 
 if TYPE_CHECKING:
@@ -109,18 +100,7 @@ def _serve(
         theme=theme(),
         css=css(),
     )
-    config = uvicorn.Config(
-        Guard(app),
-        loop="asyncio",
-        http=Protocol,
-        ws="none",
-        log_config=None,
-        access_log=False,  # it would show addresses, which may hold names
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=2,
-    )
+    config = config_of(Guard(app), timeout_graceful_shutdown=2)
     server = Announcing(config, "the page is")
     try:
         server.run(sockets=[socket])

@@ -143,19 +143,8 @@ def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
         desk = Desk(Worker(settings, folder), settings.queue)
         try:
             app = make_app(desk, settings, about)
-            config = uvicorn.Config(
-                Edge(app, desk),
-                loop="asyncio",
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,  # it would show addresses, which may hold names
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=5,
+            config = config_of(
+                Edge(app, desk), lifespan="off", proxy_headers=False, timeout_graceful_shutdown=5
             )
             server = Server(config, desk, 2 * settings.timeout_s)
             server.run(sockets=[socket])
@@ -163,6 +152,27 @@ def _serve(settings: Settings, about: list[dict[str, Any]]) -> int:
         finally:
             desk.close()
     return EXIT_INTERRUPTED if server.signal == signal.SIGINT else 0
+
+
+def config_of(app: Any, **more: Any) -> uvicorn.Config:
+    """How this package serves an application: HTTP alone, with limits, and without names in the log.
+
+    Args:
+        app: an ASGI application.
+        more: settings that the service and the page do not share.
+    """
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,  # it would show addresses, which may hold names
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
+        **more,
+    )
 
 
 def leave(sig: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("h11")
 from starlette.testclient import TestClient
 
-from anatozoo.cli import app as command
+from anatozoo.cli import serving
 from anatozoo.cli.main import main
 from anatozoo.page.actions import Page
 from anatozoo.page.answers import Choices
@@ -112,7 +112,7 @@ def test_what_would_reach_the_disk_or_other_machines_is_closed(client: Any) -> N
 def test_the_missing_extra_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(serving, "find_spec", lambda name: None)
     assert main(["app"]) == 1
     assert 'pip install "anatozoo[app]"' in capsys.readouterr().err
 
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_said_before_weights_are_loaded(
     from anatozoo.page import server
 
     monkeypatch.setattr(server, "load_models", lambda *_: pytest.fail("weights were loaded"))
-    monkeypatch.setattr(command, "find_spec", lambda name: True)
+    monkeypatch.setattr(serving, "find_spec", lambda name: True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["app", "--models", "unet-jsrt", "--port", port]) == 1
@@ -145,7 +145,7 @@ def test_wrong_arguments_are_said_in_a_sentence(
     from anatozoo.page import server
 
     monkeypatch.setattr(server, "load_models", lambda *_: models("unet-jsrt"))
-    monkeypatch.setattr(command, "find_spec", lambda name: True)
+    monkeypatch.setattr(serving, "find_spec", lambda name: True)
     assert main(["app", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("anatozoo: error: ")

@@ -297,10 +297,10 @@ def test_wrong_arguments_are_said_in_a_sentence(
 def test_the_missing_extra_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anatozoo.cli import serve
+    from anatozoo.cli import serving
     from anatozoo.cli.main import main
 
-    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    monkeypatch.setattr(serving, "find_spec", lambda name: None)
     assert main(["serve", "--models", "unet-jsrt"]) == 1
     assert 'pip install "anatozoo[serve]"' in capsys.readouterr().err
 
