@@ -1,6 +1,6 @@
 """What each objective adds to a training step: its time against that of a step without any.
 
-    python benchmarks/objectives.py [--network unet dynunet3d] [--only Entropy ...] [--rounds 7] [--threads 1]
+    python benchmarks/objectives.py [--network unet dynunet3d] [--only Entropy ...] [--rounds 3] [--out FILE]
 
 A step is that of a fit: forward, the method's loss, the objective's terms, backward and the optimiser, on one
 batch of random numbers that is ready. Times are of the processor, the shortest step of some fits that take
@@ -10,6 +10,7 @@ goal.
 """
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.postdae.module import PostDAEModule
 from anatozoo.methods.unet.module import UNetModule
+from anatozoo.metrics.tables import provenance
 from anatozoo.zoo.checkpoint import method_of, write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 
@@ -161,8 +163,8 @@ def seconds_of(module: Any, batch: dict[str, Any], objectives: list[Any], steps:
     return clock.best
 
 
-def measure(network: str, names: list[str], options: argparse.Namespace) -> bool:
-    """Print a line for each objective; whether all are within their goals."""
+def measure(network: str, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Print a line for each objective; gives the seconds without, the ratios, and those that miss goals."""
     torch.manual_seed(0)
     models = NETWORKS[network](options.size)
     module = models.pop("member")
@@ -181,14 +183,15 @@ def measure(network: str, names: list[str], options: argparse.Namespace) -> bool
             seconds = seconds_of(module, given, objectives, options.steps)
             best[name] = min(best.get(name, seconds), seconds)
     print(f"{network}: {best['none']:.3f} s of CPU for a step without objectives, batch {options.batch}")
-    kept = True
+    ratios, late = dict[str, float](), list[str]()
     for name in names:
         ratio, goal = best[name] / best["none"], COSTS[name].goal
         missed = goal is not None and ratio > goal
-        kept &= not missed
+        ratios[name] = round(ratio, 3)
+        late += [name] if missed else []
         words = "no goal" if goal is None else f"goal {goal:g}{', MISSED' if missed else ''}"
         print(f"  {name:<12} x {ratio:.3f}   {words}", flush=True)
-    return kept
+    return {"seconds_without": round(best["none"], 4), "ratios": ratios, "missed": late}
 
 
 def main() -> None:
@@ -203,10 +206,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="fits of each (default: 3)")
     parser.add_argument("--steps", type=int, default=4, help="of a fit (default: 4)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_quiet()
-    sys.exit(0 if all([measure(network, options.only, options) for network in options.network]) else 1)
+    found = {network: measure(network, options.only, options) for network in options.network}
+    if options.out is not None:
+        same = {name: getattr(options, name) for name in ("size", "batch", "rounds", "steps", "threads")}
+        record = {"settings": same, **provenance(("torch", "lightning")), "networks": found}
+        options.out.write_text(json.dumps(record, indent=2) + "\n")
+    sys.exit(1 if any(each["missed"] for each in found.values()) else 0)
 
 
 if __name__ == "__main__":

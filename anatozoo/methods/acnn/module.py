@@ -52,7 +52,7 @@ class AcnnModule(ZooModule, AcnnModel):
     def fast_layout(self) -> bool:  # type: ignore[override]
         """Whether a step is faster in "channels last" order.
 
-        That is so of DynUNet on CPUs, by a fifth, where widths do not fill the blocks of 16 channels in which
+        That is so of DynUNet on CPUs where widths do not fill the blocks of 16 channels in which
         oneDNN orders them else.
         """
         return self.architecture == "dynunet" and any(width % 16 for width in self.widths or ())
