@@ -107,8 +107,8 @@ def train(
     data.sets = {name: data.dataset(split[name], name) for name in ("train", "val", "unlabelled")}
     # An epoch is one of the unlabelled images in all arms, so that all see the same annotated images.
     data.repeat = -(-len(split["unlabelled"]) // len(split["train"]))
-    quick: dict[str, Any] = {"precision": "bf16-mixed"} if setting.frame.dims == 3 else {}
-    trainer = trainer_of(options.steps, *how.objective(denoisers), enable_checkpointing=False, **quick)
+    fixed: dict[str, Any] = {"precision": setting.precision, "enable_checkpointing": False}
+    trainer = trainer_of(options.steps, *how.objective(denoisers), **fixed)
     trainer.fit(module, data)
     return module.eval(), data
 
