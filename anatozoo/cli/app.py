@@ -17,8 +17,8 @@ MODELS = ("hybridgnet-chexmask", "unet-jsrt", "postdae-jsrt", "acnn-dynunet-acdc
 _DESCRIPTION = """\
 Show a page in the browser: drop a radiograph, a mask or a heart volume, see its
 segmentation, measurements and remarks, compare two models, download the files.
-It works offline. What is dropped stays in memory while the page is open, and lies
-on disk while it is computed.
+It works offline. What is dropped stays in memory while the page is open,
+and lies on disk while it is computed.
 Needs the extra: pip install "anatozoo[app]"."""
 _EPILOG = """\
 examples:
