@@ -124,7 +124,9 @@ def _layers(result: Any) -> list[Layer]:
 
 SEG: dict[str, Writer] = {"_seg.dcm": write_seg}
 RTSTRUCT: dict[str, Writer] = {"_rtstruct.dcm": write_rtstruct}
-SR: dict[str, Writer] = {"_sr.dcm": write_sr}
+REPORT = "_sr.dcm"
+"""Ending of structured reports."""
+SR: dict[str, Writer] = {REPORT: write_sr}
 GSPS: dict[str, Writer] = {"_gsps.dcm": write_gsps}
 PLANE = {"dicomseg": SEG, "sr": SR, "gsps": GSPS}
 """Writers for results on one image."""

@@ -7,13 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from anatozoo.errors import GeometryError, ImageError
+from anatozoo.results.dicom_files import REPORT
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
+from anatozoo.serve.heart_reports import HeartReport, write_heart_report
 from anatozoo.serve.hearts import Heart, find_hearts, functions, has_ventricle
 from anatozoo.serve.images import DIFFER
 from anatozoo.serve.inputs import Found
-from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured
+from anatozoo.serve.manifest import Row
+from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured, joined
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor
@@ -69,6 +73,8 @@ class SegmentVolumes(VolumeTask):
     def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(model, found, options)
         self.hearts: Sequence[Heart] | None = None
+        self._outputs: dict[str, tuple[str, ...]] = {}
+        self._paired: list[tuple[Heart, Measured, Measured | None]] = []
         if getattr(model, "votes", False):
             self.formats = VolumeResult.voted_formats
             self.layout = replace(self.layout, numbers=DIFFER)  # type: ignore[misc]
@@ -88,6 +94,11 @@ class SegmentVolumes(VolumeTask):
             raise OptionError("phases", f"is for hearts; {self.model.checkpoint_name} finds no ventricle.")
         self.hearts = hearts
 
+    def jobs(self, earlier: Mapping[str, Row], formats: Sequence[str]) -> list[Job[Path]]:
+        """A job for each volume."""
+        self._outputs = {key: row.outputs for key, row in earlier.items()}
+        return super().jobs(earlier, formats)
+
     def relate(self, measured: Mapping[str, Measured], earlier: Sequence[Measured]) -> list[Measured]:
         """Ejection fraction, stroke volume and mass of hearts with both phases."""
         if not has_ventricle(getattr(self.model, "organs", ())):
@@ -105,11 +116,41 @@ class SegmentVolumes(VolumeTask):
             if len(parts) == 2 and own.isdisjoint(parts):
                 known[parts[0], parts[1]] = Heart(each.patient, *parts)
         found, more = functions(known.values(), measured)
+        function = {each.file: each for each in found}
+        self._paired = [
+            (heart, measured[heart.ed], function.get(joined(heart.ed, heart.es)))
+            for heart in known.values()
+            if heart.ed in measured
+        ]
         done = (
             f"{len(found)} heart{'s' * (len(found) != 1)} with both phases: function in {MEASUREMENTS_NAME}."
         )
         self.notes = (*([done] if found else []), *notes, *more)
         return found
+
+    def finish(self, folder: Path, rows: Sequence[Row]) -> None:
+        """Put the function of hearts into the reports of end-diastole, where there are such."""
+        paths = {key: path for path, key in self._keys.items()}
+        outputs = self._outputs | {row.file: row.outputs for row in rows}
+        notes = []
+        for heart, measured, function in self._paired:
+            names = [name for name in outputs.get(heart.ed, ()) if name.endswith(REPORT)]
+            if not names:
+                continue
+            ed, es = paths.get(heart.ed), paths.get(heart.es)
+            if ed is None or es is None:
+                notes.append(
+                    f"{heart.patient}: {names[0]} is of an earlier run; give both phases to renew it."
+                )
+                continue
+            numbers = () if function is None else function.measurements
+            wanted = HeartReport(folder / names[0], ed, es, measured, numbers)
+            about = (self.model.checkpoint_name, self.model.checkpoint_version, self.model.organs)
+            try:
+                write_heart_report(wanted, *about, keep_patient=self._keep_patient)
+            except (ImageError, GeometryError) as error:
+                notes.append(f"{heart.patient}: the function is not in {names[0]}: {error}")
+        self.notes = (*self.notes, *notes)
 
 
 class RestoreVolumes(VolumeTask):

@@ -1,8 +1,11 @@
 """DICOM objects by the command line: what is refused, what is told, and what is done again."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from PIL import Image as PILImage
@@ -15,7 +18,7 @@ from tests.support.dicom_results import WITH_UIDS, grey
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
 from tests.support.runs import rows_of
-from tests.unit.serve.fakes import FakeRegistrar
+from tests.unit.serve.fakes import FakeHeart, FakeRegistrar
 from tests.unit.serve.test_volumes import FakeVolumeSegmenter
 
 hd = pytest.importorskip("highdicom")
@@ -126,3 +129,76 @@ def test_uids_are_of_single_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "x takes pairs" in capsys.readouterr().err
     assert run(*call, "--no-keep-patient") == 2
     assert "--keep-patient is about" in capsys.readouterr().err
+
+
+def heart_series(folder: Path, side: int, number: int, **attributes: object) -> Path:
+    """A ventricle of side x side x 4 voxels of 30 mm3 in DICOM, the phase being a series of its own."""
+    volume = np.zeros((5, 24, 30), np.uint16)
+    volume[:4, 12:22, 5:15] = 150
+    volume[:4, 0:side, 0:side] = 250
+    own = {"SeriesInstanceUID": f"{STUDY['SeriesInstanceUID']}.{number}", "InstanceNumber": 1}
+    return write_series(folder, volume, **{**STUDY, **own, **attributes})
+
+
+def numbers_of(path: Path) -> dict[str, tuple[float, int]]:
+    """Value and number of source images of each measure of a report, by organ and the measure's code."""
+    groups = hd.sr.srread(path).content.get_image_measurement_groups()
+    return {
+        f"{group.tracking_identifier} {measure.name.value}": (measure.value, len(group.source_images))
+        for group in groups
+        for measure in group.get_measurements()
+    }
+
+
+def test_the_function_of_a_heart_is_in_the_report_of_end_diastole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = FakeHeart()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
+    scans, out = tmp_path / "in", tmp_path / "out"
+    early = heart_series(scans / "p1_ED", 10, 1)
+    late = heart_series(scans / "p1_ES", 5, 2)
+    call = ("predict", "fake", early, late, "--out", out, "--format", "sr")
+    assert run(*call) == 0
+    ed, es = numbers_of(out / "p1_ED_sr.dcm"), numbers_of(out / "p1_ES_sr.dcm")
+    assert set(es) == {"left_ventricle 118565006", "myocardium 118565006"}
+    assert ed["left_ventricle 118565006"] == (pytest.approx(12), 5)
+    assert ed["left_ventricle 8811-2"] == (pytest.approx(75), 10)
+    assert ed["left_ventricle 8821-1"] == (pytest.approx(12), 10)
+    assert ed["left_ventricle 8823-7"] == (pytest.approx(3), 10)
+    assert ed["myocardium 18087-7"][1] == 10
+    assert set(ed) > set(es)
+    if shutil.which("dciodvfy") is not None:
+        words = ["dciodvfy", "-new", str(out / "p1_ED_sr.dcm")]
+        said = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert not [line for line in said.stderr.splitlines() if line.startswith("Error")]
+    # Nothing is done again, and a report from which the function is missing, as after a kill, is completed.
+    whole, changed = (out / "p1_ED_sr.dcm").read_bytes(), (out / "p1_ED_sr.dcm").stat().st_mtime_ns
+    assert run(*call) == 0
+    assert (out / "p1_ED_sr.dcm").stat().st_mtime_ns == changed
+    shutil.copy(out / "p1_ES_sr.dcm", out / "p1_ED_sr.dcm")
+    assert run(*call) == 0
+    assert (out / "p1_ED_sr.dcm").read_bytes() == whole
+    # Another end-systole changes the number, and one that fails takes it away.
+    shutil.rmtree(late)
+    heart_series(late, 10, 3)
+    assert run(*call) == 0
+    assert numbers_of(out / "p1_ED_sr.dcm")["left_ventricle 8811-2"][0] == pytest.approx(0)
+    capsys.readouterr()
+    assert run("predict", "fake", late, "--out", out, "--format", "sr", "--overwrite") == 0
+    assert "p1_ED_sr.dcm is of an earlier run" in capsys.readouterr().out
+    next(late.iterdir()).write_bytes(b"")
+    assert run(*call) == 3
+    assert set(numbers_of(out / "p1_ED_sr.dcm")) == set(es)
+
+
+def test_phases_of_two_studies_have_no_report_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = FakeHeart()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
+    early = heart_series(tmp_path / "p1_ED", 10, 1)
+    late = heart_series(tmp_path / "p1_ES", 5, 2, StudyInstanceUID="1.2.3")
+    assert run("predict", "fake", early, late, "--out", tmp_path / "out", "--format", "sr") == 0
+    assert "are of two studies" in capsys.readouterr().out
+    assert "left_ventricle 8811-2" not in numbers_of(tmp_path / "out" / "p1_ED_sr.dcm")

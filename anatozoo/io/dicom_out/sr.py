@@ -22,7 +22,13 @@ from anatozoo.io.quiet import quiet
 _SERIES = 9004
 
 
-def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: Sequence[Measured]) -> bytes:
+def report(
+    reference: Reference,
+    maker: Maker,
+    organs: Sequence[str],
+    measures: Sequence[Measured],
+    with_other: tuple[Reference, Sequence[Measured]] | None = None,
+) -> bytes:
     """A measurement report: a group for the image as a whole, and one for each organ.
 
     The group of the whole has the measures of none of the organs, and each flag of the result as a remark.
@@ -33,6 +39,8 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
         maker: what measured.
         organs: in their order.
         measures: numbers with their units.
+        with_other: a second source and what follows from both, as the function of a heart does from its two
+            phases; a further group for each organ, which names the images of both.
 
     Raises:
         GeometryError: the source cannot be referred to.
@@ -40,10 +48,19 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
     from highdicom import sr
 
     with quiet(), carried_over(reference.label):
-        of_organ: dict[str, list[Measured]] = {organ: [] for organ in ("", *organs)}
-        for each in measures:
-            of_organ[each.organ if each.organ in of_organ else ""].append(each)
-        groups = [_group(reference, maker, organ, found) for organ, found in of_organ.items()]
+        groups = [
+            _group([reference], maker, organ, found) for organ, found in _by_organ(organs, measures).items()
+        ]
+        evidence = list(reference.headers)
+        if with_other is not None:
+            other, together = with_other
+            groups += [
+                _group([reference, other], maker, organ, found)
+                for organ, found in _by_organ(organs, together).items()
+                if found
+            ]
+            known = set(reference.source.instances)
+            evidence += [header for header in other.headers if header.SOPInstanceUID not in known]
         device = sr.ObserverContext(
             observer_type=sr.CodedConcept("121007", "DCM", "Device"),
             observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
@@ -60,7 +77,7 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
             imaging_measurements=groups,
         )
         dataset = sr.ComprehensiveSR(
-            evidence=list(reference.headers),
+            evidence=evidence,
             content=content,
             is_complete=True,
             coding_schemes=own_scheme(),
@@ -70,14 +87,23 @@ def report(reference: Reference, maker: Maker, organs: Sequence[str], measures: 
         return finished(dataset, reference)
 
 
-def _group(reference: Reference, maker: Maker, organ: str, measures: Sequence[Measured]) -> Any:
-    """The measures of one organ, or those of the whole and the remarks."""
+def _by_organ(organs: Sequence[str], measures: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """Measures by their organ; under "" those of the whole, and of none of these organs."""
+    found: dict[str, list[Measured]] = {organ: [] for organ in ("", *organs)}
+    for each in measures:
+        found[each.organ if each.organ in found else ""].append(each)
+    return found
+
+
+def _group(references: Sequence[Reference], maker: Maker, organ: str, measures: Sequence[Measured]) -> Any:
+    """The measures of one organ, or those of the whole and, of one source, the remarks."""
     from highdicom import sr
 
-    site, flags = _site(organ), () if organ else maker.flags
+    site, flags = _site(organ), () if organ or len(references) > 1 else maker.flags
+    instances = [instance for reference in references for instance in reference.source.instances]
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=uid_for(*reference.source.instances, organ, maker.checkpoint, maker.version),
+            uid=uid_for(*instances, organ, maker.checkpoint, maker.version),
             identifier=(organ or "image")[:64],
         ),
         algorithm_id=sr.AlgorithmIdentification(name=maker.checkpoint, version=maker.version),
@@ -98,6 +124,7 @@ def _group(reference: Reference, maker: Maker, organ: str, measures: Sequence[Me
             sr.SourceImageForMeasurementGroup(
                 header.SOPClassUID, header.SOPInstanceUID, _frames(reference, header)
             )
+            for reference in references
             for header in reference.headers
         ],
     )

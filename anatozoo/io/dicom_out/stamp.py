@@ -51,7 +51,7 @@ class Maker:
         return {
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": self.checkpoint[:_LONGEST],
-            "software_versions": (__version__, self.version[:_LONGEST]),
+            "software_versions": [__version__, self.version[:_LONGEST]],
             "device_serial_number": self.name,
         }
 

@@ -10,10 +10,11 @@ from PIL import Image as PILImage
 from anatozoo.errors import ImageError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.io.masks import MaskInput, read_mask
-from anatozoo.io.read import read_grid_image
+from anatozoo.io.read import read_grid_image, read_stack
 from anatozoo.io.writers import write_itk
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.repair import RepairResult
+from anatozoo.results.volume import VolumeResult
 from tests.support.phantoms import NODES
 
 
@@ -122,3 +123,21 @@ def write_scan(path: Path, shape: tuple[int, ...] = (40, 48), seed: int = 0) -> 
     """Noise in which nothing is to be seen, 2-D as PNG or 3-D as NIfTI."""
     values = np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)
     return write_mask(path, values) if len(shape) == 2 else write_volume(path, values)
+
+
+class FakeHeart:
+    """Calls what is above 200 the left ventricle, and what is above 100 the myocardium."""
+
+    kind = "volume"
+    checkpoint_name, checkpoint_version = "fakeheart-phantom", "1.0.0"
+    shape = (4, 32, 32)
+    organs = ("left_ventricle", "myocardium")
+
+    def predict(self, x: Any, *, spacing_mm: Any = None) -> VolumeResult:
+        stack = read_stack(x, spacing_mm=spacing_mm)
+        labels = np.where(stack.pixels > 200, 1, np.where(stack.pixels > 100, 2, 0)).astype(np.uint8)
+        name = stack.source or stack.name
+        who = (self.checkpoint_name, self.checkpoint_version, name)
+        return VolumeResult(*who, stack.grid, self.organs, labels, dicom=stack.dicom)
+
+    predict_batch = None

@@ -10,15 +10,13 @@ from PIL import Image as PILImage
 
 from anatozoo.cli.main import main
 from anatozoo.errors import DataError, OutputError
-from anatozoo.io.read import read_stack
 from anatozoo.metrics.measurements import Measurement
-from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.hearts import Heart, find_hearts, read_phases
 from anatozoo.serve.measured import Measured, MeasuredWriter, read_measured
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
 from tests.support.runs import run_folder, table_of
-from tests.unit.serve.fakes import write_volume
+from tests.unit.serve.fakes import FakeHeart, write_volume
 
 
 def lines(out: Path) -> list[dict[str, str]]:
@@ -114,23 +112,6 @@ def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path: Path) -> Non
 
 
 # Hearts.
-
-
-class FakeHeart:
-    """Calls what is above 200 the left ventricle, and what is above 100 the myocardium."""
-
-    kind = "volume"
-    checkpoint_name, checkpoint_version = "fakeheart-phantom", "1.0.0"
-    shape = (4, 32, 32)
-    organs = ("left_ventricle", "myocardium")
-
-    def predict(self, x: Any, *, spacing_mm: Any = None) -> VolumeResult:
-        stack = read_stack(x, spacing_mm=spacing_mm)
-        labels = np.where(stack.pixels > 200, 1, np.where(stack.pixels > 100, 2, 0)).astype(np.uint8)
-        name = stack.source or stack.name
-        return VolumeResult("fakeheart-phantom", "1.0.0", name, stack.grid, self.organs, labels)
-
-    predict_batch = None
 
 
 def heart(path: Path, side: int, spacing: tuple[float, ...] = (2.0, 2.0, 5.0)) -> Path:
