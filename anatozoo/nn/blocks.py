@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
+from anatozoo.nn.depthwise import full_depthwise
+from anatozoo.nn.efficientnet_lite import EfficientNetLite0
 
 PAPER_WIDTHS = (8, 16, 32, 64, 128, 128)
 
@@ -74,20 +76,16 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        import timm
-
-        from anatozoo.nn.depthwise import full_depthwise
-
-        if not timm.is_model(name):
-            raise ConfigError(
-                f"encoder={name!r} is neither 'residual' (the paper's) nor a timm model; "
-                "timm.list_models() lists the names."
-            )
-        self.body = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
+        self.name = name
+        self.body: nn.Module
+        if name == "tf_efficientnet_lite0":
+            self.body = EfficientNetLite0()
+            widths, reductions = self.body.widths, [2, 4, 8, 16, 32]
+        else:
+            self.body, widths, reductions = _from_timm(name)
         full_depthwise(self.body)
-        info: Any = self.body.feature_info
-        self.levels = [int(r).bit_length() for r in info.reduction()]
-        self.channels = dict(zip(self.levels, info.channels(), strict=True))
+        self.levels = [int(r).bit_length() for r in reductions]
+        self.channels = dict(zip(self.levels, widths, strict=True))
         self.train()  # a new module is in training mode without a call of train()
 
     def train(self, mode: bool = True) -> "TimmEncoder":
@@ -101,6 +99,24 @@ class TimmEncoder(nn.Module):
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Map (B, 1, S, S) in [0, 1] to {level: (B, C, S/2^(l-1), …)}."""
         return dict(zip(self.levels, self.body(2 * x - 1), strict=True))
+
+
+def _from_timm(name: str) -> tuple[nn.Module, list[int], list[int]]:
+    """A feature extractor for images of one channel, with widths and strides of its maps.
+
+    Raises:
+        ConfigError: timm has no such model.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError(
+            f"encoder={name!r} is neither 'residual' (the paper's) nor a timm model; "
+            "timm.list_models() lists the names."
+        )
+    body: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
+    info = body.feature_info
+    return body, info.channels(), info.reduction()
 
 
 def build_encoder(name: str) -> ResidualEncoder | TimmEncoder:
@@ -129,8 +145,7 @@ def load_imagenet_weights(encoder: nn.Module, source: str) -> None:
     if source == "timm":
         import timm
 
-        name = str(body.default_cfg["architecture"])  # type: ignore[index]
-        state = timm.create_model(name, features_only=True, pretrained=True, in_chans=1).state_dict()
+        state = timm.create_model(encoder.name, features_only=True, pretrained=True, in_chans=1).state_dict()
     elif source == "package":
         state = _package_state(body)
     else:

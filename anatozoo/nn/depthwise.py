@@ -1,10 +1,23 @@
-"""Depthwise convolutions with fast gradients under autocast on CPUs; importing timm takes seconds."""
+"""Depthwise convolutions with fast gradients under autocast on CPUs, and TensorFlow's padding."""
 
 from typing import Any
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's padding, which for strides is one pixel more at the far ends."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad and convolve: sides become ceil(side / stride)."""
+        pads: list[int] = []
+        for axis in (1, 0):
+            side, kernel, stride = x.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
+            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            pads += [missing // 2, missing - missing // 2]
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class FullDepthwise(nn.Module):
@@ -27,13 +40,13 @@ class DepthwiseConv2d(FullDepthwise, nn.Conv2d):
     """`torch.nn.Conv2d`; see `full_depthwise`."""
 
 
-class DepthwiseConv2dSame(FullDepthwise, Conv2dSame):
-    """timm's convolution with TensorFlow's padding; see `full_depthwise`."""
+class DepthwiseSameConv2d(FullDepthwise, SameConv2d):
+    """`SameConv2d`; see `full_depthwise`."""
 
 
 _FULL: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: DepthwiseConv2d,
-    Conv2dSame: DepthwiseConv2dSame,
+    SameConv2d: DepthwiseSameConv2d,
 }
 
 
@@ -44,7 +57,8 @@ def full_depthwise(network: nn.Module) -> None:
     names and results in float32 do not change.
 
     Args:
-        network: network, changed in place; subclasses of the two layers are not changed.
+        network: network, changed in place; subclasses of `torch.nn.Conv2d` are not changed, but for
+            `SameConv2d`.
     """
     for layer in network.modules():
         # Several groups of several channels each, as in ResNeXt, are no depthwise convolution.

@@ -96,7 +96,9 @@ def test_an_ensemble_is_the_mean_of_probabilities(evidence: Any, tmp_path: Path)
 def test_runs_from_data_to_report(evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"v{n}" for n in range(6)]
     root = write_atria(tmp_path / "data", {"train": names[:5], "val": names[5:]})
-    for name, value in (("WIDTHS", [4, 4, 4]), ("CROP", [8, 8, 8]), ("FOR_TEMPERATURE", 2), ("MORE", 1)):
+    for name, value in (("WIDTHS", [4, 4, 4]), ("CROP", [8, 8, 8]), ("TRAINED", 2)):
+        monkeypatch.setattr(evidence, name, value)
+    for name, value in (("FOR_TEMPERATURE", 2), ("MORE", 1)):
         monkeypatch.setattr(evidence, name, value)
     words = ["x", "--work", str(tmp_path / "work"), "--steps", "20"]
     monkeypatch.setattr("sys.argv", [*words, "--root", str(root), "--only", "ce:1", "meep:1"])

@@ -15,7 +15,7 @@ from anatozoo.nn.blocks import (
     build_encoder,
     load_imagenet_weights,
 )
-from anatozoo.nn.depthwise import DepthwiseConv2d, DepthwiseConv2dSame, full_depthwise
+from anatozoo.nn.depthwise import DepthwiseConv2d, DepthwiseSameConv2d, full_depthwise
 
 LITE = "tf_efficientnet_lite0"
 
@@ -190,8 +190,8 @@ def test_depthwise_convolutions_of_a_timm_encoder_stay_in_float32_under_autocast
     encoder = TimmEncoder(LITE)
     depthwise = [m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     slow = [m for m in depthwise if m.kernel_size == (5, 5) or m.stride != (1, 1)]
-    # Strided layers are timm's own, which pad as TensorFlow does.
-    assert {type(m) for m in slow} == {DepthwiseConv2d, DepthwiseConv2dSame}
+    # Strided layers pad as TensorFlow does.
+    assert {type(m) for m in slow} == {DepthwiseConv2d, DepthwiseSameConv2d}
     for layer in slow:
         x = torch.rand(1, layer.in_channels, 12, 12)
         expected = layer(x)

@@ -1,0 +1,132 @@
+"""EfficientNet-Lite0 as a feature extractor under timm's names: importing timm takes twice as long as torch.
+
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; the Lite
+variant of Google's TPU models: no squeeze-and-excitation, ReLU6, and TensorFlow's padding. Parameters and
+results are those of ``timm.create_model("tf_efficientnet_lite0", features_only=True)``.
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anatozoo.nn.depthwise import SameConv2d
+
+EPSILON = 1e-3
+"""Of the batch normalisation, as in TensorFlow."""
+STEM = 32
+
+
+class Stage(NamedTuple):
+    """Blocks of one width.
+
+    Attributes:
+        blocks: how many.
+        kernel: side of the depthwise kernels.
+        stride: of the first block.
+        expansion: times that the block's width is that of its input.
+        channels: of the output.
+        tapped: whether the output is a feature map.
+    """
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    tapped: bool = True
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80, tapped=False),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192, tapped=False),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+def convolution(ins: int, outs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the side, or divides it by the stride."""
+    settings: dict[str, Any] = {"stride": stride, "groups": groups, "bias": False}
+    if stride > 1:
+        return SameConv2d(ins, outs, kernel, **settings)
+    return nn.Conv2d(ins, outs, kernel, padding=kernel // 2, **settings)
+
+
+class Separable(nn.Module):
+    """A depthwise convolution and a linear one of single pixels, the block of the first stage."""
+
+    def __init__(self, ins: int, outs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv_dw = convolution(ins, ins, kernel, stride, ins)
+        self.bn1 = nn.BatchNorm2d(ins, EPSILON)
+        self.conv_pw = convolution(ins, outs, 1)
+        self.bn2 = nn.BatchNorm2d(outs, EPSILON)
+        self.skips = stride == 1 and ins == outs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        y = F.relu6(self.bn1(self.conv_dw(x)))
+        y = self.bn2(self.conv_pw(y))
+        return x + y if self.skips else y
+
+
+class Inverted(nn.Module):
+    """Expansion, depthwise convolution and linear projection (Sandler et al., CVPR 2018)."""
+
+    def __init__(self, ins: int, outs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = ins * expansion
+        self.conv_pw = convolution(ins, wide, 1)
+        self.bn1 = nn.BatchNorm2d(wide, EPSILON)
+        self.conv_dw = convolution(wide, wide, kernel, stride, wide)
+        self.bn2 = nn.BatchNorm2d(wide, EPSILON)
+        self.conv_pwl = convolution(wide, outs, 1)
+        self.bn3 = nn.BatchNorm2d(outs, EPSILON)
+        self.skips = stride == 1 and ins == outs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        y = F.relu6(self.bn1(self.conv_pw(x)))
+        y = F.relu6(self.bn2(self.conv_dw(y)))
+        y = self.bn3(self.conv_pwl(y))
+        return x + y if self.skips else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Feature maps (B, C, S / 2^l, …) for l of 1 to 5, of images (B, channels, S, S).
+
+    Args:
+        channels: of the image.
+    """
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.conv_stem = convolution(channels, STEM, 3, 2)
+        self.bn1 = nn.BatchNorm2d(STEM, EPSILON)
+        self.blocks = nn.Sequential()
+        ins = STEM
+        for stage in STAGES:
+            blocks = nn.Sequential()
+            for number in range(stage.blocks):
+                stride = stage.stride if number == 0 else 1
+                shape = (ins, stage.channels, stage.kernel, stride)
+                blocks.append(
+                    Separable(*shape) if stage.expansion == 1 else Inverted(*shape, stage.expansion)
+                )
+                ins = stage.channels
+            self.blocks.append(blocks)
+        self.widths = [stage.channels for stage in STAGES if stage.tapped]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The five maps, the finest first."""
+        x = F.relu6(self.bn1(self.conv_stem(x)))
+        maps = []
+        for stage, blocks in zip(STAGES, self.blocks, strict=True):
+            x = blocks(x)
+            if stage.tapped:
+                maps.append(x)
+        return maps
