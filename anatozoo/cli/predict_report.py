@@ -74,6 +74,9 @@ def progress(
     task: Task[Any, Any, Any], *, shown: bool
 ) -> Iterator[tuple[Callable[[int, int], None], Callable[[Row], None]]]:
     """Call-backs that move a progress bar on standard error, or do nothing."""
+    if not shown:
+        yield (lambda total, done: None), (lambda row: None)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -83,7 +86,6 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}", style="yellow"),
         console=error_console(),
-        disable=not shown,
     )
     line = bar.add_task(task.doing, total=None, failed="")
     failures = 0

@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage as ndi
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from anatozoo.errors import GeometryError
 from anatozoo.io.annotation import shown_box
@@ -291,6 +289,8 @@ def _nearest(p: Indices, q: Indices, spacing: Floats) -> tuple[Floats, Floats]:
 
 def _by_tree(points: Floats, others: Floats) -> Floats:
     # Surfaces are thin: a sliding-midpoint tree is built faster than a balanced one and answers as quickly.
+    from scipy.spatial import cKDTree  # only here: predictions need no distances, and start sooner
+
     distances: Floats = cKDTree(others, balanced_tree=False).query(points)[0]
     return distances
 
@@ -300,6 +300,8 @@ def _by_transform(points: Indices, others: Indices, extent: Indices, spacing: Fl
     # pixels' places, which need less memory than distances from everywhere.
     free = np.ones(extent, dtype=bool)
     free[tuple(others.T)] = False
+    from scipy import ndimage as ndi
+
     nearest = ndi.distance_transform_edt(free, sampling=spacing, return_distances=False, return_indices=True)
     away = points - nearest[(slice(None), *points.T)].T
     distances: Floats = np.linalg.norm(away * spacing, axis=1)
