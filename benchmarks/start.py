@@ -1,9 +1,9 @@
-"""Time whole processes, from start to end, as multiples of those that import torch or Lightning and do nothing.
+"""Time whole processes, from start to end, as multiples of those that only import torch or Lightning.
 
     python benchmarks/start.py [--rounds 5] [--model hybridgnet-chexmask] [--out FILE]
 
-The processes take turns, so that what slows the machine slows all of them. The first round writes bytecode and
-is not counted. Wall time is what a user waits; the time of the processor is steadier where others work too.
+The processes take turns, so that what slows the machine slows all of them. The first round writes bytecode
+and is not counted. Wall time is what a user waits; processor time is steadier where others work too.
 """
 
 import argparse
