@@ -12,12 +12,38 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad and convolve: sides become ceil(side / stride)."""
-        pads: list[int] = []
-        for axis in (1, 0):
-            side, kernel, stride = x.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
-            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [missing // 2, missing - missing // 2]
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        x, padding = pad_same(x, self)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def is_recorded() -> bool:
+    """Whether steps are recorded for gradients, for a compiler or for an export."""
+    return bool(
+        torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]  # torch's types leave it out
+    )
+
+
+def pad_same(x: Tensor, conv: nn.Conv2d) -> tuple[Tensor, tuple[int, int]]:
+    """Images padded as `SameConv2d` needs them, and how far the convolution itself has yet to pad them."""
+    if not isinstance(conv, SameConv2d):
+        assert not isinstance(conv.padding, str)
+        return x, (conv.padding[0], conv.padding[1])
+    pads: list[int] = []
+    for axis in (1, 0):
+        side, kernel, stride = x.shape[2 + axis], conv.kernel_size[axis], conv.stride[axis]
+        missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        pads += [missing // 2, missing - missing // 2]
+    if is_recorded():
+        return F.pad(x, pads), (0, 0)
+    # F.pad fills all of the result before it copies; the border alone is enough.
+    left, right, top, bottom = pads
+    height, width = x.shape[2:]
+    shape = (*x.shape[:2], top + height + bottom, left + width + right)
+    wide = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    wide[:, :, top : top + height, left : left + width] = x
+    wide[:, :, :top], wide[:, :, top + height :] = 0, 0
+    wide[:, :, :, :left], wide[:, :, :, left + width :] = 0, 0
+    return wide, (0, 0)
 
 
 class FullDepthwise(nn.Module):

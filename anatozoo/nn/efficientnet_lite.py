@@ -8,9 +8,9 @@ results are those of ``timm.create_model("tf_efficientnet_lite0", features_only=
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anatozoo.nn.depthwise import SameConv2d
+from anatozoo.nn.fused import conv_norm
 
 EPSILON = 1e-3
 """Of the batch normalisation, as in TensorFlow."""
@@ -69,8 +69,8 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        y = F.relu6(self.bn1(self.conv_dw(x)))
-        y = self.bn2(self.conv_pw(y))
+        y = conv_norm(x, self.conv_dw, self.bn1, relu6=True)
+        y = conv_norm(y, self.conv_pw, self.bn2, relu6=False)
         return x + y if self.skips else y
 
 
@@ -90,9 +90,9 @@ class Inverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        y = F.relu6(self.bn1(self.conv_pw(x)))
-        y = F.relu6(self.bn2(self.conv_dw(y)))
-        y = self.bn3(self.conv_pwl(y))
+        y = conv_norm(x, self.conv_pw, self.bn1, relu6=True)
+        y = conv_norm(y, self.conv_dw, self.bn2, relu6=True)
+        y = conv_norm(y, self.conv_pwl, self.bn3, relu6=False)
         return x + y if self.skips else y
 
 
@@ -123,7 +123,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The five maps, the finest first."""
-        x = F.relu6(self.bn1(self.conv_stem(x)))
+        x = conv_norm(x, self.conv_stem, self.bn1, relu6=True)
         maps = []
         for stage, blocks in zip(STAGES, self.blocks, strict=True):
             x = blocks(x)

@@ -122,7 +122,7 @@ def tensor_budget(values: int, tensors: int, where: str) -> "TorchDispatchMode":
 
     # Set afterwards: torch wraps a method of this name in the body of a class so that it is never compiled,
     # for which it imports its compiler, and that takes longer than to import torch.
-    Budget.__torch_dispatch__ = Budget.spend  # type: ignore[method-assign]
+    Budget.__torch_dispatch__ = Budget.spend  # type: ignore[assignment, method-assign]
     return Budget()
 
 
