@@ -33,7 +33,7 @@ def pad_same(x: Tensor, conv: nn.Conv2d) -> tuple[Tensor, tuple[int, int]]:
         side, kernel, stride = x.shape[2 + axis], conv.kernel_size[axis], conv.stride[axis]
         missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
         pads += [missing // 2, missing - missing // 2]
-    if is_recorded():
+    if is_recorded() or conv.weight.dtype != torch.float32:
         return F.pad(x, pads), (0, 0)
     # F.pad fills all of the result before it copies; the border alone is enough.
     left, right, top, bottom = pads

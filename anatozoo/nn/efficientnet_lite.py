@@ -7,14 +7,17 @@ results are those of ``timm.create_model("tf_efficientnet_lite0", features_only=
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from anatozoo.nn.depthwise import SameConv2d
+from anatozoo.nn.depthwise import SameConv2d, is_recorded
 from anatozoo.nn.fused import conv_norm
 
 EPSILON = 1e-3
 """Of the batch normalisation, as in TensorFlow."""
 STEM = 32
+IN_FULL = 2
+"""Stages that keep float32 where the later ones are computed in half precision."""
 
 
 class Stage(NamedTuple):
@@ -122,10 +125,22 @@ class EfficientNetLite0(nn.Module):
         self.widths = [stage.channels for stage in STAGES if stage.tapped]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The five maps, the finest first."""
+        """The five maps, the finest first.
+
+        Under autocast to bfloat16 on a CPU, where nothing is recorded, stem and first stages stay in float32:
+        their maps are the largest in number and the smallest in range, and rounded they cost whole pixels.
+        """
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or is_recorded():
+            return self._maps(x, None)
+        with torch.autocast("cpu", enabled=False):
+            return self._maps(x.float(), torch.get_autocast_dtype("cpu"))
+
+    def _maps(self, x: Tensor, half: torch.dtype | None) -> list[Tensor]:
         x = conv_norm(x, self.conv_stem, self.bn1, relu6=True)
         maps = []
-        for stage, blocks in zip(STAGES, self.blocks, strict=True):
+        for number, (stage, blocks) in enumerate(zip(STAGES, self.blocks, strict=True)):
+            if half is not None and number == IN_FULL:
+                x = x.to(half)
             x = blocks(x)
             if stage.tapped:
                 maps.append(x)

@@ -28,20 +28,27 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, relu6: bool) 
     if _is_plain(x, norm):
         y = norm(conv(x))
         return F.relu6(y) if relu6 else y
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    weight, bias = _scaled(conv, norm)
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     x, padding = pad_same(x, conv)
-    if x.device.type == "cpu" and x.dtype == torch.float32 and _fuses():
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and _fuses():
         return _at_once(x, weight, bias, conv, padding, relu6)
     y = F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
     return F.hardtanh_(y, 0.0, _CEILING) if relu6 else y
 
 
 def _is_plain(x: Tensor, norm: nn.BatchNorm2d) -> bool:
-    """Whether something is trained or recorded, or autocast chooses the precision of each step."""
-    return is_recorded() or norm.training or torch.is_autocast_enabled(x.device.type)
+    """Whether something is trained or recorded, or something else chooses the precision of each step."""
+    half = norm.weight.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
+    return half or norm.training or is_recorded()
+
+
+def _scaled(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that does what both layers do."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 def _at_once(

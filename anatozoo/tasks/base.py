@@ -107,11 +107,15 @@ class Predictor(nn.Module):
         """
         was_training = self.training
         with self.in_precision(precision):
-            self.eval()
+            # To set the mode of each layer takes longer than to look at it.
+            changes = was_training or any(module.training for module in self.modules())
+            if changes:
+                self.eval()
             try:
                 yield
             finally:
-                self.train(was_training)
+                if changes:
+                    self.train(was_training)
 
     @contextmanager
     def in_precision(self, precision: str | None = None) -> Iterator[None]:

@@ -106,3 +106,21 @@ def test_padding_is_that_of_tensorflow() -> None:
     assert torch.equal(conv(x), expected)
     with torch.inference_mode():
         assert torch.equal(conv(x), expected)
+
+
+def test_bfloat16_begins_after_the_largest_maps() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    x = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        full = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(x)
+    kinds = [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
+    assert [each.dtype for each in half] == kinds
+    for exact, other in zip(full[:2], half[:2], strict=True):
+        assert torch.equal(exact, other)
+    for exact, other in zip(full[2:], half[2:], strict=True):
+        assert (exact - other).abs().max() < 0.05 * exact.abs().max()
+    with torch.autocast("cpu", torch.bfloat16):  # with gradients each layer decides, as in other networks
+        assert network(x)[0].dtype == torch.bfloat16
