@@ -5,6 +5,7 @@ variant of Google's TPU models: no squeeze-and-excitation, ReLU6, and TensorFlow
 results are those of ``timm.create_model("tf_efficientnet_lite0", features_only=True)``.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -122,6 +123,10 @@ class EfficientNetLite0(nn.Module):
                 )
                 ins = stage.channels
             self.blocks.append(blocks)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):  # as its authors draw them; normalisation begins as the identity
+                fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
+                nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / fan_out))
         self.widths = [stage.channels for stage in STAGES if stage.tapped]
 
     def forward(self, x: Tensor) -> list[Tensor]:

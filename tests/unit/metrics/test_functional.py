@@ -155,8 +155,8 @@ def test_millimetres_from_pixels_are_those_measured(
 
 def test_square_pixels_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     in_px = surface_distances(A, SHIFTED)
-    monkeypatch.setattr("anatozoo.metrics.surface.cKDTree", None)
-    monkeypatch.setattr("anatozoo.metrics.surface.ndi", None)
+    monkeypatch.setattr("anatozoo.metrics.surface._by_tree", None)
+    monkeypatch.setattr("anatozoo.metrics.surface._by_transform", None)
     assert in_px.in_mm(0.35).hausdorff() == pytest.approx(1.05)
     with pytest.raises((TypeError, AttributeError)):
         in_px.in_mm((0.35, 0.36))
