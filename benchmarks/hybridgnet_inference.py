@@ -7,18 +7,27 @@ weights amplify rounding: what bf16 costs a trained network is measured on its g
 """
 
 import argparse
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from hybridgnet_reference import Reference
+from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from anatozoo.nn import depthwise, fused
 from anatozoo.nn.hybridgnet import HybridGNet
 from anatozoo.organs import LUNGS_HEART
 from anatozoo.zoo.checkpoint import read_tensors
 from anatozoo.zoo.golden import GOLDEN
 from anatozoo.zoo.hub import load, resolve
+from tests.support.phantoms import make_chest_phantom
 
 
 def rate(run: Callable[[], object], images: int, seconds: float) -> float:
@@ -89,21 +98,67 @@ def rounding(name: str) -> None:
     )
 
 
+@torch.inference_mode()
+def zoo(name: str, seconds: float) -> None:
+    """Print how fast a checkpoint of the zoo is: its network, and `predict` of a PNG of 1024 x 1024."""
+    module = load(name, trainable=False)
+    image = torch.rand(1, 1, module.side, module.side)
+    reference = Reference(HybridGNet(LUNGS_HEART, 1024, skips=(6, 5)).eval(), skips=(6, 5)).eval()
+    large = torch.rand(1, 1, 1024, 1024)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "chest.png")
+        Image.fromarray(make_chest_phantom(1024, 1024).image.astype(np.uint8)).save(file)
+
+        def layered() -> object:
+            plain = patch.object(fused, "_is_plain", return_value=True)
+            with plain, patch.object(depthwise, "is_recorded", return_value=True):
+                return module.network(image)
+
+        ways: dict[str, Callable[[], object]] = {
+            "reference network, 1024 x 1024": lambda: reference(large),
+            "network, layer by layer": layered,
+            "network, fused": lambda: module.network(image),
+            "network, bf16": lambda: _in_bf16(module.network, image),
+            "predict of a PNG": lambda: module.predict(file),
+        }
+        durations: dict[str, list[float]] = {way: [] for way in ways}
+        end = time.perf_counter() + len(ways) * seconds
+        while time.perf_counter() < end:  # in turns, so that what slows the machine slows all of them
+            for way, run in ways.items():
+                start = time.perf_counter()
+                run()
+                durations[way].append(1000 * (time.perf_counter() - start))
+    times = {way: float(np.median(found[1:])) for way, found in durations.items()}
+    print(f"\n{name}, {module.side} x {module.side}")
+    for way, found in times.items():
+        slow, plain = (times[base] / found for base in list(ways)[:2])
+        print(f"{way:32} {found:7.1f} ms; {slow:.2f} x the reference, {plain:.2f} x layer by layer")
+
+
+def _in_bf16(network: HybridGNet, image: torch.Tensor) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return network(image)
+
+
 def main() -> None:
     """Parse the options and measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--checkpoint", default="hybridgnet-jsrt", help="trained weights for the last line")
+    parser.add_argument(
+        "--checkpoint", nargs="+", default=["hybridgnet-jsrt", "hybridgnet-chexmask"], help="of the zoo"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for size in options.sizes:
         measure(size, options.batches, options.seconds)
-    rounding(options.checkpoint)
+    for name in options.checkpoint:
+        zoo(name, options.seconds)
+        rounding(name)
 
 
 if __name__ == "__main__":

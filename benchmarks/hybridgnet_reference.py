@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from anatozoo.nn import hybridgnet as network
+from anatozoo.nn import graph_decoder
 from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
 
 
@@ -46,5 +46,5 @@ class Reference(nn.Module):
 
     def forward(self, image: Tensor) -> HybridGNetOutput:
         """All outputs for images (B, 1, S, S)."""
-        with patch.object(network, "window_average", roi_align_each):
+        with patch.object(graph_decoder, "window_average", roi_align_each):
             return self.network(image)

@@ -17,7 +17,7 @@ from anatozoo.nn.fused import conv_norm
 EPSILON = 1e-3
 """Of the batch normalisation, as in TensorFlow."""
 STEM = 32
-IN_FULL = 2
+IN_FULL = 4
 """Stages that keep float32 where the later ones are computed in half precision."""
 
 
