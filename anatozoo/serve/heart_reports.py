@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.errors import GeometryError
+from anatozoo.errors import AnatozooError, GeometryError, ImageError
 from anatozoo.io.writers import write_bytes
-from anatozoo.metrics.measurements import Measurement
 from anatozoo.serve.measured import Measured
 
 if TYPE_CHECKING:
@@ -18,29 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeartReport:
-    """A report of end-diastole.
+    """A report of one phase.
 
     Attributes:
         path: the file, which a run has written.
-        ed: the volume at end-diastole, a DICOM file or a folder of a series.
-        es: the volume at end-systole.
-        measured: of the volume at end-diastole alone.
-        function: what follows from both; empty where nothing does.
+        own: the volume of that phase, a DICOM file or a folder of a series.
+        measured: of that volume alone.
+        other: the volume of the other phase; None where nothing follows from both.
+        function: what does.
     """
 
     path: Path
-    ed: Path
-    es: Path
+    own: Path
     measured: Measured
-    function: tuple[Measurement, ...]
+    other: Path | None = None
+    function: Measured | None = None
 
 
 def write_heart_report(
     wanted: HeartReport, name: str, version: str, organs: Sequence[str], *, keep_patient: bool
 ) -> None:
-    """Write the report again, with the function; a file that says so already is left as it is.
+    """Write the report again; a file that says so already is left as it is.
 
-    The measures of the function refer to the instances of both phases.
+    The measures of the function refer to the instances of both phases, and its flags are remarks.
 
     Args:
         wanted: what it says.
@@ -51,23 +50,44 @@ def write_heart_report(
 
     Raises:
         ImageError: a volume cannot be read any more.
-        GeometryError: nothing can refer to it, or the phases are not of one study.
+        GeometryError: nothing can refer to it, or the phases are not of one study. If it is the other phase
+            that fails, the report is written without a function before, so that none of before stays.
+        ConfigError: highdicom is not installed.
         OutputError: the file cannot be written.
     """
     from anatozoo.io.dicom_out.sr import report
-    from anatozoo.io.dicom_out.stamp import Maker
+    from anatozoo.io.dicom_out.stamp import Maker, needs_highdicom
 
-    ed = _reference(wanted.ed, keep_patient)
-    both = None
-    if wanted.function:
-        es = _reference(wanted.es, keep_patient)
-        if es.source.study != ed.source.study:
-            raise GeometryError("end-diastole and end-systole are of two studies, so no report is of both.")
-        both = (es, wanted.function)
-    maker = Maker(name, version, wanted.measured.flags)
-    content = report(ed, maker, organs, wanted.measured.measurements, with_other=both)
+    needs_highdicom()
+    own, flags, both = _reference(wanted.own, keep_patient), wanted.measured.flags, None
+    failure: AnatozooError | None = None
+    if wanted.other is not None and wanted.function is not None:
+        try:
+            other = _reference(wanted.other, keep_patient)
+            if other.source.study != own.source.study:
+                raise GeometryError("the phases are of two studies, so that no report can be of both.")
+            flags = tuple(dict.fromkeys((*flags, *wanted.function.flags)))
+            both = (other, wanted.function.measurements)
+        except (ImageError, GeometryError) as error:
+            failure = error
+    numbers = wanted.measured.measurements
+    content = report(own, Maker(name, version, flags), organs, numbers, with_other=both)
     if not wanted.path.is_file() or wanted.path.read_bytes() != content:
         write_bytes(wanted.path, content)
+    if failure is not None:
+        raise failure
+
+
+def is_of_two_volumes(report: Path, files: int) -> bool:
+    """Whether a report refers to more instances than its volume has files; also where it is damaged."""
+    from anatozoo.io.dicom_file import read_dicom
+
+    try:
+        studies = read_dicom(report).CurrentRequestedProcedureEvidenceSequence
+        series = [each for study in studies for each in study.ReferencedSeriesSequence]
+        return sum(len(each.ReferencedSOPSequence) for each in series) > files
+    except Exception:  # whatever is wrong with it, it is written anew
+        return True
 
 
 def _reference(path: Path, keep_patient: bool) -> Reference:

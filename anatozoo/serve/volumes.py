@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from anatozoo.errors import GeometryError, ImageError
+from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.results.dicom_files import REPORT
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
-from anatozoo.serve.heart_reports import HeartReport, write_heart_report
+from anatozoo.serve.heart_reports import HeartReport, is_of_two_volumes, write_heart_report
 from anatozoo.serve.hearts import Heart, find_hearts, functions, has_ventricle
 from anatozoo.serve.images import DIFFER
 from anatozoo.serve.inputs import Found
@@ -74,7 +74,8 @@ class SegmentVolumes(VolumeTask):
         super().__init__(model, found, options)
         self.hearts: Sequence[Heart] | None = None
         self._outputs: dict[str, tuple[str, ...]] = {}
-        self._paired: list[tuple[Heart, Measured, Measured | None]] = []
+        self._functions: list[tuple[Heart, Measured]] = []
+        self._measured: Mapping[str, Measured] = {}
         if getattr(model, "votes", False):
             self.formats = VolumeResult.voted_formats
             self.layout = replace(self.layout, numbers=DIFFER)  # type: ignore[misc]
@@ -101,6 +102,7 @@ class SegmentVolumes(VolumeTask):
 
     def relate(self, measured: Mapping[str, Measured], earlier: Sequence[Measured]) -> list[Measured]:
         """Ejection fraction, stroke volume and mass of hearts with both phases."""
+        self._measured = dict(measured)
         if not has_ventricle(getattr(self.model, "organs", ())):
             return super().relate(measured, earlier)
         hearts, notes = find_hearts(self.found.images) if self.hearts is None else (self.hearts, [])
@@ -117,11 +119,8 @@ class SegmentVolumes(VolumeTask):
                 known[parts[0], parts[1]] = Heart(each.patient, *parts)
         found, more = functions(known.values(), measured)
         function = {each.file: each for each in found}
-        self._paired = [
-            (heart, measured[heart.ed], function.get(joined(heart.ed, heart.es)))
-            for heart in known.values()
-            if heart.ed in measured
-        ]
+        pairs = ((heart, function.get(joined(heart.ed, heart.es))) for heart in known.values())
+        self._functions = [(heart, each) for heart, each in pairs if each is not None]
         done = (
             f"{len(found)} heart{'s' * (len(found) != 1)} with both phases: function in {MEASUREMENTS_NAME}."
         )
@@ -129,27 +128,37 @@ class SegmentVolumes(VolumeTask):
         return found
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
-        """Put the function of hearts into the reports of end-diastole, where there are such."""
+        """Put the function of hearts into the reports of end-diastole, and take it out of all others."""
+        if not has_ventricle(getattr(self.model, "organs", ())):
+            return
         paths = {key: path for path, key in self._keys.items()}
         outputs = self._outputs | {row.file: row.outputs for row in rows}
-        notes = []
-        for heart, measured, function in self._paired:
-            names = [name for name in outputs.get(heart.ed, ()) if name.endswith(REPORT)]
-            if not names:
+        reports = {
+            key: folder / name for key, names in outputs.items() for name in names if name.endswith(REPORT)
+        }
+        wanted, notes = [], []
+        for heart, function in self._functions:
+            report, ed, es = reports.pop(heart.ed, None), paths.get(heart.ed), paths.get(heart.es)
+            if report is None:
                 continue
-            ed, es = paths.get(heart.ed), paths.get(heart.es)
             if ed is None or es is None:
                 notes.append(
-                    f"{heart.patient}: {names[0]} is of an earlier run; give both phases to renew it."
+                    f"{heart.patient}: {report.name} does not hold this function; give both phases at once."
                 )
                 continue
-            numbers = () if function is None else function.measurements
-            wanted = HeartReport(folder / names[0], ed, es, measured, numbers)
-            about = (self.model.checkpoint_name, self.model.checkpoint_version, self.model.organs)
+            wanted.append((heart.patient, HeartReport(report, ed, self._measured[heart.ed], es, function)))
+        for key, report in reports.items():
+            path = paths.get(key)
+            if path is None or key not in self._measured or not report.is_file():
+                continue
+            if is_of_two_volumes(report, len(self.parts(path))):
+                wanted.append((key, HeartReport(report, path, self._measured[key])))
+        about = (self.model.checkpoint_name, self.model.checkpoint_version, self.model.organs)
+        for name, each in wanted:
             try:
-                write_heart_report(wanted, *about, keep_patient=self._keep_patient)
-            except (ImageError, GeometryError) as error:
-                notes.append(f"{heart.patient}: the function is not in {names[0]}: {error}")
+                write_heart_report(each, *about, keep_patient=self._keep_patient)
+            except (ImageError, GeometryError, ConfigError) as error:
+                notes.append(f"{name}: {each.path.name} does not hold this function: {error}")
         self.notes = (*self.notes, *notes)
 
 

@@ -186,7 +186,7 @@ def test_the_function_of_a_heart_is_in_the_report_of_end_diastole(
     assert numbers_of(out / "p1_ED_sr.dcm")["left_ventricle 8811-2"][0] == pytest.approx(0)
     capsys.readouterr()
     assert run("predict", "fake", late, "--out", out, "--format", "sr", "--overwrite") == 0
-    assert "p1_ED_sr.dcm is of an earlier run" in capsys.readouterr().out
+    assert "p1_ED_sr.dcm does not hold this function; give both phases at once." in capsys.readouterr().out
     next(late.iterdir()).write_bytes(b"")
     assert run(*call) == 3
     assert set(numbers_of(out / "p1_ED_sr.dcm")) == set(es)
@@ -202,3 +202,39 @@ def test_phases_of_two_studies_have_no_report_together(
     assert run("predict", "fake", early, late, "--out", tmp_path / "out", "--format", "sr") == 0
     assert "are of two studies" in capsys.readouterr().out
     assert "left_ventricle 8811-2" not in numbers_of(tmp_path / "out" / "p1_ED_sr.dcm")
+    # A function of before does not stay when the other phase turns out to be of another study.
+    assert set(numbers_of(tmp_path / "out" / "p1_ED_sr.dcm")) == {
+        "left_ventricle 118565006",
+        "myocardium 118565006",
+    }
+    shutil.rmtree(late)
+    heart_series(late, 5, 2)
+    call = ("predict", "fake", early, late, "--out", tmp_path / "out", "--format", "sr")
+    assert run(*call) == 0
+    assert "left_ventricle 8811-2" in numbers_of(tmp_path / "out" / "p1_ED_sr.dcm")
+    shutil.rmtree(late)
+    heart_series(late, 5, 2, StudyInstanceUID="1.2.3")
+    assert run(*call) == 0
+    assert "left_ventricle 8811-2" not in numbers_of(tmp_path / "out" / "p1_ED_sr.dcm")
+
+
+def test_exchanged_phases_are_remarked_and_leave_nothing_when_they_are_put_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FakeHeart()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, device="cpu", trainable=True: model)
+    out, table = tmp_path / "out", tmp_path / "phases.csv"
+    heart_series(tmp_path / "early", 10, 1)
+    heart_series(tmp_path / "late", 5, 2)
+    call = ("predict", "fake", "--phases", table, "--out", out, "--format", "sr")
+    table.write_text("patient,ed,es\np1,late,early\n")
+    assert run(*call) == 0
+    wrong = hd.sr.srread(out / "late_sr.dcm")
+    groups = wrong.content.get_image_measurement_groups()
+    remarks = [each.value.meaning for group in groups for each in group.get_qualitative_evaluations()]
+    assert remarks == ["negative_ejection_left_ventricle"]
+    assert numbers_of(out / "late_sr.dcm")["left_ventricle 8811-2"][0] == pytest.approx(-300)
+    table.write_text("patient,ed,es\np1,early,late\n")
+    assert run(*call) == 0
+    assert numbers_of(out / "early_sr.dcm")["left_ventricle 8811-2"][0] == pytest.approx(75)
+    assert "left_ventricle 8811-2" not in numbers_of(out / "late_sr.dcm")

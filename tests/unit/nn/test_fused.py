@@ -124,3 +124,10 @@ def test_bfloat16_begins_after_the_largest_maps() -> None:
         assert (exact - other).abs().max() < 0.05 * exact.abs().max()
     with torch.autocast("cpu", torch.bfloat16):  # with gradients each layer decides, as in other networks
         assert network(x)[0].dtype == torch.bfloat16
+
+
+def test_asking_whether_it_fuses_draws_no_random_numbers() -> None:
+    fused._fuses.cache_clear()
+    before = torch.get_rng_state()
+    assert fused._fuses()
+    assert torch.equal(torch.get_rng_state(), before)
