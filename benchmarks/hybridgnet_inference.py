@@ -7,6 +7,7 @@ weights amplify rounding: what bf16 costs a trained network is measured on its g
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -84,23 +85,23 @@ def measure(size: int, batches: list[int], seconds: float) -> None:
 
 
 @torch.inference_mode()
-def rounding(name: str) -> None:
-    """Print how far bf16 moves the landmarks of a trained checkpoint on its golden radiograph."""
+def rounding(name: str) -> dict[str, float]:
+    """How far bf16 moves the landmarks of a trained checkpoint on its golden radiograph; printed, too."""
     module = load(name)
     image = read_tensors(resolve(name) / GOLDEN)["image"]
     full = module.predict(image).landmarks
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = module.predict(image).landmarks
+    half = module.predict(image, precision="bf16").landmarks
     away = np.concatenate([np.linalg.norm(full[organ] - half[organ], axis=1) for organ in full])
     away *= 1024 / max(image.shape)
     print(
         f"\n{name}, bf16 against fp32: {away.mean():.2f} px on average, {away.max():.2f} px at most, of 1024"
     )
+    return {"mean": round(float(away.mean()), 3), "max": round(float(away.max()), 3)}
 
 
 @torch.inference_mode()
-def zoo(name: str, seconds: float) -> None:
-    """Print how fast a checkpoint of the zoo is: its network, and `predict` of a PNG of 1024 x 1024."""
+def zoo(name: str, seconds: float) -> dict[str, float]:
+    """Milliseconds of a checkpoint's network, and of `predict` of a PNG of 1024 x 1024; printed, too."""
     module = load(name, trainable=False)
     image = torch.rand(1, 1, module.side, module.side)
     reference = Reference(HybridGNet(LUNGS_HEART, 1024, skips=(6, 5)).eval(), skips=(6, 5)).eval()
@@ -133,6 +134,7 @@ def zoo(name: str, seconds: float) -> None:
     for way, found in times.items():
         slow, plain = (times[base] / found for base in list(ways)[:2])
         print(f"{way:32} {found:7.1f} ms; {slow:.2f} x the reference, {plain:.2f} x layer by layer")
+    return {way: round(found, 1) for way, found in times.items()}
 
 
 def _in_bf16(network: HybridGNet, image: torch.Tensor) -> object:
@@ -152,13 +154,21 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", nargs="+", default=["hybridgnet-jsrt", "hybridgnet-chexmask"], help="of the zoo"
     )
+    parser.add_argument("--out", type=Path, help="write the numbers of the checkpoints as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for size in options.sizes:
         measure(size, options.batches, options.seconds)
-    for name in options.checkpoint:
-        zoo(name, options.seconds)
-        rounding(name)
+    found = {
+        name: {"ms": zoo(name, options.seconds), "bf16 px of 1024": rounding(name)}
+        for name in options.checkpoint
+    }
+    if options.out is not None:
+        command = (
+            f"python benchmarks/hybridgnet_inference.py --sizes --seconds {options.seconds:g} --out FILE"
+        )
+        record = {"command": command, "torch": torch.__version__, "threads": options.threads} | found
+        options.out.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
