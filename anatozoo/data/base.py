@@ -195,6 +195,8 @@ def loader(
         drop_last=train and math.ceil(len(dataset) / processes) >= batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
+        # Lightning copies pinned batches to the GPU while the step before still computes.
+        pin_memory=torch.cuda.is_available(),
     )
 
 
