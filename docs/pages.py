@@ -1,8 +1,8 @@
 """The pages that are generated from the manifest: ``python -m docs.pages`` in a source checkout writes them.
 
-They are the short table of the README, `docs/checkpoints.md`, `docs/cite.md`, and `docs/results.md` with the
-evidence. ``--check`` tells what differs and writes nothing. Hashes and cards are written by
-`anatozoo.zoo.maintain`, cards as pages by `docs.card_pages` when the documentation is built.
+They are the short table of the README, `docs/checkpoints.md`, `docs/cite.md`, and `docs/results.md` and
+`docs/performance.md` with the evidence. ``--check`` tells what differs and writes nothing. Hashes and cards
+are written by `anatozoo.zoo.maintain`, cards as pages by `docs.card_pages` when the documentation is built.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from anatozoo.zoo.tables import (
 )
 from docs.card_pages import CARDS
 from docs.cite_page import CITATION, cite_page
+from docs.performance_page import performance_page
 from docs.results_page import results_page
 
 README_BEGIN = "<!-- checkpoints:begin -->"
@@ -99,6 +100,8 @@ def pages(project: Path = PROJECT) -> dict[Path, str]:
         docs / "results.md": results_page(docs, specs),
         readme: text,
     }
+    if (project / "benchmarks").is_dir():
+        texts[docs / "performance.md"] = performance_page(docs)
     if (project / CITATION).is_file():
         texts[docs / "cite.md"] = cite_page(project / CITATION, specs)
     return texts

@@ -1,0 +1,60 @@
+"""The page of the benchmarks says what their JSON says, and which goals are missed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from anatozoo.errors import ManifestError
+from docs.performance_page import GPU, performance_page
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """A copy of the evidence, to change."""
+    shutil.copytree(DOCS / "evidence", tmp_path / "evidence")
+    return tmp_path
+
+
+def change(path: Path, keys: list[str], value: object) -> None:
+    """Set a number in a file of evidence."""
+    record = json.loads(path.read_text())
+    place = record
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(record))
+
+
+def test_a_goal_is_missed_as_soon_as_the_number_that_is_shown_is_beyond_it(docs: Path) -> None:
+    line = "| `anatozoo predict` of one PNG, against `import torch` | {} |"
+    for value, words in ((1.604, "1.60 × | ≤ 1.6"), (1.61, "1.61 × | ≤ 1.6, **missed**")):
+        change(docs / "evidence/start.json", ["processes", "predict one PNG", "wall_ratio"], value)
+        assert line.format(words) in performance_page(docs)
+
+
+def test_a_number_that_is_not_there_is_an_error_that_names_it(docs: Path) -> None:
+    change(docs / "evidence/start.json", ["processes", "predict one PNG"], {})
+    with pytest.raises(ManifestError, match="start.json lacks the number processes / predict one PNG"):
+        performance_page(docs)
+    (docs / "evidence/start.json").write_text("{")
+    with pytest.raises(ManifestError, match="start.json cannot be read"):
+        performance_page(docs)
+
+
+def test_a_gpu_is_not_measured_until_there_is_a_file_of_it(docs: Path) -> None:
+    (docs / "evidence" / GPU).unlink(missing_ok=True)
+    assert "Not measured: no GPU was at hand" in performance_page(docs)
+    ways = {"bf16": {"images/s": 9.0, "of the ceiling": 0.61}, "graph": "not possible"}
+    record = {
+        "command": "python benchmarks/gpu.py --out FILE",
+        "device": "a chip",
+        "torch": "2",
+        "goal": 0.6,
+        "networks": {"DynUNet": {"16": ways}},
+    }
+    (docs / "evidence" / GPU).write_text(json.dumps(record))
+    assert "| DynUNet | 16 | bf16 | 0.61 |" in performance_page(docs)
