@@ -178,8 +178,8 @@ def _growth(read: _Reader) -> str:
     ]
     table = markdown_table(("number of", "time", "exponent"), rows)
     return (
-        f"## How time grows\n\n`{record['checkpoint']}`; time against the middle one of each row. An exponent "
-        "of 1 means that twice as many take twice as long, 0 that they take no longer: the network sees\n"
+        f"## How time grows\n\n`{record['checkpoint']}`; time against the middle one of each row. An "
+        "exponent of 1 means that twice as many take twice as long, 0 that they take no longer: the network sees\n"
         f"512² of any source.\n\n{table}\n{_command(record, GROWTH)}\n"
     )
 
@@ -188,10 +188,10 @@ def _gpu(read: _Reader) -> str:
     head = "## On a GPU\n\n"
     if not read.has(GPU):
         return (
-            f"{head}Not measured: no GPU was at hand. `python benchmarks/gpu.py --out FILE` measures images\n"
-            "per second at batches of 1, 16 and 128 in float32, in bfloat16, as a CUDA graph and compiled, and\n"
-            "how near that is to the chip's own rates. It runs in less than eight minutes; it is tried on CPUs\n"
-            "alone.\n"
+            f"{head}Not measured: no GPU was at hand. `python benchmarks/gpu.py --out FILE` measures\n"
+            "images per second at batches of 1, 16 and 128 in float32, in bfloat16, as a CUDA graph and\n"
+            "compiled, and how near that is to the chip's own rates. It runs in less than eight minutes; it\n"
+            "is tried on CPUs alone.\n"
         )
     record = read.record(GPU)
     rows = [

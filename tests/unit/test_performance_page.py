@@ -38,10 +38,10 @@ def test_a_goal_is_missed_as_soon_as_the_number_that_is_shown_is_beyond_it(docs:
 
 def test_a_number_that_is_not_there_is_an_error_that_names_it(docs: Path) -> None:
     change(docs / "evidence/start.json", ["processes", "predict one PNG"], {})
-    with pytest.raises(ManifestError, match="start.json lacks the number processes / predict one PNG"):
+    with pytest.raises(ManifestError, match=r"start\.json lacks the number processes / predict one PNG"):
         performance_page(docs)
     (docs / "evidence/start.json").write_text("{")
-    with pytest.raises(ManifestError, match="start.json cannot be read"):
+    with pytest.raises(ManifestError, match=r"start\.json cannot be read"):
         performance_page(docs)
 
 
