@@ -179,8 +179,8 @@ def _growth(read: _Reader) -> str:
     table = markdown_table(("number of", "time", "exponent"), rows)
     return (
         f"## How time grows\n\n`{record['checkpoint']}`; time against the middle one of each row. An "
-        "exponent of 1 means that twice as many take twice as long, 0 that they take no longer: the network sees\n"
-        f"512² of any source.\n\n{table}\n{_command(record, GROWTH)}\n"
+        "exponent of 1 means that twice as many take twice as long, 0 that they take no longer: the\n"
+        f"network sees 512² of any source.\n\n{table}\n{_command(record, GROWTH)}\n"
     )
 
 
