@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="write to this folder")
     parser.add_argument(
-        "--name", required=True, help="name of the checkpoint: ensemble-DATA, or as the members' method"
+        "--name", required=True, help="name of the checkpoint: ensemble-DATA, or with the name of any method"
     )
     parser.add_argument("--version", default="1.0.0", help="version of the checkpoint (default: 1.0.0)")
     parser.add_argument(

@@ -27,17 +27,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import anatozoo.objectives
+from anatozoo.cli.refused import check_objectives, nulls, own_error
 from anatozoo.cli.settings import (
     configs_of,
     differing,
-    read_settings,
     setting_of,
     shipped_config,
     split_options,
     without_base,
 )
-from anatozoo.errors import AnatozooError, ConfigError, OutputError
+from anatozoo.errors import ConfigError, OutputError
 from anatozoo.tasks.base import parameters_of
 from anatozoo.text import one_line
 from anatozoo.training.module import links_of
@@ -126,6 +125,22 @@ class ZooCLI(LightningCLI):
             help="fit that runs first: its `config`, and the option that its checkpoint `fills`",
         )
         parser.set_defaults({"trainer.log_every_n_steps": 1})
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer of their settings.
+
+        Raises:
+            ConfigError: a setting is null, which its class does not take.
+        """
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            named = [] if own_error(error) else nulls(self.config[self.subcommand], self.method)
+            if not named:
+                raise
+            raise ConfigError(
+                f"a setting cannot be null: {', '.join(named)}. Give a value, or leave it out."
+            ) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer with its objectives, whose ``last.ckpt`` is that of the last epoch.
@@ -332,41 +347,6 @@ def _settings(entry: MethodEntry) -> set[str]:
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
-
-
-def own_error(error: BaseException | None) -> AnatozooError | None:
-    """The error of anatozoo that another one was raised for, as jsonargparse does where a class refuses."""
-    while error is not None and not isinstance(error, AnatozooError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def check_objectives(files: list[str], options: list[str]) -> None:
-    """Refuse a block of objectives that is no list, and names that no objective has.
-
-    Raises:
-        ConfigError: it is wrong; the message lists the names.
-    """
-    known = anatozoo.objectives.__all__
-    named: list[Any] = [
-        value for option in ("--objectives", "--objectives+") for value in split_options(options, option)[0]
-    ]
-    for file in files:
-        given = read_settings(file).get("objectives")
-        if given is None:
-            continue
-        if not isinstance(given, list):
-            raise ConfigError(
-                f"{file}: objectives is a list, each with class_path and init_args: begin each with a hyphen."
-            )
-        named += [each.get("class_path") if isinstance(each, Mapping) else each for each in given]
-    for name in named:
-        plain = isinstance(name, str) and name.isidentifier()
-        if plain and name not in known and name not in ("null", "None"):
-            raise ConfigError(
-                f"there is no objective {name}; there are {', '.join(known)}, and your own by their path, "
-                "such as mypackage.losses.MyTerm."
-            )
 
 
 def _as_config(hparams: Mapping[str, Any]) -> str:

@@ -77,10 +77,10 @@ class Reliability:
         return self.confidence / counts, self.right / counts
 
     def to_dict(self) -> dict[str, Any]:
-        """``ece`` and the bins as JSON values, None for the means of an empty bin."""
+        """``ece`` and the bins as JSON values, None where there are no pixels."""
         confidence, accuracy = ([None if np.isnan(v) else float(v) for v in each] for each in self.means())
-        counts = self.counts.astype(int).tolist()
-        return {"ece": self.ece, "counts": counts, "confidence": confidence, "accuracy": accuracy}
+        counts, error = self.counts.astype(int).tolist(), self.ece if self.counts.any() else None
+        return {"ece": error, "counts": counts, "confidence": confidence, "accuracy": accuracy}
 
 
 def reliability(

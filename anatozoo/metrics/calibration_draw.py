@@ -54,7 +54,8 @@ def _draw(above: Axes, below: Axes, curves: Sequence[Mapping[str, Any]], bins: i
     above.plot((0, 1), (0, 1), color=QUIET, linewidth=0.8, linestyle="--", zorder=1)
     width = 1 / bins / (len(curves) + 0.5)
     for number, (curve, color) in enumerate(zip(curves, _COLORS, strict=False)):
-        words = f"T = {curve['temperature']:.3g}, ECE {curve['ece']:.4f}"
+        told = "no pixels" if curve["ece"] is None else f"ECE {curve['ece']:.4f}"
+        words = f"T = {curve['temperature']:.3g}, {told}"
         confidence, accuracy = (np.array(curve[name], float) for name in ("confidence", "accuracy"))
         there = np.isfinite(confidence)
         above.plot(

@@ -115,11 +115,14 @@ def check_base_loss(ce_weight: float, dice_weight: float, focal_gamma: float) ->
         focal_gamma: exponent of `focal`.
 
     Raises:
-        ConfigError: a weight is negative, both are 0, or the exponent is neither 0 nor at least 1.
+        ConfigError: a weight is negative or not finite, both are 0, or the exponent is neither 0 nor at least
+            1.
     """
-    if min(ce_weight, dice_weight) < 0 or not ce_weight + dice_weight:
+    # Written so that NaN, which compares as nothing, is refused too.
+    if not (0 <= ce_weight < math.inf and 0 <= dice_weight < math.inf and ce_weight + dice_weight > 0):
         raise ConfigError(
-            f"ce_weight={ce_weight} and dice_weight={dice_weight} must not be negative, and one above 0."
+            f"ce_weight={ce_weight} and dice_weight={dice_weight} must be finite and not negative, and one "
+            "above 0."
         )
     if focal_gamma != 0 and not 1 <= focal_gamma < math.inf:
         raise ConfigError(

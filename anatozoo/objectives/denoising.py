@@ -47,7 +47,7 @@ class Denoising(Objective):
         hard: whether soft labels become hard ones, the most probable label of each pixel.
 
     Raises:
-        ConfigError: a setting is out of range.
+        ConfigError: a setting is out of range, or the source is an empty text.
     """
 
     needs = frozenset({"maps", "unlabelled"})
@@ -65,6 +65,11 @@ class Denoising(Objective):
             raise ConfigError(
                 f"Denoising's weight={weight} must be finite and not negative, alpha={alpha} at least 0 and "
                 f"below 1, ramp={ramp} within 0 … 1."
+            )
+        if source == "":
+            # A shell gives it for a variable without a value; a fit without a denoiser is another one.
+            raise ConfigError(
+                "Denoising's source is an empty text: name a denoiser, or leave it out, for the mean alone."
             )
         self.source, self.weight, self.alpha, self.ramp, self.hard = source, weight, alpha, ramp, hard
         self._model: Any = None

@@ -99,11 +99,13 @@ def export_run(
         raise ConfigError(
             f"{ckpt} is a folder: a checkpoint already, if it holds {CONFIG}; export the .ckpt of a run."
         )
+    # First, so that a picture that cannot be read leaves what is there as it was.
+    pictures = [golden_picture(path) for path in images]
     module = read_run(ckpt, method, averaged=averaged)
     if organs is not None:
         module = _restricted(module, method, organs)
     write_checkpoint_folder(module, folder, name=name, version=version)
-    _write_golden(folder, name, images)
+    _write_golden(folder, name, pictures)
     return folder
 
 
@@ -136,6 +138,7 @@ def export_ensemble(
 
     check_version(version)
     check_target(folder, name)
+    pictures = [golden_picture(path) for path in images]
     loaded = [(source, load(source, trainable=False)) for source in sources]
     parts = [pair for source, model in loaded for pair in _members_of(model, source)]
     origins = [str(source) for source, model in loaded for _ in _members_of(model, source)]
@@ -151,7 +154,7 @@ def export_ensemble(
     for own, (_, part) in zip(ensemble.network.members, parts, strict=True):
         own.load_state_dict(part.state_dict())
     write_checkpoint_folder(ensemble, folder, name=name, version=version)
-    _write_golden(folder, name, images)
+    _write_golden(folder, name, pictures)
     return folder
 
 
@@ -183,10 +186,9 @@ def _called(ckpt: Path) -> str:
     return f"{plain[-1]}/{ckpt.stem}" if plain and plain[-1] not in ("/", "..") else ckpt.stem
 
 
-def _write_golden(folder: Path, name: str, images: Sequence[Path]) -> None:
+def _write_golden(folder: Path, name: str, pictures: Sequence[np.ndarray]) -> None:
     """Write the golden test of a checkpoint's folder, of the user's images or one that the method offers."""
     stored = build_module(folder)
-    pictures = [golden_picture(path) for path in images]
     frame = getattr(stored, "frame", None)  # modules of other packages may have none
     # Arrays have no spacing, which models of masks in millimetres need.
     metric = hasattr(stored, "golden_input") and getattr(frame, "fit", None) == "spacing"

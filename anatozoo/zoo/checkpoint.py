@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatozoo.errors import AnatozooError, ConfigError, WeightsError
+from anatozoo.errors import AnatozooError, ConfigError, OutputError, WeightsError
 from anatozoo.text import one_line, some
 from anatozoo.version import __version__
 from anatozoo.zoo.bounds import check_hparams, tensor_budget
@@ -100,9 +100,15 @@ def check_target(folder: str | os.PathLike[str], name: str) -> None:
     """Refuse to write a checkpoint where something else lies.
 
     Raises:
-        ConfigError: the folder holds another checkpoint, or files that are none.
+        ConfigError: the folder holds another checkpoint, or files that are none, or is a file.
+        OutputError: nothing can be written there.
     """
     target = Path(folder)
+    there = next((each for each in (target, *target.absolute().parents) if each.exists()), target)
+    if not there.is_dir():
+        raise ConfigError(f"{there} is no folder, so that no checkpoint can be written to {target}.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{there} is read-only; write the checkpoint to another folder.")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / CONFIG).is_file():

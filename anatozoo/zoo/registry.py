@@ -99,8 +99,8 @@ class MethodEntry:
         """
         if self.data is None:
             raise ConfigError(
-                f"method {self.name} names no data module, so that no command trains or validates it; write "
-                "your own LightningDataModule."
+                f"method {self.name} names no data module, so that no command trains or validates it: train "
+                "the members of an ensemble one by one; for your own method write a LightningDataModule."
             )
         return import_class(self.data)
 

@@ -115,6 +115,28 @@ def test_the_number_is_stored_and_evaluations_use_it(
     assert curves[0]["ece"] == numbers["before"]["calibration"]["curves"][0]["ece"]
 
 
+def test_cases_without_a_pixel_of_an_organ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, data = flat_case(tmp_path)
+    for path in (tmp_path / "data" / "masks").iterdir():
+        cv2.imwrite(str(path), np.zeros((40, 56), np.uint8))
+    assert main(["evaluate", str(folder), *data, "--calibration", "--out", str(tmp_path), "--json"]) == 0
+    curves = json.loads(capsys.readouterr().out)["calibration"]["curves"]
+    assert curves[0]["ece"] > 0
+    assert curves[1]["ece"] is None
+    assert list(tmp_path.glob("*_reliability.png"))
+
+
+def test_a_target_that_is_no_folder_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, data = flat_case(tmp_path)
+    (tmp_path / "data" / "masks" / "c.png").write_bytes(b"no picture")
+    (tmp_path / "file").touch()
+    for to in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["calibrate", str(folder), *data, "--to", str(to)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_what_cannot_be_calibrated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = flat_case(tmp_path)
     to = tmp_path / "to"

@@ -168,7 +168,12 @@ def test_going_on_by_another_configuration_is_told(data: Path, tmp_path: Path, c
         (["--objectives+=Entropy", "--objectives.weight=-1"], "Entropy's weight=-1.0 must be finite"),
         (["--objectives+=Entropi"], "no objective Entropi; there are Agreement, Calibration"),
         (["--config=YAML:objectives: {class_path: Entropy}"], "objectives is a list"),
+        (["--model.ce_weight=.nan"], "ce_weight=nan and dice_weight=1.0 must be finite"),
         (["--config=YAML:objectives: [{class_path: MEEP}]"], "no objective MEEP"),
+        (
+            ["--config=YAML:objectives: [{class_path: Entropy, init_args: {weight: null}}]"],
+            "null: Entropy.weight",
+        ),
         (["--trainer.max_epochs=-1", LATER, "--model.optim.schedule=cosine"], "which has no end"),
     ],
 )

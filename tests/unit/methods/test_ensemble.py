@@ -12,7 +12,7 @@ import torch
 
 import anatozoo
 from anatozoo.cli.main import main
-from anatozoo.errors import ConfigError, GeometryError
+from anatozoo.errors import AnatozooError, ConfigError, GeometryError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.acnn.model import AcnnModel
 from anatozoo.methods.ensemble.model import EnsembleModel
@@ -185,6 +185,14 @@ def test_what_cannot_be_members(made: tuple[list[str], Path], tmp_path: Path) ->
     module.trainer = trainer
     with pytest.raises(ConfigError, match="not trained: fit its members"):
         module.setup("fit")
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_folder_as_it_is(
+    made: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(AnatozooError, match=r"no\.png"):
+        export_ensemble(made[0], "ensemble-toy", tmp_path / "to", images=[tmp_path / "no.png"])
+    assert not (tmp_path / "to").exists()
 
 
 def test_how_far_members_differ_in_numbers() -> None:

@@ -347,6 +347,8 @@ def test_what_cannot_be_is_said_before_the_fit(chests: Path, tmp_path: Path) -> 
     for settings in ({"weight": -1.0}, {"weight": math.nan}, {"alpha": 1.0}, {"ramp": 2.0}):
         with pytest.raises(ConfigError, match="Denoising's weight"):
             Denoising(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="source is an empty text"):
+        Denoising("")
     with pytest.raises(ConfigError, match=r"Denoising needs images without annot.*--data\.unlabelled 4"):
         fitted(chests, Denoising(), unlabelled=None)
     unet = str(write_checkpoint_folder(network(), tmp_path / "u", name="unet-test", version="1.0.0"))
