@@ -144,7 +144,7 @@ def write_checkpoint_folder(
         WeightsError: a value is not finite, or too large for float16.
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     method = method_of(module)
     entry = find_method(method)
@@ -169,7 +169,8 @@ def write_checkpoint_folder(
     metadata = {"format": "pt", "name": name, "version": version}
 
     def write(path: Path) -> None:
-        save_file(tensors, path, metadata=metadata)
+        # Not by `save_file`, whose errors do not say in a way for programs that the disk is full.
+        path.write_bytes(save(tensors, metadata=metadata))
         sort_metadata(path)
 
     write_atomically(folder / WEIGHTS, write)

@@ -91,7 +91,7 @@ def write_golden(
         OutputError: the folder cannot be written.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     given = dict(image) if isinstance(image, Mapping) else {"image": image}
     names = next((names for names in INPUTS if set(names) == set(given)), None)
@@ -114,7 +114,7 @@ def write_golden(
     chosen = tolerance_px if form.unit == "px" else tolerance
     metadata = {form.tolerance_key: str(form.tolerance if chosen is None else chosen)}
     metadata |= {} if spacing is None else {SPACING: " ".join(map(str, spacing))}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata=metadata)))
     return path
 
 
