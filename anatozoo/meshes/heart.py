@@ -1,7 +1,8 @@
 """Hearts as surfaces with corresponding vertices, from stacks of label maps in short axis.
 
-Contours of each slice are sampled at corresponding places, and interpolated along the stack: rings of endocardium,
-epicardium and right ventricle from base to apex. Vertices correspond between patients and phases by construction.
+Contours of each slice are sampled at corresponding places, and interpolated along the stack: rings of
+endocardium, epicardium and right ventricle from base to apex. Vertices correspond between patients and phases
+by construction.
 """
 
 from collections.abc import Mapping
@@ -40,8 +41,8 @@ class HeartMesh:
         size: of each of the three sheets.
         septum: angle in the plane from x towards y, in pixels, from the left to the right ventricle.
         flags: what is doubtful: ``open_wall`` (slices below the base in which the muscle is no ring),
-            ``several_parts_ORGAN``, ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN`` (rays
-            meet a contour twice).
+            ``several_parts_ORGAN``, ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN``
+            (rays meet a contour twice).
     """
 
     surfaces: Surfaces
@@ -129,8 +130,8 @@ def _base_comes_first(cavity: Mask, slices: list[int]) -> bool:
 def _septum(cavity: Mask, right: Mask) -> float:
     """Direction from the cavity to the right ventricle, the mean over slices by the latter's area.
 
-    One direction for the whole heart: of single slices it turns by up to a right angle where little of the right
-    ventricle is seen, which would twist the mesh.
+    One direction for the whole heart: of single slices it turns by up to a right angle where little of the
+    right ventricle is seen, which would twist the mesh.
     """
     total = np.zeros(2)
     for z in np.flatnonzero(cavity.any(axis=(1, 2)) & right.any(axis=(1, 2))):

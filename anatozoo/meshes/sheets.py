@@ -1,8 +1,8 @@
 """Topology of sheets: rings of points, one above the other, closed at the far end by one point.
 
-A sheet of L rings of A points has ``L * A + 1`` vertices: ring by ring, the tip at last. All sheets of one size
-have the same triangles, so that their vertices correspond, and coarser sheets of the same form: a pyramid for
-networks on meshes.
+A sheet of L rings of A points has ``L * A + 1`` vertices: ring by ring, the tip at last. All sheets of one
+size have the same triangles, so that their vertices correspond, and coarser sheets of the same form: a pyramid
+for networks on meshes.
 """
 
 from dataclasses import dataclass
@@ -44,8 +44,11 @@ class SheetSize:
         return self.rings * self.angles + 1
 
     def coarser(self) -> "SheetSize | None":
-        """Half as many points in a ring, or half as many rings, whichever is more; None at the least size."""
-        if self.angles >= self.rings and self.angles % 4 == 0 and self.angles >= 8:
+        """Half as many points in a ring if they are more than the rings, else half the rings.
+
+        None at the least size.
+        """
+        if self.angles > self.rings and self.angles % 4 == 0 and self.angles >= 8:
             return SheetSize(self.rings, self.angles // 2)
         return SheetSize(self.rings // 2, self.angles) if self.rings >= 4 and self.rings % 2 == 0 else None
 

@@ -53,9 +53,7 @@ class Surfaces:
             return None
         places = self.physical - self.physical.mean(axis=0)
         turned = np.sign(np.linalg.det(self.grid.axes))  # a grid may be left-handed
-        return {
-            organ: float(turned * enclosed(places, faces) / 1000) for organ, faces in self.faces.items()
-        }
+        return {organ: float(turned * enclosed(places, faces) / 1000) for organ, faces in self.faces.items()}
 
     def to_masks(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Organ -> (D, H, W), the pixels of the grid whose centres lie inside its surface."""
@@ -99,7 +97,9 @@ def inside(vertices: Vertices, faces: Faces, shape: tuple[int, ...]) -> npt.NDAr
         if not len(ends):
             continue
         first, after = _after(ends[:, :, 1].min(axis=1), height), _after(ends[:, :, 1].max(axis=1), height)
-        rows = np.concatenate([np.arange(a, b) for a, b in zip(first, after, strict=True)] or [[]]).astype(int)
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(first, after, strict=True)] or [[]]).astype(
+            int
+        )
         which = np.repeat(np.arange(len(ends)), after - first)
         (x0, y0), (x1, y1) = ends[which, 0, :2].T, ends[which, 1, :2].T
         crossed = x0 + (rows - y0) / (y1 - y0) * (x1 - x0)
