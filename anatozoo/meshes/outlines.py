@@ -25,8 +25,8 @@ def outline(mask: Mask) -> Points:
         mask: (H, W), not empty.
 
     Returns:
-        (n, 2) x, y, where pixel centres are whole numbers; the first point is not repeated, and x turns towards
-        y.
+        (n, 2) x, y, where pixel centres are whole numbers; the first point is not repeated, and x turns
+        towards y.
     """
     filled = ndimage.binary_fill_holes(largest_part(mask))
     lines = contour_generator(z=np.pad(filled, 1).astype(float)).lines(0.5)

@@ -1,8 +1,8 @@
 """Topology of sheets: rings of points, one above the other, closed at the far end by one point.
 
 A sheet of L rings of A points has ``L * A + 1`` vertices: ring by ring, the tip at last. All sheets of one
-size have the same triangles, so that their vertices correspond, and coarser sheets of the same form: a pyramid
-for networks on meshes.
+size have the same triangles, so that their vertices correspond, and coarser sheets of the same form: a
+pyramid for networks on meshes.
 """
 
 from dataclasses import dataclass
