@@ -29,7 +29,7 @@ FLOORS = (
     ("training",),
     ("tasks",),
     ("results", "data"),
-    ("frames", "metrics"),
+    ("frames", "metrics", "meshes"),
     ("nn", "io"),
     ("errors",),
     ("organs", "text", "version"),

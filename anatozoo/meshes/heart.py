@@ -1,0 +1,206 @@
+"""Hearts as surfaces with corresponding vertices, from stacks of label maps in short axis.
+
+Contours of each slice are sampled at corresponding places, and interpolated along the stack: rings of
+endocardium, epicardium and right ventricle from base to apex. Vertices correspond between patients and phases
+by construction.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.interpolate import PchipInterpolator
+
+from anatozoo.errors import DataError
+from anatozoo.io.grid import Grid
+from anatozoo.meshes.outlines import at_angles, between_ends, largest_part, outline
+from anatozoo.meshes.sheets import SheetSize, lid, rim, wall
+from anatozoo.meshes.surface import Surfaces
+
+ENDO, EPI, RIGHT = "left_ventricle", "myocardium", "right_ventricle"
+SHEETS = (ENDO, EPI, RIGHT)
+"""The sheets in their order; of the first and second, the outer walls of the cavity and of the muscle."""
+FEWEST_PIXELS = 4
+"""A structure with fewer pixels in a slice is not there."""
+FEWEST_SLICES = 3
+"""Of cavity and right ventricle."""
+OPEN_SHARE = 0.1
+"""The wall of the left ventricle is open where more than this share of its cavity's border lacks muscle."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class HeartMesh:
+    """A heart of sheets.
+
+    Attributes:
+        surfaces: with ``left_ventricle`` (the cavity), ``myocardium`` and ``right_ventricle``.
+        size: of each of the three sheets.
+        septum: angle in the plane from x towards y, in pixels, from the left to the right ventricle.
+        flags: what is doubtful: ``open_wall`` (slices below the base in which the muscle is no ring),
+            ``several_parts_ORGAN``, ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN``
+            (rays meet a contour twice).
+    """
+
+    surfaces: Surfaces
+    size: SheetSize
+    septum: float
+    flags: tuple[str, ...] = ()
+
+    def aligned(self) -> npt.NDArray[np.float64]:
+        """(N, 3) vertices in the heart's own frame, in the length unit of the grid.
+
+        The centre of the cavity's sheet is 0, x points to the right ventricle, z from base to apex; there
+        is no scaling.
+        """
+        grid = self.surfaces.grid
+        lengths = np.asarray(grid.proportions)
+        places = self.surfaces.vertices * lengths
+        places = places - places[: self.size.vertices].mean(axis=0)
+        towards = np.array([np.cos(self.septum), np.sin(self.septum)]) * lengths[:2]
+        c, s = towards / np.hypot(*towards)
+        turned: npt.NDArray[np.float64] = places @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+        # The first ring lies at the base, whichever way the stack was stored.
+        if turned[self.size.vertices - 1, 2] < turned[0, 2]:
+            turned[:, 1:] *= -1  # half a turn about x, which mirrors nothing
+        return turned
+
+
+def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = None) -> HeartMesh:
+    """The surfaces of a heart in short-axis slices.
+
+    Args:
+        masks: ``left_ventricle`` (cavity), ``myocardium``, ``right_ventricle``, each (D, H, W).
+        grid: of the masks.
+        size: of each sheet; None takes 16 rings of 32 points.
+
+    Raises:
+        DataError: a structure is missing, or is there in fewer than three slices.
+    """
+    size = size or SheetSize()
+    cavity, muscle, right = (np.asarray(masks[organ], bool) for organ in SHEETS)
+    present = {
+        ENDO: _slices(cavity),
+        EPI: _slices(cavity | muscle),
+        RIGHT: _slices(right),
+    }
+    for organ, wanted in ((ENDO, FEWEST_SLICES), (RIGHT, FEWEST_SLICES)):
+        if len(present[organ]) < wanted:
+            raise DataError(
+                f"{organ} is seen in {len(present[organ])} slices of {grid.shape[0]}; a mesh needs {wanted}."
+            )
+    if not (muscle & ~cavity).any():
+        raise DataError("the label map shows no myocardium.")
+    base_first = _base_comes_first(cavity, present[ENDO])
+    if not base_first:  # built with the base first, and turned back
+        cavity, muscle, right = cavity[::-1], muscle[::-1], right[::-1]
+        present = {organ: [grid.shape[0] - 1 - z for z in slices[::-1]] for organ, slices in present.items()}
+    septum = _septum(cavity, right)
+    # The muscle's sheet begins where the cavity's does, so that one rim joins them.
+    present[EPI] = [z for z in present[EPI] if z >= present[ENDO][0]]
+    flags = _flags(cavity, muscle, present, {ENDO: cavity, EPI: cavity | muscle, RIGHT: right})
+    sheets, twice = [], {}
+    for organ, mask in ((ENDO, cavity), (EPI, cavity | muscle), (RIGHT, right)):
+        rings, twice[organ] = _rings(organ, mask, present[organ], cavity, septum, size.angles)
+        sheets.append(_sheet(rings, np.asarray(present[organ], float), size))
+    vertices = np.vstack(sheets)
+    if not base_first:
+        vertices[:, 2] = grid.shape[0] - 1 - vertices[:, 2]
+    flags += tuple(f"folded_{organ}" for organ, count in twice.items() if count)
+    surfaces = Surfaces(
+        vertices, _faces(size, mirrored=not base_first), np.repeat(np.arange(3), size.vertices), grid
+    )
+    return HeartMesh(surfaces, size, septum, flags)
+
+
+def _slices(mask: Mask) -> list[int]:
+    return np.flatnonzero(mask.sum(axis=(1, 2)) >= FEWEST_PIXELS).tolist()
+
+
+def _base_comes_first(cavity: Mask, slices: list[int]) -> bool:
+    """Whether the first slices show the larger cavity."""
+    areas = cavity[slices].sum(axis=(1, 2))
+    third = max(1, len(slices) // 3)
+    return bool(areas[:third].mean() >= areas[-third:].mean())
+
+
+def _septum(cavity: Mask, right: Mask) -> float:
+    """Direction from the cavity to the right ventricle, the mean over slices by the latter's area.
+
+    One direction for the whole heart: of single slices it turns by up to a right angle where little of the
+    right ventricle is seen, which would twist the mesh.
+    """
+    total = np.zeros(2)
+    for z in np.flatnonzero(cavity.any(axis=(1, 2)) & right.any(axis=(1, 2))):
+        away = np.argwhere(right[z]).mean(axis=0) - np.argwhere(cavity[z]).mean(axis=0)
+        total += right[z].sum() * away / max(float(np.hypot(*away)), 1e-9)
+    if not total.any():
+        raise DataError("left and right ventricle share no slice, so that the septum has no direction.")
+    return float(np.arctan2(total[0], total[1]))
+
+
+def _flags(
+    cavity: Mask, muscle: Mask, present: Mapping[str, list[int]], masks: Mapping[str, Mask]
+) -> tuple[str, ...]:
+    flags = []
+    for z in present[ENDO][1:]:  # at the base the muscle is open in many hearts
+        border = ndimage.binary_dilation(cavity[z]) & ~cavity[z]
+        if (border & ~muscle[z]).sum() > OPEN_SHARE * border.sum():
+            flags.append("open_wall")
+            break
+    for organ, slices in present.items():
+        if len(slices) != slices[-1] - slices[0] + 1:
+            flags.append(f"gap_{organ}")
+        if any(ndimage.label(masks[organ][z], np.ones((3, 3)))[1] > 1 for z in slices):
+            flags.append(f"several_parts_{organ}")
+    return tuple(flags)
+
+
+def _rings(
+    organ: str, mask: Mask, slices: list[int], cavity: Mask, septum: float, count: int
+) -> tuple[npt.NDArray[np.float64], int]:
+    """(slices, count, 2) points of each slice, and how many rays met a contour twice."""
+    rings, twice = [], 0
+    for z in slices:
+        contour = outline(mask[z])
+        if organ == RIGHT:
+            rings.append(between_ends(contour, septum + np.pi / 2, count))
+            continue
+        inner = cavity[z] if cavity[z].sum() >= FEWEST_PIXELS else mask[z]
+        centre = np.argwhere(largest_part(inner)).mean(axis=0)[::-1]
+        ring, met = at_angles(contour, centre, septum, count)
+        rings.append(ring)
+        twice += met
+    return np.asarray(rings), twice
+
+
+def _sheet(
+    rings: npt.NDArray[np.float64], slices: npt.NDArray[np.float64], size: SheetSize
+) -> npt.NDArray[np.float64]:
+    """Vertices of a sheet through the rings of slices.
+
+    It begins half a slice before the first one, with its ring, and its tip lies half a slice beyond the
+    last one, so that it encloses what the slices stand for.
+    """
+    places = np.r_[slices[0] - 0.5, slices]
+    stack = np.concatenate([rings[:1], rings])
+    levels = np.linspace(places[0], places[-1], size.rings)
+    smooth = PchipInterpolator(places, stack, axis=0)(levels)  # monotone: no ring lies beyond its neighbours
+    walls = np.concatenate([smooth, np.broadcast_to(levels[:, None, None], (*smooth.shape[:2], 1))], axis=2)
+    tip = np.r_[rings[-1].mean(axis=0), slices[-1] + 0.5]
+    return np.vstack([walls.reshape(-1, 3), tip])
+
+
+def _faces(size: SheetSize, *, mirrored: bool) -> dict[str, npt.NDArray[np.int64]]:
+    """Closed surfaces over the three sheets."""
+    sheet, count = wall(size), size.vertices
+    closed = np.vstack([sheet, lid(size)])
+    faces = {
+        ENDO: closed,
+        EPI: np.vstack([sheet[:, ::-1], sheet + count, rim(0, count, size.angles)]),
+        RIGHT: closed + 2 * count,
+    }
+    return {organ: each[:, ::-1] if mirrored else each for organ, each in faces.items()}
