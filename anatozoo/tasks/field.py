@@ -316,11 +316,13 @@ class FieldTask(Predictor):
             field = self.field_of(moving, fixed)
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
-        pairs = zip(moving[:, None], fixed[:, None], field[:, None], flags, strict=True)
-        for a, b, own, remarks in pairs:
-            if float(self.dissimilarity(warp(a, own), b)) >= float(self.dissimilarity(a, b)):
+        warped, folds = warp(moving, field), folding_fraction(field)
+        for own, a, b, share, remarks in zip(
+            warped[:, None], moving[:, None], fixed[:, None], folds.tolist(), flags, strict=True
+        ):
+            if float(self.dissimilarity(own, b)) >= float(self.dissimilarity(a, b)):
                 remarks.append("not_more_similar_than_before")
-            if float(folding_fraction(own)) > NOTABLE_FOLDING:
+            if share > NOTABLE_FOLDING:
                 remarks.append("field_folds")
         found: np.ndarray = field.float().cpu().numpy()
         return found
