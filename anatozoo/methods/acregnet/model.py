@@ -79,11 +79,6 @@ class AcRegNetModel(FieldTask):
         found: Registration = self.network(moving, fixed)
         return found
 
-    def field_of(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """The field (B, n, ...) alone; its inverse would take a tenth of the time."""
-        found: Registration = self.network(moving, fixed, invert=False)
-        return found.field
-
     def weighted_smoothness(self, field: Tensor) -> Tensor:
         """The weighted smoothness loss of a field (B, n, ...)."""
         return self.smoothness_weight * smoothness_loss(self.smoothness, field)
