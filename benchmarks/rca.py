@@ -1,4 +1,4 @@
-"""Time to estimate the quality of a segmentation by five atlas images, by networks and by elastix, in one run.
+"""Time to estimate the quality of a segmentation by five atlas images: networks against elastix in one run.
 
     python benchmarks/rca.py [--count 5] [--source 1024] [--rounds 5] [--threads 2] [--out FILE.json]
 
