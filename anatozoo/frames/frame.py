@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anatozoo.errors import ConfigError, GeometryError
-from anatozoo.frames.geometry import Geometry
+from anatozoo.frames.geometry import Geometry, interpolate_along
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid
 from anatozoo.io.intensity import Intensity, Range, to_unit_range
@@ -211,17 +211,26 @@ def displacement_between(
         ``(*fixed shape, n)`` float32: displacement from a fixed pixel to its position in moving pixels,
         (x, y[, z]). Beyond the frame, the field keeps its value at the border.
     """
-    from scipy.ndimage import map_coordinates
+    dims, size = fixed.grid.dims, fixed.grid.size
+    index = [np.arange(side, dtype=np.float64) for side in size]
+    # Frame axis i runs along one axis of the fixed image, so that places on it are a line, and the field is
+    # interpolated along one axis after another.
+    along = np.abs(fixed.matrix).argmax(1)
+    lines = [fixed.matrix[i, j] * index[j] + fixed.offset[i] for i, j in enumerate(along)]
+    order = [dims - 1 - along.tolist().index(j) for j in reversed(range(dims))]
+    back = np.linalg.inv(moving.matrix)
+    result = np.empty((*fixed.grid.shape, dims), np.float32)
+    for to, i in enumerate(np.abs(back).argmax(1)):
+        values = field[dims - 1 - i].astype(np.float64)
+        for axis in range(dims):
+            values = interpolate_along(values, lines[dims - 1 - axis], axis)
+        place = values.transpose(order)
+        place += _along_axis(lines[i] - moving.offset[i], along[i], dims)
+        place *= back[to, i]
+        result[..., to] = place - _along_axis(index[to], to, dims)
+    return result
 
-    shape = fixed.grid.shape
-    axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in shape), indexing="ij")
-    index = np.stack(axes[::-1], -1)
-    place = index @ fixed.matrix.T + fixed.offset
-    at = np.moveaxis(place[..., ::-1], -1, 0)
-    parts = [
-        map_coordinates(component, at, order=1, mode="nearest", output=np.float64)
-        for component in field[::-1]
-    ]
-    place += np.stack(parts, -1)
-    back = np.linalg.inv(moving.matrix).T
-    return ((place - moving.offset) @ back - index).astype(np.float32)
+
+def _along_axis(line: Array, axis: int, dims: int) -> Array:
+    """A line of values along an axis, counted (x, y[, z]), of an array of so many dimensions."""
+    return line.reshape([-1 if dims - 1 - axis == a else 1 for a in range(dims)])

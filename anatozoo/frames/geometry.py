@@ -173,7 +173,7 @@ class Geometry:
             return back.image_to_target(values)
         xs, ys = (p.astype(np.float32) for p in self._source_grid_in_target())
         # Columns first: most of the work is then copying whole rows, which is fast.
-        result = _interpolate(_interpolate(values.astype(np.float32), xs, axis=1), ys, axis=0)
+        result = interpolate_along(interpolate_along(values.astype(np.float32), xs, axis=1), ys, axis=0)
         result[(ys < -0.5) | (ys > values.shape[0] - 0.5)] = 0
         result[:, (xs < -0.5) | (xs > values.shape[1] - 0.5)] = 0
         return result
@@ -263,12 +263,12 @@ class _Footprint:
 
     def box_sums(self, cumulative: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
         """Sum over each box, from cumulative sums whose node ``k`` is the edge before pixel ``k``."""
-        nodes = np.moveaxis(_interpolate(cumulative, self.edges, axis), axis, 0)
+        nodes = np.moveaxis(interpolate_along(cumulative, self.edges, axis), axis, 0)
         count = len(self.box_width)
         return np.moveaxis(nodes[-count:] - nodes[:count], 0, axis)
 
 
-def _interpolate(values: npt.NDArray[Any], positions: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+def interpolate_along(values: npt.NDArray[Any], positions: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
     """Interpolate linearly along one axis at float indices, clamped to the ends; keeps the type of values."""
     positions = np.clip(positions, 0, values.shape[axis] - 1)
     lower = np.minimum(positions.astype(np.intp), max(values.shape[axis] - 2, 0))

@@ -17,6 +17,7 @@ Intensity = Literal["percentiles", "bits"]
 """``"percentiles"`` stretches what an image holds, ``"bits"`` divides by what its format can hold."""
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 _MEGAPIXEL, _PERCENTILE_SAMPLE = 2**20, 2**19
+_LEVELS = 2**16
 _FULL_SCALES = (1.0, 255.0, 4096.0, 65535.0)
 """White of fractions and of values of 8, 12 and 16 bits; of 12 bits as HybridGNet's authors have it."""
 Range = tuple[float, float]
@@ -91,12 +92,45 @@ def normalize_intensity(pixels: npt.ArrayLike) -> npt.NDArray[np.float32]:
     values = np.asarray(pixels).astype(np.float32, copy=False)
     minimum, maximum = _extremes(values)
     step = math.ceil(math.sqrt(values.size / _PERCENTILE_SAMPLE)) if values.size > _MEGAPIXEL else 1
-    low, high = (float(p) for p in np.percentile(values[::step, ::step], (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    low, high = _percentiles(values[::step, ::step], minimum, maximum)
     if high <= low:
         low, high = minimum, maximum
     stretched = values - np.float32(low)
     stretched /= np.float32(high - low)
     return np.clip(stretched, 0.0, 1.0, out=stretched)
+
+
+def _percentiles(values: npt.NDArray[np.float32], minimum: float, maximum: float) -> Range:
+    """Percentiles 0.5 and 99.5 as `numpy.percentile` gives them; minimum and maximum bound the values.
+
+    Whole numbers, as files hold them, are counted instead of sorted, which takes a seventh of the time.
+    """
+    shares = np.array([LOW_PERCENTILE, HIGH_PERCENTILE]) / 100
+    counts = _counts(values) if minimum >= 0 and maximum < _LEVELS else None
+    if counts is None:
+        low, high = np.percentile(values, 100 * shares)
+        return float(low), float(high)
+    places = (values.size - 1) * shares
+    first = np.floor(places)
+    up_to = counts.cumsum()
+    below, above = (np.searchsorted(up_to, k, side="right").astype(float) for k in (first, np.ceil(places)))
+    weight, gap = places - first, above - below
+    low, high = np.where(weight < 0.5, below + gap * weight, above - gap * (1 - weight))
+    return float(low), float(high)
+
+
+def _counts(values: npt.NDArray[np.float32]) -> npt.NDArray[np.intp] | None:
+    """How often each level of 16 bits is there; None of values between them."""
+    import cv2
+
+    levels = values.astype(np.uint16)
+    if not np.array_equal(levels, values):
+        return None
+    # As floats, the counts are exact for so many pixels as percentiles are taken from.
+    found: npt.NDArray[np.intp] = (
+        cv2.calcHist([levels], [0], None, [_LEVELS], [0, _LEVELS]).ravel().astype(np.intp)
+    )
+    return found
 
 
 def _extremes(values: npt.NDArray[np.generic]) -> Range:

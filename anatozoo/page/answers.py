@@ -115,7 +115,12 @@ class Answered:
         """Memory that it takes, roughly."""
         parts: list[Any] = [self.result]
         if self.quality is not None:
-            parts += [self.quality, *self.quality.matches]
+            matches = self.quality.matches
+            parts += [
+                self.quality,
+                *matches,
+                *(m.registration for m in matches if m.registration is not None),
+            ]
         return sum(map(len, self.files.values())) + sum(
             _nbytes(v) for part in parts for v in vars(part).values()
         )

@@ -20,6 +20,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.quality.intervals import DiceIntervals
 from anatozoo.quality.selectors import LatentSource, Selector, likeness, selector_of
+from anatozoo.results.base import read_only
 from anatozoo.tasks.likeness import embed
 
 SCHEMA_VERSION = 1
@@ -46,6 +47,11 @@ class AtlasImage:
     labels: npt.NDArray[np.uint8]
     embedding: npt.NDArray[np.float32]
     latent: npt.NDArray[np.float32] | None = None
+
+    @cached_property
+    def in_pixels(self) -> GridImage:
+        """The image without its spacing, for images whose own is unknown."""
+        return replace(self.image, grid=self.image.grid.in_pixels())
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,7 +365,9 @@ def in_frame(image: GridImage, shape: tuple[int, ...]) -> GridImage:
 
 
 def _image(name: str, pixels: npt.NDArray[np.uint8], spacing: tuple[float, ...] | None) -> GridImage:
-    return GridImage((pixels / _WHITE).astype(np.float32), Grid(pixels.shape[::-1], spacing), name)
+    # Read-only, so that what networks see of it is kept, see `anatozoo.frames.framed`.
+    levels = read_only((pixels / _WHITE).astype(np.float32))
+    return GridImage(levels, Grid(pixels.shape[::-1], spacing), name)
 
 
 def _to_bytes(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -19,14 +19,13 @@ from anatozoo.io.annotation import Annotation, join_pairs
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.io.label_codes import check_known
 from anatozoo.io.read import read_grid_image, read_labels
-from anatozoo.metrics.cases import Case, Measures, case_row
-from anatozoo.metrics.functional import dice
+from anatozoo.metrics.functional import dice, surface_distances
 from anatozoo.quality.atlas import Atlas, AtlasImage, in_frame
 from anatozoo.quality.organs import read_organs
 from anatozoo.quality.selectors import Selector, selector_of
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import AtlasMatch, Judging, QualityResult
-from anatozoo.tasks.engines import LEARNED, Engine, EngineLike, engine_of
+from anatozoo.tasks.engines import LEARNED, Engine, EngineLike, engine_of, register_pairs
 
 if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 Masks = Mapping[str, npt.NDArray[Any]]
 COUNT = 5
 """Default number of atlas images, as in CheXmask."""
-_KINDS = ("dice", "hd", "assd")
 
 
 def rca(
@@ -125,7 +123,7 @@ def register_to_atlas(
     refusal = "" if atlas.intervals is None else atlas.intervals.refusal(judging)
     if refusal:
         warnings.warn(f"no intervals of Dice: {refusal}.", AnatozooWarning, stacklevel=2)
-    fields = [_register(seen, each.image, registrar) for each in nearest]
+    fields = _register(seen, nearest, registrar)
     return RegisteredImage(
         read, atlas, registrar.name, seen, tuple(zip(nearest, fields, strict=True)), judging, refusal
     )
@@ -165,7 +163,12 @@ class RegisteredImage:
     ) -> QualityResult:
         """Estimate the quality of a segmentation of the image; arguments and errors are those of `rca`."""
         atlas, grid = self.atlas, self.image.grid
-        masks = _masks(mask, self.image, classes or atlas.organs)
+        # Each pixel of the frame shows the nearest of the image, which needs not be drawn beside it.
+        frame = Frame.fit(grid, FrameSpec(list(atlas.shape)))
+        masks = {
+            organ: frame.labels(each)
+            for organ, each in _masks(mask, self.image, classes or atlas.organs).items()
+        }
         organs = tuple(organ for organ in atlas.organs if organ in masks)
         if not organs:
             raise DataError(
@@ -173,8 +176,7 @@ class RegisteredImage:
                 f"{', '.join(atlas.organs)}: none of them is the same. Name the mask's values by `classes`, "
                 "or take an atlas of these organs."
             )
-        labels = _label_map(masks, atlas.organs, grid.shape)
-        drawn = Frame.fit(grid, FrameSpec(list(atlas.shape))).labels(labels).astype(np.uint8)
+        drawn = _label_map(masks, atlas.organs, atlas.shape)
         matches = tuple(self._match(each, result, drawn, organs) for each, result in self.registrations)
         flags = [*self.image.flags, *(flag for match in matches for flag in match.flags)]
         result = QualityResult(
@@ -233,20 +235,34 @@ class RegisteredImage:
             atlas_image.id,
             atlas_image.image.pixels,
             atlas_image.labels,
-            result.warped,
             warped,
             values,
             result.flags,
+            result,
         )
 
 
-def _register(moving: GridImage, fixed: GridImage, engine: Engine) -> RegistrationResult:
-    if (moving.grid.spacing_mm is None) != (fixed.grid.spacing_mm is None):
+def _register(
+    moving: GridImage, atlas_images: Sequence[AtlasImage], engine: Engine
+) -> list[RegistrationResult]:
+    """Register an image to several of an atlas; a network takes them as one batch."""
+    fixed = [each.image for each in atlas_images]
+    if (moving.grid.spacing_mm is None) != (fixed[0].grid.spacing_mm is None):
         # Registration needs the spacings of both or of neither; without them the frames are equal.
-        moving, fixed = (replace(each, grid=each.grid.in_pixels()) for each in (moving, fixed))
+        moving = replace(moving, grid=moving.grid.in_pixels())
+        fixed = [each.in_pixels for each in atlas_images]
+    pairs = [(moving, each) for each in fixed]
+    try:
+        return register_pairs(engine, pairs)
+    except (AnatozooError, RuntimeError):  # ITK's errors are RuntimeErrors
+        # Each alone says which of them it is.
+        return [_register_one(*pair, engine) for pair in pairs]
+
+
+def _register_one(moving: GridImage, fixed: GridImage, engine: Engine) -> RegistrationResult:
     try:
         return engine.register(moving, fixed)
-    except (AnatozooError, RuntimeError) as error:  # ITK's errors are RuntimeErrors
+    except (AnatozooError, RuntimeError) as error:
         kind = type(error) if isinstance(error, AnatozooError) else DataError
         raise kind(f"{moving.name} could not be registered to {fixed.name}: {error}") from error
 
@@ -256,14 +272,22 @@ def _agreement(
 ) -> dict[str, float]:
     """Metrics on the atlas image for each organ, and their means."""
     spacing = atlas_image.image.grid.spacing_mm
-    found, truth = (Annotation.from_labels(each, names, spacing) for each in (labels, atlas_image.labels))
-    row = case_row(Case(found, truth), Measures(plausibility=False))
     unit = "px" if spacing is None else "mm"
-    values: dict[str, float] = {}
-    for kind in _KINDS:
-        metric = kind if kind == "dice" else f"{kind}_{unit}"
-        each = {f"{metric}/{organ}": float(row[f"{metric}/{organ}"]) for organ in organs}
-        values |= {metric: float(np.mean(list(each.values())))} | each
+    each: dict[str, dict[str, float]] = {"dice": {}, f"hd_{unit}": {}, f"assd_{unit}": {}}
+    for organ in organs:
+        value = names.index(organ) + 1
+        found, truth = labels == value, atlas_image.labels == value
+        away = surface_distances(found, truth)
+        if spacing is not None:
+            away = away.in_mm(spacing)
+        for values, number in zip(
+            each.values(), (dice(found, truth), away.hausdorff(), away.assd()), strict=True
+        ):
+            values[organ] = number
+    values = {}
+    for metric, of in each.items():
+        values |= {metric: float(np.mean(list(of.values())))}
+        values |= {f"{metric}/{organ}": number for organ, number in of.items()}
     return values
 
 

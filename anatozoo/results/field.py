@@ -134,8 +134,12 @@ class RegistrationResult(Result):
 
     def _positions(self) -> npt.NDArray[np.float64]:
         """Position of each fixed pixel in the moving image, ``(*fixed shape, n)`` moving pixels."""
-        axes = np.meshgrid(*(np.arange(s, dtype=np.float64) for s in self.fixed_grid.shape), indexing="ij")
-        return np.stack(axes[::-1], -1) + self.displacement_px
+        return np.stack(self._places()[::-1], -1)
+
+    def _places(self) -> list[npt.NDArray[np.float64]]:
+        """`_positions` along each axis of the array, (*fixed shape) each."""
+        axes = np.indices(self.fixed_grid.shape, sparse=True)
+        return [axis + self.displacement_px[..., -1 - i].astype(np.float64) for i, axis in enumerate(axes)]
 
     def _physical(self) -> npt.NDArray[np.float64]:
         """Displacement in physical coordinates: millimetres, or pixels without spacing."""
@@ -239,20 +243,21 @@ class RegistrationResult(Result):
     def _sample(self, values: npt.NDArray[Any], *, linear: bool) -> npt.NDArray[Any]:
         from scipy.ndimage import map_coordinates
 
-        positions = np.moveaxis(self._positions()[..., ::-1], -1, 0)
+        places = self._places()
+        # As in ITK, an image ends at the outer edges of its pixels.
+        inside = np.logical_and.reduce(
+            [(p >= -0.5) & (p < side - 0.5) for p, side in zip(places, values.shape, strict=True)]
+        )
         if linear:
             fill = values.min()
-            found = map_coordinates(values, positions, order=1, mode="nearest", output=np.float32)
+            found = map_coordinates(values, places, order=1, mode="nearest", output=np.float32)
         else:
             fill = values.dtype.type(0)
             # Half-way positions are rounded up, as in ITK.
-            index = np.floor(positions + 0.5).astype(np.intp)
-            limits = np.array(values.shape).reshape(-1, *[1] * self.dims) - 1
-            found = values[tuple(np.clip(index, 0, limits))]
-        # As in ITK, an image ends at the outer edges of its pixels.
-        edges = np.array(values.shape).reshape(-1, *[1] * self.dims) - 0.5
-        outside = ((positions < -0.5) | (positions >= edges)).any(0)
-        found[outside] = fill
+            index = [np.floor(p + 0.5).astype(np.intp) for p in places]
+            limits = [side - 1 for side in values.shape]
+            found = values[tuple(i.clip(0, most) for i, most in zip(index, limits, strict=True))]
+        found[~inside] = fill
         return found
 
     def _displacement_at(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from anatozoo.metrics.measurements import Measurement
+    from anatozoo.results.field import RegistrationResult
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Estimated metrics, and the function that gives the best of several values."""
@@ -31,19 +32,30 @@ class AtlasMatch:
         id: name of the atlas image.
         pixels: the atlas image, grey levels 0 … 1.
         truth: its label map.
-        warped: the judged image, registered to it.
-        labels: the judged label map, warped by the same registration.
+        labels: the judged label map, registered to it.
         values: ``METRIC/ORGAN`` -> number, and ``METRIC`` for the mean over the organs.
         flags: remarks of the registration.
+        registration: the registration of the judged image; None if it was not kept.
     """
 
     id: str
     pixels: npt.NDArray[np.float32] = field(repr=False)
     truth: npt.NDArray[np.uint8] = field(repr=False)
-    warped: npt.NDArray[np.float32] = field(repr=False)
     labels: npt.NDArray[np.uint8] = field(repr=False)
     values: Mapping[str, float]
     flags: tuple[str, ...] = ()
+    registration: RegistrationResult | None = field(default=None, repr=False)
+
+    @property
+    def warped(self) -> npt.NDArray[np.float32]:
+        """The judged image, registered to the atlas image; computed when it is asked for.
+
+        Raises:
+            ConfigError: the registration was not kept.
+        """
+        if self.registration is None:
+            raise ConfigError(f"the registration to {self.id} was not kept.")
+        return self.registration.warped
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from anatozoo.results.field import RegistrationResult
 LEARNED = "acregnet-jsrt"
 """The default engine."""
 
+Pairs = Sequence[tuple[GridImage, GridImage]]
+"""Moving and fixed images."""
+Results = list[RegistrationResult]
+
 
 class Engine(Protocol):
     """Registers one image to another.
@@ -108,9 +112,9 @@ class Learned:
         result: RegistrationResult = self.model.predict(moving, fixed)
         return result
 
-    def register_pairs(self, pairs: Sequence[tuple[GridImage, GridImage]]) -> list[RegistrationResult]:
+    def register_pairs(self, pairs: Pairs) -> Results:
         """Register several pairs, moving image first, by one run of the network."""
-        results: list[RegistrationResult] = self.model.predict_pairs(pairs)
+        results: Results = self.model.predict_pairs(pairs)
         return results
 
 
@@ -142,11 +146,21 @@ class Composed:
 
     def register(self, moving: GridImage, fixed: GridImage) -> RegistrationResult:
         """Register; flags of all engines are kept."""
-        result = self.engines[0].register(moving, fixed)
+        return self._chained([(moving, fixed)], lambda engine, pairs: [engine.register(*pairs[0])])[0]
+
+    def register_pairs(self, pairs: Pairs) -> Results:
+        """Register several pairs, moving image first: each engine all of them, see `register_pairs`."""
+        return self._chained(pairs, register_pairs)
+
+    def _chained(self, pairs: Pairs, register: Callable[[Engine, Pairs], Results]) -> Results:
+        results = register(self.engines[0], pairs)
         for engine in self.engines[1:]:
-            warped = GridImage(result.warped, fixed.grid, moving.name, moving.source)
-            result = composed(result, engine.register(warped, fixed))
-        return replace(result, checkpoint=self.name, version=self.version)
+            warped = [
+                (GridImage(result.warped, fixed.grid, moving.name, moving.source), fixed)
+                for result, (moving, fixed) in zip(results, pairs, strict=True)
+            ]
+            results = [composed(*both) for both in zip(results, register(engine, warped), strict=True)]
+        return [replace(result, checkpoint=self.name, version=self.version) for result in results]
 
 
 _ONE_THREAD = Lock()
@@ -155,9 +169,9 @@ _ONE_THREAD = Lock()
 
 def register_pairs(
     engine: Engine,
-    pairs: Sequence[tuple[GridImage, GridImage]],
+    pairs: Pairs,
     done: Callable[[int], None] = lambda count: None,
-) -> list[RegistrationResult]:
+) -> Results:
     """Register pairs of images, moving image first.
 
     A network takes all of them at once. SimpleITK gets one thread for each pair: sums of several threads
@@ -169,7 +183,7 @@ def register_pairs(
         done: is told how many more pairs are registered.
     """
     results = []
-    if isinstance(engine, Learned):
+    if isinstance(engine, Learned | Composed):
         results = engine.register_pairs(pairs)
         done(len(pairs))
     elif not isinstance(engine, Bspline | Demons):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
-from anatozoo.frames.frame import Frame, displacement_between
+from anatozoo.frames.frame import displacement_between
+from anatozoo.frames.framed import Framed, framed
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.orientation import Orientation
 from anatozoo.nn.labels import check_labels, one_hot
@@ -267,9 +269,18 @@ class FieldTask(Predictor):
         if steps and not self.refines:
             raise ConfigError(f"{type(self).__name__} refines no field; leave instance_steps out.")
         flags = [_field_of_view_flags(*pair) for pair in pairs]
-        frames = [[Frame.fit(image.grid, self.frame) for image in pair] for pair in pairs]
-        seen = [self._seen(*each) for each in zip(pairs, frames, flags, strict=True)]
-        tensors = [self.tensor(np.stack(side))[:, None] for side in zip(*seen, strict=True)]
+        # An image of several pairs is brought to the frame once.
+        each = {image: framed(image, self.frame) for image in dict.fromkeys(chain(*pairs))}
+        seen = [(each[moving], each[fixed]) for moving, fixed in pairs]
+        for both, remarks in zip(seen, flags, strict=True):
+            if any(image.frame.cuts for image in both):
+                remarks.append("larger_than_the_models_frame")
+            if self.similarity != "mi":
+                _refuse_opposite_polarity(*both)
+        tensors = [
+            self.tensor(np.stack([image.pixels for image in side]))[:, None]
+            for side in zip(*seen, strict=True)
+        ]
         fields = self._fields(tensors[0], tensors[1], steps, flags)
         return [
             RegistrationResult(
@@ -279,28 +290,18 @@ class FieldTask(Predictor):
                 fixed=fixed.source or fixed.name,
                 moving_grid=moving.grid,
                 fixed_grid=fixed.grid,
-                displacement_px=displacement_between(field, *both),
-                alignment=np.linalg.inv(both[0].matrix) @ both[1].matrix,
+                displacement_px=displacement_between(field, a.frame, b.frame),
+                alignment=np.linalg.inv(a.frame.matrix) @ b.frame.matrix,
                 moving_pixels=moving.pixels,
                 fixed_pixels=fixed.pixels,
                 flags=(*moving.flags, *fixed.flags, *remarks),
             )
-            for (moving, fixed), both, field, remarks in zip(pairs, frames, fields, flags, strict=True)
+            for (moving, fixed), (a, b), field, remarks in zip(pairs, seen, fields, flags, strict=True)
         ]
 
-    def _seen(
-        self, pair: "tuple[GridImage, GridImage]", frames: Sequence[Frame], flags: list[str]
-    ) -> list[np.ndarray]:
-        """Both images of a pair in the frame; adds their flags to `flags`."""
-        if any(frame.cuts for frame in frames):
-            flags.append("larger_than_the_models_frame")
-        seen = [
-            frame.image(image.pixels, self.frame.intensity, image.black_white)
-            for frame, image in zip(frames, pair, strict=True)
-        ]
-        if self.similarity != "mi":
-            _refuse_opposite_polarity(seen, frames)
-        return seen
+    def field_of(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """The field (B, n, ...) for images (B, 1, ...) alone, without what only a loss or `refined` needs."""
+        return self(moving, fixed).field
 
     def refined(self, moving: Tensor, fixed: Tensor, answer: Any, steps: int) -> Tensor:
         """The field (1, n, ...) in pixels after `steps` optimisation steps on this pair."""
@@ -309,34 +310,35 @@ class FieldTask(Predictor):
     @torch.no_grad()
     def _fields(self, moving: Tensor, fixed: Tensor, steps: int, flags: Sequence[list[str]]) -> np.ndarray:
         """The fields (B, n, ...) in pixels of the frame; adds the flags of each pair to its `flags`."""
-        answer = self(moving, fixed)
-        field: Tensor = answer.field
         if steps:
-            field = self.refined(moving, fixed, answer, steps)
+            field = self.refined(moving, fixed, self(moving, fixed), steps)
+        else:
+            field = self.field_of(moving, fixed)
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
-        pairs = zip(moving[:, None], fixed[:, None], field[:, None], flags, strict=True)
-        for a, b, own, remarks in pairs:
-            if float(self.dissimilarity(warp(a, own), b)) >= float(self.dissimilarity(a, b)):
+        warped, folds = warp(moving, field), folding_fraction(field)
+        for own, a, b, share, remarks in zip(
+            warped[:, None], moving[:, None], fixed[:, None], folds.tolist(), flags, strict=True
+        ):
+            if float(self.dissimilarity(own, b)) >= float(self.dissimilarity(a, b)):
                 remarks.append("not_more_similar_than_before")
-            if float(folding_fraction(own)) > NOTABLE_FOLDING:
+            if share > NOTABLE_FOLDING:
                 remarks.append("field_folds")
         found: np.ndarray = field.float().cpu().numpy()
         return found
 
 
-def _refuse_opposite_polarity(seen: Sequence[np.ndarray], frames: Sequence[Frame]) -> None:
+def _refuse_opposite_polarity(moving: Framed, fixed: Framed) -> None:
     """Refuse two images of opposite polarity.
 
     Only the common field of view is compared: the black around the images is the same in all frames and would
     hide their difference.
 
-    Args:
-        seen: both images in the frame.
-        frames: the frames of both.
+    Raises:
+        ImageError: one shows bright what the other shows dark.
     """
-    inside = np.logical_and(*(frame.labels(np.ones(frame.grid.shape, np.uint8)) > 0 for frame in frames))
-    a, b = (pixels[inside] for pixels in seen)
+    inside = moving.inside & fixed.inside
+    a, b = (image.pixels[inside] for image in (moving, fixed))
     if not a.size or not np.ptp(a) or not np.ptp(b):
         return
     if np.corrcoef(a, b)[0, 1] < OPPOSITE:

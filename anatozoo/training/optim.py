@@ -86,7 +86,9 @@ class Optim:
         if encoder is not None:
             groups.append({"params": scaled, "lr": self.lr * self.encoder_lr_scale})
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay)
+        # One pass over all weights; on a GPU it would not go together with clipping in half precision.
+        fused = all(p.device.type == "cpu" for group in groups for p in group["params"])
+        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
         if self.schedule == "constant":
             return optimizer
         if self.schedule == "step":

@@ -82,6 +82,8 @@ class VectorCNN(nn.Module):
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
         """Map two images (B, 1, ...) in [0, 1] to a field (B, n, ...) in pixels."""
         x = torch.cat([moving, fixed], 1)
+        if not self.training and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
         skips = []
         for index, level in enumerate(self.encoder):
             skips.append(level(x if index == 0 else self.pool(x, 2)))

@@ -74,6 +74,13 @@ class AffineRegModel(FieldTask):
         found: AffineRegistration = self.network(moving, fixed)
         return found
 
+    def field_of(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """The field (B, 2, H, W) alone; an image that is moved to several others is encoded once."""
+        if len(moving) > 1 and bool((moving == moving[:1]).all()):
+            latents = self.network.embed(torch.cat([moving[:1], fixed]))
+            return self.network.between(latents[:1].expand(len(fixed), -1), latents[1:], moving.shape[2:])[1]
+        return super().field_of(moving, fixed)
+
     def embed(
         self,
         image: Any,

@@ -116,6 +116,16 @@ class AffineNet(nn.Module):
         mean: Tensor = self.encoder(image)[0]
         return mean
 
+    def between(self, moving: Tensor, fixed: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The map between images (H, W) of a shape from their latents, (B, K) each.
+
+        Returns:
+            `AffineRegistration.matrix` and `AffineRegistration.field`.
+        """
+        numbers = self.head(F.relu(self.hidden(torch.cat([moving, fixed], 1)))).float()
+        matrix = affine_matrix(numbers, (shape[0], shape[1]))
+        return matrix, affine_field(matrix, (shape[0], shape[1]))
+
     def forward(self, moving: Tensor, fixed: Tensor) -> AffineRegistration:
         """Register images (B, 1, H, W) in [0, 1]; each encoder level but the first halves them.
 
@@ -132,10 +142,7 @@ class AffineNet(nn.Module):
         latents = means
         if self.training and log_variances is not None:
             latents = means + torch.randn_like(means) * (0.5 * log_variances).exp()
-        joined = torch.cat([latents[: len(moving)], latents[len(moving) :]], 1)
-        numbers = self.head(F.relu(self.hidden(joined))).float()
-        matrix = affine_matrix(numbers, (moving.shape[2], moving.shape[3]))
-        field = affine_field(matrix, (moving.shape[2], moving.shape[3]))
+        matrix, field = self.between(latents[: len(moving)], latents[len(moving) :], moving.shape[2:])
         return AffineRegistration(warp(moving, field), field, None, matrix, means, log_variances)
 
 

@@ -61,3 +61,15 @@ def test_a_picture_is_divided_by_what_its_format_holds(tmp_path: Path, dtype: ty
     np.testing.assert_allclose(
         to_unit_range(grid.pixels, "bits", grid.black_white), stored / white, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("top", [1, 255, 4096, 65535, 70000])
+def test_counted_percentiles_are_those_of_numpy(top: int) -> None:
+    draw = np.random.default_rng(top)
+    for shape in ((1, 2), (17, 31), (90, 64)):
+        values = draw.integers(0, top + 1, shape).astype(np.float32)
+        values.flat[0] = values.flat[1] + 1  # not constant
+        for pixels in (values, values.T, values - 3, values + np.float32(0.25)):
+            low, high = np.percentile(pixels, (0.5, 99.5))
+            stretched = (pixels - np.float32(low)) / np.float32(high - low)
+            np.testing.assert_array_equal(normalize_intensity(pixels), stretched.clip(0, 1))

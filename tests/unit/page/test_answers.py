@@ -264,10 +264,12 @@ def test_memory_counts_landmarks_and_estimates(page: Page) -> None:
     points = sum(array.nbytes for array in (*result.landmarks.values(), *result.sigma.values()))
     files = sum(map(len, found.files.values()))
     assert found.nbytes >= files + points > files
-    match = AtlasMatch("a", *(np.zeros((9, 9), np.uint8) for _ in range(4)), values={})  # type: ignore[arg-type]
-    judged = SimpleNamespace(pixels=np.zeros(100), labels=np.zeros(3), matches=(match, match))
+    match = AtlasMatch("a", *(np.zeros((9, 9), np.uint8) for _ in range(3)), values={})  # type: ignore[arg-type]
+    registration: Any = SimpleNamespace(displacement_px=np.zeros(50))
+    kept = replace(match, registration=registration)
+    judged = SimpleNamespace(pixels=np.zeros(100), labels=np.zeros(3), matches=(match, kept))
     judged_too: Any = replace(found, quality=judged)  # type: ignore[arg-type]
-    assert judged_too.nbytes == found.nbytes + 8 * 103 + 2 * 4 * 81
+    assert judged_too.nbytes == found.nbytes + 8 * (103 + 50) + 2 * 3 * 81
 
 
 def test_open_pages_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_remarks_of_one_of_two_models_say_whose_they_are() -> None:
 def quality(**options: Any) -> QualityResult:
     plane = np.zeros((4, 4), np.float32)
     labels = np.zeros((4, 4), np.uint8)
-    match = AtlasMatch("a", plane, labels, plane, labels, {"dice": 0.8, "dice/heart": 0.8})
+    match = AtlasMatch("a", plane, labels, labels, {"dice": 0.8, "dice/heart": 0.8})
     return QualityResult("i", "e", "atlas", ("heart",), (match,), plane, labels, **options)
 
 

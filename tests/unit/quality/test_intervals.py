@@ -34,9 +34,7 @@ def result_of(scores: Mapping[str, np.ndarray], judging: Judging | None = HOW) -
     """An estimate with these Dice on the atlas images."""
     count = len(next(iter(scores.values())))
     matches = [
-        AtlasMatch(
-            str(i), NOTHING, NOTHING, NOTHING, NOTHING, {f"dice/{o}": float(s[i]) for o, s in scores.items()}
-        )
+        AtlasMatch(str(i), NOTHING, NOTHING, NOTHING, {f"dice/{o}": float(s[i]) for o, s in scores.items()})
         for i in range(count)
     ]
     return QualityResult(

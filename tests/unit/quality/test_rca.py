@@ -4,18 +4,22 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from anatozoo.errors import ConfigError, DataError, GeometryError, ImageError, UnknownCheckpoint
+from anatozoo.frames.framed import Framed
 from anatozoo.io.annotation import Annotation
 from anatozoo.io.grid import Grid, GridImage
 from anatozoo.quality import Atlas, build_atlas, engine_of, rca, register_to_atlas
 from anatozoo.quality.atlas import embed, in_frame
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.quality import QualityResult
+from anatozoo.tasks.engines import Learned
 from tests.support.chest_data import write_chest_data
 
 ORGANS = ("lungs", "heart")
@@ -250,6 +254,46 @@ def test_an_engine_that_fails_says_on_what(atlas: Atlas) -> None:
     each = atlas.images[0]
     with pytest.raises(DataError, match="could not be registered to JPCLN001: all samples"):
         rca(each.image.pixels, each.labels, atlas, engine=Broken())
+
+
+def test_a_network_registers_to_all_atlas_images_at_once(
+    atlas: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are those of one after another, and an atlas image is brought to the network's frame only once."""
+    network, each = engine_of("acregnet-jsrt"), atlas.images[2]
+    assert isinstance(network, Learned)
+    batches: list[int] = []
+
+    class OneByOne:
+        name, version, axes = network.name, network.version, 2
+        register = staticmethod(network.register)
+
+    def run(moving: torch.Tensor, fixed: torch.Tensor, forward: Any = network.model.forward) -> Any:
+        batches.append(len(moving))
+        return forward(moving, fixed)
+
+    monkeypatch.setattr(network.model, "forward", run)
+    alone = rca(each.image.pixels, each.labels, atlas, engine=OneByOne(), count=4)
+    assert batches == [1] * 4
+    framed = []
+    make = Framed.of.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Framed, "of", classmethod(lambda cls, *a: framed.append(a[0].name) or make(cls, *a)))
+    for _ in range(2):
+        together = rca(each.image.pixels, each.labels, atlas, engine=network, count=4)
+        for name, value in alone.row().items():
+            assert together.row()[name] == pytest.approx(value, abs=2e-3)
+    assert batches == [1] * 4 + [4] * 2
+    assert framed == ["array"] * 2
+
+
+def test_of_a_batch_that_fails_the_image_is_named(atlas: Atlas) -> None:
+    dark = atlas.images[0].image
+    upside_down = replace(atlas.images[4].image, pixels=1 - atlas.images[4].image.pixels)
+    images = (atlas.images[0], replace(atlas.images[4], image=upside_down))
+    with pytest.raises(
+        ImageError, match=f"could not be registered to {upside_down.name}: .*opposite polarity"
+    ):
+        rca(dark.pixels, images[0].labels, replace(atlas, images=images), count=2)
 
 
 @pytest.mark.parametrize("name", ["bspline", "demons", "elastix"])

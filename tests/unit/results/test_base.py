@@ -33,7 +33,7 @@ def every_result() -> list[Result]:
     flags = {"flags": ("two_words", "two_words")}
     flat = NAMED | flags | {"image": "scan.png", "size": (8, 6), "spacing_mm": (0.5, 0.7)}
     voxels = NAMED | flags | {"image": "scan.nii.gz", "grid": GRID}
-    match = AtlasMatch("a", PIXELS[0], LABELS[0], PIXELS[0], LABELS[0], {"dice": 0.5})
+    match = AtlasMatch("a", PIXELS[0], LABELS[0], LABELS[0], {"dice": 0.5})
     return [
         ContourResult(landmarks={"heart": [[1, 1], [6, 1], [6, 4]]}, **flat),
         MaskContourResult(
