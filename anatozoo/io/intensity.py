@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -89,14 +90,62 @@ def normalize_intensity(pixels: npt.ArrayLike) -> npt.NDArray[np.float32]:
         ImageError: the image is empty, constant or not finite.
     """
     values = np.asarray(pixels).astype(np.float32, copy=False)
+    return stretch(values, *stretched_range(values))
+
+
+def stretched_range(values: npt.NDArray[np.float32]) -> Range:
+    """What `normalize_intensity` makes 0 and 1 of.
+
+    Raises:
+        ImageError: the image is empty, constant or not finite.
+    """
     minimum, maximum = _extremes(values)
     step = math.ceil(math.sqrt(values.size / _PERCENTILE_SAMPLE)) if values.size > _MEGAPIXEL else 1
-    low, high = (float(p) for p in np.percentile(values[::step, ::step], (LOW_PERCENTILE, HIGH_PERCENTILE)))
-    if high <= low:
-        low, high = minimum, maximum
+    low, high = _percentiles(values[::step, ::step], minimum, maximum)
+    return (low, high) if high > low else (minimum, maximum)
+
+
+def stretch(values: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.float32]:
+    """Values so that `low` and `high` become 0 and 1, clipped beyond."""
     stretched = values - np.float32(low)
     stretched /= np.float32(high - low)
     return np.clip(stretched, 0.0, 1.0, out=stretched)
+
+
+def _percentiles(values: npt.NDArray[np.float32], minimum: float, maximum: float) -> Range:
+    """What `numpy.percentile` gives; of whole numbers by counting, which takes a tenth of the time."""
+    counted = whole_levels(values, minimum, maximum)
+    if counted is None:
+        low, high = (float(p) for p in np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE)))
+        return low, high
+    below = counted[1].cumsum()
+    at = (values.size - 1) * (np.array([LOW_PERCENTILE, HIGH_PERCENTILE]) / 100)
+    before = np.floor(at)
+    # The sorted values on both sides of each place, and numpy's way between them, to the last bit.
+    first, second = (np.searchsorted(below, before + k, side="right") for k in (0, 1))
+    share = at - before
+    between = np.where(share < 0.5, first + (second - first) * share, second - (second - first) * (1 - share))
+    return float(between[0]), float(between[1])
+
+
+def whole_levels(
+    values: npt.NDArray[np.float32], minimum: float, maximum: float
+) -> tuple[npt.NDArray[np.uint8 | np.uint16], npt.NDArray[np.int64]] | None:
+    """Whole numbers from 0 to 65,535 as such, and how many there are of each; None if there are others.
+
+    Args:
+        values: (H, W), up to 2**24 of them: the counts of more are not exact.
+        minimum: the smallest one.
+        maximum: the largest one.
+    """
+    if minimum < 0 or maximum > 65535 or values.size > 2**24:
+        return None
+    stored = np.ascontiguousarray(values.astype(np.uint8 if maximum <= 255 else np.uint16))
+    if not np.array_equal(stored, values):
+        return None
+    size = int(maximum) + 1
+    counts = cv2.calcHist([stored], [0], None, [size], [0, size])
+    return stored, np.asarray(counts).ravel().astype(np.int64)
 
 
 def _extremes(values: npt.NDArray[np.generic]) -> Range:
