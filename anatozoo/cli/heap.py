@@ -9,7 +9,7 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """As glibc's ``malloc.h`` numbers them."""
 _LARGE, _NEVER = 2**25, 2**30
-"""Bytes: 2**25 is what all versions of glibc accept, and more than the largest map of a frame of 512 x 512."""
+"""Bytes: 2**25 is what every glibc accepts, and more than the largest map of a frame of 512 x 512."""
 
 
 def keep_freed_memory() -> None:

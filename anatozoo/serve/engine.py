@@ -73,9 +73,10 @@ def run_task(
     """Do a task into a folder, with one row per input in its ``manifest.csv``, and ``measurements.csv``.
 
     Files are read and results written by threads while the model computes; about three batches are in memory
-    at once. Where nobody chooses a batch, and the task allows it, each thread does an input from its file to
-    its results on a CPU, as many at a time as torch has threads, up to 8. Inputs that an earlier run finished with the same checkpoints and options, and that have not
-    changed since, are not done again; failed ones are. A run may be stopped at any moment and repeated.
+    at once. Where nobody chooses a batch and the task allows it, several inputs are done at a time on a CPU,
+    each by one thread from its file to its results; see `anatozoo.serve.cores`. Inputs that an earlier run
+    finished with the same checkpoints and options, and that have not changed since, are not done again;
+    failed ones are. A run may be stopped at any moment and repeated.
 
     Args:
         task: what to do with which inputs.

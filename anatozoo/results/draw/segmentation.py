@@ -15,7 +15,15 @@ from PIL import ImageDraw, ImageFont
 
 from anatozoo.io.figures import WARNING, flag_words, shares
 from anatozoo.results.draw.chest import draw_lines, plot_lines
-from anatozoo.results.draw.style import HEAT, Color, display_grey, display_name, heat_layer, organ_colors
+from anatozoo.results.draw.style import (
+    HEAT,
+    Color,
+    display_grey,
+    display_name,
+    font_of,
+    heat_layer,
+    organ_colors,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +112,7 @@ def _grey_canvas(result: SegmentationResult, scale: float) -> npt.NDArray[np.uin
     small = (max(1, round(result.size[0] * first)), max(1, round(result.size[1] * first)))
     grey = display_grey(cv2.resize(np.asarray(result.pixels), small, interpolation=cv2.INTER_AREA))
     grey = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
 def _fixed_point(contour: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
@@ -172,7 +180,7 @@ def _add_legend(
 ) -> npt.NDArray[np.uint8]:
     """Put a strip with swatches, the checkpoint and the flags below the picture."""
     unit = max(canvas.shape) / 1000
-    font = ImageFont.load_default(round(19 * unit))
+    font = font_of(round(19 * unit))
     margin, line = round(18 * unit), round(32 * unit)
     width = max(canvas.shape[1], round(360 * unit))
     organs: list[Entry] = [(display_name(organ), _TEXT, color) for organ, color in colors.items()]

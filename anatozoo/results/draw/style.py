@@ -7,11 +7,13 @@ colour blindness can tell apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageFont
 
 Color = tuple[int, int, int]
 
@@ -39,6 +41,12 @@ def heat_layer(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A layer (H, W, 4) in 0..1 of `HEAT`, the denser, the more of it (H, W) in 0..1 there is."""
     color = np.broadcast_to(np.array(HEAT, np.float32) / 255, (*heat.shape, 3))
     return np.concatenate([color, np.float32(_HEAT_DENSITY) * heat[..., None]], axis=-1)
+
+
+@cache
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font in a size; to read it anew takes longer than to write a line."""
+    return ImageFont.load_default(size)
 
 
 def organ_colors(organs: Sequence[str]) -> dict[str, Color]:
