@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
+from anatozoo.cli.heap import keep_freed_memory
 from anatozoo.cli.judging import JUDGING, add_quality, judge_of
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import (
@@ -142,8 +143,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         metavar="N",
         type=at_least_one,
-        default=4,
-        help="number of inputs computed together (default: 4); pairs are registered one by one",
+        help="number of inputs computed together (default: what is fastest: 1 on a CPU, where several are "
+        "done side by side, 8 on a GPU); pairs are registered one by one",
     )
     add_device(computing)
     computing.add_argument(
@@ -197,6 +198,7 @@ def run(args: argparse.Namespace) -> int:
         SystemExit: the arguments do not go together.
     """
     _check_together(args)
+    keep_freed_memory()
     return run_reported(args, lambda: _task(args))
 
 

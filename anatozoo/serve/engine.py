@@ -14,6 +14,7 @@ from typing import Any
 
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.io.writers import FULL_DISK, make_folder, remove_leftovers
+from anatozoo.serve.cores import on_cpu, shared_out, usual_batch
 from anatozoo.serve.manifest import MANIFEST_NAME, ManifestWriter, Row, exclusive, read_manifest
 from anatozoo.serve.measured import MEASUREMENTS_NAME, Measured, MeasuredWriter, read_measured
 from anatozoo.serve.plan import Job, check_names, is_done
@@ -63,7 +64,7 @@ def run_task(
     out: str | os.PathLike[str],
     *,
     formats: Sequence[str] | None = None,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     overwrite: bool = False,
     workers: int = 2,
     on_start: Callable[[int, int], None] | None = None,
@@ -72,16 +73,19 @@ def run_task(
     """Do a task into a folder, with one row per input in its ``manifest.csv``, and ``measurements.csv``.
 
     Files are read and results written by threads while the model computes; about three batches are in memory
-    at once. Inputs that an earlier run finished with the same checkpoints and options, and that have not
-    changed since, are not done again; failed ones are. A run may be stopped at any moment and repeated.
+    at once. Where nobody chooses a batch and the task allows it, several inputs are done at a time on a CPU,
+    each by one thread from its file to its results; see `anatozoo.serve.cores`. Inputs that an earlier run
+    finished with the same checkpoints and options, and that have not changed since, are not done again;
+    failed ones are. A run may be stopped at any moment and repeated.
 
     Args:
         task: what to do with which inputs.
         out: folder of the results.
         formats: names of the task's formats; None takes its default.
-        batch_size: inputs per call of the model, where the task computes several at a time.
+        batch_size: inputs per call of the model, where the task computes several at a time; None takes what
+            is fastest, see `anatozoo.serve.cores`.
         overwrite: do everything again, and write over files that no earlier run has written.
-        workers: threads that read and write.
+        workers: threads that read and write, where one computes.
         on_start: called with the number of inputs and of those done already.
         on_row: called with each new row.
 
@@ -91,7 +95,7 @@ def run_task(
             names of outputs, cannot be written or is full.
     """
     chosen = task.formats.check(formats)
-    if batch_size < 1 or workers < 1:
+    if (batch_size is not None and batch_size < 1) or workers < 1:
         raise ConfigError(f"batch_size={batch_size} and workers={workers} must be at least 1.")
     start = time.perf_counter()
     folder = Path(os.path.abspath(make_folder(out)))
@@ -122,8 +126,13 @@ def run_task(
             on_start(len(jobs) + len(task.refused), already_done)
         numbers = _Numbers(task, folder, measured or {}, kept)
         with ManifestWriter(folder, kept.values(), task.layout) as table:
-            size = min(batch_size, task.largest_batch or batch_size)
-            for row in _Run(task, folder, chosen, size, workers, table.check).rows(todo):
+            size = batch_size or usual_batch(task.models)
+            size = min(size, task.largest_batch or size)
+            run = _Run(task, folder, chosen, size, workers, table.check)
+            alone = (
+                batch_size is not None or len(todo) < 2 or not task.side_by_side or not on_cpu(task.models)
+            )
+            for row in run.rows(todo) if alone else run.rows_side_by_side(todo):
                 table.check()
                 numbers.append(row)
                 table.append(row)
@@ -190,6 +199,29 @@ class _Run:
             yield from self._pipeline(jobs, pool)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def rows_side_by_side(self, jobs: Sequence[Job[Any]]) -> Iterator[Row]:
+        """Do several jobs at a time, each in a thread from its file to its results; rows come in order."""
+        yield from self.task.refused.values()
+        with shared_out(len(jobs)) as (at_once, start):
+            pool = ThreadPoolExecutor(at_once, thread_name_prefix="anatozoo", initializer=start)
+            ahead: deque[Future[Row]] = deque()
+            try:
+                for job in jobs:
+                    ahead.append(pool.submit(self._whole, job))
+                    if len(ahead) > 2 * at_once:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _whole(self, job: Job[Any]) -> Row:
+        read = self._read(job)
+        if isinstance(read, Row):
+            return read
+        [computed] = self._compute([read])
+        return self._save(*computed)
 
     def _pipeline(self, jobs: Sequence[Job[Any]], pool: ThreadPoolExecutor) -> Iterator[Row]:
         saving: list[Future[Row]] = []

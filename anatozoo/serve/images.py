@@ -44,6 +44,7 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     done: ClassVar[tuple[str, ...]] = ("segmented",)
     measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
+    side_by_side: ClassVar[bool] = True
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = SegmentationResult.formats
 

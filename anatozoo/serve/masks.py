@@ -111,6 +111,7 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     done: ClassVar[tuple[str, ...]] = ("segmented", "repaired")
     measures: ClassVar[bool] = True
     doing: ClassVar[str] = "segmenting"
+    side_by_side: ClassVar[bool] = True
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = RepairResult.formats
 

@@ -52,7 +52,7 @@ class Predictor(Model, Protocol):
 class Task(ABC, Generic[Source, Item, Result]):
     """One kind of run, over inputs that are known; `anatozoo.serve.engine.run_task` does the rest.
 
-    `read` and `save` are called by several threads at a time, `compute` by one.
+    `read` and `save` are called by several threads at a time, `compute` by one unless it is `side_by_side`.
 
     Attributes:
         one: an input, in a word.
@@ -62,6 +62,7 @@ class Task(ABC, Generic[Source, Item, Result]):
         accepts: options of `ReadOptions` that it takes.
         alone: why no repair can follow, a sentence about ``name`` and ``then``; empty where one can.
         largest_batch: how many inputs are computed together at most; None where there is no limit.
+        side_by_side: whether several threads may call `compute` at a time.
         plotting: held while pictures are drawn, for Matplotlib promises nothing to threads.
         formats: of the results.
         models: the checkpoints that compute, in this order.
@@ -76,6 +77,7 @@ class Task(ABC, Generic[Source, Item, Result]):
     accepts: ClassVar[tuple[str, ...]]
     alone: ClassVar[str] = ""
     largest_batch: ClassVar[int | None] = None
+    side_by_side: ClassVar[bool] = False
     plotting: ClassVar = threading.Lock()
     measures: ClassVar[bool] = False
     notes: tuple[str, ...] = ()

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from anatozoo.io.figures import shares
-from anatozoo.results.draw.style import ORGAN_COLORS, Color
+from anatozoo.results.draw.style import ORGAN_COLORS, Color, font_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def draw_lines(
             thick = width + 2 if rim else width
             cv2.line(canvas, start, end, _RIM if rim else color, thick, cv2.LINE_AA, _BITS)
     picture = PILImage.fromarray(canvas)
-    font = ImageFont.load_default(round(0.021 * longest))
+    font = font_of(round(0.021 * longest))
     (x, y), below = _place(lines)
     x, y, gap = (x + 0.5) * scale, (y + 0.5) * scale, 0.7 * tick
     # At the lower border of the picture there is no room below.

@@ -7,7 +7,7 @@ import pytest
 from anatozoo.errors import ConfigError, ImageError
 from anatozoo.frames.square import to_network
 from anatozoo.io.images import read_image
-from anatozoo.io.intensity import full_scale, normalize_intensity, to_unit_range
+from anatozoo.io.intensity import full_scale, normalize_intensity, stretched_range, to_unit_range
 from anatozoo.io.read import read_grid_image
 
 
@@ -73,3 +73,17 @@ def test_counted_percentiles_are_those_of_numpy(top: int) -> None:
             low, high = np.percentile(pixels, (0.5, 99.5))
             stretched = (pixels - np.float32(low)) / np.float32(high - low)
             np.testing.assert_array_equal(normalize_intensity(pixels), stretched.clip(0, 1))
+
+
+@pytest.mark.parametrize("top", [1, 2, 9, 255, 256, 4095, 65535, 70000])
+@pytest.mark.parametrize("shape", [(1, 2), (5, 7), (64, 51), (1200, 1000)])
+def test_counted_percentiles_are_those_of_sorted_values(top, shape):
+    rng = np.random.default_rng(top)
+    skewed = np.rint(top * rng.random(shape) ** 4)
+    skewed[0, :2] = 0, top
+    for values in (skewed, skewed + 0.5, -skewed):
+        pixels = values.astype(np.float32)
+        step = 2 if pixels.size > 2**20 else 1
+        low, high = np.percentile(pixels[::step, ::step], (0.5, 99.5))
+        expected = (low, high) if high > low else (pixels.min(), pixels.max())
+        assert stretched_range(pixels) == expected

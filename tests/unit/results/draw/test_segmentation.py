@@ -1,9 +1,11 @@
+import io
 import itertools
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from anatozoo.io.landmarks import draw_label_map
 from anatozoo.results.contours import ContourResult
@@ -217,3 +219,11 @@ def test_widths_of_heart_and_thorax_are_drawn_where_they_are():
     (ax,) = make(landmarks=alone, pixels=None).plot().axes
     assert not ax.texts
     assert not ax.collections
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 3), (64, 33, 3)])
+def test_a_png_reads_back_as_the_picture(shape):
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    read = PILImage.open(io.BytesIO(png_bytes(picture)))
+    assert read.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(read), picture)

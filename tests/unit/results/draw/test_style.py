@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from anatozoo.io import intensity
 from anatozoo.results.draw.style import (
     ORGAN_COLORS,
     display_grey,
@@ -70,3 +71,14 @@ def test_grey_levels_are_stretched_and_constant_planes_become_black():
     ramp = np.linspace(-5, 20, 400).reshape(20, 20)
     assert (stretched(ramp).min(), stretched(ramp).max()) == (0, 1)
     assert not stretched(np.full((3, 4), 7.0)).any()
+
+
+@pytest.mark.parametrize("top", [3, 255, 4095])
+def test_levels_that_are_looked_up_are_those_that_are_computed(top, monkeypatch):
+    rng = np.random.default_rng(top)
+    for shape in ((30, 41), (31, 41)):
+        pixels = np.rint(top * rng.random(shape) ** 0.3).astype(np.float32)
+        looked_up = display_grey(pixels)
+        with monkeypatch.context() as patch:
+            patch.setattr(intensity, "whole_levels", lambda *given: None)
+            np.testing.assert_array_equal(looked_up, display_grey(pixels))
