@@ -93,6 +93,66 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             ),
         )
     ),
+    "A folder of 64 radiographs": (
+        Row(
+            "`anatozoo predict` of a folder, an image, against `model.predict` of one file",
+            "speed-folder.json",
+            ("of model.predict", "folder"),
+            goal=0.7,
+        ),
+        Row(
+            "the same without pictures",
+            "speed-folder.json",
+            ("of model.predict", "folder, JSON alone"),
+            goal=0.7,
+        ),
+        Row("with pictures, against without", "speed-folder.json", ("pictures",), goal=1.25),
+        Row(
+            "peak memory of `predict` of one PNG, against `import torch` alone",
+            "speed-folder.json",
+            ("peak_mb", "one PNG"),
+            ("peak_mb", "import torch"),
+        ),
+        Row(
+            "peak memory of `predict` of one PNG",
+            "speed-folder.json",
+            ("peak_mb", "one PNG"),
+            goal=700,
+            form="{:.0f} MB",
+        ),
+    ),
+    "Quality estimates": (
+        Row(
+            "reverse classification accuracy with `acregnet-jsrt`, five atlases, is faster than with elastix",
+            "speed-rca.json",
+            ("ratio",),
+            goal=60,
+            least=True,
+            form="{:.0f} ×",
+        ),
+    ),
+    "A training step of HybridGNet at 512²": (
+        *(
+            Row(
+                f"in {kind}, faster than the authors' way in float32",
+                "speed-training.json",
+                ("times_as_fast_as_the_reference", kind),
+                goal=goal,
+                least=True,
+            )
+            for kind, goal in (("fp32", None), ("bf16", 4))
+        ),
+        *(
+            Row(
+                f"share of a step that waits for data, without worker processes, {epochs.replace('_', ' ')}",
+                "speed-training.json",
+                ("share_of_a_step_waiting_for_data", epochs),
+                goal=0.1,
+                form="{:.2f}",
+            )
+            for epochs in ("first_epoch", "later_epochs")
+        ),
+    ),
 }
 """Tables of the page."""
 
@@ -162,7 +222,8 @@ def _verdict(row: Row, found: float) -> str:
 
 
 def _command(record: dict[str, Any], file: str) -> str:
-    versions = f"torch {record['torch']}" if "torch" in record else f"Python {record['python']}"
+    found = record | record.get("versions", {})
+    versions = f"torch {found['torch']}" if "torch" in found else f"Python {found['python']}"
     return f"`{record['command']}` ({versions}; `docs/evidence/{file}`)"
 
 
