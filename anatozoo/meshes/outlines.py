@@ -30,7 +30,8 @@ def outline(mask: Mask) -> Points:
     """
     filled = ndimage.binary_fill_holes(largest_part(mask))
     lines = contour_generator(z=np.pad(filled, 1).astype(float)).lines(0.5)
-    points: Points = np.asarray(max(lines, key=len))[:-1] - 1
+    longest = max((np.asarray(line) for line in lines), key=len)
+    points: Points = longest[:-1] - 1
     return points if signed_area(points) > 0 else points[::-1]
 
 

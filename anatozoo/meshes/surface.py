@@ -97,9 +97,7 @@ def inside(vertices: Vertices, faces: Faces, shape: tuple[int, ...]) -> npt.NDAr
         if not len(ends):
             continue
         first, after = _after(ends[:, :, 1].min(axis=1), height), _after(ends[:, :, 1].max(axis=1), height)
-        rows = np.concatenate([np.arange(a, b) for a, b in zip(first, after, strict=True)] or [[]]).astype(
-            int
-        )
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(first, after, strict=True)])
         which = np.repeat(np.arange(len(ends)), after - first)
         (x0, y0), (x1, y1) = ends[which, 0, :2].T, ends[which, 1, :2].T
         crossed = x0 + (rows - y0) / (y1 - y0) * (x1 - x0)
