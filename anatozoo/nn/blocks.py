@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from anatozoo.errors import ConfigError
 from anatozoo.nn.depthwise import full_depthwise
 from anatozoo.nn.efficientnet_lite import EfficientNetLite0
-from anatozoo.nn.image_norm import image_norm, scaled_plane, trains_in_place
 
 PAPER_WIDTHS = (8, 16, 32, 64, 128, 128)
 
@@ -29,7 +28,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = nn.InstanceNorm2d(out_channels, affine=True)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.shortcut = nn.Sequential()
+        self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),
@@ -38,26 +37,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        if trains_in_place(x, self.norm1, self.norm2, *list(self.shortcut)[1:]):
-            return self._trained(x)
         y = self.conv1(F.relu(self.norm1(x)))
         y = self.conv2(F.relu(self.norm2(y)))
         return F.relu(y + self.shortcut(x))
-
-    def _trained(self, x: Tensor) -> Tensor:
-        """The same with fewer passes over the maps: no gradient needs what is overwritten."""
-        y = self.conv1(F.relu(image_norm(x, self.norm1), inplace=True))
-        if not trains_in_place(y):  # as the weights of the convolution are not
-            y = y.contiguous(memory_format=torch.channels_last)
-        y = self.conv2(F.relu(image_norm(y, self.norm2), inplace=True))
-        if not len(self.shortcut):
-            return F.relu(y.add_(x), inplace=True)
-        conv, norm = self.shortcut[0], self.shortcut[1]
-        if x.shape[1] == 1 and not x.requires_grad:
-            along = scaled_plane(x, conv, norm, y.dtype)
-        else:
-            along = image_norm(conv(x).contiguous(memory_format=torch.channels_last), norm)
-        return F.relu(y.add_(along), inplace=True)
 
 
 class ResidualEncoder(nn.Module):

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from anatozoo.errors import ConfigError, DivergedError
 from anatozoo.text import some
-from anatozoo.training.memory import keep_memory
 
 
 def refuse_diverged(checkpoint: Mapping[str, Any]) -> None:
@@ -70,7 +69,7 @@ class FitGuard(Callback):
         self.numbers: set[str] = set()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to count; memory that steps free stays with the process.
+        """Begin to count.
 
         Raises:
             ConfigError: the fit is new, and its folder holds checkpoints of another.
@@ -78,7 +77,6 @@ class FitGuard(Callback):
         if not trainer.ckpt_path and not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             _refuse_others_checkpoints(trainer)
         self.batches, self.numbers = 0, set()
-        keep_memory()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Count a batch."""

@@ -86,9 +86,7 @@ class Optim:
         if encoder is not None:
             groups.append({"params": scaled, "lr": self.lr * self.encoder_lr_scale})
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        # One pass over all weights; on a GPU it would not go together with clipping in half precision.
-        fused = all(p.device.type == "cpu" for group in groups for p in group["params"])
-        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
+        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
         if self.schedule == "step":
