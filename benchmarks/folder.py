@@ -103,6 +103,11 @@ def main() -> None:
         "cores": os.cpu_count(),
         "goals": GOALS,
         "ms": {way: round(value, 1) for way, value in ms.items() if value},
+        "ms of each round": {
+            way: [round(1000 * run["seconds"] / counts.get(way, 1), 1) for run in found[way]]
+            for way in ms
+            if ms[way]
+        },
         "of model.predict": {way: round(ms[way] / base, 2) for way in ("folder", "folder, JSON alone")},
         "pictures": round(ms["folder"] / plain, 2),
         "peak_mb": {way: max(run["peak_mb"] for run in runs) for way, runs in found.items()},

@@ -131,28 +131,6 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             form="{:.0f} ×",
         ),
     ),
-    "A training step of HybridGNet at 512²": (
-        *(
-            Row(
-                f"in {kind}, faster than the authors' way in float32",
-                "speed-training.json",
-                ("times_as_fast_as_the_reference", kind),
-                goal=goal,
-                least=True,
-            )
-            for kind, goal in (("fp32", None), ("bf16", 4))
-        ),
-        *(
-            Row(
-                f"share of a step that waits for data, without worker processes, {epochs.replace('_', ' ')}",
-                "speed-training.json",
-                ("share_of_a_step_waiting_for_data", epochs),
-                goal=0.1,
-                form="{:.2f}",
-            )
-            for epochs in ("first_epoch", "later_epochs")
-        ),
-    ),
 }
 """Tables of the page."""
 

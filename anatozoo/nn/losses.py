@@ -121,8 +121,8 @@ def check_base_loss(ce_weight: float, dice_weight: float, focal_gamma: float) ->
     # Written so that NaN, which compares as nothing, is refused too.
     if not (0 <= ce_weight < math.inf and 0 <= dice_weight < math.inf and ce_weight + dice_weight > 0):
         raise ConfigError(
-            f"ce_weight={ce_weight} and dice_weight={dice_weight} must be finite and not negative, and one "
-            "above 0."
+            f"ce_weight={ce_weight} and dice_weight={dice_weight} must be finite, must not be negative, and "
+            "one above 0."
         )
     if focal_gamma != 0 and not 1 <= focal_gamma < math.inf:
         raise ConfigError(

@@ -138,8 +138,8 @@ class RegistrationResult(Result):
 
     def _places(self) -> list[npt.NDArray[np.float64]]:
         """`_positions` along each axis of the array, (*fixed shape) each."""
-        axes = np.indices(self.fixed_grid.shape, sparse=True)
-        return [axis + self.displacement_px[..., -1 - i].astype(np.float64) for i, axis in enumerate(axes)]
+        axes = np.indices(self.fixed_grid.shape, np.float64, sparse=True)
+        return [axis + self.displacement_px[..., -1 - i] for i, axis in enumerate(axes)]
 
     def _physical(self) -> npt.NDArray[np.float64]:
         """Displacement in physical coordinates: millimetres, or pixels without spacing."""

@@ -91,7 +91,7 @@ def png_bytes(picture: npt.NDArray[np.uint8]) -> bytes:
     rows[:, 0], rows[0, 1:] = _UP, flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     size = struct.pack(">IIBBBBB", width, height, 8, _RGB, 0, 0, 0)
-    chunks = {b"IHDR": size, b"IDAT": zlib.compress(rows, 1), b"IEND": b""}
+    chunks = {b"IHDR": size, b"IDAT": zlib.compress(rows.data, 1), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks.items()
