@@ -5,12 +5,23 @@ import os
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from anatozoo.serve.engine import RunSummary, run_task
 from anatozoo.serve.options import DEFAULT_OPTIONS, ReadOptions
 from anatozoo.serve.pairs import read_pairs
 from anatozoo.serve.runner import task_for
+from tests.support.phantoms import make_chest_phantom
 
 AnyPath = str | os.PathLike[str]
+
+
+def write_scans(folder: Path, count: int) -> Path:
+    """Make a folder of drawn chests of unequal sizes, ``scan0.png`` and so on."""
+    folder.mkdir()
+    for i in range(count):
+        Image.fromarray(make_chest_phantom(60 + i, 70).image).save(folder / f"scan{i}.png")
+    return folder
 
 
 def run_folder(

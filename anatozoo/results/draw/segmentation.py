@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -40,8 +38,6 @@ _FILL, _BAND = 0.20, 0.45
 _DIFFER = "members differ"
 _LONGEST_SIDE, _SHORTEST_LONG_SIDE = 1400, 1000
 _SUBPIXEL_BITS = 4
-_UP, _RGB = 2, 2
-"""Filter and kind of pixels, as the standard of PNG numbers them."""
 _SWATCH, _GAP = 26, 24
 
 
@@ -82,20 +78,11 @@ def draw_overlay(
 def png_bytes(picture: npt.NDArray[np.uint8]) -> bytes:
     """A picture ``(H, W, 3)`` uint8 as the bytes of a PNG file.
 
-    Every row is the difference to the one above, and compressed fast. Pillow tries five filters for each row,
-    which takes longer than all the rest and, of radiographs, makes no smaller files.
+    Every row is the difference to the one above. Pillow tries five filters for each row, which takes twice as
+    long and, of radiographs, makes no smaller files.
     """
-    height, width = picture.shape[:2]
-    rows = np.empty((height, 1 + 3 * width), np.uint8)
-    flat = picture.reshape(height, -1)
-    rows[:, 0], rows[0, 1:] = _UP, flat[0]
-    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    size = struct.pack(">IIBBBBB", width, height, 8, _RGB, 0, 0, 0)
-    chunks = {b"IHDR": size, b"IDAT": zlib.compress(rows.data, 1), b"IEND": b""}
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
+    how = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), how)[1].tobytes()
 
 
 def _drawing_scale(size: tuple[int, int]) -> float:

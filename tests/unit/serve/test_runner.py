@@ -20,7 +20,7 @@ from anatozoo.serve.manifest import LOCK_NAME, exclusive
 from anatozoo.serve.options import ReadOptions
 from tests.support.fake_model import FakeSegmenter
 from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder, table_of, visible
+from tests.support.runs import run_folder, table_of, visible, write_scans
 
 
 def add_image(path, width=60, height=70):
@@ -32,9 +32,7 @@ def add_image(path, width=60, height=70):
 
 @pytest.fixture
 def folder(tmp_path):
-    for i in range(5):
-        add_image(tmp_path / "in" / f"scan{i}.png", 60 + i, 70)
-    return tmp_path / "in"
+    return write_scans(tmp_path / "in", 5)
 
 
 def test_every_image_gets_its_files_and_its_row(folder, tmp_path):

@@ -3,12 +3,10 @@ import threading
 
 import pytest
 import torch
-from PIL import Image as PILImage
 
 from anatozoo.serve.cores import ON_ACCELERATOR, shared_out, usual_batch
 from tests.support.fake_model import FakeSegmenter
-from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder, table_of
+from tests.support.runs import run_folder, table_of, write_scans
 
 
 @pytest.fixture
@@ -21,10 +19,7 @@ def two_threads():
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "in").mkdir()
-    for i in range(6):
-        PILImage.fromarray(make_chest_phantom(60 + i, 70).image).save(tmp_path / "in" / f"scan{i}.png")
-    return tmp_path / "in"
+    return write_scans(tmp_path / "in", 6)
 
 
 class Meets(FakeSegmenter):

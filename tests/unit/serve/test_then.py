@@ -8,17 +8,13 @@ from PIL import Image as PILImage
 
 from anatozoo.errors import ConfigError
 from tests.support.fake_model import FakeSegmenter
-from tests.support.phantoms import make_chest_phantom
-from tests.support.runs import run_folder, table_of
+from tests.support.runs import run_folder, table_of, write_scans
 from tests.unit.serve.fakes import FakeRegistrar, FakeRepairer
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "in").mkdir()
-    for i in range(5):
-        PILImage.fromarray(make_chest_phantom(60 + i, 70).image).save(tmp_path / "in" / f"scan{i}.png")
-    return tmp_path / "in"
+    return write_scans(tmp_path / "in", 5)
 
 
 def test_the_repaired_mask_is_saved_with_both_names(folder, tmp_path):
