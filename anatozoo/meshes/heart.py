@@ -42,7 +42,8 @@ class HeartMesh:
         septum: angle in the plane from x towards y, in pixels, from the left to the right ventricle.
         flags: what is doubtful: ``open_wall`` (slices below the base in which the muscle is no ring),
             ``several_parts_ORGAN``, ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN``
-            (rays meet a contour twice).
+            (a ray meets a contour more than once, or
+            not at all).
     """
 
     surfaces: Surfaces
@@ -78,19 +79,25 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
         size: of each sheet; None takes 16 rings of 32 points.
 
     Raises:
-        DataError: a structure is missing, or is there in fewer than three slices.
+        DataError: a structure is missing, is there in fewer than three slices, or does not fit the grid.
     """
     size = size or SheetSize()
+    for organ in SHEETS:
+        if organ not in masks:
+            raise DataError(f"a heart needs masks of {', '.join(SHEETS)}; {organ} is missing.")
+        if np.shape(masks[organ]) != grid.shape:
+            raise DataError(f"the mask of {organ} has the shape {np.shape(masks[organ])}, not {grid.shape}.")
     cavity, muscle, right = (np.asarray(masks[organ], bool) for organ in SHEETS)
     present = {
         ENDO: _slices(cavity),
         EPI: _slices(cavity | muscle),
         RIGHT: _slices(right),
     }
-    for organ, wanted in ((ENDO, FEWEST_SLICES), (RIGHT, FEWEST_SLICES)):
-        if len(present[organ]) < wanted:
+    for organ in (ENDO, RIGHT):
+        if len(present[organ]) < FEWEST_SLICES:
             raise DataError(
-                f"{organ} is seen in {len(present[organ])} slices of {grid.shape[0]}; a mesh needs {wanted}."
+                f"{organ} is seen in {len(present[organ])} slices of {grid.shape[0]}; a mesh needs "
+                f"{FEWEST_SLICES}."
             )
     if not (muscle & ~cavity).any():
         raise DataError("the label map shows no myocardium.")
@@ -102,14 +109,14 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     # The muscle's sheet begins where the cavity's does, so that one rim joins them.
     present[EPI] = [z for z in present[EPI] if z >= present[ENDO][0]]
     flags = _flags(cavity, muscle, present, {ENDO: cavity, EPI: cavity | muscle, RIGHT: right})
-    sheets, twice = [], {}
+    sheets, wrong = [], {}
     for organ, mask in ((ENDO, cavity), (EPI, cavity | muscle), (RIGHT, right)):
-        rings, twice[organ] = _rings(organ, mask, present[organ], cavity, septum, size.angles)
+        rings, wrong[organ] = _rings(organ, mask, present[organ], cavity, septum, size.angles)
         sheets.append(_sheet(rings, np.asarray(present[organ], float), size))
     vertices = np.vstack(sheets)
     if not base_first:
         vertices[:, 2] = grid.shape[0] - 1 - vertices[:, 2]
-    flags += tuple(f"folded_{organ}" for organ, count in twice.items() if count)
+    flags += tuple(f"folded_{organ}" for organ, count in wrong.items() if count)
     surfaces = Surfaces(
         vertices, _faces(size, mirrored=not base_first), np.repeat(np.arange(3), size.vertices), grid
     )
@@ -162,8 +169,8 @@ def _flags(
 def _rings(
     organ: str, mask: Mask, slices: list[int], cavity: Mask, septum: float, count: int
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """(slices, count, 2) points of each slice, and how many rays met a contour twice."""
-    rings, twice = [], 0
+    """(slices, count, 2) points of each slice, and how many rays did not meet a contour once."""
+    rings, wrong = [], 0
     for z in slices:
         contour = outline(mask[z])
         if organ == RIGHT:
@@ -173,8 +180,8 @@ def _rings(
         centre = np.argwhere(largest_part(inner)).mean(axis=0)[::-1]
         ring, met = at_angles(contour, centre, septum, count)
         rings.append(ring)
-        twice += met
-    return np.asarray(rings), twice
+        wrong += met
+    return np.asarray(rings), wrong
 
 
 def _sheet(

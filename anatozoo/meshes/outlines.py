@@ -51,7 +51,8 @@ def at_angles(points: Points, centre: Points, start: float, count: int) -> tuple
         count: of rays.
 
     Returns:
-        (count, 2), and how many rays meet the contour more than once; of these the farthest place counts.
+        (count, 2), and how many rays do not meet the contour just once. Of several places the farthest
+        counts, of none the centre.
     """
     a = points - centre
     b = np.roll(a, -1, axis=0)
@@ -63,9 +64,8 @@ def at_angles(points: Points, centre: Points, start: float, count: int) -> tuple
     share = np.where(cut, side_a / np.where(cut, side_a - side_b, 1), 0)
     along_a, along_b = rays @ a.T, rays @ b.T
     radius = np.where(cut, along_a + share * (along_b - along_a), 0)
-    farthest = radius.max(axis=1)
-    twice = int(((radius > 0).sum(axis=1) > 1).sum())
-    return centre + rays * farthest[:, None], twice
+    wrong = int(((radius > 0).sum(axis=1) != 1).sum())
+    return centre + rays * radius.max(axis=1)[:, None], wrong
 
 
 def between_ends(points: Points, across: float, count: int) -> Points:

@@ -81,6 +81,25 @@ def test_what_is_missing_is_named(organ: str, slices: slice, words: str) -> None
         built(masks | {organ: kept}, grid)
 
 
+def test_masks_that_do_not_fit_are_refused() -> None:
+    masks, grid = drawn()
+    with pytest.raises(DataError, match="right_ventricle is missing"):
+        built({organ: masks[organ] for organ in ("left_ventricle", "myocardium")}, grid)
+    with pytest.raises(DataError, match="the mask of myocardium has the shape"):
+        built(masks | {"myocardium": masks["myocardium"][1:]}, grid)
+
+
+def test_a_contour_that_a_ray_meets_twice_is_flagged() -> None:
+    masks, grid = drawn()
+    cavity = masks["left_ventricle"].copy()
+    rows = np.flatnonzero(cavity[3].any(axis=1))
+    columns = np.flatnonzero(cavity[3].any(axis=0))
+    # A notch from one side beyond the middle makes a horseshoe of it.
+    middle = int(rows.mean())
+    cavity[3, middle - 2 : middle + 3, int(columns.mean()) - 3 :] = False
+    assert "folded_left_ventricle" in built(masks | {"left_ventricle": cavity}, grid).flags
+
+
 def test_ventricles_that_share_no_slice_have_no_septum() -> None:
     masks, grid = drawn()
     left, right = masks["left_ventricle"].copy(), masks["right_ventricle"].copy()
