@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from anatozoo.errors import ConfigError
 from anatozoo.results.base import Formats, Names, Result, write_json, write_picture
+from anatozoo.results.field import RegistrationResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from anatozoo.metrics.measurements import Measurement
-    from anatozoo.results.field import RegistrationResult
 
 METRICS = {"dice": max, "hd_mm": min, "assd_mm": min, "hd_px": min, "assd_px": min}
 """Estimated metrics, and the function that gives the best of several values."""
