@@ -24,6 +24,7 @@ from anatozoo.tasks.precision import autocast_type, warn_of_half
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
+    from anatozoo.tasks.signature import Signature
     from anatozoo.tasks.trials import Conditions, Trial
 
 Given = TypeVar("Given")
@@ -47,6 +48,8 @@ class Predictor(nn.Module):
         checkpoint_version: version of the checkpoint.
         weights_digest: SHA-256 of the file of the weights; empty without one.
         precision: default precision of predictions, see `anatozoo.tasks.precision`.
+        engine: what computes the network: ``"torch"``, ``"compile"``, or the words of another engine, see
+            `anatozoo.deploy.engines`.
         offers: outputs for training objectives: ``"maps"``, ``"points"``, ``"images"``.
         needs: what a case must have in an evaluation: ``"image"``, ``"organs"``.
         conditions: options of `anatozoo evaluate` that the model uses, beside the common ones.
@@ -64,6 +67,7 @@ class Predictor(nn.Module):
     checkpoint_version: str = "0"
     weights_digest: str = ""
     precision: str = "32"
+    engine: str = "torch"
 
     def __init__(self, frame: FrameSpec | Mapping[str, Any]) -> None:
         super().__init__()
@@ -126,7 +130,12 @@ class Predictor(nn.Module):
         """
         weights = [value for value in (*self.parameters(), *self.buffers()) if value.is_floating_point()]
         device = weights[0].device.type if weights else "cpu"
-        kind = autocast_type(self.precision if precision is None else precision, device)
+        chosen = self.precision if precision is None else precision
+        if chosen != "32" and self.engine not in ("torch", "compile"):
+            raise ConfigError(
+                f"{self.engine} computes as its graph was exported; leave the precision {chosen!r} out."
+            )
+        kind = autocast_type(chosen, device)
         warn_of_half(weights, kind, device)
         if kind is None:
             yield
@@ -134,6 +143,24 @@ class Predictor(nn.Module):
         full_where_small(self)
         with torch.autocast(device, kind):
             yield
+
+    # The network alone.
+
+    def signature(self) -> Signature:
+        """What the network takes and gives as bare tensors, for exports and engines.
+
+        Raises:
+            ConfigError: the network is no such function.
+        """
+        raise ConfigError(
+            f"{self.checkpoint_name} is a {type(self).__name__}, whose network cannot be exported; what it "
+            "computes depends on more than one input of one size."
+        )
+
+    def computed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the network, as `signature` lists them."""
+        found = getattr(self, self.signature().method)(*inputs)
+        return found if isinstance(found, tuple) else (found,)
 
     # Evaluation on a data set.
 

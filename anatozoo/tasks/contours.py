@@ -14,6 +14,7 @@ from anatozoo.nn.graphs import check_organs, organ_slices
 from anatozoo.nn.raster import polygon_inside, soft_polygon
 from anatozoo.tasks.images import ImageTask, SquareTask
 from anatozoo.tasks.labels import labels_on_source
+from anatozoo.tasks.signature import Signature, Tensors
 from anatozoo.tasks.views import Maps, Points, over_background
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Contours(SquareTask):
     def forward_landmarks(self, image: Tensor) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of the frame from images or planes (B, C, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
+
+    def _signature(self, method: str, given: Tensors, *beside: Tensors) -> Signature:
+        nodes = sum(self.organs.values())
+        meaning = "x, y as shares of the frame's side, counted from the middle of its first pixel"
+        return Signature(method, (given,), (Tensors("landmarks", (nodes, 2), meaning), *beside))
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of the batch's ``image``."""
@@ -192,6 +198,19 @@ class ContourTask(Contours, ImageTask):
             generator: draws them, on the CPU.
         """
         raise TypeError(f"{type(self).__name__} does not define forward_samples.")
+
+    def signature(self) -> Signature:
+        """Landmarks of an image, and the probabilities of masks beside them."""
+        masks = Tensors(
+            "masks", (1 + len(self.organs), *self.shape), "probabilities of the labels, background first"
+        )
+        beside = (masks,) if self.has_masks else ()
+        return self._signature("forward_with_masks", self.image_tensors(), *beside)
+
+    def computed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Landmarks, and masks where the network gives them."""
+        landmarks, masks = self.forward_with_masks(*inputs)
+        return (landmarks,) if masks is None else (landmarks, masks)
 
     def _answers(self, batch: Tensor) -> Sequence[Any]:
         return self._apart(*self.forward_with_masks(batch))

@@ -19,6 +19,7 @@ from anatozoo.nn.registration_losses import similarity_loss
 from anatozoo.nn.warp import folding_fraction, warp
 from anatozoo.tasks.base import Predictor
 from anatozoo.tasks.cases import bare_cases, label_cases, label_dices, with_numbers
+from anatozoo.tasks.signature import Signature, Tensors
 from anatozoo.tasks.views import Maps
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ class FieldTask(Predictor):
     def forward(self, moving: Tensor, fixed: Tensor) -> Answer:
         """Register images (B, 1, ...) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def signature(self) -> Signature:
+        """The field between two images."""
+        pair = ("moving", "fixed")
+        meaning = "from each fixed pixel to its place in the moving image, in pixels of the frame, rows first"
+        return Signature(
+            "field_of",
+            tuple(Tensors(name, (1, *self.shape), "grey values in [0, 1], 0 around it") for name in pair),
+            (Tensors("field", (len(self.shape), *self.shape), meaning),),
+        )
+
+    def computed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The field; how it is found does not depend on whether images of a batch are equal."""
+        moving, fixed = inputs
+        return (self(moving, fixed).field,)
 
     def infer(self, batch: Mapping[str, Tensor]) -> Answer:
         """The registration of the batch's ``moving`` to its ``fixed``."""

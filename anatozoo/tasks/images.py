@@ -11,6 +11,7 @@ from torch import Tensor
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.tasks.base import Predictor, in_batches
+from anatozoo.tasks.signature import Tensors
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
@@ -61,6 +62,10 @@ class ImageTask(SquareTask):
     def __init__(self, frame: FrameSpec | Mapping[str, Any], check_view: bool = False) -> None:
         super().__init__(frame)
         self.check_view = check_view
+
+    def image_tensors(self) -> Tensors:
+        """The image as the network takes it, for `signature`."""
+        return Tensors("image", (1, *self.shape), "grey values in [0, 1], 0 around the image")
 
     def predict(
         self,

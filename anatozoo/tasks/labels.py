@@ -22,6 +22,7 @@ from anatozoo.organs import parts_of
 from anatozoo.tasks.base import FRAGMENT
 from anatozoo.tasks.cases import label_cases
 from anatozoo.tasks.images import ImageTask
+from anatozoo.tasks.signature import Signature, Tensors
 from anatozoo.tasks.temperature import Probabilities, checked_temperature, judged_too, softmax
 from anatozoo.tasks.views import Maps
 
@@ -96,6 +97,14 @@ class LabelTask(ImageTask):
         """
         logits: Tensor = self.network(image)
         return logits
+
+    def signature(self) -> Signature:
+        """Logits of an image."""
+        meaning = "logits of the labels, background first; the largest one counts"
+        if self.output == "organs":
+            meaning = "logits of the organs; those above 0 count, later ones cover earlier ones"
+        logits = Tensors("logits", (self.channels, *self.shape), meaning)
+        return Signature("forward", (self.image_tensors(),), (logits,))
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C, S, S) of the batch's ``image``, see `forward`."""

@@ -20,6 +20,7 @@ from anatozoo.metrics.cases import case_numbers
 from anatozoo.nn.labels import check_labels
 from anatozoo.tasks.base import Predictor, in_batches
 from anatozoo.tasks.cases import label_dice
+from anatozoo.tasks.signature import Signature, Tensors
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
@@ -78,6 +79,15 @@ class RepairTask(Predictor):
     def forward(self, probability: Tensor) -> Tensor:
         """Logits (B, 1 + organs, ...), background first, of one-hot or soft labels of that shape."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def signature(self) -> Signature:
+        """Logits of the shares of a mask."""
+        shape = (1 + len(self.organs), *self.shape)
+        return Signature(
+            "forward",
+            (Tensors("shares", shape, "share of each pixel that background and organs cover"),),
+            (Tensors("logits", shape, "logits of the labels, background first; the largest one counts"),),
+        )
 
     def predict(
         self,

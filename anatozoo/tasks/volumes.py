@@ -21,6 +21,7 @@ from anatozoo.nn.labels import check_labels, one_hot
 from anatozoo.nn.windows import in_windows
 from anatozoo.tasks.base import FRAGMENT, Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
+from anatozoo.tasks.signature import Signature, Tensors
 from anatozoo.tasks.temperature import Probabilities, checked_temperature, judged_too
 from anatozoo.tasks.views import Maps
 
@@ -98,6 +99,20 @@ class VolumeTask(Predictor):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1 + organs, D, H, W), background first, of images (B, 1, D, H, W) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward.")
+
+    def signature(self) -> Signature:
+        """Logits of one window of a volume."""
+        meaning = "logits of the labels, background first; the largest one counts"
+        return Signature(
+            "forward",
+            (Tensors("image", (1, *self.seen_shape), "grey values in [0, 1], 0 around the volume"),),
+            (Tensors("logits", (1 + len(self.organs), *self.shape), meaning),),
+        )
+
+    @property
+    def seen_shape(self) -> tuple[int, ...]:
+        """Shape of what the network sees of a volume at a time, (D, H, W)."""
+        return self.shape
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, 1 + organs, D, H, W) of the batch's ``image``."""

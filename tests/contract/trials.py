@@ -170,7 +170,7 @@ def _shape_batch(module: Any) -> dict[str, Tensor]:
 
 def _framed(module: Any, count: int) -> tuple[Tensor, ...]:
     # ACNN's networks may take thicker slices than they give.
-    shape = getattr(module, "thick_shape", module.shape)
+    shape = getattr(module, "seen_shape", module.shape)
     return (torch.rand(count, 1, *shape, generator=torch.Generator().manual_seed(1)),)
 
 

@@ -63,12 +63,12 @@ class AcnnModel(VolumeTask):
             check_slices(self.frame, upsample)
             self.sees_parts = False
         classes = len(self.organs) + 1
-        network = build_network(architecture, self.thick_shape, classes, widths=widths, upsample=upsample)
+        network = build_network(architecture, self.seen_shape, classes, widths=widths, upsample=upsample)
         # DynUNet's instance normalisation would copy every map back.
         self.network = network if architecture == "dynunet" else channels_last(network)
 
     @property
-    def thick_shape(self) -> tuple[int, ...]:
+    def seen_shape(self) -> tuple[int, ...]:
         """Shape of the network's input, (D / upsample, H, W)."""
         return (self.shape[0] // self.upsample, *self.shape[1:])
 
@@ -88,7 +88,7 @@ class AcnnModel(VolumeTask):
         x, y, z = self.frame.spacing_mm or (1.0, 1.0, 1.0)
         factor = self.upsample
         thick = fit_frame(stack.grid, replace(self.frame, spacing_mm=[x, y, z * factor]))
-        thick = type(thick)(thick.grid, self.thick_shape, thick.matrix)
+        thick = type(thick)(thick.grid, self.seen_shape, thick.matrix)
         # Slices nearer to the fine ones than to the thick ones keep their grid.
         grid = stack.grid
         if factor * thick.scale[2] > factor**0.5:

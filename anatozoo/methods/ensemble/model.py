@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from anatozoo.errors import ConfigError
 from anatozoo.methods.ensemble.members import MeanOfMembers, Member, build_members
 from anatozoo.metrics.ensembles import disagreement, vote_variance
 from anatozoo.results.shares import FrameProbabilities
 from anatozoo.tasks.labels import LabelTask, painted
+from anatozoo.tasks.signature import Signature
 from anatozoo.tasks.volumes import Look, VolumeTask
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from anatozoo.results.segmentation import SegmentationResult
 
 Floats = npt.NDArray[np.float32]
+
+
+def _of_many(name: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is an ensemble of several networks, whose answers are compared; export its members one by "
+        "one, and leave the engine out."
+    )
 
 
 class EnsembleModel(LabelTask):
@@ -55,6 +64,14 @@ class EnsembleModel(LabelTask):
     def models(self) -> list[LabelTask]:
         """The members' models."""
         return list(self.network.members)  # type: ignore[arg-type]
+
+    def signature(self) -> Signature:
+        """There is none: results need what each member says.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise _of_many(self.checkpoint_name)
 
     def _answers(self, batch: Tensor) -> Sequence[Floats]:
         """Of each image the probabilities of all members, (members, C, S, S)."""
@@ -110,6 +127,14 @@ class VolumeEnsembleModel(VolumeTask):
         """Logits (B, 1 + organs, D, H, W) of images (B, 1, D, H, W) in [0, 1]."""
         logits: Tensor = self.network(image)
         return logits
+
+    def signature(self) -> Signature:
+        """There is none: results need what each member says.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise _of_many(self.checkpoint_name)
 
     def _look(self, stack: "GridImage", part: float | None) -> Look:
         """Every member looks at the same part of the volume."""
