@@ -63,11 +63,6 @@ class Contours(SquareTask):
         """Landmarks (B, N, 2) in [0, 1] of the frame from images or planes (B, C, S, S) in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not define forward_landmarks.")
 
-    def _signature(self, method: str, given: Tensors, *beside: Tensors) -> Signature:
-        nodes = sum(self.organs.values())
-        meaning = "x, y as shares of the frame's side, counted from the middle of its first pixel"
-        return Signature(method, (given,), (Tensors("landmarks", (nodes, 2), meaning), *beside))
-
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Landmarks (B, N, 2) in [0, 1] of the batch's ``image``."""
         return self.forward_landmarks(batch["image"])
@@ -201,11 +196,12 @@ class ContourTask(Contours, ImageTask):
 
     def signature(self) -> Signature:
         """Landmarks of an image, and the probabilities of masks beside them."""
-        masks = Tensors(
-            "masks", (1 + len(self.organs), *self.shape), "probabilities of the labels, background first"
-        )
-        beside = (masks,) if self.has_masks else ()
-        return self._signature("forward_with_masks", self.image_tensors(), *beside)
+        meaning = "x, y as shares of the frame's side, counted from the middle of its first pixel"
+        outputs = [Tensors("landmarks", (sum(self.organs.values()), 2), meaning)]
+        if self.has_masks:
+            meaning = "probabilities of the labels, background first"
+            outputs.append(Tensors("masks", (1 + len(self.organs), *self.shape), meaning))
+        return Signature((self.image_tensors(),), tuple(outputs))
 
     def computed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Landmarks, and masks where the network gives them."""
@@ -213,7 +209,7 @@ class ContourTask(Contours, ImageTask):
         return (landmarks,) if masks is None else (landmarks, masks)
 
     def _answers(self, batch: Tensor) -> Sequence[Any]:
-        return self._apart(*self.forward_with_masks(batch))
+        return self._apart(*self.computed(batch))
 
     def _samples(self, batch: Tensor, samples: int) -> Sequence[Any]:
         generator = torch.Generator().manual_seed(SAMPLES_SEED)
@@ -221,7 +217,7 @@ class ContourTask(Contours, ImageTask):
         # Masks are those of the mean code: labels have no mean.
         return self._apart(found, self.forward_with_masks(batch)[1] if self.has_masks else None)
 
-    def _apart(self, landmarks: Tensor, masks: Tensor | None) -> Sequence[Any]:
+    def _apart(self, landmarks: Tensor, masks: Tensor | None = None) -> Sequence[Any]:
         """Landmarks in pixels of the frame and probabilities of the masks or None, image by image."""
         pixels = landmarks.double().cpu().numpy() * self.side
         planes = [None] * len(pixels) if masks is None else masks.float().cpu().numpy()

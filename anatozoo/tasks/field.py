@@ -104,7 +104,6 @@ class FieldTask(Predictor):
         pair = ("moving", "fixed")
         meaning = "from each fixed pixel to its place in the moving image, in pixels of the frame, rows first"
         return Signature(
-            "field_of",
             tuple(Tensors(name, (1, *self.shape), "grey values in [0, 1], 0 around it") for name in pair),
             (Tensors("field", (len(self.shape), *self.shape), meaning),),
         )
@@ -328,8 +327,10 @@ class FieldTask(Predictor):
         """The fields (B, n, ...) in pixels of the frame; adds the flags of each pair to its `flags`."""
         if steps:
             field = self.refined(moving, fixed, self(moving, fixed), steps)
-        else:
+        elif self.engine == "torch":
             field = self.field_of(moving, fixed)
+        else:
+            [field] = self.computed(moving, fixed)
         if not bool(field.isfinite().all()):
             raise ImageError("the model's field is not finite; report it with both images.")
         warped, folds = warp(moving, field), folding_fraction(field)

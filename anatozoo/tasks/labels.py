@@ -104,7 +104,7 @@ class LabelTask(ImageTask):
         if self.output == "organs":
             meaning = "logits of the organs; those above 0 count, later ones cover earlier ones"
         logits = Tensors("logits", (self.channels, *self.shape), meaning)
-        return Signature("forward", (self.image_tensors(),), (logits,))
+        return Signature((self.image_tensors(),), (logits,))
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C, S, S) of the batch's ``image``, see `forward`."""
@@ -148,7 +148,7 @@ class LabelTask(ImageTask):
 
         pixels, geometry = to_network(read_image(x), self.side, self.frame.intensity)
         with self.answering(precision):
-            scores = self(self.tensor(pixels)[None, None])[0].float().cpu()
+            scores = self.computed(self.tensor(pixels)[None, None])[0][0].float().cpu()
         link = softmax if self.output == "labels" else _of_organs
         return Probabilities(scores, self.temperature, geometry.mask_to_target, link)
 
@@ -163,7 +163,7 @@ class LabelTask(ImageTask):
         return image, judged_too(judge, how.calibration, lambda: self.probabilities(image), labels)
 
     def _answers(self, batch: Tensor) -> Sequence[np.ndarray]:
-        logits = self(batch).float()
+        logits = self.computed(batch)[0].float()
         probability = logits.softmax(1) if self.output == "labels" else logits.sigmoid()
         answers: Sequence[np.ndarray] = probability.cpu().numpy()
         return answers

@@ -18,7 +18,6 @@ from anatozoo.nn.raster import SHOWN
 from anatozoo.organs import PAIRS, parts_of
 from anatozoo.tasks.base import FRAGMENT, in_batches
 from anatozoo.tasks.contours import Contours
-from anatozoo.tasks.signature import Signature, Tensors
 
 if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
@@ -76,13 +75,6 @@ class MaskContourTask(Contours):
     needs = frozenset({"organs"})
     conditions: ClassVar = frozenset({"exclusive"})
     batched: ClassVar = True
-
-    def signature(self) -> Signature:
-        """Landmarks of the planes of a mask."""
-        planes = Tensors(
-            "planes", (len(self.organs), *self.shape), "share of each pixel that each organ covers"
-        )
-        return self._signature("forward_landmarks", planes)
 
     def predict(
         self,

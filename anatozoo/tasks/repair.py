@@ -84,7 +84,6 @@ class RepairTask(Predictor):
         """Logits of the shares of a mask."""
         shape = (1 + len(self.organs), *self.shape)
         return Signature(
-            "forward",
             (Tensors("shares", shape, "share of each pixel that background and organs cover"),),
             (Tensors("logits", shape, "logits of the labels, background first; the largest one counts"),),
         )
@@ -167,7 +166,7 @@ class RepairTask(Predictor):
         """The repaired label map (...) in the frame, of shares (1 + organs, ...) in it, background first."""
         device, dtype = self.place()
         with self.answering():
-            logits = self(shares[None].to(device, dtype))
+            [logits] = self.computed(shares[None].to(device, dtype))
         return largest_plane(list(in_one_part(logits.float().softmax(1)[0].cpu().numpy(), self.behind)))
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[Any, Judge]":
@@ -225,7 +224,7 @@ class RepairTask(Predictor):
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(self._fill, batch, masks, frames))
             with self.answering(precision):
-                logits = self(self.tensor(batch))
+                [logits] = self.computed(self.tensor(batch))
             probability = logits.float().softmax(1).cpu().numpy()
             return list(pool.map(self._result, masks, frames, probability))
 

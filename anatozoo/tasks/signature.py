@@ -20,15 +20,12 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Signature:
-    """The network of a model as a function of tensors, see `anatozoo.tasks.base.Predictor.signature`.
+    """The network of a model as a function of tensors, `anatozoo.tasks.base.Predictor.computed`.
 
     Args:
-        method: name of the method of the model that an engine stands in for. It takes the inputs and gives
-            the output, or a tuple of the outputs.
-        inputs: in the order of the method's arguments.
-        outputs: in order.
+        inputs: in the order of its arguments.
+        outputs: in the order of what it gives.
     """
 
-    method: str
     inputs: tuple[Tensors, ...]
     outputs: tuple[Tensors, ...]

@@ -104,7 +104,6 @@ class VolumeTask(Predictor):
         """Logits of one window of a volume."""
         meaning = "logits of the labels, background first; the largest one counts"
         return Signature(
-            "forward",
             (Tensors("image", (1, *self.seen_shape), "grey values in [0, 1], 0 around the volume"),),
             (Tensors("logits", (1 + len(self.organs), *self.shape), meaning),),
         )
@@ -334,7 +333,9 @@ class VolumeTask(Predictor):
 
     def _probability(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probabilities (1 + organs, D, H, W) of an image (D, H, W) in the frame."""
-        logits = in_windows(self.tensor(image)[None, None], self.shape, self, OVERLAP)
+        logits = in_windows(
+            self.tensor(image)[None, None], self.shape, lambda part: self.computed(part)[0], OVERLAP
+        )
         return logits[0].float().softmax(0).cpu().numpy()
 
     def _reaches_border(self, frame: Frame, probability: npt.NDArray[np.float32]) -> bool:

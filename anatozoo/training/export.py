@@ -189,11 +189,27 @@ def _called(ckpt: Path) -> str:
 def _write_golden(folder: Path, name: str, pictures: Sequence[np.ndarray]) -> None:
     """Write the golden test of a checkpoint's folder, of the user's images or one that the method offers."""
     stored = build_module(folder)
-    frame = getattr(stored, "frame", None)  # modules of other packages may have none
+    given, spacing = golden_question(stored, name, pictures)
+    write_golden(stored, given, folder, spacing_mm=spacing)
+
+
+def golden_question(
+    module: Any, name: str, pictures: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray | Mapping[str, np.ndarray], Sequence[float] | None]:
+    """The input of a golden test, and the spacing that is stated with it.
+
+    Args:
+        module: what predicts.
+        name: of its checkpoint.
+        pictures: of the user; without any, the method offers one.
+
+    Raises:
+        ConfigError: the method offers none.
+    """
+    frame = getattr(module, "frame", None)  # modules of other packages may have none
     # Arrays have no spacing, which models of masks in millimetres need.
-    metric = hasattr(stored, "golden_input") and getattr(frame, "fit", None) == "spacing"
-    spacing = getattr(frame, "spacing_mm", None) if metric else None
-    write_golden(stored, _golden_input(stored, name, pictures), folder, spacing_mm=spacing)
+    metric = hasattr(module, "golden_input") and getattr(frame, "fit", None) == "spacing"
+    return _golden_input(module, name, pictures), getattr(frame, "spacing_mm", None) if metric else None
 
 
 def _restricted(module: "LightningModule", method: str, organs: Sequence[str]) -> "LightningModule":

@@ -105,7 +105,7 @@ def write_golden(
     spacing = None if spacing_mm is None else tuple(float(value) for value in spacing_mm)
     if spacing is not None and not all(0 < value < math.inf for value in spacing):
         raise ConfigError(f"spacing_mm={spacing_mm} must be positive numbers.")
-    form, result = _result(module.predict(*inputs.values(), **_settings(names, spacing)))
+    form, result = golden_result(module.predict(*inputs.values(), **spacing_settings(names, spacing)))
     if form is None:
         raise ConfigError(f"{type(module).__name__}.predict gives no {_forms()}; nothing to store.")
     form.check(result, inputs)
@@ -125,8 +125,8 @@ def run_golden(module: Any, folder: Path) -> Difference:
         WeightsError: the result is further away than the tolerance, or the file is missing or broken.
     """
     path = folder / GOLDEN
-    inputs, form, stored, tolerance, settings = _read(path)
-    _, found = _result(module.predict(*inputs.values(), **settings))
+    inputs, form, stored, tolerance, settings = read_golden(path)
+    _, found = golden_result(module.predict(*inputs.values(), **settings))
     shapes = {key: value.shape for key, value in stored.items()}
     if {key: value.shape for key, value in found.items()} != shapes:
         raise WeightsError(
@@ -145,7 +145,7 @@ def run_golden(module: Any, folder: Path) -> Difference:
     return outcome
 
 
-def _settings(names: Sequence[str], spacing: tuple[float, ...] | None) -> dict[str, tuple[float, ...]]:
+def spacing_settings(names: Sequence[str], spacing: tuple[float, ...] | None) -> dict[str, tuple[float, ...]]:
     """Arguments of `predict` that say the spacing, of the one image or of each."""
     if spacing is None:
         return {}
@@ -161,10 +161,14 @@ def _check_pixels(name: str, pixels: "np.ndarray") -> None:
         )
 
 
-def _read(
+def read_golden(
     path: Path,
 ) -> tuple[dict[str, "np.ndarray"], Golden, dict[str, "np.ndarray"], float, dict[str, tuple[float, ...]]]:
-    """Inputs in the order of `predict`'s arguments, stored result, tolerance, other arguments."""
+    """Inputs in the order of `predict`'s arguments, form of the result, itself, tolerance, other arguments.
+
+    Raises:
+        WeightsError: the file is missing or broken.
+    """
     from safetensors import safe_open
 
     tensors = {key: value.numpy() for key, value in read_tensors(path).items()}
@@ -190,10 +194,10 @@ def _read(
         form.check(tensors, inputs)
     except ConfigError as error:
         raise WeightsError(f"{path} is not a golden test: {error}") from error
-    return inputs, form, tensors, tolerance, _settings(names, spacing)
+    return inputs, form, tensors, tolerance, spacing_settings(names, spacing)
 
 
-def _result(result: Any) -> tuple[Golden | None, dict[str, "np.ndarray"]]:
+def golden_result(result: Any) -> tuple[Golden | None, dict[str, "np.ndarray"]]:
     """The first form that a result has, and its arrays."""
     for form in goldens():
         if arrays := form.of(result):

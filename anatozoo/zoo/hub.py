@@ -17,6 +17,7 @@ from anatozoo.errors import ConfigError, DownloadError, OfflineMiss, UnknownChec
 from anatozoo.zoo import catalogue, private
 from anatozoo.zoo.cache import cache_root, offline_by_environment
 from anatozoo.zoo.checkpoint import CONFIG, START_SETTINGS, WEIGHTS, build, build_module, read_config
+from anatozoo.zoo.classes import import_class
 from anatozoo.zoo.files import fingerprint, verify_file, write_atomically
 from anatozoo.zoo.registry import find_method
 from anatozoo.zoo.remote import cached_file, fetch_file, fetch_files, list_files, matches, refuse_unsafe
@@ -55,6 +56,7 @@ def load(
     revision: str | None = None,
     golden_check: bool = False,
     trainable: bool = True,
+    engine: Name | None = None,
 ) -> Any:
     """Load a checkpoint: the LightningModule itself, verified, strict, in evaluation mode.
 
@@ -71,6 +73,10 @@ def load(
             training run has none.
         trainable: give the LightningModule, for training on; False gives the same model in plain torch, which
             predicts alike and is imported faster, for it needs no Lightning.
+        engine: what computes the network on the CPU: ``"onnx"`` (ONNX Runtime), ``"openvino"``,
+            ``"compile"`` (`torch.compile`), or a folder that `anatozoo export` wrote; None computes it in
+            torch. It predicts behind the same ``predict``, with the weights of now, and gives a model in
+            plain torch, as ``trainable=False`` does.
 
     Returns:
         The module with ``predict`` and ``predict_batch``, its ``checkpoint_name`` and ``checkpoint_version``.
@@ -87,12 +93,14 @@ def load(
             golden test to run.
     """
     target = _available(device)
+    trainable = trainable and engine is None
     if is_run(name):
         if golden_check or revision is not None:
             raise ConfigError(f"{name} is the file of a training run; leave golden_check and revision out.")
-        return load_run(name, trainable=trainable).to(target)
+        return _with_engine(load_run(name, trainable=trainable).to(target), engine, cache_dir)
     located = locate(name, cache_dir=cache_dir, offline=offline, revision=revision)
     module = build_module(located.folder, trainable=trainable).to(target)
+    _with_engine(module, engine, cache_dir)
     if golden_check:
         if located.spec is not None and not located.spec.hub.has_golden:
             raise ConfigError(f"{name} is of an experiment and has no golden test; leave golden_check out.")
@@ -100,6 +108,12 @@ def load(
 
         run_golden(module, located.folder)
     return module
+
+
+def _with_engine(module: Any, engine: Name | None, cache_dir: str | os.PathLike[str] | None) -> Any:
+    if engine is None:
+        return module
+    return import_class("anatozoo.deploy.engines:use_engine")(module, engine, cache_dir)
 
 
 def load_run(source: Name, *, averaged: bool = True, trainable: bool = True) -> Any:

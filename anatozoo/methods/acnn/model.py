@@ -94,5 +94,5 @@ class AcnnModel(VolumeTask):
         if factor * thick.scale[2] > factor**0.5:
             grid = fine_grid(grid, factor, thick.orientation.axes[2])
         frame = FineFrame.of_thick(thick, factor, grid)
-        logits = self(self.tensor(thick.image(stack.pixels))[None, None])
+        [logits] = self.computed(self.tensor(thick.image(stack.pixels))[None, None])
         return Look(frame, logits[0].float().softmax(0).cpu().numpy())

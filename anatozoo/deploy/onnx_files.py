@@ -1,0 +1,81 @@
+"""What is done to ONNX files after torch has written them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anatozoo.io.quiet import quiet
+
+LEAST = 256
+"""Weights of fewer numbers stay in float32: they take no room."""
+
+
+def simplified(path: Path) -> None:
+    """Fold constants, and normalisation into convolutions; the file stays plain ONNX."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    simple = path.with_suffix(".simple")
+    options.optimized_model_filepath = str(simple)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    simple.replace(path)
+
+
+def with_half_weights(path: Path) -> None:
+    """Store weights in float16; the graph turns them into float32 before it computes."""
+    import onnx
+
+    model = onnx.load(path)
+    graph, casts = model.graph, []
+    for weight in graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < LEAST or np.abs(values).max() > 65504:
+            continue
+        name = weight.name
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+def in_eight_bits(path: Path, names: Sequence[str], samples: Sequence[Sequence[npt.NDArray[Any]]]) -> None:
+    """Compute convolutions in 8-bit integers, with ranges that samples show; all else stays in float32.
+
+    Static quantisation with a scale for each channel of weights, as Jacob et al., CVPR 2018, describe it.
+
+    Args:
+        path: the file, which is replaced.
+        names: of the inputs.
+        samples: batches of the inputs.
+    """
+    from onnxruntime import quantization
+
+    class Samples(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left: Iterator[Sequence[npt.NDArray[Any]]] = iter(samples)
+
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            given = next(self.left, None)
+            return None if given is None else dict(zip(names, given, strict=True))
+
+    small = path.with_suffix(".small")
+    with quiet():
+        quantization.quantize_static(
+            path,
+            small,
+            Samples(),
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            # Sums of two products of 8 bits overflow on processors without VNNI.
+            reduce_range=True,
+        )
+    small.replace(path)
