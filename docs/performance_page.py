@@ -12,6 +12,8 @@ from anatozoo.zoo.tables import markdown_table
 EVIDENCE = "evidence"
 GPU = "speed-gpu.json"
 GROWTH = "speed-growth.json"
+ENGINES = "speed-engines.json"
+ENGINES_GOAL = 3.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def performance_page(docs: Path) -> str:
         files = list(dict.fromkeys(row.file for row in rows))
         commands = "\n".join(_command(read.record(file), file) for file in files)
         parts.append(f"## {title}\n\n{markdown_table(('what', 'measured', 'goal'), cells)}\n{commands}\n")
-    return "\n".join([*parts, _growth(read), _gpu(read)])
+    return "\n".join([*parts, _growth(read), _engines(read), _gpu(read)])
 
 
 class _Reader:
@@ -220,6 +222,31 @@ def _growth(read: _Reader) -> str:
         f"## How time grows\n\n`{record['checkpoint']}`; time against the middle one of each row. An "
         "exponent of 1 means that twice as many take twice as long, 0 that they take no longer: the\n"
         f"network sees 512² of any source.\n\n{table}\n{_command(record, GROWTH)}\n"
+    )
+
+
+def _engines(read: _Reader) -> str:
+    head = "## Engines\n\n"
+    if not read.has(ENGINES):
+        return f"{head}Not measured yet: `python benchmarks/engines.py --out FILE` does it.\n"
+    record = read.record(ENGINES)
+    best = max(record["network"].values())
+    rows = [
+        (
+            f"`{way}`" if way.isalpha() else way,
+            f"{ratio:.2f} ×",
+            f"{record['predict'][way]:.2f} ×" if way in record["predict"] else "",
+            f"{record['moved px'][way]:.3f}" if way in record["moved px"] else "",
+        )
+        for way, ratio in record["network"].items()
+    ]
+    table = markdown_table(("engine", "network", "`predict` of a PNG", "landmarks move, px"), rows)
+    missed = "" if best >= ENGINES_GOAL else ", **missed**"
+    return (
+        f"{head}`{record['checkpoint']}` on {record['threads']} cores, batch 1: how many times faster than\n"
+        f"plain torch, and how far landmarks move in pixels of the frame, on noise. Goal of the network:\n"
+        f"≥ {ENGINES_GOAL:g} ×{missed}. [Export](export.md) says what they are.\n\n"
+        f"{table}\n{_command(record, ENGINES)}\n"
     )
 
 

@@ -54,7 +54,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "verify": Command(
             "anatozoo.cli.verify", "check the files of checkpoints and, on demand, their results"
         ),
-        "export": Command("anatozoo.cli.export", "turn a training run into a checkpoint"),
+        "export": Command(
+            "anatozoo.cli.export", "make a checkpoint of a training run, or a graph of a network"
+        ),
         "ensemble": Command("anatozoo.cli.ensemble", "put several checkpoints together as one"),
         "calibrate": Command("anatozoo.cli.calibrate", "fit the temperature of a segmenter's probabilities"),
         "publish": Command("anatozoo.cli.publish", "upload a checkpoint to the Hugging Face Hub"),

@@ -11,6 +11,7 @@ from anatozoo.cli.judging import JUDGING, add_quality, judge_of
 from anatozoo.cli.predict_report import run_reported
 from anatozoo.cli.run_options import (
     add_device,
+    add_engine,
     add_overwrite,
     add_report_options,
     add_samples,
@@ -147,6 +148,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "done side by side, 8 on a GPU); pairs are registered one by one",
     )
     add_device(computing)
+    add_engine(computing)
     computing.add_argument(
         "--precision",
         choices=("32", "bf16", "16"),
@@ -251,7 +253,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
         elif kind is not None:
             inputs = find_inputs(kind, inputs, args.out)
         task = task_for(
-            load_named(args.name, args.device, args.precision, args.samples),
+            load_named(args.name, args.device, args.precision, args.samples, args.engine),
             inputs,
             args.out,
             then=None if args.then is None else load_named(args.then, args.device, args.precision),

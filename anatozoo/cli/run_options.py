@@ -43,6 +43,16 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", default="cpu", help="compute on cpu, cuda, cuda:1 or mps (default: cpu)")
 
 
+def add_engine(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--engine``."""
+    parser.add_argument(
+        "--engine",
+        metavar="DIR",
+        help="what computes the network: onnx or openvino (each with its extra), compile (of torch), or a "
+        "folder of `anatozoo export` (default: torch)",
+    )
+
+
 def add_samples(parser: argparse._ActionsContainer, effect: str) -> None:
     """Declare ``--samples``.
 
@@ -99,8 +109,12 @@ def result_formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def load_named(name: str, device: str, precision: str = "32", samples: int | None = None) -> Any:
+def load_named(
+    name: str, device: str, precision: str = "32", samples: int | None = None, engine: str | None = None
+) -> Any:
     """The checkpoint of this name on a device, whose predictions have a precision and a number of samples.
+
+    With an engine, that computes its network.
 
     Raises:
         AnatozooError: there is none, or it cannot compute so.
@@ -116,6 +130,10 @@ def load_named(name: str, device: str, precision: str = "32", samples: int | Non
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
         autocast_type(precision, device.partition(":")[0])
         model.precision = precision
+    if engine is not None:
+        from anatozoo.deploy.engines import use_engine
+
+        use_engine(model, engine)
     if samples is not None:
         if not hasattr(model, "sampled"):
             raise ConfigError(f"{name} does not say how its latent code is sampled; leave --samples out.")

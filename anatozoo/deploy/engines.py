@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anatozoo.deploy.exports import write_export
 from anatozoo.deploy.formats import FORMATS, Format
 from anatozoo.deploy.running import opened_export, read_manifest, runs_on, state_digest
-from anatozoo.errors import ConfigError, WeightsError
+from anatozoo.errors import ConfigError, WeightsError, turned_into
 from anatozoo.tasks.base import Predictor
 from anatozoo.zoo.cache import cache_root
 from anatozoo.zoo.ranks import one_at_a_time
@@ -66,8 +67,9 @@ def use_engine(
         )
     if model.place()[0].type != "cpu":
         raise ConfigError(f"the engine {text} computes on the CPU; leave the device out, or the engine.")
-    signature = model.signature()
-    assert signature.inputs
+    if model.precision != "32":
+        raise ConfigError(f"the engine {text} has a precision of its own; leave {model.precision!r} out.")
+    model.signature()  # refuses what has none, before anything is made
     if is_name:
         form, batch = FORMATS[text], 1
         path = _kept(model, form, cache_root(cache_dir) / CACHE)
@@ -84,7 +86,14 @@ def _compiled(model: Predictor) -> Predictor:
         "quick.",
         model.checkpoint_name,
     )
-    model.computed = torch.compile(model.computed, dynamic=False)  # type: ignore[method-assign]
+    compiled = torch.compile(model.computed, dynamic=False)
+
+    def computed(*inputs: Tensor) -> tuple[Tensor, ...]:
+        # It compiles here, which needs a compiler for C++ and fails in many ways.
+        with turned_into(ConfigError, "torch.compile failed: {}; leave the engine out.".format):
+            return compiled(*inputs)
+
+    model.computed = computed  # type: ignore[method-assign]
     model.engine = COMPILE
     return model
 

@@ -83,7 +83,7 @@ def main(paths: list[str]) -> None:
     """Predict, and write what comes out."""
     told = json.loads((HERE / "geometry.json").read_text())
     frame, given, out = told["frame"], told["inputs"], told["outputs"][0]["name"]
-    shape, tensors, place = given[0]["shape"][2:], [], []
+    shape, tensors, place, size = given[0]["shape"][2:], [], [], ()
     for image in map(read, paths):
         fit, scale = frame["fit"], np.array(shape) / image.shape
         if fit == "slices":

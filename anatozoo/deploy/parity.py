@@ -121,7 +121,7 @@ def compared(
     found = Parity(form.attribute, worst, form.unit, BOUNDS[precision][form.unit], question.source)
     if not found.holds:
         raise WeightsError(
-            f"the graph of {model.checkpoint_name} does not compute what torch does: on the {question.source}, "
+            f"the graph of {model.checkpoint_name} does not compute what torch does: on the {found.source}, "
             f"{found.what} differs by {worst:.4g} {form.unit}, and {found.bound:g} is allowed. Nothing was "
             "written; report it with the output of `anatozoo doctor`."
         )

@@ -23,7 +23,7 @@ FLOORS = (
     ("page",),
     ("service",),
     ("serve",),
-    ("quality", "fairness"),
+    ("quality", "fairness", "deploy"),
     ("methods",),
     ("objectives",),
     ("training",),
@@ -36,7 +36,8 @@ FLOORS = (
 )
 """From top to bottom. Parts of one floor do not import one another."""
 ASK_THE_ZOO = (
-    *("cli", "page", "service", "serve", "quality", "fairness", "methods", "objectives", "training", "tasks"),
+    *("cli", "page", "service", "serve", "quality", "fairness", "deploy"),
+    *("methods", "objectives", "training", "tasks"),
 )
 ZOO_NEEDS = ("io", "errors", "text", "version")
 UNDER_THE_ROOF = ("cli", "__main__")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anatozoo.errors import ManifestError
-from docs.performance_page import GPU, performance_page
+from docs.performance_page import ENGINES, GPU, performance_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -58,3 +58,25 @@ def test_a_gpu_is_not_measured_until_there_is_a_file_of_it(docs: Path) -> None:
     }
     (docs / "evidence" / GPU).write_text(json.dumps(record))
     assert "| DynUNet | 16 | bf16 | 0.61 |" in performance_page(docs)
+
+
+def test_engines_are_shown_as_they_were_measured(docs: Path) -> None:
+    (docs / "evidence" / ENGINES).unlink(missing_ok=True)
+    assert "Not measured yet: `python benchmarks/engines.py" in performance_page(docs)
+    record = {
+        "command": "python benchmarks/engines.py --out FILE",
+        "checkpoint": "hybridgnet-chexmask",
+        "threads": 2,
+        "versions": {"torch": "2"},
+        "network": {"torch": 1.0, "onnx": 1.5, "onnx, int8": 2.0},
+        "predict": {"torch": 1.0, "onnx": 1.25},
+        "moved px": {"torch": 0.0, "onnx": 0.0005, "onnx, int8": 1.5},
+    }
+    (docs / "evidence" / ENGINES).write_text(json.dumps(record))
+    page = performance_page(docs)
+    assert "| `onnx` | 1.50 × | 1.25 × | 0.001 |" in page
+    assert "| onnx, int8 | 2.00 × |  | 1.500 |" in page
+    assert "≥ 3 ×, **missed**" in page
+    record["network"]["onnx"] = 3.0
+    (docs / "evidence" / ENGINES).write_text(json.dumps(record))
+    assert "≥ 3 ×." in performance_page(docs)
