@@ -21,7 +21,7 @@ from anatozoo.cli.evaluate_options import (
     strengths,
 )
 from anatozoo.cli.output import error_console
-from anatozoo.cli.run_options import add_samples, load_named
+from anatozoo.cli.run_options import add_engine, add_samples, load_named
 from anatozoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     model.add_argument("--precision", choices=("32", "bf16", "16"), help="number format (default: 32)")
+    add_engine(model)
     special = parser.add_argument_group("for some checkpoints only")
     add_samples(special, "sigma_px beside the other metrics, in the pixels in which distances are measured")
     special.add_argument(
@@ -164,7 +165,8 @@ def run(args: argparse.Namespace) -> int:
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
     square = ("occlusion", "occlusion_positions", "seed")
-    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "calibration", "precision")
+    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "calibration")
+    beside_name += ("precision", "engine")
     _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
     return run_files(args)
 
@@ -187,7 +189,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     args.split = args.split or "val"
     args.occlusion_positions, args.seed = args.occlusion_positions or POSITIONS, args.seed or 0
     root, layout = place_of(args)
-    model = load_named(args.name, args.device, args.precision or "32", args.samples)
+    model = load_named(args.name, args.device, args.precision or "32", args.samples, args.engine)
     how = conditions_of(model, args)
     split = None if args.split == "all" else args.split
     cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
@@ -316,6 +318,7 @@ def command_line(args: argparse.Namespace) -> str:
     words += ["--split", args.split, *measuring_words(args)]
     words += ["--labels", args.labels] if args.labels else []
     words += ["--precision", args.precision] if args.precision else []
+    words += ["--engine", Path(args.engine).name] if args.engine else []
     for name in ("samples", "pairs", "side", "profile"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
@@ -372,6 +375,7 @@ def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
     parts += ["exclusive"] if args.exclusive else []
+    parts += [Path(args.engine).name] if args.engine else []
     parts += [f"samples{args.samples}"] if args.samples else []
     parts += ["degraded"] if args.degrade is not None else []
     return "_".join(parts).replace("/", "-")

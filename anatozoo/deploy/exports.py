@@ -1,8 +1,10 @@
 """Exports: a folder with the graph of a network, and what a program without anatozoo needs beside it."""
 
+import glob
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from anatozoo.zoo.hub import Name, load, resolve
 from anatozoo.zoo.runs import is_run
 
 EXAMPLE = "example.py"
+ABANDONED_S = 3600
 
 
 def export_network(
@@ -136,6 +139,9 @@ def _new_folder(out: Path, replace: bool) -> Iterator[Path]:
     folder = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
+            if time.time() - left.stat().st_mtime > ABANDONED_S:  # its process was killed
+                shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         yield folder
         folder.chmod(0o755)

@@ -214,8 +214,7 @@ class OpenVino(Format):
             # A request belongs to one thread at a time.
             if not hasattr(own, "request"):
                 own.request = compiled.create_infer_request()
-            own.request.infer(list(arrays))
-            return [np.array(each.data) for each in own.request.outputs]
+            return list(own.request.infer(list(arrays)).values())
 
         return run
 

@@ -17,6 +17,7 @@ def simplified(path: Path) -> None:
     """Fold constants, and normalisation into convolutions; the file stays plain ONNX."""
     import onnx
     import onnxruntime
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = onnx.load(path)
     stored = {weight.name for weight in model.graph.initializer}
@@ -32,6 +33,9 @@ def simplified(path: Path) -> None:
     options.optimized_model_filepath = str(simple)
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     simple.replace(path)
+    model = onnx.load(path)
+    add_pre_process_metadata(model)  # what quantisation asks for has been done
+    onnx.save(model, path)
 
 
 def with_half_weights(path: Path) -> None:
