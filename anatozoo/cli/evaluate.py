@@ -165,9 +165,9 @@ def run(args: argparse.Namespace) -> int:
     if args.pred is None or args.ref is None:
         args.usage_error("--pred and --ref belong together.")
     square = ("occlusion", "occlusion_positions", "seed")
-    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile", "calibration")
-    beside_name += ("precision", "engine")
-    _refuse(args, ("name", "data", "root", "split", *beside_name), "NAME")
+    beside_name = (*square, "samples", "pairs", "side", "degrade", "profile")
+    computing = ("calibration", "precision", "engine")
+    _refuse(args, ("name", "data", "root", "split", *beside_name, *computing), "NAME")
     return run_files(args)
 
 

@@ -70,8 +70,9 @@ def use_engine(
     if model.precision != "32":
         raise ConfigError(f"the engine {text} has a precision of its own; leave {model.precision!r} out.")
     model.signature()  # refuses what has none, before anything is made
+    batch: int | None = 1
     if is_name:
-        form, batch = FORMATS[text], 1
+        form = FORMATS[text]
         path = _kept(model, form, cache_root(cache_dir) / CACHE)
     else:
         form, path, batch = opened_export(Path(text), model)

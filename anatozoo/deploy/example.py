@@ -83,7 +83,9 @@ def main(paths: list[str]) -> None:
     """Predict, and write what comes out."""
     told = json.loads((HERE / "geometry.json").read_text())
     frame, given, out = told["frame"], told["inputs"], told["outputs"][0]["name"]
-    shape, tensors, place, size = given[0]["shape"][2:], [], [], ()
+    shape, tensors = given[0]["shape"][2:], []
+    place: Any = []
+    size: Any = ()
     for image in map(read, paths):
         fit, scale = frame["fit"], np.array(shape) / image.shape
         if fit == "slices":
@@ -97,7 +99,8 @@ def main(paths: list[str]) -> None:
             planes = [np.clip(1 - sum(planes), 0, None), *planes]  # background before the organs
         else:
             planes = [moved(grey(image, frame["intensity"]), place)]
-        tensors.append(np.stack(planes)[None].astype(np.float32))
+        batch = given[0]["shape"][0] if given[0]["shape"][0] != "batch" else 1
+        tensors.append(np.stack([planes] * batch).astype(np.float32))
         size = image.shape
     answer = run(tensors)[0][0].astype(np.float64)
     (_, sy, oy), (_, sx, ox) = place[-2:]
@@ -108,7 +111,8 @@ def main(paths: list[str]) -> None:
         Path("answer.json").write_text(json.dumps(found))
     else:
         if out == "logits":
-            back = [(n, 1 / s, -o / s) for n, (_, s, o) in zip(size, place, strict=True)]
+            finer = np.array(answer.shape[1:]) / shape
+            back = [(n, 1 / (s * f), -o / s) for n, f, (_, s, o) in zip(size, finer, place, strict=True)]
             apart = told["channels"] == "organs"
             odds = np.exp(np.minimum(answer, 50) if apart else answer - answer.max(0))
             odds = odds / (odds + 1 if apart else odds.sum(0))

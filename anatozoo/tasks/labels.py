@@ -165,8 +165,7 @@ class LabelTask(ImageTask):
     def _answers(self, batch: Tensor) -> Sequence[np.ndarray]:
         logits = self.computed(batch)[0].float()
         probability = logits.softmax(1) if self.output == "labels" else logits.sigmoid()
-        answers: Sequence[np.ndarray] = probability.cpu().numpy()
-        return answers
+        return list(probability.cpu().numpy())
 
     def _result(self, image: "Image", geometry: "Geometry", answer: np.ndarray) -> "SegmentationResult":
         from anatozoo.results.labels import LabelResult
