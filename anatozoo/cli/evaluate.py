@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error("--pred and --ref belong together.")
     square = ("occlusion", "occlusion_positions", "seed")
     beside_name = (*square, "samples", "pairs", "side", "degrade", "profile")
-    computing = ("calibration", "precision", "engine")
+    computing = ("calibration", "precision", "runtime")
     _refuse(args, ("name", "data", "root", "split", *beside_name, *computing), "NAME")
     return run_files(args)
 
@@ -189,7 +189,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     args.split = args.split or "val"
     args.occlusion_positions, args.seed = args.occlusion_positions or POSITIONS, args.seed or 0
     root, layout = place_of(args)
-    model = load_named(args.name, args.device, args.precision or "32", args.samples, args.engine)
+    model = load_named(args.name, args.device, args.precision or "32", args.samples, args.runtime)
     how = conditions_of(model, args)
     split = None if args.split == "all" else args.split
     cases, lacking = choose_cases(model, root, layout, split, label_values=args.labels)
@@ -318,7 +318,7 @@ def command_line(args: argparse.Namespace) -> str:
     words += ["--split", args.split, *measuring_words(args)]
     words += ["--labels", args.labels] if args.labels else []
     words += ["--precision", args.precision] if args.precision else []
-    words += ["--engine", Path(args.engine).name] if args.engine else []
+    words += ["--runtime", Path(args.runtime).name] if args.runtime else []
     for name in ("samples", "pairs", "side", "profile"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
@@ -375,7 +375,7 @@ def _stem(checkpoint: str, args: argparse.Namespace) -> str:
     parts = [checkpoint, _data_name(args.data), args.split]
     parts += [f"occlusion{args.occlusion:g}"] if args.occlusion else []
     parts += ["exclusive"] if args.exclusive else []
-    parts += [Path(args.engine).name] if args.engine else []
+    parts += [Path(args.runtime).name] if args.runtime else []
     parts += [f"samples{args.samples}"] if args.samples else []
     parts += ["degraded"] if args.degrade is not None else []
     return "_".join(parts).replace("/", "-")

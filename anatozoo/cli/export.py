@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  anatozoo export last.ckpt unet-clinic --to unet-clinic\n"
         "  anatozoo verify unet-clinic --golden\n"
         "  anatozoo export hybridgnet-chexmask --to onnx --out chexmask-onnx\n"
-        "  anatozoo predict hybridgnet-chexmask scans/ --engine chexmask-onnx --out out"
+        "  anatozoo predict hybridgnet-chexmask scans/ --runtime chexmask-onnx --out out"
     )
 
 

@@ -253,7 +253,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
         elif kind is not None:
             inputs = find_inputs(kind, inputs, args.out)
         task = task_for(
-            load_named(args.name, args.device, args.precision, args.samples, args.engine),
+            load_named(args.name, args.device, args.precision, args.samples, args.runtime),
             inputs,
             args.out,
             then=None if args.then is None else load_named(args.then, args.device, args.precision),

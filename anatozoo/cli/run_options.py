@@ -44,9 +44,9 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def add_engine(parser: argparse._ActionsContainer) -> None:
-    """Declare ``--engine``."""
+    """Declare ``--runtime``: what is an engine in Python, where engines of registration have that option."""
     parser.add_argument(
-        "--engine",
+        "--runtime",
         metavar="DIR",
         help="what computes the network: onnx or openvino (each with its extra), compile (of torch), or a "
         "folder of `anatozoo export` (default: torch)",

@@ -35,6 +35,10 @@ def simplified(path: Path) -> None:
     simple.replace(path)
     model = onnx.load(path)
     add_pre_process_metadata(model)  # what quantisation asks for has been done
+    domains = {node.domain for node in model.graph.node}
+    used = [each for each in model.opset_import if each.domain in domains]
+    del model.opset_import[:]  # it names more, which other programs may not know
+    model.opset_import.extend(used)
     onnx.save(model, path)
 
 

@@ -1,4 +1,4 @@
-"""``anatozoo export`` of a network, and ``--engine``: options; real checkpoints with ``-m slow``."""
+"""``anatozoo export`` of a network, and ``--runtime``: options; real checkpoints with ``-m slow``."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_an_engine_that_there_is_not_stops_a_prediction(
 ) -> None:
     Image.fromarray(np.uint8(255 * np.eye(64))).save(tmp_path / "scan.png")
     given = ["predict", "unet-jsrt", str(tmp_path / "scan.png"), "--out", str(tmp_path / "out")]
-    assert main([*given, "--engine", "tensorrt"]) == 1
+    assert main([*given, "--runtime", "tensorrt"]) == 1
     assert "there is no engine 'tensorrt'; use onnx, openvino, compile, torch" in capsys.readouterr().err
 
 
@@ -68,7 +68,7 @@ def test_a_folder_is_predicted_by_an_engine_as_by_torch(tmp_path: Path) -> None:
         pixels = make_chest_phantom(300 + 20 * number, 280, seed=number).image
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "scans" / f"{number}.png")
     found = []
-    for options in ([], ["--engine", "onnx"]):
+    for options in ([], ["--runtime", "onnx"]):
         out = tmp_path / f"out{len(found)}"
         given = ["predict", "hybridgnet-jsrt", str(tmp_path / "scans"), "--out", str(out), "--format", "json"]
         assert main([*given, *options]) == 0

@@ -61,9 +61,9 @@ def check_example(kind: str, model: Predictor, folder: Path, expected: dict[str,
     elif kind == "field":
         assert np.load(folder / "answer.npy").shape == (2, *model.shape)
     else:
-        # Volumes are averaged there, and predict blurs them.
-        share = float((np.load(folder / "answer.npy") != expected["mask"]).mean())
-        assert share < (0.1 if kind == "volume" else 0.01)
+        found = np.load(folder / "answer.npy")
+        # Of a volume without directions, predict looks at both orders of slices and at half a turn, too.
+        assert float((found != expected["mask"]).mean()) < (0.5 if kind == "volume" else 0.01)
 
 
 @pytest.mark.usefixtures("freed")
@@ -216,10 +216,9 @@ def test_the_example_reads_grey_pictures(tmp_path: Path) -> None:
 def test_eight_bits_and_half_weights_are_near_torch(models: dict[str, Predictor], tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    model = models["labels"]
+    model = models["contours"]
     for precision in ("fp16", "int8"):
         found = write_export(model, FORMATS["onnx"], tmp_path / precision, precision=precision, batch=1)
         assert found.holds
-    text = (tmp_path / "int8" / "model.onnx").read_bytes()
-    assert b"QuantizeLinear" in text
+    assert b"QuantizeLinear" in (tmp_path / "int8" / "model.onnx").read_bytes()
     assert b"_half" in (tmp_path / "fp16" / "model.onnx").read_bytes()
