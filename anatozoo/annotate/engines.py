@@ -107,7 +107,7 @@ class Local:
         cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MOST_WORKERS)
         wanted = self.workers or (cores if self.device == "cpu" else 1)
         if min(wanted, len(shards)) > 1:
-            with _Workers(plan, self.device, min(wanted, len(shards))) as workers:
+            with _Workers(plan, self.device, min(wanted, len(shards)), _work) as workers:
                 workers.run(shards, on_shard)
         elif shards:
             runner = ShardRunner(plan, self.device)
@@ -120,8 +120,8 @@ class Local:
 class _Workers:
     """Processes that do shards, each with a pipe to this one."""
 
-    def __init__(self, plan: Plan, device: str, count: int) -> None:
-        self.plan, self.device, self.count = plan, device, count
+    def __init__(self, plan: Plan, device: str, count: int, work: Callable[..., None]) -> None:
+        self.plan, self.device, self.count, self.work = plan, device, count, work
         self.busy: dict[Connection, tuple[BaseProcess, int]] = {}
 
     def __enter__(self) -> _Workers:
@@ -175,7 +175,7 @@ class _Workers:
         context = multiprocessing.get_context("spawn")  # a fork would share locks of torch's threads
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_work, args=(self.plan, self.device, theirs), name="anatozoo-annotate", daemon=True
+            target=self.work, args=(self.plan, self.device, theirs), name="anatozoo-annotate", daemon=True
         )
         process.start()
         theirs.close()
