@@ -17,12 +17,13 @@ from typing import Any, Protocol
 from anatozoo.annotate.ledger import commit, packed
 from anatozoo.annotate.plan import Plan
 from anatozoo.annotate.stages import Stages, one_thread
+from anatozoo.annotate.tries import Tries
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
 
 MOST_WORKERS = 8
 """Processes that are started where nobody says how many: each needs about a gigabyte."""
-MOST_DEATHS = 3
-"""How often workers may die one after the other without a shard done between."""
+MOST_DEATHS = 5
+"""Workers that may die one after the other without a shard done between; more than one image can kill."""
 SCRIPT_NAME = "annotate.sbatch"
 MOST_TASKS = 1000
 """Tasks of an array that SLURM takes as it is installed (MaxArraySize 1001)."""
@@ -75,8 +76,8 @@ class ShardRunner:
         """The result of a shard, for `anatozoo.annotate.ledger.commit`."""
         stages = self.stages
         before = {"cpu": dict(stages.cpu), "wall": dict(stages.wall)}
-        with one_thread():
-            records = list(stages.run(self.plan.items(shard), self.plan.roots))
+        with one_thread(), Tries(self.plan.folder, shard) as tries:
+            records = list(stages.run(self.plan.items(shard), self.plan.roots, tries))
         after = {"cpu": stages.cpu, "wall": stages.wall}
         times = {
             kind: {stage: round(value - before[kind][stage], 6) for stage, value in values.items()}

@@ -15,6 +15,7 @@ from typing import Any
 from anatozoo.annotate.plan import Item, Settings
 from anatozoo.annotate.records import SIDE, Frame, Record
 from anatozoo.annotate.sources import SourceGone, check_roots, open_item
+from anatozoo.annotate.tries import REASON, Tries
 from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.io.images import Image, read_image
 from anatozoo.io.landmarks import rounded
@@ -67,7 +68,9 @@ class Stages:
         }
         self.cpu, self.wall = dict.fromkeys(STAGES, 0.0), dict.fromkeys(STAGES, 0.0)
 
-    def run(self, items: Sequence[Item], roots: Sequence[str] = ()) -> Iterator[Record]:
+    def run(
+        self, items: Sequence[Item], roots: Sequence[str] = (), tries: Tries | None = None
+    ) -> Iterator[Record]:
         """The records of images, in their order.
 
         The files of the next batch are read while this one is computed, and no more, so that memory does not
@@ -76,28 +79,34 @@ class Stages:
         Args:
             items: the images.
             roots: of their plan.
+            tries: of these images; where it is careful, nothing is read ahead.
 
         Raises:
             SourceGone: a source is out of reach.
         """
-        size = self.settings.batch_size
-        batches = [items[at : at + size] for at in range(0, len(items), size)]
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="anatozoo") as pool:
-            ahead: list[list[Future[Any]]] = []
+        size, tries = self.settings.batch_size, tries or Tries()
+        numbers = range(len(items))
+        batches = [numbers[at : at + size] for at in range(0, len(items), size)]
+
+        def read(number: int) -> tuple[Image | Record, float]:
+            start = time.thread_time()
+            if number in tries.deadly:
+                return Record(items[number].id, items[number].location, "failed", REASON), 0.0
+            tries.begin(number)
+            return self._decoded(items[number], roots), time.thread_time() - start
+
+        with ThreadPoolExecutor(1 if tries.careful else _READERS, thread_name_prefix="anatozoo") as pool:
+            ahead: list[list[Future[tuple[Image | Record, float]]]] = []
             try:
-                for number, batch in enumerate(batches):
-                    for each in batches[number + len(ahead) : number + 2]:
-                        ahead.append([pool.submit(self._read, item, roots) for item in each])
+                for at, batch in enumerate(batches):
+                    for each in batches[at + len(ahead) : at + (1 if tries.careful else 2)]:
+                        ahead.append([pool.submit(read, number) for number in each])
                     with self._timed("decode", cpu=False):
                         done = [future.result() for future in ahead.pop(0)]
                     self.cpu["decode"] += sum(seconds for _, seconds in done)
-                    yield from self._records(batch, [each for each, _ in done])
+                    yield from self._records(items, batch, [each for each, _ in done], tries)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-
-    def _read(self, item: Item, roots: Sequence[str]) -> tuple[Image | Record, float]:
-        start = time.thread_time()
-        return self._decoded(item, roots), time.thread_time() - start
 
     def _decoded(self, item: Item, roots: Sequence[str]) -> Image | Record:
         if item.same_as:
@@ -116,11 +125,15 @@ class Stages:
             check_roots(item.location, roots, error)
             return _failure(item, error)
 
-    def _records(self, items: Sequence[Item], read: Sequence[Image | Record]) -> Iterator[Record]:
+    def _records(
+        self, items: Sequence[Item], batch: Sequence[int], read: Sequence[Image | Record], tries: Tries
+    ) -> Iterator[Record]:
         images = [each for each in read if isinstance(each, Image)]
+        tries.begin(*(n for n, each in zip(batch, read, strict=True) if isinstance(each, Image)))
         with self._timed("network"):
             results = iter(self._segmented(images))
-        for item, each in zip(items, read, strict=True):
+        for number, each in zip(batch, read, strict=True):
+            item = items[number]
             if isinstance(each, Record):
                 yield each
                 continue
@@ -128,6 +141,7 @@ class Stages:
             if isinstance(result, Exception):
                 yield _failure(item, result)
                 continue
+            tries.begin(number)
             try:
                 yield self._record(item, each, result)
             except Exception as error:

@@ -230,7 +230,7 @@ def test_workers_that_die_are_replaced_and_no_image_is_lost(scans, tmp_path):
     (out / "always").touch()
     with (
         _Workers(plan, "cpu", 1, work) as workers,
-        pytest.raises(OutputError, match=r"3 workers died.*SIGKILL"),
+        pytest.raises(OutputError, match=r"5 workers died.*SIGKILL"),
     ):
         workers.run([0], done.append)
 
