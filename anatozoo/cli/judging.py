@@ -17,10 +17,10 @@ JUDGING = ("engine", "count")
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_judging(options: Options) -> None:
-    """Declare the registration engines, and the number of atlas images."""
+def add_judging(options: Options, engine: str = "--engine") -> None:
+    """Declare the registration engines, by an option of this name, and the number of atlas images."""
     options.add_argument(
-        "--engine",
+        engine,
         type=names_list,
         metavar="A,B,...",
         help="registration methods in order (default: acregnet-jsrt)",
@@ -37,19 +37,20 @@ def add_selector(options: Options) -> None:
     )
 
 
-def add_quality(parser: argparse.ArgumentParser, effect: str) -> None:
+def add_quality(parser: argparse.ArgumentParser, effect: str, engine: str = "--engine") -> None:
     """Declare ``--quality`` and the options above, for commands that segment.
 
     Args:
         parser: where.
         effect: what the command does with the atlas.
+        engine: option that names the registration engines.
     """
     quality = parser.add_argument_group("estimated quality of each segmentation")
     quality.add_argument(
         "--quality", metavar="ATLAS", help=f"{effect} by this atlas of `anatozoo quality build-atlas`"
     )
     add_selector(quality)
-    add_judging(quality)
+    add_judging(quality, engine)
 
 
 def judge_of(args: argparse.Namespace, atlas: Atlas, classes: tuple[str, ...] | None = None) -> Judge:

@@ -33,6 +33,7 @@ class Command:
 GROUPS: dict[str, dict[str, Command]] = {
     "Predict": {
         "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
+        "annotate": Command("anatozoo.cli.annotate", "annotate whole archives, on one machine or a cluster"),
         "landmarks": Command("anatozoo.cli.landmarks", "turn masks into landmarks with correspondences"),
         "app": Command("anatozoo.cli.app", "show a page in the browser, to look at one image at a time"),
         "serve": Command("anatozoo.cli.serve", "answer images over HTTP, for programs of a hospital"),

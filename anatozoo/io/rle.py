@@ -7,9 +7,11 @@ large-scale dataset of anatomical segmentation masks for multi-center chest x-ra
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +23,9 @@ from anatozoo.errors import DataError
 from anatozoo.io.landmarks import Points, split_landmarks
 from anatozoo.io.limits import MAX_PIXELS
 from anatozoo.io.untrusted import check_inflation
-from anatozoo.io.writers import write_csv
+from anatozoo.io.writers import write_bytes
 from anatozoo.organs import LUNGS_HEART
+from anatozoo.text import cell, from_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,14 +165,36 @@ def write_chexmask(path: str | os.PathLike[str], rows: Mapping[str, ChexmaskRow]
         DataError: the size of an image is unknown.
         OutputError: the file cannot be written.
     """
-    lines = []
-    for image, row in rows.items():
+    return write_bytes(path, b"".join(chexmask_lines(rows.items())))
+
+
+def chexmask_lines(rows: Iterable[tuple[str, ChexmaskRow]], *, estimates: bool = False) -> Iterator[bytes]:
+    """The lines of such a table, its header first, one after another as the rows come.
+
+    Args:
+        rows: name of an image and its row; sizes must be known.
+        estimates: whether the table has the columns of the estimated quality, in the order of CheXmask.
+
+    Raises:
+        DataError: the size of an image is unknown.
+    """
+    estimated = dict(reversed(RCA_COLUMNS.items())) if estimates else {}
+    yield _line(["ImageID", *estimated, LANDMARKS_COLUMN, *MASK_COLUMNS, *reversed(_SIZE_COLUMNS)])
+    for image, row in rows:
         if row.size is None:
             raise DataError(f"the size of {image} is unknown; a table without it could not be read again.")
         width, height = row.size
+        values = [row.estimates.get(name) for name in estimated.values()]
+        numbers = ["" if value is None else f"{value:.6g}" for value in values]
         masks = [row.runs.get(organ, "") for organ in MASK_COLUMNS.values()]
-        lines.append([image, row.points, *masks, height, width])
-    return write_csv(path, ["ImageID", LANDMARKS_COLUMN, *MASK_COLUMNS, "Height", "Width"], lines)
+        # Only the name is a text of others. Landmarks with a negative x first are numbers and no formula.
+        yield _line([cell(image), *numbers, row.points, *masks, height, width])
+
+
+def _line(fields: Sequence[object]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue().encode()
 
 
 def is_chexmask(path: Path) -> bool:
@@ -258,11 +283,12 @@ def read_chexmask(path: Path, *, padchest: bool | None = None) -> dict[str, Chex
     rows: dict[str, ChexmaskRow] = {}
     for index, image in enumerate(cells[named]):
         row = {name: column[index] for name, column in cells.items()}
+        image = from_cell(image)
         if image in rows:
             raise DataError(f"{str(path)!r} has two rows for {image!r}; keep one of them.")
         rows[image] = ChexmaskRow(
             _size(row),
-            row.get(LANDMARKS_COLUMN, ""),
+            from_cell(row.get(LANDMARKS_COLUMN, "")),  # up to 0.1 tables wrote `'-1,2,...`
             {organ: row[name] for name, organ in MASK_COLUMNS.items() if name in row},
             _estimates(row, bool(exchanged.iloc[index])),
             bool(exchanged.iloc[index]),

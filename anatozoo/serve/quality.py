@@ -205,9 +205,7 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
 
     def __init__(self, segment: SegmentImages, judge: Judge) -> None:
-        if len(judge.atlas.shape) != 2:
-            raise ConfigError(f"the atlas {judge.atlas.name} is of volumes, and the images are radiographs.")
-        _check_organs(segment.model, judge.atlas)
+        check_atlas(segment.model, judge.atlas)
         super().__init__(segment.models, segment.found, segment.options, axes=2)
         self.segment, self.judge, self.formats = segment, judge, segment.formats
         self.layout = Layout(  # type: ignore[misc]
@@ -283,7 +281,14 @@ class SegmentAndJudge(FileTask[Image, JudgedSegmentation]):
         self.segment.finish(folder, rows)
 
 
-def _check_organs(model: Any, atlas: Atlas) -> None:
+def check_atlas(model: Any, atlas: Atlas) -> None:
+    """Refuse an atlas that cannot judge what a model draws on radiographs.
+
+    Raises:
+        ConfigError: it is of volumes, or has none of the model's organs.
+    """
+    if len(atlas.shape) != 2:
+        raise ConfigError(f"the atlas {atlas.name} is of volumes, and the images are radiographs.")
     if set(atlas.organs).isdisjoint(with_pairs(model.organs)):
         raise ConfigError(
             f"{model.checkpoint_name} draws {', '.join(sorted(model.organs))}, and the atlas {atlas.name} "

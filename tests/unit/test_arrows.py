@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "anatozoo"
 FLOORS = (
     ("cli",),
     ("page",),
-    ("service",),
+    ("service", "annotate"),
     ("serve",),
     ("quality", "fairness", "deploy"),
     ("methods",),
@@ -36,7 +36,7 @@ FLOORS = (
 )
 """From top to bottom. Parts of one floor do not import one another."""
 ASK_THE_ZOO = (
-    *("cli", "page", "service", "serve", "quality", "fairness", "deploy"),
+    *("cli", "page", "service", "annotate", "serve", "quality", "fairness", "deploy"),
     *("methods", "objectives", "training", "tasks"),
 )
 ZOO_NEEDS = ("io", "errors", "text", "version")

@@ -12,6 +12,7 @@ from anatozoo.errors import DataError, GeometryError
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.rle import (
     ChexmaskRow,
+    chexmask_lines,
     chexmask_row,
     decode_rle,
     encode_rle,
@@ -20,6 +21,7 @@ from anatozoo.io.rle import (
     read_chexmask,
     write_chexmask,
 )
+from anatozoo.organs import LUNGS_HEART
 from tests.support.chexmask_data import PADCHEST, write_padchest
 from tests.support.phantoms import make_chest_phantom
 
@@ -245,3 +247,36 @@ def test_a_written_table_is_read_again(tmp_path: Path) -> None:
     assert not any(mask.any() for mask in read["b"].masks((60, 48)).values())
     with pytest.raises(DataError, match="size of c is unknown"):
         write_chexmask(tmp_path / "c.csv", {"c": ChexmaskRow(None, "", {})})
+
+
+def test_landmarks_left_of_the_image_and_strange_names_are_written_and_read_as_they_are(tmp_path) -> None:
+    points = {organ: np.full((count, 2), -3.0) for organ, count in LUNGS_HEART.items()}
+    rows = {name: chexmask_row((60, 48), points, {}) for name in ("a.png", "=a,b.png")}
+    path = write_chexmask(tmp_path / "table.csv", rows)
+    assert "'-3" not in path.read_text()
+    assert '"\'=a,b.png"' in path.read_text()  # no spreadsheet takes it for a formula
+    read = read_chexmask(path)
+    assert list(read) == list(rows)
+    assert all(
+        row.landmarks()["heart"].min() == row.landmarks()["heart"].max() == -3 for row in read.values()
+    )
+
+
+def test_landmarks_of_tables_with_an_apostrophe_are_read(tmp_path) -> None:
+    points = {organ: np.full((count, 2), -3.0) for organ, count in LUNGS_HEART.items()}
+    path = write_chexmask(tmp_path / "table.csv", {"a.png": chexmask_row((60, 48), points, {})})
+    path.write_text(path.read_text().replace('"-3', "\"'-3"))  # as release 0.1 wrote it
+    assert read_chexmask(path)["a.png"].landmarks()["heart"][0, 0] == -3
+
+
+def test_lines_with_estimates_are_those_of_chexmask(tmp_path) -> None:
+    row = ChexmaskRow((4, 3), "", {"heart": "1 2"}, {"dice_rca_max": 0.91234567, "dice_rca_mean": 0.5})
+    lines = chexmask_lines([("a", row), ("b", ChexmaskRow((4, 3), "", {}))], estimates=True)
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"".join(lines))
+    assert path.read_text().splitlines() == [
+        "ImageID,Dice RCA (Mean),Dice RCA (Max),Landmarks,Right Lung,Left Lung,Heart,Height,Width",
+        "a,0.5,0.912346,,,,1 2,3,4",
+        "b,,,,,,,3,4",
+    ]
+    assert read_chexmask(path)["a"].estimates == {"dice_rca_max": 0.912346, "dice_rca_mean": 0.5}

@@ -1,0 +1,21 @@
+"""A model without a network, and scans for it."""
+
+import pytest
+
+from tests.support.fake_model import FakeSegmenter
+from tests.support.runs import write_scans
+
+
+@pytest.fixture
+def model(monkeypatch):
+    fake = FakeSegmenter()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **how: fake)
+    return fake
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Seven images, of which one is damaged."""
+    folder = write_scans(tmp_path / "scans", 6)
+    (folder / "scan3b.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    return folder
