@@ -42,7 +42,14 @@ GROUPS = {
     "shapes": Group(
         "Register, repair, shapes",
         "What else masks, contours and pairs of images are good for.",
-        ("plot_registration", "plot_multiatlas", "plot_postdae", "plot_seg2graph", "plot_shapevae"),
+        (
+            "plot_registration",
+            "plot_multiatlas",
+            "plot_postdae",
+            "plot_seg2graph",
+            "plot_shapevae",
+            "plot_heart_mesh",
+        ),
     ),
     "judge": Group(
         "Judge",

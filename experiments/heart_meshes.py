@@ -18,6 +18,7 @@ from comparing import options_of, table_lines, write
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError
 from anatozoo.meshes.heart import SHEETS, heart_mesh
+from anatozoo.meshes.quality import crossings
 from anatozoo.meshes.sheets import SheetSize
 from anatozoo.meshes.surface import open_edges
 from anatozoo.metrics.functional import dice
@@ -47,6 +48,10 @@ def measure(cases: list[Any], size: SheetSize) -> dict[str, Any]:
                 "id": case.id,
                 "flags": list(heart.flags),
                 "open_edges": sum(open_edges(faces) for faces in surfaces.faces.values()),
+                "crossings": {
+                    organ: crossings(surfaces.vertices * grid.proportions, faces)
+                    for organ, faces in surfaces.faces.items()
+                },
                 "dice": {organ: dice(found[organ], masks[organ]) for organ in SHEETS},
                 "volume_ratio": None
                 if volumes is None or voxel is None
@@ -77,7 +82,9 @@ def markdown(record: dict[str, Any]) -> str:
         flags = Counter(flag for row in found["rows"] for flag in row["flags"])
         said = ", ".join(f"{flag} {count}" for flag, count in sorted(flags.items())) or "none"
         edges = sum(row["open_edges"] for row in found["rows"])
+        cut = {organ: sum(row["crossings"][organ] > 0 for row in found["rows"]) for organ in SHEETS}
         lines += ["", f"{size}: {found['vertices']} vertices, {edges} open edges; flags: {said}; "]
+        lines[-1] += f"stacks whose surface cuts itself: {', '.join(f'{o} {n}' for o, n in cut.items())}; "
         lines[-1] += f"stacks without a mesh: {len(found['failed'])}."
         lines += [f"- {case}: {reason}" for case, reason in found["failed"].items()]
     return "\n".join(lines) + "\n"

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("anatozoo.cli.predict", "segment images, repair masks or register pairs"),
         "annotate": Command("anatozoo.cli.annotate", "annotate whole archives, on one machine or a cluster"),
         "landmarks": Command("anatozoo.cli.landmarks", "turn masks into landmarks with correspondences"),
+        "meshes": Command("anatozoo.cli.meshes", "turn masks of hearts into surfaces with correspondences"),
         "app": Command("anatozoo.cli.app", "show a page in the browser, to look at one image at a time"),
         "serve": Command("anatozoo.cli.serve", "answer images over HTTP, for programs of a hospital"),
         "demo": Command("anatozoo.cli.demo", "segment a chest radiograph that comes with the demo"),

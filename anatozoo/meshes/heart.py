@@ -28,6 +28,10 @@ FEWEST_SLICES = 3
 """Of cavity and right ventricle."""
 OPEN_SHARE = 0.1
 """The wall of the left ventricle is open where more than this share of its cavity's border lacks muscle."""
+NO_WALL_SHARE = 0.5
+"""Where more than this share of the border in all slices lacks muscle, the masks are other structures."""
+CUT_SHARE = 0.3
+"""The apex is cut off where the stack ends with a cavity of more than this share of its largest area."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -40,10 +44,10 @@ class HeartMesh:
         surfaces: with ``left_ventricle`` (the cavity), ``myocardium`` and ``right_ventricle``.
         size: of each of the three sheets.
         septum: angle in the plane from x towards y, in pixels, from the left to the right ventricle.
-        flags: what is doubtful: ``open_wall`` (slices below the base in which the muscle is no ring),
-            ``several_parts_ORGAN``, ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN``
-            (a ray meets a contour more than once, or
-            not at all).
+        flags: what is doubtful: ``open_base`` and ``open_wall`` (the muscle is no ring in the first slice, or
+            in one below it), ``cut_apex`` (the stack ends before the heart does), ``several_parts_ORGAN``,
+            ``hole_ORGAN`` (filled), ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN`` (a
+            ray meets a contour more than once, or not at all).
     """
 
     surfaces: Surfaces
@@ -79,7 +83,8 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
         size: of each sheet; None takes 16 rings of 32 points.
 
     Raises:
-        DataError: a structure is missing, is there in fewer than three slices, or does not fit the grid.
+        DataError: a structure is missing, is there in fewer than three slices, or does not fit the grid, or
+            the muscle does not surround the cavity.
     """
     size = size or SheetSize()
     for organ in SHEETS:
@@ -105,6 +110,8 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     if not base_first:  # built with the base first, and turned back
         cavity, muscle, right = cavity[::-1], muscle[::-1], right[::-1]
         present = {organ: [grid.shape[0] - 1 - z for z in slices[::-1]] for organ, slices in present.items()}
+    rows, columns = (_around((cavity | muscle | right).any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    cavity, muscle, right = (mask[:, rows, columns] for mask in (cavity, muscle, right))
     septum = _septum(cavity, right)
     # The muscle's sheet begins where the cavity's does, so that one rim joins them.
     present[EPI] = [z for z in present[EPI] if z >= present[ENDO][0]]
@@ -112,8 +119,10 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     sheets, wrong = [], {}
     for organ, mask in ((ENDO, cavity), (EPI, cavity | muscle), (RIGHT, right)):
         rings, wrong[organ] = _rings(organ, mask, present[organ], cavity, septum, size.angles)
-        sheets.append(_sheet(rings, np.asarray(present[organ], float), size))
-    vertices = np.vstack(sheets)
+        # The cavity's tip stays within the muscle where both end in one slice.
+        within = organ == ENDO and present[ENDO][-1] == present[EPI][-1]
+        sheets.append(_sheet(rings, np.asarray(present[organ], float), size, 0.25 if within else 0.5))
+    vertices = np.vstack(sheets) + (columns.start, rows.start, 0)
     if not base_first:
         vertices[:, 2] = grid.shape[0] - 1 - vertices[:, 2]
     flags += tuple(f"folded_{organ}" for organ, count in wrong.items() if count)
@@ -125,6 +134,12 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
 
 def _slices(mask: Mask) -> list[int]:
     return np.flatnonzero(mask.sum(axis=(1, 2)) >= FEWEST_PIXELS).tolist()
+
+
+def _around(shown: npt.NDArray[np.bool_]) -> slice:
+    """The range of what is shown with a pixel at each side, where there is one."""
+    places = np.flatnonzero(shown)
+    return slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2)
 
 
 def _base_comes_first(cavity: Mask, slices: list[int]) -> bool:
@@ -152,18 +167,37 @@ def _septum(cavity: Mask, right: Mask) -> float:
 def _flags(
     cavity: Mask, muscle: Mask, present: Mapping[str, list[int]], masks: Mapping[str, Mask]
 ) -> tuple[str, ...]:
-    flags = []
-    for z in present[ENDO][1:]:  # at the base the muscle is open in many hearts
-        border = ndimage.binary_dilation(cavity[z]) & ~cavity[z]
-        if (border & ~muscle[z]).sum() > OPEN_SHARE * border.sum():
-            flags.append("open_wall")
-            break
+    open_shares = [_open_share(cavity[z], muscle[z]) for z in present[ENDO]]
+    if np.mean(open_shares) > NO_WALL_SHARE:
+        raise DataError(
+            f"{1 - np.mean(open_shares):.0%} of the border of {ENDO} is {EPI}, which should surround it; "
+            "check which structure has which value."
+        )
+    areas = cavity.sum(axis=(1, 2))
+    first, last = present[ENDO][0], present[ENDO][-1]
+    flags = [
+        flag
+        for flag, found in (
+            ("open_base", open_shares[0] > OPEN_SHARE),
+            ("open_wall", max(open_shares[1:]) > OPEN_SHARE),
+            ("cut_apex", last == len(cavity) - 1 and areas[last] > CUT_SHARE * areas[first : last + 1].max()),
+        )
+        if found
+    ]
     for organ, slices in present.items():
         if len(slices) != slices[-1] - slices[0] + 1:
             flags.append(f"gap_{organ}")
         if any(ndimage.label(masks[organ][z], np.ones((3, 3)))[1] > 1 for z in slices):
             flags.append(f"several_parts_{organ}")
+        if any((ndimage.binary_fill_holes(masks[organ][z]) & ~masks[organ][z]).any() for z in slices):
+            flags.append(f"hole_{organ}")
     return tuple(flags)
+
+
+def _open_share(cavity: Mask, muscle: Mask) -> float:
+    """Share of the pixels around a slice of the cavity that are no muscle."""
+    border = ndimage.binary_dilation(cavity) & ~cavity
+    return float((border & ~muscle).sum() / max(border.sum(), 1))
 
 
 def _rings(
@@ -185,19 +219,19 @@ def _rings(
 
 
 def _sheet(
-    rings: npt.NDArray[np.float64], slices: npt.NDArray[np.float64], size: SheetSize
+    rings: npt.NDArray[np.float64], slices: npt.NDArray[np.float64], size: SheetSize, beyond: float
 ) -> npt.NDArray[np.float64]:
     """Vertices of a sheet through the rings of slices.
 
-    It begins half a slice before the first one, with its ring, and its tip lies half a slice beyond the
-    last one, so that it encloses what the slices stand for.
+    It begins half a slice before the first one, with its ring, and its tip lies as far beyond the last one as
+    said, half a slice if it is to enclose what the slices stand for.
     """
     places = np.r_[slices[0] - 0.5, slices]
     stack = np.concatenate([rings[:1], rings])
     levels = np.linspace(places[0], places[-1], size.rings)
     smooth = PchipInterpolator(places, stack, axis=0)(levels)  # monotone: no ring lies beyond its neighbours
     walls = np.concatenate([smooth, np.broadcast_to(levels[:, None, None], (*smooth.shape[:2], 1))], axis=2)
-    tip = np.r_[rings[-1].mean(axis=0), slices[-1] + 0.5]
+    tip = np.r_[rings[-1].mean(axis=0), slices[-1] + beyond]
     return np.vstack([walls.reshape(-1, 3), tip])
 
 

@@ -71,8 +71,7 @@ def open_edges(faces: Faces) -> int:
     edges = np.vstack([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     most = int(faces.max()) + 1 if faces.size else 1
     there, back = edges[:, 0] * most + edges[:, 1], edges[:, 1] * most + edges[:, 0]
-    alone = np.setdiff1d(there, back).size + np.setdiff1d(back, there).size
-    return int(alone + (len(there) - np.unique(there).size))
+    return int(np.setdiff1d(there, back).size + len(there) - np.unique(there).size)
 
 
 def inside(vertices: Vertices, faces: Faces, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

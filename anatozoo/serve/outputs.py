@@ -7,6 +7,7 @@ from dataclasses import replace
 from anatozoo.results.contours import ContourResult
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.labels import LabelResult
+from anatozoo.results.mesh import MeshResult
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
@@ -28,6 +29,7 @@ EVERY = (
     RepairResult.volume_formats,
     RegistrationResult.formats,
     RestoredVolume.formats,
+    MeshResult.formats,
     QUALITIES,
 )
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from anatozoo.io.grid import Grid, itk_image
+from anatozoo.data.layouts.acdc import ACDC_LABELS
+from anatozoo.io.grid import Grid, grid_of_itk, itk_image
+from anatozoo.io.phantoms import heart_phantom
+from anatozoo.meshes.heart import HeartMesh, heart_mesh
 
 
 def heart(depth: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,3 +46,15 @@ def write_hearts(root: Path, splits: dict[str, list[int]], *, spacing: Any = Non
                     sitk.WriteImage(itk_image(values, grid), str(path))
     (root / "splits.json").write_text(json.dumps(names))
     return root
+
+
+def drawn_masks() -> tuple[dict[str, np.ndarray], Grid]:
+    """Masks of a drawn heart with an apex and a right ventricle beside it, and their grid."""
+    phantom = heart_phantom()
+    labels = np.asarray(phantom.labels)
+    return {organ: labels == value for organ, value in ACDC_LABELS.items()}, grid_of_itk(phantom.image)
+
+
+def drawn_heart() -> HeartMesh:
+    """The mesh of the drawn heart."""
+    return heart_mesh(*drawn_masks())
