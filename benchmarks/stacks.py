@@ -1,6 +1,6 @@
 """Time of `predict` of stacks of hearts by DynUNet, against MONAI's network in its place, in one run.
 
-    python benchmarks/stacks.py --root ACDC [--every 6] [--threads 2] [--checkpoint acnn-dynunet-acdc] [--out FILE]
+    python benchmarks/stacks.py --root ACDC [--every 6] [--threads 2] [--checkpoint NAME] [--out FILE]
 
 Each stack of the split is predicted by both, in turns, from the image in memory to the label map with its
 flags. Both networks have the checkpoint's weights. Beside the times: the share of voxels that have the same
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import anatozoo
+from anatozoo.cli.heap import keep_freed_memory
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.nn.volume_blocks import pyramid
 from anatozoo.tasks.cases import label_dice
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `anatozoo predict` does
     model = anatozoo.load(options.checkpoint, trainable=False)
     organs = list(model.organs)
     now = model.network
@@ -72,13 +74,13 @@ def main() -> None:
     widths += [block.norm1.num_features for block in (*now.network.downsamples, now.network.bottleneck)]
     ways = {"before": Before(now.network, model.shape, widths, len(organs) + 1).eval(), "now": now}
     cases = find_cases(options.root, "acdc", organs, dims=3).complete(organs, "val")[:: options.every]
-    warm = np.zeros((4, 96, 96), np.float32)
+    warm = np.random.default_rng(0).random((4, 96, 96), np.float32)
     found: dict[str, dict[str, list[Any]]] = {way: {"cpu": [], "wall": [], "dice": []} for way in ways}
     same = []
-    for way, network in ways.items():
+    for network in ways.values():
         model.network = network
         model.predict(warm, whole=False)
-    for case in cases:
+    for number, case in enumerate(cases, start=1):
         image, truth = case.read(organs, 3)
         labels = []
         for way, network in ways.items():
@@ -90,13 +92,17 @@ def main() -> None:
             found[way]["dice"].append(label_dice(result.label_map, truth, len(organs)))
             labels.append(result.label_map)
         same.append(float(np.mean(labels[0] == labels[1])))
-        print(f"{case.id}: {found['before']['cpu'][-1] / found['now']['cpu'][-1]:.2f} x", flush=True)
+        print(
+            f"{number} of {len(cases)}: {found['before']['cpu'][-1] / found['now']['cpu'][-1]:.2f} x",
+            flush=True,
+        )
     ratios = {
         clock: median(b / n for b, n in zip(found["before"][clock], found["now"][clock], strict=True))
         for clock in ("cpu", "wall")
     }
     record = {
-        "command": f"python benchmarks/stacks.py --root ACDC --every {options.every} --threads {options.threads}",
+        "command": f"python benchmarks/stacks.py --root ACDC --every {options.every} "
+        f"--threads {options.threads}",
         "torch": torch.__version__,
         "threads": options.threads,
         "checkpoint": options.checkpoint,

@@ -1,6 +1,7 @@
 """Convolution and batch normalisation in 2-D and 3-D."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class VolumeConv(nn.Conv3d):
 
 def asks_by_name(x: Tensor, weight: Tensor) -> bool:
     """Whether a layer of volumes may take the fast way: float32 on a CPU, and nothing records its steps."""
-    return (
+    return bool(
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 5
@@ -37,10 +38,9 @@ def asks_by_name(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _by_name(x: Tensor, weight: Tensor, bias: Tensor | None, *place: object) -> Tensor:
+def _by_name(x: Tensor, weight: Tensor, bias: Tensor | None, *place: Any) -> Tensor:
     # Not in torch's documentation, so `_has_name` tries it once.
-    y: Tensor = torch.mkldnn_convolution(x, weight, bias, *place)  # type: ignore[attr-defined]
-    return y
+    return torch.mkldnn_convolution(x, weight, bias, *place)
 
 
 @cache
