@@ -95,6 +95,26 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             ),
         )
     ),
+    "DynUNet, one stack of slices": (
+        Row(
+            "`acnn-dynunet-acdc`: `predict` is faster than with MONAI's network, by the clock",
+            "speed-stacks.json",
+            ("faster, by the clock",),
+            goal=3,
+            least=True,
+        ),
+        Row("the same, time of the processor", "speed-stacks.json", ("faster, processor time",)),
+        Row(
+            "voxels with the same label, in the worst stack",
+            "speed-stacks.json",
+            ("least equal voxels",),
+            goal=0.999,
+            least=True,
+            form="{:.5f}",
+        ),
+        Row("Dice with MONAI's network", "speed-stacks.json", ("dice", "before"), form="{:.4f}"),
+        Row("Dice now", "speed-stacks.json", ("dice", "now"), form="{:.4f}"),
+    ),
     "A folder of 64 radiographs": (
         Row(
             "`anatozoo predict` of a folder, an image, against `model.predict` of one file",

@@ -1,16 +1,24 @@
-"""MONAI's DynUNet in the manner of nnU-Net, for planes and volumes, and the base class of such networks."""
+"""DynUNet in the manner of nnU-Net, for planes and volumes, and the base class of such networks."""
 
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.nn.volume_blocks import pyramid
+from anatozoo.nn.conv_norm import CONV, asks_by_name
+from anatozoo.nn.volume_blocks import Sides, pyramid
 
 DYNUNET_WIDTHS = (16, 32, 64, 128, 192)
+_SLOPE = 0.01
+"""Of the leaky ReLU, and what the first weights are drawn for."""
+_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 LATER_OUTPUTS = 0.5
 """Weight of each further supervised output against the one before it."""
 
@@ -43,10 +51,120 @@ class Segmenter(nn.Module):
         return self.outputs(image)[0]
 
 
-class DynUNet(Segmenter):
-    """MONAI's DynUNet in the manner of nnU-Net, with deep supervision.
+class _Block(nn.Module):
+    """Two convolutions, each with instance normalisation and leaky ReLU; the first one has the stride."""
 
-    Isensee et al., Nature Methods 2021.
+    def __init__(self, in_channels: int, out_channels: int, kernel: Sides, stride: Sides) -> None:
+        super().__init__()
+        norm = _NORM[len(kernel)]
+        self.conv1 = _conv(in_channels, out_channels, kernel, stride)
+        self.conv2 = _conv(out_channels, out_channels, kernel, (1,) * len(kernel))
+        self.norm1, self.norm2 = norm(out_channels, affine=True), norm(out_channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x = conv(x)
+            if asks_by_name(x, norm.weight):
+                # Groups of one channel: the same, without a copy of maps that lie "channels last".
+                x = F.group_norm(x, x.shape[1], norm.weight, norm.bias, norm.eps)
+            else:
+                x = norm(x)
+            x = F.leaky_relu_(x, _SLOPE)
+        return x
+
+
+class _Up(nn.Module):
+    """A map of the level below, enlarged and joined with that of the encoder."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Sides, stride: Sides) -> None:
+        super().__init__()
+        enlarge = _TRANSPOSED[len(kernel)](in_channels, out_channels, stride, stride, bias=False)
+        self.transp_conv = _named(enlarge)
+        self.conv_block = _Block(2 * out_channels, out_channels, kernel, (1,) * len(kernel))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.conv_block(torch.cat([self.transp_conv(x), skip], 1))
+
+
+class _Head(nn.Module):
+    """Logits of a map."""
+
+    def __init__(self, in_channels: int, classes: int, dims: int) -> None:
+        super().__init__()
+        self.conv = _named(CONV[dims](in_channels, classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class _Levels(nn.Module):
+    """The layers of `DynUNet`, under the names that MONAI gives them."""
+
+    def __init__(
+        self,
+        classes: int,
+        kernels: Sequence[Sides],
+        strides: Sequence[Sides],
+        widths: Sequence[int],
+        supervised: int,
+    ) -> None:
+        super().__init__()
+        dims = len(kernels[0])
+        steps = list(zip(pairwise(widths), kernels[1:], strides[1:], strict=True))
+        self.input_block = _Block(1, widths[0], kernels[0], strides[0])
+        *middle, last = [_Block(low, high, kernel, stride) for (low, high), kernel, stride in steps]
+        self.downsamples, self.bottleneck = nn.ModuleList(middle), last
+        self.upsamples = nn.ModuleList(
+            _Up(high, low, kernel, stride) for (low, high), kernel, stride in steps[::-1]
+        )
+        self.output_block = _Head(widths[0], classes, dims)
+        torch.rand(1)  # MONAI draws a number here, and a seed is to give the same weights
+        if supervised:
+            self.deep_supervision_heads = nn.ModuleList(
+                _Head(width, classes, dims) for width in widths[1 : 1 + supervised]
+            )
+        self.apply(_draw)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = [self.input_block(image)]
+        for block in self.downsamples:
+            maps.append(block(maps[-1]))
+        x, coarser = self.bottleneck(maps[-1]), []
+        for up in self.upsamples:
+            x = up(x, maps.pop())
+            coarser.append(x)
+        logits = [self.output_block(x)]
+        if self.training and hasattr(self, "deep_supervision_heads"):
+            for head, level in zip(self.deep_supervision_heads, coarser[-2::-1], strict=False):
+                logits.append(F.interpolate(head(level), x.shape[2:]))
+        return logits
+
+
+def _conv(in_channels: int, out_channels: int, kernel: Sides, stride: Sides) -> nn.Sequential:
+    padding: Any = tuple((side - step + 1) // 2 for side, step in zip(kernel, stride, strict=True))
+    sides: Any = kernel
+    steps: Any = stride
+    conv = CONV[len(kernel)](in_channels, out_channels, sides, steps, padding, bias=False)
+    return _named(conv)
+
+
+def _named(conv: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=conv))
+
+
+def _draw(layer: nn.Module) -> None:
+    """First weights of a convolution."""
+    if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+class DynUNet(Segmenter):
+    """DynUNet in the manner of nnU-Net, with deep supervision.
+
+    Isensee et al., Nature Methods 2021. Layers, names of parameters and first weights of a seed are those of
+    MONAI's DynUNet, whose import takes seconds.
 
     Args:
         shape: (H, W) or (D, H, W) of the frame, multiples of the strides.
@@ -70,9 +188,6 @@ class DynUNet(Segmenter):
         supervised: int = 2,
     ) -> None:
         super().__init__()
-        # Imported here: it takes seconds, and only this network needs it.
-        from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
-
         if len(widths) < 3 or min(widths) < 1:
             raise ConfigError(f"DynUNet needs three or more positive widths, not {list(widths)}.")
         strides, kernels = pyramid(shape, len(widths))
@@ -86,21 +201,7 @@ class DynUNet(Segmenter):
                     f"multiple of {total}."
                 )
         levels = min(supervised, len(widths) - 2)
-        self.network = MonaiDynUNet(
-            spatial_dims=len(shape),
-            in_channels=1,
-            out_channels=classes,
-            kernel_size=kernels,
-            strides=strides,
-            upsample_kernel_size=strides[1:],
-            filters=list(widths),
-            deep_supervision=levels > 0,
-            deep_supr_num=max(levels, 1),
-        )
-        # DynUNet holds its layers a second time, in nested form; registered, they would be stored twice.
-        nested = self.network.skip_layers
-        del self.network.skip_layers
-        vars(self.network)["skip_layers"] = nested
+        self.network = _Levels(classes, kernels, strides, list(widths), levels)
 
     @property
     def contracting(self) -> nn.Module:
@@ -109,7 +210,4 @@ class DynUNet(Segmenter):
 
     def outputs(self, image: Tensor) -> list[Tensor]:
         """Logits; in training also those of coarser levels, enlarged."""
-        found = self.network(image)
-        if found.ndim == image.ndim:
-            return [found.float()]
-        return [level.float() for level in found.unbind(1)]
+        return [level.float() for level in self.network(image)]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anatozoo.nn.conv_norm import VolumeConv
+
 
 class FullWhereSmall(nn.Module):
     """Mixin, placed before a convolution: uses float32 on maps smaller than its kernel or stride."""
@@ -33,6 +35,10 @@ class Conv3d(FullWhereSmall, nn.Conv3d):
     """`torch.nn.Conv3d`; see `full_where_small`."""
 
 
+class _VolumeConv(FullWhereSmall, VolumeConv):
+    """`anatozoo.nn.conv_norm.VolumeConv`; see `full_where_small`."""
+
+
 class ConvTranspose2d(FullWhereSmall, nn.ConvTranspose2d):
     """`torch.nn.ConvTranspose2d`; see `full_where_small`."""
 
@@ -44,6 +50,7 @@ class ConvTranspose3d(FullWhereSmall, nn.ConvTranspose3d):
 _CAREFUL: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: Conv2d,
     nn.Conv3d: Conv3d,
+    VolumeConv: _VolumeConv,
     nn.ConvTranspose2d: ConvTranspose2d,
     nn.ConvTranspose3d: ConvTranspose3d,
 }

@@ -17,8 +17,8 @@ class UNetModel(LabelTask):
             side), or names of organs in the order of their labels; later ones cover earlier ones. In such a
             list ``"lungs"`` and ``"clavicles"`` are both sides under one label.
         frame: square input of the network; see `anatozoo.frames.spec.FrameSpec`.
-        encoder: ``"residual"`` or the name of a timm feature extractor; ``"dynunet"`` takes MONAI's DynUNet
-            instead, a network in the manner of nnU-Net with deep supervision.
+        encoder: ``"residual"`` or the name of a timm feature extractor; ``"dynunet"`` takes DynUNet instead,
+            a network in the manner of nnU-Net with deep supervision.
         decoder_widths: channels of the decoder, and of the encoder of DynUNet, at strides 1, 2, 4, ...
         check_view: whether `predict` flags images that are not upright frontal chest radiographs, see
             `anatozoo.tasks.chest_view`.
