@@ -1,6 +1,6 @@
 """How much faster engines are than torch: the network of a HybridGNet, and `predict` of a PNG end to end.
 
-    python benchmarks/engines.py [--checkpoint NAME] [--seconds 10] --out FILE
+    python benchmarks/engines.py [--checkpoint NAME] [--seconds 10] [--int8] [--compile] --out FILE
 
 All ways take turns, so that what slows the machine slows all of them, and each round gives a ratio to plain
 torch; the medians are kept. Landmarks are compared with torch's in pixels of the frame.
@@ -46,14 +46,15 @@ def turns(ways: dict[str, Callable[[], object]], seconds: float) -> dict[str, fl
     return {way: round(float(ratio), 3) for way, ratio in zip(ways, np.median(rounds, 0), strict=True)}
 
 
-def models_of(name: str, folder: Path, compiled: bool) -> dict[str, Any]:
+def models_of(name: str, folder: Path, int8: bool, compiled: bool) -> dict[str, Any]:
     """A checkpoint by each engine that is installed."""
     models: dict[str, Any] = {PLAIN: load(name, trainable=False)}
     for engine in [form.name for form in FORMATS.values() if form.is_engine]:
         try:
             models[engine] = load(name, engine=engine, cache_dir=folder)
-            export_network(name, engine, folder / f"{engine}-int8", precision="int8", batch=1)
-            models[f"{engine}, int8"] = load(name, engine=folder / f"{engine}-int8")
+            if int8:
+                export_network(name, engine, folder / f"{engine}-int8", precision="int8", batch=1)
+                models[f"{engine}, int8"] = load(name, engine=folder / f"{engine}-int8")
         except AnatozooError as error:
             print(f"{engine}: {error}", file=sys.stderr)
     if compiled:
@@ -62,13 +63,13 @@ def models_of(name: str, folder: Path, compiled: bool) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def measure(name: str, seconds: float, compiled: bool) -> dict[str, dict[str, float]]:
+def measure(name: str, seconds: float, cache: Path | None, **more: bool) -> dict[str, dict[str, float]]:
     """Ratios of the network and of `predict`, and how far landmarks move."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         file = folder / "chest.png"
         Image.fromarray(make_chest_phantom(1024, 1024).image.astype(np.uint8)).save(file)
-        models = models_of(name, folder, compiled)
+        models = models_of(name, cache or folder, **more)
         image = torch.rand(1, 1, *models[PLAIN].shape)
         seen = image.contiguous(memory_format=torch.channels_last)
         ways = {way: lambda model=model: model.computed(image) for way, model in models.items()}
@@ -93,15 +94,18 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="hybridgnet-chexmask")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each way")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--int8", action="store_true", help="measure graphs in 8 bits, too")
+    parser.add_argument("--cache", type=Path, help="keep the graphs of engines there")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = measure(options.checkpoint, options.seconds, options.compile)
+    more = {"int8": options.int8, "compiled": options.compile}
+    found = measure(options.checkpoint, options.seconds, options.cache, **more)
     versions = {key: value for form in FORMATS.values() for key, value in form.versions().items()}
-    compiled = " --compile" if options.compile else ""
+    chosen = (" --int8" if options.int8 else "") + (" --compile" if options.compile else "")
     record = {
-        "command": f"python benchmarks/engines.py --seconds {options.seconds:g}{compiled} --out FILE",
+        "command": f"python benchmarks/engines.py --seconds {options.seconds:g}{chosen} --out FILE",
         "checkpoint": options.checkpoint,
         "threads": options.threads,
         "versions": versions,

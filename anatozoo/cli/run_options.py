@@ -121,7 +121,10 @@ def load_named(
     """
     from anatozoo.zoo.hub import load
 
-    model = load(name, device=device, trainable=False)
+    if engine not in (None, "compile") and precision != "32":
+        raise ConfigError(f"the runtime {engine} has a precision of its own; leave --precision out.")
+    chosen = {} if engine is None else {"engine": engine}
+    model = load(name, device=device, trainable=False, **chosen)
     if precision != "32":
         from anatozoo.tasks.base import Predictor
         from anatozoo.tasks.precision import autocast_type
@@ -130,10 +133,6 @@ def load_named(
             raise ConfigError(f"{name} computes in float32 alone; leave --precision out.")
         autocast_type(precision, device.partition(":")[0])
         model.precision = precision
-    if engine is not None:
-        from anatozoo.deploy.engines import use_engine
-
-        use_engine(model, engine)
     if samples is not None:
         if not hasattr(model, "sampled"):
             raise ConfigError(f"{name} does not say how its latent code is sampled; leave --samples out.")

@@ -31,7 +31,10 @@ def engine_names() -> tuple[str, ...]:
 
 
 def use_engine(
-    model: Any, engine: str | os.PathLike[str] | None, cache_dir: str | os.PathLike[str] | None = None
+    model: Any,
+    engine: str | os.PathLike[str] | None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    checkpoint: Path | None = None,
 ) -> Any:
     """Let an engine compute the network of a model, and leave all else of it as it is.
 
@@ -43,6 +46,7 @@ def use_engine(
         engine: ``"onnx"``, ``"openvino"``, ``"compile"`` (of torch), a folder of `anatozoo export`,
             or ``"torch"`` or None for torch as it is.
         cache_dir: see `anatozoo.load`.
+        checkpoint: folder with the golden input of the model; None takes an input that its method offers.
 
     Returns:
         The model.
@@ -73,7 +77,7 @@ def use_engine(
     batch: int | None = 1
     if is_name:
         form = FORMATS[text]
-        path = _kept(model, form, cache_root(cache_dir) / CACHE)
+        path = _kept(model, form, cache_root(cache_dir) / CACHE, checkpoint)
     else:
         form, path, batch = opened_export(Path(text), model)
     runs_on(model, form, path, batch)
@@ -99,7 +103,7 @@ def _compiled(model: Predictor) -> Predictor:
     return model
 
 
-def _kept(model: Predictor, form: Format, cache: Path) -> Path:
+def _kept(model: Predictor, form: Format, cache: Path, checkpoint: Path | None) -> Path:
     """The graph of a model in the cache, made where it is not there."""
     versions = hashlib.sha256(json.dumps(form.versions(), sort_keys=True).encode()).hexdigest()
     name = re.sub(r"[^a-zA-Z0-9-]", "-", model.checkpoint_name)[:60]
@@ -109,7 +113,9 @@ def _kept(model: Predictor, form: Format, cache: Path) -> Path:
         with one_at_a_time(cache / f"{folder.name}.lock"):
             if not _is_whole(folder):
                 LOG.warning("making the graph of %s for %s, once", model.checkpoint_name, form.name)
-                write_export(model, form, folder, precision="fp32", batch=1, replace=True)
+                write_export(
+                    model, form, folder, precision="fp32", batch=1, checkpoint=checkpoint, replace=True
+                )
     return folder / form.file
 
 

@@ -97,10 +97,10 @@ def load(
     if is_run(name):
         if golden_check or revision is not None:
             raise ConfigError(f"{name} is the file of a training run; leave golden_check and revision out.")
-        return _with_engine(load_run(name, trainable=trainable).to(target), engine, cache_dir)
+        return _with_engine(load_run(name, trainable=trainable).to(target), engine, cache_dir, None)
     located = locate(name, cache_dir=cache_dir, offline=offline, revision=revision)
     module = build_module(located.folder, trainable=trainable).to(target)
-    _with_engine(module, engine, cache_dir)
+    _with_engine(module, engine, cache_dir, located.folder)
     if golden_check:
         if located.spec is not None and not located.spec.hub.has_golden:
             raise ConfigError(f"{name} is of an experiment and has no golden test; leave golden_check out.")
@@ -110,10 +110,12 @@ def load(
     return module
 
 
-def _with_engine(module: Any, engine: Name | None, cache_dir: str | os.PathLike[str] | None) -> Any:
+def _with_engine(
+    module: Any, engine: Name | None, cache_dir: str | os.PathLike[str] | None, folder: Path | None
+) -> Any:
     if engine is None:
         return module
-    return import_class("anatozoo.deploy.engines:use_engine")(module, engine, cache_dir)
+    return import_class("anatozoo.deploy.engines:use_engine")(module, engine, cache_dir, folder)
 
 
 def load_run(source: Name, *, averaged: bool = True, trainable: bool = True) -> Any:

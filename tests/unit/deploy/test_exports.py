@@ -16,7 +16,7 @@ from anatozoo.deploy.parity import question_of
 from anatozoo.deploy.running import read_manifest, state_digest
 from anatozoo.deploy.samples import MOST, samples_of
 from anatozoo.deploy.sidecar import sidecar
-from anatozoo.errors import ConfigError, OutputError, WeightsError
+from anatozoo.errors import ConfigError, DataError, OutputError, WeightsError
 from anatozoo.methods.ensemble.model import VolumeEnsembleModel
 from anatozoo.tasks.base import Predictor
 from tests.support.networks import FewLabels, small_models
@@ -196,6 +196,19 @@ def test_inputs_to_calibrate_are_what_the_network_sees(models: dict[str, Predict
     with pytest.raises(ConfigError, match="no sets of 2"):
         samples_of(models["field"], question_of(models["field"], None), tmp_path)
     assert "computed" not in vars(model)
+
+
+def test_without_the_free_radiograph_a_chest_is_drawn(
+    models: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> None:
+        raise DataError("pydicom-data is not installed")
+
+    monkeypatch.setattr(parity, "golden_question", absent)
+    for kind, count in (("labels", 1), ("field", 2)):
+        question = question_of(models[kind], None)
+        assert len(question.inputs) == count
+        models[kind].predict(*question.inputs)
 
 
 def test_a_package_that_is_missing_is_a_sentence(
