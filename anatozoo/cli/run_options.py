@@ -123,7 +123,7 @@ def load_named(
 
     if engine not in (None, "compile") and precision != "32":
         raise ConfigError(f"the runtime {engine} has a precision of its own; leave --precision out.")
-    chosen = {} if engine is None else {"engine": engine}
+    chosen: dict[str, Any] = {} if engine is None else {"engine": engine}
     model = load(name, device=device, trainable=False, **chosen)
     if precision != "32":
         from anatozoo.tasks.base import Predictor
