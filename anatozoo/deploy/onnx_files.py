@@ -87,7 +87,8 @@ def in_eight_bits(path: Path, names: Sequence[str], samples: Sequence[Sequence[n
             path,
             small,
             Samples(),
-            op_types_to_quantize=["Conv"],
+            # With the clip behind a convolution, its range is what counts, and not what is cut off.
+            op_types_to_quantize=["Conv", "Clip", "Relu"],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
