@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from anatozoo.annotate.ledger import commit, packed
-from anatozoo.annotate.plan import Plan
+from anatozoo.annotate.plan import Item, Plan
 from anatozoo.annotate.stages import Stages, one_thread
 from anatozoo.annotate.tries import Tries
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
@@ -72,12 +72,12 @@ class ShardRunner:
         plan.check_facts(self.stages.facts)
         self.plan = plan
 
-    def result(self, shard: int) -> bytes:
-        """The result of a shard, for `anatozoo.annotate.ledger.commit`."""
+    def result(self, shard: int, items: Sequence[Item]) -> bytes:
+        """The result of a shard with these images, for `anatozoo.annotate.ledger.commit`."""
         stages = self.stages
         before = {"cpu": dict(stages.cpu), "wall": dict(stages.wall)}
         with one_thread(), Tries(self.plan.folder, shard) as tries:
-            records = list(stages.run(self.plan.items(shard), self.plan.roots, tries))
+            records = list(stages.run(items, self.plan.roots, tries))
         after = {"cpu": stages.cpu, "wall": stages.wall}
         times = {
             kind: {stage: round(value - before[kind][stage], 6) for stage, value in values.items()}
@@ -87,7 +87,7 @@ class ShardRunner:
 
     def do(self, shard: int) -> None:
         """Compute a shard and enter it into the ledger."""
-        commit(self.plan, shard, self.result(shard))
+        commit(self.plan, shard, self.result(shard, self.plan.items(shard)))
 
 
 @dataclass(frozen=True)

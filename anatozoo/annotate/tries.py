@@ -65,6 +65,6 @@ class Tries:
         if self._path is None:
             return
         with suppress(OSError):
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(exist_ok=True)  # not its parents: no node makes a folder of results
             with self._path.open("a", encoding="ascii") as file:
                 file.write(f"{text}\n")

@@ -20,7 +20,7 @@ from anatozoo.cli.run_options import add_device, add_report_options, add_spacing
 if TYPE_CHECKING:
     from anatozoo.annotate import Annotation, Plan, Settings
 
-ENGINES = ("local", "slurm")
+ENGINES = ("local", "ray", "slurm")
 PLANNED = ("model", "quality", "selector", "registration", "count", "spacing_mm", "invert", "column")
 """Options that belong to a plan, and have no default that is not None."""
 EXIT_TERMINATED = 143
@@ -41,6 +41,7 @@ any interruption: it does what is missing, and no image twice."""
 _EPILOG = """\
 engines:
   local   this machine; --workers processes
+  ray     a cluster, or this machine; --workers actors that hold the model
   slurm   writes DIR/annotate.sbatch, an array for `sbatch`
 
 examples:
@@ -92,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=at_least_one,
-        help="processes, of slurm for each task (default: the cores, at most 8; 1 on a GPU and of slurm)",
+        help="processes, of slurm for each task, or actors (default: the cores, at most 8, of ray all of the "
+        "cluster; 1 on a GPU and of slurm)",
     )
     add_device(computing)
     computing.add_argument(
@@ -103,6 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     computing.add_argument(
         "--shard-size", metavar="N", type=at_least_one, help="images of a shard (default: 100)"
+    )
+    computing.add_argument(
+        "--address", metavar="HOST:PORT", help="ray: the cluster (default: $RAY_ADDRESS, or this machine)"
     )
     computing.add_argument(
         "--tasks",
@@ -176,6 +181,8 @@ def _check_together(args: argparse.Namespace) -> None:
         for name in ("selector", "registration", "count"):
             if getattr(args, name) is not None:
                 args.usage_error(f"--{name} is for estimates by --quality.")
+    if args.address is not None and args.engine != "ray":
+        args.usage_error("--address is for --engine ray.")
     if args.tasks is not None and args.engine != "slurm":
         args.usage_error("--tasks is for --engine slurm.")
     if args.shards is not None and args.engine != "local":
@@ -209,7 +216,10 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _engine(args: argparse.Namespace) -> Any:
     from anatozoo.annotate.engines import Local, Slurm
+    from anatozoo.annotate.on_ray import OnRay
 
+    if args.engine == "ray":
+        return OnRay(args.workers, args.device, args.address)
     if args.engine == "slurm":
         return Slurm(args.tasks, args.workers, args.device)
     return Local(args.workers, args.device)
