@@ -25,7 +25,7 @@ def test_ray_that_is_not_installed_is_said(model, scans, tmp_path, monkeypatch):
 def test_actors_write_the_same_bytes_and_one_that_dies_is_replaced(scans, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     folder = tmp_path / "hybridgnet-tiny"
-    write_checkpoint_folder(small_hybridgnet(HybridGNetModel), folder, name="hybridgnet-tiny", version="1.0.0")
+    write_checkpoint_folder(small_hybridgnet(HybridGNetModel), folder, name=folder.name, version="1.0.0")
     how = {**vars(settings(scans, shard_size=2)), "model": str(folder)}
     same = type(settings(scans))(**how)
     annotate(tmp_path / "local", same, engine=Local(workers=1))
