@@ -160,7 +160,7 @@ class _Workers:
                         ) from None
                     continue
                 if error is not None:
-                    raise error
+                    raise AnatozooError(error)
                 deaths = 0
                 on_shard(shard)
                 if waiting:
@@ -185,7 +185,7 @@ class _Workers:
 
 
 def _work(plan: Plan, device: str, pipe: Connection) -> None:
-    """Do the shards that come through a pipe, and answer each with None or the error."""
+    """Do the shards that come through a pipe, and answer each with None, or why it cannot go on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     with suppress(EOFError, OSError):  # it has ended
         runner = None
@@ -194,9 +194,8 @@ def _work(plan: Plan, device: str, pipe: Connection) -> None:
                 runner = runner or ShardRunner(plan, device)
                 runner.do(shard)
                 pipe.send(None)
-            except AnatozooError as error:
-                error.__cause__ = None  # causes of libraries may not go through a pipe
-                pipe.send(error)
+            except AnatozooError as error:  # not every error goes through a pipe as it is
+                pipe.send(str(error))
 
 
 def _death(process: BaseProcess) -> str:

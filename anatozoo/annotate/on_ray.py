@@ -127,6 +127,7 @@ class _Actors:
                         waiting.appendleft(shard)
                         if actor in self.actors:
                             self.actors.remove(actor)
+                            self.ray.kill(actor)
                             deaths += 1
                 if deaths == MOST_DEATHS:
                     raise OutputError(
@@ -163,10 +164,17 @@ class _Actors:
         return ready[0], self.starting.pop(ready[0], None)
 
     def _result(self, answer: Any) -> bytes | None:
-        """The result of a shard; None where its actor died."""
+        """The result of a shard; None where its actor died, or the node that kept it."""
+        died = self.ray.exceptions
         try:
             result = self.ray.get(answer)
-        except self.ray.exceptions.RayActorError:
+        except (
+            died.RayActorError,
+            died.ObjectLostError,
+            died.NodeDiedError,
+            died.OutOfMemoryError,
+            died.WorkerCrashedError,
+        ):
             return None
         if isinstance(result, str):
             raise ConfigError(result)

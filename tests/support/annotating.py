@@ -41,6 +41,9 @@ def work(plan: Plan, device: str, pipe: Connection) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if (plan.folder / "always").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        if (plan.folder / "refuses").exists():
+            pipe.send("the atlas is gone.")
+            continue
         records = [Record(item.id, item.location, "failed", "no model") for item in plan.items(shard)]
         commit(plan, shard, packed(records, NO_TIME))
         pipe.send(None)

@@ -11,7 +11,7 @@ from anatozoo.annotate.engines import Local, Slurm, _Workers
 from anatozoo.annotate.plan import Plan, write_plan
 from anatozoo.annotate.run import annotate
 from anatozoo.annotate.sources import list_items
-from anatozoo.errors import ConfigError, DataError, OutputError
+from anatozoo.errors import AnatozooError, ConfigError, DataError, OutputError
 from anatozoo.io.landmarks import draw_organ_mask
 from anatozoo.io.rle import read_chexmask
 from anatozoo.quality import build_atlas
@@ -213,8 +213,8 @@ def test_the_quality_is_estimated_and_images_without_it_say_why(model, tmp_path,
     assert row["flags"] == "quality_not_estimated"
 
 
-# Starts four processes, each of which imports NumPy.
-def test_workers_that_die_are_replaced_and_no_image_is_lost(scans, tmp_path):
+# Starts five processes, each of which imports NumPy.
+def test_workers_that_die_are_replaced_and_no_image_is_lost(scans, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     listing = list_items([str(scans)], out)
@@ -227,10 +227,14 @@ def test_workers_that_die_are_replaced_and_no_image_is_lost(scans, tmp_path):
     assert not (out / "dies1").exists()
     records = [each for shard in plan.shards for each in ledger.read(plan, shard)]
     assert [each.id for each in records if hasattr(each, "id")] == sorted(p.name for p in scans.iterdir())
+    (out / "refuses").touch()
+    with _Workers(plan, "cpu", 1, work) as workers, pytest.raises(AnatozooError, match="atlas is gone"):
+        workers.run([0], done.append)
     (out / "always").touch()
+    monkeypatch.setattr("anatozoo.annotate.engines.MOST_DEATHS", 1)
     with (
         _Workers(plan, "cpu", 1, work) as workers,
-        pytest.raises(OutputError, match=r"5 workers died.*SIGKILL"),
+        pytest.raises(OutputError, match=r"1 workers died.*SIGKILL"),
     ):
         workers.run([0], done.append)
 

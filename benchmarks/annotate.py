@@ -1,0 +1,156 @@
+"""What annotating costs: CPU time by stage, memory over many images, and Ray beside local processes.
+
+    python benchmarks/annotate.py [--images 24] [--many 3000] [--ray] [--out FILE]
+
+First the real model and estimates by an atlas of ellipses, on drawn chests of 1024 x 1024, with one thread:
+CPU milliseconds of each stage, which other work on the machine does not change much. Then many small images
+with a network that takes no time, in one process: the slope of its memory. With `--ray` the same images on
+three nodes of Ray on this machine: each once, and the same tables byte for byte. The last lines say what
+CheXmask's 676,803 images would take. The command ends with 1 where a goal is missed.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from annotate_data import tables, write_atlas, write_images, write_model
+
+from anatozoo.annotate.engines import Engine, Local
+from anatozoo.annotate.ledger import FOLDER
+from anatozoo.annotate.on_ray import OnRay
+from anatozoo.annotate.plan import Item, Settings
+from anatozoo.annotate.run import annotate
+from anatozoo.annotate.stages import STAGES, Stages, one_thread
+from anatozoo.zoo.files import write_text
+
+CHEXMASK = 676_803
+CORES = 512
+FLAT_MB = 10.0
+"""Growth per 1,000 images that is taken for none."""
+MODEL = "hybridgnet-chexmask"
+
+
+def stage_costs(folder: Path, count: int) -> dict[str, Any]:
+    """CPU milliseconds per image of each stage, and bytes per image in and out."""
+    scans = write_images(folder / "large", count, bad=0, side=1024)
+    stages = Stages(Settings((str(scans),), MODEL, str(write_atlas(folder))))
+    items = [Item(path.name, str(path)) for path in sorted(scans.iterdir())]
+    with one_thread():
+        for _ in stages.run(items[:3]):  # loads what is loaded once
+            pass
+        stages.cpu = dict.fromkeys(STAGES, 0.0)
+        records = list(stages.run(items))
+    each = {stage: round(1000 * seconds / count, 1) for stage, seconds in stages.cpu.items()}
+    return {
+        "images": count,
+        "ok": sum(record.status == "ok" for record in records),
+        "cpu_ms_per_image": each,
+        "images_per_core_s": round(1000 / sum(each.values()), 2),
+        "source_kb_per_image": round(sum(p.stat().st_size for p in scans.iterdir()) / count / 1000, 1),
+        "record_kb_per_image": round(sum(len(record.line()) for record in records) / count / 1000, 1),
+    }
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def many(folder: Path, scans: Path, count: int) -> dict[str, Any]:
+    """Memory of one process over many images, and the size of what it writes."""
+    found: list[tuple[int, float]] = []
+
+    def note(shard: int) -> None:
+        found.append(((shard + 1) * 100, resident_mb()))
+
+    start = time.perf_counter()
+    done = annotate(folder / "local", settings(folder, scans), engine=Local(workers=1), on_shard=note)
+    later = np.array(found[len(found) // 5 :])
+    slope = 1000 * float(np.polyfit(later[:, 0], later[:, 1], 1)[0])
+    size = sum(path.stat().st_size for path in (folder / "local" / FOLDER).iterdir())
+    summary = dict(done.summary or {})
+    return {
+        "images": count,
+        "ok": summary["ok"],
+        "failed": summary["failed"],
+        "first_mb": round(found[0][1], 1),
+        "last_mb": round(found[-1][1], 1),
+        "mb_per_1000_images": round(slope, 2),
+        "ledger_kb_per_image": round(size / count / 1000, 2),
+        "wall_s": round(time.perf_counter() - start, 1),
+    }
+
+
+def settings(folder: Path, scans: Path) -> Settings:
+    """Of the many images."""
+    return Settings((str(scans),), str(write_model(folder)))
+
+
+def beside(folder: Path, scans: Path) -> dict[str, Any]:
+    """The same images on a cluster of three nodes."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    start = time.perf_counter()
+    engine: Engine = OnRay(workers=3, address=cluster.address)
+    try:
+        annotate(folder / "ray", settings(folder, scans), engine=engine)
+    finally:
+        cluster.shutdown()
+    return {
+        "nodes": 3,
+        "wall_s": round(time.perf_counter() - start, 1),
+        "same_bytes": tables(folder / "ray") == tables(folder / "local"),
+    }
+
+
+def main() -> int:
+    """Parse the options and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=24, help="for the stages (default: 24)")
+    parser.add_argument("--many", type=int, default=3000, help="for memory and Ray (default: 3000)")
+    parser.add_argument("--ray", action="store_true", help="also a cluster of Ray")
+    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found: dict[str, Any] = {"stages": stage_costs(folder, options.images)}
+        print(json.dumps(found["stages"]), flush=True)
+        scans = write_images(folder / "scans", options.many)
+        found["many"] = many(folder, scans, options.many)
+        print(json.dumps(found["many"]), flush=True)
+        if options.ray:
+            found["ray"] = beside(folder, scans)
+            print(json.dumps(found["ray"]), flush=True)
+    hours = CHEXMASK / found["stages"]["images_per_core_s"] / 3600
+    found["chexmask"] = {
+        "images": CHEXMASK,
+        "core_hours": round(hours),
+        f"hours_on_{CORES}_cores": round(hours / CORES, 1),
+        "ledger_gb": round(CHEXMASK * found["stages"]["record_kb_per_image"] / 1e6, 1),
+    }
+    met = {
+        "memory flat": found["many"]["mb_per_1000_images"] < FLAT_MB,
+        "Ray equals local": found.get("ray", {}).get("same_bytes"),
+    }
+    found |= {"met": met, "processor": platform.machine(), "torch": torch.__version__}
+    print(json.dumps(found["chexmask"]), json.dumps(met))
+    if options.out is not None:
+        write_text(options.out, json.dumps(found, indent=2) + "\n")
+    return 0 if all(value is not False for value in met.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
