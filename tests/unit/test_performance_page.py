@@ -67,6 +67,7 @@ def test_engines_are_shown_as_they_were_measured(docs: Path) -> None:
         "command": "python benchmarks/engines.py --out FILE",
         "checkpoint": "hybridgnet-chexmask",
         "threads": 2,
+        "clock": "wall",
         "versions": {"torch": "2"},
         "network": {"torch": 1.0, "onnx": 1.5, "onnx, int8": 2.0},
         "predict": {"torch": 1.0, "onnx": 1.25},
