@@ -263,10 +263,11 @@ def _engines(read: _Reader) -> str:
     ]
     table = markdown_table(("engine", "network", "`predict` of a PNG", "landmarks move, px"), rows)
     missed = "" if best >= ENGINES_GOAL else ", **missed**"
+    how = f"`{record['checkpoint']}`, {record['threads']} thread(s), batch 1"
     return (
-        f"{head}`{record['checkpoint']}`, {record['threads']} thread(s), batch 1: how many times faster than plain\n"
-        f"torch ({CLOCKS[record['clock']]}), and how far\nlandmarks move in pixels of the frame, on noise. "
-        f"Goal of the network: ≥ {ENGINES_GOAL:g} ×{missed}.\n[Export](export.md) says what they are.\n\n"
+        f"{head}{how}: how many times faster than plain torch\n({CLOCKS[record['clock']]}), and how far "
+        "landmarks move\nin pixels of the frame, on noise. Goal of the network: "
+        f"≥ {ENGINES_GOAL:g} ×{missed}.\n[Export](export.md) says what they are.\n\n"
         f"{table}\n{_command(record, ENGINES)}\n"
     )
 
