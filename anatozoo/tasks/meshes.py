@@ -162,7 +162,9 @@ class MeshTask(Predictor):
         from anatozoo.io.phantoms import heart_phantom
 
         # The phantom has ACDC's values: 1 right ventricle, 3 left ventricle.
-        return np.array([0, 3, 2, 1], np.uint8)[np.asarray(heart_phantom().labels)]
+        labels = np.array([0, 3, 2, 1], np.uint8)[np.asarray(heart_phantom().labels)]
+        rows, columns = (np.flatnonzero(labels.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        return labels[:, rows[0] - 2 : rows[-1] + 3, columns[0] - 2 : columns[-1] + 3].copy()
 
     def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Reconstructions (B, N, 3) of the batch's ``vertices``."""
