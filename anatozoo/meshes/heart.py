@@ -6,7 +6,7 @@ by construction.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,17 +61,37 @@ class HeartMesh:
         The centre of the cavity's sheet is 0, x points to the right ventricle, z from base to apex; there
         is no scaling.
         """
-        grid = self.surfaces.grid
-        lengths = np.asarray(grid.proportions)
-        places = self.surfaces.vertices * lengths
-        places = places - places[: self.size.vertices].mean(axis=0)
+        centre, turn = self._frame()
+        found: npt.NDArray[np.float64] = (
+            self.surfaces.vertices * self.surfaces.grid.proportions - centre
+        ) @ turn
+        return found
+
+    def placed(self, vertices: npt.NDArray[np.float64]) -> "HeartMesh":
+        """A heart with other vertices (N, 3), given in this heart's own frame as `aligned` gives them.
+
+        Raises:
+            GeometryError: a vertex is not finite.
+        """
+        centre, turn = self._frame()
+        places = (vertices @ turn.T + centre) / self.surfaces.grid.proportions
+        return replace(self, surfaces=replace(self.surfaces, vertices=places), flags=())
+
+    def in_pixels(self) -> "HeartMesh":
+        """The same heart on a grid without a spacing."""
+        return replace(self, surfaces=replace(self.surfaces, grid=self.surfaces.grid.in_pixels()))
+
+    def _frame(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Where the heart's own frame lies: its centre, and (3, 3) its axes as columns."""
+        lengths = np.asarray(self.surfaces.grid.proportions)
+        sheet = self.surfaces.vertices[: self.size.vertices] * lengths
         towards = np.array([np.cos(self.septum), np.sin(self.septum)]) * lengths[:2]
         c, s = towards / np.hypot(*towards)
-        turned: npt.NDArray[np.float64] = places @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
         # The first ring lies at the base, whichever way the stack was stored.
-        if turned[self.size.vertices - 1, 2] < turned[0, 2]:
-            turned[:, 1:] *= -1  # half a turn about x, which mirrors nothing
-        return turned
+        if sheet[-1, 2] < sheet[0, 2]:
+            turn = turn @ np.diag([1.0, -1, -1])  # half a turn about x, which mirrors nothing
+        return sheet.mean(axis=0), turn
 
 
 def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = None) -> HeartMesh:
@@ -127,7 +147,7 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
         vertices[:, 2] = grid.shape[0] - 1 - vertices[:, 2]
     flags += tuple(f"folded_{organ}" for organ, count in wrong.items() if count)
     surfaces = Surfaces(
-        vertices, _faces(size, mirrored=not base_first), np.repeat(np.arange(3), size.vertices), grid
+        vertices, heart_faces(size, mirrored=not base_first), np.repeat(np.arange(3), size.vertices), grid
     )
     return HeartMesh(surfaces, size, septum, flags)
 
@@ -235,8 +255,13 @@ def _sheet(
     return np.vstack([walls.reshape(-1, 3), tip])
 
 
-def _faces(size: SheetSize, *, mirrored: bool) -> dict[str, npt.NDArray[np.int64]]:
-    """Closed surfaces over the three sheets."""
+def heart_faces(size: SheetSize, *, mirrored: bool = False) -> dict[str, npt.NDArray[np.int64]]:
+    """Organ -> (F, 3) triangles of its closed surface, over three sheets.
+
+    Args:
+        size: of each sheet.
+        mirrored: of a stack that begins at the apex.
+    """
     sheet, count = wall(size), size.vertices
     closed = np.vstack([sheet, lid(size)])
     faces = {

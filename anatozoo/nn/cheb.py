@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
+from anatozoo.nn.sparse import SparseMatrix
 
 MANY = 16
 """From this batch size on, `StaticChebConv` filters in the eigenvectors' basis."""
@@ -152,19 +153,53 @@ class StaticChebConv(nn.Module):
         return result if self.bias is None else result + self.bias
 
 
-GRAPH_CONVOLUTIONS = ("static", "pyg")
+class SparseChebConv(nn.Module):
+    """Chebyshev convolution that multiplies by the sparse Laplacian again and again, for meshes.
+
+    Arguments, parameters and results are those of `StaticChebConv`. The work grows with the edges rather than
+    with the square of the nodes.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if order < 1:
+            raise ConfigError(f"a Chebyshev convolution needs at least one term, got K={order}.")
+        self.order = order
+        self.lins = nn.ModuleList(nn.Linear(in_channels, out_channels, bias=False) for _ in range(order))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.laplacian = SparseMatrix(scaled_laplacian(adjacency))
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, 0.0, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter the node features `x` (B, N, in_channels)."""
+        terms = [x.transpose(0, 1)]
+        for number in range(1, self.order):
+            higher = self.laplacian(terms[-1])
+            terms.append(higher if number == 1 else 2 * higher - terms[-2])
+        weight = torch.cat([lin.weight for lin in self.lins], 1)  # type: ignore[misc]
+        return nn.functional.linear(torch.cat(terms, -1), weight, self.bias).transpose(0, 1)
+
+
+GRAPH_CONVOLUTIONS = ("static", "sparse", "pyg")
 
 
 def graph_convolution(
     kind: str, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
 ) -> nn.Module:
-    """Build a graph convolution by name: ``"static"`` (dense, fast) or ``"pyg"`` (message passing).
+    """Build a graph convolution by name.
+
+    ``"static"`` is dense and fast for contours, ``"sparse"`` is for meshes, and ``"pyg"`` passes messages.
 
     Raises:
-        ConfigError: the kind is neither of the two, or `order` is below 1.
+        ConfigError: the kind is none of these, or `order` is below 1.
     """
     if kind == "static":
         return StaticChebConv(in_channels, out_channels, adjacency, order, bias=bias)
+    if kind == "sparse":
+        return SparseChebConv(in_channels, out_channels, adjacency, order, bias=bias)
     if kind != "pyg":
         raise ConfigError(f"graph_conv={kind!r} is unknown; choose one of {', '.join(GRAPH_CONVOLUTIONS)}.")
     from anatozoo.nn.cheb_pyg import PyGChebConv

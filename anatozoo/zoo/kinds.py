@@ -172,9 +172,20 @@ RESTORED = Kind(
     hub_tag="image-to-image",
     names_organs=False,
 )
+MESH = Kind(
+    name="mesh",
+    takes=("mask",),
+    gives="mesh",
+    task="anatozoo.tasks.meshes:MeshTask",
+    result="anatozoo.results.mesh:MeshResult",
+    job=None,
+    golden=LABEL_MAP,
+    example='result.meshes["{organ}"].volume_ml()  # also .vertices, .faces, .to_mask(), .save("a.stl")',
+    hub_tag=None,
+)
 KINDS = {
     kind.name: kind
-    for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED)
+    for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED, MESH)
 }
 """The kinds of this package, by name."""
 

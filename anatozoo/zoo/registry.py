@@ -15,6 +15,7 @@ from anatozoo.zoo.kinds import (
     FIELD,
     LABELS,
     MASK_CONTOURS,
+    MESH,
     REPAIR,
     RESTORED,
     SHAPES,
@@ -151,6 +152,15 @@ METHODS: dict[str, MethodEntry] = {
         kind=SHAPES,
         title="Graph spectral VAE",
         paper="the landmark autoencoder of Gaggion et al., doi:10.1109/TMI.2022.3224660",
+    ),
+    "meshvae": MethodEntry(
+        name="meshvae",
+        module="anatozoo.methods.meshvae.module:MeshVAEModule",
+        model="anatozoo.methods.meshvae.model:MeshVAEModel",
+        data="anatozoo.methods.meshvae.data:MeshDataModule",
+        kind=MESH,
+        title="Mesh VAE",
+        paper="Bonazzola et al., doi:10.1038/s42256-024-00801-1",
     ),
     "multiatlas": MethodEntry(
         name="multiatlas",

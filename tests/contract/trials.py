@@ -275,6 +275,11 @@ def _build_plainly(method: str, variant: Variant) -> Any:
     return METHODS[method].module_class()(**variant.settings)
 
 
+def vertices(module: Any, count: int) -> Tensor:
+    """Vertices of hearts, about a mean that is not one."""
+    return torch.randn(count, *module.network.mean.shape, generator=torch.Generator().manual_seed(1))
+
+
 TRIALS = {
     "contours": Trial(
         _squares,
@@ -365,6 +370,15 @@ TRIALS = {
         prior=("acnntl", {"widths": [4, 8], "code": 6}),
         alone=1e-5,
         half=0.05,
+    ),
+    "mesh": Trial(
+        lambda module, count: (vertices(module, count),),
+        lambda module: {"vertices": vertices(module, 2), "index": torch.arange(2)},
+        lambda module: tuple(module.network.mean.shape),
+        _check_numbers,
+        of_raw=lambda raw: raw[0],
+        alone=1e-5,
+        quick=1,
     ),
 }
 """Kind -> how its methods are tried."""

@@ -101,6 +101,10 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
     },
+    "meshvae": {
+        "published": Variant({"rings": 8, "angles": 16, "widths": [4, 8]}, quick=True),
+        "dense": Variant({"rings": 8, "angles": 16, "widths": [4, 8], "units": "px", "graph_conv": "static"}),
+    },
     "unet": {
         "published": Variant({"organs": ["lungs", "heart"], "frame": {"size": 64}}, quick=True),
         "one organ": Variant({"organs": ["heart"], "loss": "organs", "frame": {"size": 64}}),

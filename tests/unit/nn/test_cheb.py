@@ -16,6 +16,7 @@ from anatozoo.nn.cheb import (
     node_norm,
     separate_parts,
 )
+from anatozoo.nn.sparse import SparseMatrix
 from anatozoo.organs import CHEST_ORGANS, LUNGS, LUNGS_HEART
 
 GRAPHS = {
@@ -206,3 +207,13 @@ def test_parts_of_a_graph_are_its_organs() -> None:
     across = torch.zeros(4, 4)
     across[0, 3] = across[3, 0] = 1
     assert separate_parts(across) == [slice(0, 4)]
+
+
+def test_a_sparse_matrix_multiplies_and_gives_gradients_as_a_dense_one_does() -> None:
+    torch.manual_seed(0)
+    dense = torch.randn(6, 9) * (torch.rand(6, 9) > 0.6)
+    x, weight = torch.randn(9, 2, 3, requires_grad=True), torch.randn(6, 2, 3)
+    found = SparseMatrix(dense)(x)
+    torch.testing.assert_close(found, torch.einsum("mn,nbc->mbc", dense, x))
+    (gradient,) = torch.autograd.grad((found * weight).sum(), x)
+    torch.testing.assert_close(gradient, torch.einsum("mn,mbc->nbc", dense, weight))

@@ -33,6 +33,7 @@ READERS = {PACKAGE / name for name in ("zoo", "serve", "cli", "training", "metri
 """Where answers of all kinds are dealt with; elsewhere "labels" and "codes" are mere words."""
 ALLOWED = {
     "cli/convert.py": {"labels"},  # a setting of networks
+    "cli/phenotypes.py": {"mesh"},  # a column
     "cli/evaluate.py": {"labels"},  # an attribute of models
     "io/dicom_out/codes.py": {"volume"},  # what is measured
     "io/dicom_out/gsps.py": {"contours"},  # what a file holds

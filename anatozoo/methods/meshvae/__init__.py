@@ -1,0 +1,1 @@
+"""Mesh VAE: phenotypes of hearts, learned from meshes alone."""

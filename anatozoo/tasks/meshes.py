@@ -1,0 +1,200 @@
+"""From meshes of hearts to meshes: codes, reconstructions, and their evaluation."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.frames.spec import FrameSpec
+from anatozoo.io.label_codes import LabelCodes
+from anatozoo.io.memory import input_name
+from anatozoo.io.read import read_labels
+from anatozoo.meshes.files import ENDING, read_heart
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_mesh
+from anatozoo.meshes.sheets import SheetSize
+from anatozoo.tasks.base import Predictor
+
+if TYPE_CHECKING:
+    from anatozoo.metrics.cases import Case
+    from anatozoo.results.mesh import MeshResult
+
+Units = Literal["mm", "px"]
+UNLIKE = 1.0
+"""Root mean square distance of a mesh from its reconstruction, in units of the training's spread, that is
+flagged: as much as the training's hearts differ from their mean."""
+
+
+def vertices_in(heart: HeartMesh, units: Units, name: str) -> npt.NDArray[np.float64]:
+    """(N, 3) aligned vertices in millimetres or in pixels.
+
+    Args:
+        heart: the mesh.
+        units: ``"px"`` forgets the spacing.
+        name: of the mesh, for messages.
+
+    Raises:
+        GeometryError: millimetres are asked for, and the spacing is unknown.
+    """
+    if units == "px":
+        return heart.in_pixels().aligned()
+    if heart.surfaces.grid.spacing_mm is None:
+        raise GeometryError(
+            f"{name}: the spacing is unknown, and the model works in millimetres; build the mesh with "
+            "--spacing-mm."
+        )
+    return heart.aligned()
+
+
+@dataclass(frozen=True, eq=False)
+class Phenotypes:
+    """What a model says of a mesh in few numbers.
+
+    Attributes:
+        code: (latents,) the mean of the code.
+        rms: root mean square distance of the vertices from their reconstruction, in the model's units.
+        flags: of the mesh, and ``poor_reconstruction`` of a heart that is unlike those of the training.
+    """
+
+    code: npt.NDArray[np.float32]
+    rms: float
+    flags: tuple[str, ...]
+
+
+class MeshTask(Predictor):
+    """An autoencoder of meshes of hearts.
+
+    Subclasses set `network`, which has ``scaled`` and maps vertices (B, N, 3) to a reconstruction (B, N, 3),
+    the mean and the log-variance (B, latents) of the code.
+
+    Args:
+        rings: of each sheet, at least 8.
+        angles: points of a ring, at least 8.
+        units: of the vertices: ``"px"`` for data that have lost their spacing.
+
+    Raises:
+        ConfigError: settings that are not possible.
+    """
+
+    needs = frozenset()
+    unit: ClassVar[str] = "mesh"
+
+    network: Any
+
+    def __init__(self, rings: int, angles: int, units: Units) -> None:
+        super().__init__(FrameSpec([rings, angles]))
+        if units not in ("mm", "px"):
+            raise ConfigError(f"units={units!r} must be mm or px.")
+        self.rings, self.angles, self.units = rings, angles, units
+        self.size = SheetSize(rings, angles)
+        self.organs = list(SHEETS)
+
+    def columns(self) -> list[str]:
+        """Root mean square distance of given and reconstructed vertices: of all, and of each sheet."""
+        return [f"rms_{self.units}", *(f"rms_{self.units}/{organ}" for organ in self.organs)]
+
+    def forward(self, vertices: Tensor) -> Tensor:
+        """Reconstruction (B, N, 3) of vertices (B, N, 3)."""
+        found: Tensor = self.network(vertices)[0]
+        return found
+
+    def phenotypes(self, x: Any) -> Phenotypes:
+        """The code of a mesh, and how well it holds the mesh; see `predict` for the argument and errors."""
+        heart, name = self._read(x)
+        return self._answer(heart, name, None)[0]
+
+    def predict(self, x: Any, *, precision: str | None = None) -> "MeshResult":
+        """Encode a mesh and decode it.
+
+        Args:
+            x: a file of `anatozoo meshes`, a `HeartMesh`, a result with one, or a stack of labels (D, H, W)
+                as a file or array, with 1, 2, 3 for left ventricle, myocardium and right ventricle, of which
+                a mesh is built.
+            precision: see `anatozoo.tasks.precision`; graphs are computed in float32 in all of them.
+
+        Returns:
+            The reconstruction, in the place of the given mesh. A flag ``poor_reconstruction`` says that the
+            heart is unlike those of the training.
+
+        Raises:
+            DataError: the mesh is of another size than the model's, or the stack shows no whole heart.
+            GeometryError: the model works in millimetres, and the spacing is unknown.
+            ImageError: the stack cannot be read.
+            ConfigError: the precision is not possible.
+        """
+        from anatozoo.results.mesh import MeshResult
+
+        heart, name = self._read(x)
+        code, vertices = self._answer(heart, name, precision)
+        grid = heart.surfaces.grid
+        place = (heart if self.units == "mm" else heart.in_pixels()).placed(vertices)
+        rebuilt = replace(place, surfaces=replace(place.surfaces, grid=grid))
+        return MeshResult(
+            self.checkpoint_name, self.checkpoint_version, name, grid, rebuilt, flags=code.flags
+        )
+
+    def _answer(
+        self, heart: HeartMesh, name: str, precision: str | None
+    ) -> tuple[Phenotypes, npt.NDArray[np.float64]]:
+        """Code and reconstructed vertices (N, 3), aligned."""
+        if heart.size != self.size:
+            raise DataError(
+                f"{name} has sheets of {heart.size.rings} x {heart.size.angles}, and {self.checkpoint_name} "
+                f"takes {self.rings} x {self.angles}; build the mesh with --rings {self.rings} --angles "
+                f"{self.angles}."
+            )
+        given = self.tensor(vertices_in(heart, self.units, name))[None]
+        with torch.inference_mode(), self.answering(precision):
+            found, mu, _ = self.network(given)
+            off = (self.network.scaled(found) - self.network.scaled(given)).square().mean().sqrt()
+            rms = (found - given).square().sum(-1).mean().sqrt()
+        flags = (*heart.flags, *(["poor_reconstruction"] if float(off) > UNLIKE else []))
+        return Phenotypes(mu[0].float().cpu().numpy(), float(rms), flags), found[0].double().cpu().numpy()
+
+    def golden_input(self) -> npt.NDArray[np.uint8]:
+        """A stack of labels of a drawn heart, for the golden test."""
+        from anatozoo.io.phantoms import heart_phantom
+
+        # The phantom has ACDC's values: 1 right ventricle, 3 left ventricle.
+        labels = np.array([0, 3, 2, 1], np.uint8)[np.asarray(heart_phantom().labels)]
+        rows, columns = (np.flatnonzero(labels.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        return labels[:, rows[0] - 2 : rows[-1] + 3, columns[0] - 2 : columns[-1] + 3].copy()
+
+    def infer(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Reconstructions (B, N, 3) of the batch's ``vertices``."""
+        return self(batch["vertices"])
+
+    def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
+        """The root mean square distances of each mesh, and the distance of each vertex as a picture."""
+        from anatozoo.io.annotation import Annotation
+        from anatozoo.metrics.cases import Case
+
+        squared = (output - batch["vertices"]).square().sum(-1)
+        sheets = squared.view(len(squared), len(SHEETS), -1).mean(-1)
+        away = torch.cat([sheets.mean(1, keepdim=True), sheets], 1).sqrt().tolist()
+        # Ring below ring, the three sheets one below the other.
+        maps = squared.sqrt().view(len(squared), len(SHEETS), -1)[..., :-1].flatten(1, 2)
+        pictures = maps.reshape(len(squared), -1, self.angles).float().cpu().numpy()
+        nothing = Annotation((self.angles, pictures.shape[1]))
+        return [
+            Case(nothing, nothing, picture, dict(zip(self.columns(), each, strict=True)))
+            for picture, each in zip(pictures, away, strict=True)
+        ]
+
+    def _read(self, x: Any) -> tuple[HeartMesh, str]:
+        """A mesh and its name."""
+        if isinstance(x, HeartMesh):
+            return x, "mesh"
+        if isinstance(getattr(x, "heart", None), HeartMesh):
+            return x.heart, str(x.image)
+        if isinstance(x, str | os.PathLike) and Path(x).name.endswith(ENDING):
+            return read_heart(x), str(x)
+        labels, grid = read_labels(x, 3)
+        masks = LabelCodes.of(self.organs).masks(labels, self.organs)
+        return heart_mesh(masks, grid, self.size), input_name(x)

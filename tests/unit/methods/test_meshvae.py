@@ -1,0 +1,175 @@
+"""The mesh VAE: meshes in folders become codes and meshes, and what does not fit is named."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from anatozoo.cli.main import main
+from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.meshes.files import ENDING, write_heart
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_mesh
+from anatozoo.meshes.sheets import SheetSize
+from anatozoo.methods.meshvae.data import MeshDataModule
+from anatozoo.methods.meshvae.module import MeshVAEModule
+from anatozoo.results.mesh import MeshResult
+from anatozoo.training.optim import Optim
+from anatozoo.zoo.checkpoint import write_checkpoint_folder
+from anatozoo.zoo.golden import run_golden, write_golden
+from tests.support.heart_data import drawn_masks
+from tests.support.trainers import QUIET
+
+SIZE = SheetSize(8, 16)
+SMALL: dict[str, Any] = {"rings": 8, "angles": 16, "widths": (8, 8), "latents": 3, "order": 3}
+MASKS, GRID = drawn_masks()
+HEART = heart_mesh(MASKS, GRID, SIZE)
+
+
+def module(**settings: Any) -> MeshVAEModule:
+    torch.manual_seed(0)
+    return MeshVAEModule(**SMALL | settings).eval()
+
+
+def stretched(factor: float) -> HeartMesh:
+    """The heart, wider."""
+    return HEART.placed(HEART.aligned() * (factor, factor, 1))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Meshes of ten patients in two phases, and the list of the splits."""
+    folder = tmp_path / "meshes"
+    for number in range(10):
+        for phase, factor in (("ed", 1.0), ("es", 0.8)):
+            heart = stretched(factor * (0.8 + 0.04 * number))
+            write_heart(folder / f"p{number}_{phase}{ENDING}", heart)
+    splits = {"train": [f"p{number}" for number in range(8)], "val": ["p8", "p9"]}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    made = module()
+    made.network.take_scale(
+        torch.from_numpy(np.stack([stretched(f).aligned() for f in (0.8, 1, 1.2)])).float()
+    )
+    return write_checkpoint_folder(made, tmp_path / "zoo", name="meshvae-test", version="1.0.0", half=False)
+
+
+def test_blends_lie_on_the_line_through_two_meshes(root: Path) -> None:
+    data = MeshDataModule(str(root), rings=8, angles=16, mix=0.25)
+    vertices = torch.randn(1, 5, 3).expand(6, 5, 3) * torch.arange(6.0)[:, None, None]
+    torch.manual_seed(0)
+    found = data.prepare({"vertices": vertices}, training=True)["vertices"]
+    places = (found / vertices[1]).flatten(1)
+    torch.testing.assert_close(places, places[:, :1].expand_as(places), atol=1e-4, rtol=1e-4)
+    assert -1.25 <= float(places.min()) <= float(places.max()) <= 6.25
+    assert data.prepare({"vertices": vertices}, training=False)["vertices"] is vertices
+    with pytest.raises(ConfigError, match=r"data\.mix"):
+        MeshDataModule(str(root), mix=2.0)
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_heart_put_back_lies_where_it_was(turn: bool) -> None:
+    heart = heart_mesh({organ: mask[::-1] for organ, mask in MASKS.items()}, GRID, SIZE) if turn else HEART
+    np.testing.assert_allclose(
+        heart.placed(heart.aligned()).surfaces.vertices, heart.surfaces.vertices, atol=1e-9
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
+def test_a_fit_learns_the_folders_meshes(root: Path) -> None:
+    made = module(kl_weight=1e-4, optim=Optim("adam", 2e-2, 0.0)).train()
+    data = MeshDataModule(str(root), rings=8, angles=16, batch_size=16)
+    trainer = L.Trainer(max_epochs=120, check_val_every_n_epoch=120, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(made, data)
+    vertices = data.training_vertices()
+    assert vertices.shape == (16, 3 * SIZE.vertices, 3)
+    torch.testing.assert_close(made.network.mean, vertices.mean(0))
+    mean_mesh = (vertices - vertices.mean(0)).square().sum(-1).mean().sqrt()
+    assert float(trainer.callback_metrics["val/rms_mm"]) < 0.7 * float(mean_mesh)
+    assert len(data.sets["val"]) == 4
+
+
+def test_data_that_do_not_fit_are_named(root: Path, tmp_path: Path) -> None:
+    for settings, error, words in (
+        ({"root": str(root), "subject_pattern": "(q.)"}, DataError, "does not fit the name"),
+        ({"root": str(tmp_path / "none")}, DataError, "is not a folder"),
+        ({"root": str(tmp_path)}, DataError, "holds no NAME_mesh.safetensors"),
+    ):
+        with pytest.raises(error, match=words):
+            MeshDataModule(**{"rings": 8, "angles": 16} | settings).setup("fit")
+    data = MeshDataModule(str(root), rings=16, angles=16)
+    data.setup("fit")
+    with pytest.raises(DataError, match="sheets of 8 x 16, not 16 x 16"):
+        data.training_vertices()
+    heart = HEART.in_pixels()
+    write_heart(root / f"p1_ed{ENDING}", heart)
+    data = MeshDataModule(str(root), rings=8, angles=16)
+    data.setup("fit")
+    with pytest.raises(GeometryError, match="spacing is unknown"):
+        data.training_vertices()
+
+
+def test_a_mesh_a_result_a_file_and_a_stack_give_the_same_answer(checkpoint: Path, tmp_path: Path) -> None:
+    import anatozoo
+
+    model: Any = anatozoo.load(str(checkpoint))
+    answer = model.predict(HEART)
+    assert answer.heart.surfaces.grid == GRID
+    path = write_heart(tmp_path / f"a{ENDING}", HEART)
+    for given in (path, MeshResult("heart-mesh", "1", "a", GRID, HEART)):
+        np.testing.assert_array_equal(model.predict(given).surfaces.vertices, answer.surfaces.vertices)
+    labels = sum(MASKS[organ].astype(np.uint8) * value for value, organ in enumerate(SHEETS, start=1))
+    with pytest.raises(GeometryError, match="spacing is unknown"):
+        model.predict(labels)  # an array has none
+    found = model.phenotypes(HEART)
+    away = (answer.surfaces.vertices - HEART.surfaces.vertices) * GRID.proportions
+    assert found.rms == pytest.approx(np.sqrt(np.square(away).sum(1).mean()), rel=1e-3)
+    assert "poor_reconstruction" in model.predict(stretched(5)).flags
+
+
+def test_the_golden_test_of_pixels_is_a_drawn_heart(tmp_path: Path) -> None:
+    made = module(units="px")
+    vertices = torch.from_numpy(HEART.in_pixels().aligned()).float()
+    made.network.take_scale(torch.stack([0.9 * vertices, vertices]))
+    write_golden(made, made.golden_input(), tmp_path)
+    assert run_golden(made, tmp_path).difference == 0
+    answer = made.predict(made.golden_input())
+    assert answer.mask.any()
+    assert answer.volumes_ml is None
+
+
+def test_settings_that_are_not_possible_are_refused() -> None:
+    for settings in ({"latents": 0}, {"units": "cm"}, {"widths": (4,) * 9}, {"kl_weight": -1.0}):
+        with pytest.raises(ConfigError):
+            module(**settings)
+
+
+def test_the_command_writes_a_row_for_each_mesh(
+    checkpoint: Path, root: Path, tmp_path: Path, capsys: Any
+) -> None:
+    whole = root / f"p0_ed{ENDING}"
+    (root / f"torn{ENDING}").write_bytes(whole.read_bytes()[:300])
+    write_heart(root / f"other{ENDING}", heart_mesh(MASKS, GRID))
+    out = tmp_path / "z.csv"
+    command = ["phenotypes", str(root), "--checkpoint", str(checkpoint), "--out", str(out)]
+    assert main(command) == 3
+    assert "22 meshes: 20 described, 2 failed" in capsys.readouterr().out
+    with out.open() as file:
+        rows = {Path(row["mesh"]).name: row for row in csv.DictReader(file)}
+    assert "damaged" in rows[f"torn{ENDING}"]["reason"]
+    assert "16 x 32" in rows[f"other{ENDING}"]["reason"]
+    good = rows[whole.name]
+    assert {*good} == {"mesh", "status", "reason", "flags", "rms_mm", "z1", "z2", "z3"}
+    assert all(np.isfinite(float(good[name])) for name in ("rms_mm", "z1", "z2", "z3"))
+    shutil.rmtree(root)
+    assert main(command) == 1
+    assert "is no file and no folder" in capsys.readouterr().err
