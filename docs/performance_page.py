@@ -115,20 +115,6 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row("Dice with MONAI's network", "speed-stacks.json", ("dice", "before"), form="{:.4f}"),
         Row("Dice now", "speed-stacks.json", ("dice", "now"), form="{:.4f}"),
     ),
-    "A step of training, HybridGNet at 512²": tuple(
-        Row(
-            f"{way}, against the authors' way, {clock}",
-            "speed-training.json",
-            ("faster", *keys),
-            goal=goal,
-            least=True,
-        )
-        for way, clock, keys, goal in (
-            ("bfloat16", "by the clock", ("bf16", "wall"), 4),
-            ("float32", "by the clock", ("float32", "wall"), None),
-            ("float32", "time of the processor", ("float32", "cpu"), None),
-        )
-    ),
     "A folder of 64 radiographs": (
         Row(
             "`anatozoo predict` of a folder, an image, against `model.predict` of one file",

@@ -83,7 +83,7 @@ class _Up(nn.Module):
         self.conv_block = _Block(2 * out_channels, out_channels, kernel, (1,) * len(kernel))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        enlarge = self.transp_conv[0]
+        enlarge: Any = self.transp_conv[0]
         if asks_by_name(x, enlarge.weight):
             return self.conv_block(_joined(x, enlarge, skip))
         return self.conv_block(torch.cat([self.transp_conv(x), skip], 1))
