@@ -27,6 +27,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from anatozoo.cli.heap import keep_freed_memory
 from anatozoo.cli.refused import check_objectives, nulls, own_error
 from anatozoo.cli.settings import (
     configs_of,
@@ -366,6 +367,7 @@ def run_plan(plan: Plan, cli: Callable[..., ZooCLI] = ZooCLI) -> ZooCLI:
         SystemExit: SIGTERM has ended it, with 143; Lightning's own exit would say that all was done.
     """
     torch.set_float32_matmul_precision("high")
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     # For good, since the process is here for this: others could not be restored where threads are at work.
     measuring = plan.arguments[:1] != ["fit"]

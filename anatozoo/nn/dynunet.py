@@ -83,6 +83,9 @@ class _Up(nn.Module):
         self.conv_block = _Block(2 * out_channels, out_channels, kernel, (1,) * len(kernel))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        enlarge: Any = self.transp_conv[0]
+        if asks_by_name(x, enlarge.weight):
+            return self.conv_block(_joined(x, enlarge, skip))
         return self.conv_block(torch.cat([self.transp_conv(x), skip], 1))
 
 
@@ -138,6 +141,21 @@ class _Levels(nn.Module):
             for head, level in zip(self.deep_supervision_heads, coarser[-2::-1], strict=False):
                 logits.append(F.interpolate(head(level), x.shape[2:]))
         return logits
+
+
+def _joined(x: Tensor, enlarge: nn.ConvTranspose3d, skip: Tensor) -> Tensor:
+    """The enlarged volume and `skip` in one "channels last" map; the windows of `enlarge` do not overlap."""
+    steps, width = enlarge.stride, enlarge.out_channels
+    batch, low, *size = x.shape
+    # Each voxel gives a block of (kd, kh, kw) voxels of `width` channels.
+    kernel = enlarge.weight.permute(0, 2, 3, 4, 1).reshape(low, -1)
+    blocks = (x.permute(0, 2, 3, 4, 1) @ kernel).view(batch, *size, *steps, width)
+    joined = x.new_empty(batch, *skip.shape[2:], width + skip.shape[1])
+    d, h, w = size
+    places = joined.view(batch, d, steps[0], h, steps[1], w, steps[2], -1)
+    places[..., :width] = blocks.permute(0, 1, 4, 2, 5, 3, 6, 7)
+    joined[..., width:] = skip.permute(0, 2, 3, 4, 1)
+    return joined.permute(0, 4, 1, 2, 3)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: Sides, stride: Sides) -> nn.Sequential:

@@ -54,6 +54,13 @@ def refuse_weights_alone(checkpoint: Mapping[str, Any], source: object) -> None:
         )
 
 
+def _has_bf16() -> bool:
+    """Whether oneDNN convolves in bfloat16 here; where it does not, torch takes its slowest way."""
+    # Not in torch's documentation; a torch without it is not judged.
+    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return ask is None or bool(ask())
+
+
 class FitGuard(Callback):
     """Ends a fit with an error if it trains no batch, or if the metric that selects weights stays NaN.
 
@@ -69,13 +76,18 @@ class FitGuard(Callback):
         self.numbers: set[str] = set()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to count.
+        """Begin to count; says so if the processor is slow in the precision of the fit.
 
         Raises:
             ConfigError: the fit is new, and its folder holds checkpoints of another.
         """
         if not trainer.ckpt_path and not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             _refuse_others_checkpoints(trainer)
+        if str(trainer.precision).startswith("bf16") and pl_module.device.type == "cpu" and not _has_bf16():
+            rank_zero_info(
+                f"anatozoo: this processor has no fast convolutions in bfloat16: with --trainer.precision "
+                f"{trainer.precision} a step takes several times as long as with 32-true."
+            )
         self.batches, self.numbers = 0, set()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:

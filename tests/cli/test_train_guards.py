@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from anatozoo.cli.main import main
 from anatozoo.cli.train import LastCheckpoint
 from anatozoo.data.base import CaseDataset, loader
 from anatozoo.data.case import Case
+from anatozoo.training import guards
 from anatozoo.training.module import ZooModule
 from tests.support.chest_data import write_chest_data
 
@@ -265,3 +267,21 @@ def test_a_fit_that_sigterm_ends_says_so_and_does_not_count_as_done(
     monkeypatch.undo()
     [stored] = tmp_path.rglob("*.ckpt")
     assert fit(data, tmp_path / "on", "--trainer.max_epochs=3", f"--ckpt_path={stored}") == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "told"), [("bf16-mixed", False, 1), ("bf16-mixed", True, 0), ("32-true", False, 0)]
+)
+def test_a_fit_says_that_the_processor_has_no_fast_bfloat16(
+    precision: str, has: bool, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(guards, "rank_zero_info", said.append)
+    monkeypatch.setattr(guards, "_has_bf16", lambda: has)
+    trainer: Any = SimpleNamespace(ckpt_path="last.ckpt", precision=precision)
+    module: Any = SimpleNamespace(device=torch.device("cpu"))
+    guards.FitGuard().on_fit_start(trainer, module)
+    assert len(said) == told
+    assert all(
+        "with --trainer.precision bf16-mixed a step takes several times as long" in each for each in said
+    )
