@@ -1,6 +1,6 @@
 """What `anatozoo annotate` does when something breaks: every fault on real processes, counted.
 
-    python benchmarks/annotate_faults.py [--images 60] [--ray] [--out FILE]
+    python benchmarks/annotate_faults.py [--images 60] [--ray] [--only FAULT ...] [--out FILE]
 
 Drawn chests, 3 % of them damaged files, and a network that takes no time. One run without a fault is the
 reference. After each fault the same command is run again where it stopped, and the tables must be those of
@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -340,24 +341,35 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=60, help="default: 60")
     parser.add_argument("--ray", action="store_true", help="also a cluster of Ray")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help="these alone; FILE keeps the others")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         bench = Bench(folder, options.images)
-        worker_killed(bench, folder / "worker")
-        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-            driver_stopped(bench, folder / number.name, number)
-        disk_full(bench, folder / "disk")
-        source_vanishes(bench, folder / "source")
-        file_vanishes(bench, folder / "file")
-        two_at_once(bench, folder / "two")
-        result_damaged(bench, folder / "damaged")
-        array(bench, folder / "array")
+        faults: dict[str, Callable[[], None]] = {
+            "worker": lambda: worker_killed(bench, folder / "worker"),
+            **{
+                each.name: partial(driver_stopped, bench, folder / each.name, each)
+                for each in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+            },
+            "disk": lambda: disk_full(bench, folder / "disk"),
+            "source": lambda: source_vanishes(bench, folder / "source"),
+            "file": lambda: file_vanishes(bench, folder / "file"),
+            "two": lambda: two_at_once(bench, folder / "two"),
+            "damaged": lambda: result_damaged(bench, folder / "damaged"),
+            "array": lambda: array(bench, folder / "array"),
+        }
         if find_spec("moto") and find_spec("s3fs"):
-            store_busy(bench, folder / "store")
+            faults["store"] = lambda: store_busy(bench, folder / "store")
         if options.ray:
-            on_ray(bench, folder)
+            faults["ray"] = lambda: on_ray(bench, folder)
+        for name in options.only or faults:
+            faults[name]()
+    rows = {row["fault"]: row for row in bench.rows}
+    if options.only and options.out is not None and options.out.exists():
+        rows = {row["fault"]: row for row in json.loads(options.out.read_text())["faults"]} | rows
+    bench.rows = list(rows.values())
     met = all(row["met"] for row in bench.rows)
     print(f"{len(bench.rows)} faults, no image lost and none twice: {'met' if met else 'MISSED'}")
     if options.out is not None:
