@@ -1,12 +1,13 @@
 """What annotating costs: CPU time by stage, memory over many images, and Ray beside local processes.
 
-    python benchmarks/annotate.py [--images 24] [--many 3000] [--ray] [--out FILE]
+    python benchmarks/annotate.py [--images 24] [--many 3000] [--ray] [--stages-only] [--out FILE]
 
-First the real model and estimates by an atlas of ellipses, on drawn chests of 1024 x 1024, with one thread:
-CPU milliseconds of each stage, which other work on the machine does not change much. Then many small images
-with a network that takes no time, in one process: the slope of its memory. With `--ray` the same images on
-three nodes of Ray on this machine: each once, and the same tables byte for byte. The last lines say what
-CheXmask's 676,803 images would take. The command ends with 1 where a goal is missed.
+First a plan as long as CheXmask. Then the real model and estimates by an atlas of ellipses, on drawn chests
+of 1024 x 1024, with one thread: CPU milliseconds of each stage, which other work on the machine does not
+change much. Then many small images with a network that takes no time, in one process: the slope of its
+memory. With `--ray` the same images on three nodes of Ray on this machine: each once, and the same tables
+byte for byte. The last lines say what CheXmask's 676,803 images would take. `--stages-only` measures plan and
+stages anew and keeps the rest of FILE. The command ends with 1 where a goal is missed.
 """
 
 import argparse
@@ -23,11 +24,13 @@ import torch
 from annotate_data import tables, write_atlas, write_images, write_model
 
 from anatozoo.annotate.engines import Engine, Local
-from anatozoo.annotate.ledger import FOLDER
+from anatozoo.annotate.ledger import FOLDER, packed
 from anatozoo.annotate.on_ray import OnRay
-from anatozoo.annotate.plan import Item, Settings
+from anatozoo.annotate.plan import PLAN_NAME, Item, Plan, Settings, write_plan
 from anatozoo.annotate.run import annotate
 from anatozoo.annotate.stages import STAGES, Stages, one_thread
+from anatozoo.io.rle import chexmask_lines
+from anatozoo.io.writers import make_folder
 from anatozoo.zoo.files import write_text
 
 CHEXMASK = 676_803
@@ -47,6 +50,8 @@ def stage_costs(folder: Path, count: int) -> dict[str, Any]:
             pass
         stages.cpu = dict.fromkeys(STAGES, 0.0)
         records = list(stages.run(items))
+    rows = [(record.id, record.chexmask(square)) for record in records for square in (False, True)]
+    lines = list(chexmask_lines(rows, estimates=True))
     each = {stage: round(1000 * seconds / count, 1) for stage, seconds in stages.cpu.items()}
     return {
         "images": count,
@@ -54,7 +59,30 @@ def stage_costs(folder: Path, count: int) -> dict[str, Any]:
         "cpu_ms_per_image": each,
         "images_per_core_s": round(1000 / sum(each.values()), 2),
         "source_kb_per_image": round(sum(p.stat().st_size for p in scans.iterdir()) / count / 1000, 1),
-        "record_kb_per_image": round(sum(len(record.line()) for record in records) / count / 1000, 1),
+        "ledger_kb_per_image": round(len(packed(records, {})) / count / 1000, 1),
+        "chexmask_kb_per_image": round(sum(map(len, lines)) / count / 1000, 1),
+    }
+
+
+def plan_costs(folder: Path) -> dict[str, Any]:
+    """Time, memory and size of a plan as long as CheXmask, with names like those of its archives."""
+    before, start = resident_mb(), time.process_time()
+    names = [f"p{n % 65:02d}/p{n:08d}/s{7 * n:08d}/{n:032x}.jpg" for n in range(CHEXMASK)]
+    items = [Item(name, f"/archive/files/{name}") for name in names]
+    place = make_folder(folder / "plan")
+    facts = {"organs": [], "estimates": []}
+    plan = write_plan(place, Settings(("/archive/files",), MODEL), facts, items, [])
+    memory, used = resident_mb() - before, time.process_time() - start
+    opened = time.perf_counter()
+    shards = Plan.read(place)
+    assert shards is not None
+    shards.items(plan.shards[-1])
+    return {
+        "images": CHEXMASK,
+        "cpu_s": round(used, 1),
+        "mb": round(memory),
+        "file_mb": round((place / PLAN_NAME).stat().st_size / 1e6, 1),
+        "ms_to_open_and_read_a_shard": round(1000 * (time.perf_counter() - opened), 1),
     }
 
 
@@ -122,16 +150,23 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=24, help="for the stages (default: 24)")
     parser.add_argument("--many", type=int, default=3000, help="for memory and Ray (default: 3000)")
     parser.add_argument("--ray", action="store_true", help="also a cluster of Ray")
+    parser.add_argument("--stages-only", action="store_true", help="the first part alone")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found: dict[str, Any] = {"stages": stage_costs(folder, options.images)}
+        found: dict[str, Any] = {}
+        if options.stages_only and options.out is not None:
+            found = json.loads(options.out.read_text())
+        found["plan"] = plan_costs(folder)
+        print(json.dumps(found["plan"]), flush=True)
+        found["stages"] = stage_costs(folder, options.images)
         print(json.dumps(found["stages"]), flush=True)
-        scans = write_images(folder / "scans", options.many)
-        found["many"] = many(folder, scans, options.many)
-        print(json.dumps(found["many"]), flush=True)
-        if options.ray:
+        if not options.stages_only:
+            scans = write_images(folder / "scans", options.many)
+            found["many"] = many(folder, scans, options.many)
+            print(json.dumps(found["many"]), flush=True)
+        if options.ray and not options.stages_only:
             found["ray"] = beside(folder, scans)
             print(json.dumps(found["ray"]), flush=True)
     hours = CHEXMASK / found["stages"]["images_per_core_s"] / 3600
@@ -139,7 +174,8 @@ def main() -> int:
         "images": CHEXMASK,
         "core_hours": round(hours),
         f"hours_on_{CORES}_cores": round(hours / CORES, 1),
-        "ledger_gb": round(CHEXMASK * found["stages"]["record_kb_per_image"] / 1e6, 1),
+        "ledger_gb": round(CHEXMASK * found["stages"]["ledger_kb_per_image"] / 1e6, 1),
+        "chexmask_gb": round(CHEXMASK * found["stages"]["chexmask_kb_per_image"] / 1e6, 1),
     }
     met = {
         "memory flat": found["many"]["mb_per_1000_images"] < FLAT_MB,
