@@ -344,6 +344,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="FAULT", help="these alone; FILE keeps the others")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background ignores it, for children too
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         bench = Bench(folder, options.images)
