@@ -107,6 +107,7 @@ def test_the_pipeline_tag_fits_the_kind(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(KINDS, "scores", replace(KINDS["labels"], name="scores", hub_tag=None))
     expected = dict.fromkeys(("contours", "labels", "volume", "mask-contours"), TAGS[0]) | {
         "shapes": None,
+        "mesh": None,
         "scores": None,
     }
     tag = expected.get(kind, TAGS[1])
