@@ -76,6 +76,7 @@ class OnRay:
 
         Raises:
             ConfigError: Ray is not installed, cannot be reached, or is of other versions on a node.
+            OutputError: its workers die one after the other, or the cluster is lost.
         """
         ray = _import_ray()
         ours = not ray.is_initialized()
@@ -86,6 +87,11 @@ class OnRay:
                 raise ConfigError(f"Ray cannot be used: {' '.join(str(error).split())}") from error
         try:
             _Actors(ray, plan, self).run(shards, on_shard)
+        except ray.exceptions.RayError as error:
+            raise OutputError(
+                f"the cluster of Ray was lost ({type(error).__name__}); what is done stays done, and the "
+                "same command goes on with the rest."
+            ) from error
         finally:
             if ours:
                 ray.shutdown()

@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,7 +7,7 @@ from anatozoo.annotate import on_ray
 from anatozoo.annotate.engines import Local
 from anatozoo.annotate.on_ray import OnRay
 from anatozoo.annotate.run import annotate
-from anatozoo.errors import ConfigError
+from anatozoo.errors import ConfigError, OutputError
 from anatozoo.methods.hybridgnet.model import HybridGNetModel
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from tests.support.annotating import bytes_of, settings
@@ -16,6 +17,20 @@ from tests.support.hybridgnets import small_hybridgnet
 def test_ray_that_is_not_installed_is_said(model, scans, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'anatozoo\[ray\]'"):
+        annotate(tmp_path / "out", settings(scans), engine=OnRay())
+
+
+def test_a_lost_cluster_is_said(model, scans, tmp_path, monkeypatch):
+    class RayError(Exception):
+        pass
+
+    def lost(*about):
+        raise RayError("the head is gone")
+
+    ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError), is_initialized=lambda: True)
+    monkeypatch.setattr(on_ray, "_import_ray", lambda: ray)
+    monkeypatch.setattr(on_ray, "_Actors", lost)
+    with pytest.raises(OutputError, match=r"cluster of Ray was lost \(RayError\); .* goes on with the rest"):
         annotate(tmp_path / "out", settings(scans), engine=OnRay())
 
 
