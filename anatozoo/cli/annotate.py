@@ -25,7 +25,7 @@ PLANNED = ("model", "quality", "selector", "registration", "count", "spacing_mm"
 """Options that belong to a plan, and have no default that is not None."""
 EXIT_TERMINATED = 143
 
-_USAGE = "anatozoo annotate [SOURCE ...] --out DIR [--model NAME] [options]"
+_USAGE = "anatozoo annotate [-h] [SOURCE ...] --out DIR [--model NAME] [options]"
 _DESCRIPTION = """\
 Segment every radiograph of an archive, estimate the quality of each
 segmentation, and write tables of all: run lengths and landmarks as CheXmask

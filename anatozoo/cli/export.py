@@ -62,12 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="int8: images that show the ranges of the numbers (default: generated ones)",
     )
     parser.epilog = (
-        "Of a run, DIR receives the weights in half precision, the settings of the network,\n"
-        "and a golden test: an input with the result that the weights must give for it. The\n"
-        "input travels with the weights: choose an image that you may share.\n\n"
-        "Of a network, DIR receives the graph, geometry.json (what goes in and comes out),\n"
-        "a program that runs it without anatozoo, and manifest.json. It is written only if\n"
-        "the graph gives the result of torch.\n\n"
+        "Of a run, DIR receives the weights in half precision, the settings of the\n"
+        "network, and a golden test: an input with the result that the weights must\n"
+        "give for it. The input travels with the weights: choose an image that you may\n"
+        "share.\n\n"
+        "Of a network, DIR receives the graph, geometry.json (what goes in and comes\n"
+        "out), a program that runs it without anatozoo, and manifest.json. It is written\n"
+        "only if the graph gives the result of torch.\n\n"
         "examples:\n"
         "  anatozoo export last.ckpt unet-clinic --to unet-clinic\n"
         "  anatozoo verify unet-clinic --golden\n"

@@ -97,10 +97,10 @@ def add_spacing(parser: argparse._ActionsContainer, axes: str) -> None:
 
 def result_formats(text: str) -> tuple[str, ...]:
     """Formats of any kind of run; which of them the checkpoint's results have is known later."""
-    from anatozoo.serve.outputs import EVERY
+    from anatozoo.serve.outputs import RUNS
 
     names = tuple(part.strip() for part in text.split(",") if part.strip())
-    known = dict.fromkeys(name for kind in EVERY for name in kind.endings)
+    known = dict.fromkeys(name for kind in RUNS for name in kind.endings)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise argparse.ArgumentTypeError(

@@ -31,7 +31,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, relu6: bool) 
     weight, bias = _scaled(conv, norm)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     x, padding = pad_same(x, conv)
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and _fuses():
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and _fuses(x.dtype):
         return _at_once(x, weight, bias, relu6, padding, conv.stride, conv.dilation, conv.groups)
     y = F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
     return F.hardtanh_(y, 0.0, _CEILING) if relu6 else y
@@ -68,17 +68,18 @@ def _at_once(
 
 
 @cache
-def _fuses() -> bool:
-    """Whether this torch has oneDNN's convolution with ReLU6, which is not public, and it does its job.
+def _fuses(dtype: torch.dtype) -> bool:
+    """Whether this torch has oneDNN's convolution with ReLU6, which is not public, and it does its job here.
 
-    Nothing random is made here: a fit must not depend on whether this was asked before.
+    Processors without AVX-512, for instance, have none in bfloat16. Nothing random is made here: a fit must
+    not depend on whether this was asked before.
     """
     if not torch.backends.mkldnn.is_available():
         return False
-    weight = torch.tensor([[4.0, 5.0], [-1.0, 0.5]])[:, :, None, None]
+    weight = torch.tensor([[4.0, 5.0], [-1.0, 0.5]], dtype=dtype)[:, :, None, None]
     try:
-        y = _at_once(torch.ones(1, 2, 2, 2), weight, torch.ones(2), True)
+        y = _at_once(torch.ones(1, 2, 2, 2, dtype=dtype), weight, torch.ones(2, dtype=dtype), True)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    expected = torch.tensor([_CEILING, 0.5])[None, :, None, None].expand(1, 2, 2, 2)
+    expected = torch.tensor([_CEILING, 0.5], dtype=dtype)[None, :, None, None].expand(1, 2, 2, 2)
     return torch.equal(y, expected)

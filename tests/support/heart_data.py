@@ -10,7 +10,9 @@ import SimpleITK as sitk
 from anatozoo.data.layouts.acdc import ACDC_LABELS
 from anatozoo.io.grid import Grid, grid_of_itk, itk_image
 from anatozoo.io.phantoms import heart_phantom
+from anatozoo.meshes.files import ENDING, write_heart
 from anatozoo.meshes.heart import HeartMesh, heart_mesh
+from anatozoo.meshes.sheets import SheetSize
 
 
 def heart(depth: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,3 +60,17 @@ def drawn_masks() -> tuple[dict[str, np.ndarray], Grid]:
 def drawn_heart() -> HeartMesh:
     """The mesh of the drawn heart."""
     return heart_mesh(*drawn_masks())
+
+
+def write_meshes(folder: Path, size: SheetSize) -> Path:
+    """Meshes of ten patients in two phases, one as wide as another is not, and the list of the splits."""
+    heart = heart_mesh(*drawn_masks(), size)
+    for number in range(10):
+        for phase, factor in (("ed", 1.0), ("es", 0.8)):
+            wide = factor * (0.8 + 0.04 * number)
+            write_heart(
+                folder / f"p{number}_{phase}{ENDING}", heart.placed(heart.aligned() * (wide, wide, 1))
+            )
+    splits = {"train": [f"p{number}" for number in range(8)], "val": ["p8", "p9"]}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return folder

@@ -1,7 +1,6 @@
 """The mesh VAE: meshes in folders become codes and meshes, and what does not fit is named."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from anatozoo.results.mesh import MeshResult
 from anatozoo.training.optim import Optim
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.golden import run_golden, write_golden
-from tests.support.heart_data import drawn_masks
+from tests.support.heart_data import drawn_masks, write_meshes
 from tests.support.trainers import QUIET
 
 SIZE = SheetSize(8, 16)
@@ -43,15 +42,7 @@ def stretched(factor: float) -> HeartMesh:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Meshes of ten patients in two phases, and the list of the splits."""
-    folder = tmp_path / "meshes"
-    for number in range(10):
-        for phase, factor in (("ed", 1.0), ("es", 0.8)):
-            heart = stretched(factor * (0.8 + 0.04 * number))
-            write_heart(folder / f"p{number}_{phase}{ENDING}", heart)
-    splits = {"train": [f"p{number}" for number in range(8)], "val": ["p8", "p9"]}
-    (folder / "splits.json").write_text(json.dumps(splits))
-    return folder
+    return write_meshes(tmp_path / "meshes", SIZE)
 
 
 @pytest.fixture

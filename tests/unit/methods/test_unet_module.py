@@ -440,8 +440,8 @@ def test_a_prediction_of_organs_apart_holds_what_is_more_probable_than_not() -> 
             model.network.head.weight.zero_()
             model.network.head.bias.copy_(torch.tensor(bias))
             assert set(np.unique(model.predict(phantom.image).mask).tolist()) == expected
-        answer = model._answers(torch.zeros(1, 1, 64, 64))
-    assert answer.shape == (1, 2, 64, 64)  # and no plane for the background, which would be resampled too
+        [answer] = model._answers(torch.zeros(1, 1, 64, 64))
+    assert answer.shape == (2, 64, 64)  # and no plane for the background, which would be resampled too
     given = batch() | {"image": torch.zeros(2, 1, 64, 64)}
     given["known"] = given["known"] > 0
     truth = torch.stack([given["labels"] == 1, given["labels"] == 2], 1).float() * 40 - 20

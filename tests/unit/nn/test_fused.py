@@ -32,9 +32,9 @@ def layers(stride: int, groups: int, kernel: int) -> tuple[nn.Conv2d, nn.BatchNo
 def test_one_step_gives_what_three_give(
     stride: int, groups: int, kernel: int, relu6: bool, public: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fused._fuses(), "this torch has no such step, or another one: see what it costs"
+    assert fused._fuses(torch.float32), "this torch has no such step, or another one: see what it costs"
     if public:
-        monkeypatch.setattr(fused, "_fuses", lambda: False)
+        monkeypatch.setattr(fused, "_fuses", lambda dtype: False)
     conv, norm = layers(stride, groups, kernel)
     for height, width in ((12, 12), (13, 9), (1, 2)):
         x = 3 * torch.randn(2, 8, height, width)
@@ -129,5 +129,5 @@ def test_bfloat16_begins_after_the_largest_maps() -> None:
 def test_asking_whether_it_fuses_draws_no_random_numbers() -> None:
     fused._fuses.cache_clear()
     before = torch.get_rng_state()
-    assert fused._fuses()
+    assert fused._fuses(torch.float32)
     assert torch.equal(torch.get_rng_state(), before)

@@ -13,12 +13,14 @@ from anatozoo.results.contours import ContourResult
 from anatozoo.results.field import RegistrationResult
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.mask_contours import MaskContourResult
+from anatozoo.results.mesh import MeshResult
 from anatozoo.results.quality import AtlasMatch, QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.shapes import ShapeSet
 from anatozoo.results.volume import VolumeResult
+from tests.support.heart_data import drawn_heart
 
 GRID = Grid((8, 6, 4), (0.5, 0.7, 2.0))
 SHAPE = (4, 6, 8)
@@ -33,6 +35,7 @@ def every_result() -> list[Result]:
     flags = {"flags": ("two_words", "two_words")}
     flat = NAMED | flags | {"image": "scan.png", "size": (8, 6), "spacing_mm": (0.5, 0.7)}
     voxels = NAMED | flags | {"image": "scan.nii.gz", "grid": GRID}
+    heart = drawn_heart()
     match = AtlasMatch("a", PIXELS[0], LABELS[0], LABELS[0], {"dice": 0.5})
     return [
         ContourResult(landmarks={"heart": [[1, 1], [6, 1], [6, 4]]}, **flat),
@@ -54,6 +57,7 @@ def every_result() -> list[Result]:
         ),
         VolumeResult(classes=("heart",), label_map=LABELS, **voxels),
         RestoredVolume(volume=PIXELS, given=PIXELS[::2].copy(), **voxels),
+        MeshResult(image="scan.nii.gz", grid=heart.surfaces.grid, heart=heart, **NAMED, **flags),
         RepairResult(classes=("heart",), before=LABELS, after=LABELS, **voxels),
         RegistrationResult(
             moving="scan.mha",
