@@ -125,7 +125,7 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         options.append("--model.frame.long_side=40")
     elif content["data"].get("layout") == "acdc":
         data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
-    if content["method"] == "meshvae":
+    if content.get("method") == "meshvae":
         data = write_meshes(
             tmp_path / "meshes", SheetSize(content["model"]["rings"], content["model"]["angles"])
         )
