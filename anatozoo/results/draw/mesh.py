@@ -88,6 +88,6 @@ def _draw_flat(figure: Figure, drawn: Drawn) -> None:
     ax.add_collection3d(Poly3DCollection(corners, facecolors=colors, edgecolors="none"))
     low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(high[2], low[2]))
-    ax.set_box_aspect(high - low, zoom=1.3)
+    ax.set_box_aspect(high - low, zoom=1.1)
     ax.view_init(elev=20, azim=-76)
     ax.set_axis_off()
