@@ -165,10 +165,10 @@ class _Workers:
                 on_shard(shard)
                 if waiting:
                     self.busy[connection] = (process, waiting.pop())
-                    connection.send(self.busy[connection][1])
+                    _send(connection, self.busy[connection][1])
                 else:
                     del self.busy[connection]
-                    connection.send(None)
+                    _send(connection, None)
                     process.join()
                     connection.close()
 
@@ -181,7 +181,12 @@ class _Workers:
         process.start()
         theirs.close()
         self.busy[ours] = (process, shard)
-        ours.send(shard)
+        _send(ours, shard)
+
+
+def _send(pipe: Connection, shard: int | None) -> None:
+    with suppress(OSError):  # it has died, which the next answer says
+        pipe.send(shard)
 
 
 def _work(plan: Plan, device: str, pipe: Connection) -> None:
@@ -211,12 +216,14 @@ class Slurm:
         tasks: of the array; None takes one for every ten shards, up to a thousand.
         workers: processes of each task; None takes one.
         device: where networks compute.
+        formats: of the tables; None takes those of the plan.
         python: the interpreter of the environment with anatozoo, on a file system that every node sees.
     """
 
     tasks: int | None = None
     workers: int | None = None
     device: str = "cpu"
+    formats: tuple[str, ...] | None = None
     python: str = sys.executable
     name = "slurm"
 
@@ -242,6 +249,8 @@ class Slurm:
         gpu = "" if self.device == "cpu" else "#SBATCH --gpus=1\n"
         command = [self.python, "-m", "anatozoo", "annotate", "--out", str(plan.folder)]
         command += ["--workers", str(workers), "--device", self.device]
+        command += ["--format", ",".join(self.formats)] if self.formats else []
+        log = str(plan.folder / "slurm-").replace("%", "%%") + "%a.log"
         return f"""#!/bin/bash
 # {plan.total} images in {shards} shards, {each} for a task. Submit it again, or let SLURM requeue a task, and
 # what is missing is done. The task that finishes last writes the tables.
@@ -252,7 +261,7 @@ class Slurm:
 #SBATCH --time=12:00:00
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output={plan.folder}/slurm-%a.log
+#SBATCH --output="{log}"
 {gpu}
 set -euo pipefail
 export OMP_NUM_THREADS=1

@@ -11,19 +11,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from anatozoo.errors import ConfigError, DataError, OutputError
-from anatozoo.io.writers import atomic_path, explain, make_folder
+from anatozoo.errors import ConfigError, DataError
+from anatozoo.io.writers import atomic_path
 from anatozoo.text import some
 
 PLAN_NAME = "plan.jsonl"
 LOCK_NAME = ".plan.lock"
+PICTURES = "masks"
+"""Folder of the label maps."""
 SCHEMA_VERSION = 1
 SHARD_SIZE = 100
 """Images of a shard: what is done again at most where a process dies, and half a minute of one core."""
@@ -227,26 +226,6 @@ def _said(value: Any) -> str:
     return some(value, 3) if isinstance(value, list | tuple) else str(value)
 
 
-@contextmanager
-def planning(folder: Path) -> Any:
-    """Hold the folder while a plan is made, for another process that makes it too waits.
-
-    Raises:
-        OutputError: it takes another process over ten minutes, or the folder cannot be written.
-    """
-    lock = filelock.FileLock(make_folder(folder) / LOCK_NAME, timeout=600)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise OutputError(f"another process is planning in {str(folder)!r} for ten minutes.") from error
-    except OSError as error:
-        raise OutputError(explain(error, folder / LOCK_NAME)) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def write_plan(
     folder: Path,
     settings: Settings,
@@ -255,7 +234,7 @@ def write_plan(
     roots: Sequence[str],
     remarks: Sequence[str] = (),
 ) -> Plan:
-    """Write the plan of a folder that has none; call it within `planning`.
+    """Write the plan of a folder that has none; call it with the folder's `LOCK_NAME` held.
 
     Raises:
         DataError: there is no image, or two have the same id; the message names both.

@@ -14,12 +14,16 @@ import filelock
 
 from anatozoo.annotate import ledger
 from anatozoo.annotate.engines import Engine, Local
-from anatozoo.annotate.plan import Plan, Settings, planning, write_plan
+from anatozoo.annotate.plan import LOCK_NAME, Plan, Settings, write_plan
 from anatozoo.annotate.sinks import SUCCESS_NAME, check_formats, write_tables
 from anatozoo.annotate.sources import absolute, list_items
 from anatozoo.annotate.stages import Stages
 from anatozoo.errors import ConfigError, DataError, OutputError
+from anatozoo.io.writers import make_folder
 from anatozoo.serve.manifest import exclusive
+
+PATIENCE = 600.0
+"""Seconds that a run waits for another one which lists the same images."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ def annotate(
     plan = _planned(folder, settings)
     written = formats or plan.settings.formats
     check_formats(written)
+    if shards is not None and not 0 <= shards[0] < min(shards[1], len(plan.shards)):
+        raise ConfigError(
+            f"shards {shards[0]}:{shards[1]} hold nothing; the plan has the shards 0 to "
+            f"{len(plan.shards) - 1}."
+        )
     chosen = plan.shards if shards is None else plan.shards[slice(*shards)]
     summary: Mapping[str, Any] | None = None
     # Tasks of an array share the folder; a run over all shards has it alone.
@@ -123,7 +132,7 @@ def _planned(folder: Path, settings: Settings | None) -> Plan:
     )
     if not settings.sources:
         raise ConfigError("give at least one source of images.")
-    with planning(folder):
+    with exclusive(make_folder(folder), LOCK_NAME, PATIENCE):
         plan = Plan.read(folder)
         if plan is None:
             listing = list_items(settings.sources, folder, ids=settings.ids, column=settings.column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from anatozoo.annotate import ledger
-from anatozoo.annotate.plan import PLAN_NAME, Plan
+from anatozoo.annotate.plan import PICTURES, PLAN_NAME, Plan
 from anatozoo.annotate.records import SIDE, Record
 from anatozoo.annotate.sources import import_parquet
 from anatozoo.annotate.stages import STAGES
@@ -25,12 +26,15 @@ FORMATS = ("chexmask", "parquet", "png")
 SUCCESS_NAME, SUMMARY_NAME, IMAGES_NAME = "_SUCCESS", "summary.json", "images.csv"
 CHEXMASK_NAMES = {False: "OriginalResolution.csv", True: "Preprocessed.csv"}
 """Whether the frame is the square -> the table, called as the folders of CheXmask."""
-PARQUET_NAME, PICTURES = "annotations.parquet", "masks"
+PARQUET_NAME = "annotations.parquet"
 QUALITY = "dice_rca_mean"
 BINS = 20
 """Of the histogram of the quality, from 0 to 1."""
 ROW_GROUP = 1000
 """Images of a row group, about 20 MB before compression."""
+
+LONGEST_NAME = 200
+"""Letters of an id, or of its part between slashes, that become a file name; most systems end at 255."""
 
 Sink = Callable[[Record], None]
 
@@ -300,10 +304,18 @@ def _pictures(plan: Plan) -> Iterator[Sink]:
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """The label map of an image: its id below ``masks``, whatever is in it."""
-    parts = [
-        quote(part, safe=" ") if part.strip(".") else quote(part, safe="").replace(".", "%2E")
-        for part in name.split("/")
-        if part
-    ]
-    return folder.joinpath(PICTURES, *parts[:-1], f"{parts[-1]}.png")
+    """The label map of an image: its id below ``masks``, whatever is in it; no two ids have the same."""
+    text = quote(name, safe=" /", errors="surrogateescape")
+    # Only a slash between two names parts them.
+    text = re.sub("^/+|/{2,}|/+$", lambda found: "%2F" * len(found[0]), text)
+    *folders, last = [_file_name(part) for part in text.split("/")]
+    # A folder is never called as the picture of another id is.
+    folders = [re.sub(r"\.(png)$", r"%2E\1", part, flags=re.IGNORECASE) for part in folders]
+    return folder.joinpath(PICTURES, *folders, f"{last}.png")
+
+
+def _file_name(text: str) -> str:
+    """What a file system takes: no dots alone, and not too long."""
+    if len(text) > LONGEST_NAME:
+        return f"{text[: LONGEST_NAME // 2]}~{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return text if text.strip(".") else text.replace(".", "%2E")

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anatozoo.annotate.plan import Item
+from anatozoo.annotate.plan import PICTURES, PLAN_NAME, Item
 from anatozoo.errors import ConfigError, DataError, ImageError
 from anatozoo.io.files import is_hidden
 from anatozoo.io.limits import MAX_FILE_BYTES
@@ -93,7 +94,7 @@ def list_items(sources: Sequence[str], out: Path, *, ids: str = "path", column: 
     repeated: list[str] = []
     for source in sources:
         found, own = _of_source(source, out, column)
-        before = len(taken)
+        before = len(taken), len(repeated)
         label = "" if len(sources) == 1 else posixpath.basename(source.rstrip("/")) + "/"
         for item in found:
             key = (item.location, item.offset)
@@ -101,7 +102,7 @@ def list_items(sources: Sequence[str], out: Path, *, ids: str = "path", column: 
                 repeated.append(item.id)
                 continue
             taken[key] = replace(item, id=label + item.id) if label else item
-        if len(taken) == before and not repeated:
+        if (len(taken), len(repeated)) == before:
             raise DataError(f"there is no image in {source!r}; images end in {', '.join(IMAGE_SUFFIXES)}.")
         roots += own
     remarks = []
@@ -252,8 +253,18 @@ def _of_source(source: str, out: Path, column: str | None) -> tuple[Iterable[Ite
         return _of_store(source)
     found = find([source], out, IMAGES)
     found.check()
-    items = [Item(path.relative_to(found.roots[path]).as_posix(), str(path)) for path in found.images]
-    return items, [str(root_of(Path(source)))]
+    root = root_of(Path(source))
+
+    @cache
+    def is_result(folder: Path) -> bool:
+        """Whether it holds the label maps of an annotation, which look like any picture."""
+        if folder in (root, folder.parent):
+            return False
+        own = folder.name == PICTURES and (folder.parent / PLAN_NAME).is_file()
+        return own or is_result(folder.parent)
+
+    images = [path for path in found.images if not is_result(path.parent)]
+    return [Item(path.relative_to(root).as_posix(), str(path)) for path in images], [str(root)]
 
 
 def _matches(source: str) -> list[str]:
@@ -347,6 +358,8 @@ def _of_table(source: str, column: str | None) -> tuple[list[Item], list[str]]:
     for number, text in enumerate(paths):
         if not text:
             raise DataError(f"{source!r} has no path in row {number + 1} below its header.")
+        if named and not named[number]:
+            raise DataError(f"{source!r} has no id in row {number + 1} below its header.")
         is_whole = is_url(text) or os.path.isabs(text)
         where = text if is_whole else posixpath.join(folder, text)
         items.append(

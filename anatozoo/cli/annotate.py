@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.cli.evaluate_options import at_least_one, names_list
@@ -158,9 +160,12 @@ def run(args: argparse.Namespace) -> int:
                 on_shard=on_shard,
             )
     except KeyboardInterrupt as stop:
+        from anatozoo.annotate.plan import PLAN_NAME
+
+        planned = (Path(args.out) / PLAN_NAME).is_file()
+        rest = f"`anatozoo annotate --out {shlex.quote(args.out)}`, which does the rest"
         print(
-            f"anatozoo: interrupted; go on with `anatozoo annotate --out {args.out}`, which does the rest.",
-            file=sys.stderr,
+            f"anatozoo: interrupted; go on with {rest if planned else 'the same command'}.", file=sys.stderr
         )
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
     _report(args, found)
@@ -221,7 +226,7 @@ def _engine(args: argparse.Namespace) -> Any:
     if args.engine == "ray":
         return OnRay(args.workers, args.device, args.address)
     if args.engine == "slurm":
-        return Slurm(args.tasks, args.workers, args.device)
+        return Slurm(args.tasks, args.workers, args.device, args.formats)
     return Local(args.workers, args.device)
 
 
@@ -229,7 +234,10 @@ def _range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not A:B, as 0:100.")
-    return int(match[1]), int(match[2])
+    first, end = int(match[1]), int(match[2])
+    if first >= end:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no shard; B must be above A.")
+    return first, end
 
 
 class _Terminated(KeyboardInterrupt):
@@ -284,6 +292,7 @@ def _report(args: argparse.Namespace, found: Annotation) -> None:
         parts += [f"{summary['duplicates']} duplicates"] if summary["duplicates"] else []
         print(f"{plan.total} images: {', '.join(parts)}. Tables: {plan.folder}")
     elif args.engine == "slurm":
-        print(f"{plan.total} images in {len(plan.shards)} shards. Now: sbatch {plan.folder}/annotate.sbatch")
+        script = shlex.quote(f"{plan.folder}/annotate.sbatch")
+        print(f"{plan.total} images in {len(plan.shards)} shards. Now: sbatch {script}")
     else:
         print(f"{plan.total} images: {found.left} of {len(plan.shards)} shards are left to others.")

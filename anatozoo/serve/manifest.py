@@ -140,16 +140,21 @@ def _is_stem(stem: str) -> bool:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run alone.
+def exclusive(folder: Path, name: str = LOCK_NAME, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the folder, or a part of the work in it, for this run alone.
 
     The operating system frees the lock when the process ends in any way, so none is ever left behind; the
     empty lock file stays.
 
+    Args:
+        folder: of the results.
+        name: of the lock file.
+        wait_s: how long to wait for another run.
+
     Raises:
         OutputError: another run holds the folder, or it cannot be written.
     """
-    lock = filelock.FileLock(folder / LOCK_NAME, timeout=0)
+    lock = filelock.FileLock(folder / name, timeout=wait_s)
     try:
         lock.acquire()
     except filelock.Timeout as error:
@@ -157,7 +162,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             f"another run is writing to {str(folder)!r}; wait until it has ended, or choose another folder."
         ) from error
     except OSError as error:
-        raise OutputError(explain(error, folder / LOCK_NAME)) from error
+        raise OutputError(explain(error, folder / name)) from error
     try:
         yield
     finally:

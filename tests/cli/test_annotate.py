@@ -7,15 +7,7 @@ import pytest
 from anatozoo.annotate.plan import PLAN_NAME
 from anatozoo.cli.main import main
 from tests.support.annotating import bytes_of
-from tests.support.fake_model import FakeSegmenter
 from tests.support.runs import write_scans
-
-
-@pytest.fixture
-def model(monkeypatch):
-    fake = FakeSegmenter()
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **how: fake)
-    return fake
 
 
 @pytest.fixture
@@ -58,6 +50,29 @@ def test_slurm_gets_a_script_whose_tasks_do_the_rest(model, scans, tmp_path, cap
         ranged = [*words[:-1], f"{task}:{task + 1}"]
         assert main(ranged) == 0
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert annotate("--out", out, "--shards", "2:9") == 1
+    assert "hold nothing; the plan has the shards 0 to 1" in capsys.readouterr().err
+
+
+def test_slurm_gets_folders_with_spaces_and_the_formats_that_are_asked_for(model, scans, tmp_path, capsys):
+    out = tmp_path / "100% of all"
+    assert start(scans, out, "--engine", "slurm") == 0
+    assert f"sbatch '{out}/annotate.sbatch'" in capsys.readouterr().out
+    assert annotate("--out", out, "--engine", "slurm", "--format", "png,chexmask") == 0
+    script = (out / "annotate.sbatch").read_text()
+    assert f'#SBATCH --output="{tmp_path}/100%% of all/slurm-%a.log"\n' in script
+    assert " --format png,chexmask --shards " in script
+
+
+def test_what_is_stopped_before_there_is_a_plan_is_said_to_begin_anew(
+    model, scans, tmp_path, capsys, monkeypatch
+):
+    def stopped(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anatozoo.annotate.run.list_items", stopped)
+    assert start(scans, tmp_path / "out") == 130
+    assert "interrupted; go on with the same command." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -94,6 +109,7 @@ def test_a_signal_stops_it_with_a_sentence_and_the_rest_is_done_later(
         (["scans", "--model", "m", "--tasks", "3"], "--tasks is for --engine slurm"),
         (["--engine", "slurm", "--shards", "0:1"], "--shards is what a task does"),
         (["--shards", "1"], "'1' is not A:B"),
+        (["--shards", "3:3"], "'3:3' holds no shard"),
         (["scans", "--model", "m", "--spacing-mm", "1", "1", "1"], "one or two numbers"),
     ],
 )

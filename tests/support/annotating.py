@@ -8,13 +8,24 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from anatozoo.annotate.ledger import commit, packed
 from anatozoo.annotate.plan import Plan, Settings
 from anatozoo.annotate.records import Record
 from anatozoo.annotate.stages import STAGES
+from tests.support.fake_model import FakeSegmenter
 
 NO_TIME = {kind: dict.fromkeys(STAGES, 0.0) for kind in ("cpu", "wall")}
 TABLES = ("images.csv", "OriginalResolution.csv", "Preprocessed.csv")
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> FakeSegmenter:
+    """A model without a network, in place of whatever is loaded."""
+    fake = FakeSegmenter()
+    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **how: fake)
+    return fake
 
 
 def settings(*sources: Any, **more: Any) -> Settings:

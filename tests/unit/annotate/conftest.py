@@ -2,15 +2,10 @@
 
 import pytest
 
-from tests.support.fake_model import FakeSegmenter
+from tests.support.annotating import model
 from tests.support.runs import write_scans
 
-
-@pytest.fixture
-def model(monkeypatch):
-    fake = FakeSegmenter()
-    monkeypatch.setattr("anatozoo.zoo.hub.load", lambda name, **how: fake)
-    return fake
+__all__ = ["model"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from anatozoo.annotate import ledger
 from anatozoo.annotate.engines import Local, Slurm, _Workers
 from anatozoo.annotate.plan import Plan, write_plan
 from anatozoo.annotate.run import annotate
+from anatozoo.annotate.sinks import picture_path
 from anatozoo.annotate.sources import list_items
 from anatozoo.errors import AnatozooError, ConfigError, DataError, OutputError
 from anatozoo.io.landmarks import draw_organ_mask
@@ -22,6 +23,7 @@ from tests.support.runs import write_scans
 from tests.unit.quality.test_rca import Shift
 
 ONE = Local(workers=1)
+ODD = ("/", "a", "/a", "a/", "a//b", "a/b", "a.png", "a.png/b", "a.PNG/b", "..", "../a", ".", "%2F", "\udce9")
 
 
 def test_every_image_is_in_the_tables_once_and_what_failed_says_why(model, scans, tmp_path):
@@ -271,3 +273,12 @@ def test_parquet_without_its_package_is_refused_before_anything_is_computed(mode
     with pytest.raises(ConfigError, match=r"pip install 'anatozoo\[annotate\]'"):
         annotate(tmp_path / "out", settings(scans, formats=("parquet",)), engine=ONE)
     assert not (tmp_path / "out").exists()
+
+
+def test_every_id_has_a_picture_of_its_own(tmp_path):
+    paths = [picture_path(tmp_path, name) for name in (*ODD, 300 * "x", 300 * "x" + "y", "é" * 90)]
+    assert len(set(paths)) == len(paths)
+    for path in paths:  # no folder is called as a file, none is too long, and none lies elsewhere
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(paths)

@@ -188,3 +188,22 @@ def test_ids_of_the_content_are_those_of_one_image_for_all_its_copies(scans, tmp
     assert same.same_as == first.id
     assert same.id.startswith(f"{first.id}#")
     assert "1 files have the content" in found.remarks[0]
+
+
+def test_label_maps_of_an_annotation_are_no_images(scans, tmp_path):
+    masks = scans / "out" / "masks"
+    masks.mkdir(parents=True)
+    (scans / "out" / "plan.jsonl").touch()
+    (masks / "scan0.png").write_bytes((scans / "scan0.png").read_bytes())
+    assert ids(list_items([str(scans)], tmp_path)) == names()
+    assert ids(list_items([str(masks)], tmp_path)) == ["scan0.png"]  # unless one asks for them
+
+
+def test_an_empty_id_and_an_empty_source_are_refused(scans, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("id,path\na,scans/scan0.png\n,scans/scan1.png\n")
+    with pytest.raises(DataError, match="no id in row 2"):
+        list_items([str(table)], tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no image in this folder"):
+        list_items([str(scans), str(scans), str(tmp_path / "none")], tmp_path)
