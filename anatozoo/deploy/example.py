@@ -79,14 +79,27 @@ def run(tensors: Any) -> Any:
     return list(openvino.compile_model(HERE / "model.xml", "CPU")(tensors).values())
 
 
+def checked(path: str, axes: int) -> Any:
+    """The image of a file, if a network can look at it."""
+    try:
+        image = read(path)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise SystemExit(f"{path} is no whole .npy array or grey PNG: {error}") from error
+    if image.ndim != axes or not np.isfinite(image).all() or image.min() == image.max():
+        raise SystemExit(f"{path} must have {axes} axes and finite values that differ.")
+    return image
+
+
 def main(paths: list[str]) -> None:
     """Predict, and write what comes out."""
     told = json.loads((HERE / "geometry.json").read_text())
     frame, given, out = told["frame"], told["inputs"], told["outputs"][0]["name"]
+    if len(paths) != len(given):
+        raise SystemExit(f"Give one file for each of: {', '.join(each['name'] for each in given)}.")
     shape, tensors = given[0]["shape"][2:], []
     place: Any = []
     size: Any = ()
-    for image in map(read, paths):
+    for image in (checked(path, len(shape)) for path in paths):
         fit, scale = frame["fit"], np.array(shape) / image.shape
         if fit == "slices":
             scale = np.array([1, *[frame["long_side"] / max(image.shape[1:])] * 2])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from anatozoo.deploy import engines
 from anatozoo.deploy.engines import use_engine
@@ -17,6 +18,7 @@ from anatozoo.deploy.exports import write_export
 from anatozoo.deploy.formats import FORMATS
 from anatozoo.deploy.parity import answer_of, question_of
 from anatozoo.deploy.running import Engine, read_manifest
+from anatozoo.deploy.sidecar import sidecar
 from anatozoo.errors import ConfigError
 from anatozoo.tasks.base import Predictor
 from anatozoo.zoo.golden_pictures import golden_radiograph
@@ -199,8 +201,6 @@ def test_two_threads_make_a_graph_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_example_reads_grey_pictures(tmp_path: Path) -> None:
-    from PIL import Image
-
     from anatozoo.deploy import example
 
     pixels = make_chest_phantom(40, 30).image
@@ -211,6 +211,28 @@ def test_the_example_reads_grey_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "colour.png")
     with pytest.raises(SystemExit, match="is no grey PNG of 8 or 16 bits"):
         example.read(str(tmp_path / "colour.png"))
+
+
+def test_what_the_example_cannot_read_is_a_sentence(
+    models: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anatozoo.deploy import example
+
+    monkeypatch.setattr(example, "HERE", tmp_path)
+    (tmp_path / "geometry.json").write_text(json.dumps(sidecar(models["labels"], 1)))
+    with pytest.raises(SystemExit, match="Give one file for each of: image"):
+        example.main([])
+    pixels = make_chest_phantom(40, 30).image
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "scan.png")
+    whole = (tmp_path / "scan.png").read_bytes()
+    for content in (b"", b"text", whole[:20], whole[: len(whole) // 2]):
+        (tmp_path / "cut.png").write_bytes(content)
+        with pytest.raises(SystemExit, match=r"cut\.png is no whole \.npy array or grey PNG"):
+            example.main([str(tmp_path / "cut.png")])
+    for broken in (pixels * np.nan, np.full((40, 30), 7), np.stack([pixels] * 3, -1)):
+        np.save(tmp_path / "odd.npy", broken)
+        with pytest.raises(SystemExit, match=r"odd\.npy must have 2 axes and finite values that differ"):
+            example.main([str(tmp_path / "odd.npy")])
 
 
 def test_eight_bits_and_half_weights_are_near_torch(models: dict[str, Predictor], tmp_path: Path) -> None:
