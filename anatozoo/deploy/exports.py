@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -15,7 +16,7 @@ from anatozoo.deploy.parity import Parity, answer_of, compared, question_of
 from anatozoo.deploy.running import MANIFEST, runs_on, state_digest
 from anatozoo.deploy.samples import samples_of
 from anatozoo.deploy.sidecar import SIDECAR, sidecar
-from anatozoo.errors import ConfigError, OutputError
+from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.io.writers import explain
 from anatozoo.tasks.base import Predictor
 from anatozoo.version import __version__
@@ -104,12 +105,19 @@ def write_export(
     versions = form.versions()
     described = sidecar(model, batch)
     question = question_of(model, checkpoint)
-    expected = answer_of(model, question)
-    samples = samples_of(model, question, calibrate) if precision == "int8" else []
-    program = traced(model, batch)
+    # The folder comes first: where nothing can be written, nothing is computed for minutes.
     with _new_folder(out, replace) as folder:
+        expected = answer_of(model, question)
+        samples = samples_of(model, question, calibrate) if precision == "int8" else []
+        program = traced(model, batch)
         path = folder / form.file
-        form.write(program, model, path, precision, samples)
+        try:
+            form.write(program, model, path, precision, samples)
+        except (OSError, AnatozooError):
+            raise
+        except Exception as error:  # of libraries, which do not say that a disk is full as Python does
+            reason = " ".join(str(error).split())[:200]
+            raise OutputError(f"no graph could be written to {out} ({reason}); is the disk full?") from error
         try:
             runs_on(model, form, path, batch)
             parity = compared(model, question, expected, precision)
@@ -136,7 +144,7 @@ def write_export(
 @contextmanager
 def _new_folder(out: Path, replace: bool) -> Iterator[Path]:
     """A temporary folder beside `out`, which gets its name at the end; an error leaves nothing behind."""
-    folder = None
+    folder, out = None, Path(os.path.realpath(out))  # a folder cannot be renamed to the name of a link
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
@@ -145,7 +153,9 @@ def _new_folder(out: Path, replace: bool) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         yield folder
         folder.chmod(0o755)
-        if replace and out.exists():
+        if replace and out.is_file():
+            out.unlink()
+        elif replace and out.exists():
             shutil.rmtree(out)
         elif out.exists():
             out.rmdir()  # it is empty, or somebody else was faster

@@ -1,5 +1,6 @@
 """Graphs in files: how a network becomes one, and what runs it."""
 
+import io
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -228,8 +229,11 @@ class Pt2(Format):
         self, program: Any, model: "Predictor", path: Path, precision: str, samples: Sequence[Arrays]
     ) -> None:
         """See `Format.write`."""
+        packed = io.BytesIO()
         with quiet():
-            torch.export.save(program, path)
+            torch.export.save(program, packed)
+        # Not by torch, which ends the process where the disk is full.
+        path.write_bytes(packed.getbuffer())
 
     def opened(self, path: Path, threads: int) -> Run:
         """See `Format.opened`."""

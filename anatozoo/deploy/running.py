@@ -94,7 +94,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files, _ = record["files"], (record["to"], record["weights"], record["checkpoint"], record["version"])
         batch = record["batch"]
-        if record["to"] not in FORMATS or not isinstance(files, dict) or not (batch is None or batch > 0):
+        whole = isinstance(files, dict) and FORMATS[record["to"]].file in files
+        if not whole or not (batch is None or batch > 0):
             raise ValueError(MANIFEST)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder} is no export of a network: it holds no whole {MANIFEST}.") from error

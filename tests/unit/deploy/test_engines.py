@@ -1,6 +1,7 @@
 """Engines predict what torch predicts; their graphs are made once, and kept."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -101,6 +102,11 @@ def test_a_damaged_graph_is_made_again(models: dict[str, Predictor], tmp_path: P
     [graph] = (tmp_path / "engines").glob("*/model.onnx")
     whole = graph.read_bytes()
     graph.write_bytes(whole[:100])
+    vars(model).pop("computed")
+    use_engine(model, "onnx", tmp_path)
+    assert graph.read_bytes() == whole
+    shutil.rmtree(graph.parent)
+    graph.parent.write_text("a file in the place of the folder")
     vars(model).pop("computed")
     use_engine(model, "onnx", tmp_path)
     assert graph.read_bytes() == whole

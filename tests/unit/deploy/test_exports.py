@@ -114,13 +114,40 @@ def test_nan_is_no_parity() -> None:
 def test_a_full_disk_leaves_nothing(
     models: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_args: object) -> None:
-        raise OSError(28, "No space left on device")
+    full = OSError(28, "No space left on device")
+    for error, said in (
+        (full, "disk or quota is full"),
+        (RuntimeError("short\nwrite"), r"\(short write\); is the"),
+    ):
 
-    monkeypatch.setattr(formats.Pt2, "write", full)
-    with pytest.raises(OutputError, match="disk or quota is full"):
-        write_export(models["labels"], FORMATS["pt2"], tmp_path / "out", precision="fp32", batch=1)
-    assert list(tmp_path.iterdir()) == []
+        def failed(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(formats.Pt2, "write", failed)
+        with pytest.raises(OutputError, match=said):
+            write_export(models["labels"], FORMATS["pt2"], tmp_path / "out", precision="fp32", batch=1)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_computed(
+    models: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anatozoo.deploy.exports.answer_of", pytest.fail)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="a part of the path is a file"):
+        write_export(models["labels"], FORMATS["pt2"], tmp_path / "file" / "out", precision="fp32", batch=1)
+
+
+def test_an_export_goes_where_a_link_points(models: dict[str, Predictor], tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_export(models["labels"], FORMATS["pt2"], tmp_path / "link", precision="fp32", batch=1)
+    assert (tmp_path / "link").is_symlink()
+    record = read_manifest(tmp_path / "real")
+    for broken in ({**record, "files": {}}, {**record, "files": "model.pt2"}, {**record, "batch": 0}):
+        (tmp_path / "real" / "manifest.json").write_text(json.dumps(broken))
+        with pytest.raises(ConfigError, match=r"holds no whole manifest\.json"):
+            use_engine(models["labels"], tmp_path / "real")
 
 
 def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
