@@ -60,6 +60,8 @@ def export_network(
     form.check(precision)
     if calibrate is not None and precision != "int8":
         raise ConfigError("images to calibrate are for int8; leave them out, or ask for int8.")
+    if calibrate is not None and not calibrate.is_dir():
+        raise ConfigError(f"{calibrate} is no folder; name one with images to calibrate.")
     if batch is not None and batch < 1:
         raise ConfigError(f"batch={batch} must be at least 1.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -150,13 +150,19 @@ def test_an_export_goes_where_a_link_points(models: dict[str, Predictor], tmp_pa
             use_engine(models["labels"], tmp_path / "real")
 
 
-def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "version", lambda name: "1")
     with pytest.raises(ConfigError, match="no graph is written as 'coreml'; use onnx, openvino, pt2"):
         export_network("unet-jsrt", "coreml", tmp_path / "out")
     with pytest.raises(ConfigError, match="pt2 is written in fp32, not in int8"):
         export_network("unet-jsrt", "pt2", tmp_path / "out", precision="int8")
     with pytest.raises(ConfigError, match="calibrate are for int8"):
         export_network("unet-jsrt", "pt2", tmp_path / "out", calibrate=tmp_path)
+    with pytest.raises(ConfigError, match="nothing is no folder; name one with images"):
+        absent = tmp_path / "nothing"
+        export_network("unet-jsrt", "onnx", tmp_path / "out", precision="int8", calibrate=absent)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there already"):
