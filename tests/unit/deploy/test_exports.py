@@ -160,8 +160,8 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_computed(
         export_network("unet-jsrt", "pt2", tmp_path / "out", precision="int8")
     with pytest.raises(ConfigError, match="calibrate are for int8"):
         export_network("unet-jsrt", "pt2", tmp_path / "out", calibrate=tmp_path)
+    absent = tmp_path / "nothing"
     with pytest.raises(ConfigError, match="nothing is no folder; name one with images"):
-        absent = tmp_path / "nothing"
         export_network("unet-jsrt", "onnx", tmp_path / "out", precision="int8", calibrate=absent)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
