@@ -92,10 +92,11 @@ def find_meshes(given: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text).expanduser()
-        meshes = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else [path] if path.is_file() else []
+        whole = path.is_file() and path.name.endswith(ENDING)
+        meshes = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else [path] * whole
         if not meshes:
             raise DataError(
-                f"{text!r} is no file and no folder with NAME{ENDING}; build meshes by `anatozoo meshes`."
+                f"{text!r} is no file NAME{ENDING} and no folder with any; build meshes by `anatozoo meshes`."
             )
         found.update(dict.fromkeys(meshes))
     return list(found)

@@ -103,10 +103,12 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
         size: of each sheet; None takes 16 rings of 32 points.
 
     Raises:
-        DataError: a structure is missing, is there in fewer than three slices, or does not fit the grid, or
-            the muscle does not surround the cavity.
+        DataError: the grid is no stack, a structure is missing, is there in fewer than three slices, or does
+            not fit the grid, or the muscle does not surround the cavity.
     """
     size = size or SheetSize()
+    if grid.dims != 3:
+        raise DataError(f"a heart needs a stack (D, H, W) of slices, not a grid of {grid.dims} axes.")
     for organ in SHEETS:
         if organ not in masks:
             raise DataError(f"a heart needs masks of {', '.join(SHEETS)}; {organ} is missing.")
@@ -121,7 +123,7 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     for organ in (ENDO, RIGHT):
         if len(present[organ]) < FEWEST_SLICES:
             raise DataError(
-                f"{organ} is seen in {len(present[organ])} slices of {grid.shape[0]}; a mesh needs "
+                f"{organ} is seen in {len(present[organ])} of {grid.shape[0]} slices; a mesh needs "
                 f"{FEWEST_SLICES}."
             )
     if not (muscle & ~cavity).any():

@@ -1,8 +1,9 @@
 """From meshes of hearts to meshes: codes, reconstructions, and their evaluation."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,8 +23,10 @@ from anatozoo.meshes.sheets import SheetSize
 from anatozoo.tasks.base import Predictor
 
 if TYPE_CHECKING:
+    from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
     from anatozoo.results.mesh import MeshResult
+    from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 Units = Literal["mm", "px"]
 UNLIKE = 1.0
@@ -82,8 +85,8 @@ class MeshTask(Predictor):
         ConfigError: settings that are not possible.
     """
 
-    needs = frozenset()
-    unit: ClassVar[str] = "mesh"
+    needs = frozenset({"organs"})
+    unit: ClassVar[str] = "heart"
 
     network: Any
 
@@ -94,6 +97,11 @@ class MeshTask(Predictor):
         self.rings, self.angles, self.units = rings, angles, units
         self.size = SheetSize(rings, angles)
         self.organs = list(SHEETS)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sheets, rings and angles of a mesh, whose sources are stacks."""
+        return (len(SHEETS), self.rings, self.angles)
 
     def columns(self) -> list[str]:
         """Root mean square distance of given and reconstructed vertices: of all, and of each sheet."""
@@ -171,21 +179,42 @@ class MeshTask(Predictor):
         return self(batch["vertices"])
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """The root mean square distances of each mesh, and the distance of each vertex as a picture."""
-        from anatozoo.io.annotation import Annotation
-        from anatozoo.metrics.cases import Case
+        """The root mean square distances of each mesh."""
+        from anatozoo.tasks.trials import numbers_case
 
-        squared = (output - batch["vertices"]).square().sum(-1)
-        sheets = squared.view(len(squared), len(SHEETS), -1).mean(-1)
+        return [numbers_case(each) for each in self._distances(output, batch["vertices"])]
+
+    def trials(self, cases: "Sequence[DataCase]", how: "Conditions") -> "list[Trial]":
+        """The mesh of each stack of labels, judged by how well it comes back from its code.
+
+        Distances are those of the vertices, Dice and distances of surfaces those of the pixels inside the
+        reconstruction and of the labels.
+        """
+        from anatozoo.tasks.trials import Trial, identity_of
+
+        return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
+
+    def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[HeartMesh, Judge]":
+        from anatozoo.tasks.trials import labels_beside, read_truth
+
+        truth, grid = read_truth(case, self.organs, how)
+        heart = heart_mesh(LabelCodes.of(self.organs).masks(truth, self.organs), grid, self.size)
+
+        def judge(found: "MeshResult") -> "Case":
+            lengths = grid.proportions if self.units == "mm" else 1.0
+            back, given = (
+                torch.from_numpy(each.surfaces.vertices * lengths)[None] for each in (found.heart, heart)
+            )
+            [numbers] = self._distances(back, given)
+            return labels_beside(found.mask, truth, self.organs, grid.spacing_mm, numbers)
+
+        return heart, judge
+
+    def _distances(self, found: Tensor, given: Tensor) -> list[dict[str, float]]:
+        """Root mean square distances of vertices (B, N, 3), see `columns`."""
+        sheets = (found - given).square().sum(-1).view(len(given), len(SHEETS), -1).mean(-1)
         away = torch.cat([sheets.mean(1, keepdim=True), sheets], 1).sqrt().tolist()
-        # Ring below ring, the three sheets one below the other.
-        maps = squared.sqrt().view(len(squared), len(SHEETS), -1)[..., :-1].flatten(1, 2)
-        pictures = maps.reshape(len(squared), -1, self.angles).float().cpu().numpy()
-        nothing = Annotation((self.angles, pictures.shape[1]))
-        return [
-            Case(nothing, nothing, picture, dict(zip(self.columns(), each, strict=True)))
-            for picture, each in zip(pictures, away, strict=True)
-        ]
+        return [dict(zip(self.columns(), each, strict=True)) for each in away]
 
     def _read(self, x: Any) -> tuple[HeartMesh, str]:
         """A mesh and its name."""

@@ -36,6 +36,7 @@ class Kind:
             ``axes``, ``axis_names``, ``grid``, ``organ``, ``count`` and ``labels``.
         hub_tag: the word that the Hugging Face Hub has for it, None where it has none.
         names_organs: whether every answer names organs.
+        command: what runs files of this kind in place of `anatozoo predict`, where something does.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Kind:
     example: str
     hub_tag: str | None
     names_organs: bool = True
+    command: str | None = None
 
     def task_class(self) -> Any:
         """Import and return the base class of its modules."""
@@ -64,6 +66,8 @@ class Kind:
             ConfigError: no command runs files of this kind.
         """
         if self.job is None:
+            if self.command is not None:
+                raise ConfigError(f"checkpoints that give {self.name} are run by `{self.command}`.")
             raise ConfigError(
                 f"no command runs checkpoints that give {self.name} over files; load them by anatozoo.load."
             )
@@ -182,6 +186,7 @@ MESH = Kind(
     golden=LABEL_MAP,
     example='result.meshes["{organ}"].volume_ml()  # also .vertices, .faces, .to_mask(), .save("a.stl")',
     hub_tag=None,
+    command="anatozoo phenotypes MESHES --out FILE",
 )
 KINDS = {
     kind.name: kind

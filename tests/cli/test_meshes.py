@@ -72,8 +72,8 @@ def test_bad_stacks_are_named_and_stop_nothing(tmp_path: Path, capsys: Any) -> N
     found = rows(out)
     assert found["good.nii.gz"]["status"] == "ok"
     for name, words in (
-        ("one_slice", "is seen in 1 slices of 1"),
-        ("no_right", "right_ventricle is seen in 0 slices"),
+        ("one_slice", "is seen in 1 of 1 slices"),
+        ("no_right", "right_ventricle is seen in 0 of"),
         ("no_muscle", "no myocardium"),
         ("swapped", "check which structure has which value"),
         ("wrong_value", "the values 7 have no name"),

@@ -60,8 +60,8 @@ def test_aligned_hearts_do_not_know_how_they_lay_in_the_picture() -> None:
 @pytest.mark.parametrize(
     ("organ", "slices", "words"),
     [
-        ("right_ventricle", slice(0), "right_ventricle is seen in 0 slices of"),
-        ("left_ventricle", slice(1), "left_ventricle is seen in 1 slices of"),
+        ("right_ventricle", slice(0), "right_ventricle is seen in 0 of"),
+        ("left_ventricle", slice(1), "left_ventricle is seen in 1 of"),
         ("myocardium", slice(0), "shows no myocardium"),
     ],
 )
@@ -77,6 +77,8 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     masks, grid = drawn_masks()
     with pytest.raises(DataError, match="right_ventricle is missing"):
         built({organ: masks[organ] for organ in ("left_ventricle", "myocardium")}, grid)
+    with pytest.raises(DataError, match="needs a stack"):
+        heart_mesh({organ: mask[4] for organ, mask in masks.items()}, Grid(grid.size[:2]))
     with pytest.raises(DataError, match="the mask of myocardium has the shape"):
         built(masks | {"myocardium": masks["myocardium"][1:]}, grid)
 

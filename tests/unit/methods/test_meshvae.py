@@ -8,15 +8,20 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
+import anatozoo
 from anatozoo.cli.main import main
+from anatozoo.data.layouts.acdc import ACDC_LABELS
 from anatozoo.errors import ConfigError, DataError, GeometryError
+from anatozoo.io.grid import itk_image
 from anatozoo.meshes.files import ENDING, write_heart
 from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_mesh
 from anatozoo.meshes.sheets import SheetSize
 from anatozoo.methods.meshvae.data import MeshDataModule
 from anatozoo.methods.meshvae.module import MeshVAEModule
+from anatozoo.metrics.functional import dice
 from anatozoo.results.mesh import MeshResult
 from anatozoo.training.optim import Optim
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
@@ -110,8 +115,6 @@ def test_data_that_do_not_fit_are_named(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_mesh_a_result_a_file_and_a_stack_give_the_same_answer(checkpoint: Path, tmp_path: Path) -> None:
-    import anatozoo
-
     model: Any = anatozoo.load(str(checkpoint))
     answer = model.predict(HEART)
     assert answer.heart.surfaces.grid == GRID
@@ -125,6 +128,29 @@ def test_a_mesh_a_result_a_file_and_a_stack_give_the_same_answer(checkpoint: Pat
     away = (answer.surfaces.vertices - HEART.surfaces.vertices) * GRID.proportions
     assert found.rms == pytest.approx(np.sqrt(np.square(away).sum(1).mean()), rel=1e-3)
     assert "poor_reconstruction" in model.predict(stretched(5)).flags
+
+
+def test_stacks_of_a_data_set_are_evaluated(checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    data = tmp_path / "acdc" / "training" / "patient001"
+    data.mkdir(parents=True)
+    (data / "Info.cfg").write_text("ED: 1\nES: 9\nGroup: NOR\n")
+    labels = sum(MASKS[organ].astype(np.uint8) * value for organ, value in ACDC_LABELS.items())
+    for ending, stack in (("", labels), ("_gt", labels)):
+        for frame, kept in ((1, stack), (9, np.where(stack == 1, 0, stack))):
+            image = itk_image(kept, GRID)
+            sitk.WriteImage(image, str(data / f"patient001_frame{frame:02}{ending}.nii.gz"))
+    (tmp_path / "acdc" / "splits.json").write_text('{"val": ["patient001"]}')
+    command = ["evaluate", str(checkpoint), "--data", "acdc", "--root", str(tmp_path / "acdc")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr()
+    assert "right_ventricle is seen in 0 of" in said.err
+    with next((tmp_path / "out").glob("*.csv")).open() as file:
+        [row] = (each for each in csv.DictReader(file) if each["rms_mm"])
+    model: Any = anatozoo.load(str(checkpoint))
+    heart = heart_mesh(MASKS, GRID, SIZE)
+    assert float(row["rms_mm"]) == pytest.approx(model.phenotypes(heart).rms, rel=1e-3)
+    inside = model.predict(heart).masks["left_ventricle"]
+    assert float(row["dice/left_ventricle"]) == pytest.approx(dice(inside, MASKS["left_ventricle"]), abs=1e-6)
 
 
 def test_the_golden_test_of_pixels_is_a_drawn_heart(tmp_path: Path) -> None:
@@ -161,6 +187,10 @@ def test_the_command_writes_a_row_for_each_mesh(
     good = rows[whole.name]
     assert {*good} == {"mesh", "status", "reason", "flags", "rms_mm", "z1", "z2", "z3"}
     assert all(np.isfinite(float(good[name])) for name in ("rms_mm", "z1", "z2", "z3"))
+    label_map = tmp_path / "heart.nii.gz"
+    label_map.write_bytes(b"a label map, whose values nobody named")
+    assert main(["phenotypes", str(label_map), *command[2:]]) == 1
+    assert f"is no file NAME{ENDING}" in capsys.readouterr().err
     shutil.rmtree(root)
     assert main(command) == 1
-    assert "is no file and no folder" in capsys.readouterr().err
+    assert "and no folder with any" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import anatozoo
+from anatozoo.cli.main import COMMANDS
 from anatozoo.errors import ConfigError
 from anatozoo.serve.inputs import WANTED
 from anatozoo.serve.tasks import Task
@@ -54,8 +55,10 @@ def test_the_classes_of_a_kind_are_there(kind: Kind) -> None:
         assert issubclass(kind.job_class(), Task)
         assert len(kind.takes) == 2 or kind.takes[0] in WANTED
     else:
-        with pytest.raises(ConfigError, match=f"no command runs checkpoints that give {kind.name}"):
+        with pytest.raises(ConfigError, match=f"checkpoints that give {kind.name}") as caught:
             kind.job_class()
+        assert kind.command is None or kind.command.split()[1] in COMMANDS
+        assert (kind.command or "anatozoo.load") in str(caught.value)
 
 
 @pytest.mark.parametrize("entry", METHODS.values(), ids=lambda entry: entry.name)
