@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="side of the input (default: 128)")
     parser.add_argument("--batch", type=int, default=8, help="slices per step (default: 8)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each member (default: {STEPS})")
-    parser.add_argument("--precision", default="bf16-mixed", help="of the fits (default: bf16-mixed)")
+    parser.add_argument("--precision", default="32-true", help="of the fits (default: 32-true)")
     add_run_options(parser, dict.fromkeys(ARMS, RUNS))
     options = parse_run_options(parser)
     torch.set_num_threads(options.threads)

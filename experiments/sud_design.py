@@ -64,7 +64,7 @@ class Setting(NamedTuple):
     @property
     def precision(self) -> str:
         """Of the fits: volumes take half the time in bfloat16, planes little less."""
-        return "bf16-mixed" if self.frame.dims == 3 else "32-true"
+        return "32-true"
 
 
 _PLANES = {"encoder": "dynunet", "decoder_widths": [8, 16, 32, 64], "loss": "organs"}
