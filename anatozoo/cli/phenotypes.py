@@ -52,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnatozooError: there is no mesh, no such checkpoint, or nowhere to write.
     """
-    from anatozoo.io.writers import write_csv
+    from anatozoo.io.writers import check_plain, write_csv
     from anatozoo.tasks.meshes import MeshTask
 
+    check_plain(args.out)
     paths = find_meshes(args.meshes)
     model = load_named(args.checkpoint, args.device)
     if not isinstance(model, MeshTask):

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,27 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+def check_plain(path: str | os.PathLike[str]) -> Path:
+    """A path that a file may be renamed to: there is nothing, or a file; a folder is refused by the system.
+
+    Raises:
+        OutputError: it is a device, a pipe, a socket, or a name that the system has for one.
+    """
+    final = Path(path)
+    try:
+        mode = final.stat().st_mode
+    except (OSError, ValueError):
+        return final  # nothing that could be replaced, or writing says why not
+    # Links such as /dev/stdout may lead to a file, and are the system's all the same.
+    systems = final.is_symlink() and final.absolute().parts[1:2] in (("dev",), ("proc",))
+    if systems or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OutputError(
+            f"{str(path)!r} cannot be written: it is a device, a pipe or a link of the system, no file. "
+            "Choose the name of a file."
+        )
+    return final
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`, which replaces `path` when the block ends without an error.
@@ -76,9 +98,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix, for writers that choose the format by it. The folder is created.
 
     Raises:
-        OutputError: writing or renaming failed; the temporary file is gone and `path` is as it was.
+        OutputError: `path` is a device, pipe or the like, which must not be replaced, or writing or renaming
+            failed; the temporary file is gone and `path` is as it was.
     """
-    final = Path(path)
+    final = check_plain(path)
     temporary = make_folder(final.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{final.suffix}"
     try:
         yield temporary

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, sparse
 from scipy.interpolate import PchipInterpolator
 
 from anatozoo.errors import DataError
@@ -272,3 +272,11 @@ def heart_faces(size: SheetSize, *, mirrored: bool = False) -> dict[str, npt.NDA
         RIGHT: closed + 2 * count,
     }
     return {organ: each[:, ::-1] if mirrored else each for organ, each in faces.items()}
+
+
+def heart_graph(size: SheetSize) -> sparse.csr_matrix:
+    """(N, N) of the vertices of a heart: 1 where a triangle has both."""
+    faces, count = np.concatenate(list(heart_faces(size).values())), len(SHEETS) * size.vertices
+    pairs = np.vstack([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    found = sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (count, count))
+    return ((found + found.T) > 0).astype(np.float32)

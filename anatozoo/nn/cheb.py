@@ -42,11 +42,16 @@ def scaled_laplacian(adjacency: Tensor) -> Tensor:
     """The Laplacian 2L/lambda_max - I with lambda_max = 2: the negated normalised adjacency, (N, N) float64.
 
     Args:
-        adjacency: (N, N), symmetric, non-negative, no self loops.
+        adjacency: (N, N), symmetric, non-negative, no self loops; of a sparse one the result is sparse.
     """
     weights = adjacency.double()
-    degree = weights.sum(1)
+    degree = weights.sum(1).to_dense()
     root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+    if weights.is_sparse:
+        weights = weights.coalesce()
+        rows, columns = weights.indices()
+        values = -root[rows] * weights.values() * root[columns]
+        return torch.sparse_coo_tensor(weights.indices(), values, weights.shape, check_invariants=True)
     return -root[:, None] * weights * root[None, :]
 
 
@@ -175,12 +180,27 @@ class SparseChebConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter the node features `x` (B, N, in_channels)."""
+        if len(self.lins[0].weight) < x.shape[-1]:
+            return self._narrowed(x)
         terms = [x.transpose(0, 1)]
         for number in range(1, self.order):
             higher = self.laplacian(terms[-1])
             terms.append(higher if number == 1 else 2 * higher - terms[-2])
         weight = torch.cat([lin.weight for lin in self.lins], 1)  # type: ignore[misc]
         return nn.functional.linear(torch.cat(terms, -1), weight, self.bias).transpose(0, 1)
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        """The result for layers with fewer features after them than before: weights first, then the graph.
+
+        Clenshaw's recurrence, the same to rounding.
+        """
+        weight = torch.cat([lin.weight for lin in self.lins])  # type: ignore[misc]
+        parts = nn.functional.linear(x.transpose(0, 1), weight).chunk(self.order, -1)
+        last, before = parts[-1], torch.zeros_like(parts[-1])
+        for part in reversed(parts[1:-1]):
+            last, before = part + 2 * self.laplacian(last) - before, last
+        found = last if self.order == 1 else parts[0] + self.laplacian(last) - before
+        return (found if self.bias is None else found + self.bias).transpose(0, 1)
 
 
 GRAPH_CONVOLUTIONS = ("static", "sparse", "pyg")
@@ -189,17 +209,18 @@ GRAPH_CONVOLUTIONS = ("static", "sparse", "pyg")
 def graph_convolution(
     kind: str, in_channels: int, out_channels: int, adjacency: Tensor, order: int, *, bias: bool = True
 ) -> nn.Module:
-    """Build a graph convolution by name.
+    """Build a graph convolution by name; the adjacency (N, N) may be sparse.
 
     ``"static"`` is dense and fast for contours, ``"sparse"`` is for meshes, and ``"pyg"`` passes messages.
 
     Raises:
         ConfigError: the kind is none of these, or `order` is below 1.
     """
-    if kind == "static":
-        return StaticChebConv(in_channels, out_channels, adjacency, order, bias=bias)
     if kind == "sparse":
         return SparseChebConv(in_channels, out_channels, adjacency, order, bias=bias)
+    adjacency = adjacency.to_dense()
+    if kind == "static":
+        return StaticChebConv(in_channels, out_channels, adjacency, order, bias=bias)
     if kind != "pyg":
         raise ConfigError(f"graph_conv={kind!r} is unknown; choose one of {', '.join(GRAPH_CONVOLUTIONS)}.")
     from anatozoo.nn.cheb_pyg import PyGChebConv

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 
@@ -59,3 +61,10 @@ class SparseMatrix(nn.Module):
 
 def _sparse(places: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
     return torch.sparse_coo_tensor(places, values, size, is_coalesced=True, check_invariants=False)
+
+
+def sparse_tensor(matrix: sparse.spmatrix) -> Tensor:
+    """A sparse matrix of SciPy as a sparse tensor of torch."""
+    found = matrix.tocoo()
+    places = torch.from_numpy(np.stack([found.row, found.col]).astype(np.int64))
+    return torch.sparse_coo_tensor(places, torch.from_numpy(found.data), found.shape, check_invariants=True)

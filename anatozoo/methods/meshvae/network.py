@@ -5,35 +5,16 @@ left-ventricular morphology", Nature Machine Intelligence 6, 2024: convolution, 
 rectifier. Sheets are halved ring by ring or angle by angle in place of quadric decimation.
 """
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.meshes.heart import SHEETS, heart_faces
+from anatozoo.meshes.heart import SHEETS, heart_graph
 from anatozoo.meshes.sheets import SheetSize, pyramid
 from anatozoo.nn.cheb import graph_convolution
 from anatozoo.nn.code import code_deviation
-from anatozoo.nn.sparse import SparseMatrix
-
-
-def mesh_adjacency(size: SheetSize) -> Tensor:
-    """(N, N) of the vertices of a heart: 1 where a triangle has both."""
-    faces = np.concatenate(list(heart_faces(size).values()))
-    count = len(SHEETS) * size.vertices
-    found = torch.zeros(count, count)
-    for pair in ([0, 1], [1, 2], [2, 0]):
-        a, b = torch.from_numpy(faces[:, pair].copy()).T
-        found[a, b] = found[b, a] = 1
-    return found
-
-
-def _tensor(matrix: sparse.csr_matrix) -> Tensor:
-    found = matrix.tocoo()
-    places = torch.from_numpy(np.stack([found.row, found.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(places, torch.from_numpy(found.data), found.shape, check_invariants=True)
+from anatozoo.nn.sparse import SparseMatrix, sparse_tensor
 
 
 class MeshVAE(nn.Module):
@@ -73,12 +54,12 @@ class MeshVAE(nn.Module):
             raise ConfigError(f"latents={latents} and widths={list(widths)} must be at least 1.")
         steps = pyramid(size, len(SHEETS), len(widths))
         sizes = [size, *(step.size for step in steps)]
-        self.down = nn.ModuleList(SparseMatrix(_tensor(step.down)) for step in steps)
-        self.up = nn.ModuleList(SparseMatrix(_tensor(step.up)) for step in reversed(steps))
+        self.down = nn.ModuleList(SparseMatrix(sparse_tensor(step.down)) for step in steps)
+        self.up = nn.ModuleList(SparseMatrix(sparse_tensor(step.up)) for step in reversed(steps))
         self.latents = latents
         self.coarsest = (len(SHEETS) * sizes[-1].vertices, widths[-1])
         channels = (3, *widths)
-        graphs = [mesh_adjacency(each) for each in sizes[:-1]]
+        graphs = [sparse_tensor(heart_graph(each)) for each in sizes[:-1]]
 
         def conv(before: int, after: int, graph: Tensor, *, bias: bool = True) -> nn.Module:
             made = graph_convolution(graph_conv, before, after, graph, order, bias=bias)

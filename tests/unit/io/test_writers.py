@@ -74,6 +74,22 @@ def test_folder_in_the_place_of_a_file_is_refused(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link, "/dev/null", "/dev/stdout"):
+        with pytest.raises(OutputError, match="no file"):
+            writers.write_bytes(target, b"x")
+    assert names(tmp_path) == ["link", "pipe"]
+    assert pipe.is_fifo()
+    file.write_text("old")
+    link.unlink()
+    link.symlink_to(file)
+    writers.write_bytes(link, b"new")  # a link of the user's own gives way to the file
+    assert (link.read_text(), file.read_text()) == ("new", "old")
+
+
 def test_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file, not a folder"):

@@ -117,6 +117,20 @@ def test_gradients_reach_every_parameter_and_the_input() -> None:
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+@pytest.mark.parametrize(("before", "after"), [(7, 3), (3, 7)])
+def test_a_sparse_adjacency_and_the_shorter_way_change_nothing(order: int, before: int, after: int) -> None:
+    dense = graphs.adjacency(LUNGS)
+    sparse = graph_convolution("sparse", before, after, dense.to_sparse(), order)
+    static = graph_convolution("static", before, after, dense.to_sparse(), order)
+    static.load_state_dict(sparse.state_dict())
+    x = torch.randn(2, len(dense), before, requires_grad=True)
+    answers = [layer(x) for layer in (sparse, static)]
+    torch.testing.assert_close(*answers, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(answer.square().sum(), x)[0] for answer in answers]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:input's size at dim=1 does not match")
 def test_node_norm_is_the_authors_instance_norm() -> None:
     torch.manual_seed(0)
