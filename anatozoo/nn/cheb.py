@@ -171,7 +171,7 @@ class SparseChebConv(nn.Module):
         super().__init__()
         if order < 1:
             raise ConfigError(f"a Chebyshev convolution needs at least one term, got K={order}.")
-        self.order = order
+        self.order, self.narrows = order, out_channels < in_channels
         self.lins = nn.ModuleList(nn.Linear(in_channels, out_channels, bias=False) for _ in range(order))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.laplacian = SparseMatrix(scaled_laplacian(adjacency))
@@ -180,7 +180,7 @@ class SparseChebConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter the node features `x` (B, N, in_channels)."""
-        if len(self.lins[0].weight) < x.shape[-1]:
+        if self.narrows:
             return self._narrowed(x)
         terms = [x.transpose(0, 1)]
         for number in range(1, self.order):
