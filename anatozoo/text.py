@@ -71,6 +71,8 @@ def cell(text: str) -> str:
 
 def from_cell(field: str) -> str:
     """The text that `cell` made this field of; any other field as it is."""
+    if not field.startswith("'") and "\\u" not in field:
+        return field  # large tables are such fields
     text = _join_pairs(_ESCAPED.sub(lambda match: chr(int(match[1], 16)), field)) if "\\u" in field else field
     text = text[1:] if text.startswith("'") and cell(text[1:]) == field else text
     return text if cell(text) == field else field

@@ -60,6 +60,10 @@ class Cells(ABC):
     def taken(self, patients: Whole, groups: Whole, strata: Whole) -> Cells:
         """The cells of some patients, groups and strata, by number."""
 
+    @abstractmethod
+    def merged(self, number: Whole) -> Cells:
+        """The cells with patients of one number, (n,) from 0 without gaps, taken for one."""
+
     def pair(self, a: int, b: int) -> Cells:
         """The cells of two groups, without other patients."""
         here = self.sizes[:, [a, b]].any(axis=(1, 2))
@@ -142,6 +146,10 @@ class MeanCells(Cells):
         place = np.ix_(patients, groups, strata)
         return MeanCells(self.sums[place], self.sizes[place])
 
+    def merged(self, number: Whole) -> MeanCells:
+        """The cells with patients of one number taken for one."""
+        return MeanCells(_added(self.sums, number), _added(self.sizes, number))
+
 
 @dataclass(frozen=True, eq=False)
 class RowCells(Cells):
@@ -215,6 +223,12 @@ class RowCells(Cells):
         sizes = self.sizes[np.ix_(patients, groups, strata)]
         return RowCells(self.function, self.columns[:, rows], (patient, group, stratum), sizes)
 
+    def merged(self, number: Whole) -> RowCells:
+        """The cells with patients of one number taken for one."""
+        patient, group, stratum = self.place
+        place = (number[patient], group, stratum)
+        return RowCells(self.function, self.columns, place, _added(self.sizes, number))
+
     def _values(self, group: Whole, count: Whole) -> Array:
         """Values (G, K) where each row is in this group, this many times."""
         values = np.full(self.sizes.shape[1:], np.nan)
@@ -229,6 +243,13 @@ class RowCells(Cells):
 def divided(sums: Array, sizes: Array) -> Array:
     """Means; NaN for cells without rows."""
     return np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0)
+
+
+def _added(values: Array, number: Whole) -> Array:
+    """Sums of the rows of each number."""
+    order = np.argsort(number, kind="stable")
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[order], starts, axis=0))
 
 
 def _places(

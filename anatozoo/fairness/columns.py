@@ -27,13 +27,11 @@ def number_patients(table: pd.DataFrame, subject: str | None) -> tuple[npt.NDArr
         raise DataError(f"the table has no column {subject}; it has {', '.join(map(str, table.columns))}.")
     chosen = [subject] if subject is not None else [c for c in PATIENT_COLUMNS if c in table][:1]
     images = [c for c in IMAGE_COLUMNS if c in table and c not in chosen][:1]
-    names: list[object] = [("row", index) for index in range(len(table))]
+    numbers = np.arange(len(table))
     for column in [*images, *chosen]:
         cells = table[column].astype(object)
-        stated = cells.notna() & (cells.astype(str).str.strip() != "")
-        names = [
-            (column, str(cell)) if here else name
-            for name, cell, here in zip(names, cells, stated, strict=True)
-        ]
+        texts = cells.astype(str)
+        stated = cells.notna() & (texts.str.strip() != "")
+        numbers = np.where(stated, pd.factorize(texts)[0] + numbers.max(initial=0) + 1, numbers)
     used = [*chosen, *images]
-    return np.asarray(pd.factorize(pd.Series(names, dtype=object))[0], np.int64), used[0] if used else None
+    return np.asarray(pd.factorize(numbers)[0], np.int64), used[0] if used else None

@@ -13,7 +13,7 @@ from anatozoo.fairness.columns import PATIENT_COLUMNS
 from anatozoo.fairness.groups import LeftOut
 from anatozoo.fairness.tables import NAMING, Joined, Scores
 from anatozoo.io.keys import Key, Matches, example, match_keys, repeated
-from anatozoo.io.tables import clean
+from anatozoo.io.tables import clean, uncollected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +71,7 @@ class _Side:
     keys: list[Key]
 
 
+@uncollected()
 def join(
     scores: Scores, other: pd.DataFrame, on: str | Sequence[str], name: str, *, subject: str | None = None
 ) -> Scores:

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from anatozoo.fairness.cells import MeanCells
+from anatozoo.fairness import resampling
+from anatozoo.fairness.cells import MeanCells, RowCells
 from anatozoo.fairness.resampling import bootstrap_means, difference, interval, permutation_p
+from anatozoo.fairness.rows import auc
 from anatozoo.metrics.statistics import bootstrap_interval
 
 ONE = np.ones(1)
@@ -125,3 +127,62 @@ def test_weights_of_strata_that_are_missing_go_to_the_others():
     means = np.array([[[1.0, 5.0], [0.0, np.nan]]])
     assert difference(means, np.array([1.0, 3.0])).tolist() == [1.0]
     assert np.isnan(difference(np.full((2, 2), np.nan), np.ones(2)))
+
+
+@pytest.fixture
+def few_are_drawn(monkeypatch):
+    monkeypatch.setattr(resampling, "_MOST_DRAWN", 64)
+    monkeypatch.setattr(resampling, "_FEWEST_BUNDLES", 8)
+
+
+def many_patients(seed, shift=0.0, n=600):
+    """Patients in two strata: most in one group, some in both, and a few who fill no bundle."""
+    draw = np.random.default_rng(seed)
+    subject = np.concatenate([np.arange(n), np.arange(n // 4)])
+    group = np.concatenate([draw.random(n) < 0.3, np.zeros(n // 4)]).astype(int)
+    stratum = (subject % 3 == 0).astype(int)
+    values = draw.gamma(1.0, size=n)[subject] + draw.normal(size=len(subject)) + stratum + shift * group
+    cells = cells_of(values, group, subject, stratum)
+    return cells, cells.sizes.sum((0, 1))
+
+
+def test_p_of_bundles_is_that_of_patients(few_are_drawn, monkeypatch):
+    cases = [many_patients(seed, shift) for seed, shift in enumerate((0.0, 0.1, 0.2, 0.3))]
+    bundled = [permutation_p(*case, 4000) for case in cases]
+    monkeypatch.setattr(resampling, "_MOST_DRAWN", 10**6)
+    single = [permutation_p(*case, 4000) for case in cases]
+    assert single != bundled
+    assert np.abs(np.subtract(bundled, single)).max() < 0.1
+    assert bundled[-1] < 0.05
+
+
+def test_the_test_by_bundles_alarms_as_rarely_as_it_says(few_are_drawn):
+    p = np.array([permutation_p(*many_patients(seed, n=300), 99, seed) for seed in range(400)])
+    assert [np.mean(p <= level) for level in (0.05, 0.2, 0.5)] == pytest.approx([0.05, 0.2, 0.5], abs=0.06)
+
+
+def test_a_rare_group_among_many_is_still_found(few_are_drawn):
+    draw = np.random.default_rng(0)
+    group = (np.arange(3000) < 20).astype(int)
+    values = draw.normal(size=3000) + 1.0 * group
+    assert permutation_p(cells_of(values, group), ONE, 999) < 0.01
+
+
+def test_intervals_by_bundles_are_as_wide(few_are_drawn, monkeypatch):
+    cells, _ = many_patients(0, n=4000)
+    monkeypatch.setattr(resampling, "_MOST_DRAWN", 1024)
+    bundled = np.ptp(interval(bootstrap_means(cells), 0.95), axis=0)
+    monkeypatch.setattr(resampling, "_MOST_DRAWN", 10**6)
+    single = np.ptp(interval(bootstrap_means(cells), 0.95), axis=0)
+    assert bundled == pytest.approx(single, rel=0.15)
+
+
+def test_auc_by_bundles_is_that_of_the_same_rows():
+    draw = np.random.default_rng(0)
+    label, score = draw.integers(0, 2, 40).astype(float), draw.random(40)
+    patient, group = np.arange(40), np.arange(40) % 2
+    cells = RowCells.of(auc, np.stack([label, score]), patient, group)
+    merged = cells.merged(patient // 4)
+    assert len(merged.sizes) == 10
+    assert merged.means == pytest.approx(cells.means)
+    assert merged.sizes.sum() == 40
