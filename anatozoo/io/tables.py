@@ -162,7 +162,7 @@ def read_records(path: str | os.PathLike[str]) -> Records:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Make millions of cells without a search for cycles, which they have none of and which doubles the time."""
+    """Make millions of cells without the search for cycles that doubles its time; they have none."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -235,7 +235,7 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = composed(text).translate(_INVISIBLE)
     text = " ".join(text.split())
-    quoted = _QUOTED_FORMULA.fullmatch(text)
+    quoted = _QUOTED_FORMULA.fullmatch(text) if text.startswith("=") else None
     return quoted[1].strip() if quoted else text
 
 

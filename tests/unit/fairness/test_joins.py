@@ -1,12 +1,14 @@
 import time
 import unicodedata
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from anatozoo.errors import DataError
+from anatozoo.fairness.groups import make_groups
 from anatozoo.fairness.joins import join
-from anatozoo.fairness.tables import Joined, Scores
+from anatozoo.fairness.tables import Joined, Scores, read_scores, read_table
 from anatozoo.io.keys import match_keys
 
 
@@ -207,3 +209,68 @@ def test_a_contradiction_is_no_column_to_join_by(columns):
     with pytest.raises(DataError, match=r"such as a \(.*each name has one row") as caught:
         join(scores(id=["a"]), pd.DataFrame({"id": ["a", "a"]} | columns), "id", "c.csv")
     assert "--on" not in str(caught.value)
+
+
+def test_no_row_of_a_table_as_long_as_that_of_chestxray14_is_lost_or_doubled_without_a_word(tmp_path):
+    """97,136 images, half of them of women, as in Larrazabal et al., PNAS 2020, with the faults of such tables."""
+    rows = 97_136
+    draw = np.random.default_rng(0)
+    patient = np.sort(draw.integers(1, 30_806, rows))
+    follow_up = np.arange(rows) - np.searchsorted(patient, patient)
+    ids = [f"{p:08d}_{f:03d}" for p, f in zip(patient, follow_up, strict=True)]
+    sex, age = np.where(np.arange(rows) < rows // 2, "F", "M"), draw.integers(1, 95, rows)
+    unknown = draw.random(rows) < 0.02
+    facts = pd.DataFrame(
+        {
+            "Image Index": [f"{name}.png" for name in ids],
+            "Patient Sex": np.where(unknown, "", sex),
+            "Patient Age": [f"{years:03d}Y" for years in age],
+            "Patient ID": [f"{p:08d}" for p in patient],
+        }
+    )
+    absent, twice = np.arange(0, rows, 1000), np.arange(500, rows, 1000)
+    extra = facts.iloc[:50].assign(**{"Image Index": [f"9{n:07d}_000.png" for n in range(50)]})
+    nameless = facts.iloc[:7].assign(**{"Image Index": ""})
+    given = pd.concat([facts.drop(index=absent), facts.iloc[twice], extra, nameless])
+    given.sample(frac=1, random_state=0).to_csv(tmp_path / "facts.csv", index=False)
+    # Scores name images without the suffix of the file, and their values tell which row is which.
+    pd.DataFrame({"id": ids, "dice": np.arange(rows) / rows}).to_csv(tmp_path / "scores.csv", index=False)
+
+    other, _ = read_table(tmp_path / "facts.csv", ["Image Index"])
+    found = join(read_scores(tmp_path / "scores.csv"), other, "Image Index", "facts.csv")
+
+    table, (said,) = found.table, found.joined
+    there = np.isin(np.arange(rows), absent, invert=True)
+    assert table["id"].tolist() == ids
+    assert (table["dice"] == np.arange(rows) / rows).all()
+    assert (table["Patient Age"].str[:3].astype(float) == np.where(there, age, np.nan))[there].all()
+    assert (table["Patient Sex"].fillna("") == np.where(unknown, "", sex))[there].all()
+    assert table["Patient ID"][there].tolist() == facts["Patient ID"][there].tolist()
+    assert table.loc[~there, ["Patient Sex", "Patient Age", "Patient ID"]].isna().all(axis=None)
+    assert (said.rows, said.with_partner, said.without_partner) == (rows, rows - len(absent), len(absent))
+    assert (said.unused, said.repeated, said.unnamed) == (50, len(twice), 7)
+    assert [(e.reason, e.rows) for e in found.left_out] == [
+        ("not in facts.csv, so its columns are empty there", len(absent))
+    ]
+    groups = make_groups(table, "Patient Sex")
+    assert sum(entry.rows for entry in groups.left_out) == len(absent) + unknown[there].sum()
+    assert groups.labels.notna().sum() + len(absent) + unknown[there].sum() == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda facts: pd.concat([facts, facts.iloc[:1].assign(sex="M")]), "several rows with different"),
+        (lambda facts: facts.assign(id=[str(int(name[:-4])) for name in facts["id"]]), "drops zeros"),
+        (
+            lambda facts: pd.concat([facts.assign(id=f"{x}/" + facts["id"]) for x in "ab"]),
+            "stand for several",
+        ),
+    ],
+    ids=["contradiction", "zeros lost", "two folders"],
+)
+def test_one_bad_row_among_many_stops_the_join_with_a_sentence(change, words):
+    names = [f"{number:08d}" for number in range(1, 3001)]
+    facts = pd.DataFrame({"id": [f"{name}.png" for name in names], "sex": "F"})
+    with pytest.raises(DataError, match=words):
+        join(scores(id=names), change(facts), "id", "facts.csv")
