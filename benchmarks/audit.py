@@ -98,7 +98,8 @@ def main() -> None:
     report = record.pop("report")
     joined = report["joined"][0]
     record |= {
-        "command": " ".join(["python benchmarks/audit.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/audit.py --rows {options.rows} --groups {options.groups} "
+        f"--permutations {options.permutations} --out FILE",
         "permutations": options.permutations,
         "python": platform.python_version(),
         "with_partner": joined["with_partner"],
