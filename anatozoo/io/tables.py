@@ -90,11 +90,13 @@ class TextTable:
         import pandas as pd
 
         comma, _ = self._commas(texts)
+        # PyArrow, which pandas takes where it finds it, refuses names of files that are not UTF-8.
+        text = pd.StringDtype("python", na_value=np.nan)
         made: dict[str, object] = {}
         for name, cells in self._columns().items():
             found = None if name in texts else numbers(cells, comma=comma)
             if found is None:
-                made[name] = pd.Series([cell if cell else np.nan for cell in cells], dtype="str")
+                made[name] = pd.Series([cell if cell else np.nan for cell in cells], dtype=text)
             else:
                 made[name] = found
         return pd.DataFrame(made)
