@@ -78,7 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _batch(text: str) -> int | None:
-    return None if text == "dynamic" else at_least_one(text)
+    if text == "dynamic":
+        return None
+    try:
+        return at_least_one(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or dynamic") from error
 
 
 def run(args: argparse.Namespace) -> int:

@@ -65,7 +65,7 @@ def use_engine(
         return _compiled(model)
     text = os.fspath(engine) if engine is not None else ""
     is_name = text in FORMATS and FORMATS[text].is_engine
-    if not is_name and not Path(text).is_dir():
+    if not is_name and not (text and Path(text).is_dir()):
         raise ConfigError(
             f"there is no engine {text!r}; use {', '.join(engine_names())}, or a folder of `anatozoo export`."
         )

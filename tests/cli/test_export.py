@@ -21,7 +21,7 @@ from tests.support.phantoms import make_chest_phantom
             "--version is for the export of a run",
         ),
         (["a.ckpt", "unet-x", "--to", "x", "--batch", "1"], "--batch is for the export of a network"),
-        (["unet-jsrt", "--to", "pt2", "--out", "x", "--batch", "many"], "argument --batch"),
+        (["unet-jsrt", "--to", "pt2", "--out", "x", "--batch", "many"], "at least 1, or dynamic"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(

@@ -140,8 +140,9 @@ def test_what_an_engine_cannot_do_is_a_sentence(tmp_path: Path) -> None:
         ConfigError, match="there is no engine 'tensorrt'; use onnx, openvino, compile, torch"
     ):
         use_engine(model, "tensorrt")
-    with pytest.raises(ConfigError, match="there is no engine 'pt2'"):
-        use_engine(model, "pt2")
+    for name in ("pt2", ""):
+        with pytest.raises(ConfigError, match=f"there is no engine '{name}'"):
+            use_engine(model, name)
     with pytest.raises(ConfigError, match="object is computed by its own package"):
         use_engine(object(), "onnx")
     model.precision = "bf16"
