@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, sparse
-from scipy.interpolate import PchipInterpolator
+import scipy  # its parts are imported where they are used first: predictions of images need none
 
 from anatozoo.errors import DataError
 from anatozoo.io.grid import Grid
@@ -209,16 +208,16 @@ def _flags(
     for organ, slices in present.items():
         if len(slices) != slices[-1] - slices[0] + 1:
             flags.append(f"gap_{organ}")
-        if any(ndimage.label(masks[organ][z], np.ones((3, 3)))[1] > 1 for z in slices):
+        if any(scipy.ndimage.label(masks[organ][z], np.ones((3, 3)))[1] > 1 for z in slices):
             flags.append(f"several_parts_{organ}")
-        if any((ndimage.binary_fill_holes(masks[organ][z]) & ~masks[organ][z]).any() for z in slices):
+        if any((scipy.ndimage.binary_fill_holes(masks[organ][z]) & ~masks[organ][z]).any() for z in slices):
             flags.append(f"hole_{organ}")
     return tuple(flags)
 
 
 def _open_share(cavity: Mask, muscle: Mask) -> float:
     """Share of the pixels around a slice of the cavity that are no muscle."""
-    border = ndimage.binary_dilation(cavity) & ~cavity
+    border = scipy.ndimage.binary_dilation(cavity) & ~cavity
     return float((border & ~muscle).sum() / max(border.sum(), 1))
 
 
@@ -251,7 +250,9 @@ def _sheet(
     places = np.r_[slices[0] - 0.5, slices]
     stack = np.concatenate([rings[:1], rings])
     levels = np.linspace(places[0], places[-1], size.rings)
-    smooth = PchipInterpolator(places, stack, axis=0)(levels)  # monotone: no ring lies beyond its neighbours
+    smooth = scipy.interpolate.PchipInterpolator(places, stack, axis=0)(
+        levels
+    )  # monotone: no ring lies beyond its neighbours
     walls = np.concatenate([smooth, np.broadcast_to(levels[:, None, None], (*smooth.shape[:2], 1))], axis=2)
     tip = np.r_[rings[-1].mean(axis=0), slices[-1] + beyond]
     return np.vstack([walls.reshape(-1, 3), tip])
@@ -274,9 +275,9 @@ def heart_faces(size: SheetSize, *, mirrored: bool = False) -> dict[str, npt.NDA
     return {organ: each[:, ::-1] if mirrored else each for organ, each in faces.items()}
 
 
-def heart_graph(size: SheetSize) -> sparse.csr_matrix:
+def heart_graph(size: SheetSize) -> "scipy.sparse.csr_matrix":
     """(N, N) of the vertices of a heart: 1 where a triangle has both."""
     faces, count = np.concatenate(list(heart_faces(size).values())), len(SHEETS) * size.vertices
     pairs = np.vstack([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
-    found = sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (count, count))
+    found = scipy.sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (count, count))
     return ((found + found.T) > 0).astype(np.float32)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts are imported where they are used first: predictions of images need none
 from contourpy import contour_generator
-from scipy import ndimage
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -11,7 +11,7 @@ Mask = npt.NDArray[np.bool_]
 
 def largest_part(mask: Mask) -> Mask:
     """The largest connected part of a mask."""
-    parts, count = ndimage.label(mask)
+    parts, count = scipy.ndimage.label(mask)
     if count < 2:
         return mask
     found: Mask = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
@@ -28,7 +28,7 @@ def outline(mask: Mask) -> Points:
         (n, 2) x, y, where pixel centres are whole numbers; the first point is not repeated, and x turns
         towards y.
     """
-    filled = ndimage.binary_fill_holes(largest_part(mask))
+    filled = scipy.ndimage.binary_fill_holes(largest_part(mask))
     lines = contour_generator(z=np.pad(filled, 1).astype(float)).lines(0.5)
     longest = max((np.asarray(line) for line in lines), key=len)
     points: Points = longest[:-1] - 1

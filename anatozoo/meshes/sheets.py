@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy  # its parts are imported where they are used first: predictions of images need none
 
 from anatozoo.errors import ConfigError
 
@@ -96,8 +96,8 @@ class Step:
     """
 
     size: SheetSize
-    down: sparse.csr_matrix
-    up: sparse.csr_matrix
+    down: "scipy.sparse.csr_matrix"
+    up: "scipy.sparse.csr_matrix"
 
 
 def pyramid(size: SheetSize, sheets: int, steps: int) -> list[Step]:
@@ -120,24 +120,24 @@ def pyramid(size: SheetSize, sheets: int, steps: int) -> list[Step]:
         found.append(
             Step(
                 coarse,
-                sparse.block_diag([down] * sheets, format="csr"),
-                sparse.block_diag([up] * sheets, format="csr"),
+                scipy.sparse.block_diag([down] * sheets, format="csr"),
+                scipy.sparse.block_diag([up] * sheets, format="csr"),
             )
         )
         size = coarse
     return found
 
 
-def _down(fine: SheetSize, coarse: SheetSize) -> sparse.csr_matrix:
+def _down(fine: SheetSize, coarse: SheetSize) -> "scipy.sparse.csr_matrix":
     rings, angles = fine.rings // coarse.rings, fine.angles // coarse.angles
     ring, angle = np.mgrid[: coarse.rings, : coarse.angles]
     picked = np.r_[(ring * rings * fine.angles + angle * angles).ravel(), fine.vertices - 1]
     ones = np.ones(coarse.vertices)
     shape = (coarse.vertices, fine.vertices)
-    return sparse.csr_matrix((ones, (np.arange(coarse.vertices), picked)), shape)
+    return scipy.sparse.csr_matrix((ones, (np.arange(coarse.vertices), picked)), shape)
 
 
-def _up(fine: SheetSize, coarse: SheetSize) -> sparse.csr_matrix:
+def _up(fine: SheetSize, coarse: SheetSize) -> "scipy.sparse.csr_matrix":
     tip = coarse.vertices - 1
     ring, angle = (part.ravel() / ratio for part, ratio in zip(
         np.mgrid[: fine.rings, : fine.angles],
@@ -152,7 +152,7 @@ def _up(fine: SheetSize, coarse: SheetSize) -> sparse.csr_matrix:
             rows.append(list(range(fine.vertices - 1)))
             columns.append(column.astype(int).tolist())
             values.append((of_ring * of_angle).tolist())
-    found = sparse.csr_matrix(
+    found = scipy.sparse.csr_matrix(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
         (fine.vertices, coarse.vertices),
     )

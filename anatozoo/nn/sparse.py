@@ -1,12 +1,14 @@
 """Constant sparse matrices that take part in networks."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 class _Product(torch.autograd.Function):
@@ -63,7 +65,7 @@ def _sparse(places: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
     return torch.sparse_coo_tensor(places, values, size, is_coalesced=True, check_invariants=False)
 
 
-def sparse_tensor(matrix: sparse.spmatrix) -> Tensor:
+def sparse_tensor(matrix: "sparse.spmatrix") -> Tensor:
     """A sparse matrix of SciPy as a sparse tensor of torch."""
     found = matrix.tocoo()
     places = torch.from_numpy(np.stack([found.row, found.col]).astype(np.int64))

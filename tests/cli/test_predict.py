@@ -173,6 +173,15 @@ def test_help_needs_no_torch():
     assert "--spacing-mm X [Y ...]" in done.stdout
 
 
+def test_what_images_do_not_need_is_not_imported():
+    code = (
+        "import sys, anatozoo.serve.engine, anatozoo.methods.hybridgnet.model;"
+        "print({'scipy.ndimage', 'scipy.sparse', 'scipy.interpolate', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_demo_segments_the_radiograph_and_says_where_things_are(model, tmp_path, capsys, monkeypatch):
     radiograph = tmp_path / "data" / "RG1_UNCR.dcm"
     radiograph.parent.mkdir()
