@@ -281,3 +281,19 @@ def heart_graph(size: SheetSize) -> "scipy.sparse.csr_matrix":
     pairs = np.vstack([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     found = scipy.sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (count, count))
     return ((found + found.T) > 0).astype(np.float32)
+
+
+def turned_rings(size: SheetSize) -> npt.NDArray[np.int64]:
+    """(N,) which vertex takes the place of each one where a heart is mirrored within its slices.
+
+    Rings turn from x to y in every image: round the left ventricle from the septum, along the right one from
+    the end that lies a quarter of a turn further.
+    """
+    ring, angle = np.mgrid[: size.rings, : size.angles]
+    sheets = []
+    for number, organ in enumerate(SHEETS):
+        first = size.angles // 2 if organ == RIGHT else 0
+        places = ring * size.angles + (first - angle) % size.angles
+        sheets.append(number * size.vertices + np.r_[places.ravel(), size.vertices - 1])
+    found: npt.NDArray[np.int64] = np.concatenate(sheets)
+    return found

@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, VOLUME, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, VOLUME, VOLUME_MESH, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -70,7 +70,7 @@ def check_request(
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
     if then is not None and job.alone:
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
-    if phases and kind is not VOLUME:
+    if phases and kind not in (VOLUME, VOLUME_MESH):
         raise OptionError("phases", f"pairs volumes of hearts; {name} takes {job.one}s.")
     if groups:
         check_groups(job.one, name)

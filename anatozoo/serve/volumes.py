@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from anatozoo.errors import ConfigError, GeometryError, ImageError
 from anatozoo.results.dicom_files import REPORT
+from anatozoo.results.mesh import MeshResult
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.volume import VolumeResult
 from anatozoo.serve.files import FileTask
@@ -160,6 +161,19 @@ class SegmentVolumes(VolumeTask):
             except (ImageError, GeometryError, ConfigError) as error:
                 notes.append(f"{name}: {each.path.name} does not hold this function: {error}")
         self.notes = (*self.notes, *notes)
+
+
+class FindMeshes(SegmentVolumes):
+    """Find the surfaces of hearts in stacks of images."""
+
+    done: ClassVar[tuple[str, ...]] = ("found",)
+    doing: ClassVar[str] = "finding surfaces"
+    alone: ClassVar[str] = "{name} finds surfaces, which need no repair; leave {then} out."
+    formats = MeshResult.formats
+
+    def save(self, result: Any, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
+        """Write surfaces, labels, picture and JSON."""
+        return VolumeTask.save(self, result, job, folder, formats)
 
 
 class RestoreVolumes(VolumeTask):

@@ -188,10 +188,22 @@ MESH = Kind(
     hub_tag=None,
     command="anatozoo phenotypes MESHES --out FILE",
 )
-KINDS = {
-    kind.name: kind
-    for kind in (CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED, MESH)
-}
+VOLUME_MESH = Kind(
+    name="volume-mesh",
+    takes=("volume",),
+    gives="mesh",
+    task="anatozoo.tasks.volume_meshes:VolumeMeshTask",
+    result="anatozoo.results.mesh:MeshResult",
+    job="anatozoo.serve.volumes:FindMeshes",
+    golden=LABEL_MAP,
+    example='result.meshes["{organ}"].volume_ml()  # also .vertices, .faces, .to_mask(), .save("a.stl")',
+    hub_tag="image-segmentation",
+)
+_ALL = (
+    *(CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED, MESH),
+    VOLUME_MESH,
+)
+KINDS = {kind.name: kind for kind in _ALL}
 """The kinds of this package, by name."""
 
 

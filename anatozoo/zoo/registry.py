@@ -20,6 +20,7 @@ from anatozoo.zoo.kinds import (
     RESTORED,
     SHAPES,
     VOLUME,
+    VOLUME_MESH,
     Kind,
     find_kind,
 )
@@ -161,6 +162,15 @@ METHODS: dict[str, MethodEntry] = {
         kind=MESH,
         title="Mesh VAE",
         paper="Bonazzola et al., doi:10.1038/s42256-024-00801-1",
+    ),
+    "hybridvnet": MethodEntry(
+        name="hybridvnet",
+        module="anatozoo.methods.hybridvnet.module:HybridVNetModule",
+        model="anatozoo.methods.hybridvnet.model:HybridVNetModel",
+        data="anatozoo.methods.hybridvnet.data:HybridVNetDataModule",
+        kind=VOLUME_MESH,
+        title="HybridVNet",
+        paper="Gaggion et al., arXiv:2311.13706",
     ),
     "multiatlas": MethodEntry(
         name="multiatlas",

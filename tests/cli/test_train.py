@@ -117,7 +117,7 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
             size = [8 * content["model"].get("upsample", 2), 16, 16]
             values = (1, len(content["model"].get("organs", ["anterior", "posterior"])))
             data = write_volumes(tmp_path, names, values=values, splits=splits)
-    with_images = content.get("method") in ("acnn", "acnnprior", "acnntl")
+    with_images = content.get("method") in ("acnn", "acnnprior", "acnntl", "hybridvnet")
     of_hearts = with_images and content["data"].get("layout") == "acdc"
     if of_hearts:
         size = [8, 32, 32]

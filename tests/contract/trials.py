@@ -280,6 +280,12 @@ def vertices(module: Any, count: int) -> Tensor:
     return torch.randn(count, *module.network.mean.shape, generator=torch.Generator().manual_seed(1))
 
 
+def _heart_batch(module: Any) -> dict[str, Tensor]:
+    """Stacks with label maps and vertices, which need not belong together."""
+    places = torch.rand(2, *module.network.mean.shape, generator=torch.Generator().manual_seed(4))
+    return _volume_batch(module) | {"vertices": places}
+
+
 TRIALS = {
     "contours": Trial(
         _squares,
@@ -378,6 +384,17 @@ TRIALS = {
         _check_numbers,
         of_raw=lambda raw: raw[0],
         alone=1e-5,
+        quick=1,
+    ),
+    "volume-mesh": Trial(
+        _framed,
+        _heart_batch,
+        lambda module: tuple(module.network.mean.shape),
+        _check_labels,
+        of_raw=lambda raw: raw[0][0],
+        silent=lambda module: {
+            name for name, _ in module.named_parameters() if name.startswith("network.views.")
+        },
         quick=1,
     ),
 }

@@ -35,6 +35,7 @@ class Variant:
 
 _ATLAS = {"atlas": ["a", "b", "c"], "count": 2, "frame": {"size": 64}}
 _STACK = {"frame": {"size": [8, 32, 32], "fit": "slices", "long_side": 40}}
+_HEART = {**_STACK, "rings": 8, "angles": 16, "widths": [4, 8, 8], "graph_widths": [4, 8], "skips": [0, 2]}
 _NO_LABELS = {"organs": [], "label_weight": 0.0}
 # Where the deepest maps have a side of 2, torch's 3-D convolutions on a CPU leave parts of their weights'
 # gradient in bfloat16 as they find the memory.
@@ -104,6 +105,12 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     "meshvae": {
         "published": Variant({"rings": 8, "angles": 16, "widths": [4, 8]}, quick=True),
         "dense": Variant({"rings": 8, "angles": 16, "widths": [4, 8], "units": "px", "graph_conv": "static"}),
+    },
+    "hybridvnet": {
+        "published": Variant({**_HEART, "latents": 6}, quick=True),
+        "views": Variant(
+            {**_HEART, "views": 2, "view_side": 32, "view_latents": 3, "skips": [], "graph_conv": "static"}
+        ),
     },
     "unet": {
         "published": Variant({"organs": ["lungs", "heart"], "frame": {"size": 64}}, quick=True),

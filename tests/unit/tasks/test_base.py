@@ -69,6 +69,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "least_resemblance": 0.5,
     },
     "meshvae": {"rings": 8, "angles": 16, "widths": [8, 8], "latents": 3, "order": 3, "units": "px"},
+    "hybridvnet": {
+        "frame": STACK["frame"],
+        "rings": 8,
+        "angles": 16,
+        "widths": [4, 8, 8],
+        "graph_widths": [4, 8],
+        "skips": [1],
+        "latents": 5,
+        "order": 3,
+    },
     "acregnet": {"organs": ["heart"], "frame": {"size": 32}, "velocity": True, "instance_steps": 2},
     "affinereg": {
         "frame": {"size": 32},
@@ -155,7 +165,7 @@ print(json.dumps(report))
 def test_every_method_is_looked_at() -> None:
     # An atlas holds images that may not be passed on, and PCA and FC are evidence: none is bundled. Meshes
     # are read from files, not arrays: test_meshvae.py.
-    apart = {"meshvae", "multiatlas", "landmarkvae", "ensemble", "volumeensemble"}
+    apart = {"hybridvnet", "meshvae", "multiatlas", "landmarkvae", "ensemble", "volumeensemble"}
     assert set(SETTINGS) == {*BUNDLED, *apart} == set(METHODS)
 
 

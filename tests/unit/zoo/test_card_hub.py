@@ -105,7 +105,7 @@ def test_the_link_of_another_licence_is_a_web_address(tmp_path: Path) -> None:
 def test_the_pipeline_tag_fits_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Another package's kind, for which the Hub has no word.
     monkeypatch.setitem(KINDS, "scores", replace(KINDS["labels"], name="scores", hub_tag=None))
-    expected = dict.fromkeys(("contours", "labels", "volume", "mask-contours"), TAGS[0]) | {
+    expected = dict.fromkeys(("contours", "labels", "volume", "mask-contours", "volume-mesh"), TAGS[0]) | {
         "shapes": None,
         "mesh": None,
         "scores": None,

@@ -1,0 +1,1 @@
+"""HybridVNet: from stacks of images to meshes of hearts."""
