@@ -16,8 +16,8 @@ def keep_freed_memory() -> None:
     """Keep memory that was freed for the next layer, and share it between threads; of glibc alone.
 
     By default the maps of each layer come from the system and go back to it, which fills every page with
-    zeros first, a fifth of a network's time and up to half of a step of training. One heap for all threads
-    needs less than one for each. Who sets a variable ``MALLOC_...`` has decided otherwise.
+    zeros first; ``benchmarks/hybridgnet_training.py`` measures what that costs a step of training. One heap
+    for all threads needs less than one for each. Who sets a variable ``MALLOC_...`` has decided otherwise.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
