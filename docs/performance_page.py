@@ -116,6 +116,40 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row("Dice with MONAI's network", "speed-stacks.json", ("dice", "before"), form="{:.4f}"),
         Row("Dice now", "speed-stacks.json", ("dice", "now"), form="{:.4f}"),
     ),
+    "A step of training": (
+        Row(
+            "HybridGNet at 512², float32, is faster than the authors' way, time of the processor",
+            "speed-training.json",
+            ("faster", "float32", "cpu"),
+        ),
+        Row(
+            "the same in bfloat16, which is slower where the processor has no units for it",
+            "speed-training.json",
+            ("faster", "bf16", "cpu"),
+            goal=4,
+            least=True,
+        ),
+        Row(
+            "loading, of a float32 step with its data",
+            "speed-training.json",
+            ("data", "cpu", "loading"),
+            goal=0.1,
+            form="{:.2f}",
+        ),
+        Row(
+            "loading and augmentation, of the same",
+            "speed-training.json",
+            ("data", "cpu", "both"),
+            goal=0.1,
+            form="{:.2f}",
+        ),
+        Row(
+            "of a float32 step, saved by memory that the process keeps",
+            "speed-training.json",
+            ("kept memory saves", "cpu"),
+            form="{:.2f}",
+        ),
+    ),
     "A folder of 64 radiographs": (
         Row(
             "`anatozoo predict` of a folder, an image, against `model.predict` of one file",
