@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "annotate": Command("anatozoo.cli.annotate", "annotate whole archives, on one machine or a cluster"),
         "landmarks": Command("anatozoo.cli.landmarks", "turn masks into landmarks with correspondences"),
         "meshes": Command("anatozoo.cli.meshes", "turn masks of hearts into surfaces with correspondences"),
+        "roots": Command("anatozoo.cli.roots", "trace roots of plants in masks, and their growth"),
         "app": Command("anatozoo.cli.app", "show a page in the browser, to look at one image at a time"),
         "serve": Command("anatozoo.cli.serve", "answer images over HTTP, for programs of a hospital"),
         "demo": Command("anatozoo.cli.demo", "segment a chest radiograph that comes with the demo"),

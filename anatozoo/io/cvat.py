@@ -5,7 +5,6 @@ CVAT exports COCO too, see `anatozoo.io.coco`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +15,9 @@ import numpy.typing as npt
 from anatozoo.errors import DataError
 from anatozoo.io.landmarks import Points
 from anatozoo.io.marks import CORNER_PX, Marks, joined, mask_of_runs, organ_named, points_of, size_of
-from anatozoo.io.untrusted import read_text
+from anatozoo.io.untrusted import read_xml
 
 _OUTLINES, _POINTS, _MASK, _SKELETON = "polygon", "points", "mask", "skeleton"
-_DEEPEST = 16
 
 
 def read_cvat(path: Path, organs: Collection[str] = ()) -> dict[str, Marks]:
@@ -49,20 +47,8 @@ def read_cvat(path: Path, organs: Collection[str] = ()) -> dict[str, Marks]:
 
 
 def _root(path: Path) -> ElementTree.Element:
-    text = read_text(path)
-    # Entities can grow without bound or read other files; CVAT writes none.
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError(f"{path} declares a document type or entities, which CVAT never writes.")
-    depth, root = 0, None
-    try:
-        for event, element in ElementTree.iterparse(io.StringIO(text), ("start", "end")):
-            depth += 1 if event == "start" else -1
-            root = element if root is None else root
-            if depth > _DEEPEST:
-                raise DataError(f"{path} is nested deeper than CVAT writes; export it again.")
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as XML ({error}); export it again.") from error
-    if root is None or root.tag != "annotations":
+    root = read_xml(path)
+    if root.tag != "annotations":
         raise DataError(f"{path} is not an export of CVAT; choose the format 'CVAT for images 1.1' or COCO.")
     return root
 

@@ -10,6 +10,7 @@ import stat
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +107,36 @@ def read_text(path: Path, error: type[AnatozooError] = DataError, limit: int = M
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise error(f"{str(path)!r} is not UTF-8 text ({cause}); save it as UTF-8.") from cause
+
+
+def read_xml(path: Path, *, deepest: int = 16) -> ElementTree.Element:
+    """The root element of an XML file.
+
+    Args:
+        path: the file.
+        deepest: how deep elements may be nested.
+
+    Raises:
+        DataError: it cannot be read, is no XML, is nested deeper, or declares a document type or entities,
+            which can grow without bound or read other files.
+    """
+    text = read_text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(
+            f"{path} declares a document type or entities, which is not accepted; export it again."
+        )
+    depth, root = 0, None
+    try:
+        for event, element in ElementTree.iterparse(io.StringIO(text), ("start", "end")):
+            depth += 1 if event == "start" else -1
+            root = element if root is None else root
+            if depth > deepest:
+                raise DataError(f"{path} is nested deeper than {deepest} elements; export it again.")
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as XML ({error}); export it again.") from error
+    if root is None:
+        raise DataError(f"{path} holds no element; export it again.")
+    return root
 
 
 def read_json(

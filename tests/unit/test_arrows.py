@@ -29,7 +29,7 @@ FLOORS = (
     ("training",),
     ("tasks",),
     ("results", "data"),
-    ("frames", "metrics", "meshes"),
+    ("frames", "metrics", "meshes", "roots"),
     ("nn", "io"),
     ("errors",),
     ("organs", "text", "version"),

@@ -1,0 +1,1 @@
+"""Root systems of plants: from masks to graphs, over time, and as RSML files."""
