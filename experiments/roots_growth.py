@@ -5,8 +5,8 @@
 `--root` holds ``rsml/`` and ``splits.json``; each plant of each file is one case, at half the size of the
 photograph. Its roots are drawn 3 pixels wide, hour by hour: all grow with the same speed, which swings by a
 half with the day, and are full after five days. The zoo's steps then see the masks alone. Reported are the
-errors of the full plant and of its growth: lengths, number of roots besides the main one, and the period of the
-main root's speed.
+errors of the full plant and of its growth: lengths, number of roots besides the main one, and the period of
+the main root's speed.
 
 Barley has no main root: five to seven roots leave the seed side by side, and cross. Each plant is therefore
 measured in two arrangements: ``as annotated``, and as a ``main root with laterals``, for which the steps are
