@@ -1,8 +1,8 @@
 """Roots over time
 ===============
 
-The tools of this package are not about patients alone: trace the roots of a plant in masks of a time lapse, tell
-the main root from its laterals, and measure how they grow, with the rhythm of the day.
+The tools of this package are not about patients alone: trace the roots of a plant in masks of a time lapse,
+tell the main root from its laterals, and measure how they grow, with the rhythm of the day.
 
 The plant is drawn here, so that the truth is known. Run it with ``python examples/plot_roots.py``; it needs
 ``pip install "anatozoo[roots]"``. For masks in files: ``anatozoo roots FOLDER --seed X,Y --out DIR``.

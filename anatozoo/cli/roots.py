@@ -120,13 +120,13 @@ def run(args: argparse.Namespace) -> int:
         growth.insert(0, "plant", name)
         hourly.append(growth)
     frames = pd.concat(tables)
-    write_csv(folder / "frames.csv", list(frames), _rows(frames))
+    write_csv(folder / "frames.csv", list(map(str, frames)), _rows(frames))
     write_rsml(folder / "roots.rsml", last, pixel_mm=args.pixel_mm)
     shown = [mask for mask in _masks(paths[::-1]) if not isinstance(mask, DataError)][:1]
     write_bytes(folder / "roots.png", picture_of(shown[0], last))
     if hourly:
         growth = pd.concat(hourly)
-        write_csv(folder / "growth.csv", list(growth), _rows(growth))
+        write_csv(folder / "growth.csv", list(map(str, growth)), _rows(growth))
     failed = int((frames["status"] == "failed").sum())
     if args.json:
         numbers = [

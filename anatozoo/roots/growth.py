@@ -120,7 +120,8 @@ def spectrum(speeds: npt.ArrayLike) -> tuple[Values, Values]:
     if values.ndim != 2 or values.shape[1] < 48 or not np.isfinite(values).all():
         raise DataError(f"a rhythm of days needs finite speeds of at least 48 hours, not {values.shape}.")
     amplitude = np.abs(np.fft.rfft(signal.detrend(values, axis=1), axis=1)).mean(0) * 2 / values.shape[1]
-    return np.fft.rfftfreq(values.shape[1])[1:], amplitude[1:]
+    frequencies: Values = np.fft.rfftfreq(values.shape[1]).astype(float)
+    return frequencies[1:], amplitude[1:]
 
 
 def _median(values: Values, size: int) -> Values:

@@ -134,7 +134,7 @@ def graph_of(part: Mask, seed: Sequence[float]) -> tuple[Any, int]:
 
 def _vertices(skeleton: Mask, seed: Points) -> tuple[Any, int]:
     """The graph of a skeleton with a border of one pixel; coordinates are without the border."""
-    pixels = {tuple(place) for place in np.argwhere(skeleton).tolist()}
+    pixels = {(y, x) for y, x in np.argwhere(skeleton).tolist()}
 
     def near(place: tuple[int, int]) -> list[tuple[int, int]]:
         y, x = place

@@ -101,7 +101,7 @@ def length_of(points: Sequence[Sequence[float]] | Points) -> float:
     return float(np.linalg.norm(np.diff(np.asarray(points, float), axis=0), axis=1).sum())
 
 
-def along(points: Points, distances: npt.ArrayLike) -> Points:
+def along(points: Points, distances: Sequence[float] | Points) -> Points:
     """Places (len(distances), 2) on a line at distances from its begin; beyond an end, the end.
 
     Args:
@@ -110,7 +110,7 @@ def along(points: Points, distances: npt.ArrayLike) -> Points:
     """
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     at = np.concatenate([[0.0], np.cumsum(steps)])
-    return np.stack([np.interp(distances, at, points[:, axis]) for axis in (0, 1)], -1)
+    return np.stack([np.interp(np.asarray(distances, float), at, points[:, axis]) for axis in (0, 1)], -1)
 
 
 def until(points: Points, length: float) -> Points:
