@@ -63,11 +63,12 @@ def use_engine(
         raise ConfigError(f"{type(model).__name__} is computed by its own package; leave the engine out.")
     if engine == COMPILE:
         return _compiled(model)
-    text = os.fspath(engine) if engine is not None else ""
+    text = os.fspath(engine) if isinstance(engine, str | os.PathLike) else ""
     is_name = text in FORMATS and FORMATS[text].is_engine
-    if not is_name and not (text and Path(text).is_dir()):
+    if not is_name and not os.path.isdir(text):
         raise ConfigError(
-            f"there is no engine {text!r}; use {', '.join(engine_names())}, or a folder of `anatozoo export`."
+            f"there is no engine {engine!r}; use {', '.join(engine_names())}, or a folder of "
+            "`anatozoo export`."
         )
     if model.place()[0].type != "cpu":
         raise ConfigError(f"the engine {text} computes on the CPU; leave the device out, or the engine.")

@@ -58,10 +58,14 @@ def grey(image: Any, rule: str) -> Any:
     """Grey values in [0, 1]."""
     flat = image.reshape(len(image), -1).astype(np.float32)
     step = int(np.ceil((flat.size / 2**19) ** 0.5)) if flat.size > 2**20 else 1
-    low, high = np.percentile(flat[::step, ::step], (0.5, 99.5)) if rule == "percentiles" else (0, 1)
-    if rule == "bits":
-        high = next(top for top in (1, 255, 4096, 65535) if image.max() <= top)
-    elif low == high:
+    if rule == "percentiles":
+        low, high = np.percentile(flat[::step, ::step], (0.5, 99.5))
+    else:
+        low, high = (
+            0,
+            next((top for top in (1, 255, 4096, 65535) if flat.min() >= 0 and flat.max() <= top), 0),
+        )
+    if low == high:
         low, high = flat.min(), flat.max()
     return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
@@ -85,8 +89,10 @@ def checked(path: str, axes: int) -> Any:
         image = read(path)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise SystemExit(f"{path} is no whole .npy array or grey PNG: {error}") from error
-    if image.ndim != axes or not np.isfinite(image).all() or image.min() == image.max():
-        raise SystemExit(f"{path} must have {axes} axes and finite values that differ.")
+    # An .npz archive is no array, and text, complex numbers and nothing at all are no grey values.
+    fits = isinstance(image, np.ndarray) and image.ndim == axes and image.dtype.kind in "biuf" and image.size
+    if not fits or not np.isfinite(image).all() or image.min() == image.max():
+        raise SystemExit(f"{path} must have {axes} axes and finite real values that differ.")
     return image
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +19,14 @@ from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.io.writers import explain
 from anatozoo.tasks.base import Predictor
 from anatozoo.version import __version__
-from anatozoo.zoo.files import fingerprint, write_text
+from anatozoo.zoo.files import age_s, fingerprint, write_text
 from anatozoo.zoo.hub import Name, load, resolve
 from anatozoo.zoo.runs import is_run
 
 EXAMPLE = "example.py"
 ABANDONED_S = 3600
+UNFINISHED = ".part"
+"""End of the name of a folder that is being written."""
 
 
 def export_network(
@@ -60,11 +61,12 @@ def export_network(
     form.check(precision)
     if calibrate is not None and precision != "int8":
         raise ConfigError("images to calibrate are for int8; leave them out, or ask for int8.")
-    if calibrate is not None and not calibrate.is_dir():
+    if calibrate is not None and not os.path.isdir(calibrate):
         raise ConfigError(f"{calibrate} is no folder; name one with images to calibrate.")
     if batch is not None and batch < 1:
         raise ConfigError(f"batch={batch} must be at least 1.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # Not by `Path.exists`, which fails where a name is too long.
+    if os.path.exists(out) and not _is_empty(out):
         raise ConfigError(f"{out} is there already; name a new folder, or an empty one.")
     model = load(name, trainable=False)
     if not isinstance(model, Predictor):
@@ -143,16 +145,24 @@ def write_export(
     return parity
 
 
+def _is_empty(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and not any(folder.iterdir())
+    except OSError as error:
+        raise OutputError(explain(error, folder)) from error
+
+
 @contextmanager
 def _new_folder(out: Path, replace: bool) -> Iterator[Path]:
     """A temporary folder beside `out`, which gets its name at the end; an error leaves nothing behind."""
     folder, out = None, Path(os.path.realpath(out))  # a folder cannot be renamed to the name of a link
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
-            if time.time() - left.stat().st_mtime > ABANDONED_S:  # its process was killed
+        # As `mkdtemp` names them, for another folder of a longer name is not ours.
+        for left in out.parent.glob(f".{glob.escape(out.name)}.????????{UNFINISHED}"):
+            if age_s(left) > ABANDONED_S:  # its process was killed
                 shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        folder = Path(tempfile.mkdtemp(UNFINISHED, f".{out.name}.", out.parent))
         yield folder
         folder.chmod(0o755)
         if replace and out.is_file():

@@ -95,7 +95,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         files, _ = record["files"], (record["to"], record["weights"], record["checkpoint"], record["version"])
         batch = record["batch"]
         whole = isinstance(files, dict) and FORMATS[record["to"]].file in files
-        if not whole or not (batch is None or batch > 0):
+        if not whole or not (batch is None or (type(batch) is int and batch > 0)):
             raise ValueError(MANIFEST)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder} is no export of a network: it holds no whole {MANIFEST}.") from error

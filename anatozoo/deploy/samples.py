@@ -40,7 +40,9 @@ def samples_of(model: Predictor, question: Question, folder: Path | None) -> lis
         given: list[Sequence[Any]] = [_varied(question.inputs, number) for number in range(GENERATED)]
     else:
         files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
-        if not files or len(files) % count:
+        if not files:
+            raise ConfigError(f"{folder} holds no images; those in folders within it are not read.")
+        if len(files) % count:
             raise ConfigError(f"{folder} holds {len(files)} files, of which no sets of {count} can be made.")
         given = [files[at : at + count] for at in range(0, len(files), count)]
     seen: list[Arrays] = []

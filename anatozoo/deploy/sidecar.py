@@ -16,7 +16,8 @@ _FITS = {
 }
 _RULES = {
     "percentiles": f"percentiles {LOW_PERCENTILE} and {HIGH_PERCENTILE} of the image become 0 and 1, clipped",
-    "bits": "0 and the first of 1, 255, 4096, 65535 that holds all values become 0 and 1",
+    "bits": "0 and the first of 1, 255, 4096, 65535 that holds all values become 0 and 1; where none does, "
+    "as of negative values, their minimum and maximum",
 }
 
 

@@ -130,18 +130,18 @@ def write_text(path: Path, text: str) -> None:
 
 def is_being_written(folder: Path, *, within_s: float = 30) -> bool:
     """Whether a temporary file of `write_atomically` in a folder grew lately."""
-    return any(_age_s(part) < within_s for part in folder.glob(".*.part"))
+    return any(age_s(part) < within_s for part in folder.glob(".*.part"))
 
 
 def _remove_abandoned(path: Path) -> None:
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if _age_s(part) > _ABANDONED_S:
+        if age_s(part) > _ABANDONED_S:
             # Another process may be faster, or own it.
             with suppress(OSError):
                 part.unlink()
 
 
-def _age_s(path: Path) -> float:
+def age_s(path: Path) -> float:
     """Seconds since a file was written to; without end for one that is gone."""
     try:
         return abs(time.time() - path.stat().st_mtime)

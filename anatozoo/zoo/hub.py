@@ -335,9 +335,9 @@ def _unlisted(repo_id: str, commit: str, cache: Path, offline: bool) -> Located:
 
 
 def _local(folder: Path) -> Located:
-    if folder.is_file():
+    if os.path.isfile(folder):  # not by `Path`, which fails where a name is too long
         raise WeightsError(f"{folder} is a file; give the folder of a checkpoint, which holds {CONFIG}.")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UnknownCheckpoint(
             f"there is no folder {folder}; `anatozoo list` shows the names that can be loaded."
         )
@@ -348,7 +348,7 @@ def _local(folder: Path) -> Located:
 
 
 def _looks_like_path(text: str) -> bool:
-    return "/" in text or os.sep in text or text.startswith((".", "~")) or Path(text).exists()
+    return "/" in text or os.sep in text or text.startswith((".", "~")) or os.path.exists(text)
 
 
 def _advice(folder: Path, spec: CheckpointSpec) -> str:

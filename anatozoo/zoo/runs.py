@@ -59,7 +59,7 @@ def read_run(source: str | os.PathLike[str]) -> Run:
     import torch
 
     path = Path(source).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"{source}: there is no such file.")
     try:
         with quiet():  # remarks on how odd the file is; what is odd about it is refused below

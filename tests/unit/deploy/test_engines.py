@@ -21,6 +21,7 @@ from anatozoo.deploy.parity import answer_of, question_of
 from anatozoo.deploy.running import Engine, read_manifest
 from anatozoo.deploy.sidecar import sidecar
 from anatozoo.errors import ConfigError
+from anatozoo.io.intensity import Intensity, to_unit_range
 from anatozoo.tasks.base import Predictor
 from anatozoo.zoo.golden_pictures import golden_radiograph
 from tests.support.networks import FewLabels, small_models
@@ -143,6 +144,9 @@ def test_what_an_engine_cannot_do_is_a_sentence(tmp_path: Path) -> None:
     for name in ("pt2", ""):
         with pytest.raises(ConfigError, match=f"there is no engine '{name}'"):
             use_engine(model, name)
+    for wrong in (5, True, b"onnx", ["onnx"], "n" * 5000):
+        with pytest.raises(ConfigError, match="there is no engine "):
+            use_engine(model, wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="object is computed by its own package"):
         use_engine(object(), "onnx")
     model.precision = "bf16"
@@ -220,6 +224,26 @@ def test_the_example_reads_grey_pictures(tmp_path: Path) -> None:
         example.read(str(tmp_path / "colour.png"))
 
 
+@pytest.mark.parametrize("rule", ["bits", "percentiles"])
+def test_the_example_stretches_grey_values_as_predict_does(rule: Intensity) -> None:
+    from anatozoo.deploy import example
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30))
+    few = np.zeros((40, 30))
+    few[0, 0] = 9
+    for values in (
+        pixels,
+        pixels / 255,
+        pixels * 16,
+        pixels * 257,
+        pixels * 1000,
+        pixels - 100,
+        few,
+        few - 2,
+    ):
+        np.testing.assert_allclose(example.grey(values, rule), to_unit_range(values, rule), atol=1e-6)
+
+
 def test_what_the_example_cannot_read_is_a_sentence(
     models: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,10 +260,15 @@ def test_what_the_example_cannot_read_is_a_sentence(
         (tmp_path / "cut.png").write_bytes(content)
         with pytest.raises(SystemExit, match=r"cut\.png is no whole \.npy array or grey PNG"):
             example.main([str(tmp_path / "cut.png")])
-    for broken in (pixels * np.nan, np.full((40, 30), 7), np.stack([pixels] * 3, -1)):
+    odd = (np.zeros((0, 5)), np.array([["a", "b"]]), pixels * 1j)
+    for broken in (pixels * np.nan, np.full((40, 30), 7), np.stack([pixels] * 3, -1), *odd):
         np.save(tmp_path / "odd.npy", broken)
-        with pytest.raises(SystemExit, match=r"odd\.npy must have 2 axes and finite values that differ"):
+        with pytest.raises(SystemExit, match=r"odd\.npy must have 2 axes and finite real values that differ"):
             example.main([str(tmp_path / "odd.npy")])
+    with (tmp_path / "odd.npy").open("wb") as stream:
+        np.savez(stream, pixels=pixels)
+    with pytest.raises(SystemExit, match=r"odd\.npy must have 2 axes"):
+        example.main([str(tmp_path / "odd.npy")])
 
 
 def test_eight_bits_and_half_weights_are_near_torch(models: dict[str, Predictor], tmp_path: Path) -> None:

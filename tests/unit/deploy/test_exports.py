@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from anatozoo.deploy.parity import question_of
 from anatozoo.deploy.running import read_manifest, state_digest
 from anatozoo.deploy.samples import MOST, samples_of
 from anatozoo.deploy.sidecar import sidecar
-from anatozoo.errors import ConfigError, DataError, OutputError, WeightsError
+from anatozoo.errors import ConfigError, DataError, OutputError, UnknownCheckpoint, WeightsError
 from anatozoo.methods.ensemble.model import VolumeEnsembleModel
 from anatozoo.tasks.base import Predictor
 from tests.support.networks import FewLabels, small_models
@@ -138,13 +139,31 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_computed(
         write_export(models["labels"], FORMATS["pt2"], tmp_path / "file" / "out", precision="fp32", batch=1)
 
 
+def test_only_what_killed_exports_left_is_removed(models: dict[str, Predictor], tmp_path: Path) -> None:
+    others = (".out.backup", ".out.v2.abcd_123.part")  # somebody's, and that of an export to `out.v2`
+    left, young = ".out.abcd_123.part", ".out.efgh_456.part"
+    for name in (*others, left, young):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pt2").write_text("half")
+        if name != young:
+            os.utime(tmp_path / name, (0, 0))
+    write_export(models["labels"], FORMATS["pt2"], tmp_path / "out", precision="fp32", batch=1)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([*others, young, "out"])
+    assert all((tmp_path / name / "model.pt2").is_file() for name in others)
+
+
 def test_an_export_goes_where_a_link_points(models: dict[str, Predictor], tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     write_export(models["labels"], FORMATS["pt2"], tmp_path / "link", precision="fp32", batch=1)
     assert (tmp_path / "link").is_symlink()
     record = read_manifest(tmp_path / "real")
-    for broken in ({**record, "files": {}}, {**record, "files": "model.pt2"}, {**record, "batch": 0}):
+    for broken in (
+        {**record, "files": {}},
+        {**record, "files": "model.pt2"},
+        {**record, "batch": 0},
+        {**record, "batch": 1.5},
+    ):
         (tmp_path / "real" / "manifest.json").write_text(json.dumps(broken))
         with pytest.raises(ConfigError, match=r"holds no whole manifest\.json"):
             use_engine(models["labels"], tmp_path / "real")
@@ -167,6 +186,15 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_computed(
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there already"):
         export_network("unet-jsrt", "pt2", tmp_path / "full")
+    long = tmp_path / ("n" * 300)
+    with pytest.raises(ConfigError, match="is no folder; name one with images"):
+        export_network("unet-jsrt", "onnx", tmp_path / "out", precision="int8", calibrate=long)
+    with pytest.raises(UnknownCheckpoint):
+        export_network("n" * 300, "pt2", long)
+    monkeypatch.setattr("anatozoo.deploy.exports.load", lambda *_, **__: FewLabels().eval())
+    monkeypatch.setattr("anatozoo.deploy.exports.resolve", lambda _: None)
+    with pytest.raises(OutputError, match="File name too long"):
+        export_network("unet-jsrt", "pt2", long)
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
 
 
@@ -224,7 +252,7 @@ def test_inputs_to_calibrate_are_what_the_network_sees(models: dict[str, Predict
     assert generated[0][0].shape == (1, 1, 32, 32)
     assert not np.array_equal(generated[0][0], generated[1][0])
     np.save(tmp_path / "scan.npy", question.inputs[0])
-    with pytest.raises(ConfigError, match="holds 0 files"):
+    with pytest.raises(ConfigError, match="holds no images"):
         samples_of(model, question, tmp_path / "nothing")
     with pytest.raises(ConfigError, match="no sets of 2"):
         samples_of(models["field"], question_of(models["field"], None), tmp_path)
