@@ -19,7 +19,7 @@ from anatozoo.errors import AnatozooError, ConfigError, OutputError
 from anatozoo.io.writers import explain
 from anatozoo.tasks.base import Predictor
 from anatozoo.version import __version__
-from anatozoo.zoo.files import age_s, fingerprint, write_text
+from anatozoo.zoo.files import age_s, fingerprint, umask, write_text
 from anatozoo.zoo.hub import Name, load, resolve
 from anatozoo.zoo.runs import is_run
 
@@ -164,7 +164,7 @@ def _new_folder(out: Path, replace: bool) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(UNFINISHED, f".{out.name}.", out.parent))
         yield folder
-        folder.chmod(0o755)
+        folder.chmod(0o777 & ~umask())  # mkdtemp makes folders for their owner alone
         if replace and out.is_file():
             out.unlink()
         elif replace and out.exists():

@@ -112,7 +112,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, advice: str
         try:
             write(temporary)
             # mkstemp makes files for their owner alone; a checkpoint is for all who may read the folder.
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o666 & ~umask())
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -149,7 +149,8 @@ def age_s(path: Path) -> float:
         return float("inf")
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that this process takes from what it makes."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

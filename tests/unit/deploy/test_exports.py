@@ -155,8 +155,13 @@ def test_only_what_killed_exports_left_is_removed(models: dict[str, Predictor], 
 def test_an_export_goes_where_a_link_points(models: dict[str, Predictor], tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    write_export(models["labels"], FORMATS["pt2"], tmp_path / "link", precision="fp32", batch=1)
+    before = os.umask(0o027)
+    try:
+        write_export(models["labels"], FORMATS["pt2"], tmp_path / "link", precision="fp32", batch=1)
+    finally:
+        os.umask(before)
     assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o750
     record = read_manifest(tmp_path / "real")
     for broken in (
         {**record, "files": {}},
