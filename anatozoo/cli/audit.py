@@ -25,6 +25,7 @@ examples:
   anatozoo audit val.csv --groups sex,age_bin --out report
   anatozoo audit val.csv --groups sex --controls age_bin,view --out report
   anatozoo audit out/manifest.csv --with clinical.csv --on File --groups Sex
+  anatozoo audit scores.csv --groups sex,age_bin --classifier nodule=p@0.5
   anatozoo audit val.csv --groups sex --estimated dice/heart=rca --out report"""
 
 
@@ -46,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="columns to compare, for example dice/heart or the quoted pattern 'dice/*' (default: Dice and "
         "Hausdorff distances)",
+    )
+    parser.add_argument(
+        "--classifier",
+        dest="classifiers",
+        nargs="+",
+        default=(),
+        metavar="LABEL=SCORE[@T]",
+        help="columns of the truth, 0 or 1, and of the probability of a finding: compare AUC and calibration "
+        "error, and with a threshold T, the same for all, sensitivity and specificity",
     )
     parser.add_argument(
         "--controls",
@@ -144,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
         args.groups,
         name=args.scores.name,
         metrics=args.metrics,
+        classifiers=args.classifiers,
         controls=args.controls,
         estimated=args.estimated,
         higher=args.higher,
@@ -179,6 +190,7 @@ def _command(args: argparse.Namespace) -> str:
     """The command that repeats this audit, without the folders of this machine."""
     words = ["anatozoo", "audit", args.scores.name, "--groups", ",".join(args.groups)]
     words += ["--metrics", *args.metrics] if args.metrics else []
+    words += ["--classifier", *args.classifiers] if args.classifiers else []
     words += ["--controls", ",".join(args.controls)] if args.controls else []
     words += ["--estimated", *args.estimated] if args.estimated else []
     words += ["--with", args.other.name, "--on", ",".join(args.on)] if args.other is not None else []

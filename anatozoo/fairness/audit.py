@@ -15,6 +15,7 @@ from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.estimates import Estimate, compare_estimate, true_and_estimated
 from anatozoo.fairness.frame import GroupFrame
 from anatozoo.fairness.repeats import check_images
+from anatozoo.fairness.rows import classifier_metrics
 from anatozoo.fairness.tables import Scores, choose_metrics, measured_dice
 from anatozoo.metrics.columns import metric_values
 
@@ -86,6 +87,7 @@ def audit(
     *,
     name: str = "scores",
     metrics: Sequence[str] | None = None,
+    classifiers: Sequence[str] = (),
     controls: Sequence[str] = (),
     estimated: Sequence[str] = (),
     higher: Sequence[str] = (),
@@ -99,6 +101,8 @@ def audit(
         groups: columns, see `anatozoo.fairness.groups.make_groups`.
         name: name of the scores.
         metrics: names or patterns, see `anatozoo.fairness.tables.choose_metrics`.
+        classifiers: see `anatozoo.fairness.rows.classifier_metrics`; with them and without `metrics`, no
+            other metric is audited.
         controls: columns to adjust gaps for; none is used for groups of its own.
         estimated: columns with estimated quality, as ``COLUMN`` or ``TRUE=COLUMN``; without TRUE it is
             compared with the Dice of the same organ, if the table has it. ``dice_rca_mean/ORGAN`` is always
@@ -114,7 +118,9 @@ def audit(
     check_images(scores, settings.get("subject"))
     table = scores.table
     truths = dict(true_and_estimated(table, text) for text in estimated)
-    chosen = choose_metrics(table, metrics, higher=higher, lower=lower)
+    over = [metric for text in classifiers for metric in classifier_metrics(text)]
+    by_image = metrics is not None or not over
+    chosen = choose_metrics(table, metrics, higher=higher, lower=lower) if by_image else []
     known = [true for true in truths.values() if true is not None]
     chosen = list(dict.fromkeys([*chosen, *known, *truths]))
     truths |= {column: true for true, column in _pairs_unasked(table, chosen, truths)}
@@ -124,7 +130,8 @@ def audit(
     lower = [*lower, *(column for column, up in like.items() if not up)]
     common = {"higher": higher, "lower": lower, **settings}
     every = [
-        GroupFrame(table, chosen, group, [c for c in controls if c != group], **common) for group in groups
+        GroupFrame(table, [*chosen, *over], group, [c for c in controls if c != group], **common)
+        for group in groups
     ]
     frames = tuple(frame for frame in every if len(frame.groups) > 1)
     alone = {frame.name: frame.groups[0] for frame in every if len(frame.groups) == 1}
@@ -132,7 +139,7 @@ def audit(
         words = "; ".join(f"by {key} all are {group}" for key, group in alone.items())
         raise DataError(f"there is nothing to compare: {words}.")
     several = [g for g, frame in zip(groups, every, strict=True) if len(frame.groups) > 1]
-    crossed = GroupFrame(table, chosen, several, **common) if len(several) > 1 else None
+    crossed = GroupFrame(table, [*chosen, *over], several, **common) if len(several) > 1 else None
     estimates = tuple(compare_estimate(table, true, column, frames) for column, true in truths.items())
     return Audit(name, scores, frames, crossed, alone, estimates)
 

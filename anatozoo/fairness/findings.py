@@ -41,6 +41,7 @@ def findings(audit: Audit) -> list[Finding]:
             shown = list(_gaps(frame, metric))
             gaps += shown
             others += [] if shown else _no_gap(frame, metric)
+        few += _undefined(frame)
         few += _few(frame)
     for grouping, group in audit.alone.items():
         words = group_words(grouping, group)
@@ -121,6 +122,16 @@ def _no_gap(frame: GroupFrame, metric: str) -> list[Finding]:
         return []
     text = f"{metric_words(metric)}: no gap by {frame.name} could be shown"
     return [Finding("no gap", f"{text}; one of up to {number(max(ends), metric)} remains possible.")]
+
+
+def _undefined(frame: GroupFrame) -> Iterator[Finding]:
+    """Groups in which a metric of rows has no value, such as the AUC where all images have the finding."""
+    for mean in frame.means:
+        if mean.metric in frame.over and mean.images and math.isnan(mean.mean):
+            who, why = group_words(frame.name, mean.group), frame.over[mean.metric].undefined
+            yield Finding(
+                "few", f"{metric_words(mean.metric)} is not defined for {who}: {why} ({mean.images})."
+            )
 
 
 def _few(frame: GroupFrame) -> Iterator[Finding]:

@@ -150,6 +150,24 @@ class GroupFrame(Grouped):
 
         return pd.Series({m: float(_ser(self.by_group[m].to_numpy(), self.higher[m])) for m in self.metrics})
 
+    def equity_scaled(self) -> pd.Series:
+        """Equity-scaled performance: overall value / (1 + sum over groups of |overall - value of the group|).
+
+        Tian et al., "FairSeg", ICLR 2024, for Dice; Luo et al., "Harvard glaucoma fairness", TMI 2024, for the
+        AUC. It is the overall value where all groups are alike, and falls with the number of groups.
+
+        Returns:
+            By metric; NaN where more is not better, or a value is above 1.
+        """
+        import pandas as pd
+
+        found = {}
+        for metric in self.metrics:
+            whole, each = float(self.overall[metric]), self.by_group[metric].dropna().to_numpy()
+            share = self.higher[metric] and error_of(np.append(each, whole), True) is not None
+            found[metric] = whole / (1 + float(np.abs(each - whole).sum())) if share else math.nan
+        return pd.Series(found)
+
     def worst(self) -> pd.Series:
         """The group that each metric serves worst, None where all are equal."""
         return self._extreme(worst=True)
@@ -159,8 +177,9 @@ class GroupFrame(Grouped):
         return self._extreme(worst=False)
 
     def summary(self) -> pd.DataFrame:
-        """One row per metric: ``overall``, ``gap``, ``ratio``, ``sd``, ``ser`` and ``worst``, with intervals.
+        """One row per metric, with intervals of gap and SER.
 
+        Columns ``overall``, ``gap``, ``ratio``, ``sd``, ``ser``, ``equity_scaled`` and ``worst``;
         ``gap_low``, ``gap_high``, ``ser_low`` and ``ser_high`` are percentile intervals over bootstrap
         samples; that of a gap among many groups lies above 0 even where they are alike. They are NaN where
         most samples lack a group, as happens to groups of one or two patients who are in others too.
@@ -182,6 +201,7 @@ class GroupFrame(Grouped):
             "ratio": self.ratio(),
             "sd": self.sd_over_groups(),
             "ser": self.ser(),
+            "equity_scaled": self.equity_scaled(),
             "worst": self.worst(),
         }
         return pd.DataFrame(plain).join(bounds)

@@ -28,6 +28,7 @@ class Grouped:
     Attributes:
         metrics: their names.
         higher: whether more is better, by metric.
+        over: the metrics that are functions of the rows of a group, by name.
         values: (rows,) of each metric that single images have, NaN where it is not measured.
         rows: of the table.
         patients_from: column that names the patient; None where each row is one.
@@ -54,6 +55,7 @@ class Grouped:
             name: over[name].higher if name in over else higher_is_better(name, higher, lower)
             for name in self.metrics
         }
+        self.over = over
         self._functions = {name: metric.function for name, metric in over.items()}
         needed = {name: over[name].columns if name in over else (name,) for name in self.metrics}
         self._columns = {

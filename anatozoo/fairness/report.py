@@ -28,7 +28,8 @@ _DPI = 150
 _DEFINITIONS = (
     "The value of a group is the mean over its images. Gap: largest minus smallest of these means. Ratio: "
     "smallest over largest. SD: standard deviation over the groups. SER, the skewed error rate: largest over "
-    "smallest error, which is 1 − Dice or the distance itself; 1 is equal. The gap of two groups is the "
+    "smallest error, which is 1 − Dice or the distance itself; 1 is equal. Equity-scaled: the value of all, "
+    "divided by 1 + the sum of its distances to those of the groups. The gap of two groups is the "
     "first minus the second; * marks fewer than ten patients. Intervals are 95 % percentile bootstrap "
     "intervals, p-values those of two-sided permutation tests; both draw patients, not images."
 )

@@ -22,7 +22,18 @@ def means_table(frame: GroupFrame) -> Table:
 
 def summary_table(frame: GroupFrame) -> Table:
     """What the groups of each metric make together."""
-    header = ("metric", "all", "gap", "95 % interval", "ratio", "SD", "SER", "95 % interval", "worst")
+    header = (
+        "metric",
+        "all",
+        "gap",
+        "95 % interval",
+        "ratio",
+        "SD",
+        "SER",
+        "95 % interval",
+        "equity-scaled",
+        "worst",
+    )
     rows = []
     for metric, s in frame.summary().to_dict(orient="index").items():
         name = str(metric)
@@ -37,6 +48,7 @@ def summary_table(frame: GroupFrame) -> Table:
                 number(s["sd"], name),
                 ratio(s["ser"]),
                 sers,
+                number(s["equity_scaled"], name),
                 s["worst"] or "all equal",
             )
         )

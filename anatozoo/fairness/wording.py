@@ -17,6 +17,12 @@ _KINDS = {
     "missed": "Share of missed organs",
     "invented": "Share of invented organs",
 }
+_SCORES = {
+    "auc": "AUC",
+    "ece": "Calibration error",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+}
 _UNITS = {"mm": "mm", "px": "px", "px2": "px²", "percent": "%"}
 _ORGANS = {
     "lungs": "the lungs",
@@ -32,6 +38,8 @@ _ORGANS = {
 def metric_words(metric: str) -> str:
     """A column in words: ``hd_mm/heart`` is "Hausdorff distance of the heart (mm)"; else its own name."""
     kind, slash, organ = metric.partition("/")
+    if slash and kind in _SCORES:
+        return f"{_SCORES[kind]} of {organ}"
     name, _, unit = kind.rpartition("_")
     if unit not in _UNITS:
         name, unit = kind, ""

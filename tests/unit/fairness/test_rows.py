@@ -6,12 +6,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from anatozoo.errors import DataError
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness import GroupFrame, OverRows
+from anatozoo.fairness.audit import audit
 from anatozoo.fairness.cells import MeanCells, RowCells
 from anatozoo.fairness.draw import plot_gaps, plot_groups
+from anatozoo.fairness.findings import findings as sentences
 from anatozoo.fairness.resampling import bootstrap_means, permutation_p
-from anatozoo.fairness.rows import auc, auc_of, sensitivity_of, specificity_of
+from anatozoo.fairness.rows import auc, auc_of, classifier_metrics, ece_of, sensitivity_of, specificity_of
+from anatozoo.fairness.tables import Scores
 
 FAST = {"resamples": 200, "permutations": 199}
 
@@ -170,3 +173,62 @@ def test_pictures_leave_out_what_single_images_do_not_have() -> None:
     assert "auc" not in words(plot_groups(both))
     assert "auc" in words(plot_groups(alone))
     assert "auc" in words(plot_gaps(alone))
+
+
+def probabilities(n: int = 200) -> pd.DataFrame:
+    table = findings(n, gap=1.0)
+    return table.assign(p=1 / (1 + np.exp(0.75 - table["score"])))
+
+
+def test_a_classifier_is_audited_by_its_columns() -> None:
+    table = probabilities()
+    found = audit(Scores(table, len(table)), ["sex"], classifiers=["label=p@0.4"], **FAST)
+    assert found.metrics == ("auc/p", "ece/p", "sensitivity/p", "specificity/p")
+    men = table[table["sex"] == "M"]
+    values = found.frames[0].by_group.loc["M"]
+    assert values["auc/p"] == pytest.approx(auc(men["label"].to_numpy(), men["p"].to_numpy()))
+    assert values["sensitivity/p"] == pytest.approx((men["p"][men["label"] == 1] >= 0.4).mean())
+    assert values["specificity/p"] == pytest.approx((men["p"][men["label"] == 0] < 0.4).mean())
+    assert any("AUC of p is worse in female patients" in each.text for each in sentences(found))
+
+
+def test_other_metrics_stand_beside_a_classifier_on_request() -> None:
+    table = probabilities().assign(dice=0.9)
+    both = audit(Scores(table, len(table)), ["sex"], metrics=["dice"], classifiers=["label=p"], **FAST)
+    assert both.metrics == ("dice", "auc/p", "ece/p")
+
+
+def test_a_group_without_the_finding_is_named_not_dropped() -> None:
+    table = probabilities()
+    table.loc[table["sex"] == "F", "label"] = 0
+    found = audit(Scores(table, len(table)), ["sex"], classifiers=["label=p@0.5"], **FAST)
+    women = int((table["sex"] == "F").sum())
+    texts = [each.text for each in sentences(found)]
+    said = "is not defined for female patients:"
+    assert f"AUC of p {said} all its images have the finding, or none has ({women})." in texts
+    assert f"Sensitivity of p {said} no image has the finding ({women})." in texts
+    assert not any(text.startswith("Specificity of p is not") for text in texts)
+
+
+def test_calibration_error_of_a_group() -> None:
+    table = pd.DataFrame({"sex": ["M"] * 40 + ["F"] * 40, "y": [0, 1] * 40, "p": [0.5] * 40 + [0.9] * 40})
+    frame = GroupFrame(table, ece_of("y", "p"), "sex", **FAST)
+    assert frame.by_group["ece/p"].to_dict() == pytest.approx({"F": 0.4, "M": 0.0})
+    assert frame.worst()["ece/p"] == "F"
+
+
+@pytest.mark.parametrize("text", ["", "y", "y=", "=p", "y=p@1.5", "y=p@half", "y=p@nan"])
+def test_a_classifier_is_label_and_score(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be LABEL=SCORE"):
+        classifier_metrics(text)
+
+
+def test_equity_scaled_values() -> None:
+    table = pd.DataFrame(
+        {"sex": ["M"] * 2 + ["F"] * 2, "dice": [0.9, 0.9, 0.7, 0.7], "hd_mm": [1.0, 2, 3, 4]}
+    )
+    frame = GroupFrame(table, ["dice", "hd_mm"], "sex", **FAST)
+    assert frame.equity_scaled()["dice"] == pytest.approx(0.8 / 1.2)
+    assert math.isnan(frame.equity_scaled()["hd_mm"])
+    alike = GroupFrame(table.assign(dice=0.8), ["dice"], "sex", **FAST)
+    assert alike.equity_scaled()["dice"] == pytest.approx(0.8)
