@@ -153,8 +153,8 @@ class GroupFrame(Grouped):
     def equity_scaled(self) -> pd.Series:
         """Equity-scaled performance: overall value / (1 + sum over groups of |overall - value of the group|).
 
-        Tian et al., "FairSeg", ICLR 2024, for Dice; Luo et al., "Harvard glaucoma fairness", TMI 2024, for the
-        AUC. It is the overall value where all groups are alike, and falls with the number of groups.
+        Tian et al., "FairSeg", ICLR 2024, for Dice; Luo et al., "Harvard glaucoma fairness", TMI 2024, for
+        the AUC. It is the overall value where all groups are alike, and falls with the number of groups.
 
         Returns:
             By metric; NaN where more is not better, or a value is above 1.
