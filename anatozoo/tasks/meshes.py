@@ -179,10 +179,20 @@ class MeshTask(Predictor):
         return self(batch["vertices"])
 
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
-        """The root mean square distances of each mesh."""
-        from anatozoo.tasks.trials import numbers_case
+        """The root mean square distances of each mesh, and the distance of each vertex as a picture."""
+        from anatozoo.io.annotation import Annotation
+        from anatozoo.metrics.cases import Case
 
-        return [numbers_case(each) for each in self._distances(output, batch["vertices"])]
+        away = (output - batch["vertices"]).square().sum(-1).sqrt().view(len(output), len(SHEETS), -1)
+        # Ring below ring, the three sheets one below the other.
+        rings = away[..., :-1].flatten(1, 2).reshape(len(away), -1, self.angles)
+        nothing = Annotation((self.angles, rings.shape[1]))
+        return [
+            Case(nothing, nothing, picture, numbers)
+            for picture, numbers in zip(
+                rings.float().cpu().numpy(), self._distances(output, batch["vertices"]), strict=True
+            )
+        ]
 
     def trials(self, cases: "Sequence[DataCase]", how: "Conditions") -> "list[Trial]":
         """The mesh of each stack of labels, judged by how well it comes back from its code.
