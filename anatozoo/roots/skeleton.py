@@ -98,7 +98,7 @@ def part_at(mask: npt.NDArray[Any], seed: Sequence[float]) -> tuple[Mask, bool]:
         raise DataError(f"no root is within {NEAR_PX:g} px of the seed {(x, y)}.")
     nearest = int(away.argmin())
     part = labels == labels[rows[nearest], columns[nearest]]
-    return ndimage.binary_fill_holes(part) if part.sum() < SMALLEST_PX else part, bool(away.min() > MERGE_PX)
+    return part, bool(away.min() > MERGE_PX)
 
 
 def graph_of(part: Mask, seed: Sequence[float]) -> tuple[Any, int]:
