@@ -31,6 +31,7 @@ _EPILOG = """\
 flags:
   loop            roots touch, and the shortest way was taken
   leaves_picture  a root ends at the border: what is measured is too short
+  fills_picture   over a fifth of the picture is root: is this a mask?
   seed_moved      no root is at the seed; the nearest place was taken
   tip_lost        nothing is near the main tip of the frame before
 

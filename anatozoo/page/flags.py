@@ -54,6 +54,7 @@ WHOLE = {
     "spacing_of_one": "The file says 1 mm along all axes, as files do that have lost their spacing.",
     "loop": "Roots touch one another; the shortest way was taken.",
     "leaves_picture": "A root ends at the picture's border: what is measured is too short.",
+    "fills_picture": "Over a fifth of the picture is root, which is much for a mask of roots.",
     "seed_moved": "No root is at the seed; the nearest place was taken.",
     "tip_lost": "Nothing is near the main root's tip of the frame before.",
     "open_base": "The muscle is no closed ring in the first slice.",

@@ -26,6 +26,8 @@ SMALLEST_PX = 30
 BURR_PX = 5.0
 """Ends of the skeleton that are shorter, or no longer than the root is thick, are burrs."""
 MERGE_PX = 3.0
+MOST_SHARE = 0.2
+"""A part that covers more of the picture is hardly roots: a photograph in place of a mask, or its inverse."""
 STRAIGHT_DEG = 40.0
 """Two roots cross where both go on with no sharper turn."""
 TIP_PX = 20.0
@@ -70,6 +72,8 @@ def trace(
     if graph.number_of_edges() > graph.number_of_nodes() - 1:
         flags.append("loop")
     height, width = part.shape
+    if part.mean() > MOST_SHARE:
+        flags.append("fills_picture")
     if any(x < 2 or y > height - 3 or x > width - 3 for x, y in (at[node] for node in tips)):
         flags.append("leaves_picture")
     return RootSystem(tuple(_roots(graph, start, last)), tuple(flags), name)

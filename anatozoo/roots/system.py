@@ -47,8 +47,9 @@ class RootSystem:
     Attributes:
         roots: the main root, then laterals; a parent stands before its children.
         flags: what is doubtful: ``loop`` (roots touch, and the way of one was chosen), ``leaves_picture`` (a
-            root ends at the border), ``seed_moved`` (the seed is not on a root; the nearest place is taken),
-            ``tip_lost`` (nothing is near the tip of the frame before; the lowest one is taken).
+            root ends at the border), ``fills_picture`` (over a fifth of the picture is root), ``seed_moved``
+            (the seed is not on a root; the nearest place is taken), ``tip_lost`` (nothing is near the tip of
+            the frame before; the lowest one is taken).
         name: of the plant.
 
     Raises:

@@ -69,6 +69,10 @@ def test_a_root_that_leaves_the_picture_is_flagged() -> None:
     assert trace(mask_of([(160, 30), (160, 600)]), (160, 30)).flags == ("leaves_picture",)
 
 
+def test_a_picture_that_is_no_mask_is_flagged() -> None:
+    assert "fills_picture" in trace(np.ones(SIZE, bool), (160, 30)).flags
+
+
 def test_the_seed_may_be_beside_the_root() -> None:
     found = trace(mask_of([(160, 30), (160, 300)]), (150, 28))
     assert found.flags == ("seed_moved",)
