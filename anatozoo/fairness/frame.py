@@ -151,7 +151,7 @@ class GroupFrame(Grouped):
         return pd.Series({m: float(_ser(self.by_group[m].to_numpy(), self.higher[m])) for m in self.metrics})
 
     def equity_scaled(self) -> pd.Series:
-        """Equity-scaled performance: overall value / (1 + sum over groups of |overall - value of the group|).
+        """Equity-scaled performance: overall value over 1 + the sum of its distances to those of the groups.
 
         Tian et al., "FairSeg", ICLR 2024, for Dice; Luo et al., "Harvard glaucoma fairness", TMI 2024, for
         the AUC. It is the overall value where all groups are alike, and falls with the number of groups.
