@@ -114,7 +114,7 @@ def report(record: Mapping[str, Any]) -> str:
     lines = [
         "# Calibrated probabilities of the left atrium",
         "",
-        f"DynUNet with {record['parameters']} weights, crops of 32 × 48 × 48 voxels of 2.5 times the side of "
+        f"DynUNet with {record['parameters']} weights, crops of 24 × 32 × 40 voxels of 3.5 times the side of "
         f"those of the files, {settings['steps']} steps of {settings['batch']} crops, {cases['train']} "
         f"training cases, about {record['train_cpu_s'] / 60:.1f} minutes of one core a run. "
         f"{cases['measured']} cases are measured, whole, at the resolution of the network: those of the "
