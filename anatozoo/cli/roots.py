@@ -86,48 +86,60 @@ def run(args: argparse.Namespace) -> int:
         AnatozooError: there is no mask, no root at all, or nowhere to write.
     """
     import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
 
     from anatozoo.io.writers import make_folder, write_bytes, write_csv
     from anatozoo.roots.draw import picture_of
     from anatozoo.roots.growth import frame_table, growth_table
     from anatozoo.roots.rsml import write_rsml
     from anatozoo.roots.system import RootSystem
-    from anatozoo.roots.tracking import accumulated, follow
+    from anatozoo.roots.tracking import Follower, accumulated
 
     _need_skimage()
     paths = find_frames(args.masks)
     if args.minutes > 60:
         args.usage_error("--minutes must be at most 60: growth is told by the hour.")
     folder = make_folder(args.out)
-    tables, hourly, last, words = [], [], [], []
-    for number, seed in enumerate(args.seeds, start=1):
-        name = f"plant {number}"
-        found = list(follow(accumulated(_masks(paths), memory=args.memory), seed, name=name))
-        table = frame_table(found)
-        table.insert(0, "plant", name)
+    plants = [Follower(seed, f"plant {number}") for number, seed in enumerate(args.seeds, start=1)]
+    found: list[list[RootSystem | DataError]] = [[] for _ in plants]
+    shown: Any = None
+    quiet = args.quiet or args.json or not sys.stderr.isatty()
+    masks = track(_masks(paths), "frames", len(paths), console=Console(stderr=True), disable=quiet)
+    # Frames are read once for all plants, and none is kept: a time lapse has thousands.
+    for mask in accumulated(masks, memory=args.memory):
+        for plant, systems in zip(plants, found, strict=True):
+            systems.append(plant.add(mask))
+        shown = shown if isinstance(mask, DataError) else mask
+    tables, hourly = [], []
+    for plant, systems in zip(plants, found, strict=True):
+        table = frame_table(systems)
+        table.insert(0, "plant", plant.name)
         table.insert(1, "file", [path.name for path in paths])
         tables.append(table)
-        systems = [each for each in found if isinstance(each, RootSystem)]
-        if not systems:
-            raise DataError(f"{name}: {found[-1]}")
-        last.append(systems[-1])
-        words.append(_words(systems[-1], args.pixel_mm))
+        if plant.last is None:
+            print(f"anatozoo: {plant.name}: {systems[-1]}", file=sys.stderr)
+            continue
         try:
             growth = growth_table(table, minutes=args.minutes, pixel_mm=args.pixel_mm)
         except DataError as error:
             if len(paths) > 1:
-                print(f"anatozoo: {name}: no growth.csv: {error}", file=sys.stderr)
+                print(f"anatozoo: {plant.name}: no growth: {error}", file=sys.stderr)
             continue
-        growth.insert(0, "plant", name)
+        growth.insert(0, "plant", plant.name)
         hourly.append(growth)
+    last = [plant.last for plant in plants if plant.last is not None]
+    if not last:
+        raise DataError(f"no plant has a root in any of {_many(len(paths), 'frame')}: {found[0][-1]}")
     frames = pd.concat(tables)
     write_csv(folder / "frames.csv", list(map(str, frames)), _rows(frames))
     write_rsml(folder / "roots.rsml", last, pixel_mm=args.pixel_mm)
-    shown = [mask for mask in _masks(paths[::-1]) if not isinstance(mask, DataError)][:1]
-    write_bytes(folder / "roots.png", picture_of(shown[0], last))
+    write_bytes(folder / "roots.png", picture_of(shown, last))
     if hourly:
         growth = pd.concat(hourly)
         write_csv(folder / "growth.csv", list(map(str, growth)), _rows(growth))
+    else:
+        (folder / "growth.csv").unlink(missing_ok=True)  # of an earlier run, about other masks
     failed = int((frames["status"] == "failed").sum())
     if args.json:
         numbers = [
@@ -137,9 +149,9 @@ def run(args: argparse.Namespace) -> int:
         ]
         print(json.dumps({"out": args.out, "frames": len(paths), "failed": failed, "plants": numbers}))
     elif not args.quiet:
-        what = f"{_many(len(paths), 'frame')}, {_many(len(last), 'plant')}"
+        what = f"{_many(len(paths), 'frame')}, {_many(len(plants), 'plant')}"
         print(f"{what}, {failed} without a root. Results: {args.out}")
-        print("\n".join(words))
+        print("\n".join(_words(system, args.pixel_mm) for system in last))
     return EXIT_SOME_FAILED if failed else 0
 
 

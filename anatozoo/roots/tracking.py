@@ -55,45 +55,53 @@ def accumulated(
         yield past > threshold
 
 
-def follow(
-    masks: Iterable[npt.ArrayLike | DataError], seed: Sequence[float], *, name: str = ""
-) -> Iterator[RootSystem | DataError]:
-    """The root system of each frame; laterals keep their names from frame to frame.
+class Follower:
+    """The root system of one plant, frame by frame; laterals keep their names.
 
     The main root ends near its tip of the frame before, so that a lateral that has overtaken it does not
     become the main root. A lateral is that of the frame before whose base and tip are nearest, the base
     within 15 px.
 
     Args:
-        masks: (H, W) of each frame, in the order of time; or why there is none.
         seed: x and y of the seed.
         name: of the plant.
-
-    Yields:
-        The system, or the error of a frame in which none was found; the next frames go on.
-
-    Raises:
-        ConfigError: the seed is outside the frames.
     """
-    last: RootSystem | None = None
-    known = 0
-    for mask in masks:
+
+    def __init__(self, seed: Sequence[float], name: str = "") -> None:
+        self.seed, self.name = seed, name
+        self.last: RootSystem | None = None
+        self._known = 0
+
+    def add(self, mask: npt.ArrayLike | DataError) -> RootSystem | DataError:
+        """The system of the next frame, or why none was found; the frames after it go on.
+
+        Args:
+            mask: (H, W), or why there is none.
+
+        Raises:
+            ConfigError: the seed is outside the frame.
+        """
         if isinstance(mask, DataError):
-            yield mask
-            continue
+            return mask
+        tip = None if self.last is None else self.last.main.points[-1]
         try:
-            found = trace(mask, seed, tip=None if last is None else last.main.points[-1], name=name)
+            found = trace(mask, self.seed, tip=tip, name=self.name)
         except DataError as error:
-            yield error
-            continue
-        names = _names(found, last)
+            return error
         roots = [found.main]
-        for root, own in zip(found.laterals, names, strict=True):
+        for root, own in zip(found.laterals, _names(found, self.last), strict=True):
             if own is None:
-                known += 1
-            roots.append(replace(root, name=own or f"lateral {known}"))
-        last = replace(found, roots=tuple(roots))
-        yield last
+                self._known += 1
+            roots.append(replace(root, name=own or f"lateral {self._known}"))
+        self.last = replace(found, roots=tuple(roots))
+        return self.last
+
+
+def follow(
+    masks: Iterable[npt.ArrayLike | DataError], seed: Sequence[float], *, name: str = ""
+) -> Iterator[RootSystem | DataError]:
+    """What `Follower.add` gives for each of the frames of a plant, in the order of time."""
+    return map(Follower(seed, name).add, masks)
 
 
 def _names(found: RootSystem, last: RootSystem | None) -> list[str | None]:

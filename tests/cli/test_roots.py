@@ -69,6 +69,21 @@ def test_frames_become_growth_and_a_damaged_one_is_named(tmp_path: Path, capsys:
     assert lengths == sorted(lengths)
 
 
+def test_a_plant_without_a_root_stops_no_other_and_no_growth_of_before_stays(
+    tmp_path: Path, capsys: Any
+) -> None:
+    mask, out = save(tmp_path / "a.png"), tmp_path / "out"
+    out.mkdir()
+    (out / "growth.csv").write_text("of other masks")
+    assert roots(mask, "--seed", "190,200", "--seed", SEED, "--out", out) == 3
+    said = capsys.readouterr()
+    assert "plant 1: no root is within 30 px of the seed (190.0, 200.0)." in said.err
+    assert said.out.startswith("1 frame, 2 plants, 1 without a root.")
+    assert [row["status"] for row in rows(out / "frames.csv")] == ["failed", "ok"]
+    assert [system.name for system in read_rsml(out / "roots.rsml")] == ["plant 2"]
+    assert not (out / "growth.csv").exists()
+
+
 def test_bad_input_is_refused_with_a_sentence(tmp_path: Path, capsys: Any) -> None:
     mask, out = save(tmp_path / "a.png"), tmp_path / "out"
     for given, words in (
