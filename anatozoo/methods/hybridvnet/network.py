@@ -239,7 +239,8 @@ class HybridVNet(nn.Module):
             maps: of the encoder.
             share: (B, organs, ...) soft label maps.
         """
-        centres, reaches = moments(share)
+        # Squares, so that a little probability in each of the many voxels of the background has no weight.
+        centres, reaches = moments(share.square())
         first = centres[:, :1]
         code = torch.cat([z, ((centres - first) / UNIT).flatten(1), (reaches / UNIT).flatten(1)], 1)
         x = F.relu(self.start(code)).view(-1, *self.coarsest)
