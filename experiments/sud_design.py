@@ -78,7 +78,7 @@ _ACDC = Setting(
     "ACDC, 3 of 65 patients",
     "acdc",
     _HEART,
-    FrameSpec([16, 96, 96], "spacing", [2.0, 2.0, 1.0]),
+    FrameSpec([16, 64, 64], "spacing", [2.5, 2.5, 1.0]),
     3,
     "acnn",
     _VOLUMES,
@@ -113,7 +113,7 @@ SETTINGS = {
         label="left atrium, 8 of 71 patients",
         layout="folder",
         organs=["left_atrium"],
-        frame=FrameSpec([32, 64, 80], "stretch"),
+        frame=FrameSpec([24, 48, 64], "stretch"),
         labelled=8,
     ),
     "hippocampus": _ACDC._replace(
