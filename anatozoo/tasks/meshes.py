@@ -23,6 +23,8 @@ from anatozoo.meshes.sheets import SheetSize
 from anatozoo.tasks.base import Predictor
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
     from anatozoo.results.mesh import MeshResult
@@ -73,8 +75,8 @@ class Phenotypes:
 class MeshTask(Predictor):
     """An autoencoder of meshes of hearts.
 
-    Subclasses set `network`, which has ``scaled`` and maps vertices (B, N, 3) to a reconstruction (B, N, 3),
-    the mean and the log-variance (B, latents) of the code.
+    Subclasses set `network`, which has ``scaled`` and ``decode``, and maps vertices (B, N, 3) to a
+    reconstruction (B, N, 3), the mean and the log-variance (B, latents) of the code.
 
     Args:
         rings: of each sheet, at least 8.
@@ -89,6 +91,7 @@ class MeshTask(Predictor):
     unit: ClassVar[str] = "heart"
 
     network: Any
+    latents: int
 
     def __init__(self, rings: int, angles: int, units: Units) -> None:
         super().__init__(FrameSpec([rings, angles]))
@@ -116,6 +119,44 @@ class MeshTask(Predictor):
         """The code of a mesh, and how well it holds the mesh; see `predict` for the argument and errors."""
         heart, name = self._read(x)
         return self._answer(heart, name, None)[0]
+
+    def decode(self, codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Aligned vertices (B, N, 3), in the model's units, of codes (B, latents).
+
+        Raises:
+            DataError: codes of another length.
+        """
+        given = self.tensor(np.atleast_2d(np.asarray(codes, np.float32)))
+        if given.ndim != 2 or given.shape[1] != self.latents:
+            raise DataError(f"codes of the shape {tuple(given.shape)} are not (B, {self.latents}).")
+        with torch.inference_mode():
+            found: npt.NDArray[np.float64] = self.network.decode(given).double().cpu().numpy()
+        return found
+
+    def plot_traversals(self, codes: npt.ArrayLike, width: float = 2.0) -> "Figure":
+        """Draw what each latent changes: hearts with its value low, in the middle and high, others as usual.
+
+        Args:
+            codes: (n, latents), at least two, of the hearts that say what is usual.
+            width: how many of their standard deviations low and high lie from their mean.
+
+        Raises:
+            DataError: codes of another length, fewer than two, or a value that is not finite.
+        """
+        from anatozoo.results.draw.traversals import plot_traversals
+
+        given = np.asarray(codes, float)
+        if given.ndim != 2 or len(given) < 2 or not np.isfinite(given).all():
+            raise DataError("a traversal needs the finite codes (n, latents) of at least two hearts.")
+        middle, spread = given.mean(0), given.std(0)
+        steps = np.array([-width, 0.0, width])
+        places = middle + steps[None, :, None] * np.diag(spread)[:, None, :]
+        shapes = self.decode(places.reshape(-1, given.shape[1])).reshape(given.shape[1], 3, -1, 3)
+        names = [
+            f"z{number}: {mean:.2g} ± {width * own:.2g}"
+            for number, (mean, own) in enumerate(zip(middle, spread, strict=True), start=1)
+        ]
+        return plot_traversals([tuple(three) for three in shapes], names, self.size, self.units)
 
     def predict(self, x: Any, *, precision: str | None = None) -> "MeshResult":
         """Encode a mesh and decode it.

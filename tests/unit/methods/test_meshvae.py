@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning as L
 import numpy as np
 import pytest
@@ -194,3 +195,61 @@ def test_the_command_writes_a_row_for_each_mesh(
     shutil.rmtree(root)
     assert main(command) == 1
     assert "and no folder with any" in capsys.readouterr().err
+
+
+def test_traversals_are_drawn(checkpoint: Path, root: Path, tmp_path: Path, capsys: Any) -> None:
+    out, picture = tmp_path / "z.csv", tmp_path / "z.png"
+    command = ["phenotypes", str(root), "--checkpoint", str(checkpoint), "--out", str(out)]
+    assert main([*command, "--traversals", str(picture)]) == 0
+    assert cv2.imread(str(picture)).std() > 5
+    assert main([*command, "--traversals", str(tmp_path / "z.gif")]) == 1
+    assert "must end in .png" in capsys.readouterr().err
+    model: Any = anatozoo.load(str(checkpoint))
+    with pytest.raises(DataError, match="at least two"):
+        model.plot_traversals([[0.0] * model.latents])
+    with pytest.raises(DataError, match="are not"):
+        model.decode([[0.0] * (1 + model.latents)])
+    rebuilt = model.decode(model.phenotypes(HEART).code)[0]
+    places = HEART.placed(rebuilt).surfaces.vertices
+    np.testing.assert_allclose(places, model.predict(HEART).heart.surfaces.vertices, atol=1e-3)
+
+
+def test_latents_of_several_runs_become_phenotypes(root: Path, tmp_path: Path, capsys: Any) -> None:
+    one, other = module(), module()
+    vertices = torch.from_numpy(np.stack([stretched(f).aligned() for f in (0.8, 1, 1.2)])).float()
+    with torch.no_grad():
+        for made in (one, other):
+            made.network.take_scale(vertices)
+            made.network.mu.weight *= 300
+        # The other run has found the same, in another order and turned.
+        other.network.mu.weight.copy_(-one.network.mu.weight[[2, 0, 1]])
+    settings: dict[str, Any] = {"name": "meshvae-test", "version": "1.0.0", "half": False}
+    runs = [
+        str(write_checkpoint_folder(made, tmp_path / name, **settings))
+        for name, made in (("one", one), ("other", other))
+    ]
+    out = tmp_path / "p.csv"
+    command = ["phenotypes", str(root), "--out", str(out), "--checkpoint"]
+    assert main([*command, *runs, "--alike", "0.999"]) == 0
+    assert "3 phenotypes of 2 runs: 3 in at least half of them, 3 in all." in capsys.readouterr().out
+    with out.open() as file:
+        assert {*next(csv.reader(file))} == {"mesh", "status", "reason", "flags", "rms_mm", "p1", "p2", "p3"}
+    with (tmp_path / "p_latents.csv").open() as file:
+        latents = {(row["checkpoint"], row["latent"]): row for row in csv.DictReader(file)}
+    for mine, theirs in (("z3", "z1"), ("z1", "z2"), ("z2", "z3")):
+        a, b = latents[runs[0], mine], latents[runs[1], theirs]
+        assert a["phenotype"] == b["phenotype"]
+        assert int(a["sign"]) == -int(b["sign"])
+        assert abs(float(a["r"])) > 0.999
+    for wrong, reason in (
+        ([runs[0], runs[0]], "named twice"),
+        ([*runs, "--alike", "1.5"], "at most 1"),
+        ([*runs, "--traversals", str(tmp_path / "z.png")], "name one"),
+        ([runs[0], "--alike", "0.5"], "more than one"),
+    ):
+        assert main([*command, *wrong]) == 1
+        assert reason in capsys.readouterr().err
+    for path in sorted(root.glob(f"*{ENDING}"))[5:]:
+        path.unlink()
+    assert main([*command, *runs]) == 1
+    assert "5 meshes" in capsys.readouterr().err
