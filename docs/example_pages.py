@@ -49,6 +49,7 @@ GROUPS = {
             "plot_seg2graph",
             "plot_shapevae",
             "plot_heart_mesh",
+            "plot_phenotypes",
             "plot_roots",
         ),
     ),

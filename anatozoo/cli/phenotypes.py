@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     good = [row for row in rows if row.found]
     failed = len(rows) - len(good)
     done = {"out": str(out), "total": len(rows), "described": len(good), "failed": failed}
+    about: dict[str, Any]
+    counts: list[int] = []
     if not several:
         [model] = models
         codes = [row.found[0].code for row in good]

@@ -117,5 +117,8 @@ def _phenotype(group: list[int], names: list[tuple[int, int]], every: Floats, r:
     order = np.argsort(-np.abs(own).sum(1), kind="stable")
     places = [group[place] for place in order.tolist()]
     signs = np.where(r[places[0], places] < 0, -1, 1)
-    latents = tuple(Latent(*names[place], int(sign)) for place, sign in zip(places, signs, strict=True))
+    latents = tuple(
+        Latent(run, number, int(sign))
+        for (run, number), sign in zip((names[place] for place in places), signs, strict=True)
+    )
     return Phenotype(latents, (every[:, places] * signs).mean(1), float(np.abs(own).min()))
