@@ -1,7 +1,7 @@
 """The golden test of a checkpoint: stored raw images must give the stored result.
 
 It starts from raw pixels, so it covers reading, preprocessing, network and the way back to source pixels.
-``golden.safetensors`` holds
+``golden.safetensors`` holds, written as `anatozoo.zoo.golden_file` says,
 
 * the input: ``image``, or ``moving`` and ``fixed`` of a registration, for which the module's
   ``predict(image)`` or ``predict(moving, fixed)`` is called. Raw source pixels, (H, W) or (D, H, W), uint8,
@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatozoo.errors import ConfigError, WeightsError
-from anatozoo.zoo.checkpoint import read_tensors
-from anatozoo.zoo.files import write_atomically
+from anatozoo.zoo.golden_file import read_arrays, write_arrays
 from anatozoo.zoo.golden_results import Golden
 from anatozoo.zoo.kinds import goldens
 from anatozoo.zoo.spec import GOLDEN
@@ -91,7 +90,6 @@ def write_golden(
         OutputError: the folder cannot be written.
     """
     import numpy as np
-    from safetensors.numpy import save
 
     given = dict(image) if isinstance(image, Mapping) else {"image": image}
     names = next((names for names in INPUTS if set(names) == set(given)), None)
@@ -109,13 +107,11 @@ def write_golden(
     if form is None:
         raise ConfigError(f"{type(module).__name__}.predict gives no {_forms()}; nothing to store.")
     form.check(result, inputs)
-    tensors = {key: np.ascontiguousarray(value) for key, value in {**inputs, **result}.items()}
     path = Path(directory) / GOLDEN
     chosen = tolerance_px if form.unit == "px" else tolerance
     metadata = {form.tolerance_key: str(form.tolerance if chosen is None else chosen)}
     metadata |= {} if spacing is None else {SPACING: " ".join(map(str, spacing))}
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata=metadata)))
-    return path
+    return write_arrays(path, {**inputs, **result}, metadata)
 
 
 def run_golden(module: Any, folder: Path) -> Difference:
@@ -169,11 +165,7 @@ def read_golden(
     Raises:
         WeightsError: the file is missing or broken.
     """
-    from safetensors import safe_open
-
-    tensors = {key: value.numpy() for key, value in read_tensors(path).items()}
-    with safe_open(path, framework="np") as stream:
-        metadata = stream.metadata() or {}
+    tensors, metadata = read_arrays(path)
     names = next((names for names in INPUTS if tensors.keys() >= set(names)), ())
     inputs = {name: tensors.pop(name) for name in names}
     form = next((form for form in goldens() if tensors and all(map(form.holds, tensors))), None)

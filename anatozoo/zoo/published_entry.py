@@ -10,10 +10,11 @@ import yaml
 
 from anatozoo.errors import ConfigError, ManifestError
 from anatozoo.zoo import catalogue, private
-from anatozoo.zoo.checkpoint import CheckpointConfig, read_tensors
+from anatozoo.zoo.checkpoint import CheckpointConfig
 from anatozoo.zoo.edits import Edit, by_key, edited, entries
 from anatozoo.zoo.files import write_text
 from anatozoo.zoo.golden import INPUTS
+from anatozoo.zoo.golden_file import read_arrays
 from anatozoo.zoo.golden_results import LANDMARKS
 from anatozoo.zoo.kinds import kind_of_golden
 from anatozoo.zoo.manifest import read_manifest
@@ -96,7 +97,7 @@ def new_entry(config: CheckpointConfig, folder: Path, release: Release) -> str:
 
 def _output(config: CheckpointConfig, folder: Path) -> dict[tuple[str, str], str]:
     """What the method and the golden result tell about the output."""
-    tensors = read_tensors(folder / GOLDEN)
+    tensors, _ = read_arrays(folder / GOLDEN)
     axes = next(tensors[name].ndim for names in INPUTS for name in names if name in tensors)
     kind = describe_method(config.method).kind or kind_of_golden(tensors, axes)
     if kind is None:

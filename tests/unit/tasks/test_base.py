@@ -13,7 +13,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 import anatozoo
 from anatozoo.cli.main import main
@@ -23,6 +22,7 @@ from anatozoo.methods.unet.module import UNetModule
 from anatozoo.tasks.base import Predictor
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
 from anatozoo.zoo.golden import GOLDEN
+from anatozoo.zoo.golden_file import read_arrays
 from anatozoo.zoo.hub import load, resolve
 from anatozoo.zoo.registry import METHODS
 from anatozoo.zoo.runs import METHOD_KEY
@@ -229,9 +229,9 @@ def test_a_runs_file_gives_both(method: str, tmp_path: Path) -> None:
 
 def golden_job(name: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
     """A checkpoint, the file of its golden input, and the arguments that go with it."""
-    with safe_open(resolve(name) / GOLDEN, framework="np") as file:
-        inputs = {key: file.get_tensor(key) for key in ("image", "moving", "fixed") if key in file.keys()}  # noqa: SIM118
-        spacing = file.metadata().get("spacing_mm")
+    arrays, texts = read_arrays(resolve(name) / GOLDEN)
+    inputs = {key: arrays[key] for key in ("image", "moving", "fixed") if key in arrays}
+    spacing = texts.get("spacing_mm")
     np.savez(folder / f"{name}.npz", **inputs)
     settings = {}
     if spacing is not None:

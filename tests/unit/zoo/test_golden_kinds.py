@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from anatozoo.errors import ConfigError, WeightsError
 from anatozoo.zoo.golden import GOLDEN, Difference, run_golden, write_golden
+from anatozoo.zoo.golden_file import read_arrays, write_arrays
 from anatozoo.zoo.golden_results import GREY_VALUES, LABEL_MAP, LANDMARKS
 
 RNG = np.random.default_rng(0)
@@ -71,12 +71,11 @@ def finer(factor: float = 1.0, spoilt: float = 0.0) -> Callable[[np.ndarray], np
 @pytest.mark.parametrize("image", [PICTURE, VOLUME, PICTURE.astype(np.uint16)], ids=str)
 def test_a_mask_is_stored_and_found_again(tmp_path: Path, image: np.ndarray) -> None:
     write_golden(Toy(mask=threshold), image, tmp_path)
-    tensors = load_file(tmp_path / GOLDEN)
+    tensors, metadata = read_arrays(tmp_path / GOLDEN)
     assert set(tensors) == {"image", "mask"}
     assert tensors["image"].dtype == image.dtype
     np.testing.assert_array_equal(tensors["mask"], threshold(image))
-    with safe_open(tmp_path / GOLDEN, framework="np") as stream:
-        assert stream.metadata() == {"tolerance": "0.001"}
+    assert metadata == {"tolerance": "0.001"}
     assert run_golden(Toy(mask=threshold), tmp_path) == Difference(0.0, 0.001, LABEL_MAP)
 
 
@@ -134,7 +133,7 @@ def test_moving_and_fixed_are_not_exchanged(tmp_path: Path) -> None:
     module = Toy(displacement_px=field(0))
     write_golden(module, {"fixed": PAIR["fixed"], "moving": PAIR["moving"]}, tmp_path)
     assert run_golden(module, tmp_path).difference == 0
-    stored = load_file(tmp_path / GOLDEN)
+    stored, _ = read_arrays(tmp_path / GOLDEN)
     np.testing.assert_array_equal(stored["displacement_px"], field(0)(**PAIR).astype(np.float32))
 
 
@@ -146,12 +145,11 @@ def test_not_a_number_in_a_displacement_fails(tmp_path: Path) -> None:
 
 def test_a_volume_may_have_another_grid_and_is_found_again(tmp_path: Path) -> None:
     write_golden(Toy(volume=finer()), VOLUME, tmp_path)
-    tensors = load_file(tmp_path / GOLDEN)
+    tensors, metadata = read_arrays(tmp_path / GOLDEN)
     assert set(tensors) == {"image", "volume"}
     np.testing.assert_array_equal(tensors["volume"], finer()(VOLUME))
     assert tensors["volume"].dtype == np.float32
-    with safe_open(tmp_path / GOLDEN, framework="np") as stream:
-        assert stream.metadata() == {"tolerance": "0.001"}
+    assert metadata == {"tolerance": "0.001"}
     assert run_golden(Toy(volume=finer()), tmp_path) == Difference(0.0, 0.001, GREY_VALUES)
 
 
@@ -257,3 +255,41 @@ def test_outcomes_read_as_sentences() -> None:
     assert str(Difference(0.0123, 0.5, LANDMARKS)) == "0.0123 px away at most, 0.5 px allowed"
     assert str(Difference(0.0005, 0.001, LABEL_MAP)) == "0.0500% of the pixels differ, 0.1% allowed"
     assert str(Difference(2e-4, 0.001, GREY_VALUES)) == "voxels differ by 0.0200% of the range, 0.1% allowed"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_whole_numbers_are_compressed_without_loss(tmp_path: Path, dtype: Any) -> None:
+    plain = np.zeros((40, 30, 20), dtype)
+    plain[5:9] = 7
+    noise = np.random.default_rng(0).integers(0, 250, (30, 20)).astype(dtype)
+    places = np.array([[0.5, np.pi]])
+    path = write_arrays(tmp_path / GOLDEN, {"mask": plain, "image": noise, "landmarks/a": places}, {"x": "1"})
+    assert path.stat().st_size < plain.nbytes / 5
+    arrays, texts = read_arrays(path)
+    assert texts == {"x": "1"}
+    for name, given in (("mask", plain), ("image", noise), ("landmarks/a", places)):
+        assert arrays[name].dtype == given.dtype
+        np.testing.assert_array_equal(arrays[name], given)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "uint8 40 30 21",
+        "uint8 40 30 19",
+        "uint8",
+        "float32 40 30 5",
+        "uint8 -40 -30 20",
+        "uint8 99999 99999",
+        "x",
+    ],
+)
+def test_a_stream_that_is_not_what_the_file_says_is_refused(tmp_path: Path, said: str) -> None:
+    path = write_arrays(tmp_path / GOLDEN, {"mask": np.zeros((40, 30, 20), np.uint8)}, {})
+    tensors = load_file(path)
+    save_file(tensors, path, metadata={"packed/mask": said})
+    with pytest.raises(WeightsError, match="mask is not what the file says"):
+        read_arrays(path)
+    save_file({"mask": tensors["mask"][:-4].copy()}, path, metadata={"packed/mask": "uint8 40 30 20"})
+    with pytest.raises(WeightsError, match="mask is not what the file says"):
+        read_arrays(path)
