@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from anatozoo.serve.tasks import Task
 
 _USAGE = """\
-anatozoo predict [-h] NAME IN [IN ...] --out DIR [--then NAME] [options]
+anatozoo predict [-h] NAME IN [IN ...] --out DIR [--before NAME] [--then NAME]
+                        [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]
        anatozoo predict NAME --phases CSV --out DIR [options]"""
 _DESCRIPTION = """\
@@ -38,6 +39,7 @@ input:
   repair     masks: PNG, TIFF, BMP, NIfTI, MHA, NRRD (3-D for 3-D checkpoints),
              or a folder that `anatozoo predict` wrote
   landmarks  masks, as to repair; `anatozoo landmarks` takes more kinds of them
+  translate  images, as to segment
   restore    volumes with thick slices, in the formats of volumes above
   register   pairs of images, listed in the table of --pairs
 
@@ -58,6 +60,8 @@ formats (* marks the defaults):
   landmarks      json*, and as of a segmentation
   repair         png* (label mask; of a volume nifti*), mha, json*, picture*
                  (before, after, difference)
+  translation    png* (image), nifti, mha, json*, picture* (before, after,
+                 difference)
   restoration    nifti*, mha (volume), picture* (cut across the slices), json*
   registration   field*, mha (displacement in mm), warped* (image), json*, png*
                  (picture)
@@ -105,6 +109,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.required = False
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="write the results and manifest.csv to this folder"
+    )
+    parser.add_argument(
+        "--before",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="give images another look with this checkpoint of cyclegan before they are segmented; several "
+        "are applied in the order given",
     )
     parser.add_argument(
         "--then", metavar="NAME", help="repair the masks with this checkpoint before they are saved"
@@ -237,6 +249,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
                 kind,
                 args.name,
                 pairs=args.pairs is not None,
+                before=args.before,
                 then=args.then,
                 options=options,
                 groups=args.groups,
@@ -256,6 +269,7 @@ def _task(args: argparse.Namespace) -> Task[Any, Any, Any]:
             load_named(args.name, args.device, args.precision, args.samples, args.runtime),
             inputs,
             args.out,
+            before=[load_named(name, args.device, args.precision) for name in args.before],
             then=None if args.then is None else load_named(args.then, args.device, args.precision),
             options=options,
             groups=args.groups,

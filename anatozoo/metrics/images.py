@@ -1,5 +1,7 @@
-"""Similarity of restored and true volumes, for each volume separately and within a mask."""
+"""Similarity of restored and true volumes within a mask, and of the grey values of two sets of images."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,3 +38,25 @@ def ssim(found: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
     )
     weight = inside[:, None].to(similarity.dtype)
     return (similarity * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+def js_divergence(one: npt.ArrayLike, other: npt.ArrayLike, bins: int = 64) -> float:
+    """Jensen-Shannon divergence of two histograms of grey values, in bits: 0 alike, 1 apart.
+
+    Lin, IEEE Transactions on Information Theory 37(1), 1991.
+
+    Args:
+        one: grey values in [0, 1] of a set of images, of any shape.
+        other: those of another set.
+        bins: of equal width, over [0, 1].
+
+    Returns:
+        The divergence, NaN where a set is empty.
+    """
+    counts = [np.histogram(np.asarray(x, float), bins, (0.0, 1.0))[0] for x in (one, other)]
+    if not all(each.sum() for each in counts):
+        return float("nan")
+    p, q = (each / each.sum() for each in counts)
+    middle = (p + q) / 2
+    bits = [float(np.sum(x[x > 0] * np.log2(x[x > 0] / middle[x > 0]))) for x in (p, q)]
+    return max(0.0, sum(bits) / 2)

@@ -61,6 +61,7 @@ WHOLE = {
     "open_wall": "The muscle is no closed ring in a slice.",
     "cut_apex": "The stack ends before the apex of the heart.",
     "poor_reconstruction": "The model cannot describe this shape well.",
+    "large_change": "The translation has changed much; something may be made up or erased.",
     "quality_not_estimated": "The quality could not be estimated.",
     # Of registrations.
     "field_of_view_differs": "The two images show regions of different size.",

@@ -25,6 +25,8 @@ _WHAT = {
     "_overlay.png": "picture",
     "_slices.png": "picture of all slices",
     "_repair.png": "picture of the repair",
+    "_translated.png": "translated image",
+    "_translation.png": "picture of the translation",
     "_mask.png": "labels",
     "_mask.nii.gz": "labels",
     "_landmarks.csv": "landmarks",

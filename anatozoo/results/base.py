@@ -84,6 +84,8 @@ class Result(ABC):
         dicom: the DICOM instances that the image was read from, which DICOM files of the result refer to;
             None of anything else. The JSON has their UIDs if its `show_uids` says so.
         measured: what else was measured, as estimated quality or the function of a heart, for DICOM reports.
+        translated_by: names and versions of checkpoints that gave the image another look before; of the JSON
+            where there are any.
         shares: of samples and ensembles, gives how probable each organ is at each pixel, see
             `anatozoo.results.shares`; else None.
     """
@@ -96,6 +98,7 @@ class Result(ABC):
     dicom: DicomSource | None = field(default=None, repr=False, kw_only=True)
     measured: tuple[Measurement, ...] = field(default=(), repr=False, kw_only=True)
     shares: Shares | None = field(default=None, repr=False, kw_only=True)
+    translated_by: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._put(flags=tuple(dict.fromkeys(self.flags)))
@@ -130,7 +133,8 @@ class Result(ABC):
         """Everything except the pixels as JSON values; null where millimetres are unknown."""
         named = {name: _json_value(getattr(self, name)) for name in self.head}
         told = self.dicom is not None and self.dicom.show_uids
-        return {"schema_version": 1} | named | ({"dicom": self.dicom.to_dict()} if told else {})  # type: ignore[union-attr]
+        by = {"translated_by": list(self.translated_by)} if self.translated_by else {}
+        return {"schema_version": 1} | named | by | ({"dicom": self.dicom.to_dict()} if told else {})  # type: ignore[union-attr]
 
     def save(
         self,

@@ -1,11 +1,11 @@
-"""Segment images."""
+"""Segment and translate images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from anatozoo.io.annotations import CHEXMASK
 from anatozoo.io.images import Image, read_image
@@ -14,12 +14,14 @@ from anatozoo.results.contours import ContourResult
 from anatozoo.results.dicom_files import with_probability
 from anatozoo.results.labels import LabelResult
 from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.translated import TranslatedImage
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.manifest import Row
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor
+from anatozoo.tasks.chain import Chain
 from anatozoo.tasks.chest_cases import spread_numbers
 
 SPREAD = ("sigma_px",)
@@ -35,9 +37,11 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
         model: a loaded checkpoint.
         found: the images.
         options: how they are read.
+        before: checkpoints that translate them, in this order.
 
     Raises:
         OptionError: an option is not for radiographs.
+        ConfigError: a translator is for other images.
     """
 
     one: ClassVar[str] = "image"
@@ -48,9 +52,15 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = SegmentationResult.formats
 
-    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
-        super().__init__([model], found, options, axes=2)
-        self.model = model
+    def __init__(
+        self,
+        model: Predictor,
+        found: Found,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        before: Sequence[Any] = (),
+    ) -> None:
+        super().__init__([*before, model], found, options, axes=2)
+        self.model, self.chain, self.translators = model, Chain(*before, model), len(before)
         if getattr(model, "has_masks", False):
             self.formats = ContourResult.dual_formats
         if getattr(model, "samples", None) is not None:
@@ -66,11 +76,11 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
 
     def compute(self, items: Sequence[Image]) -> list[SegmentationResult]:
         """Segment a batch."""
-        return list(self.model.predict_batch(items, batch_size=len(items)))
+        return [each.result for each in self.chain.run(items)]
 
     def compute_one(self, item: Image) -> SegmentationResult:
         """Segment one image."""
-        found: SegmentationResult = self.model.predict(item)
+        found: SegmentationResult = self.chain.run([item], together=False)[0].result
         return found
 
     def save(
@@ -93,6 +103,52 @@ class SegmentImages(FileTask[Image, SegmentationResult]):
                     # Images of one name in several folders are told apart as their results are.
                     found[image if image not in found else name.removesuffix(ending)] = row
             write_chexmask(folder / CHEXMASK, found)
+
+
+class TranslateImages(FileTask[Image, TranslatedImage]):
+    """Give images the look of another domain.
+
+    Args:
+        model: a loaded checkpoint.
+        found: the images.
+        options: how they are read.
+
+    Raises:
+        OptionError: an option is not for radiographs.
+    """
+
+    one: ClassVar[str] = "image"
+    done: ClassVar[tuple[str, ...]] = ("translated",)
+    doing: ClassVar[str] = "translating"
+    side_by_side: ClassVar[bool] = True
+    accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
+    alone: ClassVar[str] = "{name} translates images; only a segmentation can be followed."
+    formats = TranslatedImage.formats
+
+    def __init__(self, model: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__([model], found, options, axes=2)
+        self.model = model
+
+    def read(self, job: Job[Path]) -> Image:
+        """Read an image."""
+        return read_radiograph(job.source, self.options)
+
+    def compute(self, items: Sequence[Image]) -> list[TranslatedImage]:
+        """Translate a batch."""
+        return list(self.model.predict_batch(items, batch_size=len(items)))
+
+    def compute_one(self, item: Image) -> TranslatedImage:
+        """Translate one image."""
+        found: TranslatedImage = self.model.predict(item)
+        return found
+
+    def save(
+        self, result: TranslatedImage, job: Job[Path], folder: Path, formats: Sequence[str]
+    ) -> dict[str, str]:
+        """Write image, picture and JSON, with the image's name alone for its path."""
+        with self.plotting:
+            self.told(result, job).save(folder, formats, job.stem)
+        return {}
 
 
 def read_radiograph(path: Path, options: ReadOptions) -> Image:

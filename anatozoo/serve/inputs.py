@@ -39,9 +39,11 @@ TRUTH_ENDING = "_gt"
 
 _DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
 _OUTPUT_ENDINGS = tuple(ending for ending in ENDINGS if ending.endswith(IMAGE_SUFFIXES))
-# Pictures, label maps and fields; restored and warped images may well be inputs.
+# Pictures, label maps and fields; restored, translated and warped images may well be inputs.
 _NO_IMAGES = tuple(
-    e for e in _OUTPUT_ENDINGS if e.endswith((".png", ".dcm")) or e.startswith(("_mask", "_displac"))
+    e
+    for e in _OUTPUT_ENDINGS
+    if (e.endswith((".png", ".dcm")) or e.startswith(("_mask", "_displac"))) and e != "_translated.png"
 )
 # In the order of preference: volumes know their spacing.
 _MASK_OUTPUTS = tuple(MASK_ENDING + suffix for suffix in (".nii.gz", ".mha", ".png"))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from anatozoo.errors import ConfigError
 from anatozoo.io.images import Image
 from anatozoo.metrics.measurements import Measurement
 from anatozoo.results.repair import RepairResult
-from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.serve.files import FileTask
 from anatozoo.serve.images import read_radiograph
 from anatozoo.serve.inputs import MASK_ENDING, Found
 from anatozoo.serve.options import DEFAULT_OPTIONS, RADIOGRAPHS, ReadOptions
 from anatozoo.serve.plan import Job
 from anatozoo.serve.tasks import Predictor, add_to_json
+from anatozoo.tasks.chain import Chain, Chained
 
 
 class RepairMasks(FileTask[Path, RepairResult]):
@@ -73,38 +71,13 @@ class RepairMasks(FileTask[Path, RepairResult]):
         return {}
 
 
-@dataclass(frozen=True)
-class Repaired:
-    """What two models said of one image, one after the other.
-
-    Attributes:
-        image: what was read.
-        drawn: what the segmenter found.
-        result: what the repair made of it.
-    """
-
-    image: Image
-    drawn: SegmentationResult
-    result: RepairResult
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Remarks on the image and of the repair; those on the mask before it stand in the JSON."""
-        return tuple(dict.fromkeys([*self.image.flags, *self.result.flags]))
-
-
-class SegmentThenRepair(FileTask[Image, Repaired]):
-    """Segment radiographs and repair the masks; the repaired ones are saved.
+class SegmentThenRepair(FileTask[Image, Chained]):
+    """Segment radiographs, perhaps translated ones, and repair the masks; the repaired ones are saved.
 
     Args:
-        model: a loaded checkpoint that segments.
-        then: one that repairs.
+        chain: models that end in one that repairs.
         found: the images.
         options: how they are read.
-
-    Raises:
-        ConfigError: the two do not go together: the first draws an organ that the second does not know, or
-            the second is for volumes.
     """
 
     one: ClassVar[str] = "image"
@@ -115,38 +88,33 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
     accepts: ClassVar[tuple[str, ...]] = RADIOGRAPHS
     formats = RepairResult.formats
 
-    def __init__(
-        self, model: Predictor, then: Predictor, found: Found, options: ReadOptions = DEFAULT_OPTIONS
-    ) -> None:
-        check_organs(model, then)
-        super().__init__([model, then], found, options, axes=2)
-        self.model, self.then = model, then
+    def __init__(self, chain: Chain, found: Found, options: ReadOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(chain.steps, found, options, axes=2)
+        self.chain, self.translators = chain, len(chain.translators)
 
     def read(self, job: Job[Path]) -> Image:
         """Read a radiograph."""
         return read_radiograph(job.source, self.options)
 
-    def compute(self, items: Sequence[Image]) -> list[Repaired]:
+    def compute(self, items: Sequence[Image]) -> list[Chained]:
         """Segment and repair a batch."""
-        drawn = [_named(result) for result in self.model.predict_batch(items, batch_size=len(items))]
-        repaired = list(self.then.predict_batch(drawn, batch_size=len(items)))
-        return [Repaired(*three) for three in zip(items, drawn, repaired, strict=True)]
+        return self.chain.run(items)
 
-    def compute_one(self, item: Image) -> Repaired:
+    def compute_one(self, item: Image) -> Chained:
         """Segment and repair one image."""
-        drawn = _named(self.model.predict(item))
-        return Repaired(item, drawn, self.then.predict(drawn))
+        return self.chain.run([item], together=False)[0]
 
-    def measure(self, result: Repaired) -> Sequence[Measurement]:
+    def measure(self, result: Chained) -> Sequence[Measurement]:
         """What is measured of the repaired mask."""
-        return result.result.measurements
+        measured: Sequence[Measurement] = result.result.measurements
+        return measured
 
-    def save(self, result: Repaired, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
+    def save(self, result: Chained, job: Job[Path], folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the repaired mask; its JSON says who drew it."""
         with self.plotting:
             self.told(result.result, job).save(folder, formats, job.stem)
         if "json" in formats:
-            drawn = result.drawn
+            drawn = result.results[0]
             add_to_json(
                 folder / f"{job.stem}.json",
                 {
@@ -158,30 +126,3 @@ class SegmentThenRepair(FileTask[Image, Repaired]):
                 },
             )
         return {}
-
-
-def check_organs(model: Any, then: Predictor) -> None:
-    """Make sure that masks of one model can be given to the other: organs have names, and names must match.
-
-    A repair that knows more organs than there are is none the worse; pairs such as ``"lungs"`` take their two
-    parts.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    from anatozoo.organs import PAIRS
-
-    first, second = model.checkpoint_name, then.checkpoint_name
-    if len(then.shape) != 2:
-        raise ConfigError(f"{second} repairs volumes, and {first} segments 2-D images.")
-    known = list(then.organs)
-    accepted = {*known, *(part for organ in known for part in PAIRS.get(organ, ()))}
-    if unknown := [organ for organ in model.organs if organ not in accepted]:
-        raise ConfigError(
-            f"{first} draws {', '.join(unknown)}, which {second} does not know; that repairs "
-            f"{', '.join(known)}. Choose a checkpoint for these organs."
-        )
-
-
-def _named(result: SegmentationResult) -> SegmentationResult:
-    return replace(result, image=Path(result.image).name)

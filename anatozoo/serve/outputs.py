@@ -12,6 +12,7 @@ from anatozoo.results.quality import QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.segmentation import SegmentationResult
+from anatozoo.results.translated import TranslatedImage
 from anatozoo.results.volume import VolumeResult
 
 PROPAGATED = "_mask.nii.gz"
@@ -29,6 +30,7 @@ EVERY = (
     RepairResult.volume_formats,
     RegistrationResult.formats,
     RestoredVolume.formats,
+    TranslatedImage.formats,
     QUALITIES,
 )
 """What `anatozoo predict` writes."""

@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, VOLUME, VOLUME_MESH, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, TRANSLATED, VOLUME, VOLUME_MESH, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -25,6 +25,7 @@ def check_request(
     name: str,
     *,
     pairs: bool = False,
+    before: Sequence[str] = (),
     then: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
@@ -40,6 +41,7 @@ def check_request(
         kind: what the checkpoint takes and gives.
         name: the checkpoint.
         pairs: whether pairs are given rather than files.
+        before: checkpoints that are to translate the images first.
         then: the checkpoint that is to repair what it draws.
         options: how files are to be read.
         groups: whether the table is to say groups of patients.
@@ -68,6 +70,10 @@ def check_request(
         raise OptionError("samples", f"tell how sure contours are; masks that {then} repairs have none.")
     if judged and then is not None:
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
+    if before and kind.takes != CONTOURS.takes:
+        raise OptionError("before", f"translates single 2-D images; {name} takes {job.one}s.")
+    if before and job.alone:
+        raise OptionError("before", f"prepares images for a segmentation; {name} makes none.")
     if then is not None and job.alone:
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
     if phases and kind not in (VOLUME, VOLUME_MESH):
@@ -102,6 +108,7 @@ def task_for(
     inputs: Paths | Found | PairList,
     out: str | os.PathLike[str],
     *,
+    before: Sequence[Any] = (),
     then: Any = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
@@ -115,6 +122,7 @@ def task_for(
         model: a loaded checkpoint.
         inputs: files, folders and patterns, what `find_inputs` has found, or pairs.
         out: folder of the results.
+        before: loaded checkpoints that translate the images first, in this order.
         then: a loaded checkpoint that repairs what `model` has segmented; the repaired masks are saved.
         options: how files are read.
         groups: of radiographs in DICOM, also write sex, age, view, modality and manufacturer to the table.
@@ -132,6 +140,7 @@ def task_for(
         kind,
         name,
         pairs=isinstance(inputs, PairList),
+        before=[each.checkpoint_name for each in before],
         then=None if then is None else then.checkpoint_name,
         options=options,
         groups=groups,
@@ -150,14 +159,18 @@ def task_for(
     else:
         found = find_inputs(kind, inputs, out)
     task: Any
-    if then is None:
-        task = job(model, found, options)
-    elif kind_of(then) is REPAIR:
-        from anatozoo.serve.masks import SegmentThenRepair
-
-        task = SegmentThenRepair(model, then, found, options)
-    else:
+    for each in before:
+        if kind_of(each) is not TRANSLATED:
+            raise ConfigError(f"{each.checkpoint_name} translates no images, so it cannot precede {name}.")
+    if then is not None and kind_of(then) is not REPAIR:
         raise ConfigError(f"{then.checkpoint_name} repairs no masks, so it cannot follow {name}.")
+    if then is not None:
+        from anatozoo.serve.masks import SegmentThenRepair
+        from anatozoo.tasks.chain import Chain
+
+        task = SegmentThenRepair(Chain(*before, model, then), found, options)
+    else:
+        task = job(model, found, options, before) if before else job(model, found, options)
     if judge is not None:
         from anatozoo.serve.quality import SegmentAndJudge
 

@@ -66,6 +66,7 @@ class Task(ABC, Generic[Source, Item, Result]):
         plotting: held while pictures are drawn, for Matplotlib promises nothing to threads.
         formats: of the results.
         models: the checkpoints that compute, in this order.
+        translators: how many of them change images before the next one sees them; they come first.
         measures: whether ``measurements.csv`` is written.
         notes: lines on what became of several inputs together; after `relate`.
     """
@@ -81,6 +82,7 @@ class Task(ABC, Generic[Source, Item, Result]):
     plotting: ClassVar = threading.Lock()
     measures: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
+    translators: int = 0
     formats: Formats
     models: tuple[Model, ...]
 

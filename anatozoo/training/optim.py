@@ -24,11 +24,12 @@ class Optim:
         lr: learning rate.
         weight_decay: weight decay.
         encoder_lr_scale: factor on the learning rate of the network's encoder.
-        schedule: ``"constant"``, ``"step"`` (times `lr_gamma` every `lr_step` epochs) or ``"cosine"`` (down
-            to 1 % at the end of the fit).
+        schedule: ``"constant"``, ``"step"`` (times `lr_gamma` every `lr_step` epochs), ``"cosine"`` (down
+            to 1 % at the end of the fit) or ``"linear"`` (constant for half of the fit, then down to 0).
         lr_step: epochs between steps of ``"step"``.
         lr_gamma: factor of each step of ``"step"``.
         warmup_steps: optimiser steps of linear warm-up for ``"cosine"``.
+        beta1: share of earlier gradients in Adam's mean; 0.5 is usual where two networks compete.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -38,18 +39,21 @@ class Optim:
     lr: float = 1e-3
     weight_decay: float = 0.0
     encoder_lr_scale: float = 1.0
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "linear"] = "constant"
     lr_step: int = 1000
     lr_gamma: float = 1.0
     warmup_steps: int = 0
+    beta1: float = 0.9
 
     def __post_init__(self) -> None:
         if self.name not in ("adam", "adamw"):
             raise ConfigError(f"optim.name={self.name!r} is unknown; choose adam or adamw.")
-        if self.schedule not in ("constant", "step", "cosine"):
+        if self.schedule not in ("constant", "step", "cosine", "linear"):
             raise ConfigError(
-                f"optim.schedule={self.schedule!r} is unknown; choose constant, step or cosine."
+                f"optim.schedule={self.schedule!r} is unknown; choose constant, step, cosine or linear."
             )
+        if not 0 <= self.beta1 < 1:
+            raise ConfigError(f"optim.beta1={self.beta1} must be from 0 to below 1.")
         if not self.lr >= 0 or min(self.weight_decay, self.encoder_lr_scale, self.warmup_steps) < 0:
             raise ConfigError(
                 f"optim.lr={self.lr}, weight_decay={self.weight_decay}, encoder_lr_scale="
@@ -86,22 +90,26 @@ class Optim:
         if encoder is not None:
             groups.append({"params": scaled, "lr": self.lr * self.encoder_lr_scale})
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=self.lr, weight_decay=self.weight_decay)
+        betas = (self.beta1, 0.999)
+        optimizer = kind(groups, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
         if self.schedule == "step":
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, self.lr_step, self.lr_gamma)]
-        return [optimizer], [{"scheduler": self._cosine(module, optimizer), "interval": "step"}]
-
-    def _cosine(self, module: L.LightningModule, optimizer: torch.optim.Optimizer) -> Any:
-        schedules = torch.optim.lr_scheduler
         steps = module.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ConfigError(
-                "the cosine schedule ends with the fit, which has no end: give trainer.max_steps or "
-                "trainer.max_epochs, or --model.optim.schedule constant."
+                f"the {self.schedule} schedule ends with the fit, which has no end: give trainer.max_steps "
+                "or trainer.max_epochs, or --model.optim.schedule constant."
             )
-        total = max(int(steps), 1)
+        made = self._cosine if self.schedule == "cosine" else self._linear
+        return [optimizer], [{"scheduler": made(max(int(steps), 1), optimizer), "interval": "step"}]
+
+    def _linear(self, total: int, optimizer: torch.optim.Optimizer) -> Any:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (1 - step / total)))
+
+    def _cosine(self, total: int, optimizer: torch.optim.Optimizer) -> Any:
+        schedules = torch.optim.lr_scheduler
         warmup = min(self.warmup_steps, max(total // 4, 1))
         length, floor = max(total - warmup, 1), self.lr * FLOOR
         decay = schedules.CosineAnnealingLR(optimizer, length, eta_min=floor)

@@ -12,6 +12,7 @@ It starts from raw pixels, so it covers reading, preprocessing, network and the 
   ``displacement_px`` float32, the fixed image's shape with an axis for x, y[, z] before or after it, from
   ``result.displacement_px``;
   ``volume`` float32 (D, H, W), finite and not constant, on any grid, from ``result.volume``;
+  ``translated`` float32 (H, W), likewise, from ``result.translated``;
 * in its metadata ``tolerance_px``, the largest accepted distance of a landmark or between displacements in
   pixels, or ``tolerance``, of masks the largest accepted share of differing pixels and of volumes the largest
   accepted difference of a voxel as a share of their range; and ``spacing_mm``, where ``predict`` is to be

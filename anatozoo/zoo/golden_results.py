@@ -128,12 +128,13 @@ class _GreyValues(Golden):
     def check(self, arrays: "Arrays", inputs: "Arrays") -> None:
         import numpy as np
 
-        volume = arrays[self.key]
-        if volume.ndim != 3 or not np.isfinite(volume).all():
-            raise ConfigError(f"the volume {volume.shape} is not (D, H, W), or holds NaN or infinity.")
+        values, axes = arrays[self.key], _last(inputs).ndim
+        if values.ndim != axes or not np.isfinite(values).all():
+            shape = "(H, W)" if axes == 2 else "(D, H, W)"
+            raise ConfigError(f"the {self.key} {values.shape} is not {shape}, or holds NaN or infinity.")
         # What differs is compared with the range; and a constant answer says nothing about the weights.
-        if not np.ptp(volume) > 0:
-            raise ConfigError("every voxel of the volume has the same value, which tests nothing.")
+        if not np.ptp(values) > 0:
+            raise ConfigError(f"every value of the {self.key} is the same, which tests nothing.")
 
     def difference(self, stored: "np.ndarray", found: "np.ndarray", inputs: "Arrays") -> float:
         import numpy as np
@@ -177,4 +178,12 @@ GREY_VALUES = _GreyValues(
     TOLERANCE_SHARE,
     "voxels differ by {d:.4%} of the range, {p:g}% allowed",
     "a voxel differs by {d:.3%} of the range, more than {t:.3%}",
+)
+GREY_IMAGE = _GreyValues(
+    "translated",
+    "translated",
+    "range",
+    TOLERANCE_SHARE,
+    "pixels differ by {d:.4%} of the range, {p:g}% allowed",
+    "a pixel differs by {d:.3%} of the range, more than {t:.3%}",
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.classes import import_class
-from anatozoo.zoo.golden_results import DISPLACEMENT, GREY_VALUES, LABEL_MAP, LANDMARKS, Golden
+from anatozoo.zoo.golden_results import DISPLACEMENT, GREY_IMAGE, GREY_VALUES, LABEL_MAP, LANDMARKS, Golden
 
 GROUP = "anatozoo.kinds"
 """Entry points ``kind = "package.module:KIND"`` of other packages, each a `Kind`."""
@@ -176,6 +176,18 @@ RESTORED = Kind(
     hub_tag="image-to-image",
     names_organs=False,
 )
+TRANSLATED = Kind(
+    name="translated",
+    takes=("image",),
+    gives="image",
+    task="anatozoo.tasks.translate:TranslateTask",
+    result="anatozoo.results.translated:TranslatedImage",
+    job="anatozoo.serve.images:TranslateImages",
+    golden=GREY_IMAGE,
+    example="result.translated  # (H, W) float32 in [0, 1], on the grid of the source image",
+    hub_tag="image-to-image",
+    names_organs=False,
+)
 MESH = Kind(
     name="mesh",
     takes=("mask",),
@@ -201,7 +213,7 @@ VOLUME_MESH = Kind(
 )
 _ALL = (
     *(CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED, MESH),
-    VOLUME_MESH,
+    *(VOLUME_MESH, TRANSLATED),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 """The kinds of this package, by name."""

@@ -19,6 +19,7 @@ from anatozoo.zoo.kinds import (
     REPAIR,
     RESTORED,
     SHAPES,
+    TRANSLATED,
     VOLUME,
     VOLUME_MESH,
     Kind,
@@ -256,6 +257,15 @@ METHODS: dict[str, MethodEntry] = {
         title="ACNN-SR",
         paper="Oktay et al., IEEE Transactions on Medical Imaging 2018",
         variants=("acnn-sr",),
+    ),
+    "cyclegan": MethodEntry(
+        name="cyclegan",
+        module="anatozoo.methods.cyclegan.module:CycleGANModule",
+        model="anatozoo.methods.cyclegan.model:CycleGANModel",
+        data="anatozoo.methods.cyclegan.data:CycleGANDataModule",
+        kind=TRANSLATED,
+        title="CycleGAN",
+        paper="Zhu et al., ICCV 2017; for lesions across centres Palladino et al., SIPAIM 2020",
     ),
     "ensemble": MethodEntry(
         name="ensemble",

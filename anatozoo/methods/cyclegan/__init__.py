@@ -1,0 +1,1 @@
+"""CycleGAN: images of one domain in the look of another, learnt without pairs."""
