@@ -251,25 +251,36 @@ def areas(found: Array, truth: Array) -> dict[str, float]:
     }
 
 
+def looks(changed: Array, options: argparse.Namespace) -> tuple[Array, dict[str, Any]]:
+    """Slices of B as a network gets them, how near their grey values are to A, and what is found in them."""
+    _, images, masks, _ = judged(str(options.root), options.size)
+    reference = known(str(options.root), options.size)
+    seen = framed(changed, options.size)
+    return seen, {
+        "js": js_divergence(seen[seen > BRAIN], reference[reference > BRAIN]),
+        "mean_change": float(np.abs(changed - images)[images > BRAIN].mean()),
+        "detector": areas(findings(changed), masks),
+    }
+
+
+LOOKS: dict[str, tuple[Array, dict[str, Any]]] = {}
+"""Those of arms in which nothing is learnt, which are the same in all runs."""
+
+
 def do(arm: str, run: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train what an arm needs and measure it; gives its record."""
-    cases, images, masks, truth = judged(str(options.root), options.size)
+    cases, images, _, truth = judged(str(options.root), options.size)
     reference = known(str(options.root), options.size)
     patients = np.array([case.subject for case in cases])
     splits = {case.subject: case.split for case in cases}
-    changed, record = images, {}
+    seen, record = framed(images, options.size), {}
     if arm == "translated":
         results = model_of("cyclegan", run, options).predict_batch(images, 16)
-        changed = np.stack([result.translated for result in results])
-    elif arm == "histogram":
-        changed = matched(images, patients, reference)
-    seen = framed(changed, options.size)
-    if arm in ("source", "histogram", "translated"):
-        record = {
-            "js": js_divergence(seen[seen > BRAIN], reference[reference > BRAIN]),
-            "mean_change": float(np.abs(changed - images)[images > BRAIN].mean()),
-            "detector": areas(findings(changed), masks),
-        }
+        seen, record = looks(np.stack([result.translated for result in results]), options)
+    elif arm in ("source", "histogram"):
+        if arm not in LOOKS:
+            LOOKS[arm] = looks(images if arm == "source" else matched(images, patients, reference), options)
+        seen, record = LOOKS[arm]
     elif arm == "retrained":
         made = translated(model_of("cyclegan", run, options).network.back, reference)
         record = {"js": js_divergence(made[made > BRAIN], seen[seen > BRAIN])}
@@ -392,9 +403,9 @@ def report(record: Mapping[str, Any]) -> str:
         f"Dice of the tumour over all slices of a patient, mean over {counts['validation']} patients of B "
         f"that nothing has seen (validation) and over all {counts['all']}; mean ± standard deviation over "
         f"runs. {settings['size']} x {settings['size']} pixels; U-Nets of {settings['steps']} steps of "
-        f"{settings['batch']} slices, CycleGAN of {settings['gan_steps']} steps of 2. JS: divergence, in bits, "
-        "of the grey values of slices of B as the network is given them from those of A (trained on A in the "
-        "look of B: of these from B). "
+        f"{settings['batch']} slices, CycleGAN of {settings['gan_steps']} steps of 2. JS: divergence, in "
+        "bits, of the grey values of slices of B as the network is given them from those of A (trained on A "
+        "in the look of B: of these from B). "
         f"`{record['command']}`",
         "",
         *table_lines(["arm", "runs", "Dice, validation", "Dice, all", "JS"], rows),
@@ -421,7 +432,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the input (default: 64)")
     parser.add_argument("--batch", type=int, default=8, help="slices per step of U-Nets (default: 8)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each U-Net (default: {STEPS})")
-    parser.add_argument("--gan-steps", type=int, default=1200, help="of each CycleGAN (default: 1200)")
+    parser.add_argument("--gan-steps", type=int, default=1000, help="of each CycleGAN (default: 1000)")
     add_run_options(parser, dict.fromkeys(ARMS, RUNS))
     options = parse_run_options(parser)
     torch.set_num_threads(options.threads)
