@@ -139,10 +139,10 @@ def _sentence(summary: RunSummary, task: Task[Any, Any, Any]) -> str:
 def _as_json(summary: RunSummary, task: Task[Any, Any, Any]) -> dict[str, Any]:
     failed, before = len(summary.failed), summary.already_done
     named = [{"checkpoint": m.checkpoint_name, "version": m.checkpoint_version} for m in task.models]
-    before, (first, *others) = named[: task.translators], named[task.translators :]
+    translators, (first, *others) = named[: task.translators], named[task.translators :]
     return {
         **first,
-        **({"before": before} if before else {}),
+        **({"before": translators} if translators else {}),
         **({"then": others[0]} if others else {}),
         "out": str(summary.out),
         "manifest": str(summary.manifest),

@@ -165,6 +165,15 @@ def _shape_batch(module: Any) -> dict[str, Tensor]:
     }
 
 
+def _two_domains(module: Any) -> dict[str, Tensor]:
+    """An image of each domain."""
+    return {
+        "image": _squares(module, 2)[0],
+        "target": torch.tensor([False, True]),
+        "index": torch.arange(2),
+    }
+
+
 # --- volumes ----------------------------------------------------------------------------------------------
 
 
@@ -376,6 +385,13 @@ TRIALS = {
         prior=("acnntl", {"widths": [4, 8], "code": 6}),
         alone=1e-5,
         half=0.05,
+    ),
+    "translated": Trial(
+        _squares,
+        _two_domains,
+        lambda module: (1, *module.shape),
+        _check_numbers,
+        alone=1e-5,
     ),
     "mesh": Trial(
         lambda module, count: (vertices(module, count),),

@@ -52,6 +52,7 @@ _CUBES = [
     {"method": "acnn", "settings": {**_STACK, "architecture": "seg", "widths": [4, 8, width]}}
     for width in (8, 12)
 ]
+_TWO = {"width": 4, "blocks": 1, "critic_width": 4, "critic_layers": 2, "frame": {"size": 32}}
 _FRAME = {"frame": {"size": [12, 16, 16], "fit": "spacing", "spacing_mm": [1.0, 1.0, 2.0]}}
 
 VARIANTS: dict[str, dict[str, Variant]] = {
@@ -257,6 +258,10 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             shape_weight=0.1,
         ),
         "modern": Variant({**_FRAME, "factor": 4, "width": 8, "depth": 2}, quick=True),
+    },
+    "cyclegan": {
+        "published": Variant({**_TWO, "residual": False}, quick=True),
+        "small": Variant({**_TWO, "identity_weight": 0.0, "pool": 0}, quick=True),
     },
     "ensemble": {
         "labels": Variant({"members": _UNETS}, quick=True, learns=False),

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ def run_folder(
     inputs: Any,
     out: AnyPath,
     *,
+    before: Sequence[Any] = (),
     then: Any = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     groups: bool = False,
     **how: Any,
 ) -> RunSummary:
     """Do what a model does with files; `how` goes to `run_task`."""
-    return run_task(task_for(model, inputs, out, then=then, options=options, groups=groups), out, **how)
+    task = task_for(model, inputs, out, before=before, then=then, options=options, groups=groups)
+    return run_task(task, out, **how)
 
 
 def run_pairs(
