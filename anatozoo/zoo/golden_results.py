@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from anatozoo.errors import ConfigError
 
@@ -125,21 +125,30 @@ class _Displacement(Golden):
 
 
 class _GreyValues(Golden):
+    axes: ClassVar[str] = "(D, H, W)"
+    element: ClassVar[str] = "voxel"
+
     def check(self, arrays: "Arrays", inputs: "Arrays") -> None:
         import numpy as np
 
-        values, axes = arrays[self.key], _last(inputs).ndim
-        if values.ndim != axes or not np.isfinite(values).all():
-            shape = "(H, W)" if axes == 2 else "(D, H, W)"
-            raise ConfigError(f"the {self.key} {values.shape} is not {shape}, or holds NaN or infinity.")
+        values = arrays[self.key]
+        if values.ndim != len(self.axes.split()) or not np.isfinite(values).all():
+            raise ConfigError(f"the {self.key} {values.shape} is not {self.axes}, or holds NaN or infinity.")
         # What differs is compared with the range; and a constant answer says nothing about the weights.
         if not np.ptp(values) > 0:
-            raise ConfigError(f"every value of the {self.key} is the same, which tests nothing.")
+            raise ConfigError(
+                f"every {self.element} of the {self.key} has the same value, which tests nothing."
+            )
 
     def difference(self, stored: "np.ndarray", found: "np.ndarray", inputs: "Arrays") -> float:
         import numpy as np
 
         return float(np.abs(found.astype(np.float64) - stored).max() / np.ptp(stored))
+
+
+class _GreyImage(_GreyValues):
+    axes: ClassVar[str] = "(H, W)"
+    element: ClassVar[str] = "pixel"
 
 
 def _last(inputs: "Arrays") -> "np.ndarray":
@@ -179,7 +188,7 @@ GREY_VALUES = _GreyValues(
     "voxels differ by {d:.4%} of the range, {p:g}% allowed",
     "a voxel differs by {d:.3%} of the range, more than {t:.3%}",
 )
-GREY_IMAGE = _GreyValues(
+GREY_IMAGE = _GreyImage(
     "translated",
     "translated",
     "range",

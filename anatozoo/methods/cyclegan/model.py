@@ -24,6 +24,8 @@ class CycleGANModel(TranslateTask):
         ConfigError: settings that are not possible.
     """
 
+    network: Translators
+
     def __init__(
         self,
         domains: list[str] = ["A", "B"],  # noqa: B006 - jsonargparse shows it, nothing changes it

@@ -74,7 +74,8 @@ class Translators(nn.Module):
         super().__init__()
         if min(width, blocks) < 1:
             raise ConfigError(f"width={width} and blocks={blocks} must be at least 1.")
-        self.there, self.back = (Generator(width, blocks, residual) for _ in range(2))
+        self.there = Generator(width, blocks, residual)
+        self.back = Generator(width, blocks, residual)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 1, H, W) of the first domain in the look of the second."""

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.usefixtures("own_seed"),
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec."),
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
 ]
 STEADY = Optim("adam", 1e-2, beta1=0.5)
 
@@ -104,10 +105,10 @@ def test_critics_are_no_weights_of_the_model(tmp_path: Path) -> None:
 
 
 def test_a_fit_goes_on_with_its_critics_and_pools(tmp_path: Path) -> None:
-    root = write_domains(tmp_path, {"dark": 3, "bright": 5})
+    root, kept = write_domains(tmp_path / "data", {"dark": 3, "bright": 5}), tmp_path / "kept"
     write_domains(root, {"dark": 1, "bright": 1}, split="val")
-    whole = fit(root, tmp_path)
-    rest = fit(root, tmp_path, tmp_path / "epoch=0.ckpt")
+    whole = fit(root, kept)
+    rest = fit(root, kept, kept / "epoch=0.ckpt")
     assert [len(pool.images) for pool in rest._pools] == [2, 2]
     for name, weight in whole.named_parameters():
         assert torch.equal(weight, dict(rest.named_parameters())[name]), name

@@ -208,6 +208,8 @@ def test_another_kind_or_shape_is_refused(tmp_path: Path, answer: dict[str, Any]
         ({"volume": lambda image: image}, PICTURE, r"volume \(20, 30\) is not \(D, H, W\)"),
         ({"volume": finer(spoilt=np.inf)}, VOLUME, "holds NaN or infinity"),
         ({"volume": finer(factor=0)}, VOLUME, "every voxel of the volume has the same value"),
+        ({"translated": lambda image: image[None]}, PICTURE, r"translated \(1, 20, 30\) is not \(H, W\)"),
+        ({"translated": lambda image: 0 * image}, PICTURE, "every pixel of the translated has the same"),
         ({"displacement_px": lambda moving, fixed: fixed}, PAIR, "an axis of 2 before or after it"),
         ({"mask": threshold}, {"moving": PICTURE}, "are image, or moving and fixed, not moving"),
         ({"mask": threshold}, {}, "not none"),
