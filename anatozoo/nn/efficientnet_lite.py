@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from anatozoo.errors import ConfigError
 from anatozoo.nn.depthwise import SameConv2d, is_recorded
 from anatozoo.nn.fused import conv_norm
 
@@ -105,15 +106,23 @@ class EfficientNetLite0(nn.Module):
 
     Args:
         channels: of the image.
+        deepest: stride of the last map, 2 to 32; the stages behind it are left out.
+
+    Raises:
+        ConfigError: there is no map of that stride.
     """
 
-    def __init__(self, channels: int = 1) -> None:
+    def __init__(self, channels: int = 1, deepest: int = 32) -> None:
         super().__init__()
+        strides = [2 ** (1 + sum(s.stride > 1 for s in STAGES[: i + 1])) for i in range(len(STAGES))]
+        if deepest not in strides:
+            raise ConfigError(f"EfficientNet-Lite0 has maps of the strides 2 to 32, not {deepest}.")
+        self.stages = [stage for stage, stride in zip(STAGES, strides, strict=True) if stride <= deepest]
         self.conv_stem = convolution(channels, STEM, 3, 2)
         self.bn1 = nn.BatchNorm2d(STEM, EPSILON)
         self.blocks = nn.Sequential()
         ins = STEM
-        for stage in STAGES:
+        for stage in self.stages:
             blocks = nn.Sequential()
             for number in range(stage.blocks):
                 stride = stage.stride if number == 0 else 1
@@ -127,7 +136,7 @@ class EfficientNetLite0(nn.Module):
             if isinstance(layer, nn.Conv2d):  # as its authors draw them; normalisation begins as the identity
                 fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
                 nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / fan_out))
-        self.widths = [stage.channels for stage in STAGES if stage.tapped]
+        self.widths = [stage.channels for stage in self.stages if stage.tapped]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The five maps, the finest first.
@@ -143,7 +152,7 @@ class EfficientNetLite0(nn.Module):
     def _maps(self, x: Tensor, half: torch.dtype | None) -> list[Tensor]:
         x = conv_norm(x, self.conv_stem, self.bn1, relu6=True)
         maps = []
-        for number, (stage, blocks) in enumerate(zip(STAGES, self.blocks, strict=True)):
+        for number, (stage, blocks) in enumerate(zip(self.stages, self.blocks, strict=True)):
             if half is not None and number == IN_FULL:
                 x = x.to(half)
             x = blocks(x)

@@ -146,6 +146,15 @@ METHODS: dict[str, MethodEntry] = {
         title="Seg2Graph",
         paper="landmarks from masks as in Gaggion et al., doi:10.1109/TMI.2022.3224660",
     ),
+    "maskhybridgnet": MethodEntry(
+        name="maskhybridgnet",
+        module="anatozoo.methods.maskhybridgnet.module:MaskHybridGNetModule",
+        model="anatozoo.methods.maskhybridgnet.model:MaskHybridGNetModel",
+        data="anatozoo.methods.maskhybridgnet.data:MaskHybridGNetDataModule",
+        kind=CONTOURS,
+        title="Mask-HybridGNet",
+        paper="Gaggion et al., arXiv:2602.21179",
+    ),
     "shapevae": MethodEntry(
         name="shapevae",
         module="anatozoo.methods.shapevae.module:ShapeVAEModule",

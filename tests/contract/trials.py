@@ -90,6 +90,7 @@ def _landmark_batch(module: Any) -> dict[str, Tensor]:
     """Landmarks, and masks, for everything that the module learns."""
     nodes, size = sum(module.organs.values()), module.side
     channels = len(getattr(module, "dense_organs", module.organs))
+    of_masks = "mse_px2" not in module.columns()
     draw = torch.Generator().manual_seed(2)
     weight = torch.ones(2, nodes)
     weight[1, : nodes // 2] = 0
@@ -97,7 +98,9 @@ def _landmark_batch(module: Any) -> dict[str, Tensor]:
         "landmarks": torch.rand(2, nodes, 2, generator=draw),
         "landmark_weight": weight,
         "masks": (torch.rand(2, channels, size // 4, size // 4, generator=draw) > 0.5).float(),
-        "known": torch.tensor([[False], [True]]).expand(2, channels).contiguous(),
+        "known": torch.tensor([[of_masks], [True]]).expand(2, channels).contiguous(),
+        "outlines": torch.rand(2, channels, 16, 2, generator=draw),
+        "drawn": torch.tensor([[True], [False]]).expand(2, channels).contiguous(),
     }
     return _chest_batch(module, truth)
 

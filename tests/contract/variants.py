@@ -95,6 +95,14 @@ VARIANTS: dict[str, dict[str, Variant]] = {
             quick=True,
         ),
     },
+    "maskhybridgnet": {
+        "published": Variant({"frame": {"size": 64}, "kl_weight": 1e-3}, quick=True),
+        "recipe": Variant(
+            {"organs": {"heart": 32, "aorta": 25}, "encoder": "tf_efficientnet_lite0/16", "skips": [5, 4]}
+            | {"refine": [0.05, 0.02], "refine_features": 16, "variational": False, "frame": {"size": 64}},
+            quick=True,
+        ),
+    },
     "shapevae": {
         "published": Variant({"frame": {"size": 64}}, quick=True),
         "small": Variant(

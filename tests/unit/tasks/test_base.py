@@ -50,6 +50,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "refine_features": 16,
         "anchors": {"heart": [0, 5, 12, 18]},
     },
+    "maskhybridgnet": {
+        "organs": {"heart": 32},
+        "frame": {"size": 64},
+        "latents": 8,
+        "skips": [5],
+        "refine": [0.05],
+        "refine_features": 16,
+        "variational": False,
+    },
     "unet": {"organs": ["lungs", "heart"], "frame": {"size": 96}, "decoder_widths": [4, 8, 16, 16, 24]},
     "landmarkvae": {
         "organs": {"heart": 26},

@@ -1,0 +1,1 @@
+"""Mask-HybridGNet: contours of organs, learnt from masks without corresponding landmarks."""
