@@ -1,9 +1,9 @@
-"""Losses of closed contours whose nodes have no reference: distance to an outline, spacing, length, bending, region.
+"""Losses of closed contours whose nodes have no reference: distance, spacing, length, bending, region.
 
 Each takes one contour for each image and gives one value for each image, so that a caller can leave out those
-without annotation. Lengths are in percent of the frame, so that their squares are of the size of other losses.
-Gaggion et al., "Mask-HybridGNet", arXiv 2602.21179, learn contours from masks by such terms; elasticity and curvature
-are the inner energies of Kass et al., "Snakes: active contour models", IJCV 1988.
+without annotation. Lengths are in percent of the frame, so that their squares are of the size of other
+losses. Gaggion et al., "Mask-HybridGNet", arXiv 2602.21179, learn contours from masks by such terms;
+elasticity and curvature are the inner energies of Kass et al., "Snakes: active contour models", IJCV 1988.
 """
 
 import torch
@@ -34,8 +34,8 @@ def squared_distance(points: Tensor, contour: Tensor) -> Tensor:
 def chamfer(prediction: Tensor, outline: Tensor, *, delta: float = 1.0) -> Tensor:
     """Chamfer distance of contours: the mean Huber distance of each one's nodes to the other contour, summed.
 
-    The published loss takes squares, as a large `delta` does but for a factor of 2, and measures to the other's nodes,
-    so that its value depends on where they lie along the outline.
+    The published loss takes squares, as a large `delta` does but for a factor of 2, and measures to the
+    other's nodes, so that its value depends on where they lie along the outline.
 
     Args:
         prediction: (B, n, 2) in [0, 1].
@@ -63,7 +63,7 @@ def edge_lengths(contour: Tensor) -> Tensor:
 
 
 def uneven_edges(contour: Tensor) -> Tensor:
-    """How unequal the edges of closed contours (B, n, 2) are: variance of their lengths by their squared mean, (B,)."""
+    """Variance of the edge lengths of closed contours (B, n, 2), divided by their squared mean, (B,)."""
     lengths = edge_lengths(contour)
     mean = lengths.mean(1, keepdim=True)
     return (lengths / mean.clamp_min(1e-6) - 1).square().mean(1)
@@ -75,7 +75,7 @@ def elasticity(contour: Tensor) -> Tensor:
 
 
 def curvature(contour: Tensor) -> Tensor:
-    """Mean squared second difference along closed contours (B, n, 2), which keeps them from bending, (B,)."""
+    """Mean squared second difference of closed contours (B, n, 2), which keeps them from bending, (B,)."""
     bend = (contour.roll(-1, 1) - 2 * contour + contour.roll(1, 1)) / LANDMARK_UNIT
     return bend.square().sum(-1).mean(1)
 
@@ -83,7 +83,8 @@ def curvature(contour: Tensor) -> Tensor:
 def raster_loss(contour: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy and soft Dice loss of the region in closed contours, drawn in a differentiable way.
 
-    The border is about as soft as that of a mask of shares, so that the loss of an equal region is small, not 0.
+    The border is about as soft as that of a mask of shares, so that the loss of an equal region is small,
+    not 0.
 
     Args:
         contour: (B, n, 2) in [0, 1], where 0 is the edge of the first pixel.

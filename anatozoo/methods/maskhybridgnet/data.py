@@ -36,10 +36,10 @@ SMALLEST = 12
 class OutlineDataset(RadiographDataset):
     """Radiographs with masks, and the outline of each, in the square network frame.
 
-    Items hold ``image`` (1, S, S), ``outlines`` (C, POINTS, 2) in [0, 1], ``drawn`` (C,) bool, which of them exist,
-    ``masks`` (C, S/4, S/4), shares of cells, ``known`` (C,) bool, which of these exist, and ``spacing_mm``. Landmarks of
-    the data are not used, but an organ that has no mask is drawn from them. An organ in several parts, of which the
-    largest holds less than nine tenths, has a mask and no outline; so has one that is absent.
+    Items hold ``image`` (1, S, S), ``outlines`` (C, POINTS, 2) in [0, 1], ``drawn`` (C,) bool, which of them
+    exist, ``masks`` (C, S/4, S/4), shares of cells, ``known`` (C,) bool, which of these exist, and
+    ``spacing_mm``. An organ that has landmarks and no mask is drawn from them. An organ in several parts, of
+    which the largest holds less than nine tenths, has a mask and no outline; so has one that is absent.
 
     Args:
         cases: the cases; each needs an image.
@@ -61,7 +61,7 @@ class OutlineDataset(RadiographDataset):
         """Masks and outlines of a case, and which of them exist.
 
         Raises:
-            DataError: an organ of the network is drawn as the two of a pair, which no single contour surrounds.
+            DataError: an organ of the network is drawn as the two of a pair, which no contour surrounds.
         """
         count, cells = len(self.organs), self.side // CELLS
         masks, known = np.zeros((count, cells, cells), np.uint8), np.zeros(count, bool)
@@ -100,8 +100,8 @@ class OutlineDataset(RadiographDataset):
             self._say(
                 organ,
                 f"{name}: the mask of {organ} has {len(sizes)} parts, the largest with "
-                f"{sizes.max() / sizes.sum():.0%} of its pixels, which one contour cannot surround: the contour does "
-                "not learn from such masks. This is said once for each organ.",
+                f"{sizes.max() / sizes.sum():.0%} of its pixels, which one contour cannot surround: the "
+                "contour does not learn from such masks. This is said once for each organ.",
             )
             return None
         # Positions count from the middle of the first pixel of the frame.
@@ -154,15 +154,17 @@ class MaskHybridGNetDataModule(ZooDataModule):
         """What an empty mask means to a network of contours."""
         return [
             f"the mask of {organ} is empty in {count} of {found.read} annotated cases that were read, as of "
-            "an absent organ. A network of contours draws it all the same, and its contour does not learn there."
+            "an absent organ. A network of contours draws it all the same, and its contour does not learn "
+            "there."
             for organ, count in found.absent.items()
             if found.seen[organ] and organ in self.counts
         ]
 
     def mean_landmarks(self) -> Tensor:
-        """A mean shape (N, 2) in the network frame, from which the contours of an untrained network start.
+        """A mean shape (N, 2) in the network frame, from which contours of an untrained network start.
 
-        It is the mean of the outlines, each spaced evenly from its place of `anatozoo.data.contours.STARTS` on.
+        It is the mean of the outlines, each spaced evenly from its start in
+        `anatozoo.data.contours.STARTS` on.
 
         Raises:
             DataError: no training case has an outline of an organ.
@@ -174,8 +176,8 @@ class MaskHybridGNetDataModule(ZooDataModule):
             some = outlines[drawn[:, channel], channel]
             if not len(some):
                 raise DataError(
-                    f"{self.root}: no training case has a mask of {organ} that one contour surrounds; add some, or "
-                    "leave the organ out of model.organs."
+                    f"{self.root}: no training case has a mask of {organ} that one contour surrounds; add "
+                    "some, or leave the organ out of model.organs."
                 )
             parts.append(torch.from_numpy(resampled(some.mean(0).numpy(), count, organ)).float())
         return torch.cat(parts)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class MaskHybridGNetModel(ContourTask):
     """Segments images by organ contours on a graph, with a network that has seen masks alone.
 
-    Gaggion et al., "Mask-HybridGNet", arXiv 2602.21179. The graph has two resolutions here, three in the paper, and the
-    contours start as a mean shape. Node i of two images need not lie at the same point of the anatomy: evaluations
-    compare regions, never nodes.
+    Gaggion et al., "Mask-HybridGNet", arXiv 2602.21179. The graph has two resolutions here, three in the
+    paper, and the contours start as a mean shape. Node i of two images need not lie at the same point of the
+    anatomy: evaluations compare regions, never nodes.
 
     Args:
         organs: nodes per organ, in order, each one closed contour.
@@ -121,7 +121,9 @@ class MaskHybridGNetModel(ContourTask):
         return found
 
     def maps(self, output: Any, batch: Mapping[str, Tensor]) -> Maps:
-        """The organs as soft label maps, drawn from the contours in a differentiable way; later ones cover earlier.
+        """The organs as soft label maps, drawn from the contours in a differentiable way.
+
+        Later organs cover earlier ones.
 
         Args:
             output: nodes (B, N, 2) in [0, 1], or an output of the network that has them as ``landmarks``.

@@ -27,10 +27,10 @@ SHAPE_TERMS: Mapping[str, Callable[[Tensor], Tensor]] = {
 class MaskHybridGNetModule(ContourModule, EncoderModule, MaskHybridGNetModel):
     """Mask-HybridGNet as a LightningModule.
 
-    Each organ that is annotated gives, at the final contour and at every one before it, a Chamfer distance to the
-    outline of its mask and three terms of its shape, and at the final contour the loss of its region. Weights with two
-    numbers go from the first to the second over `anneal_epochs`, see `anatozoo.nn.outline_losses.annealed`. Lengths
-    are in percent of the frame, so that a weight is 1e-4 of that for a loss in shares of the frame.
+    Each organ with an outline gives, at the final contour and at every one before it, a Chamfer distance to
+    that outline and three terms of its own shape, and at the final contour the loss of its region; terms are
+    means over organs and contours. Weights with two numbers go from the first to the second over
+    `anneal_epochs`, see `anatozoo.nn.outline_losses.annealed`.
 
     Args:
         chamfer_weight: weight of the Chamfer distance.
@@ -95,8 +95,9 @@ class MaskHybridGNetModule(ContourModule, EncoderModule, MaskHybridGNetModel):
 
         Args:
             output: of the network.
-            batch: ``outlines`` (B, organs, P, 2) in [0, 1], ``drawn`` (B, organs) bool, which of them exist, ``masks``
-                (B, organs, s, s), shares of cells, and ``known`` (B, organs) bool, which of these exist.
+            batch: ``outlines`` (B, organs, P, 2) in [0, 1], ``drawn`` (B, organs) bool, which of them exist,
+                ``masks`` (B, organs, s, s), shares of cells, and ``known`` (B, organs) bool, which of these
+                exist.
         """
         share = self.current_epoch / self.anneal_epochs if self.anneal_epochs else 1.0
         weights = {

@@ -84,6 +84,25 @@ def test_timm_encoder_numbers_its_maps_by_stride() -> None:
         assert maps[level].shape == (1, channels, 64 >> (level - 1), 64 >> (level - 1))
 
 
+def test_a_shallow_encoder_is_the_start_of_the_whole() -> None:
+    whole, start = build_encoder(LITE), build_encoder(f"{LITE}/16")
+    assert start.channels == {level: whole.channels[level] for level in (2, 3, 4, 5)}
+    start.load_state_dict({k: v for k, v in whole.state_dict().items() if k in start.state_dict()})
+    x = torch.rand(1, 1, 64, 64)
+    for level, features in start(x).items():
+        assert torch.equal(features, whole(x)[level])
+    count = {
+        name: sum(p.numel() for p in each.parameters()) for name, each in (("all", whole), ("part", start))
+    }
+    assert count["part"] < count["all"] / 4
+
+
+@pytest.mark.parametrize("name", [f"{LITE}/64", f"{LITE}/3", f"{LITE}/deep", f"{LITE}/", "resnet18/16"])
+def test_a_shallow_encoder_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"not \d+|is neither"):
+        build_encoder(name)
+
+
 @pytest.mark.parametrize("name", ["residual", LITE])
 @pytest.mark.parametrize("training", [True, False])
 def test_encoders_treat_a_batch_like_single_images(name: str, training: bool) -> None:
@@ -177,6 +196,13 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ConfigError, match=r"timm encoder, such as .* which this network .* set --model.encoder_weights null"
     ):
         load_imagenet_weights(ResidualEncoder(), "package")
+
+
+def test_package_weights_fill_a_shallow_encoder() -> None:
+    source, encoder = package_tensors(), TimmEncoder(f"{LITE}/16")
+    load_imagenet_weights(encoder, "package")
+    last = encoder.state_dict()["body.blocks.4.2.conv_pwl.weight"]
+    assert any(value.shape == last.shape and torch.equal(value, last) for value in source.values())
 
 
 def test_package_weights_fit_one_encoder_only() -> None:

@@ -174,7 +174,15 @@ print(json.dumps(report))
 def test_every_method_is_looked_at() -> None:
     # An atlas holds images that may not be passed on, and PCA and FC are evidence: none is bundled. Meshes
     # are read from files, not arrays: test_meshvae.py.
-    apart = {"hybridvnet", "meshvae", "multiatlas", "landmarkvae", "ensemble", "volumeensemble"}
+    apart = {
+        "hybridvnet",
+        "maskhybridgnet",
+        "meshvae",
+        "multiatlas",
+        "landmarkvae",
+        "ensemble",
+        "volumeensemble",
+    }
     assert set(SETTINGS) == {*BUNDLED, *apart} == set(METHODS)
 
 
