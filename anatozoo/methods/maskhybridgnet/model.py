@@ -109,13 +109,13 @@ class MaskHybridGNetModel(ContourTask):
     def cases(self, output: Tensor, batch: Mapping[str, Tensor]) -> "list[Case]":
         """Contours with the masks of the organs, in the 1024 x 1024 frame."""
         from anatozoo.metrics.cases import mean_dice
-        from anatozoo.metrics.chest import draw_masks
+        from anatozoo.metrics.chest import FRAME, draw_masks
 
         unknown = {"landmarks": output, "landmark_weight": output.new_zeros(output.shape[:2])}
         found = []
         for case in landmark_cases(output, {**batch, **unknown}, self.organs, list(self.organs)):
             side = case.prediction
-            masks = draw_masks(side.landmarks, side.size, side.size)
+            masks = draw_masks(side.landmarks, (FRAME, FRAME), (FRAME, FRAME))
             numbers = {"dice": mean_dice(masks, case.reference.masks)}
             found.append(replace(case, prediction=replace(side, masks=masks), numbers=numbers))
         return found
