@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             the training, or none is left.
     """
     from anatozoo.io.splits import describe
+    from anatozoo.tasks.scores import ScoreTask
     from anatozoo.tasks.temperature import TemperatureFit
     from anatozoo.tasks.trials import choose_cases
     from anatozoo.zoo.checkpoint import check_target, copy_with_settings, read_config
@@ -79,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
     if "temperature" not in getattr(type(model), "setting_names", tuple)():
         raise ConfigError(
             f"{args.name} has no temperature: {type(model).__name__} gives no probabilities of labels, or "
-            "its constructor takes no `temperature`. U-Net and ACNN's segmenters do."
+            "its constructor takes no `temperature`. U-Net, ACNN's segmenters and classifiers do."
         )
     root, layout = place_of(args)
     split = None if args.split == "all" else args.split
     cases, _ = choose_cases(model, root, layout, split, label_values=args.labels)
-    if all(not any(case.has(organ) for case in cases) for organ in model.organs):
-        raise DataError(f"{root}: none of {len(cases)} cases has {', '.join(model.organs)} annotated.")
+    organs = () if isinstance(model, ScoreTask) else tuple(model.organs)
+    if organs and all(not any(case.has(organ) for case in cases) for organ in organs):
+        raise DataError(f"{root}: none of {len(cases)} cases has {', '.join(organs)} annotated.")
     if not args.allow_train and any(case.split == "train" for case in cases):
         raise DataError(
             f"{root}: cases of the training split would make the network look surer than it may be; take "
@@ -102,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**asdict(fitted), "split": args.split, "left_out": failed}, indent=2))
     else:
-        print(f"temperature {fitted.temperature:.4f}, of {fitted.pixels} pixels in {fitted.cases} cases")
+        unit = "pixels" if organs else "findings"
+        print(f"temperature {fitted.temperature:.4f}, of {fitted.pixels} {unit} in {fitted.cases} cases")
         for name in ("nll", "ece"):
             print(f"  {name.upper()} {fitted.before[name]:.4f} -> {fitted.after[name]:.4f}")
         print(args.to)
@@ -113,24 +116,36 @@ def _add(fit: TemperatureFit, model: Any, cases: list[Case], spacing_mm: Any) ->
     """Give the fit the cases that can be read and whose organs are all annotated; says why not the others."""
     from rich.progress import track
 
-    from anatozoo.io.grid import Grid
-    from anatozoo.tasks.trials import FAILURES, Conditions, read_volume
+    from anatozoo.tasks.scores import ScoreTask
+    from anatozoo.tasks.trials import FAILURES
 
     failed: list[str] = []
     for case in track(cases, "looking", console=error_console(), disable=not sys.stderr.isatty()):
-        lacking = [organ for organ in model.organs if not case.has(organ)]
         try:
-            if lacking:
-                raise DataError(f"{', '.join(lacking)} not annotated.")
-            if len(model.shape) == 2:
-                image: Any = case.read_flat()
-                grid = Grid(image.size, image.spacing_mm)
-            else:
-                image = read_volume(case, Conditions(spacing_mm=spacing_mm))
-                grid = image.grid
-            labels, _ = case.read_labels(model.organs, grid)
-            fit.add(case.id, model.probabilities(image), labels)
+            of_findings = isinstance(model, ScoreTask)
+            fit.add(case.id, *(model.asked(case) if of_findings else _segmented(model, case, spacing_mm)))
         except FAILURES as error:
             failed.append(f"{case.id}: {error}")
             print(f"anatozoo: {failed[-1]}", file=sys.stderr)
     return failed
+
+
+def _segmented(model: Any, case: Case, spacing_mm: Any) -> tuple[Any, Any]:
+    """Probabilities of a segmenter, and the reference on the source grid.
+
+    Raises:
+        DataError: an organ is not annotated.
+    """
+    from anatozoo.io.grid import Grid
+    from anatozoo.tasks.trials import Conditions, read_volume
+
+    if lacking := [organ for organ in model.organs if not case.has(organ)]:
+        raise DataError(f"{', '.join(lacking)} not annotated.")
+    if len(model.shape) == 2:
+        image: Any = case.read_flat()
+        grid = Grid(image.size, image.spacing_mm)
+    else:
+        image = read_volume(case, Conditions(spacing_mm=spacing_mm))
+        grid = image.grid
+    labels, _ = case.read_labels(model.organs, grid)
+    return model.probabilities(image), labels

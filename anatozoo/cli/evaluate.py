@@ -203,7 +203,8 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     say_failures(unread)
     if len(unread) == len(rows):
         raise ImageError(f"none of the {len(rows)} images could be measured; see above.")
-    numbers = summarise([row for row in rows if not row.get("error")])
+    measured = [row for row in rows if not row.get("error")]
+    numbers = summarise(measured) | model.summary(measured)
     if lost and all(name.partition("/")[0] in COUNTS for name in numbers["metrics"]):
         raise DataError(f"{root}: nothing could be measured in {len(rows)} {model.unit}s: {' '.join(lost)}")
     summary = {

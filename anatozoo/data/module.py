@@ -309,15 +309,17 @@ class ZooDataModule(L.LightningDataModule):
         if split == "train" and self.repeat > 1:
             items = ConcatDataset([items] * self.repeat)
         size = batch_size or self.batch_size
-        sampler = self._sampler(self.sets[split]) if split == "train" and self.balance is not None else None
+        sampler = self._sampler(self.sets[split]) if split == "train" else None
         return loader(items, batch_size=size, num_workers=self.num_workers, train=train, sampler=sampler)
 
-    def _sampler(self, items: Any) -> SourceSampler:
-        """The sampler that `balance` names.
+    def _sampler(self, items: Any) -> SourceSampler | None:
+        """The sampler that `balance` names; None shuffles the items.
 
         Raises:
             ConfigError: items are no single cases, or a source is unknown, has no weight or a negative one.
         """
+        if self.balance is None:
+            return None
         if not isinstance(items, CaseDataset):
             raise ConfigError("data.balance draws single cases, but these items hold several; leave it out.")
         found = [case.domain for case in items.cases]

@@ -6,13 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-
-from anatozoo.errors import ConfigError, DataError
+from anatozoo.errors import ConfigError
 from anatozoo.metrics.calibration import ece
-
-Column = npt.NDArray[np.float64]
+from anatozoo.metrics.classification import Column, auc, there_of
 
 
 @dataclass(frozen=True)
@@ -95,43 +91,12 @@ def specificity_of(label: str, score: str, threshold: float) -> OverRows:
     return OverRows(f"specificity/{score}", function, (label, score), undefined=ABSENT)
 
 
-def auc(label: Column, score: Column) -> float:
-    """Chance that an image with a finding has a larger score than one without; equal scores count half.
-
-    Args:
-        label: (rows,) of 0 and 1.
-        score: (rows,).
-
-    Returns:
-        0..1; NaN where all labels are alike.
-
-    Raises:
-        DataError: a label is neither 0 nor 1.
-    """
-    from scipy.stats import rankdata
-
-    there = _found(label)
-    count = int(there.sum())
-    if count in (0, len(there)):
-        return float("nan")
-    ranks = float(rankdata(score)[there].sum())
-    return (ranks - count * (count + 1) / 2) / (count * (len(there) - count))
-
-
 def _ece(label: Column, score: Column) -> float:
-    return ece(score, _found(label).astype(int)) if len(label) else float("nan")
+    return ece(score, there_of(label).astype(int)) if len(label) else float("nan")
 
 
 def _share(threshold: float, there: bool, label: Column, score: Column) -> float:
     """Share of the rows with this label on the right side of the threshold."""
-    rows = _found(label) == there
+    rows = there_of(label) == there
     right = (score >= threshold) == there
     return float(right[rows].mean()) if rows.any() else float("nan")
-
-
-def _found(label: Column) -> npt.NDArray[np.bool_]:
-    if not np.isin(label, (0, 1)).all():
-        raise DataError(
-            f"labels are 0 and 1, not {np.setdiff1d(label, (0, 1))[0]:g}; make a column of these."
-        )
-    return np.asarray(label == 1)

@@ -247,6 +247,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
             "",
             f"{f['metric']} below {f['below']}: {f['failed']} of {f['n']} images ({f['rate']:.1%}).",
         ]
+    if "findings" in summary:
+        lines += ["", *_finding_table(summary["findings"])]
     for column, values in summary["groups"].items():
         lines += ["", *_group_table(column, values, summary["metrics"])]
     return "\n".join(lines) + "\n"
@@ -280,6 +282,28 @@ def _dealt(summary: Mapping[str, Any]) -> list[str]:
         f"The split was dealt: no list names {count} of the images, and each patient's name decided. A model "
         "trained elsewhere may have seen any of them.",
     ]
+
+
+def _finding_table(findings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """AUC and calibration of each finding, see `anatozoo.metrics.classification.finding_numbers`."""
+
+    def words(value: float | None) -> str:
+        return "not defined" if value is None else f"{value:.3f}"
+
+    header = ["finding", "images", "with it", "patients", "AUC", "95 % interval", "ECE"]
+    return markdown_table(
+        header,
+        [
+            [
+                finding,
+                *(each[name] for name in ("images", "with", "patients")),
+                words(each["auc"]),
+                "" if each["ci_low"] is None else f"{words(each['ci_low'])} – {words(each['ci_high'])}",
+                words(each["ece"]),
+            ]
+            for finding, each in findings.items()
+        ],
+    )
 
 
 def _group_table(column: str, values: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:

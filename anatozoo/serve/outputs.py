@@ -11,6 +11,7 @@ from anatozoo.results.mesh import MeshResult
 from anatozoo.results.quality import QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
+from anatozoo.results.scores import ScoreResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.translated import TranslatedImage
 from anatozoo.results.volume import VolumeResult
@@ -30,6 +31,7 @@ EVERY = (
     RepairResult.volume_formats,
     RegistrationResult.formats,
     RestoredVolume.formats,
+    ScoreResult.formats,
     TranslatedImage.formats,
     QUALITIES,
 )

@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, TRANSLATED, VOLUME, VOLUME_MESH, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, SCORES, TRANSLATED, VOLUME, VOLUME_MESH, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -88,7 +88,7 @@ def check_request(
             "quality",
             f"compares images, and {name} is given masks alone; judge what it writes by `anatozoo quality`.",
         )
-    if judged and kind.takes != CONTOURS.takes:
+    if judged and (kind.takes != CONTOURS.takes or kind is SCORES):
         raise OptionError("quality", f"is estimated of radiographs' segmentations; {name} makes none.")
 
 

@@ -183,6 +183,14 @@ class Predictor(nn.Module):
             "compare these by --pred and --ref."
         )
 
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What rows of an evaluation say together beside the statistics of each metric, as JSON values.
+
+        Args:
+            rows: those that could be measured.
+        """
+        return {}
+
     def ask(self, question: Any) -> Any:
         """The output for the input of one `Trial`."""
         return self.predict(question)  # type: ignore[operator]

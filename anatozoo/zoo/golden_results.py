@@ -16,6 +16,8 @@ TOLERANCE_PX = 0.5
 """Room for float16 storage and other processors' rounding, far below what anyone sees in a contour."""
 TOLERANCE_SHARE = 0.001
 """The same for masks, where a pixel on the border may change sides, and for the grey values of volumes."""
+TOLERANCE_SCORE = 0.01
+"""The same for probabilities."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Golden:
     Args:
         key: name of its tensor; with ``/`` at its end, the start of several names, one for each organ.
         attribute: where results hold it.
-        unit: of differences, ``"px"``, ``"share"`` of pixels, or ``"range"``, a share of the grey values'.
+        unit: of differences, ``"px"``, ``"share"`` of pixels, ``"range"``, a share of the grey values', or
+            ``"probability"``.
         tolerance: what a result may differ by, in this unit.
         outcome: a sentence about the difference ``d`` and the tolerance ``t`` or ``p``, in percent.
         complaint: another, where it is larger; ``what`` is what differs.
@@ -124,6 +127,23 @@ class _Displacement(Golden):
         return 0 if field == (len(image), *image) else None
 
 
+class _Scores(Golden):
+    def arrays(self, found: Any) -> "dict[str, np.ndarray]":
+        import numpy as np
+
+        return {self.key: np.asarray(list(found.values()), np.float64)}
+
+    def check(self, arrays: "Arrays", inputs: "Arrays") -> None:
+        scores = arrays[self.key]
+        if scores.ndim != 1 or not ((scores >= 0) & (scores <= 1)).all():
+            raise ConfigError(f"the scores {scores.shape} are not probabilities, one for each finding.")
+
+    def difference(self, stored: "np.ndarray", found: "np.ndarray", inputs: "Arrays") -> float:
+        import numpy as np
+
+        return float(np.abs(found - stored).max())
+
+
 class _GreyValues(Golden):
     axes: ClassVar[str] = "(D, H, W)"
     element: ClassVar[str] = "voxel"
@@ -195,4 +215,12 @@ GREY_IMAGE = _GreyImage(
     TOLERANCE_SHARE,
     "pixels differ by {d:.4%} of the range, {p:g}% allowed",
     "a pixel differs by {d:.3%} of the range, more than {t:.3%}",
+)
+PROBABILITIES = _Scores(
+    "scores",
+    "scores",
+    "probability",
+    TOLERANCE_SCORE,
+    "a probability differs by {d:.4f}, {t:g} allowed",
+    "a probability differs by {d:.3f}, more than {t:g}",
 )

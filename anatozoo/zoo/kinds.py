@@ -13,7 +13,15 @@ from typing import Any
 
 from anatozoo.errors import ConfigError
 from anatozoo.zoo.classes import import_class
-from anatozoo.zoo.golden_results import DISPLACEMENT, GREY_IMAGE, GREY_VALUES, LABEL_MAP, LANDMARKS, Golden
+from anatozoo.zoo.golden_results import (
+    DISPLACEMENT,
+    GREY_IMAGE,
+    GREY_VALUES,
+    LABEL_MAP,
+    LANDMARKS,
+    PROBABILITIES,
+    Golden,
+)
 
 GROUP = "anatozoo.kinds"
 """Entry points ``kind = "package.module:KIND"`` of other packages, each a `Kind`."""
@@ -211,9 +219,20 @@ VOLUME_MESH = Kind(
     example='result.meshes["{organ}"].volume_ml()  # also .vertices, .faces, .to_mask(), .save("a.stl")',
     hub_tag="image-segmentation",
 )
+SCORES = Kind(
+    name="scores",
+    takes=("image",),
+    gives="probabilities",
+    task="anatozoo.tasks.scores:ScoreTask",
+    result="anatozoo.results.scores:ScoreResult",
+    job="anatozoo.serve.scores:ScoreImages",
+    golden=PROBABILITIES,
+    example='result.scores["{organ}"]  # how probable the finding is, 0 to 1',
+    hub_tag="image-classification",
+)
 _ALL = (
     *(CONTOURS, LABELS, VOLUME, FIELD, REPAIR, MASK_CONTOURS, CODES, SHAPES, RESTORED, MESH),
-    *(VOLUME_MESH, TRANSLATED),
+    *(VOLUME_MESH, TRANSLATED, SCORES),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 """The kinds of this package, by name."""

@@ -18,6 +18,7 @@ from anatozoo.zoo.kinds import (
     MESH,
     REPAIR,
     RESTORED,
+    SCORES,
     SHAPES,
     TRANSLATED,
     VOLUME,
@@ -275,6 +276,15 @@ METHODS: dict[str, MethodEntry] = {
         kind=TRANSLATED,
         title="CycleGAN",
         paper="Zhu et al., ICCV 2017; for lesions across centres Palladino et al., SIPAIM 2020",
+    ),
+    "classifier": MethodEntry(
+        name="classifier",
+        module="anatozoo.methods.classifier.module:ClassifierModule",
+        model="anatozoo.methods.classifier.model:ClassifierModel",
+        data="anatozoo.methods.classifier.data:ClassifierDataModule",
+        kind=SCORES,
+        title="Classifier",
+        paper="the classifiers of Larrazabal et al., PNAS 2020, doi:10.1073/pnas.1919012117",
     ),
     "ensemble": MethodEntry(
         name="ensemble",

@@ -20,6 +20,7 @@ from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
+from tests.support.finding_data import write_findings
 from tests.support.heart_data import write_hearts, write_meshes
 from tests.support.volume_data import write_slices, write_volumes
 
@@ -125,6 +126,12 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         options.append("--model.frame.long_side=40")
     elif content["data"].get("layout") == "acdc":
         data = write_acdc(tmp_path, 4, splits={"train": [1, 2], "val": [3, 4]})
+    if content["data"].get("layout") == "findings":
+        names = content["model"]["findings"]
+        alternating = {
+            name: (lambda number, step=step: (number + step) % 2) for step, name in enumerate(names)
+        }
+        data = write_findings(tmp_path, {"train": 4, "val": 2}, **alternating)
     if content.get("method") == "meshvae":
         data = write_meshes(
             tmp_path / "meshes", SheetSize(content["model"]["rings"], content["model"]["angles"])

@@ -211,6 +211,23 @@ def _thick_batch(module: Any) -> dict[str, Tensor]:
     return {"image": _thick(module, 2)[0], "target": target, "inside": inside, "index": torch.arange(2)}
 
 
+def _finding_batch(module: Any) -> dict[str, Tensor]:
+    """Findings; of the second image the last one is not known."""
+    truth = torch.tensor([[1.0, 0.0, 1.0][: len(module.findings)]] * 2)
+    truth[1] = 1 - truth[1]
+    if len(module.findings) > 1:
+        truth[1, -1] = torch.nan
+    return {"image": _squares(module, 2)[0], "findings": truth, "index": torch.arange(2)}
+
+
+def _check_scores(module: Any, case: Any, number: int) -> None:
+    for finding in module.findings:
+        assert 0 <= case.numbers[f"score/{finding}"] <= 1
+        unknown = number == 1 and len(module.findings) > 1 and finding == module.findings[-1]
+        assert np.isnan(case.numbers[finding]) == unknown
+    assert case.numbers["nll"] > 0 < case.numbers["brier"]
+
+
 def _check_numbers(module: Any, case: Any, number: int) -> None:
     assert set(case.numbers) == set(module.columns())
     assert all(np.isfinite(value) for value in case.numbers.values())
@@ -415,6 +432,15 @@ TRIALS = {
             name for name, _ in module.named_parameters() if name.startswith("network.views.")
         },
         quick=1,
+    ),
+    "scores": Trial(
+        _squares,
+        _finding_batch,
+        lambda module: (len(module.findings),),
+        _check_scores,
+        alone=1e-5,
+        exported=1e-5,
+        half=0.5,
     ),
 }
 """Kind -> how its methods are tried."""

@@ -271,6 +271,15 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "published": Variant({**_TWO, "residual": False}, quick=True),
         "small": Variant({**_TWO, "identity_weight": 0.0, "pool": 0}, quick=True),
     },
+    "classifier": {
+        "scratch": Variant(
+            {"encoder": "residual", "findings": ["a", "b", "c"], "frame": {"size": 64}}, quick=True
+        ),
+        "recipe": Variant(
+            {"findings": ["a", "b"], "dropout": 0.2, "frame": {"size": 64}} | _LITE, quick=True
+        ),
+        "one finding": Variant({"class_weights": False, "temperature": 2.0, "frame": {"size": 64}} | _LITE),
+    },
     "ensemble": {
         "labels": Variant({"members": _UNETS}, quick=True, learns=False),
         "organs apart": Variant({"members": _APART}, quick=True, learns=False),

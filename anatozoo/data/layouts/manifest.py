@@ -46,12 +46,12 @@ def find_manifest(path: Path, wanted: Wanted) -> Listing:
     table, root = read_text_table(path), path.parent
     codes = LabelCodes({}) if wanted.organs == () else label_codes(wanted, root)
     subject_of = subject_rule(wanted.subject_pattern)
-    names = _names(table, path)
+    names = names_of(table, path)
     rows = dict(zip(names, table.records(), strict=True))
     lines = dict(zip(names, table.lines, strict=True))
     files = {
         name: {
-            column: _inside(root, row.get(column, ""), f"{path}, line {lines[name]}")
+            column: inside(root, row.get(column, ""), f"{path}, line {lines[name]}")
             for column in ("image", "mask")
         }
         for name, row in rows.items()
@@ -65,7 +65,7 @@ def find_manifest(path: Path, wanted: Wanted) -> Listing:
     if absent:
         raise DataError(f"{path}: {len(absent)} of its files are not there: {shown(absent)}.")
     subjects = {name: row.get("subject") or subject_of(name) for name, row in rows.items()}
-    splits, origin = _splits(path, rows, subjects)
+    splits, origin = splits_of(path, rows, subjects)
     cases = []
     for name, row in rows.items():
         image, mask = files[name]["image"], files[name]["mask"]
@@ -95,7 +95,7 @@ def _source(name: str, path: Path, codes: LabelCodes, dims: int) -> Source:
     return Source(name, codes, dims, Entry({None: path}))
 
 
-def _names(table: TextTable, path: Path) -> list[str]:
+def names_of(table: TextTable, path: Path) -> list[str]:
     """Names of the cases: the file names if they are unique, else with their folders."""
     written = [(row["image"] or row.get("mask", "")).replace("\\", "/").strip() for row in table.records()]
     if empty := [line for line, text in zip(table.lines, written, strict=True) if not text]:
@@ -110,7 +110,7 @@ def _names(table: TextTable, path: Path) -> list[str]:
     return names
 
 
-def _inside(root: Path, text: str, where: str) -> Path | None:
+def inside(root: Path, text: str, where: str) -> Path | None:
     """The file that a cell names; None if the cell is empty."""
     if not text:
         return None
@@ -123,7 +123,7 @@ def _inside(root: Path, text: str, where: str) -> Path | None:
     return root / Path(*parts.parts)
 
 
-def _splits(
+def splits_of(
     path: Path, rows: Mapping[str, Mapping[str, str]], subjects: Mapping[str, str]
 ) -> tuple[Mapping[str, str], Origin]:
     """Splits from the column ``split``, else from lists, else assigned at random."""

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anatozoo.data.layouts import acdc, chest, folder
+from anatozoo.data.layouts import acdc, chest, findings, folder
 from anatozoo.data.layouts.base import Layout, Listing, Wanted
 from anatozoo.errors import ConfigError, DataError
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*chest.LAYOUTS, acdc.LAYOUT, folder.LAYOUT)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (*chest.LAYOUTS, acdc.LAYOUT, folder.LAYOUT, findings.LAYOUT)
+}
 """Values of ``--data.layout``; other packages add theirs by ``LAYOUTS[name] = Layout(...)``."""
 _BUNDLED = tuple(LAYOUTS)
 
@@ -65,7 +67,7 @@ def recognised(root: Path) -> tuple[str, Any]:
     Raises:
         DataError: no layout fits, or several do.
     """
-    for group in (("acdc", "chest"), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
+    for group in (("acdc", "chest"), ("findings",), ("folder",), sorted(set(LAYOUTS) - set(_BUNDLED))):
         found = {name: seen for name in group if (seen := LAYOUTS[name].recognises(root))}
         if len(found) > 1:
             raise DataError(

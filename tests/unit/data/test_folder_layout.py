@@ -393,7 +393,8 @@ def test_each_layout_is_recognised(tmp_path: Path) -> None:
     assert recognised(chest)[0] == "chest"
     assert recognised(tmp_path / "acdc")[0] == "acdc"
     assert recognised(tmp_path / "volumes")[0] == "folder"
-    assert {"jsrt", "landmarks", "hybridgnet", "covid", "chest", "acdc", "folder"} == set(LAYOUTS)
+    known = {"jsrt", "landmarks", "hybridgnet", "covid", "chest", "acdc", "folder", "findings"}
+    assert known == set(LAYOUTS)
     with pytest.raises(ConfigError, match="layout='msd' is unknown"):
         find_cases(chest, "msd")
     with pytest.raises(ConfigError, match="no 3-D volumes"):

@@ -33,9 +33,11 @@ HOME = {PACKAGE / "zoo" / "kinds.py", PACKAGE / "tasks", PACKAGE / "results"}
 READERS = {PACKAGE / name for name in ("zoo", "serve", "cli", "training", "metrics", "__init__.py")}
 """Where answers of all kinds are dealt with; elsewhere "labels" and "codes" are mere words."""
 ALLOWED = {
+    "cli/audit.py": {"scores"},  # an argument
     "cli/convert.py": {"labels"},  # a setting of networks
     "cli/phenotypes.py": {"mesh"},  # a column
     "cli/evaluate.py": {"labels"},  # an attribute of models
+    "fairness/audit.py": {"scores"},  # a table of them
     "io/dicom_out/codes.py": {"volume"},  # what is measured
     "io/dicom_out/gsps.py": {"contours"},  # what a file holds
     "io/labelme.py": {"shapes"},  # a key of LabelMe's files
@@ -44,7 +46,7 @@ ALLOWED = {
     "serve/inputs.py": {"volume"},  # what files hold
     "serve/registrations.py": {"labels"},  # how label maps are warped
     "serve/volumes.py": {"volume", "restored"},  # words of a sentence about a run
-    "zoo/golden_results.py": {"volume", "translated"},  # tensors and attributes of results
+    "zoo/golden_results.py": {"volume", "translated", "scores"},  # tensors and attributes of results
 }
 
 
@@ -85,7 +87,7 @@ def test_a_golden_file_tells_a_kind() -> None:
     assert kind_of_golden({"mask": 0}, 3) is VOLUME
     assert kind_of_golden({"image": 0}, 2) is None
     assert [form.attribute for form in goldens()] == [
-        *("landmarks", "mask", "displacement_px", "volume", "translated")
+        *("landmarks", "mask", "displacement_px", "volume", "translated", "scores")
     ]
 
 
@@ -100,18 +102,18 @@ def test_another_package_adds_a_kind(tmp_path: Path) -> None:
     info = tmp_path / "their_zoo-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-zoo\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[anatozoo.kinds]\nscores = their_kind:SCORES\n")
+    (info / "entry_points.txt").write_text("[anatozoo.kinds]\nsketches = their_kind:SKETCHES\n")
     (tmp_path / "their_kind.py").write_text(
         "from dataclasses import replace\nfrom anatozoo.zoo.kinds import LABELS\n"
-        "SCORES = replace(LABELS, name=NAME)\n".replace("NAME", "'scores'")
+        "SKETCHES = replace(LABELS, name=NAME)\n".replace("NAME", "'sketches'")
     )
     code = f"import sys; sys.path.append({str(tmp_path)!r})\nfrom anatozoo.zoo.kinds import *\n"
-    code += "print(find_kind('scores').gives, len(kinds()), 'torch' in sys.modules)"
+    code += "print(find_kind('sketches').gives, len(kinds()), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == f"mask {len(KINDS) + 1} False", done.stderr
-    (info / "entry_points.txt").write_text("[anatozoo.kinds]\nlabels = their_kind:SCORES\n")
+    (info / "entry_points.txt").write_text("[anatozoo.kinds]\nlabels = their_kind:SKETCHES\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "their-zoo registers their_kind:SCORES, which is not a Kind called 'labels'" in done.stderr
+    assert "their-zoo registers their_kind:SKETCHES, which is not a Kind called 'labels'" in done.stderr
 
 
 def test_nothing_else_lists_kinds() -> None:

@@ -1,0 +1,1 @@
+"""Classifiers of images: a backbone, and one probability for each finding."""
