@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from anatozoo.serve.tasks import Task
 
 _USAGE = """\
-anatozoo predict [-h] NAME IN [IN ...] --out DIR [--before NAME] [--then NAME]
-                        [options]
+anatozoo predict [-h] NAME IN [IN ...] --out DIR [--before NAME]
+                        [--then NAME] [options]
        anatozoo predict NAME --pairs CSV --out DIR [options]
        anatozoo predict NAME --phases CSV --out DIR [options]"""
 _DESCRIPTION = """\
