@@ -24,7 +24,7 @@ from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.runner import task_for
 from anatozoo.serve.tasks import Task, names_of
 from anatozoo.service.models import Model, excuse, lay_out
-from anatozoo.zoo.kinds import CONTOURS, SCORES, VOLUME
+from anatozoo.zoo.kinds import CONTOURS, VOLUME
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -188,7 +188,7 @@ def can_sample(model: Model) -> bool:
 
 def can_be_judged(model: Model) -> bool:
     """Whether the quality of a model's segmentations can be estimated by an atlas."""
-    return model.kind.takes == CONTOURS.takes and model.kind is not SCORES
+    return model.kind.segments
 
 
 def answer(model: Model, upload: Upload, choices: Choices, judge: Judge | None = None) -> Answered:

@@ -12,7 +12,7 @@ from anatozoo.serve.inputs import WANTED, Found, find
 from anatozoo.serve.options import DEFAULT_OPTIONS, OptionError, ReadOptions
 from anatozoo.serve.pairs import PairList
 from anatozoo.serve.tasks import Task, kind_of
-from anatozoo.zoo.kinds import CONTOURS, REPAIR, SCORES, TRANSLATED, VOLUME, VOLUME_MESH, Kind
+from anatozoo.zoo.kinds import CONTOURS, REPAIR, TRANSLATED, VOLUME, VOLUME_MESH, Kind
 
 if TYPE_CHECKING:
     from anatozoo.serve.quality import Judge
@@ -70,10 +70,8 @@ def check_request(
         raise OptionError("samples", f"tell how sure contours are; masks that {then} repairs have none.")
     if judged and then is not None:
         raise OptionError("quality", f"judges what {name} draws; of repaired masks ask `anatozoo quality`.")
-    if before and kind.takes != CONTOURS.takes:
-        raise OptionError("before", f"translates single 2-D images; {name} takes {job.one}s.")
-    if before and job.alone:
-        raise OptionError("before", f"prepares images for a segmentation; {name} makes none.")
+    if before and not kind.segments:
+        raise OptionError("before", f"translates 2-D images for a segmentation of them; {name} makes none.")
     if then is not None and job.alone:
         raise OptionError("then", f"cannot be: {job.alone.format(name=name, then=then)}")
     if phases and kind not in (VOLUME, VOLUME_MESH):
@@ -88,7 +86,7 @@ def check_request(
             "quality",
             f"compares images, and {name} is given masks alone; judge what it writes by `anatozoo quality`.",
         )
-    if judged and (kind.takes != CONTOURS.takes or kind is SCORES):
+    if judged and not kind.segments:
         raise OptionError("quality", f"is estimated of radiographs' segmentations; {name} makes none.")
 
 

@@ -59,6 +59,11 @@ class Kind:
     names_organs: bool = True
     command: str | None = None
 
+    @property
+    def segments(self) -> bool:
+        """Whether its answers are segmentations of 2-D images, and neither scores nor other images."""
+        return self.takes == ("image",) and self.gives in ("landmarks", "mask")
+
     def task_class(self) -> Any:
         """Import and return the base class of its modules."""
         return import_class(self.task)

@@ -87,16 +87,16 @@ def test_what_cannot_be_translated_is_refused_before_the_run(folder: Path, tmp_p
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="fakedae-phantom translates no images, so it cannot precede"):
         run_folder(FakeSegmenter(), [folder], out, before=[FakeRepairer()])
-    with pytest.raises(ConfigError, match="before translates single 2-D images; fakedae-phantom takes masks"):
+    with pytest.raises(ConfigError, match="a segmentation of them; fakedae-phantom makes none"):
         run_folder(FakeRepairer(), [folder], out, before=[shifting()])
-    with pytest.raises(ConfigError, match="prepares images for a segmentation; cyclegan-toy makes none"):
+    with pytest.raises(ConfigError, match="a segmentation of them; cyclegan-toy makes none"):
         run_folder(shifting(), [folder], out, before=[shifting()])
     with pytest.raises(ConfigError, match="translates images; only a segmentation can be followed"):
         run_folder(shifting(), [folder], out, then=FakeRepairer())
     with pytest.raises(ConfigError, match="--pairs"):
         run_folder(FakeRegistrar(), [folder], out, before=[shifting()])
     volume = write_volume(tmp_path / "v.nii.gz", np.zeros((4, 40, 48)))
-    with pytest.raises(ConfigError, match="fakeheart-phantom takes volumes"):
+    with pytest.raises(ConfigError, match="fakeheart-phantom makes none"):
         run_folder(FakeHeart(), [volume], out, before=[shifting()])
     assert not out.exists()
 
@@ -121,4 +121,4 @@ def test_the_command_names_all_steps(
     assert main([*given, "--before", str(checkpoint), "--overwrite"]) == 0
     assert "then" not in json.loads(capsys.readouterr().out)
     assert main(["predict", str(checkpoint), str(folder), "--out", "x", "--before", str(checkpoint)]) == 2
-    assert "--before prepares images for a segmentation" in capsys.readouterr().err
+    assert "--before translates 2-D images for a segmentation" in capsys.readouterr().err

@@ -75,6 +75,10 @@ def test_every_checkpoint_gives_what_its_method_gives() -> None:
         assert spec.output.record is METHODS[spec.method].kind
 
 
+def test_some_kinds_segment_images() -> None:
+    assert [kind.name for kind in KINDS.values() if kind.segments] == [CONTOURS.name, LABELS.name]
+
+
 def test_an_unknown_kind_is_refused_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="no kind is called 'contour'; use contours"):
         find_kind("contour")
