@@ -116,7 +116,8 @@ class CycleGANDataModule(ZooDataModule):
         if training and self.flip_p:
             mirrored = torch.rand(len(image), device=image.device) < self.flip_p
             image = torch.where(mirrored[:, None, None, None], image.flip(-1), image)
-        return batch | {"image": image, "target": batch["domain"] == self.domains.index(self.pair[1])}
+        target = [self.domains[number] == self.pair[1] for number in batch["domain"].tolist()]
+        return batch | {"image": image, "target": torch.tensor(target, device=image.device)}
 
     def _look(self, items: CaseDataset) -> None:
         """Also say where the images of the two domains have other proportions.
