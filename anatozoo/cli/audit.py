@@ -100,6 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--lower", nargs="+", default=(), metavar="METRIC", help="metrics where lower is better")
     how.add_argument(
+        "--smallest",
+        type=at_least_one,
+        metavar="N",
+        help="mark groups of fewer patients (default: 10, and 30 for classifiers)",
+    )
+    how.add_argument(
         "--adjustment",
         choices=("standardise", "match"),
         default="standardise",
@@ -161,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
         lower=args.lower,
         bins=dict(args.bins),
         subject=args.subject,
+        smallest=args.smallest,
         adjustment=args.adjustment,
         correction=args.correction,
         permutations=args.permutations,
@@ -197,6 +204,7 @@ def _command(args: argparse.Namespace) -> str:
     bins = [f"{column}={','.join(f'{edge:g}' for edge in edges)}" for column, edges in args.bins]
     words += ["--bins", *bins] if bins else []
     words += ["--subject", args.subject] if args.subject else []
+    words += ["--smallest", str(args.smallest)] if args.smallest else []
     for name in ("higher", "lower"):
         words += [f"--{name}", *getattr(args, name)] if getattr(args, name) else []
     for name, usual in (

@@ -17,7 +17,7 @@ from anatozoo.fairness.frame import GroupFrame
 from anatozoo.fairness.repeats import check_images
 from anatozoo.fairness.rows import classifier_metrics
 from anatozoo.fairness.tables import Scores, choose_metrics, measured_dice
-from anatozoo.metrics.columns import metric_values
+from anatozoo.metrics.columns import check_probabilities, metric_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +72,7 @@ class Audit:
             "joined": [dataclasses.asdict(each) for each in self.scores.joined],
             "notes": list(self.notes),
             "one_group_only": dict(self.alone),
+            "smallest_group": dict(self.frames[0].least),
             "metrics": {m: "higher" if self.frames[0].higher[m] else "lower" for m in self.metrics},
             "groupings": {frame.name: _frame_dict(frame) for frame in self.frames},
             "intersections": _frame_dict(self.crossed, tests=False) if self.crossed else None,
@@ -119,6 +120,8 @@ def audit(
     table = scores.table
     truths = dict(true_and_estimated(table, text) for text in estimated)
     over = [metric for text in classifiers for metric in classifier_metrics(text)]
+    for score in dict.fromkeys(metric.columns[-1] for metric in over):
+        check_probabilities(table, score)
     by_image = metrics is not None or not over
     chosen = choose_metrics(table, metrics, higher=higher, lower=lower) if by_image else []
     known = [true for true in truths.values() if true is not None]

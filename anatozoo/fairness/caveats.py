@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from anatozoo.fairness.audit import Audit
-from anatozoo.fairness.pairs import SMALL
 from anatozoo.fairness.wording import listing
 
 _ESTIMATE_CAVEATS = (
@@ -26,7 +25,8 @@ def caveats(audit: Audit) -> list[str]:
     ]
     if any(frame.small for frame in frames):
         lines.append(
-            f"In groups of fewer than {SMALL} patients, which are marked, one patient can make a gap."
+            f"In groups of fewer than {frames[0].least_words} patients, which are marked, one patient can "
+            "make a gap."
         )
     if audit.scores.left_out or any(frame.left_out for frame in frames):
         lines.append(

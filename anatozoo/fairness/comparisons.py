@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from anatozoo.fairness.cells import Array, Cells
-from anatozoo.fairness.pairs import SMALL, Adjusted, Pair
+from anatozoo.fairness.pairs import Adjusted, Pair
 from anatozoo.fairness.resampling import bootstrap_means, difference, interval, permutation_p
 
 Adjustment = Literal["standardise", "match"]
@@ -35,7 +35,13 @@ class Chance:
 
 
 def compared(
-    metric: str, groups: Sequence[str], cells: Cells, draws: Array, higher: bool, chance: Chance
+    metric: str,
+    groups: Sequence[str],
+    cells: Cells,
+    draws: Array,
+    higher: bool,
+    least: int,
+    chance: Chance,
 ) -> Iterator[Pair]:
     """Every two groups that have a patient.
 
@@ -45,6 +51,7 @@ def compared(
         cells: of one stratum.
         draws: (resamples, G), bootstrap values of the groups.
         higher: whether more is better.
+        least: patients; smaller groups are flagged.
         chance: see `Chance`.
     """
     patients, means = cells.patients[:, 0], cells.means[:, 0]
@@ -67,7 +74,7 @@ def compared(
             p,
             p,
             None if gap == 0 or math.isnan(gap) else groups[b if (gap > 0) == higher else a],
-            bool(min(patients[a], patients[b]) < SMALL),
+            bool(min(patients[a], patients[b]) < least),
         )
 
 

@@ -40,7 +40,7 @@ def plot_groups(frame: GroupFrame) -> Figure:
 
     Returns:
         A figure outside pyplot. Boxes span the quartiles with the median, whiskers reach to 1.5 times their
-        distance; groups of fewer than ten patients are hatched.
+        distance; groups of too few patients are hatched.
     """
     shown = [metric for metric in frame.metrics if metric in frame.values][:MOST_PANELS]
     if not shown:
@@ -158,7 +158,7 @@ def plot_means(frame: GroupFrame) -> Figure:
         frame: of any groups; of more than six metrics the first six are drawn.
 
     Returns:
-        A figure outside pyplot; groups of fewer than ten patients are hollow.
+        A figure outside pyplot; groups of too few patients are hollow.
     """
     shown = frame.metrics[:MOST_PANELS]
     figure, axes = _panels(len(shown), 3.5, 1.2 + 0.36 * len(frame.groups))

@@ -10,7 +10,7 @@ from typing import Literal
 from anatozoo.fairness.audit import Audit
 from anatozoo.fairness.estimates import Estimate
 from anatozoo.fairness.frame import GroupFrame
-from anatozoo.fairness.pairs import SMALL, Adjusted, Pair
+from anatozoo.fairness.pairs import Adjusted, Pair
 from anatozoo.fairness.wording import group_words, listing, metric_words, number, p_value, span
 
 SIGNIFICANT = 0.05
@@ -67,8 +67,9 @@ def _gap_sentence(frame: GroupFrame, pair: Pair) -> str:
     side = math.copysign(1, pair.gap)
     low, high = sorted((side * pair.ci_low, side * pair.ci_high))
     interval = "" if math.isnan(low) else f"95 % interval {span(low, high, pair.metric)}; "
-    few = [group_words(frame.name, group) for group in (worse, better) if values[group][1] < SMALL]
-    doubt = f" There are fewer than {SMALL} {listing(few)}: take it as a hint only." if few else ""
+    least = frame.least[pair.metric]
+    few = [group_words(frame.name, group) for group in (worse, better) if values[group][1] < least]
+    doubt = f" There are fewer than {least} {listing(few)}: take it as a hint only." if few else ""
     first, second = number(values[worse][0], pair.metric), number(values[better][0], pair.metric)
     return (
         f"{_worse_in(frame, pair.metric, worse, better)}: {first} against {second}, a gap of "
@@ -135,12 +136,16 @@ def _undefined(frame: GroupFrame) -> Iterator[Finding]:
 
 
 def _few(frame: GroupFrame) -> Iterator[Finding]:
-    small = [mean for mean in frame.means if mean.small]
-    if small:
-        fewest = {group: min(m.patients for m in small if m.group == group) for group in frame.small}
+    for least in sorted(set(frame.least.values())):
+        small = [mean for mean in frame.means if mean.small and frame.least[mean.metric] == least]
+        fewest = {
+            group: min(mean.patients for mean in small if mean.group == group)
+            for group in frame.groups
+            if any(mean.group == group for mean in small)
+        }
         words = [f"{group_words(frame.name, group)} ({count})" for group, count in fewest.items()]
-        text = f"Too few to judge, fewer than {SMALL}: {listing(words)}."
-        yield Finding("few", text)
+        if words:
+            yield Finding("few", f"Too few to judge, fewer than {least}: {listing(words)}.")
 
 
 def _estimate(estimate: Estimate) -> Finding:

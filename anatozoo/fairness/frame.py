@@ -15,7 +15,7 @@ from anatozoo.fairness.cells import Array
 from anatozoo.fairness.comparisons import Adjustment, Chance, compared, compared_within
 from anatozoo.fairness.directions import error_of
 from anatozoo.fairness.grouped import Grouped
-from anatozoo.fairness.pairs import SMALL, Adjusted, Correction, GroupMean, Pair, corrected
+from anatozoo.fairness.pairs import Adjusted, Correction, GroupMean, Pair, corrected
 from anatozoo.fairness.resampling import PERMUTATIONS, RESAMPLES, SEED, bootstrap_means, interval
 from anatozoo.fairness.rows import OverRows
 
@@ -41,6 +41,8 @@ class GroupFrame(Grouped):
         subject: column of the patient. None takes ``patient`` or similar, else every image is one patient.
         higher: columns of which more is better, if their names do not tell.
         lower: columns of which less is better.
+        smallest: number of patients below which a group is flagged; None takes 10 for metrics of single
+            images and 30 for `OverRows`.
         adjustment: weights of the strata: ``"standardise"`` takes the images of both groups together (direct
             standardisation), ``"match"`` the smaller of both numbers, which is what exact one-to-one matching
             within strata gives on average.
@@ -66,6 +68,7 @@ class GroupFrame(Grouped):
         subject: str | None = None,
         higher: Sequence[str] = (),
         lower: Sequence[str] = (),
+        smallest: int | None = None,
         adjustment: Adjustment = "standardise",
         correction: Correction = "holm",
         level: float = 0.95,
@@ -81,7 +84,15 @@ class GroupFrame(Grouped):
         if not 0 < level < 1 or resamples < 1 or permutations < 1:
             raise ConfigError("level must lie between 0 and 1; resamples and permutations are at least 1.")
         super().__init__(
-            table, metrics, groups, controls, bins=bins, subject=subject, higher=higher, lower=lower
+            table,
+            metrics,
+            groups,
+            controls,
+            bins=bins,
+            subject=subject,
+            higher=higher,
+            lower=lower,
+            smallest=smallest,
         )
         self.adjustment, self.correction, self.level = adjustment, correction, level
         self.resamples, self.permutations, self.seed = resamples, permutations, seed
@@ -95,10 +106,8 @@ class GroupFrame(Grouped):
             alone = np.array(patients) < 2
             low, high = interval(np.where(alone, np.nan, self._draws[metric]), self.level)
             for i, (group, mean) in enumerate(zip(self.groups, cells.means[:, 0].tolist(), strict=True)):
-                ends = float(low[i]), float(high[i])
-                found.append(
-                    GroupMean(metric, group, patients[i], int(images[i]), mean, *ends, patients[i] < SMALL)
-                )
+                ends, few = (float(low[i]), float(high[i])), patients[i] < self.least[metric]
+                found.append(GroupMean(metric, group, patients[i], int(images[i]), mean, *ends, few))
         return tuple(found)
 
     def intervals(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -213,7 +222,13 @@ class GroupFrame(Grouped):
             pair
             for metric, cells in self.cells.items()
             for pair in compared(
-                metric, self.groups, cells, self._draws[metric], self.higher[metric], self._chance
+                metric,
+                self.groups,
+                cells,
+                self._draws[metric],
+                self.higher[metric],
+                self.least[metric],
+                self._chance,
             )
         ]
         return corrected(found, self.correction)

@@ -14,7 +14,7 @@ from anatozoo.fairness.cells import Cells, MeanCells, RowCells
 from anatozoo.fairness.columns import number_patients
 from anatozoo.fairness.directions import higher_is_better
 from anatozoo.fairness.groups import Groups, LeftOut, combine, make_groups
-from anatozoo.fairness.pairs import SMALL
+from anatozoo.fairness.pairs import SMALL, SMALL_OVER_ROWS
 from anatozoo.fairness.rows import OverRows
 from anatozoo.metrics.columns import metric_values
 
@@ -28,6 +28,7 @@ class Grouped:
     Attributes:
         metrics: their names.
         higher: whether more is better, by metric.
+        least: number of patients below which a group is flagged, by metric.
         over: the metrics that are functions of the rows of a group, by name.
         values: (rows,) of each metric that single images have, NaN where it is not measured.
         rows: of the table.
@@ -45,7 +46,10 @@ class Grouped:
         subject: str | None = None,
         higher: Sequence[str] = (),
         lower: Sequence[str] = (),
+        smallest: int | None = None,
     ) -> None:
+        if smallest is not None and smallest < 1:
+            raise ConfigError(f"smallest={smallest} must be at least 1 patient.")
         chosen = [metrics] if isinstance(metrics, str | OverRows) else list(metrics)
         over = {metric.name: metric for metric in chosen if isinstance(metric, OverRows)}
         self.metrics = _listed([metric.name if isinstance(metric, OverRows) else metric for metric in chosen])
@@ -56,6 +60,8 @@ class Grouped:
             for name in self.metrics
         }
         self.over = over
+        usual = {name: SMALL_OVER_ROWS if name in over else SMALL for name in self.metrics}
+        self.least = usual if smallest is None else dict.fromkeys(self.metrics, smallest)
         self._functions = {name: metric.function for name, metric in over.items()}
         needed = {name: over[name].columns if name in over else (name,) for name in self.metrics}
         self._columns = {
@@ -131,9 +137,19 @@ class Grouped:
         return pd.Series({m: cells.overall for m, cells in self.cells.items()}, dtype=np.float64)
 
     @property
+    def least_words(self) -> str:
+        """`least` in words, with the metrics where these differ."""
+        found = sorted(set(self.least.values()))
+        if len(found) == 1:
+            return str(found[0])
+        over = self.least[next(iter(self.over))]
+        rest = next(number for number in found if number != over)
+        return f"{rest} ({over} for {', '.join(self.over)})"
+
+    @property
     def small(self) -> tuple[str, ...]:
-        """Groups in which fewer than ten patients have a value of some metric."""
-        few = (self.patients < SMALL).any(axis=1)
+        """Groups in which too few patients have a value of some metric, see `least`."""
+        few = self.patients.lt(list(self.least.values())).any(axis=1)
         return tuple(few.index[few])
 
     @cached_property

@@ -10,8 +10,12 @@ from typing import Literal, TypeVar
 
 from anatozoo.metrics.statistics import holm
 
-SMALL = 10
-"""Groups of fewer patients are flagged, as no interval and no test makes up for them."""
+SMALL, SMALL_OVER_ROWS = 10, 30
+"""Groups of fewer patients are flagged, as no interval and no test makes up for them.
+
+By metrics of single images, and by functions of rows such as an AUC, which counts pairs of patients with a
+finding and without: of ten there are often two or three of one kind.
+"""
 Correction = Literal["holm", "fdr", "none"]
 
 
@@ -27,7 +31,7 @@ class GroupMean:
         mean: over these images; NaN where there is none.
         ci_low: lower end of its bootstrap interval; NaN with a single patient.
         ci_high: upper end.
-        small: whether there are fewer than ten patients.
+        small: whether there are too few patients, see `SMALL`.
     """
 
     metric: str
@@ -58,7 +62,7 @@ class Pair:
         p: two-sided p-value of the permutation test.
         p_corrected: the same, corrected for the number of comparisons of the frame.
         worse: the group that the metric serves worse; None where the means are equal.
-        small: whether a group has fewer than ten patients.
+        small: whether a group has too few patients, see `SMALL`.
     """
 
     metric: str

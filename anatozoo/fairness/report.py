@@ -30,7 +30,7 @@ _DEFINITIONS = (
     "smallest over largest. SD: standard deviation over the groups. SER, the skewed error rate: largest over "
     "smallest error, which is 1 − Dice or the distance itself; 1 is equal. Equity-scaled: the value of all, "
     "divided by 1 + the sum of its distances to those of the groups. The gap of two groups is the "
-    "first minus the second; * marks fewer than ten patients. Intervals are 95 % percentile bootstrap "
+    "first minus the second; * marks fewer than {least} patients. Intervals are 95 % percentile bootstrap "
     "intervals, p-values those of two-sided permutation tests; both draw patients, not images."
 )
 
@@ -65,7 +65,11 @@ def report_blocks(audit: Audit, head: Mapping[str, Any]) -> list[Block]:
         blocks += _crossed_blocks(audit.crossed)
     for index, estimate in enumerate(audit.estimates):
         blocks += _estimate_blocks(audit, estimate, index)
-    return [*blocks, Heading("What the numbers are"), Paragraph(_DEFINITIONS)]
+    return [
+        *blocks,
+        Heading("What the numbers are"),
+        Paragraph(_DEFINITIONS.format(least=audit.frames[0].least_words)),
+    ]
 
 
 def _left_out(title: str, entries: tuple[LeftOut, ...], rows: int) -> list[Block]:
@@ -112,7 +116,7 @@ def _crossed_blocks(frame: GroupFrame) -> list[Block]:
         Heading(f"By {frame.name} together"),
         Paragraph(
             "Described, not tested: so many groups would need many more patients. The dashed line is the "
-            "mean of all; hollow dots are groups of fewer than ten."
+            f"mean of all; hollow dots are groups of fewer than {frame.least_words}."
         ),
         Picture(f"{STEM}_intersections.png", f"Means by {frame.name}, with intervals"),
         means_table(frame),

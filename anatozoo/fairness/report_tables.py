@@ -14,7 +14,7 @@ def means_table(frame: GroupFrame) -> Table:
     for group in frame.groups:
         for mean in (mean for mean in frame.means if mean.group == group):
             cells = (number(mean.mean, mean.metric), span(mean.ci_low, mean.ci_high, mean.metric))
-            flag = "fewer than 10" if mean.small else ""
+            flag = f"fewer than {frame.least[mean.metric]}" if mean.small else ""
             who = group_words(frame.name, group)
             rows.append((who, metric_words(mean.metric), str(mean.patients), str(mean.images), *cells, flag))
     return Table(header, tuple(rows))

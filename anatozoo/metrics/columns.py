@@ -65,6 +65,18 @@ def metric_values(table: pd.DataFrame, metric: str, label: str = "the table") ->
     return values
 
 
+def check_probabilities(table: pd.DataFrame, column: str, label: str = "the table") -> None:
+    """Refuse a column with a value outside 0..1; arguments and errors as of `metric_values`."""
+    values = metric_values(table, column, label)
+    outside = np.flatnonzero((values < -_ROUNDING) | (values > 1 + _ROUNDING))
+    if outside.size:
+        raise DataError(
+            f"{label}: the column {column} holds {values[outside[0]]:g} in the row of "
+            f"{_row_name(table, int(outside[0]))}; probabilities run from 0 to 1. Apply a sigmoid to logits "
+            "first."
+        )
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric runs from 0 to 1 by its name: Dice, normalised surface Dice, IoU, and estimates."""
     first, *others = re.findall(r"[a-z]+", metric.split("/")[0].lower()) or [""]

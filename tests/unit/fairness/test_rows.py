@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.fairness import GroupFrame, OverRows
 from anatozoo.fairness.audit import audit
+from anatozoo.fairness.caveats import caveats
 from anatozoo.fairness.cells import MeanCells, RowCells
 from anatozoo.fairness.draw import plot_gaps, plot_groups
 from anatozoo.fairness.findings import findings as sentences
@@ -101,7 +102,7 @@ def test_a_frame_of_a_mean_as_a_function_is_the_plain_frame() -> None:
     )
     table.loc[3, "dice"] = np.nan
     frames = [
-        GroupFrame(table, metric, "sex", "view", **FAST)
+        GroupFrame(table, metric, "sex", "view", smallest=10, **FAST)
         for metric in ("dice", OverRows("dice", mean, ("dice",)))
     ]
     for name in ("means", "pairs", "adjusted"):
@@ -208,6 +209,39 @@ def test_a_group_without_the_finding_is_named_not_dropped() -> None:
     assert f"AUC of p {said} all its images have the finding, or none has ({women})." in texts
     assert f"Sensitivity of p {said} no image has the finding ({women})." in texts
     assert not any(text.startswith("Specificity of p is not") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "said"),
+    [
+        (
+            None,
+            ["fewer than 10: female patients (8)", "fewer than 30: female patients (8), male patients (25)"],
+        ),
+        (26, ["fewer than 26: female patients (8), male patients (25)"]),
+        (5, []),
+    ],
+)
+def test_the_smallest_group_is_larger_for_classifiers(smallest: int | None, said: list[str]) -> None:
+    table = probabilities(33).assign(dice=0.9, sex=["F"] * 8 + ["M"] * 25)
+    table["label"] = [0, 1, 1] * 11
+    how = {"metrics": ["dice"], "classifiers": ["label=p"], "smallest": smallest, **FAST}
+    found = audit(Scores(table, len(table)), ["sex"], **how)
+    texts = [each.text for each in sentences(found) if each.text.startswith("Too few")]
+    texts = [text.removeprefix("Too few to judge, ").rstrip(".") for text in texts]
+    assert [sorted(text.replace(" and ", ", ").split(": ")[1].split(", ")) for text in texts] == [
+        sorted(text.split(": ")[1].split(", ")) for text in said
+    ]
+    assert found.to_dict()["smallest_group"]["auc/p"] == (smallest or 30)
+    if smallest is None:
+        assert any("fewer than 10 (30 for auc/p, ece/p) patients" in text for text in caveats(found))
+
+
+def test_scores_that_are_no_probabilities_are_refused_with_their_row() -> None:
+    table = probabilities(20).assign(id=[f"image{n}" for n in range(20)])
+    table.loc[3, "p"] = 1.7
+    with pytest.raises(DataError, match=r"the column p holds 1.7 in the row of image3; probabilities run"):
+        audit(Scores(table, len(table)), ["sex"], classifiers=["label=p"], **FAST)
 
 
 def test_calibration_error_of_a_group() -> None:
