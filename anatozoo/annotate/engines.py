@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shlex
 import signal
 import sys
@@ -19,6 +18,7 @@ from anatozoo.annotate.plan import Item, Plan
 from anatozoo.annotate.stages import Stages, one_thread
 from anatozoo.annotate.tries import Tries
 from anatozoo.errors import AnatozooError, ConfigError, OutputError
+from anatozoo.io.cores import allowed_cores
 
 MOST_WORKERS = 8
 """Processes that are started where nobody says how many: each needs about a gigabyte."""
@@ -105,7 +105,7 @@ class Local:
 
     def run(self, plan: Plan, shards: Sequence[int], on_shard: OnShard) -> bool:
         """Do shards; see `Engine`. A worker that dies is replaced, and its shard done again."""
-        cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MOST_WORKERS)
+        cores = min(allowed_cores(), MOST_WORKERS)
         wanted = self.workers or (cores if self.device == "cpu" else 1)
         if min(wanted, len(shards)) > 1:
             with _Workers(plan, self.device, min(wanted, len(shards)), _work) as workers:

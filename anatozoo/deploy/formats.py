@@ -1,7 +1,6 @@
 """Graphs in files: how a network becomes one, and what runs it."""
 
 import io
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError, turned_into
+from anatozoo.io.cores import allowed_cores
 from anatozoo.io.quiet import quiet
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class OpenVino(Format):
         """See `Format.opened`."""
         import openvino
 
-        cores = max(threads, _allowed_cores())
+        cores = max(threads, allowed_cores())
         settings = {
             # Left alone, it computes in half precision where the processor has it.
             "INFERENCE_PRECISION_HINT": "f32",
@@ -260,9 +260,3 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError(f"no graph is written as {name!r}; use {', '.join(FORMATS)}.")
     return FORMATS[name]
-
-
-def _allowed_cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

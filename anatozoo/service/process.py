@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from anatozoo.errors import AnatozooError, ConfigError
 from anatozoo.io.children import Child, DecodeError
+from anatozoo.io.cores import allowed_cores
 from anatozoo.service.folder import empty
 from anatozoo.service.models import Answer
 from anatozoo.service.settings import Settings
@@ -168,4 +169,4 @@ def _threads() -> int:
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said) > 0:
         return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return allowed_cores()
