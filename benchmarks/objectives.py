@@ -57,6 +57,7 @@ class Cost(NamedTuple):
 COSTS = {
     "Entropy": Cost(1.05),
     "Calibration": Cost(None),
+    "Centerline": Cost(None),
     "ShapePrior": Cost(1.35, lambda folders: {"source": folders["shapes"], "weight": 0.01}),
     "Orthogonal": Cost(1.1, lambda folders: {"members": [folders[f"earlier{n}"] for n in range(EARLIER)]}),
     "Denoising": Cost(2.2, lambda folders: {"source": folders["denoiser"]}),

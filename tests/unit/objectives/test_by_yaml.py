@@ -25,6 +25,7 @@ NETWORK: dict[str, Any] = {"organs": ORGANS, "frame": {"size": 64}, "decoder_wid
 TERMS = {
     "Entropy": ("entropy",),
     "Calibration": ("calibration",),
+    "Centerline": ("centerline",),
     "ShapePrior": ("shape",),
     "Orthogonal": ("self_orthogonality", "inter_orthogonality"),
     "Denoising": ("denoising",),
