@@ -66,22 +66,14 @@ def test_photographs_become_a_manifest(evidence: Any, tmp_path: Path) -> None:
 
 
 def test_the_report_compares_runs(evidence: Any) -> None:
+    same = {"dice": 0.8, "length_error": 0.1, "parts": 3.0}
     runs = [
         {
             "arm": arm,
             "seed": seed,
             "train": 77,
             "settings": {},
-            "rows": [
-                {
-                    "case": str(n),
-                    "dice": 0.8,
-                    "cldice": 0.7 + gain * (1 + seed / 10),
-                    "length_error": 0.1,
-                    "parts": 3.0,
-                }
-                for n in range(12)
-            ],
+            "rows": [{"case": str(n), "cldice": 0.7 + gain * (1 + seed / 10), **same} for n in range(12)],
         }
         for arm, gain in (("dice", 0.0), ("cldice", 0.1))
         for seed in (1, 2, 3)
