@@ -128,6 +128,9 @@ def main(paths: list[str]) -> None:
         ends = np.cumsum(list(told["organs"].values()))[:-1]
         found = dict(zip(told["organs"], [part.tolist() for part in np.split(points, ends)], strict=True))
         Path("answer.json").write_text(json.dumps(found))
+    elif out == "findings":
+        scores = 1 / (1 + np.exp(-answer / told["temperature"]))
+        Path("answer.json").write_text(json.dumps(dict(zip(told["findings"], scores.tolist(), strict=True))))
     else:
         if out == "logits":
             finer = np.array(answer.shape[1:]) / shape

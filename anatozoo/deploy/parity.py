@@ -17,9 +17,9 @@ from anatozoo.zoo.golden_results import Golden
 from anatozoo.zoo.spec import GOLDEN
 
 BOUNDS = {
-    "fp32": {"px": 0.05, "share": 0.001, "range": 0.001},
-    "fp16": {"px": 0.5, "share": 0.001, "range": 0.001},
-    "int8": {"px": 16.0, "share": 0.02, "range": 0.02},
+    "fp32": {"px": 0.05, "share": 0.001, "range": 0.001, "probability": 0.001},
+    "fp16": {"px": 0.5, "share": 0.001, "range": 0.001, "probability": 0.01},
+    "int8": {"px": 16.0, "share": 0.02, "range": 0.02, "probability": 0.1},
 }
 """How far a result may be from torch's, by precision and the unit of the result: pixels of the source for
 landmarks and fields, shares of pixels for label maps."""
@@ -47,7 +47,7 @@ class Parity:
     Args:
         what: what was compared.
         difference: the largest one, in the unit.
-        unit: ``"px"``, ``"share"`` of pixels, or ``"range"``.
+        unit: ``"px"``, ``"share"`` of pixels, ``"range"``, or ``"probability"``.
         bound: what it may be.
         source: what was predicted.
     """

@@ -34,6 +34,8 @@ def sidecar(model: Predictor, batch: int | None) -> dict[str, Any]:
         shape = ["batch" if batch is None else batch, *each.shape]
         return {"name": each.name, "shape": shape, "dtype": "float32", "meaning": each.meaning}
 
+    findings = getattr(model, "findings", None)
+    scores = {} if findings is None else {"findings": findings, "temperature": model.temperature}
     return {
         "checkpoint": model.checkpoint_name,
         "version": model.checkpoint_version,
@@ -44,4 +46,5 @@ def sidecar(model: Predictor, batch: int | None) -> dict[str, Any]:
         "channels": getattr(model, "output", "labels"),
         "inputs": [described(each) for each in signature.inputs],
         "outputs": [described(each) for each in signature.outputs],
+        **scores,
     }

@@ -33,6 +33,7 @@ class Origin:
         absent: how many names of the lists match no case.
         shares: of the splits, where the cases were dealt.
         unread: files beside the cases that are called as if they held splits, but are not read.
+        remarks: what was taken for granted of the subjects, by which cases are split, one sentence each.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class Origin:
     absent: int = 0
     shares: tuple[tuple[str, float], ...] = ()
     unread: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def dealt(self) -> bool:
@@ -198,6 +200,7 @@ def describe(cases: Sequence[HasSplit]) -> list[str]:
         count = sum(case.origin == origin for case in cases)
         if origin is None:
             continue
+        sentences += origin.remarks
         if origin.dealt:
             shares = ", ".join(f"{share:.0%} {split}" for split, share in origin.shares)
             sentences.append(

@@ -24,7 +24,8 @@ DIGITS = 6
 def _write_table(result: ScoreResult, path: Path) -> Path:
     from anatozoo.io.writers import write_csv
 
-    rows = [[result.image, finding, round(score, DIGITS)] for finding, score in result.scores.items()]
+    name = Path(result.image).name
+    rows = [[name, finding, round(score, DIGITS)] for finding, score in result.scores.items()]
     return write_csv(path, CSV_HEADER, rows)
 
 

@@ -16,7 +16,7 @@ from anatozoo.results.base import write_labels
 from anatozoo.serve.inputs import Found
 from anatozoo.serve.options import ReadOptions
 from anatozoo.serve.tasks import Task, dims_of, kind_of
-from anatozoo.zoo.kinds import Kind
+from anatozoo.zoo.kinds import SCORES, Kind
 
 UPLOAD = "upload"
 """What every file is called, whatever its sender calls it."""
@@ -89,7 +89,7 @@ class Model:
             "takes": self.kind.takes[0],
             "axes": self.axes,
             "organs": list(getattr(self.model, "organs", ())),
-            "formats": list(dict.fromkeys([JSON, OVERLAY, MASK, *found])),
+            "formats": list(dict.fromkeys([JSON, OVERLAY, *[MASK] * (self.kind is not SCORES), *found])),
         }
 
     def task(self, options: Mapping[str, Any] | None = None) -> Task[Any, Any, Any]:

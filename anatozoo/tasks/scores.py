@@ -71,7 +71,7 @@ class ScoreTask(SquareTask):
         """Logits of an image."""
         seen = Tensors("image", (1, *self.shape), "grey values in [0, 1], 0 around the image")
         meaning = f"logits of {', '.join(self.findings)}, before the temperature {self.temperature:g}"
-        return Signature((seen,), (Tensors("logits", (len(self.findings),), meaning),))
+        return Signature((seen,), (Tensors("findings", (len(self.findings),), meaning),))
 
     def predict(
         self,

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import anatozoo
 from anatozoo.cli.main import main
 from anatozoo.zoo.checkpoint import build_module
 from tests.support.finding_data import write_findings
@@ -118,6 +121,21 @@ def test_evaluate_gives_auc_and_a_table_for_audits(
     )
     found = json.loads(capsys.readouterr().out)
     assert set(found["metrics"]) == {f"{m}/score/disc" for m in ("auc", "ece")}
+
+
+@pytest.mark.slow
+def test_its_network_is_exported_with_a_program_that_runs_it(
+    root: Path, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert main(["export", str(folder), "--to", "onnx", "--out", str(tmp_path / "graph")]) == 0
+    picture = root / "images" / "003.png"
+    command = [sys.executable, "-I", str(tmp_path / "graph" / "example.py"), str(picture)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    scores = json.loads((tmp_path / "answer.json").read_text())
+    expected = anatozoo.load(folder, trainable=False).predict(picture).scores
+    assert scores == pytest.approx(expected, abs=1e-3)
 
 
 def test_calibrate_stores_a_temperature(root: Path, folder: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def find_findings(wanted: Wanted) -> Listing:
 
     Images are looked for where the table says, counted from its folder, in ``images/``, and else by their
     names in all folders below. Without a column of patients, `Wanted.subject_pattern` finds them in the
-    names; without both each image is its own patient, which the listing remarks.
+    names; without both each image is its own patient, which the splits' origin remarks.
 
     Raises:
         DataError: there is no table or no column of images; images are missing, or there twice; a patient is
@@ -64,6 +64,7 @@ def find_findings(wanted: Wanted) -> Listing:
     files = _files(path, rows, lines)
     subjects, remarks = _subjects(path, rows, lines, wanted.subject_pattern)
     splits, origin = splits_of(path, rows, subjects)
+    origin = replace(origin, remarks=(*table.remarks, *remarks))
     cases = [
         Case(
             name,
@@ -77,7 +78,7 @@ def find_findings(wanted: Wanted) -> Listing:
         for name, row in rows.items()
     ]
     check_subjects((case.subject, case.split) for case in cases)
-    return Listing(sorted(cases, key=lambda case: case.id), remarks=(*table.remarks, *remarks))
+    return Listing(sorted(cases, key=lambda case: case.id))
 
 
 def renamed(table: TextTable) -> TextTable:

@@ -11,7 +11,6 @@ from torch import Tensor
 from anatozoo.data.base import CaseDataset, SourceSampler, strengths
 from anatozoo.data.case import Case, Drawn
 from anatozoo.data.findings import check_findings, check_known, finding_of, truths_of
-from anatozoo.data.layouts.base import Listing
 from anatozoo.data.module import ZooDataModule
 from anatozoo.data.radiographs import RadiographDataset
 from anatozoo.errors import AnatozooError, ConfigError, DataError
@@ -162,10 +161,6 @@ class ClassifierDataModule(ZooDataModule):
         cases = super()._find(layout)
         check_known(cases, self.findings, self.root)
         return cases
-
-    def _announce(self, listing: Listing) -> None:
-        super()._announce(listing)
-        self._say([f"{self.root}: {remark}" for remark in listing.remarks])
 
     def _is_bare(self, case: Case) -> bool:
         return case.split == "train" and case.image is not None and not self.usable(case)

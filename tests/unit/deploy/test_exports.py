@@ -20,6 +20,7 @@ from anatozoo.deploy.sidecar import sidecar
 from anatozoo.errors import ConfigError, DataError, OutputError, UnknownCheckpoint, WeightsError
 from anatozoo.methods.ensemble.model import VolumeEnsembleModel
 from anatozoo.tasks.base import Predictor
+from anatozoo.zoo.kinds import goldens
 from tests.support.networks import FewLabels, small_models
 
 KINDS = ("contours", "labels", "volume", "field", "repair")
@@ -28,6 +29,10 @@ KINDS = ("contours", "labels", "volume", "field", "repair")
 @pytest.fixture(scope="module")
 def models() -> dict[str, Predictor]:
     return small_models()
+
+
+def test_every_unit_of_results_has_a_bound() -> None:
+    assert {form.unit for form in goldens()} == set.union(*map(set, parity.BOUNDS.values()))
 
 
 def answers(model: Predictor, batch: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:

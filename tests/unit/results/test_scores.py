@@ -26,8 +26,8 @@ def test_files_hold_the_scores(tmp_path: Path) -> None:
     assert stored["flags"] == ["colour"]
     with paths[1].open() as file:
         assert list(csv.reader(file))[1:] == [
-            ["in/a.png", "Mass", "0.25"],
-            ["in/a.png", "Pleural Effusion", "0.75"],
+            ["a.png", "Mass", "0.25"],
+            ["a.png", "Pleural Effusion", "0.75"],
         ]
 
 
