@@ -2,6 +2,7 @@
 
     python experiments/lgg_slices.py --root LGG --to FOLDER
     python experiments/cyclegan_evidence.py --root FOLDER --work WORK [--only translated:1 target:1]
+    python experiments/cyclegan_evidence.py --root FOLDER --work WORK --levels
     python experiments/cyclegan_evidence.py --root FOLDER --work WORK --report --out docs/evidence
 
 After Palladino et al., SIPAIM 2020, on other data: lower-grade gliomas in slices of 64 x 64. Masks of
@@ -20,10 +21,12 @@ CycleGAN in ``cyclegan/lgg.yaml``. U-Nets of one run have the same start.
 
 Grey values in the brain (above 0.05) are compared by the Jensen-Shannon divergence of histograms with 64
 bins. A fixed detector, the published `unet-lgg`, looks for tumours in the slices of B before and after the
-translation: what it finds afterwards where there is none may have been made up.
+translation: what it finds afterwards where there is none may have been made up. With ``--levels`` the
+divergence is also measured above other grey values, by the CycleGANs that are kept.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -53,6 +56,7 @@ from anatozoo.metrics.functional import dice
 from anatozoo.metrics.images import js_divergence
 from anatozoo.training.optim import Optim
 from anatozoo.zoo.checkpoint import write_checkpoint_folder
+from anatozoo.zoo.files import write_text
 
 A, B = "DU", "HT"
 ARMS = ("source", "histogram", "translated", "retrained", "target")
@@ -66,8 +70,10 @@ WORDS = {
 RUNS, FOLDS, STEPS = (1, 2, 3), 2, 250
 BRAIN, LEVELS, SMALLEST = 0.05, 256, 80
 """Darkest grey value of the brain, quantiles that are matched, and pixels of the smallest finding."""
+LIMITS = (0.05, 0.1, 0.2)
+"""Darkest grey values that count, of `levels`."""
 DETECTOR = "unet-lgg"
-NAME = "cyclegan-lgg_experiment"
+NAME, LEVELS_FILE = "cyclegan-lgg_experiment", "levels.json"
 Array = np.ndarray
 
 
@@ -299,6 +305,28 @@ def do(arm: str, run: int, options: argparse.Namespace) -> dict[str, Any]:
     return {"arm": arm, "run": run, "rows": rows} | record
 
 
+def levels(options: argparse.Namespace) -> None:
+    """Write the divergence from A above several grey values, of slices of B as they are and changed."""
+    cases, images, _, _ = judged(str(options.root), options.size)
+    reference = known(str(options.root), options.size)
+    patients = np.array([case.subject for case in cases])
+    seen = {"source": [framed(images, options.size)], "translated": []}
+    seen["histogram"] = [framed(matched(images, patients, reference), options.size)]
+    for run in RUNS:
+        if (options.work / f"cyclegan_{run}" / "kept.json").is_file():
+            results = model_of("cyclegan", run, options).predict_batch(images, 16)
+            changed = np.stack([result.translated for result in results])
+            seen["translated"].append(framed(changed, options.size))
+    found = {
+        arm: {
+            str(limit): [js_divergence(x[x > limit], reference[reference > limit]) for x in own]
+            for limit in LIMITS
+        }
+        for arm, own in seen.items()
+    }
+    write_text(options.work / LEVELS_FILE, json.dumps(found) + "\n")
+
+
 # --- report ------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +364,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 GROUPS = {"validation": ("val",), "all": ("train", "val")}
 
 
-def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
+def record_of(runs: Sequence[Mapping[str, Any]], command: str, by_level: Mapping[str, Any]) -> dict[str, Any]:
     """Means and deviations over runs, and tests."""
     arms = [arm for arm in ARMS if any(run["arm"] == arm for run in runs)]
     means: dict[str, Any] = {}
@@ -368,6 +396,10 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]
         "cpu_min": round(sum(run["cpu_s"] for run in runs) / 60, 1),
         "means": means,
         "tests": tests,
+        "levels": {
+            arm: {limit: _summary(values) for limit, values in own.items() if values}
+            for arm, own in by_level.items()
+        },
     }
 
 
@@ -392,7 +424,7 @@ def report(record: Mapping[str, Any]) -> str:
     ]
     shown = ("area_percent", "found_without_percent", "missed_percent")
     seen = [
-        [WORDS[arm], *(_cell(v["detector"][key], 1) for key in shown)]
+        [WORDS[arm], _cell(v["mean_change"], 4), *(_cell(v["detector"][key], 2) for key in shown)]
         for arm, v in means.items()
         if "detector" in v
     ]
@@ -416,13 +448,26 @@ def report(record: Mapping[str, Any]) -> str:
         "",
         "## What a fixed detector finds in the slices of B",
         "",
-        f"`{DETECTOR}`: share of all pixels that it marks (true share "
-        f"{first['true_area_percent']['mean']:.1f} %), how often it marks {SMALLEST} pixels or more in the "
-        f"{first['without']['mean']:.0f} slices without tumour (possibly made up), and how often it "
-        f"misses the tumour of the other {first['with']['mean']:.0f} (possibly erased), in percent.",
+        f"Mean change of a grey value in the brain, and of `{DETECTOR}`: share of all pixels that it marks "
+        f"(true share {first['true_area_percent']['mean']:.2f} %), how often it marks {SMALLEST} pixels or "
+        f"more in the {first['without']['mean']:.0f} slices without tumour (possibly made up), and how often "
+        f"it misses the tumour of the other {first['with']['mean']:.0f} (possibly erased), in percent.",
         "",
-        *table_lines(["slices", "area", "found without tumour", "tumour missed"], seen),
+        *table_lines(["slices", "mean change", "area, %", "found without tumour", "tumour missed"], seen),
     ]
+    if record["levels"]:
+        by_level = [
+            [WORDS[arm], *(_cell(own.get(str(limit)), 4) for limit in LIMITS)]
+            for arm, own in record["levels"].items()
+        ]
+        lines += [
+            "",
+            "## Where the grey values differ",
+            "",
+            "JS of grey values above a limit, in bits.",
+            "",
+            *table_lines(["slices", *(f"above {limit}" for limit in LIMITS)], by_level),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -434,8 +479,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each U-Net (default: {STEPS})")
     parser.add_argument("--gan-steps", type=int, default=1000, help="of each CycleGAN (default: 1000)")
     add_run_options(parser, dict.fromkeys(ARMS, RUNS))
+    parser.add_argument("--levels", action="store_true", help="measure JS above several grey values")
     options = parse_run_options(parser)
     torch.set_num_threads(options.threads)
+    if options.levels:
+        levels(options)
+        return
     if not options.report:
         keep_quiet()
         for arm, run in options.only:
@@ -443,7 +492,9 @@ def main() -> None:
             keep(path, f"{arm}, run {run}", settings_of(options), job)
         return
     command = "python experiments/cyclegan_evidence.py --root FOLDER --work WORK --report --out docs/evidence"
-    record = record_of(read_runs(options.work), command)
+    kept = options.work / LEVELS_FILE
+    by_level = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    record = record_of(read_runs(options.work, pattern="*_[0-9].json"), command, by_level)
     text = report(record)
     print(text)
     if options.out is not None:

@@ -54,10 +54,14 @@ def test_every_arm_leaves_a_record_and_the_report_has_all(
     assert 0 <= runs["translated"]["js"] <= 1
     # Each training patient of HT is judged by a network that has not learnt from it.
     assert {path.name for path in work.iterdir() if path.is_dir()} >= {"target_1", "target0_1", "target1_1"}
+    monkeypatch.setattr("sys.argv", [*words, "--levels"])
+    evidence.main()
     monkeypatch.setattr("sys.argv", ["x", "--work", str(work), "--report", "--out", str(out)])
     evidence.main()
     record = json.loads((out / f"{evidence.NAME}.json").read_text())
     assert record["patients"] == {"validation": 2, "all": 4}
+    assert record["levels"]["translated"]["0.05"]["mean"] == runs["translated"]["js"]
+    assert record["levels"]["source"]["0.05"]["values"] == [runs["source"]["js"]]
     assert record["tests"]["translated - source"]["all"]["p_runs"] is None
     text = (out / f"{evidence.NAME}.md").read_text()
     assert all(words in text for words in evidence.WORDS.values())
