@@ -141,7 +141,8 @@ def test_all_numbers_of_a_withheld_test_are_those_of_its_record(specs: Any) -> N
 
 
 def test_every_checkpoint_says_what_its_validation_split_chose(specs: Any) -> None:
-    assert [spec.name for spec in specs if spec.selection is None] == []
+    # Of the translator nothing was chosen: no number says which translation is good.
+    assert [spec.name for spec in specs if spec.selection is None] == ["cyclegan-lgg-ht2du"]
     for spec in specs:
         # Its weights were not chosen on covid-cxr.
         other = {"val of covid-cxr"} if spec.name == "seg2graph-jsrt" else set()
