@@ -1,8 +1,8 @@
-"""Segmentation of 2-D images of any size, by landmarks or masks."""
+"""Models of 2-D images of any size, and segmentation by landmarks or masks."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from anatozoo.io.images import Image
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.tasks.trials import Conditions, Judge, Trial
+
+Answer = TypeVar("Answer")
 
 
 class SquareTask(Predictor):
@@ -38,6 +40,84 @@ class SquareTask(Predictor):
     def side(self) -> int:
         """Side S of the square frame in pixels."""
         return self.shape[0]
+
+
+class AnsweringTask(SquareTask, Generic[Answer]):
+    """A model of 2-D images whose answers need nothing but the image: no samples, no organs."""
+
+    batched: ClassVar = True
+
+    @abstractmethod
+    def results(self, images: "Sequence[Image]", precision: str | None = None) -> list[Answer]:
+        """The answers to images, which are computed together.
+
+        Args:
+            images: as read.
+            precision: see `predict`.
+        """
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        spacing_mm: float | tuple[float, float] | None = None,
+        invert: bool | None = None,
+        allow_any_modality: bool = False,
+        precision: str | None = None,
+    ) -> Answer:
+        """The answer to one image of any size.
+
+        Args:
+            x: path, bytes, binary file object, pydicom data set, array (H, W), tensor, PIL or SimpleITK
+                image, or an `anatozoo.io.images.Image`; see `anatozoo.io.images.read_image`.
+            spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
+            invert: whether to flip the polarity; None follows the file.
+            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
+            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
+
+        Raises:
+            ImageError: the image cannot be read or is not of a kind that the model takes.
+            ConfigError: the precision is not possible.
+        """
+        from anatozoo.io.images import read_image
+
+        if isinstance(spacing_mm, int | float):
+            spacing_mm = (spacing_mm, spacing_mm)
+        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
+        return self.results([image], precision)[0]
+
+    def predict_batch(
+        self,
+        xs: Iterable[Any],
+        batch_size: int = 8,
+        *,
+        allow_any_modality: bool = False,
+        precision: str | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[Answer]:
+        """Answers to many images, `batch_size` at a time, in order, the same as `predict`'s.
+
+        Args:
+            xs: whatever `predict` takes.
+            batch_size: how many are computed together.
+            allow_any_modality: see `predict`.
+            precision: see `predict`.
+            on_error: ``"raise"``, or ``"record"``: an image that fails gives an
+                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
+
+        Raises:
+            ConfigError: `batch_size` is below 1, or precision or on_error are not possible.
+            ImageError: an image cannot be read; the ones before it have been yielded.
+        """
+        from anatozoo.io.images import read_image
+
+        return in_batches(
+            xs,
+            batch_size,
+            lambda x: read_image(x, allow_any_modality=allow_any_modality),
+            lambda images: self.results(images, precision),
+            on_error,
+        )
 
 
 class ImageTask(SquareTask):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,7 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.annotation import Annotation
 from anatozoo.metrics.cases import Case
 from anatozoo.metrics.classification import finding_numbers
-from anatozoo.tasks.base import in_batches
-from anatozoo.tasks.images import SquareTask
+from anatozoo.tasks.images import AnsweringTask
 from anatozoo.tasks.signature import Signature, Tensors
 from anatozoo.tasks.temperature import Probabilities, checked_temperature
 
@@ -29,8 +28,10 @@ if TYPE_CHECKING:
     from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 
-class ScoreTask(SquareTask):
+class ScoreTask(AnsweringTask["ScoreResult"]):
     """A model that says how probable findings are in a 2-D image; findings do not exclude one another.
+
+    Images in colour become luminance and are flagged.
 
     Subclasses set `network`, which gives logits (B, findings).
 
@@ -46,7 +47,6 @@ class ScoreTask(SquareTask):
         ConfigError: a setting is not possible.
     """
 
-    batched: ClassVar = True
     needs = frozenset({"image"})
 
     network: Any
@@ -72,70 +72,6 @@ class ScoreTask(SquareTask):
         seen = Tensors("image", (1, *self.shape), "grey values in [0, 1], 0 around the image")
         meaning = f"logits of {', '.join(self.findings)}, before the temperature {self.temperature:g}"
         return Signature((seen,), (Tensors("findings", (len(self.findings),), meaning),))
-
-    def predict(
-        self,
-        x: Any,
-        *,
-        spacing_mm: float | tuple[float, float] | None = None,
-        invert: bool | None = None,
-        allow_any_modality: bool = False,
-        precision: str | None = None,
-    ) -> ScoreResult:
-        """Score one image of any size.
-
-        Args:
-            x: path, bytes, binary file object, pydicom data set, array (H, W), tensor, PIL or SimpleITK
-                image, or an `anatozoo.io.images.Image`; see `anatozoo.io.images.read_image`. Colour becomes
-                luminance and is flagged.
-            spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
-            invert: whether to flip the polarity; None follows the file.
-            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
-
-        Raises:
-            ImageError: the image cannot be read or is not of a kind that the model takes.
-            ConfigError: the precision is not possible.
-        """
-        from anatozoo.io.images import read_image
-
-        if isinstance(spacing_mm, int | float):
-            spacing_mm = (spacing_mm, spacing_mm)
-        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
-        return self._score([image], precision)[0]
-
-    def predict_batch(
-        self,
-        xs: Iterable[Any],
-        batch_size: int = 8,
-        *,
-        allow_any_modality: bool = False,
-        precision: str | None = None,
-        on_error: str = "raise",
-    ) -> Iterator[ScoreResult]:
-        """Score many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
-
-        Args:
-            xs: whatever `predict` takes.
-            batch_size: how many are computed together.
-            allow_any_modality: see `predict`.
-            precision: see `predict`.
-            on_error: ``"raise"``, or ``"record"``: an image that fails gives an
-                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
-
-        Raises:
-            ConfigError: `batch_size` is below 1, or precision or on_error are not possible.
-            ImageError: an image cannot be read; the ones before it have been yielded.
-        """
-        from anatozoo.io.images import read_image
-
-        return in_batches(
-            xs,
-            batch_size,
-            lambda x: read_image(x, allow_any_modality=allow_any_modality),
-            lambda images: self._score(images, precision),
-            on_error,
-        )
 
     # Evaluation.
 
@@ -234,7 +170,8 @@ class ScoreTask(SquareTask):
             logits = self.computed(self.tensor(np.stack(frames)[:, None]))[0].float().cpu()
         return logits, list(images)
 
-    def _score(self, images: Sequence[Image], precision: str | None = None) -> list[ScoreResult]:
+    def results(self, images: Sequence[Image], precision: str | None = None) -> list[ScoreResult]:
+        """The scores of each image."""
         from anatozoo.results.scores import ScoreResult
 
         logits, seen = self._logits(images, precision)

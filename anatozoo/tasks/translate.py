@@ -1,8 +1,8 @@
 """From a 2-D image of one domain to the same image in the look of another, on the same grid."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.tasks.base import in_batches
-from anatozoo.tasks.images import SquareTask
+from anatozoo.tasks.images import AnsweringTask
 from anatozoo.tasks.signature import Signature, Tensors
 
 if TYPE_CHECKING:
@@ -23,11 +22,12 @@ LARGE, SHARE = 0.3, 0.01
 """A translation is flagged where more than this share of the pixels changes by more than this."""
 
 
-class TranslateTask(SquareTask):
+class TranslateTask(AnsweringTask["TranslatedImage"]):
     """A model that gives images of one domain the look of another.
 
     The network sees the whole image in a small frame. What it changes there is resampled and added to the
-    image, so that details which the frame does not show stay as they are.
+    image, so that details which the frame does not show stay as they are. An answer is flagged
+    ``"large_change"`` where it differs much from what was given: something may have been made up or erased.
 
     Subclasses set `network`, which gives images (B, 1, S, S) about [0, 1] of such images.
 
@@ -40,7 +40,6 @@ class TranslateTask(SquareTask):
     """
 
     needs = frozenset({"image"})
-    batched: ClassVar = True
 
     network: nn.Module
 
@@ -58,72 +57,6 @@ class TranslateTask(SquareTask):
         made = Tensors("translated", (1, *self.shape), "grey values of the other domain, about [0, 1]")
         return Signature((given,), (made,))
 
-    def predict(
-        self,
-        x: Any,
-        *,
-        spacing_mm: float | tuple[float, float] | None = None,
-        invert: bool | None = None,
-        allow_any_modality: bool = False,
-        precision: str | None = None,
-    ) -> "TranslatedImage":
-        """Translate one image of any size.
-
-        Args:
-            x: whatever `anatozoo.io.images.read_image` reads.
-            spacing_mm: millimetres per pixel, one number or (x, y), if the file has none.
-            invert: whether to flip the polarity; None follows the file.
-            allow_any_modality: accept DICOM files that are not declared as chest radiographs.
-            precision: ``"32"``, ``"bf16"`` or, on CUDA, ``"16"``; None takes the attribute of this name.
-
-        Returns:
-            The image on the grid of the source. Flagged ``"large_change"`` where it differs much from what
-            was given: something may have been made up or erased.
-
-        Raises:
-            ImageError: the image cannot be read.
-            ConfigError: the precision is not possible.
-        """
-        from anatozoo.io.images import read_image
-
-        if isinstance(spacing_mm, int | float):
-            spacing_mm = (spacing_mm, spacing_mm)
-        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
-        return self._results([image], precision)[0]
-
-    def predict_batch(
-        self,
-        xs: Iterable[Any],
-        batch_size: int = 8,
-        *,
-        allow_any_modality: bool = False,
-        precision: str | None = None,
-        on_error: str = "raise",
-    ) -> "Iterator[TranslatedImage]":
-        """Translate many images, `batch_size` at a time; yields results in order, the same as `predict`'s.
-
-        Args:
-            xs: whatever `predict` takes.
-            batch_size: how many are computed together.
-            allow_any_modality: see `predict`.
-            precision: see `predict`.
-            on_error: ``"raise"``, or ``"record"``: an image that fails gives an
-                `anatozoo.tasks.base.FailedInput` in its place, which is false, and the others their results.
-
-        Raises:
-            ConfigError: `batch_size` is below 1, or precision or on_error are not possible.
-            ImageError: an image cannot be read; the ones before it have been yielded.
-        """
-        from anatozoo.io.images import read_image
-
-        return in_batches(
-            xs,
-            batch_size,
-            lambda x: read_image(x, allow_any_modality=allow_any_modality),
-            lambda images: self._results(images, precision),
-            on_error,
-        )
-
     def golden_input(self) -> npt.NDArray[np.uint8]:
         """An image that is free to share, for the golden test: a disc with a brighter spot in noise."""
         y, x = np.mgrid[-1:1:128j, -1:1:128j]
@@ -132,7 +65,8 @@ class TranslateTask(SquareTask):
         return np.asarray(shown + noise, np.uint8)
 
     @torch.inference_mode()
-    def _results(self, images: "Sequence[Image]", precision: str | None = None) -> "list[TranslatedImage]":
+    def results(self, images: "Sequence[Image]", precision: str | None = None) -> "list[TranslatedImage]":
+        """Each image in the look of the second domain, on its own grid."""
         from anatozoo.frames.square import to_network
         from anatozoo.io.intensity import to_unit_range
 
