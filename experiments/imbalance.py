@@ -97,9 +97,9 @@ def _has_tumour(case: Case) -> bool:
 _AGES = ("under 60", "60 and over")
 _SEXES = ("men", "women")
 SETTINGS = {
-    "jsrt-age": Setting("jsrt", (), "nodule", _AGES, _by_age, _has_nodule, 128, 50),
-    "jsrt-sex": Setting("jsrt", (), "nodule", _SEXES, _by_sex, _has_nodule, 128, 50),
-    "lgg-sex": Setting("folder", ("tumour",), "abnormality", _SEXES, _by_sex, _has_tumour, 64, 100),
+    "jsrt-age": Setting("jsrt", (), "nodule", _AGES, _by_age, _has_nodule, 128, 40),
+    "jsrt-sex": Setting("jsrt", (), "nodule", _SEXES, _by_sex, _has_nodule, 128, 40),
+    "lgg-sex": Setting("folder", ("tumour",), "abnormality", _SEXES, _by_sex, _has_tumour, 64, 60),
 }
 Row = dict[str, Any]
 

@@ -136,7 +136,7 @@ def add_data(parser: argparse._ActionsContainer, required: bool = False) -> None
         "--data",
         required=required,
         help="how the data lie: jsrt, landmarks, hybridgnet, covid, chest, acdc, folder (images/ and masks/, "
-        "a manifest), auto to find out; or a folder with data",
+        "a manifest), findings (a table of images), auto to find out; or a folder with data",
     )
     parser.add_argument(
         "--root",

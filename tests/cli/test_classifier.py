@@ -68,7 +68,7 @@ def test_predict_gives_a_table_that_an_audit_joins(root: Path, folder: Path, tmp
                 "--groups",
                 "sex",
                 "--classifier",
-                "disc=score/disc@0.5",
+                "disc=score/disc",
                 "--subject",
                 "subject",
                 "--permutations",
