@@ -40,6 +40,7 @@ from anatozoo.metrics.tables import provenance
 from anatozoo.training.optim import Optim
 
 PUBLISHED = Path(__file__).with_name("imbalance_published.csv")
+PUBLISHED_SHARES = PUBLISHED.with_name("imbalance_published_shares.csv")
 SHARES, FOLDS = (0, 25, 50, 75, 100), 5
 ENCODER, WEIGHTS = "tf_efficientnet_lite0", "package"
 FROZEN = ["body.conv_stem", "body.bn1", "body.blocks.0"]
@@ -280,7 +281,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder for the picture")
     options = parser.parse_args()
     if options.published:
-        record, lines = published_report(PUBLISHED)
+        record, lines = published_report(PUBLISHED, PUBLISHED_SHARES)
         _finish(options.out, "imbalance-published", "--published", record, lines)
         return
     if options.work is None or not (options.report or (options.root and options.setting)):

@@ -99,8 +99,24 @@ def read_published(path: Path) -> dict[tuple[str, str], list[Row]]:
     return found
 
 
-def published_report(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Gaps of the published AUCs, and lines of Markdown."""
+def read_shares(path: Path) -> list[Row]:
+    """Published AUCs over the share of women: columns test, finding, and one for each share in percent."""
+    return [
+        {
+            "share": int(share),
+            "test": record["test"],
+            "finding": record["finding"],
+            "fold": 0,
+            "auc": float(auc),
+        }
+        for record in read_text_table(path).records()
+        for share, auc in record.items()
+        if share.isdecimal()
+    ]
+
+
+def published_report(path: Path, shares: Path) -> tuple[dict[str, Any], list[str]]:
+    """Gaps of the published AUCs, the curve of two findings, and lines of Markdown."""
     record: dict[str, Any] = {}
     lines = ["# Gender imbalance, the published AUCs", ""]
     rows, largest = [], []
@@ -127,6 +143,19 @@ def published_report(path: Path) -> tuple[dict[str, Any], list[str]]:
     lines += markdown_table(
         ["finding", "network", "data set", "tested on", "gap, points"],
         [[finding, n, d, t, _points(gap)] for gap, n, d, t, finding in sorted(largest, reverse=True)[:5]],
+    )
+    means = means_of(read_shares(shares))
+    record["shares"] = [
+        {"share": s, "test": t, "finding": f, "auc": m["mean"]} for (s, t, f), m in means.items()
+    ]
+    percents = sorted({share for share, _, _ in means})
+    lines += ["", "DenseNet-121 on ChestX-ray14, AUC by the share of women in the training (± .003):", ""]
+    lines += markdown_table(
+        ["finding", "tested on", *(f"{share} %" for share in percents)],
+        [
+            [finding, test, *(f"{means[share, test, finding]['mean']:.3f}" for share in percents)]
+            for test, finding in dict.fromkeys((t, f) for _, t, f in means)
+        ],
     )
     return record, lines
 

@@ -72,12 +72,19 @@ def test_folds_without_an_auc_are_counted_and_left_out(judged: Any) -> None:
 
 
 def test_the_published_gaps_are_those_of_the_paper(evidence: Any, judged: Any) -> None:
-    record, lines = judged.published_report(evidence.PUBLISHED)
+    record, lines = judged.published_report(evidence.PUBLISHED, evidence.PUBLISHED_SHARES)
     low, high = record["range_of_mean_gaps"]
     assert (round(low, 3), round(high, 3)) == (0.015, 0.029)
     found = record["DenseNet-121, NIH"]["mean_gap"]
     assert found == pytest.approx({"M": 0.828 - 0.803, "F": 0.796 - 0.777}, abs=0.001)
     assert len(record["DenseNet-121, NIH"]["gaps"]) == 28
+    half = {(m["test"], m["finding"]): m["auc"] for m in record["shares"] if m["share"] == 50}
+    assert half == {
+        ("M", "Atelectasis"): 0.844,
+        ("F", "Atelectasis"): 0.832,
+        ("M", "Pneumothorax"): 0.838,
+        ("F", "Pneumothorax"): 0.745,
+    }
     assert "Mean gaps from 1.5 to 2.9 points of AUC." in lines
 
 
