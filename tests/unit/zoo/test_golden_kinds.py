@@ -259,8 +259,8 @@ def test_outcomes_read_as_sentences() -> None:
     assert str(Difference(2e-4, 0.001, GREY_VALUES)) == "voxels differ by 0.0200% of the range, 0.1% allowed"
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
-def test_whole_numbers_are_compressed_without_loss(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+def test_arrays_are_compressed_without_loss(tmp_path: Path, dtype: Any) -> None:
     plain = np.zeros((40, 30, 20), dtype)
     plain[5:9] = 7
     noise = np.random.default_rng(0).integers(0, 250, (30, 20)).astype(dtype)
@@ -280,7 +280,7 @@ def test_whole_numbers_are_compressed_without_loss(tmp_path: Path, dtype: Any) -
         "uint8 40 30 21",
         "uint8 40 30 19",
         "uint8",
-        "float32 40 30 5",
+        "int64 40 30 20",
         "uint8 -40 -30 20",
         "uint8 99999 99999",
         "x",
@@ -295,3 +295,10 @@ def test_a_stream_that_is_not_what_the_file_says_is_refused(tmp_path: Path, said
     save_file({"mask": tensors["mask"][:-4].copy()}, path, metadata={"packed/mask": "uint8 40 30 20"})
     with pytest.raises(WeightsError, match="mask is not what the file says"):
         read_arrays(path)
+
+
+def test_numbers_that_are_none_are_refused_in_streams_too(tmp_path: Path) -> None:
+    field = np.zeros((40, 30), np.float32)
+    field[3, 4] = np.nan
+    with pytest.raises(WeightsError, match="NaN or infinity"):
+        read_arrays(write_arrays(tmp_path / GOLDEN, {"displacement_px": field}, {}))
