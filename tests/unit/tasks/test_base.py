@@ -132,6 +132,7 @@ BUNDLED = {
     "acnntl": "acnn-tl-hippocampus",
     "acnnsr": "acnn-sr-hippocampus",
     "hybridgnet": "hybridgnet-jsrt",
+    "maskhybridgnet": "maskhybridgnet-jsrt",
     "shapevae": "shapevae-jsrt",
     "unet": "unet-jsrt",
 }
@@ -176,7 +177,6 @@ def test_every_method_is_looked_at() -> None:
     # are read from files, not arrays: test_meshvae.py.
     apart = {
         "hybridvnet",
-        "maskhybridgnet",
         "meshvae",
         "multiatlas",
         "landmarkvae",
