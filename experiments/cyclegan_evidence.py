@@ -310,7 +310,7 @@ def levels(options: argparse.Namespace) -> None:
     cases, images, _, _ = judged(str(options.root), options.size)
     reference = known(str(options.root), options.size)
     patients = np.array([case.subject for case in cases])
-    seen = {"source": [framed(images, options.size)], "translated": []}
+    seen: dict[str, list[Array]] = {"source": [framed(images, options.size)], "translated": []}
     seen["histogram"] = [framed(matched(images, patients, reference), options.size)]
     for run in RUNS:
         if (options.work / f"cyclegan_{run}" / "kept.json").is_file():
