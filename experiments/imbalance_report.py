@@ -313,7 +313,8 @@ def _points(value: float) -> str:
 
 
 def _pm(mean: Row) -> str:
-    return f"{mean['mean']:.3f} ± {mean['sd']:.3f}"
+    spread = f" ± {mean['sd']:.3f}" if mean["folds"] > 1 else ""
+    return f"{mean['mean']:.3f}{spread}"
 
 
 def _with_ends(gap: Row) -> str:
