@@ -4,7 +4,7 @@
     python experiments/phenotype_ensembles.py --root MESHES --work WORK --report --out docs/evidence
 
 After Bonazzola et al., "Unsupervised ensemble-based phenotyping enhances discoverability of genes related to
-left-ventricular morphology", 2024. `MESHES` is what `anatozoo meshes ACDC` made. Ten mesh VAEs differ in
+left-ventricular morphology", 2024. `MESHES` is what `anatozoo meshes ACDC` made. Mesh VAEs differ in
 seed, in how many latents they have and in the weight of the KL divergence; each learns from the training's
 meshes alone, in equally many steps, and its averaged weights of the last steps are taken: nothing is chosen.
 

@@ -138,6 +138,7 @@ BUNDLED = {
     "shapevae": "shapevae-jsrt",
     "unet": "unet-jsrt",
     "cyclegan": "cyclegan-lgg-ht2du",
+    "hybridvnet": "hybridvnet-acdc",
 }
 
 CHILD = """
@@ -181,7 +182,6 @@ def test_every_method_is_looked_at() -> None:
     # test_meshvae.py.
     apart = {
         "classifier",
-        "hybridvnet",
         "meshvae",
         "multiatlas",
         "landmarkvae",
