@@ -78,6 +78,7 @@ nitpick_ignore_regex = [
     (r"py:exc|py:class", r"(?!anatozoo\.).*"),
     # Type variables and aliases have no entry of their own.
     (r"py:.*", r"anatozoo\.serve\.(tasks\.(Item|Result)|plan\.Source|volumes\.VolumeAnswer(_co)?)"),
+    (r"py:.*", r"anatozoo\.tasks\.(base|images)\.Answer"),
 ]
 
 

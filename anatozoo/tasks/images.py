@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
-from anatozoo.tasks.base import Predictor, in_batches
+from anatozoo.tasks.base import Answer, Predictor, in_batches
 from anatozoo.tasks.signature import Tensors
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from anatozoo.io.images import Image
     from anatozoo.results.segmentation import SegmentationResult
     from anatozoo.tasks.trials import Conditions, Judge, Trial
-
-Answer = TypeVar("Answer")
 
 
 class SquareTask(Predictor):
