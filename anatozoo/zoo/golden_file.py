@@ -6,6 +6,7 @@ all numbers come first, then the second ones, and so on, so that those which are
 arrays, and those of files that were written without compression, are tensors as they are.
 """
 
+import json
 import math
 import zlib
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mappi
         if str(whole.dtype) in _TYPES and len(stream) < whole.nbytes:
             tensors[name] = np.frombuffer(stream, np.uint8)
             texts[_PACKED + name] = " ".join(map(str, (whole.dtype, *whole.shape)))
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata=texts)))
+    content = _ordered(save(tensors, metadata=texts))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 
@@ -65,6 +67,16 @@ def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
                 f"{path}: {name} is not what the file says; get it again ({error})."
             ) from error
     return arrays, texts
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order: the library writes them in another one each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _unpacked(packed: "np.ndarray", said: str) -> "np.ndarray":

@@ -20,6 +20,7 @@ from anatozoo.zoo.checkpoint import build_module, write_checkpoint_folder
 from anatozoo.zoo.registry import find_method
 from tests.support.acdc_data import write_acdc
 from tests.support.chest_data import write_chest_data
+from tests.support.domains import write_domains
 from tests.support.finding_data import write_findings
 from tests.support.heart_data import write_hearts, write_meshes
 from tests.support.volume_data import write_slices, write_volumes
@@ -114,6 +115,9 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         splits = {"train": names[:2], "val": names[2:]}
         if content["method"] == "unet":
             data = write_slices(tmp_path, names, splits)
+        elif content["method"] == "cyclegan":
+            for split in ("train", "val"):
+                data = write_domains(tmp_path, dict.fromkeys(content["model"]["domains"], 2), split=split)
         else:
             size = [8 * content["model"].get("upsample", 2), 16, 16]
             values = (1, len(content["model"].get("organs", ["anterior", "posterior"])))
@@ -146,11 +150,12 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
         start = HybridGNetModule(template=True, refine=[0.05], organs="lungs_heart", frame=FrameSpec(64))
         write_checkpoint_folder(start, tmp_path / "start", name="hybridgnet-start", version="1.0.0")
         options.append(f"--model.init_weights={tmp_path / 'start'}")
-    if "objectives" in content and of_hearts:
+    with_shapes = any(each["class_path"] == "ShapePrior" for each in content.get("objectives", []))
+    if with_shapes and of_hearts:
         prior = AcnnPriorModule(widths=[4, 8], frame=FrameSpec([8, 32, 32], long_side=40, fit="slices"))
         write_checkpoint_folder(prior, tmp_path / "shape", name="acnnprior-shape", version="1.0.0")
         options.append(f"--objectives.source={tmp_path / 'shape'}")
-    elif "objectives" in content and content.get("method") != "acnnsr":  # runs its first stage
+    elif with_shapes and content.get("method") != "acnnsr":  # runs its first stage
         frame = content["model"]["frame"] | {"size": size}
         shape = AeNetModule(organs=content["model"]["organs"], frame=FrameSpec(**frame))
         write_checkpoint_folder(shape, tmp_path / "shape", name="aenet-shape", version="1.0.0")

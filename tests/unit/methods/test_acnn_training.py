@@ -446,7 +446,7 @@ def test_impossible_data_settings_are_refused(root: Path, settings: dict[str, An
         ({"swap_probability": 2.0}, "swap_probability=2.0 must be within"),
         ({"slice_shift": -1.0}, "slice_shift=-1.0 .* not be negative"),
         ({"dice_weight": -1.0}, "dice_weight=-1.0 must not be negative"),
-        ({"optim": {"schedule": "linear"}}, "schedule='linear' is unknown"),
+        ({"optim": {"schedule": "stairs"}}, "schedule='stairs' is unknown"),
     ],
 )
 def test_a_prior_needs_organs_and_shares(settings: dict[str, Any], error: str) -> None:

@@ -17,8 +17,10 @@ from anatozoo.results.mesh import MeshResult
 from anatozoo.results.quality import AtlasMatch, QualityResult
 from anatozoo.results.repair import RepairResult
 from anatozoo.results.restored import RestoredVolume
+from anatozoo.results.scores import ScoreResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.shapes import ShapeSet
+from anatozoo.results.translated import TranslatedImage
 from anatozoo.results.volume import VolumeResult
 from tests.support.heart_data import drawn_heart
 
@@ -56,6 +58,16 @@ def every_result() -> list[Result]:
             **flags,
         ),
         VolumeResult(classes=("heart",), label_map=LABELS, **voxels),
+        ScoreResult(scores={"mass": 0.25}, pixels=PIXELS[0], **flat),
+        TranslatedImage(
+            image="scan.png",
+            grid=Grid((8, 6), (0.5, 0.7)),
+            domains=("a", "b"),
+            translated=PIXELS[0],
+            given=PIXELS[0],
+            **NAMED,
+            **flags,
+        ),
         RestoredVolume(volume=PIXELS, given=PIXELS[::2].copy(), **voxels),
         MeshResult(image="scan.nii.gz", grid=heart.surfaces.grid, heart=heart, **NAMED, **flags),
         RepairResult(classes=("heart",), before=LABELS, after=LABELS, **voxels),

@@ -302,3 +302,15 @@ def test_numbers_that_are_none_are_refused_in_streams_too(tmp_path: Path) -> Non
     field[3, 4] = np.nan
     with pytest.raises(WeightsError, match="NaN or infinity"):
         read_arrays(write_arrays(tmp_path / GOLDEN, {"displacement_px": field}, {}))
+
+
+def test_files_are_the_same_each_time(tmp_path: Path) -> None:
+    arrays = {name: np.full((20, 30), number, np.uint8) for number, name in enumerate("abcdefgh")}
+    first, second = (
+        write_arrays(tmp_path / name, arrays, {"tolerance": "0.1", "spacing_mm": "1 2"}).read_bytes()
+        for name in ("first", "second")
+    )
+    assert first == second
+    found, texts = read_arrays(tmp_path / "first")
+    assert list(texts) == ["spacing_mm", "tolerance"]
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
