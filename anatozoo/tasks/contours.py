@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anatozoo.frames.geometry import Geometry
     from anatozoo.io.images import Image
     from anatozoo.metrics.cases import Case
+    from anatozoo.nn.hybridgnet import HybridGNetOutput
     from anatozoo.results.segmentation import SegmentationResult
 
 MAP_SIDE = 128
@@ -256,3 +257,18 @@ class ContourTask(Contours, ImageTask):
         return (
             replace(result, flags=(*result.flags, *result.disagreements)) if result.disagreements else result
         )
+
+
+class NetworkContourTask(ContourTask):
+    """A model of contours whose `network` gives all its outputs for an image, the landmarks among them."""
+
+    network: Any
+
+    def forward(self, image: Tensor) -> "HybridGNetOutput":
+        """All outputs for images (B, 1, S, S) in [0, 1]."""
+        output: HybridGNetOutput = self.network(image)
+        return output
+
+    def forward_landmarks(self, image: Tensor) -> Tensor:
+        """Final landmarks (B, N, 2) in [0, 1]."""
+        return self(image).landmarks

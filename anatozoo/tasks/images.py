@@ -39,6 +39,20 @@ class SquareTask(Predictor):
         """Side S of the square frame in pixels."""
         return self.shape[0]
 
+    def _read_image(
+        self,
+        x: Any,
+        spacing_mm: float | tuple[float, float] | None,
+        invert: bool | None,
+        allow_any_modality: bool,
+    ) -> "Image":
+        """An image as `predict` is given it; see there for the arguments and errors."""
+        from anatozoo.io.images import read_image
+
+        if isinstance(spacing_mm, int | float):
+            spacing_mm = (spacing_mm, spacing_mm)
+        return read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
+
 
 class AnsweringTask(SquareTask, Generic[Answer]):
     """A model of 2-D images whose answers need nothing but the image: no samples, no organs."""
@@ -77,11 +91,7 @@ class AnsweringTask(SquareTask, Generic[Answer]):
             ImageError: the image cannot be read or is not of a kind that the model takes.
             ConfigError: the precision is not possible.
         """
-        from anatozoo.io.images import read_image
-
-        if isinstance(spacing_mm, int | float):
-            spacing_mm = (spacing_mm, spacing_mm)
-        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
+        image = self._read_image(x, spacing_mm, invert, allow_any_modality)
         return self.results([image], precision)[0]
 
     def predict_batch(
@@ -177,11 +187,7 @@ class ImageTask(SquareTask):
             ConfigError: the precision is not possible, the number of samples neither, or the model has no
                 latent code.
         """
-        from anatozoo.io.images import read_image
-
-        if isinstance(spacing_mm, int | float):
-            spacing_mm = (spacing_mm, spacing_mm)
-        image = read_image(x, spacing_mm=spacing_mm, invert=invert, allow_any_modality=allow_any_modality)
+        image = self._read_image(x, spacing_mm, invert, allow_any_modality)
         return self._segment([image], precision, self.sampled(samples))[0]
 
     def predict_batch(

@@ -8,11 +8,11 @@ from torch import Tensor
 from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.graphs import organ_counts
-from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
-from anatozoo.tasks.contours import ContourTask
+from anatozoo.nn.hybridgnet import HybridGNet
+from anatozoo.tasks.contours import NetworkContourTask
 
 
-class HybridGNetModel(ContourTask):
+class HybridGNetModel(NetworkContourTask):
     """Segments chest radiographs by organ contours on a graph.
 
     Gaggion et al., IEEE TMI 2022. With ``encoder="residual"`` and no ``refine`` this is the published
@@ -101,15 +101,6 @@ class HybridGNetModel(ContourTask):
             mask_decoder=mask_decoder,
             variational=variational,
         )
-
-    def forward(self, image: Tensor) -> HybridGNetOutput:
-        """All outputs for images (B, 1, S, S) in [0, 1]."""
-        output: HybridGNetOutput = self.network(image)
-        return output
-
-    def forward_landmarks(self, image: Tensor) -> Tensor:
-        """Final landmarks (B, N, 2) in [0, 1]."""
-        return self.network(image).landmarks
 
     @property
     def has_latent(self) -> bool:

@@ -6,11 +6,10 @@ from torch import Tensor
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.landmarkvae.network import Decoder, LandmarkVAE
 from anatozoo.nn.graphs import organ_counts
-from anatozoo.nn.hybridgnet import HybridGNetOutput
-from anatozoo.tasks.contours import ContourTask
+from anatozoo.tasks.contours import NetworkContourTask
 
 
-class LandmarkVAEModel(ContourTask):
+class LandmarkVAEModel(NetworkContourTask):
     """Marks organ contours by landmarks that come from one code of the image alone.
 
     The baselines that Gaggion et al., IEEE TMI 2022, compare HybridGNet with.
@@ -60,15 +59,6 @@ class LandmarkVAEModel(ContourTask):
     def has_latent(self) -> bool:
         """Whether codes can be drawn for an image: PCA's have no variance."""
         return self.decoder == "fc"
-
-    def forward(self, image: Tensor) -> HybridGNetOutput:
-        """All outputs for images (B, 1, S, S) in [0, 1]."""
-        output: HybridGNetOutput = self.network(image)
-        return output
-
-    def forward_landmarks(self, image: Tensor) -> Tensor:
-        """Landmarks (B, N, 2) in [0, 1]."""
-        return self.network(image).landmarks
 
     def forward_samples(self, image: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Landmarks (B, samples, N, 2) in [0, 1] from codes drawn for each image."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.nn.graphs import organ_counts
-from anatozoo.nn.hybridgnet import HybridGNet, HybridGNetOutput
+from anatozoo.nn.hybridgnet import HybridGNet
 from anatozoo.nn.raster import soft_polygon
 from anatozoo.tasks.cases import landmark_cases
-from anatozoo.tasks.contours import MAP_SOFTNESS, ContourTask
+from anatozoo.tasks.contours import MAP_SOFTNESS, NetworkContourTask
 from anatozoo.tasks.views import Maps, over_background
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anatozoo.tasks.trials import Conditions, Judge
 
 
-class MaskHybridGNetModel(ContourTask):
+class MaskHybridGNetModel(NetworkContourTask):
     """Segments images by organ contours on a graph, with a network that has seen masks alone.
 
     Gaggion et al., "Mask-HybridGNet", arXiv 2602.21179. The graph has two resolutions here, three in the
@@ -83,15 +83,6 @@ class MaskHybridGNetModel(ContourTask):
             refine_features=refine_features,
             variational=variational,
         )
-
-    def forward(self, image: Tensor) -> HybridGNetOutput:
-        """All outputs for images (B, 1, S, S) in [0, 1]."""
-        output: HybridGNetOutput = self.network(image)
-        return output
-
-    def forward_landmarks(self, image: Tensor) -> Tensor:
-        """Nodes of the contours (B, N, 2) in [0, 1]."""
-        return self.network(image).landmarks
 
     @property
     def has_latent(self) -> bool:
