@@ -128,6 +128,23 @@ def p_over_runs(differences: Sequence[float] | Any) -> float | None:
     return float(ttest_1samp(differences, 0).pvalue)
 
 
+def spread_of(values: Sequence[float] | Any) -> float | None:
+    """Standard deviation over runs; None of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def summary_of(values: Sequence[float] | Any) -> dict[str, Any]:
+    """Mean, standard deviation and values of runs."""
+    found = np.asarray(values, float)
+    return {"mean": float(found.mean()), "sd": spread_of(found), "values": found.tolist()}
+
+
+def mean_and_spread(summary: Mapping[str, Any], digits: int) -> str:
+    """A cell of a table, such as ``0.812 ± 0.004``, from a summary of runs."""
+    spread = "" if summary["sd"] is None else f" ± {summary['sd']:.{digits}f}"
+    return f"{summary['mean']:.{digits}f}{spread}"
+
+
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]

@@ -36,7 +36,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from comparing import options_of, p_over_runs, paired, table_lines, write
+from comparing import mean_and_spread, options_of, p_over_runs, paired, summary_of, table_lines, write
 from fitting import WARMUP_STEPS, Steps, by_hash, keep_quiet, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
@@ -355,12 +355,6 @@ def compared(
     }
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    found = np.asarray(values, float)
-    spread = float(found.std(ddof=1)) if len(found) > 1 else None
-    return {"mean": float(found.mean()), "sd": spread, "values": found.tolist()}
-
-
 GROUPS = {"validation": ("val",), "all": ("train", "val")}
 
 
@@ -371,15 +365,15 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str, by_level: Mapping
     for arm in arms:
         mine = [run for run in runs if run["arm"] == arm]
         found = {
-            name: _summary([float(values.mean()) for values in of_patients(runs, arm, splits).values()])
+            name: summary_of([float(values.mean()) for values in of_patients(runs, arm, splits).values()])
             for name, splits in GROUPS.items()
         }
         found |= {
-            key: _summary([run[key] for run in mine]) for key in ("js", "mean_change") if key in mine[0]
+            key: summary_of([run[key] for run in mine]) for key in ("js", "mean_change") if key in mine[0]
         }
         if "detector" in mine[0]:
             found["detector"] = {
-                key: _summary([run["detector"][key] for run in mine]) for key in mine[0]["detector"]
+                key: summary_of([run["detector"][key] for run in mine]) for key in mine[0]["detector"]
             }
         means[arm] = found
     tests = {
@@ -397,16 +391,14 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str, by_level: Mapping
         "means": means,
         "tests": tests,
         "levels": {
-            arm: {limit: _summary(values) for limit, values in own.items() if values}
+            arm: {limit: summary_of(values) for limit, values in own.items() if values}
             for arm, own in by_level.items()
         },
     }
 
 
 def _cell(value: Mapping[str, Any] | None, digits: int = 3) -> str:
-    if value is None:
-        return "–"
-    return f"{value['mean']:.{digits}f}" + ("" if value["sd"] is None else f" ± {value['sd']:.{digits}f}")
+    return "–" if value is None else mean_and_spread(value, digits)
 
 
 def report(record: Mapping[str, Any]) -> str:

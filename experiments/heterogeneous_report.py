@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparing import summary_of
 from heterogeneous_codes import FOLDS
 from heterogeneous_design import ARMS, BORDER, CLIP_LIMIT, DOMAINS, GAMMA, ORGANS
 
@@ -25,7 +26,7 @@ def summaries(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for name, values in mine.items():
             if name == "seeds":
                 continue
-            entry[name] = {"mean": float(np.mean(values)), "sd": _spread(values), "values": values}
+            entry[name] = summary_of(values)
             if (p := _welch(values, reference.get(name, []))) is not None:
                 entry[name]["p"] = p
         result.append(entry)
@@ -48,10 +49,6 @@ def _numbers(runs: Sequence[Mapping[str, Any]], organ: str, domain: str, arm: st
         found[f"{where} {name}"] = [run[where][name] for run in mine]
     found["train_cpu_s"] = [run["train_cpu_s"] for run in mine]
     return found
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _welch(values: Sequence[float], reference: Sequence[float]) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import p_over_runs, paired
+from comparing import p_over_runs, paired, spread_of
 
 from anatozoo.errors import DataError
 from anatozoo.metrics.tables import markdown_table
@@ -62,7 +62,7 @@ def entry_of(arm: str, mine: Mapping[int, Rows], reference: Mapping[int, Rows], 
     for column in COLUMNS:
         values = table_of(mine, column, which).mean(1)
         found: dict[str, Any] = {"mean": float(values.mean()), "values": values.tolist()}
-        found["sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+        found["sd"] = spread_of(values)
         if arm != "ce" and reference:
             own, theirs = (table_of(each, column, which) for each in pairs)
             found["of cases"] = paired(own.mean(0) - theirs.mean(0))

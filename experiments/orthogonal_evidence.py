@@ -30,7 +30,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from comparing import options_of, p_over_runs, paired, table_lines, write
+from comparing import mean_and_spread, options_of, p_over_runs, paired, summary_of, table_lines, write
 from fitting import WARMUP_STEPS, keep_quiet, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
@@ -220,8 +220,8 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]
     means: dict[str, Any] = {}
     for arm in arms:
         numbers = [run["diversity"] for run in runs if run["arm"] == arm]
-        means[arm] = {name: _summary([each[name] for each in numbers]) for name in DIVERSITY} | {
-            f"{metric}/{size}": _summary(of_patients(runs, arm, size, metric).mean(1))
+        means[arm] = {name: summary_of([each[name] for each in numbers]) for name in DIVERSITY} | {
+            f"{metric}/{size}": summary_of(of_patients(runs, arm, size, metric).mean(1))
             for metric in METRICS
             for size in SIZES
         }
@@ -244,23 +244,14 @@ def record_of(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]
     }
 
 
-def _summary(values: Any) -> dict[str, Any]:
-    found = np.asarray(values, float)
-    spread = float(found.std(ddof=1)) if len(found) > 1 else None
-    return {"mean": float(found.mean()), "sd": spread, "values": found.tolist()}
-
-
-def _cell(value: Mapping[str, Any], digits: int = 4) -> str:
-    return f"{value['mean']:.{digits}f}" + ("" if value["sd"] is None else f" ± {value['sd']:.{digits}f}")
-
-
 def report(record: Mapping[str, Any]) -> str:
     """The record as tables."""
     means, settings = record["means"], record["settings"]
     words = {"dice": "Dice", "brier": "Brier", "brier_foreground": "stratified Brier"}
     heads = [f"{words[metric]}, {size}" for metric in METRICS for size in SIZES]
-    rows = [[arm, *(_cell(v[f"{m}/{s}"]) for m in METRICS for s in SIZES)] for arm, v in means.items()]
-    apart = [[arm, *(_cell(v[name]) for name in DIVERSITY)] for arm, v in means.items()]
+    columns = [f"{metric}/{size}" for metric in METRICS for size in SIZES]
+    rows = [[arm, *(mean_and_spread(v[name], 4) for name in columns)] for arm, v in means.items()]
+    apart = [[arm, *(mean_and_spread(v[name], 4) for name in DIVERSITY)] for arm, v in means.items()]
     best = ", ".join(f"{arm} {v[f'brier_foreground/{SIZES[-1]}']['mean']:.4f}" for arm, v in means.items())
     lines = [
         "# Orthogonal ensembles on FLAIR slices, validation patients",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import p_over_runs, paired, write
+from comparing import p_over_runs, paired, spread_of, write
 from kept import commits_of, read_runs
 from prior_design import LARGEST, NONE, Setting
 
@@ -42,7 +42,7 @@ def compared(table: Table, arm: str, metric: str) -> dict[str, Any]:
     values = list(means.values())
     found: dict[str, Any] = {
         "mean": float(np.mean(values)),
-        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "sd": spread_of(values),
         "runs": values,
     }
     both = sorted(set(means) & set(table[NONE])) if arm != NONE else []

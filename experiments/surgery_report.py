@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparing import p_over_runs, paired
+from comparing import p_over_runs, paired, spread_of
 from kept import read_runs
 from surgery_settings import METHODS, SETTINGS
 
@@ -42,7 +42,9 @@ def summary(runs: Runs, method: str) -> dict[str, Any]:
         "runs": len(mine),
         "trials": len({trial for _, trial in mine}),
         "score": float(np.mean([np.mean(_of(mine, domain)) for domain in domains])),
-        "domains": {d: {"mean": float(np.mean(_of(mine, d))), "sd": _spread(_of(mine, d))} for d in domains},
+        "domains": {
+            d: {"mean": float(np.mean(_of(mine, d))), "sd": spread_of(_of(mine, d))} for d in domains
+        },
         "at_home": float(np.mean(list(by_pair(runs, method, "at_home").values()))),
         "train_cpu_s": float(np.mean(list(by_pair(runs, method, "train_cpu_s").values()))),
         "share": np.mean(list(by_pair(runs, method, "share").values()), 0).round(4).tolist(),
@@ -72,10 +74,6 @@ def _shared(runs: Runs) -> Runs:
 
 def _of(mine: Mapping[tuple[str, int], float], domain: str) -> list[float]:
     return [value for (where, _), value in mine.items() if where == domain]
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _p_of_trials(
