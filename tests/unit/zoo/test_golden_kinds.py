@@ -312,5 +312,5 @@ def test_files_are_the_same_each_time(tmp_path: Path) -> None:
     )
     assert first == second
     found, texts = read_arrays(tmp_path / "first")
-    assert list(texts) == ["spacing_mm", "tolerance"]
+    assert texts == {"tolerance": "0.1", "spacing_mm": "1 2"}
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
