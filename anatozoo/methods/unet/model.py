@@ -1,5 +1,6 @@
 """U-Net: from a chest radiograph to one label per pixel."""
 
+from anatozoo.errors import ConfigError
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.network import DYNUNET, UNet, check_size
 from anatozoo.nn.dynunet import DynUNet
@@ -26,6 +27,8 @@ class UNetModel(LabelTask):
             UNet-HT of Gaggion et al., ISBI 2023; later organs cover earlier ones).
         temperature: what logits are divided by where probabilities are asked for; `anatozoo calibrate` fits
             it. Label maps and training do not depend on it.
+        deep_supervision: how many maps of the decoder before its last one are supervised as well, each with
+            half the weight of the one before; DynUNet has its own two.
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -42,11 +45,17 @@ class UNetModel(LabelTask):
         check_view: bool = False,
         output: Output = "labels",
         temperature: float = 1.0,
+        deep_supervision: int = 0,
     ) -> None:
         super().__init__(organs, frame, check_view, output, temperature)
         check_size(self.side)
         self.encoder, self.decoder_widths = encoder, list(decoder_widths)
-        if encoder == DYNUNET:
-            self.network = DynUNet(self.shape, self.channels, decoder_widths)
+        self.deep_supervision = deep_supervision
+        if encoder != DYNUNET:
+            self.network = UNet(
+                self.channels, encoder=encoder, decoder_widths=decoder_widths, supervised=deep_supervision
+            )
+        elif deep_supervision:
+            raise ConfigError(f"deep_supervision={deep_supervision} is for other encoders: DynUNet has its own.")
         else:
-            self.network = UNet(self.channels, encoder=encoder, decoder_widths=decoder_widths)
+            self.network = DynUNet(self.shape, self.channels, decoder_widths)

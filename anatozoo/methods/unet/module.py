@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from anatozoo.errors import ConfigError
 from anatozoo.methods.unet.model import UNetModel
-from anatozoo.nn.dynunet import DynUNet, weighted_levels
+from anatozoo.nn.dynunet import weighted_levels
 from anatozoo.nn.graphs import organ_names
 from anatozoo.nn.losses import check_base_loss
 from anatozoo.tasks.labels import DiceKind, Missing, label_losses, organ_losses
@@ -68,14 +68,11 @@ class UNetModule(EncoderModule, UNetModel):
     @property
     def encoder_part(self) -> nn.Module:
         """The image encoder; of DynUNet the contracting levels."""
-        network = self.network
-        return network.contracting if isinstance(network, DynUNet) else network.encoder
+        return self.network.contracting
 
-    def answer(self, batch: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
-        """Logits (B, C, S, S), see `UNetModel.forward`; with deep supervision a list, final logits first."""
-        if isinstance(self.network, DynUNet):
-            return self.network.outputs(batch["image"])
-        return self(batch["image"])
+    def answer(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
+        """Logits (B, C, S, S), see `UNetModel.forward`; with deep supervision several, final logits first."""
+        return self.network.outputs(batch["image"])
 
     def maps(self, output: Tensor | list[Tensor], batch: Mapping[str, Tensor]) -> Maps:
         """Probabilities of the final logits, with the labels."""

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
 from anatozoo.nn.blocks import PAPER_WIDTHS, ResidualBlock, build_encoder
+from anatozoo.nn.dynunet import Segmenter
 
 DYNUNET = "dynunet"
 DECODER_WIDTHS = PAPER_WIDTHS[:-1]
 SMALLEST = 64
 
 
-class UNet(nn.Module):
+class UNet(Segmenter):
     """Encoder and decoder with a residual block per level, and a 1 × 1 convolution to the labels.
 
     The authors normalise with the statistics of the batch even at test time. The blocks here normalise each
@@ -30,16 +31,24 @@ class UNet(nn.Module):
         encoder: ``"residual"`` (the paper's) or a timm model name.
         decoder_widths: channels of the decoder's blocks at levels 1, 2, ... (level l has stride 2^(l-1));
             levels that the encoder lacks are skipped.
+        supervised: how many maps of the decoder before the last one have outputs of their own in training
+            (deep supervision), the finest of them first.
 
     Raises:
-        ConfigError: the encoder's levels are not consecutive, or there are too few widths for them.
+        ConfigError: the encoder's levels are not consecutive, there are too few widths for them, or too few
+            maps to supervise.
     """
 
-    heads: ClassVar[tuple[str, ...]] = ("head.",)
+    heads: ClassVar[tuple[str, ...]] = ("head.", "deep_supervision_heads.")
     """Where the names of parameters begin whose first axis is the classes."""
 
     def __init__(
-        self, classes: int, *, encoder: str = "residual", decoder_widths: Sequence[int] = DECODER_WIDTHS
+        self,
+        classes: int,
+        *,
+        encoder: str = "residual",
+        decoder_widths: Sequence[int] = DECODER_WIDTHS,
+        supervised: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = build_encoder(encoder)
@@ -64,20 +73,43 @@ class UNet(nn.Module):
             self.blocks[str(level)] = ResidualBlock(width + channels[level], decoder_widths[level - 1])
             width = decoder_widths[level - 1]
         self.head = nn.Conv2d(width, classes, 1)
-        self.scale = 2 ** (finest - 1)
+        coarser = [decoder_widths[level - 1] for level in self.levels[-2:0:-1]]
+        if not 0 <= supervised <= len(coarser):
+            raise ConfigError(
+                f"deep_supervision={supervised} must be from 0 to {len(coarser)}, the maps before the last of "
+                f"the decoder for encoder={encoder!r}."
+            )
+        self.deep_supervision_heads = nn.ModuleList(
+            nn.Conv2d(each, classes, 1) for each in coarser[:supervised]
+        )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, classes, S, S) float32 from images (B, 1, S, S) in [0, 1]; S a multiple of 32."""
+    @property
+    def contracting(self) -> nn.Module:
+        """The encoder."""
+        return self.encoder
+
+    def outputs(self, image: Tensor) -> list[Tensor]:
+        """Logits (B, classes, S, S) float32 from images (B, 1, S, S) in [0, 1]; S a multiple of 32.
+
+        In training also those of coarser maps, enlarged.
+        """
         maps = self.encoder(image)
         x = maps[self.levels[0]]
+        decoded = []
         for level in self.levels[1:]:
             skip = maps[level]
             up = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=self.align_corners)
             x = self.blocks[str(level)](torch.cat([up.to(skip.dtype), skip], 1))
-        logits = self.head(x).float()
-        if self.scale == 1:
-            return logits
-        return F.interpolate(logits, scale_factor=self.scale, mode="bilinear", align_corners=False)
+            decoded.append(x)
+        logits = [self.head(decoded.pop()).float()]
+        if self.training:
+            logits += [head(decoded.pop()).float() for head in self.deep_supervision_heads]
+        return [
+            each
+            if each.shape[-2:] == image.shape[-2:]
+            else F.interpolate(each, size=image.shape[-2:], mode="bilinear", align_corners=False)
+            for each in logits
+        ]
 
 
 def check_size(image_size: int) -> None:

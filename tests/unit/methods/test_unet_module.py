@@ -453,7 +453,7 @@ def test_a_prediction_of_organs_apart_holds_what_is_more_probable_than_not() -> 
 NETWORKS = pytest.mark.parametrize(
     ("settings", "heads"),
     [
-        ({}, ["head"]),
+        ({"deep_supervision": 1}, ["head", "deep_supervision_heads.0"]),
         (
             {"encoder": "dynunet", "decoder_widths": [4, 8, 8, 8]},
             [
@@ -486,8 +486,11 @@ def test_starting_weights_go_from_labels_to_organs_apart(settings: dict[str, Any
         assert torch.equal(to_apart[name], there[name])
 
 
-def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
-    model = module(encoder="dynunet", decoder_widths=[4, 8, 8, 8], loss="organs").train()
+@pytest.mark.parametrize(
+    "settings", [{"encoder": "dynunet", "decoder_widths": [4, 8, 8, 8]}, {"deep_supervision": 2}]
+)
+def test_coarser_levels_are_supervised_in_training_alone(settings: dict[str, Any]) -> None:
+    model = module(**settings, loss="organs").train()
     given = batch() | {"image": torch.rand(2, 1, 64, 64)}
     outputs = model.answer(given)
     assert [tuple(level.shape) for level in outputs] == [(2, 3, 64, 64)] * 3
@@ -498,7 +501,17 @@ def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
         assert value.item() == pytest.approx(expected, rel=1e-5)
     assert model.maps(outputs, given).probability.shape == (2, 3, 64, 64)
     assert model.eval().answer(given)[0].shape == (2, 3, 64, 64)
+    assert len(model.answer(given)) == 1
     assert len(list(model.encoder_part.parameters())) > 0
+    assert all(p.grad is not None for p in _backward(model.train(), given).parameters())
+
+
+def _backward(model: Any, given: dict[str, Any]) -> Any:
+    sum(model.losses(model.answer(given), given).values()).backward()
+    return model
+
+
+def test_frozen_levels_of_dynunet_take_no_gradient() -> None:
     frozen = module(encoder="dynunet", decoder_widths=[4, 8, 8, 8], frozen_layers=["0."])
     assert {name for name, p in frozen.encoder_part.named_parameters() if not p.requires_grad} > {
         "0.conv1.conv.weight"
@@ -516,6 +529,9 @@ def test_dynunet_supervises_coarser_levels_in_training_alone() -> None:
         ({"encoder": "dynunet", "decoder_widths": [4]}, "three or more positive widths"),
         ({"encoder": "dynunet", "decoder_widths": [4, 8]}, "three or more positive widths"),
         ({"encoder": "dynunet", "decoder_widths": [4, 0, 8]}, "three or more positive widths"),
+        ({"encoder": "dynunet", "deep_supervision": 1}, "DynUNet has its own"),
+        ({"deep_supervision": 5}, "deep_supervision=5 must be from 0 to 4"),
+        ({"deep_supervision": -1}, "deep_supervision=-1 must be from 0 to 4"),
     ],
 )
 def test_settings_for_missing_labels_that_are_not_possible(settings: dict[str, Any], message: str) -> None:
