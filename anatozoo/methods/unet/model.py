@@ -56,6 +56,6 @@ class UNetModel(LabelTask):
                 self.channels, encoder=encoder, decoder_widths=decoder_widths, supervised=deep_supervision
             )
         elif deep_supervision:
-            raise ConfigError(f"deep_supervision={deep_supervision} is for other encoders: DynUNet has its own.")
+            raise ConfigError(f"deep_supervision={deep_supervision}: DynUNet has its own; leave it out.")
         else:
             self.network = DynUNet(self.shape, self.channels, decoder_widths)
