@@ -44,11 +44,11 @@ LATENTS, KL = (8, 12, 16), (1e-3, 4e-3)
 """Dealt to the runs in turn."""
 SIZE = {"rings": 16, "angles": 32}
 MIX, BATCH = 0.25, 32
-EFFECTS = (0.0, 1.0, 2.0, 4.0)
+EFFECTS = (0.0, 2.0, 4.0, 8.0)
 """How much thicker the wall of carriers is in the middle of the sector, in pixels."""
-SECTOR, HEIGHT = (0.75, 0.12), (0.4, 0.2)
+SECTOR, HEIGHT = (0.75, 0.25), (0.4, 0.5)
 """Middle and width (standard deviation) of the sector: as a share of the turn from the septum, and of the way
-from base to apex."""
+from base to apex. So wide, and so thick, that `meshvae-acdc` moves by half a standard deviation at the most."""
 SIMULATIONS = 1000
 NAME = "phenotype-ensembles_experiment"
 Floats = npt.NDArray[np.float64]
