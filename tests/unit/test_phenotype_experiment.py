@@ -15,7 +15,10 @@ def small(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return evidence
 
 
-def test_the_effect_moves_the_outer_wall_alone(evidence: Any) -> None:
+def test_the_effect_moves_the_outer_wall_alone(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a sector that is narrow enough to leave the other side where it is.
+    monkeypatch.setattr(evidence, "SECTOR", (0.75, 0.12))
+    monkeypatch.setattr(evidence, "HEIGHT", (0.4, 0.2))
     rings, angles = evidence.SIZE["rings"], evidence.SIZE["angles"]
     turn = 2 * np.pi * np.arange(angles) / angles
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)
