@@ -48,7 +48,7 @@ EFFECTS = (0.0, 2.0, 4.0, 8.0)
 """How much thicker the wall of carriers is in the middle of the sector, in pixels."""
 SECTOR, HEIGHT = (0.75, 0.25), (0.4, 0.5)
 """Middle and width (standard deviation) of the sector: as a share of the turn from the septum, and of the way
-from base to apex. So wide that the thickest moves the codes of `meshvae-acdc` by half a standard deviation."""
+from base to apex. The thickest moves the codes of `meshvae-acdc` by half a standard deviation at the most."""
 SIMULATIONS = 1000
 NAME = "phenotype-ensembles_experiment"
 Floats = npt.NDArray[np.float64]
@@ -200,10 +200,8 @@ def report(record: dict[str, Any]) -> str:
     )
     counts = [each["runs"] for each in record["phenotypes"]]
     lines += ["", f"{sum(counts)} latents in use become {len(counts)} phenotypes over {record['patients']} "]
-    lines[-1] += f"hearts at end-diastole, joined from |r| = {record['alike']} on; {record['stable']} "
-    lines[-1] += (
-        f"of them stable, and {record['matched_share']:.0%} of the latents have a match in another run."
-    )
+    lines[-1] += f"hearts at end-diastole, joined from |r| = {record['alike']} on; at least half of the runs "
+    lines[-1] += f"have {record['stable']}, and {record['matched_share']:.0%} of the latents have a match."
     lines += [
         "",
         *table_lines(
