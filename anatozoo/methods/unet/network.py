@@ -76,8 +76,8 @@ class UNet(Segmenter):
         coarser = [decoder_widths[level - 1] for level in self.levels[-2:0:-1]]
         if not 0 <= supervised <= len(coarser):
             raise ConfigError(
-                f"deep_supervision={supervised} must be from 0 to {len(coarser)}, the decoder's maps before the "
-                f"last one for encoder={encoder!r}."
+                f"deep_supervision={supervised} must be from 0 to {len(coarser)}, the decoder's maps before "
+                f"the last one for encoder={encoder!r}."
             )
         self.deep_supervision_heads = nn.ModuleList(
             nn.Conv2d(each, classes, 1) for each in coarser[:supervised]
