@@ -2,23 +2,31 @@
 
 import json
 import os
+import re
+import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anatozoo.errors import AnatozooError, ConfigError, DataError
+from anatozoo.errors import AnatozooError, ConfigError, DataError, turned_into
 from anatozoo.io.grid import Grid
-from anatozoo.io.untrusted import open_regular
+from anatozoo.io.untrusted import open_regular, read_bytes
 from anatozoo.io.writers import atomic_path, write_bytes
 from anatozoo.meshes.heart import SHEETS, HeartMesh
-from anatozoo.meshes.sheets import SheetSize, Step
+from anatozoo.meshes.pyramid import Pyramid, Step
+from anatozoo.meshes.sheets import SheetSize
 from anatozoo.meshes.surface import Faces, Surfaces, Vertices
 
 ENDING = "_mesh.safetensors"
 """What our files of meshes end in."""
 SCHEMA_VERSION = 1
+PYRAMID_VERSION = 2
+"""Since 2, the file holds the triangles of each mesh."""
+SURFACES = (".vtp", ".vtk", ".obj", ".ply", ".stl")
+"""Files of other programs that are read and written."""
 _EXTRA = 'needs PyVista and trimesh: python3 -m pip install "anatozoo[mesh]".'
 _FACES = "faces/"
 
@@ -88,31 +96,155 @@ def read_heart(path: str | os.PathLike[str]) -> HeartMesh:
     return heart
 
 
-def write_pyramid(path: str | os.PathLike[str], size: SheetSize, steps: list[Step]) -> Path:
-    """Write the matrices of a pyramid as safetensors, for programs that train on the meshes.
+def write_pyramid(path: str | os.PathLike[str], pyramid: Pyramid) -> Path:
+    """Write a pyramid as safetensors, for programs that train on the meshes.
 
-    Of step k, ``down/k/rows``, ``columns`` and ``values`` are the entries of a sparse matrix from the finer
-    mesh to the coarser one, ``up/k/...`` of one back; ``shape`` is its size.
-
-    Args:
-        path: of the file.
-        size: of each sheet of the finest mesh.
-        steps: see `anatozoo.meshes.sheets.pyramid`.
+    ``faces/k`` are the triangles of mesh k, 0 the finest. Of the step from mesh k to the next,
+    ``down/k/rows``, ``columns`` and ``values`` are the entries of a sparse matrix from the finer vertices to
+    the coarser ones, ``up/k/...`` of one back; ``shape`` is its size. ``template`` holds the vertices of
+    mesh 0, where there is a template.
 
     Raises:
         OutputError: the file cannot be written.
     """
     from safetensors.numpy import save
 
-    arrays = {}
-    for k, step in enumerate(steps):
+    arrays = {f"{_FACES}{k}": np.ascontiguousarray(each) for k, each in enumerate(pyramid.faces)}
+    if pyramid.template is not None:
+        arrays["template"] = np.ascontiguousarray(pyramid.template)
+    for k, step in enumerate(pyramid.steps):
         for name, matrix in (("down", step.down.tocoo()), ("up", step.up.tocoo())):
             arrays[f"{name}/{k}/rows"] = matrix.row.astype(np.int64)
             arrays[f"{name}/{k}/columns"] = matrix.col.astype(np.int64)
             arrays[f"{name}/{k}/values"] = matrix.data.astype(np.float32)
             arrays[f"{name}/{k}/shape"] = np.asarray(matrix.shape, np.int64)
-    sizes = [[each.rings, each.angles] for each in (size, *(step.size for step in steps))]
-    return write_bytes(path, save(arrays, metadata={"sheets": json.dumps(sizes)}))
+    about = json.dumps({"schema_version": PYRAMID_VERSION})
+    return write_bytes(path, save(arrays, metadata={"anatozoo_pyramid": about}))
+
+
+def read_pyramid(path: str | os.PathLike[str]) -> Pyramid:
+    """Read what `write_pyramid` wrote.
+
+    Raises:
+        DataError: there is no such file, it is damaged, or it is no pyramid of this package.
+    """
+    import scipy
+    from safetensors.numpy import load
+
+    content = read_bytes(Path(path), error=DataError)
+    again = "build it again by `anatozoo meshes`"
+    with turned_into(
+        DataError, lambda why: f"{path} is no pyramid of meshes, or is damaged: {why}; {again}."
+    ):
+        arrays = load(content)
+        if _FACES + "0" not in arrays:
+            raise DataError(f"{path} holds no triangles: it is no pyramid of this release; {again}.")
+
+        def matrix(name: str) -> "scipy.sparse.csr_matrix":
+            rows, columns, values = (arrays[f"{name}/{part}"] for part in ("rows", "columns", "values"))
+            shape = tuple(arrays[f"{name}/shape"].tolist())
+            return scipy.sparse.csr_matrix((values.astype(np.float64), (rows, columns)), shape)
+
+        count = sum(name.startswith(_FACES) for name in arrays)
+        faces = tuple(arrays[f"{_FACES}{k}"].astype(np.int64).reshape(-1, 3) for k in range(count))
+        steps = tuple(Step(matrix(f"down/{k}"), matrix(f"up/{k}")) for k in range(count - 1))
+        template = arrays.get("template")
+        found = Pyramid(faces, steps, None if template is None else template.astype(np.float64))
+    found.check(str(path))
+    return found
+
+
+def read_surface(path: str | os.PathLike[str]) -> tuple[Vertices, Faces]:
+    """Read the triangles of another program; the suffix says how.
+
+    The order of vertices and triangles is that of the file. STL has no vertices of its own: corners at one
+    place are one vertex, in the order in which the triangles name them. Larger polygons of PLY and OBJ are
+    split.
+
+    Args:
+        path: ``.ply``, ``.stl``, ``.obj``, ``.vtk`` or ``.vtp``; all objects in it are taken together.
+
+    Returns:
+        (N, 3) vertices in the unit of the file, and (F, 3) triangles.
+
+    Raises:
+        DataError: the file is missing, damaged, of another format, or holds no triangles or a vertex that is
+            not finite.
+        ConfigError: a package is missing.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SURFACES:
+        raise DataError(f"{path} is no surface that can be read; use {', '.join(SURFACES)}.")
+    content = read_bytes(path, error=DataError)
+    _packages(path.name, suffix)
+    with turned_into(DataError, lambda why: f"{path} cannot be read as a surface: {why}; export it again."):
+        vertices, faces = _vtk(path) if suffix in (".vtk", ".vtp") else _trimesh(content, suffix[1:])
+    if not len(faces):
+        raise DataError(f"{path} holds no triangles, or is cut off; export the surface again.")
+    if wrong := int((~np.isfinite(vertices).all(axis=1)).sum()):
+        raise DataError(f"{path}: {wrong} vertices are no finite numbers; export the surface again.")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise DataError(f"{path}: a triangle names a vertex beyond the {len(vertices)} that there are.")
+    return vertices, faces
+
+
+def _trimesh(content: bytes, kind: str) -> tuple[Vertices, Faces]:
+    import trimesh
+
+    settings: dict[str, dict[str, bool]] = {
+        "ply": {"skip_materials": True, "fix_texture": False},
+        "obj": {"skip_materials": True, "group_material": False, "maintain_order": True},
+    }
+    mesh = trimesh.load_mesh(BytesIO(content), file_type=kind, process=False, **settings.get(kind, {}))
+    vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64).reshape(-1, 3)
+    if kind == "ply":  # of a text that is cut off, trimesh gives what there is
+        head = content[: content.find(b"end_header")]
+        for name, count in (("vertex", len(vertices)), ("face", len(faces))):
+            told = re.search(rb"element %s (\d+)" % name.encode(), head)
+            if told and len(faces) and count < int(told[1]):
+                raise DataError(f"of {int(told[1])} elements called {name}, {count} can be read")
+    if kind == "stl" and len(faces):
+        _, first, number = np.unique(vertices[faces.ravel()], axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        corners, faces = vertices[faces.ravel()], np.argsort(order)[number.ravel()].reshape(-1, 3)
+        vertices = corners[first[order]]
+    return vertices, faces
+
+
+def _vtk(path: Path) -> tuple[Vertices, Faces]:
+    import pyvista
+    from vtkmodules.vtkIOLegacy import vtkPolyDataReader
+    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
+
+    # PyVista's own way to read repeats each error in the log.
+    reader = vtkXMLPolyDataReader() if path.suffix.lower() == ".vtp" else vtkPolyDataReader()
+    reader.SetFileName(str(path))
+    caught = pyvista.VtkErrorCatcher(raise_errors=True, send_to_logging=False, emit_warnings=True)
+    with warnings.catch_warnings(), pyvista.vtk_verbosity("off"):
+        warnings.simplefilter("error")  # a file that is cut off is a warning, and its end anything
+        with caught:
+            reader.Update()
+    mesh = pyvista.wrap(reader.GetOutput())
+    if mesh.n_cells and not mesh.is_all_triangles:
+        raise DataError(
+            "it holds other cells than triangles, which VTK splits in one way here, another there"
+        )
+    faces = np.asarray(mesh.regular_faces if mesh.n_cells else np.empty((0, 3)), np.int64)
+    return np.asarray(mesh.points, np.float64).reshape(-1, 3), faces
+
+
+def _packages(name: str, suffix: str) -> None:
+    """Make sure that PyVista and trimesh are there.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    try:
+        import pyvista  # noqa: F401
+        import trimesh  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{name}: {suffix} {_EXTRA}") from error
 
 
 def export(path: str | os.PathLike[str], organs: Mapping[str, tuple[Vertices, Faces]]) -> Path:
@@ -129,18 +261,17 @@ def export(path: str | os.PathLike[str], organs: Mapping[str, tuple[Vertices, Fa
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (".vtp", ".vtk", ".obj", ".ply", ".stl"):
+    if suffix not in SURFACES:
         raise ConfigError(f"{path.name!r}: meshes are written as .vtp, .vtk, .obj, .ply or .stl.")
     counts = [len(faces) for _, faces in organs.values()]
     number = np.repeat(np.arange(1, 1 + len(organs), dtype=np.uint8), counts)
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in organs.values())])
     vertices = np.vstack([each for each, _ in organs.values()])
     faces = np.vstack([each + at for (_, each), at in zip(organs.values(), starts, strict=False)])
-    try:
-        import pyvista
-        import trimesh
-    except ImportError as error:
-        raise ConfigError(f"{path.name}: {suffix} {_EXTRA}") from error
+    _packages(path.name, suffix)
+    import pyvista
+    import trimesh
+
     if suffix in (".vtp", ".vtk"):
         mesh = pyvista.PolyData.from_regular_faces(vertices, faces)
         mesh.cell_data["organ"] = number

@@ -15,7 +15,8 @@ import scipy  # its parts are imported where they are used first: predictions of
 from anatozoo.errors import DataError
 from anatozoo.io.grid import Grid
 from anatozoo.meshes.outlines import at_angles, between_ends, largest_part, outline
-from anatozoo.meshes.sheets import SheetSize, lid, rim, wall
+from anatozoo.meshes.pyramid import Pyramid
+from anatozoo.meshes.sheets import SheetSize, lid, pyramid, rim, wall
 from anatozoo.meshes.surface import Surfaces
 
 ENDO, EPI, RIGHT = "left_ventricle", "myocardium", "right_ventricle"
@@ -275,12 +276,23 @@ def heart_faces(size: SheetSize, *, mirrored: bool = False) -> dict[str, npt.NDA
     return {organ: each[:, ::-1] if mirrored else each for organ, each in faces.items()}
 
 
-def heart_graph(size: SheetSize) -> "scipy.sparse.csr_matrix":
-    """(N, N) of the vertices of a heart: 1 where a triangle has both."""
-    faces, count = np.concatenate(list(heart_faces(size).values())), len(SHEETS) * size.vertices
-    pairs = np.vstack([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
-    found = scipy.sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (count, count))
-    return ((found + found.T) > 0).astype(np.float32)
+def heart_pyramid(size: SheetSize, steps: int | None = None) -> Pyramid:
+    """Hearts of this size and coarser ones.
+
+    Args:
+        size: of each sheet.
+        steps: how many; None takes as many as there are.
+
+    Raises:
+        ConfigError: the sheets cannot be halved so often.
+    """
+    if steps is None:
+        steps, least = 0, size
+        while (coarser := least.coarser()) is not None:
+            least, steps = coarser, steps + 1
+    found = pyramid(size, len(SHEETS), steps)
+    sizes = [size, *(step.size for step in found)]
+    return Pyramid(tuple(np.concatenate(list(heart_faces(each).values())) for each in sizes), tuple(found))
 
 
 def turned_rings(size: SheetSize) -> npt.NDArray[np.int64]:

@@ -8,12 +8,11 @@ pyramid for networks on meshes.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy  # its parts are imported where they are used first: predictions of images need none
 
 from anatozoo.errors import ConfigError
-
-Faces = npt.NDArray[np.int64]
+from anatozoo.meshes.pyramid import Step
+from anatozoo.meshes.surface import Faces
 
 
 @dataclass(frozen=True)
@@ -85,22 +84,18 @@ def rim(inner: int, outer: int, angles: int) -> Faces:
     return np.vstack([np.column_stack([a, c, b]), np.column_stack([a, d, c])])
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, eq=False)
+class SheetStep(Step):
     """One step of a pyramid of a mesh that consists of sheets.
 
     Attributes:
         size: of each sheet after it.
-        down: (coarse, fine) sparse: each coarse vertex is one of the fine ones.
-        up: (fine, coarse) sparse: linear interpolation; rows sum to 1.
     """
 
     size: SheetSize
-    down: "scipy.sparse.csr_matrix"
-    up: "scipy.sparse.csr_matrix"
 
 
-def pyramid(size: SheetSize, sheets: int, steps: int) -> list[Step]:
+def pyramid(size: SheetSize, sheets: int, steps: int) -> list[SheetStep]:
     """Matrices that lead to coarser sheets and back, the finest first.
 
     Args:
@@ -111,17 +106,17 @@ def pyramid(size: SheetSize, sheets: int, steps: int) -> list[Step]:
     Raises:
         ConfigError: the sheets cannot be halved so often.
     """
-    found: list[Step] = []
+    found: list[SheetStep] = []
     for _ in range(steps):
         coarse = size.coarser()
         if coarse is None:
             raise ConfigError(f"a sheet of {size.rings} x {size.angles} cannot be halved any more.")
         down, up = _down(size, coarse), _up(size, coarse)
         found.append(
-            Step(
-                coarse,
+            SheetStep(
                 scipy.sparse.block_diag([down] * sheets, format="csr"),
                 scipy.sparse.block_diag([up] * sheets, format="csr"),
+                coarse,
             )
         )
         size = coarse

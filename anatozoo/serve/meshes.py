@@ -15,8 +15,8 @@ from anatozoo.io.grid import Grid
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.read import read_labels
 from anatozoo.meshes.files import write_pyramid
-from anatozoo.meshes.heart import SHEETS, heart_mesh
-from anatozoo.meshes.sheets import SheetSize, pyramid
+from anatozoo.meshes.heart import SHEETS, heart_mesh, heart_pyramid
+from anatozoo.meshes.sheets import SheetSize
 from anatozoo.metrics.functional import dice
 from anatozoo.results.mesh import MeshResult
 from anatozoo.serve.files import FileTask
@@ -165,7 +165,4 @@ class BuildMeshes(FileTask[Stack, MeshResult]):
 
     def finish(self, folder: Path, rows: Sequence[Row]) -> None:
         """Write the pyramid."""
-        size, steps = self.mesher.size, 0
-        while (coarser := size.coarser()) is not None:
-            size, steps = coarser, steps + 1
-        write_pyramid(folder / PYRAMID, self.mesher.size, pyramid(self.mesher.size, len(SHEETS), steps))
+        write_pyramid(folder / PYRAMID, heart_pyramid(self.mesher.size))

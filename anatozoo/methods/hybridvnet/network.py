@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.meshes.heart import SHEETS, heart_graph
-from anatozoo.meshes.sheets import SheetSize, pyramid
+from anatozoo.meshes.heart import SHEETS, heart_pyramid
+from anatozoo.meshes.sheets import SheetSize
 from anatozoo.nn import volume_blocks
 from anatozoo.nn.cheb import graph_convolution
 from anatozoo.nn.code import code_deviation
@@ -158,17 +158,16 @@ class HybridVNet(nn.Module):
         self.views = nn.ModuleList(PlaneEncoder(view_side, view_latents, widths[0]) for _ in range(views))
         self.view_side, self.latents = view_side, latents + views * view_latents
 
-        steps = pyramid(size, len(SHEETS), len(graph_widths) - 1)
-        sizes = [size, *(step.size for step in steps)]
-        self.up = nn.ModuleList(SparseMatrix(sparse_tensor(step.up)) for step in steps)
-        self.down = nn.ModuleList(SparseMatrix(sparse_tensor(step.down)) for step in steps)
-        graphs = [sparse_tensor(heart_graph(each)) for each in sizes]
+        levels = heart_pyramid(size, len(graph_widths) - 1)
+        self.up = nn.ModuleList(SparseMatrix(sparse_tensor(step.up)) for step in levels.steps)
+        self.down = nn.ModuleList(SparseMatrix(sparse_tensor(step.down)) for step in levels.steps)
+        graphs = [sparse_tensor(each) for each in levels.graphs]
         deep = range(GUIDE, len(widths))
         self.guides = nn.ModuleList(nn.Conv3d(widths[level], 1 + len(SHEETS), 1) for level in deep)
         seen = [width + (level == GUIDE) * (1 + len(SHEETS)) for level, width in enumerate(widths)]
         codes = self.latents + 6 * len(SHEETS)
         self.laplacian = SparseMatrix(_laplacian(graphs[0]))
-        self.coarsest = (len(SHEETS) * sizes[-1].vertices, graph_widths[-1])
+        self.coarsest = (levels.counts[-1], graph_widths[-1])
         self.start = nn.Linear(codes, self.coarsest[0] * self.coarsest[1])
         nn.init.normal_(self.start.weight, 0.0, 0.1)
         # How large the heart is, and how it is turned, is linear in the code.

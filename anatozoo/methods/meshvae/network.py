@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatozoo.errors import ConfigError
-from anatozoo.meshes.heart import SHEETS, heart_graph
-from anatozoo.meshes.sheets import SheetSize, pyramid
+from anatozoo.meshes.heart import SHEETS, heart_pyramid
+from anatozoo.meshes.sheets import SheetSize
 from anatozoo.nn.cheb import graph_convolution
 from anatozoo.nn.code import code_deviation
 from anatozoo.nn.sparse import SparseMatrix, sparse_tensor
@@ -52,14 +52,14 @@ class MeshVAE(nn.Module):
         super().__init__()
         if latents < 1 or not widths or min(widths) < 1:
             raise ConfigError(f"latents={latents} and widths={list(widths)} must be at least 1.")
-        steps = pyramid(size, len(SHEETS), len(widths))
-        sizes = [size, *(step.size for step in steps)]
+        levels = heart_pyramid(size, len(widths))
+        steps = levels.steps
         self.down = nn.ModuleList(SparseMatrix(sparse_tensor(step.down)) for step in steps)
         self.up = nn.ModuleList(SparseMatrix(sparse_tensor(step.up)) for step in reversed(steps))
         self.latents = latents
-        self.coarsest = (len(SHEETS) * sizes[-1].vertices, widths[-1])
+        self.coarsest = (levels.counts[-1], widths[-1])
         channels = (3, *widths)
-        graphs = [sparse_tensor(heart_graph(each)) for each in sizes[:-1]]
+        graphs = [sparse_tensor(each) for each in levels.graphs[:-1]]
 
         def conv(before: int, after: int, graph: Tensor, *, bias: bool = True) -> nn.Module:
             made = graph_convolution(graph_conv, before, after, graph, order, bias=bias)

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load, load_file, save
 
 from anatozoo.errors import ConfigError, DataError
-from anatozoo.meshes.files import export, read_heart, write_heart, write_pyramid
-from anatozoo.meshes.heart import SHEETS, HeartMesh
-from anatozoo.meshes.sheets import SheetSize, pyramid
+from anatozoo.meshes.files import export, read_heart, read_pyramid, write_heart, write_pyramid
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_pyramid
+from anatozoo.meshes.sheets import SheetSize
 from tests.support.heart_data import drawn_heart
 
 
@@ -55,10 +55,14 @@ def test_files_that_are_no_meshes_are_named(heart: HeartMesh, tmp_path: Path) ->
 
 
 def test_the_pyramid_in_a_file_is_the_pyramid(tmp_path: Path) -> None:
-    size = SheetSize(8, 8)
-    steps = pyramid(size, 3, 2)
-    found = load_file(write_pyramid(tmp_path / "pyramid.safetensors", size, steps))
-    for k, step in enumerate(steps):
+    made = heart_pyramid(SheetSize(8, 8), 2)
+    path = write_pyramid(tmp_path / "pyramid.safetensors", made)
+    found, read = load_file(path), read_pyramid(path)
+    assert (read.counts, read.template) == (made.counts, None) == ([195, 99, 51], None)
+    for mine, theirs in zip(made.graphs, read.graphs, strict=True):
+        assert (mine != theirs).nnz == 0
+    for k, step in enumerate(made.steps):
+        assert abs(read.steps[k].up - step.up).max() < 1e-7
         for name, matrix in (("down", step.down), ("up", step.up)):
             dense = np.zeros(found[f"{name}/{k}/shape"])
             entries = (found[f"{name}/{k}/{part}"] for part in ("rows", "columns", "values"))
