@@ -157,7 +157,7 @@ def _pyramid(args: argparse.Namespace) -> int:
     except (ConfigError, DataError) as error:
         raise type(error)(f"{args.template}: {error}") from error
     flags, places = remarks(vertices, faces), vertices
-    levels = [{"vertices": len(vertices), "triangles": len(faces)}]
+    levels: list[dict[str, float]] = [{"vertices": len(vertices), "triangles": len(faces)}]
     for each, step in zip(found.faces[1:], found.steps, strict=True):
         coarse = step.down @ places
         away = np.linalg.norm(step.up @ coarse - places, axis=1)

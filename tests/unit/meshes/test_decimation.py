@@ -1,4 +1,4 @@
-"""Surfaces of any anatomy become pyramids, files of other programs are read, and what does not fit is named."""
+"""Surfaces of any anatomy become pyramids, files of other programs are read, and errors name the cause."""
 
 from pathlib import Path
 from typing import Any
