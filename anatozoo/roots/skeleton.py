@@ -71,12 +71,27 @@ def trace(
         flags += [] if near else ["tip_lost"]
     if graph.number_of_edges() > graph.number_of_nodes() - 1:
         flags.append("loop")
-    height, width = part.shape
     if part.mean() > MOST_SHARE:
         flags.append("fills_picture")
-    if any(x < 2 or y > height - 3 or x > width - 3 for x, y in (at[node] for node in tips)):
+    thick = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    if any(_at_border(part, thick, at[node]) for node in tips):
         flags.append("leaves_picture")
     return RootSystem(tuple(_roots(graph, start, last)), tuple(flags), name)
+
+
+def _at_border(part: Mask, thick: npt.NDArray[np.float32], tip: Points) -> bool:
+    """Whether a root ends at a side or the lower border of the picture; its skeleton stops before it does."""
+    x, y = (round(float(value)) for value in tip)
+    reach = 2 + int(thick[y, x])
+    rows = slice(max(0, y - reach), y + reach + 1)
+    columns = slice(max(0, x - reach), x + reach + 1)
+    height, width = part.shape
+    met = [
+        (y + reach >= height - 1, part[-1, columns]),
+        (x - reach <= 0, part[rows, 0]),
+        (x + reach >= width - 1, part[rows, -1]),
+    ]
+    return any(near and border.any() for near, border in met)
 
 
 def part_at(mask: npt.NDArray[Any], seed: Sequence[float]) -> tuple[Mask, bool]:

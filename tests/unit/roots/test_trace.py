@@ -65,8 +65,14 @@ def test_roots_that_touch_are_flagged() -> None:
     assert "loop" in trace(mask_of([(160, 30), (160, 430)], ring), (160, 30)).flags
 
 
-def test_a_root_that_leaves_the_picture_is_flagged() -> None:
-    assert trace(mask_of([(160, 30), (160, 600)]), (160, 30)).flags == ("leaves_picture",)
+@pytest.mark.parametrize("width", [2.0, 5.0, 9.0])
+@pytest.mark.parametrize("end", [(160, 600), (-20, 260), (340, 260)], ids=["below", "left", "right"])
+def test_a_root_that_leaves_the_picture_is_flagged(end: tuple[float, float], width: float) -> None:
+    mask = mask_of([(160, 30), (160, 200), end], width=width)
+    assert trace(mask, (160, 30)).flags == ("leaves_picture",)
+    inside = mask.copy()
+    inside[-6:], inside[:, :6], inside[:, -6:] = False, False, False
+    assert trace(inside, (160, 30)).flags == ()
 
 
 def test_a_picture_that_is_no_mask_is_flagged() -> None:
