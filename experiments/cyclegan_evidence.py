@@ -148,19 +148,29 @@ def fit_unet(run: int, data: UNetDataModule, options: argparse.Namespace) -> Any
     return module.eval()
 
 
-def fit_cyclegan(run: int, options: argparse.Namespace) -> Any:
-    """Train a CycleGAN on the training slices of both institutions, without masks."""
+def fit_cyclegan(
+    run: int, root: Path, size: int, steps: int, model: Mapping[str, Any] = {}, data: Mapping[str, Any] = {}
+) -> Any:
+    """Train a CycleGAN on the training images of two domains, without masks.
+
+    Args:
+        run: seed.
+        root: folder with a manifest that has the column ``domain``.
+        size: of the square frame.
+        steps: how many.
+        model: what differs from ``cyclegan/lgg.yaml`` in the model.
+        data: what differs in the data.
+    """
     L.seed_everything(run, verbose=False)
     settings = shipped("cyclegan/lgg.yaml")
-    model, data = dict(settings["model"]), dict(settings["data"])
-    frame = FrameSpec(options.size)
-    module = CycleGANModule(**{**model, "frame": frame})
-    own = CycleGANDataModule(
-        **{**data, "root": str(options.root), "domains": model["domains"], "frame": frame}
+    own = {**settings["model"], **model, "frame": FrameSpec(size)}
+    module = CycleGANModule(**own)
+    images = CycleGANDataModule(
+        **{**settings["data"], **data, "root": str(root), "domains": own["domains"], "frame": own["frame"]}
     )
     trainer = L.Trainer(
         accelerator="cpu",
-        max_steps=options.gan_steps,
+        max_steps=steps,
         max_epochs=-1,
         limit_val_batches=0,
         callbacks=[Steps()],
@@ -169,7 +179,7 @@ def fit_cyclegan(run: int, options: argparse.Namespace) -> Any:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, own)
+    trainer.fit(module, images)
     return module.eval()
 
 
@@ -180,7 +190,8 @@ def model_of(kind: str, run: int, options: argparse.Namespace) -> Any:
     def make() -> None:
         print(f"{kind} {run}", flush=True)
         if kind == "cyclegan":
-            name, module = f"cyclegan-lgg-run{run}", fit_cyclegan(run, options)
+            name = f"cyclegan-lgg-run{run}"
+            module = fit_cyclegan(run, options.root, options.size, options.gan_steps)
         else:
             name, module = f"unet-lgg-{kind}{run}", fit_unet(run, data_of(kind, run, options), options)
         write_checkpoint_folder(module, folder, name=name, version="0.0.0", half=False)
@@ -227,14 +238,23 @@ def translated(generator: Any, images: Array) -> Array:
     return np.stack([normalize_intensity(image) for image in found])
 
 
+def quantiles(values: Array) -> Array:
+    """The grey values that `matched_values` is to give."""
+    return np.quantile(values, np.linspace(0, 1, LEVELS))
+
+
+def matched_values(values: Array, wanted: Array) -> Array:
+    """Grey values that are distributed as `quantiles` wants them, in the same order."""
+    return np.interp(values, quantiles(values), wanted)
+
+
 def matched(images: Array, patients: Array, wanted: Array) -> Array:
     """Images whose grey values in the brain are distributed as wanted, patient by patient."""
-    shares = np.linspace(0, 1, LEVELS)
-    target = np.quantile(wanted[wanted > BRAIN], shares)
+    target = quantiles(wanted[wanted > BRAIN])
     found = images.copy()
     for patient in set(patients.tolist()):
         own = (patients == patient)[:, None, None] & (images > BRAIN)
-        found[own] = np.interp(images[own], np.quantile(images[own], shares), target)
+        found[own] = matched_values(images[own], target)
     return found
 
 

@@ -10,6 +10,8 @@ from anatozoo.io.chest_folders import FRAME, LANDMARK_FOLDERS
 from tests.support.phantoms import ChestPhantom, make_chest_phantom
 
 SPLITS = {"train": 5, "val": 5, "test": 2}
+COVID_SIDE = 64
+"""Pixels of the images of `write_covid`."""
 
 
 def write_chest_data(root: Path, splits: Mapping[str, int] = SPLITS, *, side: int = 128) -> Path:
@@ -48,3 +50,19 @@ def write_case(root: Path, name: str, image: np.ndarray, landmarks: Mapping[str,
 def moved_chest(side: int, seed: int) -> ChestPhantom:
     """The phantom of `side` x `side` pixels, moved and scaled in a way that follows from the seed."""
     return make_chest_phantom(side, side, seed=seed, move=True)
+
+
+def write_covid(root: Path) -> None:
+    """Write twelve grey ramps with the masks of two lungs, of a patient each, as ``root/covid-cxr``."""
+    folder = root / "covid-cxr"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    labels = np.zeros((COVID_SIDE, COVID_SIDE), np.uint8)
+    labels[10:50, 5:25], labels[10:50, 35:60] = 1, 2
+    lines = ["image,mask,patient,sex,age,view"]
+    for number in range(12):
+        grey = np.add.outer(np.arange(COVID_SIDE), np.arange(COVID_SIDE)).astype(np.uint8) + number
+        cv2.imwrite(str(folder / "images" / f"c{number}.png"), grey)
+        cv2.imwrite(str(folder / "masks" / f"c{number}.png"), labels)
+        lines.append(f"c{number}.png,c{number}.png,p{number},F,50,PA")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")

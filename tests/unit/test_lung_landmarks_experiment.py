@@ -7,37 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 
 import anatozoo
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.io.organ_masks import OrganMasks
+from tests.support.chest_data import COVID_SIDE, write_covid
 
 EXPERIMENT = "lung_landmarks"
-SIZE = 64
-
-
-def write_covid(root: Path) -> None:
-    folder = root / "covid-cxr"
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    labels = np.zeros((SIZE, SIZE), np.uint8)
-    labels[10:50, 5:25], labels[10:50, 35:60] = 1, 2
-    lines = ["image,mask,patient,sex,age,view"]
-    for number in range(12):
-        grey = np.add.outer(np.arange(SIZE), np.arange(SIZE)).astype(np.uint8) + number
-        PIL.Image.fromarray(grey).save(folder / "images" / f"c{number}.png")
-        PIL.Image.fromarray(labels).save(folder / "masks" / f"c{number}.png")
-        lines.append(f"c{number}.png,c{number}.png,p{number},F,50,PA")
-    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
 class Heart:
     """Finds a heart over the left lung's middle."""
 
     def predict(self, image: Path) -> Any:
-        mask = np.zeros((SIZE, SIZE), bool)
+        mask = np.zeros((COVID_SIDE, COVID_SIDE), bool)
         mask[30:50, 30:45] = True
         return SimpleNamespace(masks={"heart": mask})
 
