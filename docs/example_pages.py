@@ -31,13 +31,20 @@ class Group(NamedTuple):
 GROUPS = {
     "use": Group(
         "Use a model",
-        "Load a checkpoint and predict: one image, a folder, with uncertainty, a heart in both phases.",
-        ("plot_segment_xray", "plot_dicom_folder", "plot_uncertainty", "plot_acnn"),
+        "Load a checkpoint and predict: one image, a folder, with uncertainty, a heart in both phases, a chain.",
+        (
+            "plot_segment_xray",
+            "plot_mask_contours",
+            "plot_dicom_folder",
+            "plot_uncertainty",
+            "plot_acnn",
+            "plot_domains",
+        ),
     ),
     "train": Group(
         "Train on your own data",
-        "Start from weights of the zoo, on masks or on contours of yours.",
-        ("plot_finetune_masks", "plot_own_landmarks"),
+        "Start from weights of the zoo, on masks or on contours of yours, or train a classifier.",
+        ("plot_finetune_masks", "plot_own_landmarks", "plot_classifier"),
     ),
     "shapes": Group(
         "Register, repair, shapes",
