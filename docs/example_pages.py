@@ -31,7 +31,7 @@ class Group(NamedTuple):
 GROUPS = {
     "use": Group(
         "Use a model",
-        "Load a checkpoint and predict: one image, a folder, with uncertainty, a heart in both phases, a chain.",
+        "Load a checkpoint and predict: images, folders, hearts in both phases, chains, uncertainty.",
         (
             "plot_segment_xray",
             "plot_mask_contours",
