@@ -44,12 +44,15 @@ _EPILOG = """\
 flags:
   open_base, open_wall   the muscle is no ring in the first slice, or below it
   cut_apex               the stack ends before the heart does
+  slice_order_uncertain  the heart is larger at one end, the cavity at the other
   gap_ORGAN              slices between others that lack it
   hole_ORGAN             filled
   several_parts_ORGAN    the largest counts
   folded_ORGAN           a contour that a ray from its middle meets twice
   unknown_spacing        the mesh is in pixels and has no volume
   spacing_of_one         every step is exactly 1 mm: was the spacing lost?
+  spacing_implausible    a heart below 20 or above 400 mm: another unit?
+  heart_at_border        it reaches the border of the slices, and may be cut off
   unlike_millimetres     a template below 2 or above 3000 mm: another unit?
   open_surface           a template with ends, which has no volume
 

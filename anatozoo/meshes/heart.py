@@ -14,7 +14,8 @@ import scipy  # its parts are imported where they are used first: predictions of
 
 from anatozoo.errors import DataError
 from anatozoo.io.grid import Grid
-from anatozoo.meshes.outlines import at_angles, between_ends, largest_part, outline
+from anatozoo.io.orientation import Orientation, axis_across, tells_apex
+from anatozoo.meshes.outlines import at_angles, between_ends, largest_part, outline, signed_area
 from anatozoo.meshes.pyramid import Pyramid
 from anatozoo.meshes.sheets import SheetSize, lid, pyramid, rim, wall
 from anatozoo.meshes.surface import Surfaces
@@ -32,6 +33,8 @@ NO_WALL_SHARE = 0.5
 """Where more than this share of the border in all slices lacks muscle, the masks are other structures."""
 CUT_SHARE = 0.3
 """The apex is cut off where the stack ends with a cavity of more than this share of its largest area."""
+EXTENT_MM = (20.0, 400.0)
+"""A heart that is longer or shorter than this has a spacing in another unit."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -47,7 +50,9 @@ class HeartMesh:
         flags: what is doubtful: ``open_base`` and ``open_wall`` (the muscle is no ring in the first slice, or
             in one below it), ``cut_apex`` (the stack ends before the heart does), ``several_parts_ORGAN``,
             ``hole_ORGAN`` (filled), ``gap_ORGAN`` (slices between others that lack it), ``folded_ORGAN`` (a
-            ray meets a contour more than once, or not at all).
+            ray meets a contour more than once, or not at all), ``heart_at_border`` (it may be cut off),
+            ``slice_order_uncertain`` (the heart is larger at one end, but the
+            cavity at the other, as of an aneurysm, or the file's directions say otherwise).
     """
 
     surfaces: Surfaces
@@ -58,8 +63,8 @@ class HeartMesh:
     def aligned(self) -> npt.NDArray[np.float64]:
         """(N, 3) vertices in the heart's own frame, in the length unit of the grid.
 
-        The centre of the cavity's sheet is 0, x points to the right ventricle, z from base to apex; there
-        is no scaling.
+        The centre of the cavity's sheet is 0, x points to the right ventricle, z from base to apex, and rings
+        turn from x to y, however the stack was stored; there is no scaling.
         """
         centre, turn = self._frame()
         found: npt.NDArray[np.float64] = (
@@ -87,11 +92,32 @@ class HeartMesh:
         sheet = self.surfaces.vertices[: self.size.vertices] * lengths
         towards = np.array([np.cos(self.septum), np.sin(self.septum)]) * lengths[:2]
         c, s = towards / np.hypot(*towards)
-        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-        # The first ring lies at the base, whichever way the stack was stored.
-        if sheet[-1, 2] < sheet[0, 2]:
-            turn = turn @ np.diag([1.0, -1, -1])  # half a turn about x, which mirrors nothing
-        return sheet.mean(axis=0), turn
+        across, along = directions(sheet, self.size)
+        return sheet.mean(axis=0), np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) * (1, across, along)
+
+    def size_flags(self) -> tuple[str, ...]:
+        """``spacing_of_one`` of steps that are all exactly 1 mm, as where a program has lost them.
+
+        ``spacing_implausible`` of a heart of another size than hearts have, as where the unit is another one.
+        """
+        grid = self.surfaces.grid
+        if grid.spacing_mm is None:
+            return ()
+        if grid.spacing_mm == (1, 1, 1):
+            return ("spacing_of_one",)
+        extent = float((np.ptp(self.surfaces.vertices, axis=0) * grid.spacing_mm).max())
+        return () if EXTENT_MM[0] <= extent <= EXTENT_MM[1] else ("spacing_implausible",)
+
+
+def directions(sheet: npt.NDArray[np.float64], size: SheetSize) -> tuple[int, int]:
+    """How a sheet (n, 3) lies on its grid.
+
+    Returns:
+        1 if its rings turn from x to y, -1 if from y to x; 1 if its tip lies at larger z, else -1.
+    """
+    rings = sheet[:-1, :2].reshape(size.rings, size.angles, 2)
+    area = sum(signed_area(ring) for ring in rings)
+    return (1 if area >= 0 else -1), (1 if sheet[-1, 2] >= sheet[0, 2] else -1)
 
 
 def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = None) -> HeartMesh:
@@ -103,12 +129,17 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
         size: of each sheet; None takes 16 rings of 32 points.
 
     Raises:
-        DataError: the grid is no stack, a structure is missing, is there in fewer than three slices, or does
-            not fit the grid, or the muscle does not surround the cavity.
+        DataError: the grid is no stack with its slices along the last axis, a structure is missing, is there
+            in fewer than three slices, or does not fit the grid, or the muscle does not surround the cavity.
     """
     size = size or SheetSize()
     if grid.dims != 3:
         raise DataError(f"a heart needs a stack (D, H, W) of slices, not a grid of {grid.dims} axes.")
+    if axis_across(grid) in (0, 1):
+        raise DataError(
+            "slices across the heart must follow one another along the last axis of the file; save the stack "
+            "in that order."
+        )
     for organ in SHEETS:
         if organ not in masks:
             raise DataError(f"a heart needs masks of {', '.join(SHEETS)}; {organ} is missing.")
@@ -128,7 +159,9 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
             )
     if not (muscle & ~cavity).any():
         raise DataError("the label map shows no myocardium.")
-    base_first = _base_comes_first(cavity, present[ENDO])
+    turn = Orientation.of_heart(grid).turn
+    base_first = _larger_first(cavity | muscle | right, present[ENDO])
+    told = [_larger_first(cavity, present[ENDO]), *[bool(turn[2, 2] > 0)] * tells_apex(grid)]
     if not base_first:  # built with the base first, and turned back
         cavity, muscle, right = cavity[::-1], muscle[::-1], right[::-1]
         present = {organ: [grid.shape[0] - 1 - z for z in slices[::-1]] for organ, slices in present.items()}
@@ -138,6 +171,10 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     # The muscle's sheet begins where the cavity's does, so that one rim joins them.
     present[EPI] = [z for z in present[EPI] if z >= present[ENDO][0]]
     flags = _flags(cavity, muscle, present, {ENDO: cavity, EPI: cavity | muscle, RIGHT: right})
+    if {*told} != {base_first}:
+        flags += ("slice_order_uncertain",)
+    if min(rows.start, columns.start) == 0 or rows.stop > grid.shape[1] or columns.stop > grid.shape[2]:
+        flags += ("heart_at_border",)
     sheets, wrong = [], {}
     for organ, mask in ((ENDO, cavity), (EPI, cavity | muscle), (RIGHT, right)):
         rings, wrong[organ] = _rings(organ, mask, present[organ], cavity, septum, size.angles)
@@ -148,10 +185,16 @@ def heart_mesh(masks: Mapping[str, Mask], grid: Grid, size: SheetSize | None = N
     if not base_first:
         vertices[:, 2] = grid.shape[0] - 1 - vertices[:, 2]
     flags += tuple(f"folded_{organ}" for organ, count in wrong.items() if count)
-    surfaces = Surfaces(
-        vertices, heart_faces(size, mirrored=not base_first), np.repeat(np.arange(3), size.vertices), grid
-    )
-    return HeartMesh(surfaces, size, septum, flags)
+    if np.linalg.det(turn[:2, :2]) < 0:
+        vertices = vertices[turned_rings(size)]  # the image is mirrored, and the heart is not
+    return HeartMesh(heart_surfaces(vertices, grid, size), size, septum, flags)
+
+
+def heart_surfaces(vertices: npt.NDArray[np.float64], grid: Grid, size: SheetSize) -> Surfaces:
+    """The surfaces of vertices (N, 3) in pixels of a grid, whose slices follow one another along z."""
+    across, along = directions(vertices[: size.vertices], size)
+    faces = heart_faces(size, mirrored=across != along)
+    return Surfaces(vertices, faces, np.repeat(np.arange(len(SHEETS)), size.vertices), grid)
 
 
 def _slices(mask: Mask) -> list[int]:
@@ -164,9 +207,9 @@ def _around(shown: npt.NDArray[np.bool_]) -> slice:
     return slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2)
 
 
-def _base_comes_first(cavity: Mask, slices: list[int]) -> bool:
-    """Whether the first slices show the larger cavity."""
-    areas = cavity[slices].sum(axis=(1, 2))
+def _larger_first(shown: Mask, slices: list[int]) -> bool:
+    """Whether the first third of the slices shows more than the last."""
+    areas = shown[slices].sum(axis=(1, 2))
     third = max(1, len(slices) // 3)
     return bool(areas[:third].mean() >= areas[-third:].mean())
 
@@ -264,7 +307,7 @@ def heart_faces(size: SheetSize, *, mirrored: bool = False) -> dict[str, npt.NDA
 
     Args:
         size: of each sheet.
-        mirrored: of a stack that begins at the apex.
+        mirrored: where either rings turn from y to x, or the stack begins at the apex.
     """
     sheet, count = wall(size), size.vertices
     closed = np.vstack([sheet, lid(size)])
@@ -298,8 +341,8 @@ def heart_pyramid(size: SheetSize, steps: int | None = None) -> Pyramid:
 def turned_rings(size: SheetSize) -> npt.NDArray[np.int64]:
     """(N,) which vertex takes the place of each one where a heart is mirrored within its slices.
 
-    Rings turn from x to y in every image: round the left ventricle from the septum, along the right one from
-    the end that lies a quarter of a turn further.
+    Rings begin round the left ventricle at the septum, along the right one at the end that lies a quarter of
+    a turn further.
     """
     ring, angle = np.mgrid[: size.rings, : size.angles]
     sheets = []

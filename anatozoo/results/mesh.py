@@ -15,7 +15,7 @@ import numpy.typing as npt
 from anatozoo.errors import GeometryError
 from anatozoo.io.grid import Grid, itk_image
 from anatozoo.meshes.files import ENDING, export, write_heart
-from anatozoo.meshes.heart import SHEETS, HeartMesh
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_faces
 from anatozoo.meshes.quality import SurfaceQuality, surface_quality
 from anatozoo.meshes.surface import Faces, Surfaces, Vertices, enclosed, inside
 from anatozoo.results.base import (
@@ -213,10 +213,10 @@ class MeshResult(GridResult):
         """Draw the surfaces in space, the base above and the right ventricle to the right."""
         from anatozoo.results.draw.mesh import plot_meshes
 
-        places = self.heart.aligned()
+        places = self.heart.aligned() * (1, 1, -1)  # the base lies above
         drawn, seen = {}, set[tuple[int, ...]]()
-        for organ in self.organs:  # a wall that two organs share is drawn once
-            faces = self.surfaces.faces[organ]
+        for organ, faces in heart_faces(self.heart.size, mirrored=True).items():
+            # A wall that two organs share is drawn once.
             corners = [tuple(face) for face in np.sort(faces, axis=1).tolist()]
             drawn[organ] = places, faces[[each not in seen for each in corners]]
             seen.update(corners)

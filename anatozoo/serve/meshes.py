@@ -30,8 +30,6 @@ PYRAMID = "pyramid.safetensors"
 """Matrices from each size of the meshes of a folder to the next."""
 UNKNOWN_SPACING = "unknown_spacing"
 """Flag of meshes in pixels, which have no volume."""
-SPACING_OF_ONE = "spacing_of_one"
-"""Flag of stacks whose steps are all exactly 1 mm, as where a program has lost the spacing."""
 MEASURES = ("dice", "volume_ml", "scaled_jacobian", "crossings")
 """What the table says of each organ."""
 
@@ -63,7 +61,7 @@ class HeartMesher:
     size: SheetSize
     codes: LabelCodes
     checkpoint_name: str = "heart-mesh"
-    checkpoint_version: str = "1"
+    checkpoint_version: str = "2"
 
     @property
     def facts(self) -> tuple[object, ...]:
@@ -101,7 +99,7 @@ class HeartMesher:
         found = heart.surfaces.to_masks()
         flags = [*stack.grid.remarks, *heart.flags]
         flags += [UNKNOWN_SPACING] if stack.grid.spacing_mm is None else []
-        flags += [SPACING_OF_ONE] if stack.grid.spacing_mm == (1, 1, 1) else []
+        flags += heart.size_flags()
         return MeshResult(
             self.checkpoint_name,
             self.checkpoint_version,

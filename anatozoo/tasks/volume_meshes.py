@@ -16,9 +16,9 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.frames.stacks import StackFrame, fit_frame
 from anatozoo.io.grid import Grid
 from anatozoo.io.read import read_stack
-from anatozoo.meshes.heart import FEWEST_SLICES, SHEETS, HeartMesh, heart_faces, turned_rings
+from anatozoo.meshes.heart import FEWEST_SLICES, SHEETS, HeartMesh, heart_faces, heart_surfaces
 from anatozoo.meshes.sheets import SheetSize
-from anatozoo.meshes.surface import Surfaces, inside
+from anatozoo.meshes.surface import inside
 from anatozoo.nn.stack_moves import in_plane, move_stack, points_back
 from anatozoo.tasks.base import Predictor, in_batches
 from anatozoo.tasks.cases import label_cases
@@ -40,16 +40,9 @@ LOOKS_DIFFER = 3.0
 Vertices = npt.NDArray[np.float64]
 
 
-def _mirrors(frame: Frame) -> bool:
-    """Whether slices in the frame are mirrored, so that x does not turn towards y as it does in the image."""
-    return bool(np.linalg.det(frame.matrix[:2, :2]) < 0)
-
-
 def framed_vertices(heart: HeartMesh, frame: Frame) -> Vertices:
-    """(N, 3) vertices of a heart, x, y, z in [0, 1] of a frame of its grid, in the order of the frame."""
+    """(N, 3) vertices of a heart, x, y, z in [0, 1] of a frame of its grid."""
     places = heart.surfaces.vertices @ frame.matrix.T + frame.offset
-    if _mirrors(frame):
-        places = places[turned_rings(heart.size)]
     found: Vertices = (places + 0.5) / np.asarray(frame.shape[::-1])
     return found
 
@@ -57,20 +50,15 @@ def framed_vertices(heart: HeartMesh, frame: Frame) -> Vertices:
 def heart_in_frame(vertices: Vertices, frame: Frame, size: SheetSize, flags: tuple[str, ...]) -> HeartMesh:
     """The heart on the grid of the image, of vertices as `framed_vertices` gives them."""
     places = vertices * np.asarray(frame.shape[::-1]) - 0.5
-    if _mirrors(frame):
-        places = places[turned_rings(size)]
     return placed_heart((places - frame.offset) @ np.linalg.inv(frame.matrix).T, frame.grid, size, flags)
 
 
 def placed_heart(places: Vertices, grid: Grid, size: SheetSize, flags: tuple[str, ...]) -> HeartMesh:
     """A heart of vertices (N, 3) in pixels of a grid, whose slices follow one another along z."""
-    sheet = places[: size.vertices]
-    rings = sheet[:-1].reshape(size.rings, size.angles, 3)[..., :2]
+    rings = places[: size.vertices - 1].reshape(size.rings, size.angles, 3)[..., :2]
     towards = (rings[:, 0] - rings.mean(1)).sum(0)
-    mirrored = bool(sheet[-1, 2] < sheet[0, 2])
-    parts = np.repeat(np.arange(len(SHEETS)), size.vertices)
-    surfaces = Surfaces(places, heart_faces(size, mirrored=mirrored), parts, grid)
-    return HeartMesh(surfaces, size, float(np.arctan2(towards[1], towards[0])), flags)
+    septum = float(np.arctan2(towards[1], towards[0]))
+    return HeartMesh(heart_surfaces(places, grid, size), size, septum, flags)
 
 
 class VolumeMeshTask(Predictor):
@@ -133,6 +121,7 @@ class VolumeMeshTask(Predictor):
         no heart; ``"heart_at_border"`` where the heart reaches beyond what the network sees; and
         ``"slice_order_assumed"`` where nothing tells which end of the stack is the base: then it is taken for
         the first slice, and the right ventricle lies to the left in the image.
+        `anatozoo.meshes.heart.HeartMesh.size_flags` has two more.
 
         Args:
             x: a stack of slices in short axis, see `anatozoo.tasks.volumes.VolumeTask.predict`.
@@ -190,7 +179,8 @@ class VolumeMeshTask(Predictor):
                 "file; save the volume in that order."
             )
         if grid.size[2] < FEWEST_SLICES:
-            raise ImageError(f"{stack.name} has {grid.size[2]} slices; a heart needs {FEWEST_SLICES}.")
+            seen = "one slice" if grid.size[2] == 1 else f"{grid.size[2]} slices"
+            raise ImageError(f"{stack.name} has {seen}; a heart needs {FEWEST_SLICES}.")
         answers = self._looks(frame, stack.pixels)
         mean = answers.mean(0)
         pixels = mean.new_tensor(self.shape[::-1])
@@ -202,14 +192,15 @@ class VolumeMeshTask(Predictor):
             flags.append("heart_at_border")
         if isinstance(frame, StackFrame) and not frame.order_known:
             flags.append("slice_order_assumed")
-        heart = heart_in_frame(mean.double().cpu().numpy(), frame, self.size, tuple(flags))
+        heart = heart_in_frame(mean.double().cpu().numpy(), frame, self.size, ())
+        heart = replace(heart, flags=(*flags, *heart.size_flags()))
         return MeshResult(
             self.checkpoint_name,
             self.checkpoint_version,
             stack.source or stack.name,
             grid,
             heart,
-            flags=tuple(flags),
+            flags=heart.flags,
         )
 
     def _looks(self, frame: Frame, pixels: npt.NDArray[np.float32]) -> Tensor:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 _SIDE = 700
 _SEE_THROUGH = 0.35
-_FROM = np.array([-0.25, -1.0, -0.35])
-"""Where the pictures are seen from; z points down."""
+_FROM = np.array([-0.25, -1.0, 0.35])
+"""Where the pictures are seen from."""
 _DARKEST = 0.35
 Drawn = Mapping[str, tuple[Vertices, Faces, Any, float]]
 """Organ -> vertices, triangles, colour, opacity."""
 
 
 def plot_meshes(meshes: Mapping[str, tuple[Vertices, Faces]], organs: Sequence[str]) -> Figure:
-    """Draw surfaces as seen along y, with x to the right and z downwards.
+    """Draw surfaces as seen along y, with x to the right and z upwards.
 
     Of several, the myocardium is transparent, for the cavity lies inside.
 
@@ -67,7 +67,7 @@ def _rendered(drawn: Drawn) -> npt.NDArray[np.uint8]:
                 surface, color=color, opacity=opacity, smooth_shading=True, split_sharp_edges=True
             )
         plotter.set_background("white")
-        plotter.view_vector(_FROM, viewup=(0, 0, -1))
+        plotter.view_vector(_FROM, viewup=(0, 0, 1))
         picture = np.asarray(plotter.screenshot(return_img=True))
         plotter.close()
     return picture
@@ -87,7 +87,7 @@ def _draw_flat(figure: Figure, drawn: Drawn) -> None:
     ax: Any = figure.add_subplot(projection="3d")
     ax.add_collection3d(Poly3DCollection(corners, facecolors=colors, edgecolors="none"))
     low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(high[2], low[2]))
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
     ax.set_box_aspect(high - low, zoom=1.1)
     ax.view_init(elev=20, azim=-76)
     ax.set_axis_off()

@@ -1,8 +1,11 @@
 """Hearts of stacks become closed surfaces that give the stacks back, the same for every orientation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from anatozoo.errors import ConfigError, DataError, GeometryError
 from anatozoo.io.grid import Grid, grid_of_itk
@@ -41,6 +44,7 @@ def test_a_stack_that_begins_at_the_apex_gives_the_same_heart() -> None:
     masks, grid = drawn_masks()
     heart = built(masks, grid)
     turned = built({organ: mask[::-1] for organ, mask in masks.items()}, grid)
+    assert turned.flags == ("slice_order_uncertain",)  # for the directions say otherwise
     expected = heart.surfaces.vertices * (1, 1, -1) + (0, 0, grid.shape[0] - 1)
     np.testing.assert_allclose(turned.surfaces.vertices, expected, atol=1e-9)
     assert turned.surfaces.volume_ml() == pytest.approx(heart.surfaces.volume_ml())
@@ -55,6 +59,78 @@ def test_aligned_hearts_do_not_know_how_they_lay_in_the_picture() -> None:
     right = heart.aligned()[2 * SIZE.vertices :]
     assert right[:, 0].mean() > 20  # x leads to the right ventricle
     assert heart.aligned()[SIZE.vertices - 1, 2] > heart.aligned()[0, 2]
+
+
+@pytest.mark.parametrize("flips", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])
+def test_vertices_correspond_however_the_stack_was_stored(flips: tuple[int, int, int]) -> None:
+    masks, grid = drawn_masks()
+    heart = built(masks, grid)
+    order = tuple(slice(None, None, step) for step in flips)
+    image = sitk.GetImageFromArray(np.zeros(grid.shape, np.uint8))
+    for name in ("Spacing", "Origin", "Direction"):
+        getattr(image, f"Set{name}")(getattr(grid, name.lower().replace("spacing", "spacing_mm")))
+    again = built({organ: mask[order] for organ, mask in masks.items()}, grid_of_itk(image[order[::-1]]))
+    np.testing.assert_allclose(again.surfaces.physical, heart.surfaces.physical, atol=2.0)
+    np.testing.assert_allclose(again.aligned(), heart.aligned(), atol=2.0)
+    assert again.surfaces.volume_ml() == pytest.approx(heart.surfaces.volume_ml(), rel=0.01)
+
+
+@pytest.mark.parametrize("flips", [(1, 1), (-1, 1), (1, -1)])
+def test_aligned_hearts_lie_alike_where_no_direction_tells(flips: tuple[int, int]) -> None:
+    masks, grid = drawn_masks()
+    plain = Grid(grid.size, grid.spacing_mm)
+    places = built(
+        {organ: mask[:: flips[0], :, :: flips[1]] for organ, mask in masks.items()}, plain
+    ).aligned()
+    expected = built({organ: mask[:, :, :: flips[1]] for organ, mask in masks.items()}, plain).aligned()
+    np.testing.assert_allclose(places, expected, atol=1e-9)  # whichever end comes first
+    ring = places[: SIZE.angles, :2]
+    assert np.sum(ring[:, 0] * np.roll(ring[:, 1], -1) - np.roll(ring[:, 0], -1) * ring[:, 1]) > 0
+
+
+def test_an_aneurysm_of_the_apex_is_not_taken_for_the_base() -> None:
+    masks, grid = drawn_masks()
+    last = np.flatnonzero(masks["left_ventricle"].any(axis=(1, 2)))[-4:]
+    wide = {organ: mask.copy() for organ, mask in masks.items()}
+    for z in last:
+        grown = ndimage.binary_dilation(masks["left_ventricle"][z], iterations=7)
+        wide["left_ventricle"][z] = grown
+        wide["myocardium"][z] = ndimage.binary_dilation(grown, iterations=3) & ~grown
+        wide["right_ventricle"][z] = False
+    for told in (grid, Grid(grid.size, grid.spacing_mm)):
+        found = built(wide, told)
+        assert found.flags == ("slice_order_uncertain",)
+        assert found.surfaces.vertices[SIZE.vertices - 1, 2] > found.surfaces.vertices[0, 2]
+
+
+def test_slices_along_another_axis_are_refused() -> None:
+    masks, grid = drawn_masks()
+    assert grid.spacing_mm is not None
+    order = Grid((grid.size[2], *grid.size[:2]), (grid.spacing_mm[2], *grid.spacing_mm[:2]))
+    with pytest.raises(DataError, match="last axis of the file"):
+        built({organ: mask.transpose(1, 2, 0) for organ, mask in masks.items()}, order)
+
+
+def test_sizes_that_no_heart_has_are_flags() -> None:
+    masks, grid = drawn_masks()
+    heart = built(masks, grid)
+    assert heart.size_flags() == ()
+    for spacing, flags in (
+        (tuple(step / 10 for step in grid.spacing_mm or ()), ("spacing_implausible",)),
+        (tuple(step * 10 for step in grid.spacing_mm or ()), ("spacing_implausible",)),
+        ((1.0, 1.0, 1.0), ("spacing_of_one",)),
+    ):
+        surfaces = replace(heart.surfaces, grid=grid.with_spacing(spacing))
+        assert replace(heart, surfaces=surfaces).size_flags() == flags
+    assert heart.in_pixels().size_flags() == ()
+
+
+def test_a_heart_at_the_border_is_flagged() -> None:
+    masks, grid = drawn_masks()
+    first = int(np.flatnonzero(np.any([mask.any(axis=(0, 1)) for mask in masks.values()], axis=0))[0])
+    cut = {organ: mask[:, :, first:] for organ, mask in masks.items()}
+    found = built(cut, Grid((grid.size[0] - first, *grid.size[1:]), grid.spacing_mm))
+    assert found.flags == ("heart_at_border",)
 
 
 @pytest.mark.parametrize(

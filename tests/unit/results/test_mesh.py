@@ -53,7 +53,8 @@ def test_a_mirrored_space_keeps_volumes_positive() -> None:
 
 
 def test_without_a_spacing_there_are_voxels_and_no_millilitres() -> None:
-    found = result(GRID.in_pixels())
+    heart = heart_mesh(MASKS, GRID).in_pixels()
+    found = MeshResult("heart-mesh", "1", "a/b.nii.gz", heart.surfaces.grid, heart)
     assert found.volumes_ml is None
     assert found.meshes["myocardium"].volume_ml() is None
     assert found.meshes["myocardium"].vertices_mm is None
@@ -91,6 +92,12 @@ def test_a_picture_shows_every_organ(by: str, monkeypatch: pytest.MonkeyPatch) -
         picture = read_pixels(figure_bytes(figure, 50))
         assert len(figure.legends[0].get_texts()) == organs
         assert (picture.min(axis=-1) < 200).mean() > 0.05
+    picture = read_pixels(figure_bytes(found.plot(), 50)).astype(int)[:-40]  # without the legend
+    right = picture[..., 0] - picture[..., 1] > 60  # is drawn in pink
+    left = picture[..., 2] - picture[..., 0] > 60  # in blue
+    assert np.argwhere(right).mean(0)[1] > np.argwhere(left).mean(0)[1] + 10
+    wide = (left | right).sum(1)[(left | right).any(1)]
+    assert wide[: len(wide) // 3].mean() > wide[-len(wide) // 3 :].mean()  # the apex lies below
 
 
 def read_pixels(content: bytes) -> np.ndarray:
