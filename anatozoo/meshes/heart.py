@@ -103,7 +103,7 @@ class HeartMesh:
         grid = self.surfaces.grid
         if grid.spacing_mm is None:
             return ()
-        if grid.spacing_mm == (1, 1, 1):
+        if set(grid.spacing_mm) == {1}:
             return ("spacing_of_one",)
         extent = float((np.ptp(self.surfaces.vertices, axis=0) * grid.spacing_mm).max())
         return () if EXTENT_MM[0] <= extent <= EXTENT_MM[1] else ("spacing_implausible",)
