@@ -25,6 +25,7 @@ the left lung. The right lung says more; differences between arms are not touche
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -42,7 +43,7 @@ from kept import add_run_options, commits_of, design_of, keep, make_once, parse_
 from torch.nn.functional import interpolate
 
 import anatozoo
-from anatozoo.data.case import Case
+from anatozoo.data.case import Case, Drawn
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.images import Image
@@ -81,7 +82,7 @@ TUNING = {"raster_epoch": 0, "anneal_epochs": 0, "optim": {"lr": 3e-4, "warmup_s
 """What differs from ``maskhybridgnet/jsrt.yaml``: all terms from the start on, and a fifth of the rate."""
 HOW = Conditions(Measures(rounding="truncate", plausibility=False))
 METRICS = ("dice/lung_right", "dice/lung_left", "dice/lungs", "hd_px/lung_right", "hd_px/lungs")
-NAME = "cyclegan-chest_experiment"
+FLAGGED, NAME = "flagged", "cyclegan-chest_experiment"
 Array = np.ndarray
 
 
@@ -205,7 +206,7 @@ def changed(arm: str, run: int, images: Sequence[Image], options: argparse.Names
     ]
 
 
-def look_of(given: Image, image: Image, lungs: Array) -> dict[str, Any]:
+def look_of(given: Image, image: Image, lungs: Array) -> dict[str, float]:
     """How grey values were changed, in shares of their range, as a model gets them."""
     change = to_unit_range(given.pixels) - to_unit_range(image.pixels)
     return {
@@ -216,29 +217,46 @@ def look_of(given: Image, image: Image, lungs: Array) -> dict[str, Any]:
     }
 
 
+def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Numbers of all images by name, to four digits."""
+    return {name: [round(float(row[name]), 4) for row in rows] for name in rows[0]}
+
+
+def answers(model: Any, given: Sequence[Image], drawn: Sequence[Drawn]) -> dict[str, Any]:
+    """Metrics of all images, whether a result is flagged, and how often each flag is raised."""
+    rows, raised = [], Counter[str]()
+    for truth, image, result in zip(drawn, given, model.predict_batch(given, 8), strict=True):
+        flags = set(result.flags) - set(image.flags)
+        raised.update(flags)
+        measured = case_row(compared(truth, result, HOW), HOW.measures)
+        rows.append({metric: measured[metric] for metric in METRICS} | {FLAGGED: int(bool(flags))})
+    return columns(rows) | {"flags": dict(sorted(raised.items()))}
+
+
 def do(arm: str, run: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train what an arm needs, and ask the models; gives its record."""
     cases = cases_of(options.root, B, "val")
     images = [case.read_flat() for case in cases]
     drawn = [case.read_drawn(list(LUNGS)) for case in cases]
     given = changed(arm, run, images, options)
-    tuned = arm in ("tuned", "retrained")
-    models = (
-        {LEARNER: tuned_of(arm, run, options)} if tuned else {name: anatozoo.load(name) for name in MODELS}
-    )
-    rows: list[dict[str, Any]] = [{"id": case.id, "patient": case.subject} for case in cases]
-    record: dict[str, Any] = {}
-    if not tuned:
+    record: dict[str, Any] = {
+        "arm": arm,
+        "run": run,
+        "images": [case.id for case in cases],
+        "patients": [case.subject for case in cases],
+    }
+    if arm in ("tuned", "retrained"):
+        models = {LEARNER: tuned_of(arm, run, options)}
+    else:
+        models = {name: anatozoo.load(name, trainable=False) for name in MODELS}
         seen = np.concatenate([small(to_unit_range(each.pixels), options.size).ravel() for each in given])
-        record["js"] = js_divergence(seen, known(options.root, options.size))
-        for row, truth, image, own in zip(rows, drawn, images, given, strict=True):
-            row |= look_of(own, image, truth.label_map(list(LUNGS), image.size)[0] > 0)
-    for name, model in models.items():
-        for row, truth, own, result in zip(rows, drawn, given, model.predict_batch(given, 8), strict=True):
-            measured = case_row(compared(truth, result, HOW), HOW.measures)
-            flags = sorted(set(result.flags) - set(own.flags))
-            row[name] = {metric: round(float(measured[metric]), 4) for metric in METRICS} | {"flags": flags}
-    return {"arm": arm, "run": run, **record, "rows": rows}
+        lungs = (
+            truth.label_map(list(LUNGS), image.size)[0] > 0
+            for truth, image in zip(drawn, images, strict=True)
+        )
+        looks = [look_of(*each) for each in zip(given, images, lungs, strict=True)]
+        record |= {"js": js_divergence(seen, known(options.root, options.size)), "looks": columns(looks)}
+    return record | {"models": {name: answers(model, given, drawn) for name, model in models.items()}}
 
 
 # --- report ------------------------------------------------------------------------------------------------
@@ -248,19 +266,16 @@ Runs = Sequence[Mapping[str, Any]]
 
 
 def of_images(runs: Runs, arm: str, model: str, metric: str) -> Array:
-    """A metric of all images, (runs, images); ``flagged`` is 1 where the model says something."""
-    own = [run for run in runs if run["arm"] == arm and model in run["rows"][0]]
-    if metric == "flagged":
-        return np.array([[float(bool(row[model]["flags"])) for row in run["rows"]] for run in own])
-    return np.array([[row[model][metric] for row in run["rows"]] for run in own])
+    """A metric of all images, (runs, images)."""
+    own = [run["models"][model] for run in runs if run["arm"] == arm and model in run["models"]]
+    return np.array([found[metric] for found in own])
 
 
 def compared_arms(runs: Runs, model: str, arms: tuple[str, str], metric: str) -> dict[str, Any]:
     """The first arm minus the second: mean, p over runs (t) and over patients (Wilcoxon)."""
     one, other = (of_images(runs, arm, model, metric) for arm in arms)
     difference = one - other
-    patients = [row["patient"] for row in runs[0]["rows"]]
-    over = paired(difference.mean(0), patients)
+    over = paired(difference.mean(0), runs[0]["patients"])
     return {
         "difference": over["difference"],
         "ci": [over["ci_low"], over["ci_high"]],
@@ -273,11 +288,11 @@ def record_of(runs: Runs, command: str) -> dict[str, Any]:
     """Means and deviations over runs, and tests."""
     models: dict[str, Any] = {}
     for model in MODELS:
-        arms = [arm for arm in ARMS if len(of_images(runs, arm, model, "flagged"))]
+        arms = [arm for arm in ARMS if len(of_images(runs, arm, model, FLAGGED))]
         means = {
             arm: {
                 metric: summary_of(of_images(runs, arm, model, metric).mean(1))
-                for metric in (*METRICS, "flagged")
+                for metric in (*METRICS, FLAGGED)
             }
             for arm in arms
         }
@@ -288,22 +303,18 @@ def record_of(runs: Runs, command: str) -> dict[str, Any]:
             for pair in pairs
         }
         models[model] = {"means": means, "tests": tests}
-    looks = {}
-    for arm in ("source", "histogram", "translated"):
-        own = [run for run in runs if run["arm"] == arm]
-        if own:
-            columns = ("mean_change", "in_lungs", "around", "large_change")
+    looks: dict[str, Any] = {}
+    for arm in ARMS:
+        if own := [run for run in runs if run["arm"] == arm and "looks" in run]:
             looks[arm] = {"js": summary_of([run["js"] for run in own])} | {
-                column: summary_of([np.mean([row[column] for row in run["rows"]]) for run in own])
-                for column in columns
+                name: summary_of([np.mean(run["looks"][name]) for run in own]) for name in own[0]["looks"]
             }
-    rows = runs[0]["rows"]
     return {
         "command": command,
         "commits": commits_of(runs),
         "settings": runs[0]["settings"],
-        "images": len(rows),
-        "patients": len({row["patient"] for row in rows}),
+        "images": len(runs[0]["images"]),
+        "patients": len(set(runs[0]["patients"])),
         "cpu_min": round(sum(run["cpu_s"] for run in runs) / 60, 1),
         "models": models,
         "looks": looks,
@@ -313,6 +324,7 @@ def record_of(runs: Runs, command: str) -> dict[str, Any]:
 def report(record: Mapping[str, Any]) -> str:
     """The record as tables."""
     settings, looks = record["settings"], record["looks"]
+    tuned = "tuned" in record["models"][LEARNER]["means"]
     lines = [
         f"# Chests of {B} with models of {A}, as they are and in the look of {A}",
         "",
@@ -320,15 +332,16 @@ def report(record: Mapping[str, Any]) -> str:
         "means, ± standard deviation over runs. Lungs of their masks go on behind the heart, those of the "
         "models end at it: 1 cannot be reached, least of all for the left lung. Distances in pixels of each "
         "image. Flagged: share of results of which the model says something. CycleGAN of "
-        f"{settings['size']} x {settings['size']} pixels and {settings['gan_steps']} steps of 2, models "
-        f"tuned for {settings['steps']} steps of 8. `{record['command']}`",
+        f"{settings['size']} x {settings['size']} pixels and {settings['gan_steps']} steps of 2"
+        + (f"; models tuned for {settings['steps']} steps of 8. " if tuned else ". ")
+        + f"`{record['command']}`",
     ]
     heads = ["images", "runs", "Dice, right lung", "left lung", "both"]
     heads += ["Hausdorff distance, right lung", "both", "flagged"]
     for model, found in record["models"].items():
         rows = [
-            [WORDS[arm], str(len(own["flagged"]["values"]))]
-            + [mean_and_spread(own[metric], 1 if "hd" in metric else 3) for metric in (*METRICS, "flagged")]
+            [WORDS[arm], str(len(own[FLAGGED]["values"]))]
+            + [mean_and_spread(own[metric], 1 if "hd" in metric else 3) for metric in (*METRICS, FLAGGED)]
             for arm, own in found["means"].items()
         ]
         lines += ["", f"## {model}", "", *table_lines(heads, rows), ""]
