@@ -83,6 +83,9 @@ class Classifier(L.LightningModule):
 
         self.network = timm.create_model(ENCODER, num_classes=classes)
         self.network.load_state_dict(_imagenet(self.network.state_dict()))
+        # timm draws this layer so large that the first steps would wipe out what ImageNet taught the others.
+        torch.nn.init.zeros_(self.network.classifier.weight)
+        torch.nn.init.zeros_(self.network.classifier.bias)
         self.network.to(memory_format=torch.channels_last)
         self.agreement, self.lr = agreement, lr
 

@@ -59,6 +59,13 @@ def test_slices_are_dealt_by_institution_and_dice_is_that_of_a_patient(evidence:
         setting.read(tmp_path / "images", 8)
 
 
+def test_the_classifier_begins_undecided(evidence: Any) -> None:
+    """A large new layer made first losses of 7, which wiped out what ImageNet had taught."""
+    setting = evidence.SETTINGS["pacs"]
+    module = setting.module(evidence.Agreement("agr_sum"), 64, 3e-4).eval()
+    assert torch.equal(module(torch.rand(2, 3, 64, 64)), torch.zeros(2, len(setting.classes)))
+
+
 def test_runs_are_of_every_domain_trials_first(evidence: Any) -> None:
     only = [(method, trial) for method in ("deep_all", "pcgrad") for trial in (1, 2, 9)]
     runs = evidence.runs_of(Namespace(setting="pacs", held_out=["photo", "sketch"], only=only))
