@@ -26,7 +26,8 @@ Describe meshes of hearts by a few numbers, which a variational autoencoder
 has learned from meshes alone.
 
 MESHES are files NAME_mesh.safetensors or folders of them, as `anatozoo meshes`
-writes them. FILE receives a row for each: status, why it failed, flags, the
+writes them; for a checkpoint of other anatomy PLY, STL, OBJ or VTK files with
+the triangles of its template, in millimetres. FILE receives a row for each: status, why it failed, flags, the
 distance between the mesh and its reconstruction, and the code z1, z2, ... One
 that cannot be used does not stop the others.
 
@@ -105,8 +106,10 @@ def run(args: argparse.Namespace) -> int:
     alike = ALIKE if args.alike is None else args.alike
     if not 0 < alike <= 1:
         raise ConfigError(f"--alike {alike} must be above 0 and at most 1.")
-    paths = find_meshes(args.meshes)
     models = _models(args.checkpoint, args.device)
+    if args.traversals and models[0].template is not None:
+        raise ConfigError("--traversals draws hearts alone; leave it out for meshes of other anatomy.")
+    paths = find_meshes(args.meshes, models[0].endings)
     rows = _described(paths, models)
     good = [row for row in rows if row.found]
     failed = len(rows) - len(good)
@@ -164,6 +167,8 @@ def _models(names: list[str], device: str) -> list[MeshTask]:
         if not isinstance(model, MeshTask):
             raise ConfigError(f"{name} describes no meshes; use {CHECKPOINT}.")
         models.append(model)
+    if len({model.endings for model in models}) > 1:
+        raise ConfigError("some of the checkpoints describe hearts, some meshes of other anatomy.")
     if len(units := sorted({model.units for model in models})) > 1:
         raise ConfigError(f"the checkpoints work in different units, {' and '.join(units)}.")
     return models
@@ -238,22 +243,25 @@ def _latent_rows(
     return table
 
 
-def find_meshes(given: list[str]) -> list[Path]:
+def find_meshes(given: list[str], endings: tuple[str, ...]) -> list[Path]:
     """The meshes that files and folders stand for, each once.
+
+    Args:
+        given: files and folders.
+        endings: what names of meshes end in.
 
     Raises:
         DataError: an argument leads to none.
     """
-    from anatozoo.meshes.files import ENDING
-
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text).expanduser()
-        whole = path.is_file() and path.name.endswith(ENDING)
-        meshes = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else [path] * whole
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        meshes = [each for each in files if each.name.lower().endswith(endings) and each.is_file()]
         if not meshes:
             raise DataError(
-                f"{text!r} is no file NAME{ENDING} and no folder with any; build meshes by `anatozoo meshes`."
+                f"{text!r} is no file NAME{' or NAME'.join(endings)} and no folder with any; see "
+                "`anatozoo meshes`."
             )
         found.update(dict.fromkeys(meshes))
     return list(found)

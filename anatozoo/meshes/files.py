@@ -97,15 +97,21 @@ def read_heart(path: str | os.PathLike[str]) -> HeartMesh:
 
 
 def write_pyramid(path: str | os.PathLike[str], pyramid: Pyramid) -> Path:
-    """Write a pyramid as safetensors, for programs that train on the meshes.
+    """Write a pyramid, see `pyramid_bytes`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return write_bytes(path, pyramid_bytes(pyramid))
+
+
+def pyramid_bytes(pyramid: Pyramid) -> bytes:
+    """A pyramid as safetensors, for programs that train on the meshes.
 
     ``faces/k`` are the triangles of mesh k, 0 the finest. Of the step from mesh k to the next,
     ``down/k/rows``, ``columns`` and ``values`` are the entries of a sparse matrix from the finer vertices to
     the coarser ones, ``up/k/...`` of one back; ``shape`` is its size. ``template`` holds the vertices of
     mesh 0, where there is a template.
-
-    Raises:
-        OutputError: the file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -119,7 +125,8 @@ def write_pyramid(path: str | os.PathLike[str], pyramid: Pyramid) -> Path:
             arrays[f"{name}/{k}/values"] = matrix.data.astype(np.float32)
             arrays[f"{name}/{k}/shape"] = np.asarray(matrix.shape, np.int64)
     about = json.dumps({"schema_version": PYRAMID_VERSION})
-    return write_bytes(path, save(arrays, metadata={"anatozoo_pyramid": about}))
+    content: bytes = save(arrays, metadata={"anatozoo_pyramid": about})
+    return content
 
 
 def read_pyramid(path: str | os.PathLike[str]) -> Pyramid:
@@ -128,10 +135,18 @@ def read_pyramid(path: str | os.PathLike[str]) -> Pyramid:
     Raises:
         DataError: there is no such file, it is damaged, or it is no pyramid of this package.
     """
+    return pyramid_of(read_bytes(Path(path), error=DataError), str(path))
+
+
+def pyramid_of(content: bytes, path: str) -> Pyramid:
+    """The pyramid of the content of a file.
+
+    Raises:
+        DataError: it is damaged, or no pyramid of this package.
+    """
     import scipy
     from safetensors.numpy import load
 
-    content = read_bytes(Path(path), error=DataError)
     again = "build it again by `anatozoo meshes`"
     with turned_into(
         DataError, lambda why: f"{path} is no pyramid of meshes, or is damaged: {why}; {again}."
@@ -143,6 +158,8 @@ def read_pyramid(path: str | os.PathLike[str]) -> Pyramid:
         def matrix(name: str) -> "scipy.sparse.csr_matrix":
             rows, columns, values = (arrays[f"{name}/{part}"] for part in ("rows", "columns", "values"))
             shape = tuple(arrays[f"{name}/shape"].tolist())
+            if shape[0] > len(values):  # before memory is taken for the rows
+                raise DataError(f"{path} holds a matrix {shape} with empty rows; {again}.")
             return scipy.sparse.csr_matrix((values.astype(np.float64), (rows, columns)), shape)
 
         count = sum(name.startswith(_FACES) for name in arrays)
@@ -150,7 +167,7 @@ def read_pyramid(path: str | os.PathLike[str]) -> Pyramid:
         steps = tuple(Step(matrix(f"down/{k}"), matrix(f"up/{k}")) for k in range(count - 1))
         template = arrays.get("template")
         found = Pyramid(faces, steps, None if template is None else template.astype(np.float64))
-    found.check(str(path))
+    found.check(path)
     return found
 
 

@@ -1,12 +1,13 @@
 """A mesh, coarser ones, and the matrices that lead from each to the next: what networks on meshes need."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import scipy  # its parts are imported where they are used first: predictions of images need none
 
-from anatozoo.errors import DataError
+from anatozoo.errors import ConfigError, DataError
 from anatozoo.meshes.surface import Faces, Vertices
 
 
@@ -37,6 +38,13 @@ class Pyramid:
     steps: tuple[Step, ...]
     template: Vertices | None = None
 
+    @classmethod
+    def empty(cls, counts: Sequence[int]) -> "Pyramid":
+        """Meshes of so many vertices, at least two sizes, without triangles and with matrices of zeros."""
+        none = np.empty((0, 3), np.int64)
+        down = [scipy.sparse.csr_matrix(pair[::-1], dtype=float) for pair in pairwise(counts)]
+        return cls((none,) * len(counts), tuple(Step(each, each.T.tocsr()) for each in down))
+
     @property
     def counts(self) -> list[int]:
         """How many vertices each mesh has."""
@@ -48,6 +56,19 @@ class Pyramid:
     def graphs(self) -> "list[scipy.sparse.csr_matrix]":
         """(N, N) of the vertices of each mesh: 1 where a triangle has both."""
         return [graph(faces, count) for faces, count in zip(self.faces, self.counts, strict=True)]
+
+    def cut(self, steps: int) -> "Pyramid":
+        """The first so many steps alone.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        if steps > len(self.steps):
+            raise ConfigError(
+                f"the pyramid has {len(self.steps)} coarser meshes, and {steps} are needed, one for each of "
+                "model.widths; take fewer widths, or build it with more --levels."
+            )
+        return replace(self, faces=self.faces[: steps + 1], steps=self.steps[:steps])
 
     def check(self, name: str) -> None:
         """Make sure that the parts belong together.

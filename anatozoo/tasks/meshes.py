@@ -1,7 +1,8 @@
-"""From meshes of hearts to meshes: codes, reconstructions, and their evaluation."""
+"""From meshes of hearts, or of other anatomy, to meshes: codes, reconstructions, and their evaluation."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,12 @@ from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.label_codes import LabelCodes
 from anatozoo.io.memory import input_name
 from anatozoo.io.read import read_labels
-from anatozoo.meshes.files import ENDING, read_heart
-from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_mesh
+from anatozoo.io.untrusted import read_bytes
+from anatozoo.meshes.files import ENDING, SURFACES, pyramid_bytes, pyramid_of, read_heart
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_mesh, heart_pyramid
+from anatozoo.meshes.pyramid import Pyramid
 from anatozoo.meshes.sheets import SheetSize
+from anatozoo.meshes.template import ORGAN, Template
 from anatozoo.tasks.base import Predictor
 
 if TYPE_CHECKING:
@@ -28,9 +32,11 @@ if TYPE_CHECKING:
     from anatozoo.data.case import Case as DataCase
     from anatozoo.metrics.cases import Case
     from anatozoo.results.mesh import MeshResult
+    from anatozoo.results.surface import SurfaceResult
     from anatozoo.tasks.trials import Conditions, Judge, Trial
 
 Units = Literal["mm", "px"]
+MOST_VERTICES = 2**22
 UNLIKE = 1.0
 """Root mean square distance of a mesh from its reconstruction, in units of the training's spread, that is
 flagged: as much as the training's hearts differ from their mean."""
@@ -72,16 +78,36 @@ class Phenotypes:
     flags: tuple[str, ...]
 
 
-class MeshTask(Predictor):
-    """An autoencoder of meshes of hearts.
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A mesh as a model sees it.
 
-    Subclasses set `network`, which has ``scaled`` and ``decode``, and maps vertices (B, N, 3) to a
-    reconstruction (B, N, 3), the mean and the log-variance (B, latents) of the code.
+    Attributes:
+        name: of the mesh.
+        vertices: (N, 3) aligned, in the model's units.
+        flags: of the mesh.
+        result: makes the result of other vertices (N, 3), in the place of the mesh, and of flags.
+    """
+
+    name: str
+    vertices: npt.NDArray[np.float64]
+    flags: tuple[str, ...]
+    result: "Callable[[npt.NDArray[np.float64], tuple[str, ...]], MeshResult | SurfaceResult]"
+
+
+class MeshTask(Predictor):
+    """An autoencoder of meshes of hearts, or of meshes in correspondence with a template.
+
+    Subclasses set `network`, made of `meshes`, which has ``counts``, ``scaled`` and ``decode``, and maps
+    vertices (B, N, 3) to a reconstruction (B, N, 3), the mean and the log-variance (B, latents) of the code.
+    With a template its ``stored`` has the `anatozoo.meshes.pyramid.Pyramid`.
 
     Args:
-        rings: of each sheet, at least 8.
+        rings: of each sheet of hearts, at least 8.
         angles: points of a ring, at least 8.
-        units: of the vertices: ``"px"`` for data that have lost their spacing.
+        units: of the vertices: ``"px"`` for hearts that have lost their spacing.
+        template: None for hearts; for other anatomy a ``pyramid.safetensors`` of `anatozoo meshes
+            --template`, which becomes one of the weights. A checkpoint says here how large that is.
 
     Raises:
         ConfigError: settings that are not possible.
@@ -93,22 +119,53 @@ class MeshTask(Predictor):
     network: Any
     latents: int
 
-    def __init__(self, rings: int, angles: int, units: Units) -> None:
+    def __init__(self, rings: int, angles: int, units: Units, template: str | None) -> None:
         super().__init__(FrameSpec([rings, angles]))
         if units not in ("mm", "px"):
             raise ConfigError(f"units={units!r} must be mm or px.")
         self.rings, self.angles, self.units = rings, angles, units
         self.size = SheetSize(rings, angles)
-        self.organs = list(SHEETS)
+        self.organs = list(SHEETS) if template is None else [ORGAN]
+        if template is not None and units != "mm":
+            raise ConfigError("meshes of a template are in millimetres; leave units=px out.")
+        self.template = template
+        self._kept: Template | None = None
+
+    def meshes(self, steps: int) -> tuple[Pyramid, bytes | None]:
+        """The meshes of which a new network is made, and the file that becomes one of its weights.
+
+        Of a template in a checkpoint, both are empty until the weights are loaded. Afterwards `template` says
+        how large they are.
+
+        Args:
+            steps: of the pyramid.
+
+        Raises:
+            ConfigError: there are fewer.
+            DataError: the template's file is damaged, or of hearts.
+        """
+        if self.template is None:
+            return heart_pyramid(self.size, steps), None
+        levels, content = _read_template(self.template, steps)
+        self.template = f"{', '.join(map(str, levels.counts))} vertices in {len(content)} bytes"
+        return levels, content
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sheets, rings and angles of a mesh, whose sources are stacks."""
-        return (len(SHEETS), self.rings, self.angles)
+        """Sheets, rings and angles of a heart, whose sources are stacks; vertices and 3 of other meshes."""
+        if self.template is None:
+            return (len(SHEETS), self.rings, self.angles)
+        return (self.network.counts[0], 3)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What the names of files of meshes end in."""
+        return (ENDING,) if self.template is None else SURFACES
 
     def columns(self) -> list[str]:
-        """Root mean square distance of given and reconstructed vertices: of all, and of each sheet."""
-        return [f"rms_{self.units}", *(f"rms_{self.units}/{organ}" for organ in self.organs)]
+        """Root mean square distance of given and reconstructed vertices: of all, of hearts of each sheet."""
+        sheets = self.organs if self.template is None else []
+        return [f"rms_{self.units}", *(f"rms_{self.units}/{organ}" for organ in sheets)]
 
     def forward(self, vertices: Tensor) -> Tensor:
         """Reconstruction (B, N, 3) of vertices (B, N, 3)."""
@@ -117,8 +174,7 @@ class MeshTask(Predictor):
 
     def phenotypes(self, x: Any) -> Phenotypes:
         """The code of a mesh, and how well it holds the mesh; see `predict` for the argument and errors."""
-        heart, name = self._read(x)
-        return self._answer(heart, name, None)[0]
+        return self._answer(self.posed(x), None)[0]
 
     def decode(self, codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Aligned vertices (B, N, 3), in the model's units, of codes (B, latents).
@@ -142,8 +198,12 @@ class MeshTask(Predictor):
 
         Raises:
             DataError: codes of another length, fewer than two, or a value that is not finite.
+            ConfigError: the model is one of other anatomy.
         """
         from anatozoo.results.draw.traversals import plot_traversals
+
+        if self.template is not None:
+            raise ConfigError("traversals are drawn of hearts alone; decode codes, and save their surfaces.")
 
         given = np.asarray(codes, float)
         if given.ndim != 2 or len(given) < 2 or not np.isfinite(given).all():
@@ -158,13 +218,14 @@ class MeshTask(Predictor):
         ]
         return plot_traversals([tuple(three) for three in shapes], names, self.size, self.units)
 
-    def predict(self, x: Any, *, precision: str | None = None) -> "MeshResult":
+    def predict(self, x: Any, *, precision: str | None = None) -> "MeshResult | SurfaceResult":
         """Encode a mesh and decode it.
 
         Args:
             x: a file of `anatozoo meshes`, a `HeartMesh`, a result with one, or a stack of labels (D, H, W)
                 as a file or array, with 1, 2, 3 for left ventricle, myocardium and right ventricle, of which
-                a mesh is built.
+                a mesh is built. With a template a file of a mesh that has its triangles, in millimetres, such
+                vertices (N, 3), or a result with them.
             precision: see `anatozoo.tasks.precision`; graphs are computed in float32 in all of them.
 
         Returns:
@@ -172,42 +233,41 @@ class MeshTask(Predictor):
             heart is unlike those of the training.
 
         Raises:
-            DataError: the mesh is of another size than the model's, or the stack shows no whole heart.
-            GeometryError: the model works in millimetres, and the spacing is unknown.
+            DataError: the mesh is of another size or other triangles than the model's, mirrored, or the stack
+                shows no whole heart.
+            GeometryError: the model works in millimetres, and the spacing is unknown; or a mesh is far
+                smaller or larger than the template.
             ImageError: the stack cannot be read.
             ConfigError: the precision is not possible.
         """
+        posed = self.posed(x)
+        code, vertices = self._answer(posed, precision)
+        return posed.result(vertices, code.flags)
+
+    def _heart_result(
+        self, heart: HeartMesh, name: str, vertices: npt.NDArray[np.float64], flags: tuple[str, ...]
+    ) -> "MeshResult":
         from anatozoo.results.mesh import MeshResult
 
-        heart, name = self._read(x)
-        code, vertices = self._answer(heart, name, precision)
         grid = heart.surfaces.grid
         place = (heart if self.units == "mm" else heart.in_pixels()).placed(vertices)
         rebuilt = replace(place, surfaces=replace(place.surfaces, grid=grid))
-        return MeshResult(
-            self.checkpoint_name, self.checkpoint_version, name, grid, rebuilt, flags=code.flags
-        )
+        return MeshResult(self.checkpoint_name, self.checkpoint_version, name, grid, rebuilt, flags=flags)
 
-    def _answer(
-        self, heart: HeartMesh, name: str, precision: str | None
-    ) -> tuple[Phenotypes, npt.NDArray[np.float64]]:
+    def _answer(self, posed: Posed, precision: str | None) -> tuple[Phenotypes, npt.NDArray[np.float64]]:
         """Code and reconstructed vertices (N, 3), aligned."""
-        if heart.size != self.size:
-            raise DataError(
-                f"{name} has sheets of {heart.size.rings} x {heart.size.angles}, and {self.checkpoint_name} "
-                f"takes {self.rings} x {self.angles}; build the mesh with --rings {self.rings} --angles "
-                f"{self.angles}."
-            )
-        given = self.tensor(vertices_in(heart, self.units, name))[None]
+        given = self.tensor(posed.vertices)[None]
         with torch.inference_mode(), self.answering(precision):
             found, mu, _ = self.network(given)
             off = (self.network.scaled(found) - self.network.scaled(given)).square().mean().sqrt()
             rms = (found - given).square().sum(-1).mean().sqrt()
-        flags = (*heart.flags, *(["poor_reconstruction"] if float(off) > UNLIKE else []))
+        flags = (*posed.flags, *(["poor_reconstruction"] if float(off) > UNLIKE else []))
         return Phenotypes(mu[0].float().cpu().numpy(), float(rms), flags), found[0].double().cpu().numpy()
 
-    def golden_input(self) -> npt.NDArray[np.uint8]:
-        """A stack of labels of a drawn heart, for the golden test."""
+    def golden_input(self) -> npt.NDArray[Any]:
+        """A stack of labels of a drawn heart, or the template in whole millimetres, for the golden test."""
+        if self.template is not None:
+            return np.round(self.shared_template().vertices).astype(np.int16)
         from anatozoo.io.phantoms import heart_phantom
 
         # The phantom has ACDC's values: 1 right ventricle, 3 left ventricle.
@@ -224,7 +284,14 @@ class MeshTask(Predictor):
         from anatozoo.io.annotation import Annotation
         from anatozoo.metrics.cases import Case
 
-        away = (output - batch["vertices"]).square().sum(-1).sqrt().view(len(output), len(SHEETS), -1)
+        away = (output - batch["vertices"]).square().sum(-1).sqrt()
+        if self.template is not None:
+            rows = zip(
+                away[:, None].float().cpu().numpy(), self._distances(output, batch["vertices"]), strict=True
+            )
+            line = Annotation((away.shape[1], 1))
+            return [Case(line, line, picture, numbers) for picture, numbers in rows]
+        away = away.view(len(output), len(SHEETS), -1)
         # Ring below ring, the three sheets one below the other.
         rings = away[..., :-1].flatten(1, 2).reshape(len(away), -1, self.angles)
         nothing = Annotation((self.angles, rings.shape[1]))
@@ -243,6 +310,8 @@ class MeshTask(Predictor):
         """
         from anatozoo.tasks.trials import Trial, identity_of
 
+        if self.template is not None:
+            return super().trials(cases, how)
         return [Trial(identity_of(case), partial(self._trial, case, how)) for case in cases]
 
     def _trial(self, case: "DataCase", how: "Conditions") -> "tuple[HeartMesh, Judge]":
@@ -263,9 +332,53 @@ class MeshTask(Predictor):
 
     def _distances(self, found: Tensor, given: Tensor) -> list[dict[str, float]]:
         """Root mean square distances of vertices (B, N, 3), see `columns`."""
-        sheets = (found - given).square().sum(-1).view(len(given), len(SHEETS), -1).mean(-1)
+        sheets = (found - given).square().sum(-1).view(len(given), len(self.organs), -1).mean(-1)
         away = torch.cat([sheets.mean(1, keepdim=True), sheets], 1).sqrt().tolist()
-        return [dict(zip(self.columns(), each, strict=True)) for each in away]
+        return [dict(zip(self.columns(), each, strict=False)) for each in away]
+
+    def posed(self, x: Any) -> Posed:
+        """A mesh in the frame in which the model sees it; see `predict` for the argument and errors."""
+        if self.template is not None:
+            return self._posed_surface(x)
+        heart, name = self._read(x)
+        if heart.size != self.size:
+            raise DataError(
+                f"{name} has sheets of {heart.size.rings} x {heart.size.angles}, and {self.checkpoint_name} "
+                f"takes {self.rings} x {self.angles}; build the mesh with --rings {self.rings} --angles "
+                f"{self.angles}."
+            )
+        vertices = vertices_in(heart, self.units, name)
+        return Posed(name, vertices, heart.flags, partial(self._heart_result, heart, name))
+
+    def _posed_surface(self, x: Any) -> Posed:
+        from anatozoo.results.surface import SurfaceResult
+
+        template = self.shared_template()
+        if isinstance(x, str | os.PathLike):
+            name, given = str(x), template.read(x)
+        elif isinstance(x, SurfaceResult):
+            name, given = x.image, x.vertices
+        else:
+            name, given = "array", np.asarray(x, np.float64)
+        placed = template.place(given, name)
+
+        def result(vertices: npt.NDArray[np.float64], flags: tuple[str, ...]) -> SurfaceResult:
+            about = self.checkpoint_name, self.checkpoint_version, name
+            return SurfaceResult(*about, placed.back(vertices), template.faces, flags=flags)
+
+        return Posed(name, placed.vertices, (), result)
+
+    def shared_template(self) -> Template:
+        """The mesh whose triangles others share, which lies among the weights.
+
+        Raises:
+            DataError: no weights have been loaded yet.
+        """
+        levels: Pyramid = self.network.stored.pyramid
+        if self._kept is None or self._kept.faces is not levels.faces[0]:
+            assert levels.template is not None
+            self._kept = Template(levels.template, levels.faces[0])
+        return self._kept
 
     def _read(self, x: Any) -> tuple[HeartMesh, str]:
         """A mesh and its name."""
@@ -278,3 +391,25 @@ class MeshTask(Predictor):
         labels, grid = read_labels(x, 3)
         masks = LabelCodes.of(self.organs).masks(labels, self.organs)
         return heart_mesh(masks, grid, self.size), input_name(x)
+
+
+_DESCRIBED = re.compile(r"([0-9, ]{1,200}) vertices in ([0-9]{1,9}) bytes")
+
+
+def _read_template(told: str, steps: int) -> tuple[Pyramid, bytes]:
+    """The pyramid of a template and its file, or of a checkpoint's settings their sizes alone.
+
+    Raises:
+        ConfigError: it has too few steps.
+        DataError: the file is damaged, or one of hearts.
+    """
+    if match := _DESCRIBED.fullmatch(told):
+        counts = [int(each) for each in match[1].split(",")]
+        if len(counts) != steps + 1 or max(counts) > MOST_VERTICES:
+            raise ConfigError(f"template={told!r} does not fit {steps} widths.")
+        return Pyramid.empty(counts), bytes(int(match[2]))
+    levels = pyramid_of(read_bytes(Path(told), error=DataError), told)
+    if levels.template is None:
+        raise DataError(f"{told} is a pyramid of hearts, which need no template; leave it out.")
+    levels = levels.cut(steps)
+    return levels, pyramid_bytes(levels)

@@ -325,9 +325,9 @@ class ZooModule(Predictor, L.LightningModule):
         self._report("test", self.test_metrics)
 
     def _report(self, stage: str, metric: PerImageMean) -> None:
-        means = metric.compute()
-        metric.reset()
         columns = self.columns()
+        means = metric.compute().reshape(len(columns))  # torchmetrics makes one number a scalar
+        metric.reset()
         for column, value in zip(columns, means, strict=True):
             shown = column == columns[0]
             # The metric has collected all processes already.

@@ -1,6 +1,6 @@
-"""Meshes of hearts as `anatozoo meshes` leaves them."""
+"""Meshes of hearts as `anatozoo meshes` leaves them, and of other anatomy in files of other programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from anatozoo.data.layouts.base import Listing, subject_rule
 from anatozoo.data.module import ZooDataModule
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.io.splits import check_subjects, splits_or_deal
-from anatozoo.meshes.files import ENDING, read_heart
+from anatozoo.meshes.files import ENDING, SURFACES, read_heart, read_pyramid
 from anatozoo.meshes.sheets import SheetSize
-from anatozoo.tasks.meshes import Units, vertices_in
+from anatozoo.meshes.template import Template
+from anatozoo.tasks.meshes import MeshTask, Units, vertices_in
 
 
 class MeshDataset(CaseDataset):
@@ -48,15 +49,44 @@ class MeshDataset(CaseDataset):
         return {"vertices": torch.from_numpy(vertices_in(heart, self.units, case.id)).float()}
 
 
+class SurfaceDataset(CaseDataset):
+    """Vertices on the template; items hold ``vertices`` (N, 3) float32.
+
+    Args:
+        cases: the cases.
+        files: of the cases, by their ids.
+        template: whose triangles they have.
+    """
+
+    def __init__(self, cases: Sequence[Case], files: Mapping[str, Path], template: Template) -> None:
+        super().__init__(cases)
+        self.files, self.template = files, template
+
+    def read(self, case: Case) -> dict[str, Tensor]:
+        """Read a mesh.
+
+        Raises:
+            DataError: it is damaged, mirrored, or has other triangles than the template.
+            GeometryError: it is far smaller or larger than the template.
+        """
+        path = self.files[case.id]
+        placed = self.template.place(self.template.read(path), str(path))
+        return {"vertices": torch.from_numpy(placed.vertices).float()}
+
+
 class MeshDataModule(ZooDataModule):
     """Meshes of one folder; splits are listed in ``splits.json`` in or above it, or dealt by subject.
 
     Args:
-        root: folder that `anatozoo meshes` wrote.
+        root: folder that `anatozoo meshes` wrote; with a template of PLY, STL, OBJ or VTK files that have its
+            triangles.
         rings: as in the module.
         angles: as in the module.
         units: as in the module.
-        subject_pattern: regular expression whose first group is the subject in the name of a mesh.
+        template: as in the module.
+        subject_pattern: regular expression whose first group is the subject in the name of a mesh; None takes
+            the whole name. ``"auto"`` takes of hearts what stands before the first ``_``, else the whole
+            name.
         mix: training meshes are blends of two, a x + (1 - a) y with a from -mix to 1 + mix; None takes them
             as they are. Few hearts are learnt by heart else. Not part of the paper.
         **settings: ``batch_size``, ``num_workers`` and ``repeat`` of `ZooDataModule`.
@@ -68,18 +98,24 @@ class MeshDataModule(ZooDataModule):
         rings: int = 16,
         angles: int = 32,
         units: Units = "mm",
-        subject_pattern: str | None = "([^_]+)_.*",
+        template: str | None = None,
+        subject_pattern: str | None = "auto",
         mix: float | None = None,
         **settings: Any,
     ) -> None:
+        if subject_pattern == "auto":
+            subject_pattern = "([^_]+)_.*" if template is None else None
         super().__init__(root, subject_pattern=subject_pattern, **settings)
         if mix is not None and not 0 <= mix <= 1:
             raise ConfigError(f"data.mix={mix} must be a number from 0 to 1, or null.")
         self.mix = mix
-        self.size, self.units = SheetSize(rings, angles), units
+        self.size, self.units, self.template = SheetSize(rings, angles), units, template
+        self.files: dict[str, Path] = {}
 
-    def dataset(self, cases: Sequence[Case], split: str) -> MeshDataset:
+    def dataset(self, cases: Sequence[Case], split: str) -> CaseDataset:
         """The meshes of these cases."""
+        if self.template is not None:
+            return SurfaceDataset(cases, self.files, self._shared(self.template))
         return MeshDataset(cases, Path(self.root), self.size, self.units)
 
     def usable(self, case: Case) -> bool:
@@ -107,9 +143,7 @@ class MeshDataModule(ZooDataModule):
             raise DataError(
                 f"{root} is not a folder; data.root names the folder that `anatozoo meshes` wrote."
             )
-        names = sorted(path.name.removesuffix(ENDING) for path in root.glob(f"*{ENDING}"))
-        if not names:
-            raise DataError(f"{root} holds no NAME{ENDING}; build meshes by `anatozoo meshes`.")
+        names = self._names(root)
         subject_of = subject_rule(self.subject_pattern)
         subjects = {name: subject_of(name) for name in names}
         assigned = splits_or_deal(root, subjects)
@@ -120,3 +154,32 @@ class MeshDataModule(ZooDataModule):
         check_subjects((case.subject, case.split) for case in cases)
         self._announce(Listing(cases, layout="meshes"))
         return cases
+
+    def _names(self, root: Path) -> list[str]:
+        """Names of the meshes in the folder."""
+        if self.template is None:
+            names = sorted(path.name.removesuffix(ENDING) for path in root.glob(f"*{ENDING}"))
+            if not names:
+                raise DataError(f"{root} holds no NAME{ENDING}; build meshes by `anatozoo meshes`.")
+            return names
+        for path in sorted(root.iterdir()):
+            if path.suffix.lower() not in SURFACES:
+                continue
+            if path.stem in self.files and self.files[path.stem] != path:
+                raise DataError(
+                    f"{root} holds both {self.files[path.stem].name} and {path.name}; keep one format."
+                )
+            self.files[path.stem] = path
+        if not self.files:
+            raise DataError(f"{root} holds no mesh; files end in {', '.join(SURFACES)}.")
+        return list(self.files)
+
+    def _shared(self, template: str) -> Template:
+        """The template of the model that is trained or measured, else that of the file."""
+        if self.trainer is not None:
+            model: MeshTask = self.trainer.lightning_module  # type: ignore[assignment]
+            return model.shared_template()
+        levels = read_pyramid(template)
+        if levels.template is None:
+            raise DataError(f"{template} is a pyramid of hearts, which need no template; leave it out.")
+        return Template(levels.template, levels.faces[0])

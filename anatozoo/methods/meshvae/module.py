@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,6 +27,10 @@ class MeshVAEModule(ZooModule, MeshVAEModel):
     Raises:
         ConfigError: the weight is negative.
     """
+
+    extra_links: ClassVar[Mapping[str, str]] = {
+        name: name for name in ("rings", "angles", "units", "template")
+    }
 
     def __init__(
         self,
