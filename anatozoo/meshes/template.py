@@ -10,6 +10,7 @@ import scipy  # its parts are imported where they are used first: predictions of
 
 from anatozoo.errors import DataError, GeometryError
 from anatozoo.meshes.files import read_surface
+from anatozoo.meshes.pyramid import Pyramid
 from anatozoo.meshes.surface import Faces, Vertices, enclosed, open_edges
 
 ORGAN = "surface"
@@ -23,20 +24,18 @@ class Placed:
     """A mesh and its place in the frame of the template.
 
     Attributes:
-        vertices: (N, 3) in the template's frame, in millimetres.
+        vertices: (N, 3) turned as the template is, in millimetres from the middle of the mesh.
         centre: (3,) middle of the mesh where it came from.
         turn: (3, 3) from there to the template's frame.
-        middle: (3,) of the template.
     """
 
     vertices: Vertices
     centre: npt.NDArray[np.float64]
     turn: npt.NDArray[np.float64]
-    middle: npt.NDArray[np.float64]
 
     def back(self, vertices: Vertices) -> Vertices:
         """Vertices (N, 3) in the template's frame, where the mesh came from."""
-        return (vertices - self.middle) @ self.turn + self.centre
+        return vertices @ self.turn + self.centre
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +49,17 @@ class Template:
 
     vertices: Vertices
     faces: Faces
+
+    @classmethod
+    def of(cls, pyramid: Pyramid, name: str) -> "Template":
+        """The finest mesh of a pyramid.
+
+        Raises:
+            DataError: it is one of hearts; the message calls it `name`.
+        """
+        if pyramid.template is None:
+            raise DataError(f"{name} is a pyramid of hearts, which need no template; leave it out.")
+        return cls(pyramid.template, pyramid.faces[0])
 
     @cached_property
     def closed(self) -> bool:
@@ -93,8 +103,8 @@ class Template:
             )
         if not np.isfinite(vertices).all():
             raise GeometryError(f"{name}: a vertex is no finite number.")
-        centre, middle = vertices.mean(axis=0), self.vertices.mean(axis=0)
-        own, whole = vertices - centre, self.vertices - middle
+        centre = vertices.mean(axis=0)
+        own, whole = vertices - centre, self.vertices - self.vertices.mean(axis=0)
         times = float(np.sqrt(np.square(own).sum() / np.square(whole).sum()))
         if not SIZES[0] <= times <= SIZES[1]:
             raise GeometryError(
@@ -108,4 +118,4 @@ class Template:
             )
         turn, _ = scipy.spatial.transform.Rotation.align_vectors(whole, own)
         matrix = turn.as_matrix()
-        return Placed(own @ matrix.T + middle, centre, matrix, middle)
+        return Placed(own @ matrix.T, centre, matrix)

@@ -59,6 +59,11 @@ class SurfaceResult(Result):
     faces: Faces = field(repr=False)
 
     @property
+    def stem(self) -> str:
+        """Default start of its file names: the name of the mesh without suffix."""
+        return Path(self.image).stem
+
+    @property
     def landmarks(self) -> dict[str, Vertices]:
         """The vertices, which correspond between meshes, as those of one organ."""
         return {ORGAN: self.vertices}

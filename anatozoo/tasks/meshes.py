@@ -376,8 +376,7 @@ class MeshTask(Predictor):
         """
         levels: Pyramid = self.network.stored.pyramid
         if self._kept is None or self._kept.faces is not levels.faces[0]:
-            assert levels.template is not None
-            self._kept = Template(levels.template, levels.faces[0])
+            self._kept = Template.of(levels, self.checkpoint_name)
         return self._kept
 
     def _read(self, x: Any) -> tuple[HeartMesh, str]:
@@ -409,7 +408,6 @@ def _read_template(told: str, steps: int) -> tuple[Pyramid, bytes]:
             raise ConfigError(f"template={told!r} does not fit {steps} widths.")
         return Pyramid.empty(counts), bytes(int(match[2]))
     levels = pyramid_of(read_bytes(Path(told), error=DataError), told)
-    if levels.template is None:
-        raise DataError(f"{told} is a pyramid of hearts, which need no template; leave it out.")
+    Template.of(levels, told)
     levels = levels.cut(steps)
     return levels, pyramid_bytes(levels)

@@ -23,6 +23,7 @@ from tests.support.chest_data import write_chest_data
 from tests.support.domains import write_domains
 from tests.support.finding_data import write_findings
 from tests.support.heart_data import write_hearts, write_meshes
+from tests.support.organ_data import write_organs
 from tests.support.volume_data import write_slices, write_volumes
 
 pytestmark = pytest.mark.usefixtures("own_seed")
@@ -136,7 +137,13 @@ def test_every_shipped_configuration_runs(name: str, data: Path, tmp_path: Path)
             name: (lambda number, step=step: (number + step) % 2) for step, name in enumerate(names)
         }
         data = write_findings(tmp_path, {"train": 4, "val": 2}, **alternating)
-    if content.get("method") == "meshvae":
+    if content["model"].get("template"):
+        pytest.importorskip("pyvista", reason="the extra 'mesh' is not installed")
+        pytest.importorskip("trimesh", reason="the extra 'mesh' is not installed")
+        options.append(f"--model.template={write_organs(tmp_path / 'meshes')}")
+        options.append("--model.widths=[4, 8]")
+        data = tmp_path / "meshes"
+    elif content.get("method") == "meshvae":
         data = write_meshes(
             tmp_path / "meshes", SheetSize(content["model"]["rings"], content["model"]["angles"])
         )

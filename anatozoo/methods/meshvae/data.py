@@ -1,6 +1,7 @@
 """Meshes of hearts as `anatozoo meshes` leaves them, and of other anatomy in files of other programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,13 @@ class SurfaceDataset(CaseDataset):
     Args:
         cases: the cases.
         files: of the cases, by their ids.
-        template: whose triangles they have.
+        template: gives the mesh whose triangles they have; first asked for when a mesh is read, since a
+            checkpoint's is known no sooner.
     """
 
-    def __init__(self, cases: Sequence[Case], files: Mapping[str, Path], template: Template) -> None:
+    def __init__(
+        self, cases: Sequence[Case], files: Mapping[str, Path], template: Callable[[], Template]
+    ) -> None:
         super().__init__(cases)
         self.files, self.template = files, template
 
@@ -69,8 +73,8 @@ class SurfaceDataset(CaseDataset):
             DataError: it is damaged, mirrored, or has other triangles than the template.
             GeometryError: it is far smaller or larger than the template.
         """
-        path = self.files[case.id]
-        placed = self.template.place(self.template.read(path), str(path))
+        path, template = self.files[case.id], self.template()
+        placed = template.place(template.read(path), str(path))
         return {"vertices": torch.from_numpy(placed.vertices).float()}
 
 
@@ -111,11 +115,12 @@ class MeshDataModule(ZooDataModule):
         self.mix = mix
         self.size, self.units, self.template = SheetSize(rings, angles), units, template
         self.files: dict[str, Path] = {}
+        self._template: Template | None = None
 
     def dataset(self, cases: Sequence[Case], split: str) -> CaseDataset:
         """The meshes of these cases."""
         if self.template is not None:
-            return SurfaceDataset(cases, self.files, self._shared(self.template))
+            return SurfaceDataset(cases, self.files, partial(self._shared, self.template))
         return MeshDataset(cases, Path(self.root), self.size, self.units)
 
     def usable(self, case: Case) -> bool:
@@ -174,12 +179,11 @@ class MeshDataModule(ZooDataModule):
             raise DataError(f"{root} holds no mesh; files end in {', '.join(SURFACES)}.")
         return list(self.files)
 
-    def _shared(self, template: str) -> Template:
+    def _shared(self, told: str) -> Template:
         """The template of the model that is trained or measured, else that of the file."""
         if self.trainer is not None:
             model: MeshTask = self.trainer.lightning_module  # type: ignore[assignment]
             return model.shared_template()
-        levels = read_pyramid(template)
-        if levels.template is None:
-            raise DataError(f"{template} is a pyramid of hearts, which need no template; leave it out.")
-        return Template(levels.template, levels.faces[0])
+        if self._template is None:
+            self._template = Template.of(read_pyramid(told), told)
+        return self._template
