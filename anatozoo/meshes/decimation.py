@@ -49,8 +49,8 @@ def decimate(vertices: Vertices, faces: Faces, steps: int, factor: float = 2.0) 
         possible = int(np.log(least / FEWEST) / np.log(factor)) if least > FEWEST else 0
         raise ConfigError(
             f"the smallest of {parts.max() + 1} parts has {least} vertices, too few for {steps} coarser "
-            f"meshes: {FEWEST} are the fewest; ask for {possible or 'none'}, or take the part out of all "
-            "meshes alike."
+            f"meshes: {FEWEST} are the fewest, so that at most {possible} are possible; ask for fewer, or "
+            "take the part out of all meshes alike."
         )
     levels, found, places = [faces], [], vertices
     for _ in range(steps):

@@ -220,7 +220,7 @@ def _trimesh(content: bytes, kind: str) -> tuple[Vertices, Faces]:
         for name, count in (("vertex", len(vertices)), ("face", len(faces))):
             told = re.search(rb"element %s (\d+)" % name.encode(), head)
             if told and len(faces) and count < int(told[1]):
-                raise DataError(f"of {int(told[1])} elements called {name}, {count} can be read")
+                raise ValueError(f"of {int(told[1])} elements called {name}, {count} can be read")
     if kind == "stl" and len(faces):
         _, first, number = np.unique(vertices[faces.ravel()], axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)
@@ -240,11 +240,15 @@ def _vtk(path: Path) -> tuple[Vertices, Faces]:
     caught = pyvista.VtkErrorCatcher(raise_errors=True, send_to_logging=False, emit_warnings=True)
     with warnings.catch_warnings(), pyvista.vtk_verbosity("off"):
         warnings.simplefilter("error")  # a file that is cut off is a warning, and its end anything
-        with caught:
-            reader.Update()
+        try:
+            with caught:
+                reader.Update()
+        except Exception as error:  # or a warning; which line of VTK's code says it helps nobody
+            place = r"\w*( Warning)?: In \S+, line \d+\s*(\w+ \(\w+\): )?"
+            raise ValueError(re.sub(place, "", str(error)).strip().split("\n")[0]) from error
     mesh = pyvista.wrap(reader.GetOutput())
     if mesh.n_cells and not mesh.is_all_triangles:
-        raise DataError(
+        raise ValueError(
             "it holds other cells than triangles, which VTK splits in one way here, another there"
         )
     faces = np.asarray(mesh.regular_faces if mesh.n_cells else np.empty((0, 3)), np.int64)

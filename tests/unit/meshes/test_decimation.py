@@ -127,12 +127,14 @@ def test_files_that_hold_no_surface_are_named(tmp_path: Path) -> None:
     assert read_surface(path)[1].tolist() == [[0, 1, 2], [2, 3, 0]]  # split alike in all files
     for lines, words in (
         ((*faces, *corners, "3 0 1 9"), "beyond"),
+        ((faces[0].replace("1", "2"), *faces[1:], *corners, "3 0 1 2"), "of 2 elements called face, 1 can"),
         ((*faces, "0 0 nan", *corners[1:], "3 0 1 2"), "no finite numbers"),
         (("end_header", *corners), "no triangles"),
     ):
         path.write_text(text(*lines))
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=words) as found:
             read_surface(path)
+        assert "a.ply" in str(found.value)
     quads = tmp_path / "a.vtk"
     quads.write_text(
         "# vtk DataFile Version 3.0\nit\nASCII\nDATASET POLYDATA\nPOINTS 4 float\n0 0 0 1 0 0 1 1 0 0 1 0\n"
@@ -143,8 +145,9 @@ def test_files_that_hold_no_surface_are_named(tmp_path: Path) -> None:
         (tmp_path / "a.gltf", "use .vtp"),
         (tmp_path / "none.ply", "cannot be opened"),
     ):
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=words) as found:
             read_surface(path)
+        assert path.name in str(found.value)
 
 
 def test_the_command_writes_a_pyramid_and_says_how_coarse_it_is(tmp_path: Path, capsys: Any) -> None:
