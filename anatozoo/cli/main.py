@@ -44,7 +44,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Measure": {
         "evaluate": Command("anatozoo.cli.evaluate", "compare predictions with the ground truth"),
         "quality": Command("anatozoo.cli.quality", "estimate the quality of masks without ground truth"),
-        "phenotypes": Command("anatozoo.cli.phenotypes", "describe meshes of hearts by a few numbers"),
+        "phenotypes": Command(
+            "anatozoo.cli.phenotypes", "describe meshes of hearts and other organs by a few numbers"
+        ),
         "compare": Command("anatozoo.cli.compare", "compare two evaluations image by image"),
         "audit": Command("anatozoo.cli.audit", "test whether accuracy differs between groups of patients"),
     },

@@ -1,4 +1,4 @@
-"""``anatozoo phenotypes``: meshes of hearts become a table of a few numbers each."""
+"""``anatozoo phenotypes``: meshes become a table of a few numbers each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 CHECKPOINT = "meshvae-acdc"
 LATENTS = "_latents.csv"
 _DESCRIPTION = """\
-Describe meshes of hearts by a few numbers, which a variational autoencoder
-has learned from meshes alone.
+Describe meshes of hearts, or of another organ in correspondence, by a few
+numbers, which a variational autoencoder has learned from meshes alone.
 
 MESHES are files NAME_mesh.safetensors or folders of them, as `anatozoo meshes`
 writes them; for a checkpoint of other anatomy PLY, STL, OBJ or VTK files with
-the triangles of its template, in millimetres. FILE receives a row for each: status, why it failed, flags, the
-distance between the mesh and its reconstruction, and the code z1, z2, ... One
-that cannot be used does not stop the others.
+the triangles of its template, in millimetres. FILE receives a row for each:
+status, why it failed, flags, the distance between the mesh and its
+reconstruction, and the code z1, z2, ... One that cannot be used does not stop
+the others.
 
 No two trainings find the same numbers. With several checkpoints, latents that
 correlate over the meshes are one phenotype: FILE has p1, p2, ... instead, those

@@ -147,7 +147,7 @@ def pyramid_of(content: bytes, path: str) -> Pyramid:
     import scipy
     from safetensors.numpy import load
 
-    again = "build it again by `anatozoo meshes`"
+    again = "build it by `anatozoo meshes`, of other anatomy with --template"
     with turned_into(
         DataError, lambda why: f"{path} is no pyramid of meshes, or is damaged: {why}; {again}."
     ):

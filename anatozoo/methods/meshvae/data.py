@@ -145,9 +145,7 @@ class MeshDataModule(ZooDataModule):
         """The meshes in the folder, whatever the layout is called."""
         root = Path(self.root)
         if not root.is_dir():
-            raise DataError(
-                f"{root} is not a folder; data.root names the folder that `anatozoo meshes` wrote."
-            )
+            raise DataError(f"{root} is not a folder; data.root names the folder of the meshes.")
         names = self._names(root)
         subject_of = subject_rule(self.subject_pattern)
         subjects = {name: subject_of(name) for name in names}
