@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from anatozoo.io.figures import figure_bytes
     from anatozoo.io.writers import check_plain, write_bytes, write_csv
-    from anatozoo.metrics.latents import ALIKE
+    from anatozoo.metrics.latents import ALIKE, match_latents
 
     out, several = Path(args.out), len(args.checkpoint) > 1
     beside = out.with_name(out.name.removesuffix(".csv") + LATENTS)
@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.traversals and models[0].template is not None:
         raise ConfigError("--traversals draws hearts alone; leave it out for meshes of other anatomy.")
     paths = find_meshes(args.meshes, models[0].endings)
+    _enough(len(paths), several=several, traversals=args.traversals)
     rows = _described(paths, models)
     good = [row for row in rows if row.found]
     failed = len(rows) - len(good)
@@ -119,17 +120,13 @@ def run(args: argparse.Namespace) -> int:
     counts: list[int] = []
     if not several:
         [model] = models
-        codes = [row.found[0].code for row in good]
         names = [f"z{number}" for number in range(1, model.latents + 1)]
         numbers = [_cells(row.found[0].code) for row in good]
-        if args.traversals:
-            if len(codes) < 2:
-                raise DataError("--traversals needs the codes of at least two meshes.")
-            write_bytes(args.traversals, figure_bytes(model.plot_traversals(codes)))
-            done["traversals"] = args.traversals
         about = {"checkpoint": model.checkpoint_name, "version": model.checkpoint_version}
     else:
-        found = _matched(good, alike)
+        _enough(len(good), several=True)
+        _check_different(args.checkpoint, _codes(good))
+        found = match_latents(_codes(good), alike)
         names = [f"p{number}" for number in range(1, len(found) + 1)]
         numbers = [_cells([each.values[place] for each in found]) for place in range(len(good))]
         write_csv(beside, _LATENTS_HEADER, _latent_rows(found, args.checkpoint, models, good))
@@ -143,10 +140,15 @@ def run(args: argparse.Namespace) -> int:
         for row in rows
     ]
     write_csv(out, ("mesh", "status", "reason", "flags", models[0].columns()[0], *names), table)
+    if args.traversals:
+        _enough(len(good), traversals=args.traversals)
+        write_bytes(args.traversals, figure_bytes(model.plot_traversals([row.found[0].code for row in good])))
+        done["traversals"] = args.traversals
     if args.json:
         print(json.dumps({**about, **done}))
     elif not args.quiet:
-        print(f"{len(rows)} meshes: {len(good)} described, {failed} failed. Table: {args.out}")
+        meshes = f"{len(rows)} mesh{'es' * (len(rows) > 1)}"
+        print(f"{meshes}: {len(good)} described, {failed} failed. Table: {args.out}")
         if several:
             most, half = counts.count(len(models)), sum(2 * count >= len(models) for count in counts)
             print(
@@ -206,15 +208,27 @@ def _codes(rows: list[_Row]) -> list[npt.NDArray[Any]]:
     return [np.stack(each) for each in zip(*([p.code for p in row.found] for row in rows), strict=True)]
 
 
-def _matched(rows: list[_Row], alike: float) -> list[Phenotype]:
-    from anatozoo.metrics.latents import FEWEST_SHAPES, match_latents
+def _enough(count: int, *, several: bool = False, traversals: str | None = None) -> None:
+    """Make sure that there are meshes enough for what is asked."""
+    from anatozoo.metrics.latents import FEWEST_SHAPES
 
-    if len(rows) < FEWEST_SHAPES:
+    if several and count < FEWEST_SHAPES:
         raise DataError(
-            f"{len(rows)} meshes could be described; latents of several runs are matched over at least "
+            f"of {count} meshes nothing can be matched; latents of several runs are matched over at least "
             f"{FEWEST_SHAPES}, because over fewer some correlate by chance."
         )
-    return match_latents(_codes(rows), alike)
+    if traversals and count < 2:
+        raise DataError("--traversals needs the codes of at least two meshes.")
+
+
+def _check_different(names: list[str], codes: list[npt.NDArray[Any]]) -> None:
+    """Make sure that no training is there twice under two names."""
+    import numpy as np
+
+    for number, (name, code) in enumerate(zip(names, codes, strict=True)):
+        for other, before in zip(names[:number], codes, strict=False):
+            if np.array_equal(code, before):
+                raise ConfigError(f"{other} and {name} are one training; its latents would match themselves.")
 
 
 def _latent_rows(

@@ -15,7 +15,7 @@ from anatozoo.errors import AnatozooError, ConfigError, DataError, turned_into
 from anatozoo.io.grid import Grid
 from anatozoo.io.untrusted import open_regular, read_bytes
 from anatozoo.io.writers import atomic_path, write_bytes
-from anatozoo.meshes.heart import SHEETS, HeartMesh
+from anatozoo.meshes.heart import SHEETS, HeartMesh, heart_faces
 from anatozoo.meshes.pyramid import Pyramid, Step
 from anatozoo.meshes.sheets import SheetSize
 from anatozoo.meshes.surface import Faces, Surfaces, Vertices
@@ -93,6 +93,12 @@ def read_heart(path: str | os.PathLike[str]) -> HeartMesh:
             f"{path} has {len(surfaces.vertices)} vertices, not {len(SHEETS)} sheets of {size.rings} x "
             f"{size.angles} and a tip; build it again."
         )
+    expected = np.repeat(np.arange(len(SHEETS)), size.vertices)
+    if not np.array_equal(surfaces.parts, expected) or not all(
+        any(np.array_equal(surfaces.faces[organ], each) for each in (whole, whole[:, ::-1]))
+        for organ, whole in heart_faces(size).items()
+    ):
+        raise DataError(f"{path} has other triangles than hearts of its size, or is damaged; build it again.")
     return heart
 
 

@@ -37,7 +37,10 @@ def test_files_that_are_no_meshes_are_named(heart: HeartMesh, tmp_path: Path) ->
     shorter = arrays | {"vertices": arrays["vertices"][:-1].copy()}
     missing = arrays | {"vertices": arrays["vertices"] * np.nan}
     later = {"anatozoo_mesh": json.dumps(json.loads(about["anatozoo_mesh"]) | {"schema_version": 9})}
+    right = "faces/right_ventricle"
     for content, words in (
+        (save(arrays | {right: arrays[right] * 0}, metadata=about), "other triangles"),
+        (save(arrays | {"parts": arrays["parts"] * 0}, metadata=about), "other triangles"),
         (whole[:-100], "is damaged"),
         (b"", "is damaged"),
         (b"\xff" * 500, "is damaged"),

@@ -204,6 +204,12 @@ def test_traversals_are_drawn(checkpoint: Path, root: Path, tmp_path: Path, caps
     assert cv2.imread(str(picture)).std() > 5
     assert main([*command, "--traversals", str(tmp_path / "z.gif")]) == 1
     assert "must end in .png" in capsys.readouterr().err
+    out.unlink()
+    (tmp_path / "folder.png").mkdir()
+    assert main([*command, "--traversals", str(tmp_path / "folder.png")]) == 1
+    assert len(out.read_text().splitlines()) == 21  # the table is not lost
+    assert main(["phenotypes", str(root / f"p0_ed{ENDING}"), *command[2:], "--traversals", str(picture)]) == 1
+    assert "at least two meshes" in capsys.readouterr().err
     model: Any = anatozoo.load(str(checkpoint))
     with pytest.raises(DataError, match="at least two"):
         model.plot_traversals([[0.0] * model.latents])
@@ -241,8 +247,10 @@ def test_latents_of_several_runs_become_phenotypes(root: Path, tmp_path: Path, c
         assert a["phenotype"] == b["phenotype"]
         assert int(a["sign"]) == -int(b["sign"])
         assert abs(float(a["r"])) > 0.999
+    shutil.copytree(runs[0], tmp_path / "copy")
     for wrong, reason in (
         ([runs[0], runs[0]], "named twice"),
+        ([runs[0], str(tmp_path / "copy")], "are one training"),
         ([*runs, "--alike", "1.5"], "at most 1"),
         ([*runs, "--traversals", str(tmp_path / "z.png")], "name one"),
         ([runs[0], "--alike", "0.5"], "more than one"),
