@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -37,11 +38,15 @@ class Formats:
         what: name of the results, for messages.
         writers: format -> ending of each of its files -> function that writes the file.
         default: default formats.
+        packages: format -> modules that write it, if they are not always installed.
+        extra: the extra of anatozoo that installs them.
     """
 
     what: str
     writers: Mapping[str, Mapping[str, Writer]]
     default: Names
+    packages: Mapping[str, Names] = field(default_factory=dict)
+    extra: str = ""
 
     @property
     def endings(self) -> dict[str, tuple[str, ...]]:
@@ -52,7 +57,7 @@ class Formats:
         """The formats without repetition, in a fixed order; None takes the default.
 
         Raises:
-            ConfigError: a format is unknown, or the list is empty.
+            ConfigError: a format is unknown, the list is empty, or a package is missing.
         """
         if chosen is None:
             return self.default
@@ -63,6 +68,11 @@ class Formats:
                 f"{self.what} have no format {', '.join(unknown) or 'that is empty'}; use "
                 f"{', '.join(self.writers)}."
             )
+        for name in wanted:
+            if missing := [each for each in self.packages.get(name, ()) if find_spec(each) is None]:
+                raise ConfigError(
+                    f'{name} needs {" and ".join(missing)}: python3 -m pip install "anatozoo[{self.extra}]".'
+                )
         return tuple(name for name in self.writers if name in wanted)
 
     def names(self, stem: str, formats: Sequence[str]) -> list[str]:

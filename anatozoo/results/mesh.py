@@ -134,6 +134,8 @@ class MeshResult(GridResult):
             "picture": {"_mesh.png": write_picture},
         },
         default=("safetensors", "json"),
+        packages=dict.fromkeys(("vtk", "ply", "stl", "obj"), ("pyvista", "trimesh")),
+        extra="mesh",
     )
     head: ClassVar[Names] = (*GridResult.head, "labels")
     dpi: ClassVar[int] = 100

@@ -1,6 +1,7 @@
 """`anatozoo meshes`: stacks become meshes and a table; a bad one is named and stops nothing."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_bad_stacks_are_named_and_stop_nothing(tmp_path: Path, capsys: Any) -> N
         assert row["status"] == "failed"
         assert words in row["reason"]
         assert row["reason"]
+
+
+def test_a_missing_package_is_named_before_anything_is_built(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    path = save(tmp_path / "a.nii.gz", LABELS)
+    assert meshes(path, "--out", tmp_path / "out", "--format", "stl,json") == 2
+    assert 'stl needs trimesh: python3 -m pip install "anatozoo[mesh]".' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_doubts_are_flags(tmp_path: Path) -> None:
