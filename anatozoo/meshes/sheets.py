@@ -14,6 +14,9 @@ from anatozoo.errors import ConfigError
 from anatozoo.meshes.pyramid import Step
 from anatozoo.meshes.surface import Faces
 
+MOST_POINTS = 20_000
+"""Of a sheet; with so many, looking for triangles that cross takes minutes and 5 GB."""
+
 
 @dataclass(frozen=True)
 class SheetSize:
@@ -24,7 +27,7 @@ class SheetSize:
         angles: points of a ring, even, at least 4.
 
     Raises:
-        ConfigError: it is smaller, or the angles are odd.
+        ConfigError: it is smaller, the angles are odd, or there are more than `MOST_POINTS`.
     """
 
     rings: int = 16
@@ -35,6 +38,12 @@ class SheetSize:
             raise ConfigError(
                 f"a sheet needs 2 rings or more, and an even number of at least 4 points in each, not "
                 f"{self.rings} and {self.angles}."
+            )
+
+        if self.rings * self.angles > MOST_POINTS:
+            raise ConfigError(
+                f"a sheet has at most {MOST_POINTS} points, and {self.rings} rings of {self.angles} are "
+                f"{self.rings * self.angles}; its quality could not be measured."
             )
 
     @property

@@ -139,5 +139,7 @@ def test_values_may_be_others_and_must_be_complete(tmp_path: Path, capsys: Any) 
     assert "right_ventricle is missing" in capsys.readouterr().err
     assert meshes(path, "--out", out, "--labels", labels, "--angles", 7) == 1
     assert "even number" in capsys.readouterr().err
+    assert meshes(path, "--out", out, "--rings", 100_000) == 1
+    assert "at most 20000 points" in capsys.readouterr().err
     with pytest.raises(StopIteration):
         next(iter(tmp_path.glob("*.safetensors")))
