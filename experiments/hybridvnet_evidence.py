@@ -55,7 +55,7 @@ class Shapes:
         self.axes = axes[:COMPONENTS]
         codes, x = (shapes - self.mean) @ self.axes.T, images - self.middle
         kernel = x @ x.T
-        folds = np.arange(len(x)) // 2 % 5  # both phases of a patient in one fold
+        folds = np.unique([case.subject for case in cases], return_inverse=True)[1] % 5
         errors = {}
         for ridge in (0.01, 0.1, 1.0, 10.0):
             off = []

@@ -137,10 +137,11 @@ def read_labels(x: Any, dims: int) -> tuple[npt.NDArray[Any], Grid]:
         raise ImageError(_dims_words(f"the label map {name}", values, dims, f"{dims}-D is needed"))
     if values.dtype.kind == "f":
         # Label maps of some tools are stored as floating point.
-        whole = values.astype(np.int32) if np.isfinite(values).all() else values
-        if not np.array_equal(whole, values) or whole.dtype.kind == "f":
-            raise ImageError(f"the label map {name} holds fractions or NaN; labels are whole numbers.")
-        values = whole
+        if not np.array_equal(values, np.floor(values)) or np.abs(values).max(initial=0) >= 2**31:
+            raise ImageError(
+                f"the label map {name} holds fractions, NaN or huge numbers; labels are whole numbers."
+            )
+        values = values.astype(np.int32)
     if values.dtype.kind not in "biu":
         raise ImageError(f"the label map {name} holds {values.dtype}; labels are whole numbers.")
     return values, grid if grid is not None else Grid(values.shape[::-1])
@@ -168,7 +169,8 @@ def _read_volume(x: Any, *, one_slice: bool = False) -> GridImage:
     if values.dtype.kind not in "uif":
         raise ImageError(f"{name} holds values of type {values.dtype}; intensities are real numbers.")
     source = os.fsdecode(x) if isinstance(x, str | os.PathLike) else None
-    pixels = np.ascontiguousarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is refused as infinity
+        pixels = np.ascontiguousarray(values, dtype=np.float32)
     where = grid if grid is not None else Grid(values.shape[::-1])
     return GridImage(pixels, where, _name_of(source), source, (*flags, *where.remarks), dicom=dicom)
 
@@ -203,6 +205,8 @@ def _check_values(image: GridImage) -> None:
     what = _label(image)
     low, high = float(image.pixels.min()), float(image.pixels.max())
     if not math.isfinite(high - low):
-        raise ImageError(f"{what} holds NaN or infinity; replace them by the value of the background.")
+        raise ImageError(
+            f"{what} holds NaN, infinity or numbers beyond 3e38; replace them by the value of the background."
+        )
     if low == high:
         raise ImageError(f"{what}: every voxel has the value {low:g}; a constant image shows nothing.")

@@ -34,8 +34,18 @@ def test_a_voxel_that_is_no_number_is_never_read_as_zero(
     np.testing.assert_array_equal(read_grid_image(path, 3).pixels, values.astype(np.float32))
     values[3, 2, 1] = bad
     sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
-    with pytest.raises(ImageError, match="NaN or infinity"):
+    with pytest.raises(ImageError, match="NaN, infinity"):
         read_grid_image(path, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_what_is_computed_with_are_refused_without_a_warning() -> None:
+    huge = volume().astype(np.float64)
+    huge[3, 2, 1] = 1e300
+    with pytest.raises(ImageError, match="beyond 3e38"):
+        read_grid_image(huge, 3)
+    with pytest.raises(ImageError, match="huge numbers"):
+        read_labels(np.full((4, 5, 6), 1e30, np.float32), 3)
 
 
 def test_physical_positions_are_those_of_itk() -> None:
