@@ -142,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
     write_csv(out, ("mesh", "status", "reason", "flags", models[0].columns()[0], *names), table)
     if args.traversals:
         _enough(len(good), traversals=args.traversals)
-        write_bytes(args.traversals, figure_bytes(model.plot_traversals([row.found[0].code for row in good])))
+        [codes] = _codes(good)
+        write_bytes(args.traversals, figure_bytes(models[0].plot_traversals(codes)))
         done["traversals"] = args.traversals
     if args.json:
         print(json.dumps({**about, **done}))

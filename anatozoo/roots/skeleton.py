@@ -79,7 +79,7 @@ def trace(
     return RootSystem(tuple(_roots(graph, start, last)), tuple(flags), name)
 
 
-def _at_border(part: Mask, thick: npt.NDArray[np.float32], tip: Points) -> bool:
+def _at_border(part: Mask, thick: npt.NDArray[Any], tip: Points) -> bool:
     """Whether a root ends at a side or the lower border of the picture; its skeleton stops before it does."""
     x, y = (round(float(value)) for value in tip)
     reach = 2 + int(thick[y, x])
