@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Units = Literal["mm", "px"]
 MOST_VERTICES = 2**22
+"""Of a template, before memory is taken for a checkpoint that says so."""
 UNLIKE = 1.0
 """Root mean square distance of a mesh from its reconstruction, in units of the training's spread, that is
 flagged: as much as the training's hearts differ from their mean."""

@@ -166,7 +166,7 @@ class MeshDataModule(ZooDataModule):
                 raise DataError(f"{root} holds no NAME{ENDING}; build meshes by `anatozoo meshes`.")
             return names
         for path in sorted(root.iterdir()):
-            if path.suffix.lower() not in SURFACES:
+            if path.suffix.lower() not in SURFACES or path.name.startswith("."):
                 continue
             if path.stem in self.files and self.files[path.stem] != path:
                 raise DataError(
