@@ -5,6 +5,8 @@ it, which keeps the ends of open surfaces. As in CoMA (Ranjan et al., ECCV 2018)
 the fine ones, so that pooling picks, and unpooling interpolates on the coarse triangles.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts are imported where they are used first: predictions of images need none
@@ -142,17 +144,22 @@ def _decimated(vertices: Vertices, faces: Faces, count: int) -> tuple[npt.NDArra
     except ImportError as error:
         raise ConfigError('decimation needs PyVista: python3 -m pip install "anatozoo[mesh]".') from error
     surface = pyvista.PolyData.from_regular_faces(vertices, faces)
-    # Each collapse takes one vertex and two triangles, at an open end one, so that it looks twice.
+    # Each collapse takes one vertex and two triangles, at an open end one, so that a second look corrects.
     share = 2 * (len(vertices) - count) / len(faces)
-    for _ in range(2):
-        found = surface.decimate(min(share, 0.99))
-        used, coarse = np.unique(found.regular_faces, return_inverse=True)
-        if abs(len(used) - count) <= 0.02 * count:
-            break
+    found, used, coarse = _collapsed(surface, share)
+    if abs(len(used) - count) > 0.02 * count:
         share *= (len(vertices) - count) / max(len(vertices) - len(used), 1)
+        found, used, coarse = _collapsed(surface, share)
     if not FEWEST / 2 <= len(used) < len(vertices):
         raise ConfigError(f"a part of {len(vertices)} vertices cannot be made coarser; ask for fewer meshes.")
-    return _nearest_distinct(np.asarray(found.points, np.float64)[used], vertices), coarse.reshape(-1, 3)
+    return _nearest_distinct(found[used], vertices), coarse
+
+
+def _collapsed(surface: Any, share: float) -> tuple[Vertices, npt.NDArray[np.int64], Faces]:
+    """A surface of fewer triangles by a share: its points, those in use, and triangles between these."""
+    found = surface.decimate(min(share, 0.99))
+    used, coarse = np.unique(found.regular_faces, return_inverse=True)
+    return np.asarray(found.points, np.float64), used, coarse.reshape(-1, 3)
 
 
 def _nearest_distinct(places: Vertices, vertices: Vertices) -> npt.NDArray[np.int64]:
