@@ -5,7 +5,8 @@
 LGG holds images/PATIENT/NNN.png (FLAIR), masks/PATIENT/NNN.png (0 and 1, of zeros where a slice shows no
 tumour), splits.json (split -> patients) and clinical.csv of the TCGA. FOLDER receives ``manifest.csv`` and
 links to both folders, so that ``--data.root FOLDER`` and ``anatozoo evaluate --root FOLDER`` take it. All
-slices of a patient are in one split; slices that are black throughout are left out. The columns ``sex``,
+slices of a patient are in one split; slices that are black throughout are left out. ``findings.csv`` says of
+each slice whether it shows an abnormality, for classifiers. The columns ``sex``,
 ``age`` and ``domain`` (institution) reach the rows of evaluations, where `anatozoo audit` groups by them
 (``dataset`` is the institution).
 """
@@ -22,12 +23,13 @@ from anatozoo.errors import DataError
 from anatozoo.io.writers import write_csv
 
 COLUMNS = ("image", "mask", "subject", "split", "domain", "sex", "age")
+FINDING = "abnormality"
 SEXES = {"1": "F", "2": "M"}
 """What stands for the sexes in clinical.csv: codes in the order of the alphabet."""
 
 
 def write_manifest(root: Path, to: Path) -> Path:
-    """Write the manifest and the links; gives the folder.
+    """Write both tables and the links; gives the folder.
 
     Raises:
         DataError: a file is missing.
@@ -38,7 +40,7 @@ def write_manifest(root: Path, to: Path) -> Path:
     with (root / "clinical.csv").open(encoding="utf-8") as file:
         clinical = {row["Patient"]: row for row in csv.DictReader(file)}
     splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))
-    rows, black = [], 0
+    rows, shown, black = [], [], 0
     for split, patients in splits.items():
         for patient in patients:
             _, institution, number, *_ = patient.split("_")
@@ -50,12 +52,15 @@ def write_manifest(root: Path, to: Path) -> Path:
                     continue
                 image, mask = (f"{folder}/{patient}/{path.name}" for folder in ("images", "masks"))
                 rows.append((image, mask, patient, split, institution, *known))
+                shown.append(int(cv2.imread(str(root / mask), cv2.IMREAD_UNCHANGED).any()))
     print(f"{len(rows)} slices of {len({row[2] for row in rows})} patients; {black} black ones left out.")
     to.mkdir(parents=True, exist_ok=True)
     for name in ("images", "masks"):
         if not (to / name).exists():
             (to / name).symlink_to((root / name).resolve(), target_is_directory=True)
     write_csv(to / "manifest.csv", COLUMNS, rows)
+    own = [(image, *rest, abnormal) for (image, _, *rest), abnormal in zip(rows, shown, strict=True)]
+    write_csv(to / "findings.csv", (COLUMNS[0], *COLUMNS[2:], FINDING), own)
     return to
 
 
