@@ -52,7 +52,9 @@ def write_manifest(root: Path, to: Path) -> Path:
                     continue
                 image, mask = (f"{folder}/{patient}/{path.name}" for folder in ("images", "masks"))
                 rows.append((image, mask, patient, split, institution, *known))
-                shown.append(int(cv2.imread(str(root / mask), cv2.IMREAD_UNCHANGED).any()))
+                if (pixels := cv2.imread(str(root / mask), cv2.IMREAD_UNCHANGED)) is None:
+                    raise DataError(f"{root / mask} is missing or damaged.")
+                shown.append(int(pixels.any()))
     print(f"{len(rows)} slices of {len({row[2] for row in rows})} patients; {black} black ones left out.")
     to.mkdir(parents=True, exist_ok=True)
     for name in ("images", "masks"):

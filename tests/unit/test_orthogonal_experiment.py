@@ -10,6 +10,8 @@ import PIL.Image
 import pytest
 
 from anatozoo.cli.main import main
+from anatozoo.data.layouts.registry import find_cases
+from anatozoo.methods.classifier.data import truths_of
 
 EXPERIMENT = "orthogonal_evidence"
 
@@ -63,6 +65,9 @@ def test_a_run_leaves_members_and_numbers_and_facts_reach_evaluations(
     assert set(told["means"]) == {"random", "inter"}
     assert told["tests"]["inter - random"]["dice/2"]["runs"] == 1
     assert "| inter |" in (tmp_path / "out" / f"{evidence.NAME}.md").read_text()
+
+    cases = [case for case in find_cases(slices, "findings").cases if case.split == "val"]
+    assert sorted(truths_of(cases, ["abnormality"])) == [[0], [0], [1], [1]]
 
     # The first member has nobody to keep away from: it is that of self-orthogonality.
     both = [str(work / "self_1" / "member0"), str(work / "inter_1" / "member1")]
