@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -243,15 +242,12 @@ def _vtk(path: Path) -> tuple[Vertices, Faces]:
     # PyVista's own way to read repeats each error in the log.
     reader = vtkXMLPolyDataReader() if path.suffix.lower() == ".vtp" else vtkPolyDataReader()
     reader.SetFileName(str(path))
-    caught = pyvista.VtkErrorCatcher(raise_errors=True, send_to_logging=False, emit_warnings=True)
-    with warnings.catch_warnings(), pyvista.vtk_verbosity("off"):
-        warnings.simplefilter("error")  # a file that is cut off is a warning, and its end anything
-        try:
-            with caught:
-                reader.Update()
-        except Exception as error:  # or a warning; which line of VTK's code says it helps nobody
-            place = r"\w*( Warning)?: In \S+, line \d+\s*(\w+ \(\w+\): )?"
-            raise ValueError(re.sub(place, "", str(error)).strip().split("\n")[0]) from error
+    with pyvista.vtk_verbosity("off"), pyvista.VtkErrorCatcher(send_to_logging=False) as caught:
+        reader.Update()
+    if caught.events:  # or warnings: a file that is cut off is one, and its end anything
+        # Which line of VTK's code says it helps nobody.
+        place = r"\w*( Warning)?: In \S+, line \d+\s*(\w+ \(\w+\): )?"
+        raise ValueError(re.sub(place, "", caught.events[0].alert).strip().split("\n")[0])
     mesh = pyvista.wrap(reader.GetOutput())
     if mesh.n_cells and not mesh.is_all_triangles:
         raise ValueError(

@@ -48,6 +48,8 @@ class SurfaceResult(Result):
             "picture": {"_mesh.png": write_picture},
         },
         default=("vtk", "json"),
+        packages=dict.fromkeys(("vtk", "ply", "stl", "obj"), ("pyvista", "trimesh")),
+        extra="mesh",
     )
     head: ClassVar[Names] = ("checkpoint", "version", "image", "flags")
     dpi: ClassVar[int] = 100

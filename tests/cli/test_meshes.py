@@ -91,10 +91,13 @@ def test_bad_stacks_are_named_and_stop_nothing(tmp_path: Path, capsys: Any) -> N
 def test_a_missing_package_is_named_before_anything_is_built(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "trimesh", None)
+    for package in ("pyvista", "trimesh"):
+        monkeypatch.setitem(sys.modules, package, None)
     path = save(tmp_path / "a.nii.gz", LABELS)
     assert meshes(path, "--out", tmp_path / "out", "--format", "stl,json") == 2
-    assert 'stl needs trimesh: python3 -m pip install "anatozoo[mesh]".' in capsys.readouterr().err
+    assert (
+        'stl needs pyvista and trimesh: python3 -m pip install "anatozoo[mesh]".' in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -445,7 +445,7 @@ def plan(*options: str) -> str:
 
 def test_the_method_follows_from_whatever_names_it(trained: Path, unet: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("method: unet\n")
-    (tmp_path / "settings.yaml").write_text("model: {template: true}\n")
+    (tmp_path / "settings.yaml").write_text("model: {mask_decoder: true}\n")
     assert plan("--method", "unet") == plan("--method=unet") == "unet"
     assert plan("--config", "unet/paper.yaml") == "unet"
     assert plan("--config", "hybridgnet/paper.yaml", "--method=hybridgnet") == "hybridgnet"
@@ -453,7 +453,7 @@ def test_the_method_follows_from_whatever_names_it(trained: Path, unet: Path, tm
     assert plan("--ckpt_path", last(unet)) == plan(f"--model.init_weights={last(unet)}") == "unet"
     assert plan("--ckpt_path", str(checkpoint(trained, 3))) == "hybridgnet"
     # Settings that one method alone has.
-    assert plan("--config", str(tmp_path / "settings.yaml")) == plan("--model.template=true") == "hybridgnet"
+    assert plan("--config", str(tmp_path / "settings.yaml")) == plan("--model.lookup=x") == "hybridgnet"
     assert plan("--model.decoder_widths=[8,8,8,8,8]") == "unet"
 
 

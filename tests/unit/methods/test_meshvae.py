@@ -85,7 +85,7 @@ def test_a_heart_put_back_lies_where_it_was(turn: bool) -> None:
 def test_a_fit_learns_the_folders_meshes(root: Path) -> None:
     made = module(kl_weight=1e-4, optim=Optim("adam", 2e-2, 0.0)).train()
     data = MeshDataModule(str(root), rings=8, angles=16, batch_size=16)
-    trainer = L.Trainer(max_epochs=120, check_val_every_n_epoch=120, num_sanity_val_steps=0, **QUIET)
+    trainer = L.Trainer(max_epochs=240, check_val_every_n_epoch=240, num_sanity_val_steps=0, **QUIET)
     trainer.fit(made, data)
     vertices = data.training_vertices()
     assert vertices.shape == (16, 3 * SIZE.vertices, 3)

@@ -20,6 +20,7 @@ from anatozoo.results.restored import RestoredVolume
 from anatozoo.results.scores import ScoreResult
 from anatozoo.results.segmentation import SegmentationResult
 from anatozoo.results.shapes import ShapeSet
+from anatozoo.results.surface import SurfaceResult
 from anatozoo.results.translated import TranslatedImage
 from anatozoo.results.volume import VolumeResult
 from tests.support.heart_data import drawn_heart
@@ -29,6 +30,8 @@ SHAPE = (4, 6, 8)
 LABELS = np.zeros(SHAPE, np.uint8)
 LABELS[1:3, 2:4, 2:6] = 1
 PIXELS = np.linspace(0, 1, 192, dtype=np.float32).reshape(SHAPE)
+TETRAHEDRON = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
 NAMED = {"checkpoint": "toy", "version": "1.0.0"}
 
 
@@ -70,6 +73,7 @@ def every_result() -> list[Result]:
         ),
         RestoredVolume(volume=PIXELS, given=PIXELS[::2].copy(), **voxels),
         MeshResult(image="scan.nii.gz", grid=heart.surfaces.grid, heart=heart, **NAMED, **flags),
+        SurfaceResult(image="a.ply", vertices=TETRAHEDRON, faces=FACES, **NAMED, **flags),
         RepairResult(classes=("heart",), before=LABELS, after=LABELS, **voxels),
         RegistrationResult(
             moving="scan.mha",
@@ -89,6 +93,10 @@ def every_result() -> list[Result]:
 
 @pytest.mark.parametrize("result", every_result(), ids=lambda result: type(result).__name__)
 def test_every_class_keeps_the_promises_of_the_base(result: Result, tmp_path: Path) -> None:
+    for package in {
+        name for form in result.default_formats for name in result.formats.packages.get(form, ())
+    }:
+        pytest.importorskip(package)
     assert result.flags == ("two_words",)
     with pytest.raises(FrozenInstanceError):
         result.flags = ()  # type: ignore[misc]

@@ -160,7 +160,7 @@ def test_batches_give_what_single_volumes_give() -> None:
     ("image", "error"),
     [
         (np.zeros((6, 40, 40)), "every voxel has the value 0"),
-        (np.full((6, 40, 40), np.nan), "NaN or infinity"),
+        (np.full((6, 40, 40), np.nan), "NaN, infinity or numbers beyond"),
         (noise(4, 6, 40, 40), "4-D"),
         (noise(40), "1-D"),
         (noise(40, 48, 6), r"moveaxis\(x, -1, 0\)"),

@@ -145,7 +145,7 @@ def test_few_and_many_slices(depth: int) -> None:
         (noise(20, 18), "one slice"),
         (noise(1, 20, 18), "one slice"),
         (np.zeros((6, 20, 18)), "every voxel has the value 0"),
-        (np.full((6, 20, 18), np.nan), "NaN or infinity"),
+        (np.full((6, 20, 18), np.nan), "NaN, infinity or numbers beyond"),
         (noise(3, 6, 20, 18), "4-D"),
         (noise(60, 20, 18), "do not come first"),
         (noise(6, 20, 8), "16 a side"),
