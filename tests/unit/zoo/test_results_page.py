@@ -141,8 +141,7 @@ def test_all_numbers_of_a_withheld_test_are_those_of_its_record(specs: Any) -> N
 
 
 def test_every_checkpoint_says_what_its_validation_split_chose(specs: Any) -> None:
-    # Of the translator nothing was chosen: no number says which translation is good. The settings of roots were
-    # fixed beforehand.
+    # No number says which translation is good, and the settings of roots were fixed beforehand.
     chosen_nothing = ["unet-roots", "cyclegan-lgg-ht2du"]
     assert [spec.name for spec in specs if spec.selection is None] == chosen_nothing
     for spec in specs:
