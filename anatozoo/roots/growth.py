@@ -14,7 +14,6 @@ from scipy import ndimage, signal
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.roots.system import RootSystem
 
-LENGTHS = ("main", "laterals", "total")
 Values = npt.NDArray[np.float64]
 _LENGTH_FRAMES, _COUNT_FRAMES, _MEAN_FRAMES, _DENSITY_HOURS = 9, 25, 4, 5
 _FIRM_PX, _FIRM_COUNT = 50.0, 4
@@ -44,7 +43,7 @@ def frame_table(systems: Iterable[RootSystem | Exception]) -> pd.DataFrame:
             }
         )
     names = ["frame", "status", "reason", "flags", "main_px", "laterals_px", "total_px", "laterals"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=names).astype({"laterals": "Int64"})  # whole beside gaps, too
 
 
 def growth_table(
@@ -53,8 +52,8 @@ def growth_table(
     """Hourly values of one plant.
 
     Lengths of frames pass a median filter of 9 frames, the number of laterals one of 25; laterals never
-    shrink once they are longer than 50 px, their number once it is above 4; then follow a moving average of 4
-    frames to each side and the value of each full hour. Frames without numbers are filled from those around.
+    shrink once they are longer than 50 px, their number once it is above 4. Lengths then pass a moving
+    average of 4 frames to each side. Frames without numbers are filled from those around.
 
     Args:
         frames: what `frame_table` gives, in the order of time.
@@ -69,7 +68,7 @@ def growth_table(
 
     Raises:
         ConfigError: the minutes or the side of a pixel are none.
-        DataError: fewer than two hours can be told.
+        DataError: there are fewer than two full hours, 0 among them, or than two frames with a root.
     """
     if not 0 < minutes <= 60:
         raise ConfigError(f"minutes={minutes} between two frames must be above 0, and at most 60.")
@@ -110,8 +109,8 @@ def spectrum(speeds: npt.ArrayLike) -> tuple[Values, Values]:
         speeds: (hours,) of a plant or (plants, hours); at least 48 hours.
 
     Returns:
-        Frequencies in 1/h, without 0, and the amplitude at each: of the speeds without their linear trend,
-        the mean over the plants.
+        Frequencies in 1/h, without 0, and the amplitude at each, in the unit of the speeds: of these without
+        their linear trend, the mean over the plants.
 
     Raises:
         DataError: there are fewer hours, or a value that is not finite.
@@ -120,6 +119,8 @@ def spectrum(speeds: npt.ArrayLike) -> tuple[Values, Values]:
     if values.ndim != 2 or values.shape[1] < 48 or not np.isfinite(values).all():
         raise DataError(f"a rhythm of days needs finite speeds of at least 48 hours, not {values.shape}.")
     amplitude = np.abs(np.fft.rfft(signal.detrend(values, axis=1), axis=1)).mean(0) * 2 / values.shape[1]
+    if values.shape[1] % 2 == 0:
+        amplitude[-1] /= 2  # half a cycle an hour has no second, negative frequency
     frequencies: Values = np.fft.rfftfreq(values.shape[1]).astype(float)
     return frequencies[1:], amplitude[1:]
 

@@ -64,6 +64,7 @@ def test_frames_become_growth_and_a_damaged_one_is_named(tmp_path: Path, capsys:
     assert [row["file"] for row in table] == [f"f{hour}.png" for hour in range(8, 20)]
     assert [row["status"] for row in table].count("failed") == 1
     assert table[3]["reason"]
+    assert (table[3]["laterals"], table[-1]["laterals"]) == ("", "2")
     lengths = [float(row["main"]) for row in rows(out / "growth.csv")]
     assert len(lengths) == 12
     assert lengths == sorted(lengths)
