@@ -23,9 +23,9 @@ before frame 10). Every pixel that is not 0 is root. Several are the frames of
 one camera, in which roots keep their names.
 
 DIR receives frames.csv (lengths in pixels and number of laterals, a row for
-each plant and frame), roots.rsml (the last frame, a plant each), roots.png (a
-picture of it) and, of two hours or more, growth.csv (hourly lengths, speed
-and densities). A frame without a root is a row that says so, and stops
+each plant and frame), roots.rsml (the last frame that shows it, a plant each),
+roots.png (a picture of them) and, of frames over an hour or more, growth.csv
+(hourly lengths, speed and densities). A frame without a root is a row that says so, and stops
 nothing."""
 _EPILOG = """\
 flags:
