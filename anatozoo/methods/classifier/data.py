@@ -119,7 +119,7 @@ class ClassifierDataModule(ZooDataModule):
             (2, findings) float64 each; the second is a mean where images are drawn at random.
 
         Raises:
-            DataError: every training image has a finding, or none has.
+            DataError: every image that is drawn has a finding, or none has.
         """
         items = self.sets["train"]
         truth = torch.tensor(truths_of(items.cases, self.findings), dtype=torch.float64)
@@ -135,11 +135,11 @@ class ClassifierDataModule(ZooDataModule):
             for weight in (torch.ones_like(share), share)
         )
         for which, finding in enumerate(self.findings):
-            if not own[:, which].all() or not drawn[:, which].all():
-                has = "every" if own[1, which] else "no"
+            if not drawn[:, which].all():
+                has = "every" if drawn[1, which] else "no"
                 raise DataError(
-                    f"{self.root}: {has} training image has {finding}, so that there is nothing to learn; "
-                    "take it out of model.findings, or add images."
+                    f"{self.root}: {has} training image has {finding} among those that are drawn, so that "
+                    "there is nothing to learn; take it out of model.findings, or add images."
                 )
         return own, drawn
 

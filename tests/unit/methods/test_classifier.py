@@ -109,6 +109,12 @@ def test_a_finding_without_positives_cannot_be_learnt(tmp_path: Path) -> None:
         data(root, findings=["disc", "none"]).class_counts()
 
 
+def test_a_finding_of_a_site_that_is_not_drawn_cannot_be_learnt(tmp_path: Path) -> None:
+    root = write_findings(tmp_path, site=lambda n: "AB"[n % 2])
+    with pytest.raises(DataError, match="no training image has disc among those that are drawn"):
+        data(root, balance={"A": 1, "B": 0}).class_counts()
+
+
 def test_colour_and_lacking_patients_are_said(tmp_path: Path, capsys: Any, caplog: Any) -> None:
     root = write_findings(tmp_path)
     draw = np.random.default_rng(0)
