@@ -31,7 +31,7 @@ def check_findings(findings: Sequence[str]) -> list[str]:
         ConfigError: there is none, one is there twice, or it is the name of another column.
     """
     names = [findings] if isinstance(findings, str) else list(findings)
-    keys = [_key(name) for name in names]
+    keys = [column_key(name) for name in names]
     if not names or not all(keys):
         raise ConfigError(f"findings={names} must name at least one finding, such as [nodule].")
     if double := [name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1]:
@@ -53,8 +53,8 @@ def finding_of(case: Case, finding: str) -> float:
     Raises:
         DataError: the cell says something else.
     """
-    key = _key(finding)
-    facts = {_key(name): value for name, value in case.facts.items()}
+    key = column_key(finding)
+    facts = {column_key(name): value for name, value in case.facts.items()}
     if key in facts:
         text = str(facts[key]).strip().lower()
         if text in _YES or text in _NO:
@@ -63,7 +63,7 @@ def finding_of(case: Case, finding: str) -> float:
             return math.nan
         raise DataError(f"{case.id}: {finding} is {facts[key]!r}; write 1 or 0, or nothing where unknown.")
     if LISTED in facts:
-        return float(key in {_key(name) for name in str(facts[LISTED]).split("|")})
+        return float(key in {column_key(name) for name in str(facts[LISTED]).split("|")})
     return math.nan
 
 
@@ -97,7 +97,8 @@ def truths_of(cases: Sequence[Case], findings: Sequence[str]) -> list[list[float
     return [[finding_of(case, finding) for finding in findings] for case in cases]
 
 
-def _key(name: str) -> str:
+def column_key(name: str) -> str:
+    """The name of a column or a finding without capitals and underscores, which do not matter."""
     return " ".join(str(name).replace("_", " ").lower().split())
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from anatozoo.data.case import Case
-from anatozoo.data.findings import LISTED
+from anatozoo.data.findings import LISTED, column_key
 from anatozoo.data.layouts.base import Layout, Listing, Wanted, shown, subject_rule
 from anatozoo.data.layouts.manifest import NAME, inside, manifest_of, names_of, splits_of
 from anatozoo.errors import DataError
@@ -83,7 +83,7 @@ def find_findings(wanted: Wanted) -> Listing:
 
 def renamed(table: TextTable) -> TextTable:
     """A table whose columns have the names of `ALIASES`, where they go by one of their others."""
-    keys = [" ".join(name.replace("_", " ").lower().split()) for name in table.header]
+    keys = [column_key(name) for name in table.header]
     header = list(table.header)
     for name, others in ALIASES.items():
         found = next((keys.index(other) for other in others if other in keys), None)
