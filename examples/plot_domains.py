@@ -61,5 +61,5 @@ chained.plot()
 
 # %%
 # Whether a translation helps is to be measured, on annotated images of the new hospital. On real slices this
-# one changes the Dice by .005. `Domains <../../domains.html>`__ has the numbers, also of a pair of hospitals
+# one changes the Dice by .003. `Domains <../../domains.html>`__ has the numbers, also of a pair of hospitals
 # that differ more, and of histograms that are matched, the free alternative.

@@ -107,10 +107,10 @@ def read_shares(path: Path) -> list[Row]:
             "test": record["test"],
             "finding": record["finding"],
             "fold": 0,
-            "auc": float(auc),
+            "auc": float(value),
         }
         for record in read_text_table(path).records()
-        for share, auc in record.items()
+        for share, value in record.items()
         if share.isdecimal()
     ]
 

@@ -6,9 +6,9 @@ LGG holds images/PATIENT/NNN.png (FLAIR), masks/PATIENT/NNN.png (0 and 1, of zer
 tumour), splits.json (split -> patients) and clinical.csv of the TCGA. FOLDER receives ``manifest.csv`` and
 links to both folders, so that ``--data.root FOLDER`` and ``anatozoo evaluate --root FOLDER`` take it. All
 slices of a patient are in one split; slices that are black throughout are left out. ``findings.csv`` says of
-each slice whether it shows an abnormality, for classifiers. The columns ``sex``,
-``age`` and ``domain`` (institution) reach the rows of evaluations, where `anatozoo audit` groups by them
-(``dataset`` is the institution).
+each slice whether it shows an abnormality, for classifiers. The columns ``sex``, ``age`` and ``domain``
+(institution) reach the rows of evaluations, where `anatozoo audit` groups by them (``dataset`` is the
+institution).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""CycleGAN in training: two generators and two critics, by one optimiser."""
+"""CycleGAN in training: two generators and two critics (discriminators), by one optimiser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
