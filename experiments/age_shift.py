@@ -32,12 +32,10 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from comparing import write
-from fitting import WARMUP_STEPS, by_hash, keep_quiet, options_of_fits, trainer_of
+from fitting import WARMUP_STEPS, by_hash, keep_quiet, options_of_fits, shipped, trainer_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from anatozoo.cli.settings import shipped_config
 from anatozoo.data.layouts.chest import case_of
 from anatozoo.errors import ConfigError, DataError
 from anatozoo.frames.spec import FrameSpec
@@ -152,9 +150,9 @@ def _in_proportion(cases: Sequence[ChestCase]) -> list[ChestCase]:
 
 def make_module(method: str, size: int) -> Any:
     """A fresh network with the shipped settings of its method, for lungs and heart at a side of `size`."""
-    shipped = yaml.safe_load(Path(shipped_config(f"{method}/jsrt.yaml")).read_text(encoding="utf-8"))["model"]
-    frame, optim = shipped["frame"] | {"size": size}, shipped["optim"] | {"warmup_steps": WARMUP_STEPS}
-    settings = shipped | {"organs": ORGANS, "frame": frame, "optim": optim}
+    model = shipped(f"{method}/jsrt.yaml")["model"]
+    frame, optim = model["frame"] | {"size": size}, model["optim"] | {"warmup_steps": WARMUP_STEPS}
+    settings = model | {"organs": ORGANS, "frame": frame, "optim": optim}
     if "anchors" in settings:
         settings["anchors"] = {k: v for k, v in settings["anchors"].items() if not k.startswith("clavicle")}
     return find_method(method).module_class()(**settings)

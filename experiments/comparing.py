@@ -128,6 +128,11 @@ def p_over_runs(differences: Sequence[float] | Any) -> float | None:
     return float(ttest_1samp(differences, 0).pvalue)
 
 
+def p_cell(p: float | None) -> str:
+    """A cell of a table, such as ``0.012``, from what `p_over_runs` gives."""
+    return "–" if p is None else f"{p:.2g}"
+
+
 def spread_of(values: Sequence[float] | Any) -> float | None:
     """Standard deviation over runs; None of fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

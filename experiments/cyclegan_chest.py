@@ -36,9 +36,9 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
-from comparing import mean_and_spread, options_of, p_over_runs, paired, summary_of, table_lines, write
-from cyclegan_evidence import fit_cyclegan, matched_values, quantiles, shipped
-from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from comparing import mean_and_spread, options_of, p_cell, p_over_runs, paired, summary_of, table_lines, write
+from cyclegan_evidence import fit_cyclegan, matched_values, quantiles
+from fitting import WARMUP_STEPS, keep_quiet, shipped, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 from torch.nn.functional import interpolate
 
@@ -348,7 +348,7 @@ def report(record: Mapping[str, Any]) -> str:
         tests = [
             [WORDS[pair.split(" - ")[0]], WORDS[pair.split(" - ")[1]]]
             + [f"{t['difference']:+.3f} ({t['ci'][0]:+.3f} to {t['ci'][1]:+.3f})"]
-            + ["–" if t["p_runs"] is None else f"{t['p_runs']:.2g}", f"{t['p_patients']:.2g}"]
+            + [p_cell(t["p_runs"]), f"{t['p_patients']:.2g}"]
             for pair, own in found["tests"].items()
             for t in [own["dice/lungs"]]
         ]

@@ -35,13 +35,11 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import yaml
-from comparing import mean_and_spread, options_of, p_over_runs, paired, summary_of, table_lines, write
-from fitting import WARMUP_STEPS, Steps, by_hash, keep_quiet, trainer_of
+from comparing import mean_and_spread, options_of, p_cell, p_over_runs, paired, summary_of, table_lines, write
+from fitting import WARMUP_STEPS, Steps, by_hash, keep_quiet, shipped, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
 import anatozoo
-from anatozoo.cli.settings import shipped_config
 from anatozoo.data.case import Case
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.frames.spec import FrameSpec
@@ -78,12 +76,6 @@ Array = np.ndarray
 
 
 # --- data --------------------------------------------------------------------------------------------------
-
-
-def shipped(name: str) -> dict[str, Any]:
-    """A configuration of the package."""
-    found: dict[str, Any] = yaml.safe_load(Path(shipped_config(name)).read_text(encoding="utf-8"))
-    return found
 
 
 def unet_data(options: argparse.Namespace, chosen: Callable[[Case], bool]) -> UNetDataModule:
@@ -430,7 +422,7 @@ def report(record: Mapping[str, Any]) -> str:
     ]
     tests = [
         [WORDS[name.split(" - ")[0]], group, str(t["runs"]), f"{t['difference']:+.3f}"]
-        + ["–" if t["p_runs"] is None else f"{t['p_runs']:.2g}", f"{t['p_cases']:.2g}"]
+        + [p_cell(t["p_runs"]), f"{t['p_cases']:.2g}"]
         for name, groups in record["tests"].items()
         for group, t in groups.items()
     ]

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+import yaml
 from comparing import options_of
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
+from anatozoo.cli.settings import shipped_config
 from anatozoo.cli.train import NOT_FOR_USERS
 from anatozoo.data.case import Case
 from anatozoo.io.chest import ChestCase
@@ -24,6 +26,12 @@ EMA_DECAY, WARMUP_STEPS, SAY_STEPS = 0.99, 30, 25
 def by_hash(cases: Sequence[Named]) -> list[Named]:
     """The cases in the order of a hash of their names, which depends on nothing that the names may mean."""
     return sorted(cases, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest())
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """A configuration of the package, such as ``unet/lgg.yaml``."""
+    found: dict[str, Any] = yaml.safe_load(Path(shipped_config(name)).read_text(encoding="utf-8"))
+    return found
 
 
 def keep_quiet() -> None:

@@ -29,21 +29,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-import yaml
 from comparing import write
-from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, trainer_of
+from fitting import WARMUP_STEPS, keep_quiet, options_of_fits, shipped, trainer_of
 from heterogeneous_codes import apart, codes_of
 from heterogeneous_design import ARMS, DOMAINS, ORGANS, Run, as_seen, deal, find_patients
 from heterogeneous_report import draw, record_of, report
 from kept import add_run_options, keep, read_runs
 
-from anatozoo.cli.settings import shipped_config
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.io.chest import ChestCase
 from anatozoo.metrics.cases import Measures
@@ -65,7 +62,7 @@ def train(run: Run, patients: Mapping[str, Sequence[ChestCase]], options: argpar
         optim = replace(optim, encoder_lr_scale=1.0)  # nothing was learnt before
     entry = find_method(arm.method)
     module = entry.module_class()(frame=frame, optim=optim, **arm.settings)
-    paper = yaml.safe_load(Path(shipped_config("unet/paper.yaml")).read_text(encoding="utf-8"))
+    paper = shipped("unet/paper.yaml")
     data = entry.data_class()(
         root=str(options.root),
         layout="jsrt",

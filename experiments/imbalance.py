@@ -33,6 +33,7 @@ from anatozoo.data.case import Case
 from anatozoo.data.layouts.registry import find_cases
 from anatozoo.errors import DataError
 from anatozoo.frames.square import to_network
+from anatozoo.io.tables import read_text_table
 from anatozoo.io.writers import write_csv
 from anatozoo.methods.classifier.data import ClassifierDataModule
 from anatozoo.methods.classifier.module import ClassifierModule
@@ -137,12 +138,9 @@ def write_items(root: Path, setting: Setting, to: Path) -> None:
     write_csv(to / "items.csv", ("image", "subject", "group", setting.finding), rows)
 
 
-def read_items(folder: Path) -> list[Row]:
+def read_items(folder: Path) -> list[dict[str, str]]:
     """The rows that `write_items` wrote."""
-    import csv
-
-    with (folder / "items.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_text_table(folder / "items.csv").records()
 
 
 def patients_of(rows: Sequence[Row], finding: str) -> dict[str, tuple[str, bool]]:

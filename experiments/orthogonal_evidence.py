@@ -29,13 +29,11 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import yaml
-from comparing import mean_and_spread, options_of, p_over_runs, paired, summary_of, table_lines, write
-from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from comparing import mean_and_spread, options_of, p_cell, p_over_runs, paired, summary_of, table_lines, write
+from fitting import WARMUP_STEPS, keep_quiet, shipped, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, make_once, parse_run_options, read_runs
 
 import anatozoo
-from anatozoo.cli.settings import shipped_config
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.module import UNetModule
@@ -53,22 +51,16 @@ RUNS, MEMBERS, SIZES, STEPS = (1, 2, 3), 5, (1, 3, 5), 400
 METRICS = ("dice", "brier", "brier_foreground")
 DIVERSITY = ("cosine", "disagreement", "variance_on_errors")
 PAIRS = (("self", "random"), ("inter", "self"), ("inter", "random"))
-NAME = "orthogonal-ensembles_experiment"
+NAME, CONFIG = "orthogonal-ensembles_experiment", "unet/lgg.yaml"
 Array = np.ndarray
 
 
 # --- training ----------------------------------------------------------------------------------------------
 
 
-def shipped() -> dict[str, Any]:
-    """The configuration ``unet/lgg.yaml``."""
-    found: dict[str, Any] = yaml.safe_load(Path(shipped_config("unet/lgg.yaml")).read_text(encoding="utf-8"))
-    return found
-
-
 def data_of(options: argparse.Namespace) -> UNetDataModule:
     """The slices, ready for a fit."""
-    settings = shipped()
+    settings = shipped(CONFIG)
     data = UNetDataModule(
         root=str(options.root),
         layout="folder",
@@ -86,7 +78,7 @@ def fit(
 ) -> Any:
     """Train the member that follows the earlier ones."""
     L.seed_everything(100 * run + len(earlier), verbose=False)
-    model = dict(shipped()["model"])
+    model = dict(shipped(CONFIG)["model"])
     optim = Optim(**{**model.pop("optim"), "warmup_steps": WARMUP_STEPS})
     module = UNetModule(**{**model, "frame": FrameSpec(options.size)}, optim=optim)
     weights = ARMS[arm]
@@ -124,7 +116,7 @@ def members_of(
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """What members and runs share."""
     settings = {name: getattr(options, name) for name in ("size", "steps", "batch", "precision")}
-    return settings | {"design": design_of(ARMS, MEMBERS, shipped())}
+    return settings | {"design": design_of(ARMS, MEMBERS, shipped(CONFIG))}
 
 
 # --- measuring ---------------------------------------------------------------------------------------------
@@ -275,7 +267,7 @@ def report(record: Mapping[str, Any]) -> str:
     for name, tests in record["tests"].items():
         shown = [
             [key.replace("brier_foreground", "stratified Brier"), str(t["runs"]), f"{t['difference']:+.4f}"]
-            + ["–" if t["p_runs"] is None else f"{t['p_runs']:.2g}", f"{t['p_cases']:.2g}"]
+            + [p_cell(t["p_runs"]), f"{t['p_cases']:.2g}"]
             for key, t in tests.items()
         ]
         head = ["number / members", "runs", "difference", "p over runs", "p over patients"]

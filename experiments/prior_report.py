@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from comparing import p_over_runs, paired, spread_of, write
+from comparing import p_cell, p_over_runs, paired, spread_of, write
 from kept import commits_of, read_runs
 from prior_design import LARGEST, NONE, Setting
 
@@ -66,7 +66,7 @@ def _shown(number: Mapping[str, Any], metric: str) -> str:
     if number["sd"] is not None:
         text += f" ± {number['sd']:.{digits}f}"
     if "difference" in number:
-        runs = "–" if number["p_runs"] is None else f"{number['p_runs']:.2g}"
+        runs = p_cell(number["p_runs"])
         text += f" ({number['difference']:+.{digits}f}; p {runs}, {number['p_cases']:.1g})"
     return text
 

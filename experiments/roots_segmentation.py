@@ -13,18 +13,15 @@ against the skeleton of the mask, so that roots which share a stretch count once
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-import yaml
-from comparing import options_of, p_over_runs, paired, table_lines, write
-from fitting import WARMUP_STEPS, keep_quiet, trainer_of
+from comparing import options_of, p_cell, p_over_runs, paired, table_lines, write
+from fitting import WARMUP_STEPS, keep_quiet, shipped, trainer_of
 from kept import add_run_options, commits_of, design_of, keep, parse_run_options, read_runs
 
-from anatozoo.cli.settings import shipped_config
 from anatozoo.frames.spec import FrameSpec
 from anatozoo.methods.unet.data import UNetDataModule
 from anatozoo.methods.unet.module import UNetModule
@@ -36,15 +33,7 @@ from anatozoo.zoo.checkpoint import write_checkpoint_folder
 ARMS = {"dice": "Dice and cross-entropy", "cldice": "the same and soft clDice"}
 RUNS, STEPS = (1, 2, 3), 400
 METRICS = {"dice": "Dice", "cldice": "clDice", "length_error": "error of the length", "parts": "parts"}
-NAME = "roots-segmentation_experiment"
-
-
-def shipped() -> dict[str, Any]:
-    """The configuration ``unet/roots.yaml``."""
-    found: dict[str, Any] = yaml.safe_load(
-        Path(shipped_config("unet/roots.yaml")).read_text(encoding="utf-8")
-    )
-    return found
+NAME, CONFIG = "roots-segmentation_experiment", "unet/roots.yaml"
 
 
 def skeleton_length(skeleton: np.ndarray) -> float:
@@ -79,7 +68,7 @@ def measured(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def do(arm: str, run: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train a network and measure it; gives its record."""
-    settings = shipped()
+    settings = shipped(CONFIG)
     L.seed_everything(run, verbose=False)
     model, size = dict(settings["model"]), FrameSpec(options.size)
     optim = Optim(**{**model.pop("optim"), "warmup_steps": WARMUP_STEPS})
@@ -177,7 +166,7 @@ def report(record: dict[str, Any]) -> str:
                 [
                     METRICS[metric],
                     f"{each['difference']:+.3f}",
-                    "–" if each["p_runs"] is None else f"{each['p_runs']:.2g}",
+                    p_cell(each["p_runs"]),
                     f"{each['p_cases']:.2g}",
                 ]
                 for metric, each in record["tests"].items()
@@ -196,7 +185,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if not options.report:
         keep_quiet()
-        settings = {"steps": options.steps, "size": options.size, "design": design_of(shipped())}
+        settings = {"steps": options.steps, "size": options.size, "design": design_of(shipped(CONFIG))}
         for arm, run in options.only:
             keep(
                 options.work / f"{arm}_{run}.json",

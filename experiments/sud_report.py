@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from comparing import p_over_runs, paired, table_lines
+from comparing import p_cell, p_over_runs, paired, table_lines
 from kept import commits_of
 from sud_design import ARMS, LOOKS
 
@@ -120,9 +120,8 @@ def _row(result: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
             cells.append("–")
             continue
         share = f" ({100 * numbers['relative']:+.0f} %)" if metric == "hd_px" else ""
-        p = "–" if numbers["p_runs"] is None else f"{numbers['p_runs']:.2g}"
         cells.append(
             f"{numbers['difference']:+.{digits}f}{share}, {numbers['better']}/{len(numbers['runs'])}, "
-            f"p {p}, subjects {numbers['p_cases']:.1g}"
+            f"p {p_cell(numbers['p_runs'])}, subjects {numbers['p_cases']:.1g}"
         )
     return [*cells, f"{record['train_cpu_s'][result['arm']]:.0f}"]
