@@ -116,8 +116,8 @@ class Chain:
             found = _ask(translator, seen, together)
             seen = [in_the_look(image, each) for image, each in zip(seen, found, strict=True)]
         drawn = _ask(self.model, seen, together)
-        if self.translators:
-            by = tuple(f"{each.checkpoint_name} {each.checkpoint_version}" for each in self.translators)
+        by = tuple(f"{each.checkpoint_name} {each.checkpoint_version}" for each in self.translators)
+        if by:
             drawn = [
                 replace(each, pixels=image.pixels, translated_by=by)
                 for image, each in zip(images, drawn, strict=True)
@@ -125,12 +125,13 @@ class Chain:
         results = [drawn]
         for repair in self.repairs:
             repaired = _ask(repair, results[-1], together)
-            results.append(
-                [
-                    replace(each, translated_by=one.translated_by) if one.translated_by else each
-                    for one, each in zip(drawn, repaired, strict=True)
+            if by:
+                # A repair sees masks alone, so that what a translation is flagged for is added here.
+                repaired = [
+                    replace(each, translated_by=by, flags=(*_added(image, look), *each.flags))
+                    for image, look, each in zip(images, seen, repaired, strict=True)
                 ]
-            )
+            results.append(repaired)
         return [Chained(image, tuple(own)) for image, *own in zip(images, *results, strict=True)]
 
 
@@ -179,6 +180,11 @@ def check_organs(model: Any, repair: Any) -> None:
             f"{first} draws {', '.join(unknown)}, which {second} does not know; that repairs "
             f"{', '.join(known)}. Choose a checkpoint for these organs."
         )
+
+
+def _added(image: Image, look: Image) -> list[str]:
+    """The flags that translations have added to those of an image."""
+    return [flag for flag in look.flags if flag not in image.flags]
 
 
 def _ask(model: Any, given: Sequence[Any], together: bool) -> list[Any]:

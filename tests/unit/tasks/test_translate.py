@@ -79,6 +79,11 @@ def test_flags_of_translations_reach_the_segmentation() -> None:
     assert "large_change" in Chain(shifting(0.6), FakeSegmenter()).predict(scan()).flags
 
 
+def test_flags_of_translations_outlast_a_repair() -> None:
+    found = Chain(shifting(0.6), FakeSegmenter(), FakeRepairer()).predict(scan())
+    assert found.flags == ("large_change", "turned")
+
+
 @pytest.mark.parametrize(
     ("steps", "match"),
     [
