@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     paths = find_frames(args.masks)
     if args.minutes > 60:
         args.usage_error("--minutes must be at most 60: growth is told by the hour.")
+    if twice := [seed for seed, count in Counter(args.seeds).items() if count > 1]:
+        args.usage_error(f"--seed {twice[0][0]:g},{twice[0][1]:g} is given twice; each seed is a plant.")
     folder = make_folder(args.out)
     plants = [Follower(seed, f"plant {number}") for number, seed in enumerate(args.seeds, start=1)]
     found: list[list[RootSystem | DataError]] = [[] for _ in plants]
@@ -130,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
         hourly.append(growth)
     last = [plant.last for plant in plants if plant.last is not None]
     if not last:
-        raise DataError(f"no plant has a root in any of {_many(len(paths), 'frame')}: {found[0][-1]}")
+        where = paths[0].name if len(paths) == 1 else f"any of {len(paths)} frames"
+        raise DataError(f"no plant has a root in {where}.")
     frames = pd.concat(tables)
     write_csv(folder / "frames.csv", list(map(str, frames)), _rows(frames))
     write_rsml(folder / "roots.rsml", last, pixel_mm=args.pixel_mm)
@@ -158,16 +162,22 @@ def run(args: argparse.Namespace) -> int:
 def find_frames(given: list[str]) -> list[Path]:
     """The masks of files and folders, those of a folder by their names with numbers as numbers.
 
+    Of a folder that `anatozoo predict` wrote, these are the files with ``_mask``, not the pictures.
+
     Raises:
         DataError: an argument leads to none.
     """
-    from anatozoo.serve.inputs import MASK_SUFFIXES, image_suffix
+    from anatozoo.serve.inputs import MASK_ENDING, MASK_SUFFIXES, image_suffix
 
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text).expanduser()
         inside = sorted(path.iterdir(), key=_by_number) if path.is_dir() else [path] * path.is_file()
         masks = [each for each in inside if image_suffix(each.name) in MASK_SUFFIXES and each.is_file()]
+        if path.is_dir():
+            masks = [
+                each for each in masks if each.name.endswith(MASK_ENDING + image_suffix(each.name))
+            ] or masks
         if not masks:
             raise DataError(f"{text!r} is no mask and no folder with any ({', '.join(MASK_SUFFIXES)}).")
         found.update(dict.fromkeys(masks))

@@ -99,6 +99,7 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path, capsys: Any) -> No
     for given, words in (
         ((mask, "--seed", "middle", "--out", out), "must be a column and a row, such as 150,60"),
         ((mask, "--seed", SEED, "--minutes", 90, "--out", out), "--minutes must be at most 60"),
+        ((mask, "--seed", SEED, "--seed", SEED, "--out", out), "is given twice; each seed is a plant"),
     ):
         assert roots(*given) == 2
         assert words in capsys.readouterr().err
@@ -108,3 +109,9 @@ def test_frames_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("f10.png", "f9.png", "notes.txt", "f100.png"):
         (tmp_path / name).touch()
     assert [path.name for path in find_frames([str(tmp_path)])] == ["f9.png", "f10.png", "f100.png"]
+
+
+def test_of_answers_of_predict_the_masks_are_taken(tmp_path: Path) -> None:
+    for name in ("a_mask.png", "a_overlay.png", "b_mask.nii.gz", "b.png", "manifest.csv"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_frames([str(tmp_path)])] == ["a_mask.png", "b_mask.nii.gz"]
