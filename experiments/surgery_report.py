@@ -105,8 +105,8 @@ def record_of(runs: Runs) -> dict[str, Any]:
             continue
         values = mine[0]["settings"]
         how = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in values.items())
-        trials = max(run["trial"] for run in mine)
-        commands.append(f"{script} --setting {name} --root DIR --work WORK --trials {trials} {how}")
+        only = " ".join(sorted({f"{run['method']}:{run['trial']}" for run in mine}))
+        commands.append(f"{script} --setting {name} --root DIR --work WORK {how} --only {only}")
         settings[name] = {
             "settings": values,
             "cases": {run["held_out"]: run["cases"] for run in mine},
