@@ -135,3 +135,6 @@ def test_runs_from_data_to_report(evidence: Any, tmp_path: Path, monkeypatch: py
     evidence.main()
     assert "PCGrad" in (tmp_path / "out" / "surgery_experiment.md").read_text()
     assert (tmp_path / "surgery-agreement.png").stat().st_size > 5000
+    told = json.loads((tmp_path / "out" / "surgery_experiment.json").read_text())
+    monkeypatch.setattr("sys.argv", told["commands"][0].split()[1:])  # a command that there is
+    assert evidence._arguments().only == [("deep_all", 1), ("pcgrad", 1)]
