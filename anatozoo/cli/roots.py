@@ -20,14 +20,15 @@ Trace the roots of plants in masks, from the seed of each plant: the main root,
 its laterals, their lengths, and their growth over the frames of a time lapse.
 
 MASKS are files, or folders of them, in the order of their names (frame 2
-before frame 10). Every pixel that is not 0 is root. Several are the frames of
-one camera, in which roots keep their names.
+before frame 10); in one that `anatozoo predict` wrote, those that end in
+_mask. Every pixel that is not 0 is root. Several are the frames of one camera,
+in which roots keep their names.
 
 DIR receives frames.csv (lengths in pixels and number of laterals, a row for
 each plant and frame), roots.rsml (the last frame that shows it, a plant each),
 roots.png (a picture of them) and, of frames over an hour or more, growth.csv
-(hourly lengths, speed and densities). A frame without a root is a row that says so, and stops
-nothing."""
+(hourly lengths, speed and densities). A frame without a root is a row that
+says so, and stops nothing."""
 _EPILOG = """\
 flags:
   loop            roots touch, and the shortest way was taken
