@@ -107,8 +107,8 @@ class MeshTask(Predictor):
         rings: of each sheet of hearts, at least 8.
         angles: points of a ring, at least 8.
         units: of the vertices: ``"px"`` for hearts that have lost their spacing.
-        template: None for hearts; for other anatomy a ``pyramid.safetensors`` of `anatozoo meshes
-            --template`, which becomes one of the weights. A checkpoint says here how large that is.
+        template: None for hearts; for other anatomy a ``pyramid.safetensors`` of `anatozoo meshes`
+            with a template, which becomes one of the weights. A checkpoint says here how large that is.
 
     Raises:
         ConfigError: settings that are not possible.
