@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ Trace the roots of plants in masks, from the seed of each plant: the main root,
 its laterals, their lengths, and their growth over the frames of a time lapse.
 
 MASKS are files, or folders of them, in the order of their names (frame 2
-before frame 10); in one that `anatozoo predict` wrote, those that end in
-_mask. Every pixel that is not 0 is root. Several are the frames of one camera,
-in which roots keep their names.
+before frame 10); of one that `anatozoo predict` wrote, its label maps. Every
+pixel that is not 0 is root. Several are the frames of one camera, in which
+roots keep their names.
 
 DIR receives frames.csv (lengths in pixels and number of laterals, a row for
 each plant and frame), roots.rsml (the last frame that shows it, a plant each),
@@ -102,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
     paths = find_frames(args.masks)
     if args.minutes > 60:
         args.usage_error("--minutes must be at most 60: growth is told by the hour.")
-    if twice := [seed for seed, count in Counter(args.seeds).items() if count > 1]:
-        args.usage_error(f"--seed {twice[0][0]:g},{twice[0][1]:g} is given twice; each seed is a plant.")
+    if len(set(args.seeds)) < len(args.seeds):
+        args.usage_error("a --seed is given twice; each is a plant.")
     folder = make_folder(args.out)
     plants = [Follower(seed, f"plant {number}") for number, seed in enumerate(args.seeds, start=1)]
     found: list[list[RootSystem | DataError]] = [[] for _ in plants]
@@ -163,32 +162,34 @@ def run(args: argparse.Namespace) -> int:
 def find_frames(given: list[str]) -> list[Path]:
     """The masks of files and folders, those of a folder by their names with numbers as numbers.
 
-    Of a folder that `anatozoo predict` wrote, these are the files with ``_mask``, not the pictures.
+    Of a folder that `anatozoo predict` wrote, these are its label maps, one of each image.
 
     Raises:
         DataError: an argument leads to none.
     """
-    from anatozoo.serve.inputs import MASK_ENDING, MASK_SUFFIXES, image_suffix
+    from anatozoo.io.files import is_hidden
+    from anatozoo.serve.inputs import MASK_SUFFIXES, image_suffix, label_maps
+    from anatozoo.serve.manifest import has_manifest
 
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text).expanduser()
-        inside = sorted(path.iterdir(), key=_by_number) if path.is_dir() else [path] * path.is_file()
-        masks = [each for each in inside if image_suffix(each.name) in MASK_SUFFIXES and each.is_file()]
+        inside = [path] * path.is_file()
         if path.is_dir():
-            masks = [
-                each for each in masks if each.name.endswith(MASK_ENDING + image_suffix(each.name))
-            ] or masks
+            names = [each.name for each in path.iterdir()]
+            names = label_maps(names) if has_manifest(path) else names
+            inside = [path / name for name in sorted(names, key=_by_number) if not is_hidden(name)]
+        masks = [each for each in inside if image_suffix(each.name) in MASK_SUFFIXES and each.is_file()]
         if not masks:
             raise DataError(f"{text!r} is no mask and no folder with any ({', '.join(MASK_SUFFIXES)}).")
         found.update(dict.fromkeys(masks))
     return list(found)
 
 
-def _by_number(path: Path) -> list[tuple[int, str]]:
+def _by_number(name: str) -> list[tuple[int, str]]:
     import re
 
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _masks(paths: list[Path]) -> Iterator[Any]:

@@ -190,7 +190,7 @@ class _Search:
             visited.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
             if self.wanted.masks and has_manifest(Path(folder)):
-                files = _label_maps(files)
+                files = label_maps(files)
             if self.wanted.series and dicom_files(Path(folder)):
                 yield Path(folder)
             for name in sorted(files):
@@ -233,7 +233,7 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     return tuple(dicom_files(path)) if path.is_dir() else (path,)
 
 
-def _label_maps(names: Sequence[str]) -> list[str]:
+def label_maps(names: Sequence[str]) -> list[str]:
     """The label maps among the files of a folder of results, one of each stem."""
     best: dict[str, str] = {}
     for ending in _MASK_OUTPUTS:

@@ -13,6 +13,7 @@ from anatozoo.cli.main import main
 from anatozoo.cli.roots import find_frames
 from anatozoo.roots.rsml import read_rsml
 from anatozoo.roots.simulate import drawn, example, grown
+from anatozoo.serve.manifest import COLUMNS
 
 pytest.importorskip("skimage")
 PLANT = example(3, size=(240, 200), laterals=2)
@@ -99,7 +100,7 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path, capsys: Any) -> No
     for given, words in (
         ((mask, "--seed", "middle", "--out", out), "must be a column and a row, such as 150,60"),
         ((mask, "--seed", SEED, "--minutes", 90, "--out", out), "--minutes must be at most 60"),
-        ((mask, "--seed", SEED, "--seed", SEED, "--out", out), "is given twice; each seed is a plant"),
+        ((mask, "--seed", SEED, "--seed", SEED, "--out", out), "a --seed is given twice; each is a plant"),
     ):
         assert roots(*given) == 2
         assert words in capsys.readouterr().err
@@ -112,6 +113,9 @@ def test_frames_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_of_answers_of_predict_the_masks_are_taken(tmp_path: Path) -> None:
-    for name in ("a_mask.png", "a_overlay.png", "b_mask.nii.gz", "b.png", "manifest.csv"):
+    names = ["a_mask.png", "a_overlay.png", "b.png", "b_mask.nii.gz", "b_mask.png"]
+    for name in (*names, "._b.png"):
         (tmp_path / name).touch()
+    assert [path.name for path in find_frames([str(tmp_path)])] == names
+    (tmp_path / "manifest.csv").write_text(",".join(COLUMNS) + "\n")
     assert [path.name for path in find_frames([str(tmp_path)])] == ["a_mask.png", "b_mask.nii.gz"]
